@@ -1,0 +1,1 @@
+"""Admin: one process that owns every HTTP endpoint."""

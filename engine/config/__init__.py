@@ -1,0 +1,1 @@
+"""Config: text -> typed values; raises ConfigError only."""

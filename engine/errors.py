@@ -1,0 +1,229 @@
+"""
+Errors: every failure has a name, and the name says what follows from it.
+
+The tree is by place; the one attribute `then` is what the engine does next.
+Steps raise, they do not decide: `then` is read in one place, `task.run` (and
+RETRY inside `source.fetch`, which has bounds of its own).
+
+    EngineError                     EXIT      leave; the supervisor starts the task again
+    |- ConfigError                  GIVE_UP   78  before any fork, or a refused reload
+    |- SourceError
+    |  |- Unreachable               RETRY     69  no answer, or only part of one
+    |  |- Throttled                 RETRY     75  the API said when (429, 503)
+    |  |- Denied                    GIVE_UP   77  401 after a fresh token, 403
+    |  |- Unexpected                GIVE_UP   65  any other status; `behavior.on.error`
+    |  |- BadPage                   RETRY     65  whole, but not what config says; never "no data"
+    |  |- Looping                   GIVE_UP   65  the same request and the same page again
+    |  |- CursorExpired             GIVE_UP   65  a stored cursor refused with 400, 404, 410
+    |  `- Forbidden                 GIVE_UP   65  a rule of ours refuses the answer or the next hop
+    |- RecordError                  SKIP      65  this record; `errors.tolerance`
+    |- SinkError
+    |  |- Refused                   SKIP      65  this record, for ever: too large, unencodable
+    |  |- Misconfigured             GIVE_UP   78  topic missing, rights missing, not compacted
+    |  |- Unavailable               WAIT      69  broker away: wait in place, never counted
+    |  |- Fenced                    EXIT      75  someone newer owns this work
+    |  `- Doubtful                  EXIT      75  a write whose end is not known
+    |- StateError                   GIVE_UP   65  unreadable or unknown state; never "start over"
+    |- Accounting                   EXIT      70  the sums do not add up: a bug of ours
+    `- SharedError                  EXIT      70  a lock or the board gave no answer
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+from typing import ClassVar
+
+
+class Exit(IntEnum):
+    """Exit codes of every command and every process (sysexits)."""
+
+    OK = 0
+    USAGE = 64
+    DATA = 65
+    NO_INPUT = 66
+    UNAVAILABLE = 69
+    BUG = 70
+    IO = 74
+    TRY_AGAIN = 75
+    PERMISSION = 77
+    CONFIG = 78
+
+
+class Then(Enum):
+    """What the engine does after a failure."""
+
+    #: Try the same request again, within `max.retries`.
+    RETRY = "retry"
+    #: Leave out this record, as `errors.tolerance` says.
+    SKIP = "skip"
+    #: Wait in place for somebody else's fault to end; never counted.
+    WAIT = "wait"
+    #: End the task process; the supervisor starts it again with back-off.
+    EXIT = "exit"
+    #: The shard is FAILED, with its reason, until reload, restart or resume.
+    GIVE_UP = "give up"
+
+
+class EngineError(Exception):
+    """
+    The root of our failures.
+
+    Attributes:
+        then: What follows.
+        code: The exit code if this failure ends a run.
+    """
+
+    then: ClassVar[Then] = Then.EXIT
+    code: ClassVar[Exit] = Exit.BUG
+
+
+class ConfigError(EngineError):
+    """A configuration that cannot be run; carries every finding at once."""
+
+    then = Then.GIVE_UP
+    code = Exit.CONFIG
+
+
+class SourceError(EngineError):
+    """
+    The HTTP side failed.
+
+    Attributes:
+        status: The response's status code, or None without a response.
+        url: The request's URL with secrets cut, or "".
+    """
+
+    then = Then.GIVE_UP
+    code = Exit.DATA
+
+    def __init__(self, message: str, *, status: int | None = None, url: str = ""):
+        super().__init__(message)
+        self.status = status
+        self.url = url
+
+
+class Unreachable(SourceError):
+    """No answer, or only a part of one."""
+
+    then = Then.RETRY
+    code = Exit.UNAVAILABLE
+
+
+class Throttled(SourceError):
+    """
+    The API asked for a pause.
+
+    Attributes:
+        after: Seconds it asked for, or None if it did not say.
+    """
+
+    then = Then.RETRY
+    code = Exit.TRY_AGAIN
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        after: float | None,
+        status: int | None = None,
+        url: str = "",
+    ):
+        super().__init__(message, status=status, url=url)
+        self.after = after
+
+
+class Denied(SourceError):
+    """The API refuses these credentials."""
+
+    code = Exit.PERMISSION
+
+
+class Unexpected(SourceError):
+    """A status that no key names; `behavior.on.error` decides."""
+
+
+class BadPage(SourceError):
+    """A whole answer that is not what the configuration says; never "no data"."""
+
+    then = Then.RETRY
+
+
+class Looping(SourceError):
+    """A request already sent in this poll brought the same bytes again."""
+
+
+class CursorExpired(SourceError):
+    """The API no longer knows the stored cursor."""
+
+
+class Forbidden(SourceError):
+    """A rule of ours refuses: too large, other origin, private address."""
+
+
+class RecordError(EngineError):
+    """
+    One record cannot be produced.
+
+    Attributes:
+        stage: Where: "decode", "map", "enrich", "filter", "validate", "function",
+            "route", "convert" or "size".
+        rule: The rule that failed, as text, or "".
+    """
+
+    then = Then.SKIP
+    code = Exit.DATA
+
+    def __init__(self, message: str, *, stage: str, rule: str = ""):
+        super().__init__(message)
+        self.stage = stage
+        self.rule = rule
+
+
+class SinkError(EngineError):
+    """The Kafka side failed."""
+
+    code = Exit.TRY_AGAIN
+
+
+class Refused(SinkError):
+    """Kafka will never take this record."""
+
+    then = Then.SKIP
+    code = Exit.DATA
+
+
+class Misconfigured(SinkError):
+    """A topic, a right or a topic's setting is missing."""
+
+    then = Then.GIVE_UP
+    code = Exit.CONFIG
+
+
+class Unavailable(SinkError):
+    """The broker is away; wait in place for as long as it takes."""
+
+    then = Then.WAIT
+    code = Exit.UNAVAILABLE
+
+
+class Fenced(SinkError):
+    """Someone newer owns this work."""
+
+
+class Doubtful(SinkError):
+    """A write whose end is not known."""
+
+
+class StateError(EngineError):
+    """Stored offsets that cannot be read; never a reason to start over."""
+
+    then = Then.GIVE_UP
+    code = Exit.DATA
+
+
+class Accounting(EngineError):
+    """received is not produced + filtered + dead-lettered + deduplicated."""
+
+
+class SharedError(EngineError):
+    """A lock or the board gave no answer."""

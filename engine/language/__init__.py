@@ -1,0 +1,1 @@
+"""Language: paths, templates, patterns and globs: text -> compiled callables."""

@@ -1,0 +1,1 @@
+"""Observe: what is counted and logged, and what never leaves the process."""

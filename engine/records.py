@@ -1,0 +1,217 @@
+"""
+Records: the values that travel from an HTTP API to Kafka.
+
+Owns their shapes and nothing else: no I/O, no rules.  A page is the unit of
+work, a record the unit of accounting; `Page` is what `source` hands to
+`transform`, `Parcel` what `transform` hands to `sink`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from msgspec import Raw, Struct
+
+#: One value inside an offset: Kafka Connect allows primitives only.
+Primitive: TypeAlias = str | int | float | bool
+
+#: Where a poll may resume: a flat map, as Kafka Connect stores it.
+Offset: TypeAlias = Mapping[str, Primitive]
+
+#: Bytes that are handed on unread; `Raw` is a view into the page's body.
+Encoded: TypeAlias = bytes | Raw
+
+#: Record headers of Kafka: order and repeats kept.
+KafkaHeaders: TypeAlias = tuple[tuple[str, bytes | None], ...]
+
+
+class Shard(Struct, frozen=True, order=True):
+    """
+    The part of an api that exactly one task polls: a source partition.
+
+    Attributes:
+        connector: The connector's `name`.
+        api: The api's `api.name`.
+        entity: One of `entity.names`, or None.
+        index: Which part of the pages, 0 <= index < count.
+        count: Over how many shards the pages are dealt.
+    """
+
+    connector: str
+    api: str
+    entity: str | None = None
+    index: int = 0
+    count: int = 1
+
+    @property
+    def label(self) -> str:
+        """The shard in one word for people: `api1`, `api1/users`, `api1[2/8]`."""
+        entity = f"/{self.entity}" if self.entity is not None else ""
+        part = f"[{self.index}/{self.count}]" if self.count > 1 else ""
+        return f"{self.api}{entity}{part}"
+
+    @property
+    def partition(self) -> dict[str, str]:
+        """The source partition as Kafka Connect stores it."""
+        partition = {"api": self.api}
+        if self.entity is not None:
+            partition["entity"] = self.entity
+        if self.count > 1:
+            partition["shard"] = f"{self.index}/{self.count}"
+        return partition
+
+
+class Request(Struct, frozen=True):
+    """
+    What is asked.
+
+    Attributes:
+        method: Upper case.
+        url: Absolute logical URL, encoded, without fragment.  With several
+            `http.source.endpoints` the origin is replaced when it is sent.
+        headers: Name and value, order and repeats kept; credentials of
+            `auth.type` are not among them, they are added for each try.
+        body: Bytes to send, or None.
+        page: Index of the page in its poll, from 0.
+        chained: True if it continues a cursor or link chain, so that its
+            host must not change within the poll.
+    """
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    page: int = 0
+    chained: bool = False
+
+
+class Response(Struct):
+    """
+    A complete answer; an incomplete one is an error and never a value.
+
+    Attributes:
+        request: What was asked.
+        url: Where it was answered, after redirects.
+        status: Status code.
+        headers: Names in lower case, values as Latin-1 text, order kept.
+        body: Inflated, proven complete; a `memoryview` over a map where spooled.
+        sent_at: Monotonic seconds at which the (last) try was sent.
+        received_ms: Wall milliseconds at which the body was complete.
+        tries: Requests it took, from 1; 0 from the cache.
+        wire_bytes: Bytes of the body on the wire; 0 from the cache.
+        origin: "network", "fresh" (cache hit) or "revalidated" (304).
+    """
+
+    request: Request
+    url: str
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes | memoryview
+    sent_at: float
+    received_ms: int
+    tries: int = 1
+    wire_bytes: int = 0
+    origin: str = "network"
+
+    def header(self, name: str) -> str | None:
+        """All values of a header joined by ", ", or None; name in lower case."""
+        found = [value for key, value in self.headers if key == name]
+        return ", ".join(found) if found else None
+
+
+class Page(Struct):
+    """
+    A usable response, split into records that are not yet read.
+
+    Attributes:
+        response: Where it came from.
+        index: Place in its poll, from 0.
+        records: One piece of JSON each, in order.
+        offset: Where a poll resumes once this page is delivered.
+        last: True if the poll ends with this page.
+        truncated: True if it ends because of `pagination.max.pages` only.
+        deduplicated: Records received and dropped as already delivered;
+            they are not among `records`.
+        saved: True if an unchanged page out of the cache: nothing to produce.
+        task: The task's number, for `${task}`.
+        entity: `${entityName}`, or None.
+        parent: The parent record for `${parent.<path>}` as JSON, or None.
+        window: (start, end) in epoch milliseconds, or None.
+    """
+
+    response: Response
+    index: int
+    records: list[Raw]
+    offset: Offset
+    last: bool
+    truncated: bool = False
+    deduplicated: int = 0
+    saved: bool = False
+    task: int = 0
+    entity: str | None = None
+    parent: Raw | None = None
+    window: tuple[int, int] | None = None
+
+    @property
+    def received(self) -> int:
+        """Records on the page, those dropped as delivered before included."""
+        return len(self.records) + self.deduplicated
+
+
+class DeadLetter(Struct):
+    """
+    A record that could not be produced, with what is needed to try it again.
+
+    Attributes:
+        index: Place in its page, from 0.
+        value: The record's bytes as received.
+        stage: As `RecordError.stage`.
+        cause: Class name of the failure.
+        message: What went wrong, secrets cut.
+    """
+
+    index: int
+    value: bytes
+    stage: str
+    cause: str
+    message: str
+
+
+class Parcel(Struct):
+    """
+    What a page has become: encoded records, column by column.
+
+    A column that is the same for all records is given once.
+
+    Attributes:
+        page: Where it came from.
+        topic: One topic, or one for each record.
+        values: Encoded values; None is a tombstone.
+        keys: Encoded keys, one for each record, or None: no record has one.
+        timestamps: Epoch milliseconds, one for all or one for each.
+        headers: One set for all, or one for each record.
+        filtered: Records a filter left out.
+        deduplicated: Records left out by `deduplication.*` or the page.
+        letters: Records that could not be produced.
+        acknowledged: Called once, without arguments, when all of it is
+            acknowledged; or None.
+    """
+
+    page: Page
+    topic: str | list[str]
+    values: Sequence[Encoded | None]
+    keys: Sequence[bytes | None] | None = None
+    timestamps: int | Sequence[int] = 0
+    headers: KafkaHeaders | Sequence[KafkaHeaders] = ()
+    filtered: int = 0
+    deduplicated: int = 0
+    letters: Sequence[DeadLetter] = ()
+    acknowledged: Callable[[], None] | None = None
+
+    @property
+    def balanced(self) -> bool:
+        """received = produced + filtered + dead-lettered + deduplicated."""
+        return self.page.received == (
+            len(self.values) + self.filtered + len(self.letters) + self.deduplicated
+        )

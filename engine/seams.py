@@ -1,0 +1,100 @@
+"""
+Seams: the few verbs by which rooms that do not know each other meet.
+
+`task.build` passes objects with these verbs from one room into another; each
+has an implementation, and a fake in the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.records import Offset, Page, Parcel, Request, Response
+
+
+class Stopping(Protocol):
+    """A flag that is read between pages, and the only way to wait."""
+
+    def is_set(self) -> bool:
+        """True once the process is to end."""
+
+    def wait(self, seconds: float) -> bool:
+        """
+        Sleep, cut short by stopping; beats while it sleeps.
+
+        Blocks: at most `seconds`.  Returns `is_set()`.
+        """
+
+
+class Fetch(Protocol):
+    """Anything that turns a request into a complete response."""
+
+    def __call__(self, request: Request) -> Response:
+        """
+        Ask and answer.
+
+        Raises: a SourceError.  Blocks: until the request's deadline, and in
+        the outer skins for the limiter and the back-off; stopping cuts these.
+        """
+
+
+class Limiter(Protocol):
+    """Answers seconds; never sleeps."""
+
+    def reserve(self, host: str, api: str) -> float:
+        """Take one token; seconds until the request may go, 0.0 now."""
+
+    def observe(self, host: str, status: int, headers: "list[tuple[str, str]]") -> None:
+        """Learn from an answer: Retry-After, RateLimit, 429 and 503."""
+
+
+class Breaker(Protocol):
+    """Answers whether to try; shared by all tasks."""
+
+    def allow(self, host: str) -> bool:
+        """True if a request may go; one probe at a time while half-open."""
+
+    def failed(self, host: str) -> None:
+        """A request was given up after its retries (no answer or 5xx)."""
+
+    def succeeded(self, host: str) -> None:
+        """The host answered."""
+
+
+class Transform(Protocol):
+    """One compiled callable for a page."""
+
+    def __call__(self, page: Page) -> Parcel:
+        """
+        Page to parcel; pure but for de-duplication's memory.
+
+        Raises: RecordError under `errors.tolerance=none`; the page is then
+        whole or nothing: no record of it is handed over.
+        """
+
+
+class Outlet(Protocol):
+    """
+    One shard's way into Kafka: the seam a transaction can take the place of.
+
+    The order of calls is begin, then for each page hand_over, then commit.
+    """
+
+    def begin(self) -> None:
+        """A poll starts."""
+
+    def hand_over(self, parcel: Parcel, offset: Offset) -> None:
+        """
+        Give a page's records and the offset that holds once they are delivered.
+
+        Blocks: while the bytes in flight are at `producer.buffer.memory`.
+        Raises: a SinkError; nothing of the parcel counts as delivered then.
+        """
+
+    def commit(self) -> None:
+        """
+        End of a poll: send what is open, wait for acknowledgement and state.
+
+        Blocks: until all of it is acknowledged and the state is saved, or a
+        SinkError.
+        """

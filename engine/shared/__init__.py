@@ -1,0 +1,1 @@
+"""Shared: named before the fork, opened after it, touched by several processes."""

@@ -1,0 +1,1 @@
+"""Sink: parcel -> batch -> broker -> state."""

@@ -1,0 +1,1 @@
+"""Supervisor: the parent: forks, watches, restarts; opens nothing."""

@@ -1,0 +1,1 @@
+"""Task: one process: the wired path of a page."""

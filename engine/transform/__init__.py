@@ -1,0 +1,1 @@
+"""Transform: page -> parcel; pure."""
