@@ -44,7 +44,7 @@ class Limiter(Protocol):
     def reserve(self, host: str, api: str) -> float:
         """Take one token; seconds until the request may go, 0.0 now."""
 
-    def observe(self, host: str, status: int, headers: "list[tuple[str, str]]") -> None:
+    def observe(self, host: str, status: int, headers: list[tuple[str, str]]) -> None:
         """Learn from an answer: Retry-After, RateLimit, 429 and 503."""
 
 

@@ -1,0 +1,200 @@
+"""
+Main: the words of the command line and what each of them starts.
+
+Owns verbs, flags, help and the translation of our errors into exit codes;
+imports nothing heavy: a verb's module is loaded only when it is asked for,
+so that `--help` answers at once.
+
+Path: the shell -> here -> one module of this room.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from engine import __version__
+from engine.errors import EngineError, Exit
+
+PROGRAM = "kafka-http-source"
+
+SHORT_HELP = f"""\
+{PROGRAM} gets records out of HTTP APIs into Kafka.
+
+  {PROGRAM} dev                                 see it work: sample API, embedded broker
+  {PROGRAM} run conf/quickstart.properties      run a connector until Ctrl-C
+
+  {PROGRAM} --help lists all commands.
+"""
+
+EPILOG = f"""\
+examples:
+  {PROGRAM} check FILE                          every finding at once, with file:line
+  {PROGRAM} preview FILE --records 3            what would be produced; writes nothing
+  {PROGRAM} run --once --json FILE              poll each api once, totals as JSON
+  {PROGRAM} explain pagination.type             what a key means
+
+exit codes: 0 done; 64 usage; 65 data; 66 file missing; 69 API or broker not
+reached; 70 a bug; 75 try again; 77 permission; 78 configuration.
+"""
+
+
+class Words(argparse.ArgumentParser):
+    """A parser whose complaint about wrong use ends with 64, not 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(int(Exit.USAGE))
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number from 1."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and flags; also what completion and the manual are made from."""
+    top = Words(
+        prog=PROGRAM,
+        description="Get records out of HTTP APIs into Kafka.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    common = Words(add_help=False)
+    common.add_argument(
+        "--debug", action="store_true", help="show a traceback with an error"
+    )
+    files = Words(add_help=False, parents=[common])
+    files.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help=".properties or .json; several overlay left to right; - reads stdin",
+    )
+    files.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="lies over all files; may be repeated",
+    )
+    files.add_argument(
+        "--strict", action="store_true", help="a warning is an error (exit 78)"
+    )
+
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND")
+
+    def verb(
+        name: str, target: str, text: str, parent: argparse.ArgumentParser
+    ) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=text, description=text, parents=[parent])
+        made.set_defaults(target=target)
+        return made
+
+    run = verb("run", "run:run", "run connectors until SIGTERM or Ctrl-C", files)
+    run.add_argument("--once", action="store_true", help="poll each api once, then end")
+    run.add_argument(
+        "--json", action="store_true", help="with --once: the totals as one document"
+    )
+    run.add_argument(
+        "--quiet", "-q", action="store_true", help="no progress, no summary"
+    )
+
+    check = verb("check", "check:check", "find every mistake in a configuration", files)
+    check.add_argument("--json", action="store_true", help="findings as one document")
+    check.add_argument(
+        "--connect", action="store_true", help="also call the API and the broker"
+    )
+
+    preview = verb(
+        "preview", "preview:preview", "show the first records; write nothing", files
+    )
+    preview.add_argument("--records", "-n", type=positive, default=10, metavar="N")
+    preview.add_argument("--api", metavar="NAME", help="only this api")
+    preview.add_argument(
+        "--diff", action="store_true", help="each record before and after its rules"
+    )
+
+    explain = verb("explain", "check:explain", "what a configuration key means", common)
+    explain.add_argument("key", metavar="KEY")
+
+    config = verbs.add_parser("config", help="show a configuration as it is read")
+    shown = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    show = shown.add_parser("show", help="print it, secrets masked", parents=[files])
+    show.add_argument(
+        "--resolved", action="store_true", help="every key with file and line"
+    )
+    show.set_defaults(target="check:show")
+
+    offsets = verbs.add_parser("offsets", help="where each shard stands")
+    places = offsets.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    get = places.add_parser("get", help="stored offsets, next request", parents=[files])
+    get.add_argument("--json", action="store_true")
+    get.set_defaults(target="offsets:get")
+    reset = places.add_parser("reset", help="forget stored offsets", parents=[files])
+    reset.add_argument("--api", metavar="NAME", help="only this api")
+    reset.add_argument("--yes", action="store_true", help="do it without asking")
+    reset.set_defaults(target="offsets:reset")
+
+    dev = verb("dev", "dev:dev", "show it working: sample API, embedded broker", common)
+    dev.add_argument("--records", type=positive, default=200_000, metavar="N")
+    dev.add_argument("--tasks", type=positive, default=4, metavar="N")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    Returns: its exit code (`engine.errors.Exit`).
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words:
+        print(SHORT_HELP, end="")
+        return Exit.OK
+    try:
+        args = parser().parse_args(words)
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else Exit.USAGE
+    if not hasattr(args, "target"):
+        print(SHORT_HELP, end="", file=sys.stderr)
+        return Exit.USAGE
+    module, function = args.target.split(":")
+    try:
+        command: Callable[[argparse.Namespace], int] = getattr(
+            importlib.import_module(f"engine.cli.{module}"), function
+        )
+        return int(command(args))
+    except EngineError as failure:
+        return told(failure, failure.code, args.debug)
+    except FileNotFoundError as failure:
+        return told(failure, Exit.NO_INPUT, args.debug)
+    except PermissionError as failure:
+        return told(failure, Exit.PERMISSION, args.debug)
+    except KeyboardInterrupt:
+        return Exit.OK
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except Exception as failure:
+        hint = "" if args.debug else " (a bug; --debug shows where)"
+        return told(f"{type(failure).__name__}: {failure}{hint}", Exit.BUG, args.debug)
+
+
+def told(failure: object, code: Exit, debug: bool) -> int:
+    """Say what went wrong on stderr; returns the code."""
+    if debug:
+        traceback.print_exc()
+    print(f"{PROGRAM}: {failure}", file=sys.stderr)
+    return code
