@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has gone (`| head`): nothing left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
-    except Exception as failure:
+    except Exception as failure:  # noqa: BLE001 - the last wall before the shell
         hint = "" if args.debug else " (a bug; --debug shows where)"
         return told(f"{type(failure).__name__}: {failure}{hint}", Exit.BUG, args.debug)
 

@@ -1,0 +1,123 @@
+"""
+Flow: the path of a page, on one screen.
+
+Owns the order of the steps and the sums that must add up.  Knows no thread,
+no process, no Kafka and no HTTP: it is given objects with one verb each.
+
+Path: ``source.poll`` -> here -> ``transform`` -> here -> ``sink.commit``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from engine.errors import Accounting, RecordError, SourceError
+from engine.records import Offset, Page, Parcel, Shard
+from engine.seams import Outlet, Stopping, Transform
+from engine.task.pulse import Pulse
+
+
+class Source(Protocol):
+    """The pages of one shard."""
+
+    def pages(self, offset: Offset | None) -> Iterator[Page]:
+        """One poll from where `offset` says, first page to last."""
+
+
+class Flow:
+    """
+    One shard's way from the API into Kafka.
+
+    Args:
+        shard: Whose pages these are.
+        offset: Where the shard stands, or None: nothing is stored.
+        source: Where pages come from.
+        transform: What becomes of them.
+        outlet: Where they go; moves the state.
+        count: Told each parcel that was handed over.
+        pulse: Told what the loop is at.
+        stopping: Read between pages.
+
+    Attributes:
+        offset: Where the next poll starts: behind the last page handed over.
+        received: Records received by this poll, or by the last one.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        offset: Offset | None,
+        *,
+        source: Source,
+        transform: Transform,
+        outlet: Outlet,
+        count: Callable[[Parcel], None],
+        pulse: Pulse,
+        stopping: Stopping,
+    ):
+        self.shard = shard
+        self.offset = offset
+        self.received = 0
+        self._source = source
+        self._transform = transform
+        self._outlet = outlet
+        self._count = count
+        self._pulse = pulse
+        self._stopping = stopping
+
+    def poll(self) -> Page | None:
+        """
+        One poll, first page to last, or until stopping.
+
+        Returns:
+            The last page handed over, None if there was none; all of it is
+            acknowledged and the state saved.
+
+        Raises:
+            SourceError, RecordError: a page failed; the pages before it are
+                acknowledged, and the state says how far.
+            EngineError: delivery failed; the stored state says how far.
+
+        Blocks:
+            As long as the poll takes; between pages it notices stopping.
+        """
+        page = None
+        self.received = 0
+        pulse = self._pulse
+        self._outlet.begin()
+        pages = self._source.pages(self.offset)
+        try:
+            pulse.fetching()
+            for page in pages:
+                pulse.working()
+                parcel = self._transform(page)
+                if not parcel.balanced:
+                    raise Accounting(unbalanced(self.shard, parcel))
+                self._outlet.hand_over(parcel, page.offset)
+                self.offset = page.offset
+                self.received += page.received
+                self._count(parcel)
+                if self._stopping.is_set():
+                    break
+                pulse.fetching()
+        except (SourceError, RecordError):
+            pulse.idle("commit")
+            self._outlet.commit()
+            raise
+        finally:
+            close = getattr(pages, "close", None)
+            if close is not None:
+                close()
+        pulse.idle("commit")
+        self._outlet.commit()
+        return page
+
+
+def unbalanced(shard: Shard, parcel: Parcel) -> str:
+    """Say which sum is off."""
+    return (
+        f"{shard.label}, page {parcel.page.index}: received {parcel.page.received} "
+        f"is not produced {len(parcel.values)} + filtered {parcel.filtered} + "
+        f"dead-lettered {len(parcel.letters)} + deduplicated {parcel.deduplicated}"
+    )

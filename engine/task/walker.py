@@ -1,0 +1,158 @@
+"""
+Walker: one shard's loop inside a task.
+
+Owns when a shard polls and what follows from a failed poll.  Each shard has a
+thread of its own, so that a slow api never delays another one in the same
+task; what they share is the producer, the connections and this process.
+
+Path: ``task.run`` starts it -> here -> ``task.flow``
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+from engine.errors import BadPage, EngineError, Exit, SourceError, Then, Unexpected
+from engine.records import Page, Shard
+from engine.seams import Stopping
+from engine.task.flow import Flow
+from engine.task.pulse import Pulse
+
+log = logging.getLogger("task")
+
+
+class Pace(Protocol):
+    """Says when the next poll is due."""
+
+    def due(self) -> float:
+        """Seconds until the next poll may start, 0.0 now."""
+
+    def started(self) -> None:
+        """A poll starts."""
+
+    def ended(self, *, records: int, finished: bool) -> None:
+        """A poll ended: with how many records, and whether at its end."""
+
+
+class Verdict:
+    """
+    How a walker ended.
+
+    Attributes:
+        failure: Why, or None: stopped, or done under `--once`.
+        code: The exit code that follows under `--once`.
+    """
+
+    __slots__ = ("code", "failure")
+
+    def __init__(self, failure: BaseException | None = None, code: Exit = Exit.OK):
+        self.failure = failure
+        self.code = code
+
+
+class Walker(threading.Thread):
+    """
+    Polls one shard until stopping, or once.
+
+    Args:
+        flow: The shard's path.
+        pace: When to poll.
+        patient: True for `behavior.on.error=IGNORE`: a permanent failure
+            gives up the poll and not the shard.
+        once: End after one poll.
+        ended: Called in this thread when it ends.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        *,
+        pace: Pace,
+        patient: bool,
+        once: bool,
+        pulse: Pulse,
+        stopping: Stopping,
+        given_up: Callable[[Exception], None],
+        ended: Callable[[Walker], None],
+    ):
+        super().__init__(name=f"shard-{flow.shard.label}", daemon=True)
+        self.flow = flow
+        self.pulse = pulse
+        self.verdict = Verdict()
+        self._pace = pace
+        self._patient = patient
+        self._once = once
+        self._stopping = stopping
+        self._given_up = given_up
+        self._ended = ended
+
+    @property
+    def shard(self) -> Shard:
+        return self.flow.shard
+
+    def run(self) -> None:
+        """Poll, wait, poll; never raises, the verdict says how it went."""
+        try:
+            self.verdict = self._walk()
+        except EngineError as failure:
+            self.verdict = Verdict(failure, failure.code)
+        except Exception as failure:  # noqa: BLE001 - the wall of this thread
+            log.error(
+                "%s: %s: %s (a bug of ours, please report it)",
+                self.shard.label,
+                type(failure).__name__,
+                failure,
+            )
+            log.debug("%s", traceback.format_exc())
+            self.verdict = Verdict(failure, Exit.BUG)
+        finally:
+            self.pulse.idle("ended")
+            self._ended(self)
+
+    def _walk(self) -> Verdict:
+        while not self._stopping.is_set():
+            wait = self._pace.due()
+            if wait > 0:
+                self._stopping.wait(wait)
+                continue
+            self._pace.started()
+            try:
+                page = self.flow.poll()
+            except EngineError as failure:
+                if self._stopping.is_set() and isinstance(failure, SourceError):
+                    return Verdict()
+                if self._once or not self._survives(failure):
+                    raise
+                self._given_up(failure)
+                self._pace.ended(records=self.flow.received, finished=False)
+                continue
+            self._pace.ended(
+                records=self.flow.received,
+                finished=page is None or not page.truncated,
+            )
+            if self._once:
+                return self._once_over(page)
+        return Verdict()
+
+    def _survives(self, failure: EngineError) -> bool:
+        """True if only the poll is given up, and the next tick tries again."""
+        if not isinstance(failure, SourceError):
+            return False
+        if failure.then is Then.RETRY and not isinstance(failure, BadPage):
+            return True
+        return self._patient
+
+    def _once_over(self, page: Page | None) -> Verdict:
+        if self._stopping.is_set() and (page is None or not page.last):
+            return Verdict()
+        if page is not None and page.truncated:
+            cut = Unexpected(
+                "the poll was cut by pagination.max.pages before the end of data; "
+                "run again to go on from here"
+            )
+            return Verdict(cut, Exit.TRY_AGAIN)
+        return Verdict()
