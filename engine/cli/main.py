@@ -60,7 +60,7 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Words:
     """All verbs and flags; also what completion and the manual are made from."""
     top = Words(
         prog=PROGRAM,
@@ -94,9 +94,7 @@ def parser() -> argparse.ArgumentParser:
 
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
 
-    def verb(
-        name: str, target: str, text: str, parent: argparse.ArgumentParser
-    ) -> argparse.ArgumentParser:
+    def verb(name: str, target: str, text: str, parent: Words) -> Words:
         made = verbs.add_parser(name, help=text, description=text, parents=[parent])
         made.set_defaults(target=target)
         return made
