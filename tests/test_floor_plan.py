@@ -85,7 +85,13 @@ def test_imports_go_down_and_gates_hold(path: Path) -> None:
         top = name.split(".")[0]
         if top == "engine":
             other = room_of(name)
-            if other and room in FLOORS and other != room:
+            if other in FLOORS and room in FLOORS and other != room:
                 assert FLOORS[other] < FLOORS[room], f"{place} imports up: {name}"
         if top in GATES:
             assert str(place) in GATES[top], f"{place} is no gate for {top}"
+
+
+def test_every_room_has_its_floor() -> None:
+    rooms = {path.parent.name for path in ENGINE.glob("*/__init__.py")}
+
+    assert set() == rooms - set(FLOORS)
