@@ -39,6 +39,8 @@ GATES = {
     "diskcache": {"shared/store.py"},
     "fcntl": {"shared/lock.py"},
     "mmap": {"shared/board.py", "source/body.py"},
+    "prometheus_client": {"observe/meters.py", "admin/store.py"},
+    "waitress": {"admin/server.py"},
     "psutil": {"observe/machine.py"},
     "crc32c": {"sink/batch.py"},
     "lz4": {"sink/compress.py"},

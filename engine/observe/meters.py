@@ -1,0 +1,246 @@
+"""
+Meters: what a task counts and times, at the price of one append each.
+
+Owns the accumulators of its own process and one set of files in the runtime
+directory, in the format of prometheus_client's multiprocess mode; it must
+never block the data path, and never grow without bound: label sets past a
+limit are counted under `other`.
+
+The files are named by the task and not by its process, so that a restarted
+task goes on with the totals of the one before; `admin.store` reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from prometheus_client.values import MultiProcessValue
+
+from engine.clock import SYSTEM, Clock
+from engine.observe.names import Merge, Metric
+
+#: Label sets of one family in one task; what comes later is called `other`.
+LABEL_SETS = 100
+
+#: Events kept between two flushes: past it the oldest are lost rather than
+#: memory.  At 1,000 pages a second a flush each second leaves it at a tenth.
+BACKLOG = 200_000
+
+_Event = tuple[Metric, tuple[str, ...], float]
+_Series = tuple[Metric, tuple[str, ...]]
+
+
+class Meter(Protocol):
+    """What the rooms of a task see of `Meters`."""
+
+    #: True with `performance.metrics.detailed`: stages are worth timing.
+    detailed: bool
+
+    def count(self, metric: Metric, labels: tuple[str, ...] = (), n: float = 1) -> None:
+        """Add to a counter; `labels` are the values of `metric.own`."""
+
+    def observe(
+        self, metric: Metric, labels: tuple[str, ...] = (), seconds: float = 0.0
+    ) -> None:
+        """Put a duration into a histogram."""
+
+    def state(
+        self, metric: Metric, labels: tuple[str, ...] = (), value: float = 0.0
+    ) -> None:
+        """Set a gauge."""
+
+
+class Unmetered:
+    """Counts nothing: for tests and for tools that run without an engine."""
+
+    detailed = False
+
+    def count(self, metric: Metric, labels: tuple[str, ...] = (), n: float = 1) -> None:
+        pass
+
+    def observe(
+        self, metric: Metric, labels: tuple[str, ...] = (), seconds: float = 0.0
+    ) -> None:
+        pass
+
+    def state(
+        self, metric: Metric, labels: tuple[str, ...] = (), value: float = 0.0
+    ) -> None:
+        pass
+
+
+class Meters:
+    """
+    The meters of one task; made after the fork, by the process that counts.
+
+    `count`, `observe` and `state` may be called by any thread; `flush` and
+    `close` by one at a time.
+
+    Args:
+        directory: Where the files are; made by `prepare` before the fork.
+        connector: The connector's name.
+        task: The task's number; one live process for each (connector, task).
+        detailed: `performance.metrics.detailed`.
+    """
+
+    def __init__(
+        self,
+        *,
+        directory: str | Path,
+        connector: str,
+        task: int,
+        detailed: bool = False,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self.detailed = detailed
+        self._clock = clock
+        self._fixed = {"connector": connector, "task": str(task)}
+        self._directory = str(directory)
+        writer = f"{connector}-{task}"
+        maker: Any = MultiProcessValue
+        self._value: Any = maker(process_identifier=lambda: writer)
+        # Hot path: a deque's append is one C call and safe between threads, so
+        # that no lock is taken; the sums are made once a second in `flush`.
+        # What was given up: an event costs 100 bytes until then.
+        self._counts: deque[_Event] = deque(maxlen=BACKLOG)
+        self._times: deque[_Event] = deque(maxlen=BACKLOG)
+        self._states: dict[_Series, float] = {}
+        self._scalars: dict[_Series, Any] = {}
+        self._timers: dict[_Series, tuple[list[Any], Any]] = {}
+        self._sets: dict[Metric, int] = {}
+
+    def count(self, metric: Metric, labels: tuple[str, ...] = (), n: float = 1) -> None:
+        self._counts.append((metric, labels, n))
+
+    def observe(
+        self, metric: Metric, labels: tuple[str, ...] = (), seconds: float = 0.0
+    ) -> None:
+        self._times.append((metric, labels, seconds))
+
+    def state(
+        self, metric: Metric, labels: tuple[str, ...] = (), value: float = 0.0
+    ) -> None:
+        self._states[metric, labels] = value
+
+    def flush(self) -> None:
+        """
+        Move what was counted into the files; once a second, and at the end.
+
+        Blocks: not; writes into mapped memory.
+        """
+        sums: defaultdict[_Series, float] = defaultdict(float)
+        for metric, labels, n in _drained(self._counts):
+            sums[metric, labels] += n
+        for key, total in sums.items():
+            self._scalar(key).inc(total)
+
+        for key in list(self._states):
+            self._scalar(key).set(self._states.pop(key), self._clock.wall_ms() / 1000)
+
+        times: defaultdict[_Series, list[float]] = defaultdict(list)
+        for metric, labels, seconds in _drained(self._times):
+            times[metric, labels].append(seconds)
+        for key, values in times.items():
+            buckets, total_seconds = self._timer(key)
+            spread = Counter(map(partial(bisect_left, key[0].buckets), values))
+            for place, n in spread.items():
+                buckets[place].inc(n)
+            total_seconds.inc(sum(values))
+
+    def close(self) -> None:
+        """Flush and let go of the files; nothing may be counted after it."""
+        self.flush()
+        self._value.close_all_files()
+
+    def _scalar(self, key: _Series) -> Any:
+        value = self._scalars.get(key)
+        if value is None:
+            key = self._within(key)
+            value = self._scalars.get(key)
+        if value is None:
+            metric, labels = key
+            family = metric.name.removesuffix("_total")
+            value = self._open(metric, family, metric.name, labels)
+            self._scalars[key] = value
+        return value
+
+    def _timer(self, key: _Series) -> tuple[list[Any], Any]:
+        timer = self._timers.get(key)
+        if timer is None:
+            key = self._within(key)
+            timer = self._timers.get(key)
+        if timer is None:
+            metric, labels = key
+            bounds = [*map(str, metric.buckets), "+Inf"]
+            name = metric.name
+            buckets = [
+                self._open(metric, name, f"{name}_bucket", labels, le=bound)
+                for bound in bounds
+            ]
+            timer = buckets, self._open(metric, name, f"{name}_sum", labels)
+            self._timers[key] = timer
+        return timer
+
+    def _within(self, key: _Series) -> _Series:
+        """The key itself, or the family's `other` once it has too many."""
+        metric, labels = key
+        if len(labels) != len(metric.own):
+            raise ValueError(f"{metric.name} wants {metric.own}, not {labels}")
+        seen = self._sets.get(metric, 0)
+        if seen >= LABEL_SETS:
+            return metric, ("other",) * len(labels)
+        self._sets[metric] = seen + 1
+        return key
+
+    def _open(
+        self,
+        metric: Metric,
+        family: str,
+        sample: str,
+        labels: tuple[str, ...],
+        **further: str,
+    ) -> Any:
+        own = dict(zip(metric.own, labels))
+        named = {
+            name: own.get(name) or self._fixed.get(name, "") for name in metric.labels
+        }
+        named.update(further)
+        # The library reads the directory from the environment, and only while
+        # it opens a file.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._directory
+        mode = metric.merge if "task" not in metric.labels else Merge.SUM
+        return self._value(
+            metric.kind.value,
+            family,
+            sample,
+            list(named),
+            list(named.values()),
+            metric.meaning,
+            multiprocess_mode=mode.value,
+        )
+
+
+def _drained(events: deque[_Event]) -> Iterator[_Event]:
+    """Take out what is there now; what comes meanwhile waits."""
+    take = events.popleft
+    for _ in range(len(events)):
+        yield take()
+
+
+def prepare(directory: str | Path) -> None:
+    """
+    An empty directory for the meters; by the supervisor, before any fork.
+
+    Totals count from the supervisor's start, so what an earlier one left goes.
+
+    Raises: OSError.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    os.makedirs(directory, mode=0o700)
