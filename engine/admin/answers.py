@@ -1,0 +1,89 @@
+"""
+Answers: what every family of endpoints takes and gives back.
+
+Owns the shapes of a question and an answer, and how numbers are written; it
+knows no socket and no route.
+
+Each file of endpoints beside it is a function from (question, picture) to an
+answer, tested without a network; `admin.server` alone speaks HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+JSON = "application/json"
+
+#: JSON whose decimals are numbers and stand as `plain` wrote them.
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+class Question(Struct, frozen=True):
+    """
+    A request that may be answered.
+
+    Attributes:
+        method: GET, HEAD, POST, PUT ...
+        path: Decoded, from the first slash, without the query.
+        raw_path: As it came, percent signs and all.
+        query: Name -> values, in order.
+        headers: Names in lower case.
+        body: At most `server.BODY_LIMIT` bytes.
+    """
+
+    method: str
+    path: str
+    raw_path: str = ""
+    query: Mapping[str, Sequence[str]] = {}
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+    def flag(self, name: str) -> str | None:
+        """The last value of a query parameter, or None."""
+        values = self.query.get(name)
+        return values[-1] if values else None
+
+
+class Answer(Struct, frozen=True):
+    """
+    Attributes:
+        status: Status code.
+        body: Bytes.
+        content_type: Its type.
+        headers: Further headers.
+    """
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def json_answer(status: int, value: Any) -> Answer:
+    """A value as JSON, keys in the order given."""
+    return Answer(status, _ENCODER.encode(value))
+
+
+def refusal(status: int, message: str) -> Answer:
+    """An error in Kafka Connect's shape."""
+    return json_answer(status, {"error_code": status, "message": message})
+
+
+def plain(value: float) -> Decimal:
+    """
+    A number that jq, bc and bash can all read.
+
+    At most four places, no exponent, no sign for zero, 0 for what is no
+    number: jq 1.6 reprints anything smaller than 0.0001 as 1e-05, which bc
+    refuses.
+    """
+    if not math.isfinite(value):
+        return Decimal(0)
+    text = f"{value:.4f}".rstrip("0").rstrip(".")
+    return Decimal("0" if text in ("-0", "") else text)

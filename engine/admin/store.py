@@ -1,0 +1,125 @@
+"""
+Store: the tasks' meters, read and added up.
+
+Owns the reading of the files that `observe.meters` writes, and a memory of
+what their keys mean; it never writes one.
+
+prometheus_client's own collector parses each key anew at every scrape and
+renders through several objects a line: 45 to 60 ms for 16 tasks, and 230 ms
+with detailed metrics.  The keys do not change, so they are parsed once here.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from msgspec import Struct
+from prometheus_client.mmap_dict import MmapedDict
+
+
+class Series(Struct, frozen=True, eq=False):
+    """
+    One line of a family, known by identity.
+
+    Attributes:
+        family: Name on `/metrics`: a counter's with `_total`.
+        sample: Name of the line: a histogram's with `_bucket` or `_sum`.
+        labels: Label names and values, `le` left out, in the table's order.
+        bound: The bucket's upper bound, or None.
+        connector: Value of that label, or "".
+        task: Value of that label, or "".
+        kind: "counter", "gauge" or "histogram".
+    """
+
+    family: str
+    sample: str
+    labels: tuple[tuple[str, str], ...]
+    bound: float | None
+    connector: str
+    task: str
+    kind: str
+
+    def label(self, name: str) -> str:
+        """The value of a label, or ""."""
+        for key, value in self.labels:
+            if key == name:
+                return value
+        return ""
+
+
+#: What was read at one moment.
+Reading = Mapping[Series, float]
+
+
+class Store:
+    """
+    Args:
+        directory: Where the meters' files are; may not exist yet.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._pattern = os.path.join(glob.escape(directory), "*.db")
+        self._known: dict[tuple[str, str], Series] = {}
+
+    def read(self) -> Reading:
+        """
+        Every series and its value, added up over tasks.
+
+        Blocks: for the reading of a few files in memory, 1 to 10 ms.
+        """
+        values: dict[Series, float] = {}
+        moments: dict[Series, float] = {}
+        known = self._known
+        for path in sorted(glob.glob(self._pattern)):
+            kind = os.path.basename(path).split("_")[0]
+            merge = os.path.basename(path).split("_")[1] if kind == "gauge" else "sum"
+            try:
+                entries = list(_entries(path))
+            except (OSError, struct.error, RuntimeError):
+                # Being made, or damaged: the rest is still worth showing.
+                continue
+            for key, value, moment, _ in entries:
+                series = known.get((merge, key))
+                if series is None:
+                    series = known[merge, key] = _parsed(key, kind)
+                if series not in values:
+                    values[series] = value
+                elif merge == "sum":
+                    values[series] += value
+                elif merge == "max":
+                    values[series] = max(values[series], value)
+                elif moment >= moments.get(series, 0.0):
+                    values[series] = value
+                if merge == "mostrecent":
+                    moments[series] = max(moment, moments.get(series, 0.0))
+        return values
+
+
+def _entries(path: str) -> Iterator[tuple[str, float, float, int]]:
+    reader: Any = MmapedDict
+    entries: Iterator[tuple[str, float, float, int]] = reader.read_all_values_from_file(
+        path
+    )
+    return entries
+
+
+def _parsed(key: str, kind: str) -> Series:
+    _, sample, labels, _ = json.loads(key)
+    bound = labels.pop("le", None)
+    family = sample
+    if kind == "histogram":
+        family = sample.removesuffix("_bucket").removesuffix("_sum")
+    return Series(
+        family=family,
+        sample=sample,
+        labels=tuple(labels.items()),
+        bound=float(bound) if bound is not None else None,
+        connector=labels.get("connector", ""),
+        task=labels.get("task", ""),
+        kind=kind,
+    )

@@ -1,0 +1,206 @@
+"""
+View: what the admin process may look at, as plain values.
+
+Owns the shapes and no data: `cli.run` fills them from the configuration, the
+board and the link to the supervisor.  Nothing here carries a secret: the
+configuration is the text as it was written, `${...}` unresolved.
+
+The seam between the engine and everything that shows it; tests use a fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class Thresholds(Struct, frozen=True):
+    """
+    When a connector counts as degraded: `health.check.*.threshold`.
+
+    Attributes:
+        response_seconds: Mean request duration.
+        hit_ratio: Of the cache, in its statistics window.
+        error_ratio: The larger of failed requests and bad records.
+    """
+
+    response_seconds: float = 5.0
+    hit_ratio: float = 0.7
+    error_ratio: float = 0.05
+
+
+class ApiCard(Struct, frozen=True):
+    """
+    One api of a connector.
+
+    Attributes:
+        name: `api.name`.
+        interval: Seconds from poll to poll, or the longest gap of a schedule;
+            None if it cannot be said, and then silence is not judged.
+    """
+
+    name: str
+    interval: float | None = 60.0
+
+
+class ConnectorCard(Struct, frozen=True):
+    """
+    What does not change about a connector while its configuration stands.
+
+    Attributes:
+        name: Its `name`.
+        config: Keys and values as written, secrets unresolved.
+        apis: Its apis.
+        connector_class: As configured.
+        health: `health.check.enabled`.
+        jmx: `jmx.enabled`.
+        jmx_detailed: `jmx.metrics.detailed`.
+        cache: `cache.enabled` of any of its apis.
+        statistics: `cache.statistics.enabled`.
+        statistics_seconds: `cache.statistics.window.minutes` in seconds.
+        hit_ratio_low: `cache.hit.ratio.threshold`.
+        max_connections: `http.client.max.connections`.
+        thresholds: When it is degraded.
+        topics: The topics it writes to, as far as they are fixed.
+    """
+
+    name: str
+    config: Mapping[str, str]
+    apis: Sequence[ApiCard]
+    connector_class: str = "io.confluent.connect.http.HttpSourceConnector"
+    health: bool = True
+    jmx: bool = False
+    jmx_detailed: bool = False
+    cache: bool = True
+    statistics: bool = True
+    statistics_seconds: float = 3600.0
+    hit_ratio_low: float = 0.8
+    max_connections: int = 20
+    thresholds: Thresholds = Thresholds()
+    topics: Sequence[str] = ()
+
+
+class TaskState(Struct, frozen=True):
+    """
+    One task as it stands now.
+
+    Attributes:
+        connector: Its connector.
+        number: Its number, from 0.
+        state: RUNNING, PAUSED, FAILED, UNASSIGNED or RESTARTING.
+        pid: Of its process, 0 while there is none.
+        trace: Why it failed, or "".
+        phase: What it is doing, one word; "broker" while it waits for Kafka.
+        restarts: Times its process was started again.
+        heartbeat: Monotonic seconds at which it last said that it lives.
+    """
+
+    connector: str
+    number: int
+    state: str
+    pid: int = 0
+    trace: str = ""
+    phase: str = ""
+    restarts: int = 0
+    heartbeat: float = 0.0
+
+
+class ShardState(Struct, frozen=True):
+    """
+    One shard: its counters since the supervisor's start, and how it fares.
+
+    Attributes:
+        connector: Its connector.
+        api: Its api.
+        label: The shard in one word: `Shard.label`.
+        task: Number of the task that holds it, or None.
+        counts: Board column -> value; never falls.
+        success_ms: Wall milliseconds of the last page delivered or found
+            unchanged, 0 before the first.
+        failed: Why it was given up, or "".
+    """
+
+    connector: str
+    api: str
+    label: str
+    task: int | None
+    counts: Mapping[str, int]
+    success_ms: int = 0
+    failed: str = ""
+
+
+class Level(Struct, frozen=True):
+    """
+    A logger's level.
+
+    Attributes:
+        level: OFF, ERROR, WARN, INFO, DEBUG or TRACE.
+        changed_ms: Wall milliseconds of the last change by REST, or None.
+    """
+
+    level: str
+    changed_ms: int | None = None
+
+
+class Process(Struct, frozen=True):
+    """
+    A process other than the tasks: the supervisor, admin itself.
+
+    Attributes:
+        name: "supervisor", "admin", "broker".
+        pid: Its pid.
+    """
+
+    name: str
+    pid: int
+
+
+class View(Protocol):
+    """
+    What is running, read afresh at each call; none of them blocks.
+
+    Attributes:
+        version: Of the engine.
+        commit: Of its source, or "unknown".
+        cluster_id: Kafka's cluster id, or "" while it is not known.
+        worker_id: "host:port" as Connect names a worker.
+        started_ms: Wall milliseconds of the supervisor's start.
+        meters: Directory of the meters' files.
+    """
+
+    version: str
+    commit: str
+    cluster_id: str
+    worker_id: str
+    started_ms: int
+    meters: str
+
+    def connectors(self) -> Sequence[ConnectorCard]:
+        """Every connector, in the order of their files."""
+
+    def tasks(self) -> Sequence[TaskState]:
+        """Every task."""
+
+    def shards(self) -> Sequence[ShardState]:
+        """Every shard."""
+
+    def processes(self) -> Sequence[Process]:
+        """The processes that are no tasks."""
+
+    def scaling(self) -> Mapping[tuple[str, str, str], int]:
+        """Judgements by (connector, "up", "down" or "none", reason)."""
+
+    def reloads(self) -> Mapping[str, int]:
+        """Reloads by "ok" and "failed"."""
+
+    def loggers(self) -> Mapping[str, Level]:
+        """Loggers whose level is set, "root" among them."""
+
+    def set_level(self, logger: str, level: str) -> Sequence[str]:
+        """
+        Change a level in every process, now and for those that start later.
+
+        Returns: the loggers it changed.
+        """

@@ -1,0 +1,581 @@
+"""
+Watch: one look at everything, and what it says of the last minutes.
+
+Owns the rings of the admin process: totals of the last 60 seconds, 5 minutes
+and each cache's statistics window.  It decides nothing and writes nothing; its
+pictures are the one truth behind `/health`, `/metrics`, Jolokia and Connect.
+
+Totals come from the board and the meters; a shard's counts are credited to
+the task that holds it at the time, so that no task's total ever falls when a
+shard moves.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from bisect import bisect_left
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from engine.admin.store import Reading, Store
+from engine.admin.view import ConnectorCard, ShardState, TaskState, View
+from engine.clock import SYSTEM, Clock
+from engine.observe import names
+from engine.observe.names import SECONDS, Metric
+
+#: Rates are means of this many seconds.
+RATE_SPAN = 60.0
+
+#: Ratios and mean times are those of this many seconds.
+RATIO_SPAN = 300.0
+
+#: Seconds between two samples of the rings.
+STEP = 5.0
+
+#: (connector, task); the task is "" for shards that nobody holds.
+Place = tuple[str, str]
+
+_NAMES = (
+    "received",
+    "written",
+    "filtered",
+    "dead",
+    "deduplicated",
+    "saved",
+    "pages",
+    "polls",
+    "bytes",
+    "requests",
+    "failed",
+    "errors",
+    "lookups",
+    "hits",
+    "retries",
+    "letters_topic",
+    "letters_log",
+    "commits_ok",
+    "commits_failed",
+    "response_seconds",
+    "ack_seconds",
+    "commit_seconds",
+)
+_AT = {name: place for place, name in enumerate(_NAMES)}
+_WIDTH = len(SECONDS) + 1
+_TIMERS = {
+    "response": len(_NAMES),
+    "ack": len(_NAMES) + _WIDTH,
+    "commit": len(_NAMES) + 2 * _WIDTH,
+}
+_SIZE = len(_NAMES) + 3 * _WIDTH
+
+_COLUMNS = {
+    "received": "received",
+    "produced": "written",
+    "filtered": "filtered",
+    "dead_lettered": "dead",
+    "deduplicated": "deduplicated",
+    "saved": "saved",
+    "pages": "pages",
+    "polls": "polls",
+    "bytes": "bytes",
+}
+
+_HISTOGRAMS = {
+    names.REQUEST_SECONDS.name: "response",
+    names.FETCH_TO_ACK_SECONDS.name: "ack",
+    names.COMMIT_SECONDS.name: "commit",
+}
+
+
+class Totals:
+    """Counts and time spent, as numbers that can be added and subtracted."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: array[float] | None = None) -> None:
+        self._values = values if values is not None else array("d", bytes(8 * _SIZE))
+
+    def __getitem__(self, name: str) -> float:
+        return self._values[_AT[name]]
+
+    def add(self, name: str, value: float) -> None:
+        self._values[_AT[name]] += value
+
+    def add_bucket(self, timer: str, bound: float, value: float) -> None:
+        place = min(bisect_left(SECONDS, bound), _WIDTH - 1)
+        self._values[_TIMERS[timer] + place] += value
+
+    def buckets(self, timer: str) -> Sequence[float]:
+        """How many fell into each bucket of `names.SECONDS`, and beyond."""
+        start = _TIMERS[timer]
+        return self._values[start : start + _WIDTH]
+
+    def minus(self, earlier: Totals) -> Totals:
+        pairs = zip(self._values, earlier._values)
+        return Totals(array("d", [max(0.0, a - b) for a, b in pairs]))
+
+    @staticmethod
+    def sum(parts: Iterable[Totals]) -> Totals:
+        columns = zip(*(part._values for part in parts))
+        values = array("d", map(sum, columns))
+        return Totals(values if values else None)
+
+    def mean_ms(self, timer: str) -> float:
+        """Milliseconds, 0 when nothing was timed."""
+        count = sum(self.buckets(timer))
+        return 1000 * self[f"{timer}_seconds"] / count if count else 0.0
+
+    def quantile_ms(self, timer: str, share: float) -> float:
+        """
+        Milliseconds below which `share` of the times lie.
+
+        Even spread inside a bucket is assumed, as Prometheus does; what lies
+        beyond the last bound counts as that bound.
+        """
+        buckets = self.buckets(timer)
+        wanted = share * sum(buckets)
+        if wanted <= 0:
+            return 0.0
+        below = 0.0
+        for place, n in enumerate(buckets[:-1]):
+            if n and below + n >= wanted:
+                low = SECONDS[place - 1] if place else 0.0
+                part = (wanted - below) / n
+                return 1000 * (low + part * (SECONDS[place] - low))
+            below += n
+        return 1000 * SECONDS[-1]
+
+    def longest_ms(self, timer: str) -> float:
+        """Upper bound of the slowest bucket that is not empty."""
+        places = [i for i, n in enumerate(self.buckets(timer)) if n]
+        return 1000 * SECONDS[min(places[-1], _WIDTH - 2)] if places else 0.0
+
+
+_NOTHING = Totals()
+
+_ByPlace = Mapping[Place, Totals]
+
+
+class Window:
+    """
+    Totals as they stood over a span of time, at most `parts` of them.
+
+    Args:
+        span: Seconds that are looked back over.
+        began: Monotonic seconds at which all totals were zero.
+        now: Monotonic seconds.
+        parts: Samples kept.
+    """
+
+    def __init__(
+        self, span: float, *, began: float, now: float, parts: int = 60
+    ) -> None:
+        self._span = span
+        self._step = max(span / parts, STEP) * 0.99
+        self._samples: deque[tuple[float, _ByPlace]] = deque()
+        if now - began <= span:
+            self._samples.append((began, {}))
+
+    def add(self, now: float, totals: _ByPlace) -> None:
+        samples = self._samples
+        if samples and now - samples[-1][0] < self._step:
+            return
+        samples.append((now, totals))
+        while len(samples) > 1 and samples[1][0] <= now - self._span:
+            samples.popleft()
+
+    def base(self, now: float) -> tuple[float, _ByPlace]:
+        """The youngest sample that is `span` old, else the oldest there is."""
+        found = self._samples[0]
+        for sample in self._samples:
+            if sample[0] > now - self._span:
+                break
+            found = sample
+        return found
+
+
+class Life:
+    """How a task spent its time, and when its errors last grew."""
+
+    __slots__ = ("errors", "last_error_ms", "paused", "running", "total")
+
+    def __init__(self) -> None:
+        self.running = self.paused = self.total = 0.0
+        self.errors = 0.0
+        self.last_error_ms = 0
+
+
+class Picture(Struct, frozen=True):
+    """
+    Everything at one moment.
+
+    Attributes:
+        now: Monotonic seconds.
+        wall_ms: Wall milliseconds.
+        cards: The connectors.
+        tasks: The tasks.
+        shards: The shards.
+        reading: The meters.
+        credited: (connector, task, api) -> board column -> value.
+        totals: Since the start, by place.
+        rate_base: As of about 60 seconds ago.
+        ratio_base: As of about 5 minutes ago.
+        cache_bases: Connector -> as of its statistics window ago.
+        lives: (connector, task) -> how it spent its time.
+        active: (connector, task) -> mean and peak of records in flight, 60 s.
+    """
+
+    now: float
+    wall_ms: int
+    cards: Sequence[ConnectorCard]
+    tasks: Sequence[TaskState]
+    shards: Sequence[ShardState]
+    reading: Reading
+    credited: Mapping[tuple[str, str, str], Mapping[str, int]]
+    totals: _ByPlace
+    rate_base: tuple[float, _ByPlace]
+    ratio_base: tuple[float, _ByPlace]
+    cache_bases: Mapping[str, tuple[float, _ByPlace]]
+    lives: Mapping[Place, Life]
+    active: Mapping[Place, tuple[float, float]]
+
+    def card(self, name: str) -> ConnectorCard | None:
+        """The connector of that name, or None."""
+        return next((card for card in self.cards if card.name == name), None)
+
+    def tasks_of(self, connector: str) -> list[TaskState]:
+        """Its tasks, by number."""
+        found = [task for task in self.tasks if task.connector == connector]
+        return sorted(found, key=lambda task: task.number)
+
+    def shards_of(self, connector: str) -> list[ShardState]:
+        """Its shards."""
+        return [shard for shard in self.shards if shard.connector == connector]
+
+    def figures(
+        self, connectors: Iterable[str] | None = None, task: str | None = None
+    ) -> Figures:
+        """
+        The numbers people ask for.
+
+        Args:
+            connectors: Of these together; None means all.
+            task: Of this task alone; None means all.
+        """
+        wanted = {card.name for card in self.cards}
+        if connectors is not None:
+            wanted &= set(connectors)
+        places = [
+            place
+            for place in self.totals
+            if place[0] in wanted and (task is None or place[1] == task)
+        ]
+
+        total = Totals.sum(self.totals[place] for place in places)
+        rate_at, rate_then = self.rate_base
+        ratio_then = self.ratio_base[1]
+        rated = total.minus(_sum(rate_then, places))
+        recent = total.minus(_sum(ratio_then, places))
+        elapsed = max(1.0, self.now - rate_at)
+
+        lookups = hits = 0.0
+        counted = False
+        for card in self.cards:
+            if card.name not in wanted or not (card.cache and card.statistics):
+                continue
+            counted = True
+            mine = [place for place in places if place[0] == card.name]
+            seen = Totals.sum(self.totals[place] for place in mine)
+            base = self.cache_bases.get(card.name)
+            if base is not None:
+                seen = seen.minus(_sum(base[1], mine))
+            lookups += seen["lookups"]
+            hits += seen["hits"]
+
+        bad = max(recent["errors"], recent["dead"])
+        error_ratio = max(
+            _ratio(recent["failed"], recent["requests"]),
+            _ratio(bad, max(recent["received"], bad)),
+        )
+        return Figures(
+            total=total,
+            recent=recent,
+            messages_per_second=rated["written"] / elapsed,
+            received_per_second=rated["received"] / elapsed,
+            requests_per_second=rated["requests"] / elapsed,
+            bytes_per_second=rated["bytes"] / elapsed,
+            latency_ms=recent.mean_ms("ack"),
+            response_ms=recent.mean_ms("response"),
+            cached=counted,
+            lookups=int(lookups),
+            hit_ratio=_ratio(hits, lookups) if lookups else 1.0,
+            error_ratio=error_ratio,
+            pool_utilization=self._utilization(wanted, task),
+        )
+
+    def total(
+        self, metric: Metric, connector: str, task: str = "", **own: str
+    ) -> float:
+        """The sum of a meters' family over the series that match."""
+        return sum(
+            value
+            for series, value in self.reading.items()
+            if series.family == metric.name
+            and series.connector == connector
+            and (not task or series.task == task)
+            and all(series.label(name) == wanted for name, wanted in own.items())
+        )
+
+    def _utilization(self, wanted: set[str], task: str | None) -> float:
+        bounds = {card.name: card.max_connections for card in self.cards}
+        busy = [
+            value / max(1, bounds[series.connector])
+            for series, value in self.reading.items()
+            if series.family == names.POOL_CONNECTIONS.name
+            and series.connector in wanted
+            and (task is None or series.task == task)
+            and series.label("state") == "busy"
+        ]
+        return sum(busy) / len(busy) if busy else 0.0
+
+
+class Figures(Struct, frozen=True):
+    """
+    What the last minutes say.
+
+    Attributes:
+        total: Since the start.
+        recent: Of the last 5 minutes.
+        messages_per_second: Acknowledged, mean of 60 seconds.
+        received_per_second: Received, mean of 60 seconds.
+        requests_per_second: Ended, mean of 60 seconds.
+        bytes_per_second: On the wire, mean of 60 seconds.
+        latency_ms: Request sent to record acknowledged, mean of 5 minutes.
+        response_ms: Request sent to body complete, mean of 5 minutes.
+        cached: True if lookups are counted at all.
+        lookups: In the statistics window.
+        hit_ratio: In the statistics window; 1.0 when nothing was asked.
+        error_ratio: Of 5 minutes.
+        pool_utilization: Busy connections / the bound, mean over tasks, now.
+    """
+
+    total: Totals
+    recent: Totals
+    messages_per_second: float
+    received_per_second: float
+    requests_per_second: float
+    bytes_per_second: float
+    latency_ms: float
+    response_ms: float
+    cached: bool
+    lookups: int
+    hit_ratio: float
+    error_ratio: float
+    pool_utilization: float
+
+
+class Watch:
+    """
+    Looks when it is asked, and every `STEP` seconds by `tick`.
+
+    Any thread may look; one at a time does.
+
+    Args:
+        view: What is running.
+        clock: Where time comes from.
+    """
+
+    def __init__(self, view: View, *, clock: Clock = SYSTEM) -> None:
+        self._view = view
+        self._clock = clock
+        self._store = Store(view.meters)
+        self._lock = threading.Lock()
+        now = clock.monotonic()
+        self._began = now - max(0, clock.wall_ms() - view.started_ms) / 1000
+        self._rates = Window(RATE_SPAN, began=self._began, now=now)
+        self._ratios = Window(RATIO_SPAN, began=self._began, now=now)
+        self._caches: dict[str, tuple[float, Window]] = {}
+        self._seen: dict[tuple[str, str], Mapping[str, int]] = {}
+        self._credited: dict[tuple[str, str, str], defaultdict[str, int]] = {}
+        self._lives: dict[Place, Life] = {}
+        self._in_flight: deque[tuple[float, Mapping[Place, float]]] = deque()
+        self._looked = now
+        self.look()
+
+    @property
+    def began(self) -> float:
+        """Monotonic seconds of the supervisor's start."""
+        return self._began
+
+    def tick(self) -> None:
+        """Take a sample if the last is `STEP` old; call it about once a second."""
+        if self._clock.monotonic() - self._looked >= STEP:
+            self.look()
+
+    def look(self) -> Picture:
+        """
+        Everything as it is now.
+
+        Blocks: for the reading of the meters' files, 1 to 10 ms.
+        """
+        with self._lock:
+            return self._look()
+
+    def _look(self) -> Picture:
+        view = self._view
+        now = self._clock.monotonic()
+        wall_ms = self._clock.wall_ms()
+        cards = view.connectors()
+        tasks = view.tasks()
+        shards = view.shards()
+        live = {(task.connector, str(task.number)) for task in tasks}
+        reading = {
+            series: value
+            for series, value in self._store.read().items()
+            if series.kind != "gauge"
+            or not series.task
+            or (series.connector, series.task) in live
+        }
+
+        self._credit(shards, {card.name for card in cards})
+        totals = _totals(reading, self._credited)
+        for place in live:
+            totals.setdefault(place, Totals())
+        self._spend(tasks, totals, now, wall_ms)
+        active = self._flight(reading, now)
+
+        self._rates.add(now, totals)
+        self._ratios.add(now, totals)
+        for card in cards:
+            span, window = self._caches.get(card.name, (0.0, None))
+            if window is None or span != card.statistics_seconds:
+                span = card.statistics_seconds
+                window = Window(span, began=self._began, now=now)
+                self._caches[card.name] = span, window
+            window.add(now, totals)
+        self._looked = now
+
+        return Picture(
+            now=now,
+            wall_ms=wall_ms,
+            cards=cards,
+            tasks=tasks,
+            shards=shards,
+            reading=reading,
+            credited={key: dict(value) for key, value in self._credited.items()},
+            totals=totals,
+            rate_base=self._rates.base(now),
+            ratio_base=self._ratios.base(now),
+            cache_bases={
+                card.name: self._caches[card.name][1].base(now) for card in cards
+            },
+            lives=dict(self._lives),
+            active=active,
+        )
+
+    def _credit(self, shards: Sequence[ShardState], connectors: set[str]) -> None:
+        """Give what a shard counted since the last look to the task it is with."""
+        for shard in shards:
+            task = "" if shard.task is None else str(shard.task)
+            mine = self._credited.setdefault(
+                (shard.connector, task, shard.api), defaultdict(int)
+            )
+            before = self._seen.get((shard.connector, shard.label), {})
+            for column, value in shard.counts.items():
+                old = before.get(column, 0)
+                mine[column] += value - old if value >= old else value
+            self._seen[shard.connector, shard.label] = dict(shard.counts)
+        for key in [key for key in self._credited if key[0] not in connectors]:
+            del self._credited[key]
+        for known in [known for known in self._seen if known[0] not in connectors]:
+            del self._seen[known]
+
+    def _spend(
+        self,
+        tasks: Sequence[TaskState],
+        totals: Mapping[Place, Totals],
+        now: float,
+        wall_ms: int,
+    ) -> None:
+        passed = now - self._looked
+        for task in tasks:
+            place = (task.connector, str(task.number))
+            life = self._lives.setdefault(place, Life())
+            life.total += passed
+            if task.state == "RUNNING":
+                life.running += passed
+            elif task.state == "PAUSED":
+                life.paused += passed
+            errors = totals[place]["errors"] + totals[place]["dead"]
+            if errors > life.errors:
+                life.errors = errors
+                life.last_error_ms = wall_ms
+
+    def _flight(self, reading: Reading, now: float) -> dict[Place, tuple[float, float]]:
+        current = {
+            (series.connector, series.task): value
+            for series, value in reading.items()
+            if series.family == names.RECORDS_ACTIVE.name
+        }
+        samples = self._in_flight
+        samples.append((now, current))
+        while samples[0][0] < now - RATE_SPAN or len(samples) > 2 * RATE_SPAN:
+            samples.popleft()
+        found: dict[Place, tuple[float, float]] = {}
+        for place in current:
+            seen = [sample.get(place, 0.0) for _, sample in samples]
+            found[place] = (sum(seen) / len(seen), max(seen))
+        return found
+
+
+def _sum(totals: _ByPlace, places: Iterable[Place]) -> Totals:
+    return Totals.sum(totals.get(place, _NOTHING) for place in places)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _totals(
+    reading: Reading,
+    credited: Mapping[tuple[str, str, str], Mapping[str, int]],
+) -> dict[Place, Totals]:
+    found: dict[Place, Totals] = {}
+    for (connector, task, _), counts in credited.items():
+        totals = found.setdefault((connector, task), Totals())
+        for column, count in counts.items():
+            if column in _COLUMNS:
+                totals.add(_COLUMNS[column], count)
+    for series, value in reading.items():
+        if not series.task:
+            continue
+        totals = found.setdefault((series.connector, series.task), Totals())
+        timer = _HISTOGRAMS.get(series.family)
+        if timer is not None:
+            if series.bound is None:
+                totals.add(f"{timer}_seconds", value)
+            else:
+                totals.add_bucket(timer, series.bound, value)
+        elif series.family == names.REQUESTS.name:
+            totals.add("requests", value)
+            if series.label("outcome") == "failed":
+                totals.add("failed", value)
+        elif series.family == names.CACHE_REQUESTS.name:
+            totals.add("lookups", value)
+            if series.label("result") in ("hit", "revalidated"):
+                totals.add("hits", value)
+        elif series.family == names.RECORD_ERRORS.name:
+            totals.add("errors", value)
+        elif series.family == names.RETRIES.name:
+            totals.add("retries", value)
+        elif series.family == names.DEAD_LETTERS.name:
+            totals.add(
+                "letters_log" if series.label("to") == "log" else "letters_topic", value
+            )
+        elif series.family == names.COMMITS.name:
+            failed = series.label("result") == "failed"
+            totals.add("commits_failed" if failed else "commits_ok", value)
+    return found
