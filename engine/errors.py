@@ -26,6 +26,7 @@ RETRY inside `source.fetch`, which has bounds of its own).
     |- StateError                   GIVE_UP   65  unreadable or unknown state; never "start over"
     |- Accounting                   EXIT      70  the sums do not add up: a bug of ours
     `- SharedError                  EXIT      70  a lock or the board gave no answer
+       `- Occupied                  GIVE_UP   75  another engine runs this connector
 """
 
 from __future__ import annotations
@@ -227,3 +228,19 @@ class Accounting(EngineError):
 
 class SharedError(EngineError):
     """A lock or the board gave no answer."""
+
+
+class Occupied(SharedError):
+    """
+    Another engine runs this connector.
+
+    Attributes:
+        pid: The process that holds its lock, or None if it did not say.
+    """
+
+    then = Then.GIVE_UP
+    code = Exit.TRY_AGAIN
+
+    def __init__(self, message: str, *, pid: int | None):
+        super().__init__(message)
+        self.pid = pid

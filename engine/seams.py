@@ -42,7 +42,20 @@ class Limiter(Protocol):
     """Answers seconds; never sleeps."""
 
     def reserve(self, host: str, api: str) -> float:
-        """Take one token; seconds until the request may go, 0.0 now."""
+        """
+        Ask for one token; seconds until the request may go, 0.0 now.
+
+        An answer above 0.0 (never above 1.0) is waited for, then `recheck` is
+        asked, in the same thread, until it says 0.0.
+        """
+
+    def recheck(self, host: str) -> float:
+        """
+        Seconds still to wait, 0.0 now; nothing is paid twice.
+
+        What came up meanwhile binds those who were already waiting: a pause
+        of the host, a rate changed by a reload.
+        """
 
     def observe(self, host: str, status: int, headers: list[tuple[str, str]]) -> None:
         """Learn from an answer: Retry-After, RateLimit, 429 and 503."""

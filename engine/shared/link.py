@@ -1,0 +1,246 @@
+"""
+Link: orders down and reports up, between the supervisor and one child.
+
+Owns a socket pair that keeps message boundaries, JSON on it, and the kinds of
+message.  Never blocks: what does not fit is told to the caller, who sends it
+again or lets it be; the other end's death is an end of file.  Heartbeats and
+counts are not sent here, they stand on the board.
+
+Between `supervisor` and `task` or `admin`; made before the fork, each side
+closes the other's end after it.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from engine.errors import SharedError
+from engine.records import Shard
+
+#: Bytes of the largest message; the kernel's buffer holds several of them.
+LARGEST = 60 * 1024
+
+#: Characters of a reason that travel.
+LONGEST_REASON = 2000
+
+#: Shards in one `Assign`.
+CHUNK = 64
+
+
+class Assigned(Struct, frozen=True):
+    """
+    A shard and its place on the board.
+
+    Attributes:
+        shard: What is to be polled.
+        slot: Its counters, notice and label.
+        siblings: Slots of all shards that share its pages, by `index`; its
+            own among them.
+    """
+
+    shard: Shard
+    slot: int
+    siblings: tuple[int, ...] = ()
+
+
+class Assign(Struct, frozen=True, tag="assign"):
+    """
+    The shards a task is to have, the ones it already has among them.
+
+    Attributes:
+        generation: Number of the distribution this is part of.
+        shards: Some of them; `complete` says that no further part follows.
+    """
+
+    generation: int
+    shards: tuple[Assigned, ...]
+    complete: bool = True
+
+
+class Stop(Struct, frozen=True, tag="stop"):
+    """Drain and end; `hurry`: drop the page in hand."""
+
+    hurry: bool = False
+
+
+class Reload(Struct, frozen=True, tag="reload"):
+    """Read again what can change without a restart."""
+
+
+class SetLevel(Struct, frozen=True, tag="level"):
+    """A logger's level from now on; `logger` "" is the root."""
+
+    logger: str
+    level: str
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """The child has opened what it needs and works."""
+
+
+class ShardFinished(Struct, frozen=True, tag="finished"):
+    """
+    A shard's poll is over, delivered and saved.
+
+    Attributes:
+        truncated: It ended because of `pagination.max.pages`.
+    """
+
+    shard: Shard
+    slot: int
+    truncated: bool = False
+
+
+class ShardFailed(Struct, frozen=True, tag="failed"):
+    """
+    A shard is FAILED and stays so until reload, restart or resume.
+
+    Attributes:
+        reason: Class and message of the failure, secrets cut.
+        code: The exit code that a run with this failure ends with.
+    """
+
+    shard: Shard
+    slot: int
+    reason: str
+    code: int
+
+    def __post_init__(self) -> None:
+        _shorten(self, self.reason)
+
+
+class BrokerWaiting(Struct, frozen=True, tag="broker"):
+    """The task waits for the broker, or (`since` None) no longer does."""
+
+    since: float | None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        _shorten(self, self.reason)
+
+
+class Wanted(Struct, frozen=True, tag="wanted"):
+    """Admin asks for a connector's state: RUNNING, PAUSED, STOPPED or RESTART."""
+
+    connector: str
+    state: str
+
+
+Message: TypeAlias = (
+    Assign
+    | Stop
+    | Reload
+    | SetLevel
+    | Ready
+    | ShardFinished
+    | ShardFailed
+    | BrokerWaiting
+    | Wanted
+)
+
+_DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_ENCODER = msgspec.json.Encoder()
+
+
+class Link:
+    """One end.  Not shared between threads."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+        self.closed = False
+
+    @staticmethod
+    def pair() -> tuple[Link, Link]:
+        """Two ends, before the fork; no program inherits them."""
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return Link(one), Link(other)
+
+    def fileno(self) -> int:
+        """For a selector; -1 once closed."""
+        return self._end.fileno()
+
+    def send(self, message: Message) -> bool:
+        """
+        Put a message on its way.
+
+        Returns: False if the other end's buffer is full or it is gone, which
+        the next `receive` tells: nothing of the message was sent.
+        Raises: SharedError if the message is larger than 60 KiB.
+        Blocks: never.
+        """
+        content = _ENCODER.encode(message)
+        if len(content) > LARGEST:
+            raise SharedError(
+                f"{type(message).__name__} of {len(content)} bytes does not go over "
+                f"a link ({LARGEST} at most)"
+            )
+        if self.closed:
+            return False
+        try:
+            self._end.send(content, socket.MSG_NOSIGNAL)
+        except OSError:
+            # Full, or the other end is gone.  What it had sent before can
+            # still be read, so only `receive` closes, at the end of file.
+            return False
+        return True
+
+    def receive(self) -> list[Message]:
+        """
+        All messages that have arrived, in order; none is an empty list.
+
+        `closed` is True afterwards if the other end is gone.
+        Raises: SharedError for bytes that are no message.  Blocks: never.
+        """
+        messages: list[Message] = []
+        while not self.closed:
+            try:
+                content = self._end.recv(LARGEST)
+            except BlockingIOError:
+                break
+            except OSError:
+                content = b""
+            if not content:
+                self.close()
+                break
+            try:
+                messages.append(_DECODER.decode(content))
+            except msgspec.DecodeError as failure:
+                raise SharedError(f"a link brought no message: {failure}") from failure
+        return messages
+
+    def close(self) -> None:
+        """Close this end; the other one sees its end of file."""
+        self.closed = True
+        self._end.close()
+
+
+def _shorten(message: Struct, reason: str) -> None:
+    # A long reason must not keep a failure from being told.
+    if len(reason) > LONGEST_REASON:
+        shorter = reason[: LONGEST_REASON - 3] + "..."
+        msgspec.structs.force_setattr(message, "reason", shorter)
+
+
+def assigns(generation: int, shards: list[Assigned]) -> list[Assign]:
+    """
+    A distribution as messages small enough to travel, the last one complete.
+
+    Siblings of one api may be many: parts are cut by their encoded size.
+    """
+    parts: list[Assign] = []
+    part: list[Assigned] = []
+    size = 0
+    for assigned in shards:
+        length = len(_ENCODER.encode(assigned)) + 1
+        if part and (size + length > LARGEST - 100 or len(part) == CHUNK):
+            parts.append(Assign(generation, tuple(part), complete=False))
+            part, size = [], 0
+        part.append(assigned)
+        size += length
+    parts.append(Assign(generation, tuple(part), complete=True))
+    return parts
