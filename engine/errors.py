@@ -104,10 +104,27 @@ class SourceError(EngineError):
 
 
 class Unreachable(SourceError):
-    """No answer, or only a part of one."""
+    """
+    No answer, or only a part of one, or one that says "not now" (5xx).
+
+    Attributes:
+        sent: False if the request surely never reached the API, so that it may
+            be repeated even where `http.source.idempotent` is false.
+    """
 
     then = Then.RETRY
     code = Exit.UNAVAILABLE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sent: bool = True,
+        status: int | None = None,
+        url: str = "",
+    ):
+        super().__init__(message, status=status, url=url)
+        self.sent = sent
 
 
 class Throttled(SourceError):

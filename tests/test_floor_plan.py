@@ -35,6 +35,8 @@ GATES = {
     "requests": {"source/http.py", "source/auth.py"},
     "urllib3": {"source/http.py", "source/dns.py"},
     "httptools": {"source/http.py", "source/body.py"},
+    "brotli": {"source/body.py"},
+    "backports": {"source/body.py"},
     "pycurl": {"source/curl.py"},
     "diskcache": {"shared/store.py"},
     "fcntl": {"shared/lock.py"},

@@ -1,0 +1,539 @@
+"""
+Body: one HTTP/1.1 answer off a connection, whole or not at all.
+
+Owns the proof that an answer is complete: exact lengths, the last chunk seen,
+decompressors at their end, nothing behind the message; and the bounds under
+which it is read: wall deadline, silence, size on the wire and inflated, heads.
+Never opens or closes a connection and never decides about a retry.
+
+Path: `source.http` (a request was sent) -> here -> `source.http` (Response)
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import httptools
+from msgspec import Struct
+
+from engine.clock import SYSTEM
+from engine.errors import BadPage, Forbidden, Unreachable
+
+try:
+    import brotli
+except ImportError:  # the extra [encodings] is not installed
+    brotli = None
+
+try:
+    from backports import zstd
+except ImportError:  # the extra [encodings] is not installed
+    zstd = None  # type: ignore[assignment]
+
+#: Bytes of status line and header lines of one answer, interim ones included.
+MAX_HEAD = 64 * 1024
+#: Header lines of one answer.
+MAX_HEADERS = 100
+#: Inflated bytes up to which the ratio of inflation is nobody's business.
+RATIO_FREE = 1 << 20
+#: Inflated bytes for each byte on the wire beyond which it is a bomb.
+MAX_RATIO = 200
+#: Bodies above it are kept in an unlinked file and mapped.
+SPOOL_ABOVE = 8 << 20
+#: Framing of chunks that is allowed for each byte of the body, and on top.
+CHUNK_OVERHEAD, CHUNK_SLACK = 16, 64 * 1024
+
+#: Statuses that have no body, whatever their headers say (RFC 9112, 6.3).
+BODILESS = frozenset({204, 304})
+
+_NOTED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+class Silent(Exception):
+    """The connection ended before the first byte of an answer."""
+
+
+class Bounds(Struct, frozen=True):
+    """
+    What an answer may cost.
+
+    Attributes:
+        silence: Seconds to the first byte and between two reads.
+        size: Bytes of the body on the wire, and inflated, each.
+        piece: Bytes of the largest piece out of an inflater.
+        close_delimited: Whether a body may end with its connection, because
+            its format proves completeness.
+        spool_above: Bytes from which a body is kept in a file.
+        spool_dir: Directory for that file, or None for the system's.
+    """
+
+    silence: float = 30.0
+    size: int = 10 << 20
+    piece: int = 64 * 1024
+    close_delimited: bool = True
+    spool_above: int = SPOOL_ABOVE
+    spool_dir: str | None = None
+
+
+class Answer(Struct):
+    """
+    A complete answer.
+
+    Attributes:
+        status: Status code, never an interim one.
+        headers: Names in lower case, values as Latin-1 text.
+        body: Inflated; a `memoryview` over a map where spooled.
+        wire_bytes: Bytes of the body before inflating.
+        keep: Whether the server keeps the connection open.
+    """
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes | memoryview
+    wire_bytes: int
+    keep: bool
+
+
+class Inflater(Protocol):
+    """Bytes in, bounded pieces of inflated bytes out."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Inflate, in pieces; raises ValueError if the stream is broken."""
+
+    def ended(self) -> bool:
+        """True if the stream came to its own end, checksum included."""
+
+
+class _Members:
+    """A stream of members that follow each other: gzip (RFC 1952), zstd."""
+
+    def __init__(self, start: Callable[[], Any], piece: int):
+        self._start = start
+        self._piece = piece
+        self._member = start()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._member.eof:
+            self._member = self._start()
+        while True:
+            member = self._member
+            piece = member.decompress(data, self._piece)
+            yield piece
+            if member.eof:
+                data = member.unused_data
+                if not data:
+                    return
+                self._member = self._start()
+                continue
+            # zlib hands back what it did not read, zstd keeps it.  A full piece
+            # may have more behind it although all input is taken.
+            data = getattr(member, "unconsumed_tail", b"")
+            if not data and len(piece) < self._piece:
+                return
+
+    def ended(self) -> bool:
+        return bool(self._member.eof)
+
+
+class _Deflate:
+    """`deflate`: zlib (RFC 1950) as meant, or raw (RFC 1951) as often sent."""
+
+    def __init__(self, piece: int):
+        self._piece = piece
+        self._first = b""
+        self._stream: Any = None
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._stream is None:
+            self._first += data
+            if len(self._first) < 2:
+                return
+            data, self._first = self._first, b""
+            wrapped = data[0] & 15 == 8 and (data[0] * 256 + data[1]) % 31 == 0
+            self._stream = zlib.decompressobj(15 if wrapped else -15)
+        if self._stream.eof:
+            raise ValueError("bytes behind the end of the stream")
+        while True:
+            piece = self._stream.decompress(data, self._piece)
+            yield piece
+            if self._stream.unused_data:
+                raise ValueError("bytes behind the end of the stream")
+            data = self._stream.unconsumed_tail
+            if not data and len(piece) < self._piece:
+                return
+
+    def ended(self) -> bool:
+        return self._stream is not None and bool(self._stream.eof)
+
+
+class _Brotli:
+    def __init__(self, piece: int):
+        self._piece = piece
+        self._stream = brotli.Decompressor()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        if self._stream.is_finished():
+            raise ValueError("bytes behind the end of the stream")
+        yield self._stream.process(data, output_buffer_limit=self._piece)
+        while not self._stream.can_accept_more_data():
+            yield self._stream.process(b"", output_buffer_limit=self._piece)
+
+    def ended(self) -> bool:
+        return bool(self._stream.is_finished())
+
+
+def _gzip(piece: int) -> Inflater:
+    return _Members(lambda: zlib.decompressobj(31), piece)
+
+
+def _zstd(piece: int) -> Inflater:
+    return _Members(zstd.ZstdDecompressor, piece)
+
+
+INFLATERS: dict[str, Callable[[int], Inflater]] = {
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _Deflate,
+}
+if brotli is not None:
+    INFLATERS["br"] = _Brotli
+if zstd is not None:
+    INFLATERS["zstd"] = _zstd
+
+_BROKEN: tuple[type[Exception], ...] = (zlib.error, ValueError)
+if brotli is not None:
+    _BROKEN += (brotli.error,)
+if zstd is not None:
+    _BROKEN += (zstd.ZstdError,)
+
+
+def encodings() -> frozenset[str]:
+    """The content encodings this installation can decode."""
+    return frozenset(INFLATERS) - {"x-gzip"}
+
+
+class _Pieces:
+    """
+    A body on its way in: in memory while small, else in an unlinked file.
+
+    Raises Forbidden once the bytes cross `bounds.size`.
+    """
+
+    def __init__(self, bounds: Bounds):
+        self._bounds = bounds
+        self._pieces: list[bytes] = []
+        self._file: Any = None
+        self.length = 0
+
+    def add(self, piece: bytes) -> None:
+        self.length += len(piece)
+        if self.length > self._bounds.size:
+            raise too_large(self._bounds.size)
+        if self._file is not None:
+            self._file.write(piece)
+            return
+        self._pieces.append(piece)
+        if self.length > self._bounds.spool_above:
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed in whole
+                dir=self._bounds.spool_dir
+            )
+            self._file.writelines(self._pieces)
+            self._pieces.clear()
+
+    def whole(self) -> bytes | memoryview:
+        if self._file is None:
+            pieces = self._pieces
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        with self._file as file:
+            file.flush()
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def too_large(size: int) -> Forbidden:
+    """The error of a body over `http.client.max.response.size.bytes`."""
+    return Forbidden(f"the body is over {size} bytes")
+
+
+def inflated(encoding: str, asked: frozenset[str], bounds: Bounds) -> Inflater | None:
+    """
+    The inflater for a Content-Encoding, or None for the identity.
+
+    Args:
+        encoding: The header's value, or "".
+        asked: What the request's Accept-Encoding allows; "*" is everything.
+
+    Raises:
+        BadPage: Stacked, or not asked for, or not known.
+    """
+    names = [name.strip().lower() for name in encoding.split(",")]
+    names = [name for name in names if name and name != "identity"]
+    if not names:
+        return None
+    if len(names) > 1:
+        raise BadPage(f"stacked content encodings: {encoding[:80]!r}")
+    name = names[0]
+    plain = "gzip" if name == "x-gzip" else name
+    if name not in INFLATERS or not ("*" in asked or plain in asked):
+        raise BadPage(f"a content encoding not asked for: {encoding[:80]!r}")
+    return INFLATERS[name](bounds.piece)
+
+
+class Collector:
+    """
+    The body of one answer: inflated, bounded, spooled, proven to be whole.
+
+    Raises (in `add` and `finish`): Unreachable, BadPage, Forbidden.
+    """
+
+    def __init__(
+        self, inflater: Inflater | None, bounds: Bounds, deadline: float
+    ) -> None:
+        self._inflater = inflater
+        self._bounds = bounds
+        self._deadline = deadline
+        self._body = _Pieces(bounds)
+        self.wire = 0
+
+    @property
+    def inflating(self) -> bool:
+        """True if the body came compressed, so that it proves its own end."""
+        return self._inflater is not None
+
+    def add(self, data: bytes) -> None:
+        self.wire += len(data)
+        body = self._body
+        if self._inflater is None:
+            body.add(data)
+            return
+        if self.wire > self._bounds.size:
+            raise too_large(self._bounds.size)
+        try:
+            for piece in self._inflater.feed(data):
+                body.add(piece)
+                if body.length > RATIO_FREE and body.length > MAX_RATIO * self.wire:
+                    raise Forbidden(f"the body inflates over {MAX_RATIO}:1")
+                if SYSTEM.monotonic() > self._deadline:
+                    raise Unreachable("the request's time is up while inflating")
+        except _BROKEN as error:
+            raise Unreachable(f"the compressed body is broken: {error}") from error
+
+    def finish(self) -> bytes | memoryview:
+        if self._inflater is not None and self.wire and not self._inflater.ended():
+            raise Unreachable("the compressed body is cut")
+        return self._body.whole()
+
+
+class _Incoming:
+    """What httptools says about the bytes it is fed; one object an answer."""
+
+    def __init__(self, asked: frozenset[str], bounds: Bounds, deadline: float):
+        self.pieces: list[bytes] = []
+        # Hot path: the list's own method is the callback, no frame a piece.
+        self.on_body = self.pieces.append
+        self.parser = httptools.HttpResponseParser(self)
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.head_bytes = 0
+        self.head_done = self.done = self.keep = self.surplus = False
+        self.close_delimited = False
+        self.failure: Exception | None = None
+        self.collector: Collector | None = None
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._asked = asked
+        self._bounds = bounds
+        self._deadline = deadline
+
+    def on_message_begin(self) -> None:
+        if self.done:
+            self.surplus = True
+            raise ValueError("a second answer")
+
+    def on_status(self, reason: bytes) -> None:
+        self.head_bytes += len(reason)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.head_bytes += len(name) + len(value) + 4
+        if self.head_bytes > MAX_HEAD:
+            self._refuse(Forbidden(f"the headers are over {MAX_HEAD} bytes"))
+        if self.head_done:
+            return  # a trailer
+        self._fields.append((name, value))
+        if len(self._fields) > MAX_HEADERS:
+            self._refuse(Forbidden(f"more than {MAX_HEADERS} headers"))
+
+    def _refuse(self, failure: Exception) -> None:
+        # httptools wraps what a callback raises: keep the thing itself.
+        self.failure = failure
+        raise failure
+
+    def on_headers_complete(self) -> None:
+        self.status = self.parser.get_status_code()
+        if self.status < 200:
+            return
+        self.head_done = True
+        noted: dict[str, str] = {}
+        headers = self.headers
+        for raw_name, raw_value in self._fields:
+            name = raw_name.decode("latin-1").lower()
+            value = raw_value.decode("latin-1")
+            headers.append((name, value))
+            if name in _NOTED:
+                noted[name] = f"{noted[name]},{value}" if name in noted else value
+        transfer = noted.get("transfer-encoding")
+        length = noted.get("content-length")
+        if transfer is not None and transfer.strip().lower() != "chunked":
+            self._refuse(Unreachable(f"transfer encoding {transfer[:80]!r}"))
+        if self.status in BODILESS:
+            self.collector = Collector(None, self._bounds, self._deadline)
+            return
+        try:
+            inflater = inflated(
+                noted.get("content-encoding", ""), self._asked, self._bounds
+            )
+        except BadPage as error:
+            self._refuse(error)
+        if transfer is None and length is None:
+            self.close_delimited = True
+            if (
+                inflater is None
+                and self.status < 300
+                and not self._bounds.close_delimited
+            ):
+                self._refuse(
+                    Unreachable("nothing proves that the body is complete: no length")
+                )
+        elif length is not None and int(length) > self._bounds.size:
+            self._refuse(too_large(self._bounds.size))
+        self.collector = Collector(inflater, self._bounds, self._deadline)
+
+    def on_message_complete(self) -> None:
+        if self.status < 200:
+            self._fields.clear()
+            return
+        self.done = True
+        # Only true while it is asked from inside the callback.
+        self.keep = self.parser.should_keep_alive()
+
+
+def read_answer(
+    sock: Any,
+    buffer: memoryview,
+    *,
+    asked: frozenset[str],
+    bounds: Bounds,
+    deadline: float,
+) -> Answer:
+    """
+    Read one answer, and prove that it is whole.
+
+    Args:
+        sock: A connected socket, plain or TLS, a request sent on it.
+        buffer: Where reads go; its length is the largest read.
+        asked: Content encodings the request allows.
+        bounds: What the answer may cost.
+        deadline: Monotonic seconds at which the try is over.
+
+    Raises:
+        Silent: The connection ended before the first byte.
+        Unreachable, BadPage, Forbidden: the connection is of no use any more.
+
+    Blocks: until the deadline at most, and `bounds.silence` for each read.
+    """
+    incoming = _Incoming(asked, bounds, deadline)
+    feed = incoming.parser.feed_data
+    pieces = incoming.pieces
+    receive = sock.recv_into
+    monotonic = SYSTEM.monotonic
+    size = len(buffer)
+    patience = -1.0
+    total = 0
+
+    while True:
+        left = deadline - monotonic()
+        if left <= 0.0:
+            raise Unreachable("the request's time is up")
+        wanted = min(left, bounds.silence)
+        if wanted != patience:
+            sock.settimeout(wanted)
+            patience = wanted
+        try:
+            count = receive(buffer)
+        except TimeoutError as error:
+            if wanted < bounds.silence:
+                raise Unreachable("the request's time is up") from error
+            raise Unreachable(f"silence for {bounds.silence:g} s") from error
+        except OSError as error:
+            if not total:
+                raise Silent(str(error)) from error
+            raise Unreachable(f"the connection broke: {error}") from error
+        if not count:
+            if not total:
+                raise Silent("closed without an answer")
+            if not incoming.close_delimited:
+                raise Unreachable("the answer is cut")
+            return _closed(incoming)
+
+        total += count
+        try:
+            feed(buffer if count == size else buffer[:count])
+        except httptools.HttpParserError as error:
+            if incoming.failure is not None:
+                raise incoming.failure from None
+            if incoming.done or incoming.surplus:
+                raise Unreachable("bytes behind the end of the answer") from error
+            raise Unreachable(f"not an HTTP answer: {error}") from error
+        except httptools.HttpParserUpgrade as error:
+            raise Unreachable("the API wants another protocol (101)") from error
+
+        if not incoming.head_done:
+            if total > MAX_HEAD:
+                raise Forbidden(f"the headers are over {MAX_HEAD} bytes")
+            continue
+        collector = incoming.collector
+        assert collector is not None
+        for piece in pieces:
+            collector.add(piece)
+        pieces.clear()
+        if incoming.done:
+            break
+        if total > collector.wire * CHUNK_OVERHEAD + MAX_HEAD + CHUNK_SLACK:
+            raise Forbidden("the chunks' framing outweighs the body")
+
+    if count == size and _more(sock):
+        raise Unreachable("bytes behind the end of the answer")
+    return Answer(
+        status=incoming.status,
+        headers=incoming.headers,
+        body=collector.finish(),
+        wire_bytes=collector.wire,
+        keep=incoming.keep,
+    )
+
+
+def _closed(incoming: _Incoming) -> Answer:
+    """The answer whose body ended with its connection."""
+    collector = incoming.collector
+    assert collector is not None
+    body = collector.finish()
+    if not collector.inflating and bytes(body[-16:]).rstrip()[-1:].isdigit():
+        # A cut number is a number: only brackets and quotes prove an end.
+        raise Unreachable("nothing proves that the body is complete: no length")
+    return Answer(
+        status=incoming.status,
+        headers=incoming.headers,
+        body=body,
+        wire_bytes=collector.wire,
+        keep=False,
+    )
+
+
+def _more(sock: Any) -> bool:
+    """True if bytes lie in the socket that nobody asked for."""
+    sock.settimeout(0.0)
+    try:
+        return bool(sock.recv(1))
+    except OSError:  # nothing there (also as SSLWantReadError)
+        return False

@@ -1,0 +1,392 @@
+"""
+Pool: which connection a request gets, and when a connection ends.
+
+Owns the limits over all routes of a task, the ages and counts after which a
+connection is not used again, and the waiting for a free place.  Opens nothing:
+the connections are urllib3's, made by the route's own opener.  The queue is ours
+because urllib3's knows one route at a time and no ages.
+
+Path: `source.http` (route, deadline) -> here -> a connection, and back
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from msgspec import Struct
+
+from engine.clock import SYSTEM, Clock
+from engine.errors import Unreachable
+
+
+class PoolOptions(Struct, frozen=True, kw_only=True):
+    """
+    `http.client.*` of a task's connections; seconds and bytes.
+
+    Attributes:
+        enabled: `connection.pool.enabled`.
+        max_connections, max_per_route: Open sockets, busy and idle.
+        keep_alive: `connection.keep.alive.enabled`.
+        keep_alive_duration: Idle seconds after which none is reused.
+        keep_alive_requests: Requests after which one is retired.
+        validate_after: Idle seconds after which one is tested first.
+        cleanup: Whether `sweep` closes idle ones.
+        max_idle: Idle seconds after which a sweep closes.
+        buffer_size: Largest read from a socket.
+        dns_ttl: Seconds an address is kept.
+    """
+
+    enabled: bool = True
+    max_connections: int = 20
+    max_per_route: int = 10
+    keep_alive: bool = True
+    keep_alive_duration: float = 300.0
+    keep_alive_requests: int = 1000
+    validate_after: float = 30.0
+    cleanup: bool = True
+    max_idle: float = 300.0
+    buffer_size: int = 65536
+    dns_ttl: float = 60.0
+
+
+class HttpCounters:
+    """
+    What the HTTP side of a task counts; totals that never fall.
+
+    Plain attributes: in CPython 3.11 `+= 1` on one is not interrupted.
+    """
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.retries = 0
+        self.redirects = 0
+        self.stale_connections = 0
+        self.resends = 0
+        self.connections_opened = 0
+        self.connections_closed = 0
+        self.pool_wait_seconds = 0.0
+        self.limiter_wait_seconds = 0.0
+        self.wire_bytes = 0
+        self.body_bytes = 0
+        self.token_calls = 0
+        self.probes = 0
+        self.endpoints_out = 0
+        #: Failed tries by the class name of the error.
+        self.failures: dict[str, int] = {}
+        #: Complete answers by status.
+        self.statuses: dict[int, int] = {}
+
+    def failed(self, cause: str) -> None:
+        """Count a failed try."""
+        self.failures[cause] = self.failures.get(cause, 0) + 1
+
+
+class Connection:
+    """
+    One of urllib3's connections and what the pool remembers of it.
+
+    Attributes:
+        raw: urllib3's connection; not connected as long as `sock` is None.
+        sock: Its socket, or None.
+        shelf: The route it belongs to.
+        requests: Requests sent on it.
+    """
+
+    __slots__ = ("expires", "idle_since", "raw", "requests", "shelf", "sock")
+
+    def __init__(self, raw: Any, shelf: Shelf):
+        self.raw = raw
+        self.shelf = shelf
+        self.sock: Any = None
+        self.requests = 0
+        self.idle_since = 0.0
+        self.expires = 0.0
+
+    def close(self) -> None:
+        """Close the socket at once; never waits for the peer."""
+        self.sock = None
+        with contextlib.suppress(OSError):
+            self.raw.close()
+
+
+class Shelf:
+    """
+    The connections of one route.
+
+    Attributes:
+        opener: Makes an unconnected connection.
+        idle: Those not in use, longest idle first.
+        open: Places taken, by busy and by idle ones.
+    """
+
+    __slots__ = ("idle", "open", "opener")
+
+    def __init__(self, opener: Callable[[], Any]):
+        self.opener = opener
+        self.idle: deque[Connection] = deque()
+        self.open = 0
+
+
+class Pool:
+    """
+    The connections of one task, over all routes.  Thread-safe.
+
+    Attributes:
+        options: As given.
+        counters: Where stale connections and waiting are counted.
+    """
+
+    def __init__(
+        self,
+        options: PoolOptions,
+        *,
+        counters: HttpCounters | None = None,
+        clock: Clock = SYSTEM,
+    ):
+        self.options = options
+        self.counters = counters if counters is not None else HttpCounters()
+        self._clock = clock
+        self._changed = threading.Condition(threading.Lock())
+        self._shelves: dict[Hashable, Shelf] = {}
+        self._open = 0
+        self._buffers: deque[memoryview] = deque()
+        self._reuse = options.enabled and options.keep_alive
+        self._per_route = min(options.max_per_route, options.max_connections)
+        self._longest = min(options.keep_alive_duration, options.max_idle)
+
+    @property
+    def open(self) -> int:
+        """Places taken now, busy and idle."""
+        return self._open
+
+    @property
+    def busy(self) -> int:
+        """Connections in use now."""
+        return self._open - sum(len(shelf.idle) for shelf in self._shelves.values())
+
+    def shelf(self, route: Hashable, opener: Callable[[], Any]) -> Shelf:
+        """The place of a route's connections; the first opener given stays."""
+        with self._changed:
+            shelf = self._shelves.get(route)
+            if shelf is None:
+                shelf = self._shelves[route] = Shelf(opener)
+            return shelf
+
+    def take(
+        self,
+        shelf: Shelf,
+        deadline: float,
+        *,
+        repeatable: bool = True,
+        fresh: bool = False,
+    ) -> Connection:
+        """
+        A connection for one request: an idle one, or a place for a new one.
+
+        Args:
+            shelf: Its route.
+            deadline: Monotonic seconds until which to wait for a place.
+            repeatable: False if the request must not be sent twice: an idle
+                connection is then always tested.
+            fresh: Do not reuse: an idle one has just turned out dead.
+
+        Raises: Unreachable.  Blocks: until the deadline at most.
+        """
+        while True:
+            connection = self._place(shelf, deadline, fresh)
+            if connection.sock is None or self._usable(connection, repeatable):
+                return connection
+            self.drop(connection)
+
+    def _place(self, shelf: Shelf, deadline: float, fresh: bool) -> Connection:
+        options = self.options
+        started = 0.0
+        with self._changed:
+            while True:
+                now = self._clock.monotonic()
+                while shelf.idle:
+                    # The youngest: the others grow old together and go.
+                    connection = shelf.idle.pop()
+                    if now < connection.expires and not fresh:
+                        self._waited(started, now)
+                        return connection
+                    self._end(connection)
+                if shelf.open < self._per_route:
+                    if self._open >= options.max_connections:
+                        self._evict()
+                    if self._open < options.max_connections:
+                        self._open += 1
+                        shelf.open += 1
+                        self._waited(started, now)
+                        break
+                started = started or now
+                left = deadline - SYSTEM.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    self._waited(started, self._clock.monotonic())
+                    raise Unreachable("no free connection in time", sent=False)
+        try:
+            return Connection(shelf.opener(), shelf)
+        except BaseException:
+            self._free(shelf)
+            raise
+
+    def _waited(self, started: float, now: float) -> None:
+        if started:
+            self.counters.pool_wait_seconds += now - started
+
+    def _evict(self) -> None:
+        """Close the longest idle connection of any route."""
+        shelves = [shelf for shelf in self._shelves.values() if shelf.idle]
+        if shelves:
+            oldest = min(shelves, key=lambda shelf: shelf.idle[0].idle_since)
+            self._end(oldest.idle.popleft())
+
+    def _end(self, connection: Connection) -> None:
+        """Close an idle connection; the lock is held."""
+        connection.close()
+        connection.shelf.open -= 1
+        self._open -= 1
+        self.counters.connections_closed += 1
+
+    def _free(self, shelf: Shelf) -> None:
+        with self._changed:
+            shelf.open -= 1
+            self._open -= 1
+            self._changed.notify_all()
+
+    def _usable(self, connection: Connection, repeatable: bool) -> bool:
+        idle = self._clock.monotonic() - connection.idle_since
+        if idle >= self.options.validate_after or not repeatable:
+            alive = _quiet(connection.sock)
+        else:
+            # Not tested yet: an ended one costs a resend.  But bytes that nobody
+            # asked for would be taken for the answer to the next request.
+            alive = not _talking(connection.sock)
+        if not alive:
+            self.counters.stale_connections += 1
+        return alive
+
+    def give(
+        self, connection: Connection, headers: list[tuple[str, str]], keep: bool
+    ) -> None:
+        """
+        Take a connection back after a complete answer.
+
+        Args:
+            connection: As taken.
+            headers: Of the answer; its Keep-Alive is listened to.
+            keep: Whether the server keeps it open.
+        """
+        longest, most = self._longest, self.options.keep_alive_requests
+        if keep and self._reuse:
+            for name, value in headers:
+                if name == "keep-alive":
+                    longest, most = _promised(value, longest, most)
+            if longest > 0 and connection.requests < most:
+                now = self._clock.monotonic()
+                connection.idle_since = now
+                connection.expires = now + longest
+                with self._changed:
+                    connection.shelf.idle.append(connection)
+                    # All: one that waits for another route must see it, too.
+                    self._changed.notify_all()
+                return
+        self.drop(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection that is in use, and free its place."""
+        if connection.sock is not None:
+            self.counters.connections_closed += 1
+        connection.close()
+        self._free(connection.shelf)
+
+    def sweep(self, now: float | None = None) -> int:
+        """
+        Close idle connections past their time; how many it were.
+
+        The task's loop calls it each `http.client.connection.cleanup.interval.ms`.
+        Never blocks.
+        """
+        if not self.options.cleanup:
+            return 0
+        now = self._clock.monotonic() if now is None else now
+        closed = 0
+        with self._changed:
+            for shelf in self._shelves.values():
+                for connection in [c for c in shelf.idle if now >= c.expires]:
+                    shelf.idle.remove(connection)
+                    self._end(connection)
+                    closed += 1
+            if closed:
+                self._changed.notify_all()
+        return closed
+
+    def close(self) -> None:
+        """Close every idle connection; those in use end with their request."""
+        self._reuse = False
+        with self._changed:
+            for shelf in self._shelves.values():
+                while shelf.idle:
+                    self._end(shelf.idle.pop())
+
+    def buffer(self) -> memoryview:
+        """A read buffer of our own until `keep_buffer`."""
+        try:
+            return self._buffers.pop()
+        except IndexError:
+            return memoryview(bytearray(self.options.buffer_size))
+
+    def keep_buffer(self, buffer: memoryview) -> None:
+        """Hand a buffer back for the next request."""
+        self._buffers.append(buffer)
+
+
+def _promised(value: str, longest: float, most: int) -> tuple[float, int]:
+    """The server's `Keep-Alive: timeout=n, max=m`, where it is the smaller."""
+    for part in value.lower().split(","):
+        name, _, number = part.strip().partition("=")
+        if not number.isdigit() or len(number) > 9:
+            continue
+        if name == "timeout":
+            longest = min(longest, max(0.0, int(number) - 1.0))
+        elif name == "max":
+            most = min(most, int(number))
+    return longest, most
+
+
+def _talking(sock: Any) -> bool:
+    """True if bytes lie in an idle socket."""
+    if isinstance(sock, ssl.SSLSocket):
+        return not _quiet(sock, ended=True)
+    sock.settimeout(0.0)
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK))
+    except OSError:
+        return False
+
+
+def _quiet(sock: Any, *, ended: bool = False) -> bool:
+    """
+    True if an idle socket is open and says nothing.
+
+    Args:
+        ended: What to answer for one that was closed by its peer.
+    """
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    if not poller.poll(0):
+        return True
+    sock.settimeout(0.0)
+    try:
+        return ended if not sock.recv(1) else False
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return True  # a TLS record without data: a session ticket
+    except OSError:
+        return ended
