@@ -1,0 +1,292 @@
+"""
+Paths: where a value stands in a JSON document.
+
+Owns the two spellings, RFC 6901 pointers and dotted paths, and the walk.
+A walk never recurses, reads only what lies on its way, and tells missing
+from null.
+
+Path: `templates`, `config`, `source`, `transform` -> here -> `values`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from engine.language.faults import EvaluationError, LanguageError
+from engine.language.values import MISSING
+
+#: The longest expression of any kind, in bytes.
+LONGEST: Final = 65_536
+
+
+class _Wild:
+    """The type of WILD."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "[*]"
+
+
+#: The step `[*]`: each item of an array.
+WILD: Final = _Wild()
+
+#: A member's name, an index, `[*]`, or a pointer's token (name or index).
+Step: TypeAlias = "str | int | _Wild | Token"
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A pointer's token: a name in an object, an index in an array."""
+
+    text: str
+
+    @property
+    def index(self) -> int | None:
+        """The token as an index: digits without leading zeros (RFC 6901 4)."""
+        text = self.text
+        if text == "0" or (
+            text.isascii() and text.isdigit() and text[0] != "0" and len(text) < 19
+        ):
+            return int(text)
+        return None
+
+
+class Path:
+    """
+    A compiled path.
+
+    Attributes:
+        text: As it was written.
+        steps: From the root; empty: the whole document.
+        single: True unless a `[*]` asks for a list.  A name step on an array
+            asks for one too, which only the data can tell.
+        get: The value in a document, or MISSING.  The document may be `Raw`
+            or hold `Raw`; what is found is handed over as it lies there.
+    """
+
+    __slots__ = ("get", "single", "steps", "text")
+
+    def __init__(self, text: str, steps: tuple[Step, ...]):
+        self.text = text
+        self.steps = steps
+        self.single = WILD not in steps
+        self.get: Callable[[Any], Any] = _walker(steps)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The steps if all of them are plain names, else None."""
+        names = tuple(
+            step.text if isinstance(step, Token) else step
+            for step in self.steps
+            if isinstance(step, str)
+            or (isinstance(step, Token) and step.index is None and step.text != "-")
+        )
+        return names if len(names) == len(self.steps) else None
+
+    def __repr__(self) -> str:
+        return f"Path({self.text!r})"
+
+
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+_ARRAY: Final = msgspec.json.Decoder(list[Raw])
+
+
+def opened(value: Any) -> Any:
+    """
+    A value whose top level can be looked into: dict, list or a scalar.
+
+    `Raw` is read one level deep; its scalars stay `Raw`.
+
+    Raises: EvaluationError: text that is not JSON.
+    """
+    if type(value) is not Raw:
+        return value
+    text = bytes(value).lstrip()
+    try:
+        if text[:1] == b"{":
+            return _OBJECT.decode(text)
+        if text[:1] == b"[":
+            return _ARRAY.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as e:
+        raise EvaluationError(f"not decodable: {e}") from e
+    return value
+
+
+def _walker(steps: tuple[Step, ...]) -> Callable[[Any], Any]:
+    if not steps:
+        return _whole
+    first = steps[0]
+    if len(steps) == 1 and isinstance(first, str):
+        return _named(first)
+    return _walking(steps)
+
+
+def _whole(document: Any) -> Any:
+    return document
+
+
+def _named(name: str) -> Callable[[Any], Any]:
+    """One name: most paths are that."""
+    general = _walking((name,))
+
+    def get(document: Any) -> Any:
+        if type(document) is dict:
+            return document.get(name, MISSING)
+        return general(document)
+
+    return get
+
+
+def _walking(steps: tuple[Step, ...]) -> Callable[[Any], Any]:
+    def get(document: Any) -> Any:
+        nodes = [document]
+        many = False
+        for step in steps:
+            found: list[Any] = []
+            for node in nodes:
+                node = opened(node)
+                if type(step) is Token:
+                    index = step.index if isinstance(node, list) else None
+                    step_now: Any = index if index is not None else step.text
+                    if isinstance(node, list) and index is None:
+                        continue
+                else:
+                    step_now = step
+                if isinstance(node, dict):
+                    if isinstance(step_now, str) and step_now in node:
+                        found.append(node[step_now])
+                elif isinstance(node, list):
+                    if isinstance(step_now, int):
+                        if -len(node) <= step_now < len(node):
+                            found.append(node[step_now])
+                    else:
+                        many = True
+                        if step_now is WILD:
+                            found.extend(node)
+                        else:
+                            found.extend(_members(node, step_now))
+            if not found:
+                return MISSING
+            nodes = found
+        if not many:
+            return nodes[0]
+        flat: list[Any] = []
+        for node in nodes:
+            top = opened(node)
+            if isinstance(top, list):
+                flat.extend(top)
+            else:
+                flat.append(node)
+        return flat
+
+    return get
+
+
+def _members(items: list[Any], name: str) -> list[Any]:
+    """The named member of each item; lists in the list are gone through."""
+    found = []
+    rest = items[::-1]
+    while rest:
+        item = opened(rest.pop())
+        if isinstance(item, dict):
+            if name in item:
+                found.append(item[name])
+        elif isinstance(item, list):
+            rest.extend(item[::-1])
+    return found
+
+
+def compile_path(text: str) -> Path:
+    """
+    Compile a pointer (`/data/items`), a dotted path (`data.items[0].'a.b'`)
+    or the empty path (the whole document).
+
+    Raises: LanguageError.
+    """
+    if len(text) > LONGEST:
+        raise LanguageError(f"a path is at most {LONGEST} characters")
+    if not text:
+        return Path(text, ())
+    if text[0] == "/":
+        return Path(text, _pointer(text))
+    steps, end = read_steps(text, 0)
+    assert end == len(text)
+    return Path(text, steps)
+
+
+def _pointer(text: str) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    column = 2
+    for token in text[1:].split("/"):
+        at = token.find("~")
+        while at >= 0:
+            if token[at + 1 : at + 2] not in ("0", "1"):
+                raise LanguageError("~ is written ~0, and / is ~1", column + at)
+            at = token.find("~", at + 1)
+        steps.append(Token(token.replace("~1", "/").replace("~0", "~")))
+        column += len(token) + 1
+    return tuple(steps)
+
+
+def read_steps(text: str, at: int) -> tuple[tuple[Step, ...], int]:
+    """A dotted path from `at` to the end of the text."""
+    steps: list[Step] = []
+    while True:
+        if at >= len(text):
+            raise LanguageError("a name is missing; '' is the empty one", at + 1)
+        if text[at] in "'\"":
+            name, at = read_quoted(text, at)
+            steps.append(name)
+        elif text[at] != "[" or steps:
+            name, at = _bare(text, at)
+            steps.append(name)
+        while at < len(text) and text[at] == "[":
+            step, at = read_index(text, at)
+            steps.append(step)
+        if at >= len(text):
+            return tuple(steps), at
+        if text[at] != ".":
+            raise LanguageError(f"unexpected {text[at]!r}; quote the name", at + 1)
+        at += 1
+
+
+def _bare(text: str, at: int) -> tuple[str, int]:
+    end = at
+    while end < len(text) and text[end] not in ".[]'\"":
+        end += 1
+    if end == at:
+        raise LanguageError("a name is missing; '' is the empty one", at + 1)
+    if end < len(text) and text[end] in "'\"]":
+        raise LanguageError(f"unexpected {text[end]!r}; quote the name", end + 1)
+    return text[at:end], end
+
+
+def read_quoted(text: str, at: int) -> tuple[str, int]:
+    """A quoted text from `at`; the quote doubled inside is itself."""
+    quote = text[at]
+    parts = []
+    start = at + 1
+    while True:
+        close = text.find(quote, start)
+        if close < 0:
+            raise LanguageError("a quote is not closed", at + 1)
+        parts.append(text[start:close])
+        if text[close + 1 : close + 2] != quote:
+            return quote.join(parts), close + 1
+        start = close + 2
+
+
+def read_index(text: str, at: int) -> tuple[Step, int]:
+    """`[n]`, `[-n]` or `[*]` from `at`."""
+    close = text.find("]", at)
+    inside = text[at + 1 : close] if close > 0 else ""
+    if inside == "*":
+        return WILD, close + 1
+    digits = inside.removeprefix("-")
+    if close < 0 or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+        raise LanguageError("an index is [n], [-n] or [*]", at + 1)
+    return int(inside), close + 1

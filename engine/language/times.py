@@ -1,0 +1,566 @@
+"""
+Times: epoch milliseconds out of what APIs write, and back.
+
+Owns the reading by size of number, ISO 8601, RFC 3339, HTTP dates, and the
+patterns of `format` and `parse`.  Pure: it knows no clock.
+
+Path: `values`, `templates`, `transform` -> here -> `faults`
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from decimal import ROUND_FLOOR, Decimal
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from msgspec import Raw, Struct
+
+from engine.language.faults import EvaluationError, LanguageError
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_DAY_MS: Final = 86_400_000
+
+_MONTHS: Final = [
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+]
+_DAYS: Final = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+
+_ISO: Final = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"(?:[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
+    r"(?:([Zz])|([+-])([0-9]{2})(?::?([0-9]{2}))?)?)?"
+)
+_IMF: Final = re.compile(
+    r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) "
+    r"([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+)
+_RFC850: Final = re.compile(
+    r"[A-Z][a-z]{5,8}, ([0-9]{2})-([A-Z][a-z]{2})-([0-9]{2}) "
+    r"([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+)
+_ASCTIME: Final = re.compile(
+    r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ 0-9][0-9]) "
+    r"([0-9]{2}):([0-9]{2}):([0-9]{2}) ([0-9]{4})"
+)
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+
+#: Longer digit strings are no time in any unit.
+_LONGEST: Final = 64
+
+
+class Time(Struct, frozen=True):
+    """
+    An instant inside an expression.
+
+    Attributes:
+        ms: Epoch milliseconds, UTC.
+        pattern: How it is written as text; None: ISO 8601 with `Z`.
+        zone: The zone it is written in with a pattern.
+    """
+
+    ms: int
+    pattern: Pattern | None = None
+    zone: tzinfo = UTC
+
+    @property
+    def text(self) -> str:
+        if self.pattern is not None:
+            return self.pattern.format(self.ms, self.zone)
+        return iso_text(self.ms)
+
+    def moved(self, ms: int) -> Time:
+        """The instant so many milliseconds later, written the same way."""
+        return Time(self.ms + ms, self.pattern, self.zone)
+
+
+def compile_zone(name: str) -> tzinfo:
+    """
+    A zone by its IANA name.
+
+    Raises: LanguageError: no such zone.
+    """
+    if name in ("UTC", "Z", "Etc/UTC"):
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError) as e:
+        raise LanguageError(f"no such time zone: {name}") from e
+
+
+def iso_text(ms: int) -> str:
+    """ISO 8601 with milliseconds and `Z`."""
+    moment = _moment(ms, UTC)
+    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+def midnight(ms: int, zone: tzinfo, days: int = 0) -> int:
+    """00:00 in a zone of the day an instant falls on, some days later."""
+    day = _moment(ms, zone).date().toordinal() + days
+    return _epoch_ms(day, 0, 0, 0, 0, None, zone)
+
+
+def _moment(ms: int, zone: tzinfo) -> datetime:
+    try:
+        moment = _EPOCH + timedelta(milliseconds=ms)
+        return moment if zone is UTC else moment.astimezone(zone)
+    except (OverflowError, ValueError, OSError) as e:
+        raise EvaluationError("a time out of range") from e
+
+
+def _epoch_ms(
+    day: int,
+    hour: int,
+    minute: int,
+    second: int,
+    ms: int,
+    offset: int | None,
+    zone: tzinfo,
+) -> int:
+    """
+    Epoch milliseconds of a wall time; offset in minutes, None: the zone's.
+
+    24:00:00 is the next day and second 60 the next second.
+    """
+    wall = (day - _EPOCH_DAY) * _DAY_MS + hour * 3_600_000 + minute * 60_000
+    wall += second * 1000 + ms
+    if offset is not None:
+        return wall - offset * 60_000
+    if zone is UTC:
+        return wall
+    local = _moment(wall, UTC).replace(tzinfo=zone)
+    gap = local.utcoffset()
+    if gap is None:
+        raise EvaluationError("a time zone without an offset")
+    return wall - gap // _MILLISECOND
+
+
+def _clock(hour: int, minute: int, second: int, rest: bool) -> None:
+    """Raises: EvaluationError unless 00:00:00 to 23:59:60, or 24:00:00."""
+    if hour == 24 and not minute and not second and not rest:
+        return
+    if hour > 23 or minute > 59 or second > 60:
+        raise EvaluationError("no such time of day")
+
+
+def _day(year: int, month: int, day: int) -> int:
+    try:
+        return date(year, month, day).toordinal()
+    except ValueError as e:
+        raise EvaluationError("no such day") from e
+
+
+def parse_iso(text: str, zone: tzinfo = UTC) -> int | None:
+    """Epoch ms of an ISO 8601 time, None if the text is of another shape."""
+    # Hot path: the commonest shape; the fixed marks leave `fromisoformat` no
+    # other reading, and it costs a third of the expression below.
+    if (
+        len(text) in (20, 24)
+        and text[10] == "T"
+        and text[-1] == "Z"
+        and text[4] == text[7] == "-"
+        and text[13] == text[16] == ":"
+        and (len(text) == 20 or text[19] == ".")
+    ):
+        try:
+            return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
+        except ValueError:
+            pass
+    match = _ISO.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, utc, sign, oh, om = match.groups()
+    number = _day(int(year), int(month), int(day))
+    if hour is None:
+        return _epoch_ms(number, 0, 0, 0, 0, None, zone)
+    h, m, s = int(hour), int(minute), int(second or 0)
+    ms = int((fraction or "0")[:3].ljust(3, "0"))
+    _clock(h, m, s, bool(fraction and fraction.strip("0")))
+    offset: int | None = None
+    if utc:
+        offset = 0
+    elif sign:
+        if int(oh) > 23 or int(om or 0) > 59:
+            raise EvaluationError("no such offset")
+        offset = int(oh) * 60 + int(om or 0)
+        if sign == "-":
+            offset = -offset
+    return _epoch_ms(number, h, m, s, ms, offset, zone)
+
+
+def read_iso(text: str) -> int | None:
+    """Epoch ms of an ISO 8601 text, None for every other text."""
+    if not text[:4].isdigit() or text[4:5] != "-":
+        return None
+    try:
+        return parse_iso(text)
+    except EvaluationError:
+        return None
+
+
+def _http_date(text: str) -> int | None:
+    match = _IMF.fullmatch(text)
+    if match is not None:
+        day, month, year, h, m, s = match.groups()
+    else:
+        match = _RFC850.fullmatch(text)
+        if match is not None:
+            day, month, year, h, m, s = match.groups()
+            # RFC 9110 5.6.7 leaves the century to the reader; POSIX's split.
+            year = f"20{year}" if int(year) < 69 else f"19{year}"
+        else:
+            match = _ASCTIME.fullmatch(text)
+            if match is None:
+                return None
+            month, day, h, m, s, year = match.groups()
+    if month not in _MONTHS:
+        return None
+    number = _day(int(year), _MONTHS.index(month) + 1, int(day))
+    _clock(int(h), int(m), int(s), False)
+    return _epoch_ms(number, int(h), int(m), int(s), 0, 0, UTC)
+
+
+def _by_size(number: int | Decimal) -> int:
+    size: int | Decimal = number if number >= 0 else -number
+    scaled: int | Decimal
+    if size < 10**11:
+        scaled = number * 1000
+    elif size < 10**14:
+        scaled = number
+    elif isinstance(number, int):
+        scaled = number // (1000 if size < 10**17 else 1_000_000)
+    else:
+        scaled = number.scaleb(-3 if size < 10**17 else -6)
+    if isinstance(scaled, Decimal):
+        scaled = int(scaled.to_integral_value(ROUND_FLOOR))
+    if not -(2**63) <= scaled < 2**63:
+        raise EvaluationError("a time out of range")
+    return scaled
+
+
+def parse_timestamp(value: object, zone: tzinfo, pattern: Pattern | None = None) -> int:
+    """
+    Epoch milliseconds of a number, a text or a Time.
+
+    Numbers and texts of digits go by size: below 1e11 seconds, below 1e14
+    milliseconds, below 1e17 microseconds, else nanoseconds, rounded down.
+    Texts are ISO 8601, RFC 3339 or HTTP dates; with a pattern, only that.
+
+    Args:
+        value: A plain value or `Raw`.
+        zone: For texts without an offset.
+
+    Raises: EvaluationError: anything else.
+    """
+    if type(value) is Time:
+        return value.ms
+    if type(value) is Raw:
+        text = bytes(value).decode().strip()
+        if len(text) > _LONGEST or _NUMBER_JSON.fullmatch(text) is None:
+            raise EvaluationError("not a time")
+        value = Decimal(text)
+    elif isinstance(value, float):
+        value = Decimal(repr(value))
+    if isinstance(value, str):
+        if pattern is not None:
+            return pattern.parse(value, zone)
+        return _read(value, zone)
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        if pattern is not None:
+            return pattern.parse(str(value), zone)
+        if isinstance(value, Decimal) and not (
+            value.is_finite() and value.adjusted() < _LONGEST
+        ):
+            raise EvaluationError("a time out of range")
+        return _by_size(value)
+    raise EvaluationError("not a time")
+
+
+_NUMBER_JSON: Final = re.compile(
+    r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?"
+)
+
+
+def _read(text: str, zone: tzinfo) -> int:
+    found = parse_iso(text, zone)
+    if found is not None:
+        return found
+    if len(text) <= _LONGEST and _NUMBER.fullmatch(text) is not None:
+        return _by_size(Decimal(text) if "." in text else int(text))
+    found = _http_date(text)
+    if found is not None:
+        return found
+    raise EvaluationError("not a time")
+
+
+class _Fields:
+    """What a pattern has read so far."""
+
+    __slots__ = (
+        "day",
+        "half",
+        "hour",
+        "minute",
+        "month",
+        "ms",
+        "offset",
+        "second",
+        "year",
+    )
+
+    def __init__(self) -> None:
+        self.year, self.month, self.day = 1970, 1, 1
+        self.hour = self.minute = self.second = self.ms = 0
+        self.half: int | None = None
+        self.offset: int | None = None
+
+
+def _offset_text(moment: datetime, colon: str, zulu: bool, short: bool) -> str:
+    gap = moment.utcoffset() or timedelta(0)
+    minutes = gap // timedelta(minutes=1)
+    if zulu and minutes == 0:
+        return "Z"
+    sign = "-" if minutes < 0 else "+"
+    hours, rest = divmod(abs(minutes), 60)
+    if short and rest == 0:
+        return f"{sign}{hours:02d}"
+    return f"{sign}{hours:02d}{colon}{rest:02d}"
+
+
+def _read_offset(text: str) -> int:
+    if text in ("Z", "z"):
+        return 0
+    digits = text[1:].replace(":", "")
+    hours, minutes = int(digits[:2]), int(digits[2:] or 0)
+    if hours > 23 or minutes > 59:
+        raise EvaluationError("no such offset")
+    total = hours * 60 + minutes
+    return -total if text[0] == "-" else total
+
+
+def _to_year(fields: _Fields, text: str) -> None:
+    fields.year = int(text)
+
+
+def _to_short_year(fields: _Fields, text: str) -> None:
+    fields.year = 2000 + int(text)
+
+
+def _to_month(fields: _Fields, text: str) -> None:
+    fields.month = int(text)
+
+
+def _to_month_name(fields: _Fields, text: str) -> None:
+    fields.month = _MONTHS.index(text.capitalize()) + 1
+
+
+def _to_day(fields: _Fields, text: str) -> None:
+    fields.day = int(text)
+
+
+def _to_day_name(fields: _Fields, text: str) -> None:
+    """The day of the week adds nothing to a date."""
+
+
+def _to_hour(fields: _Fields, text: str) -> None:
+    fields.hour = int(text)
+
+
+def _to_half_hour(fields: _Fields, text: str) -> None:
+    if not 1 <= int(text) <= 12:
+        raise EvaluationError("no such hour of half a day")
+    fields.hour = int(text) % 12
+    fields.half = fields.half or 0
+
+
+def _to_half(fields: _Fields, text: str) -> None:
+    fields.half = 12 if text.upper() == "PM" else 0
+
+
+def _to_minute(fields: _Fields, text: str) -> None:
+    fields.minute = int(text)
+
+
+def _to_second(fields: _Fields, text: str) -> None:
+    fields.second = int(text)
+
+
+def _to_ms(fields: _Fields, text: str) -> None:
+    fields.ms = int(text)
+
+
+def _to_offset(fields: _Fields, text: str) -> None:
+    fields.offset = _read_offset(text)
+
+
+_Show = Callable[[datetime], str]
+_Take = Callable[[_Fields, str], None]
+_NAMES_OF_MONTHS: Final = "|".join(_MONTHS)
+_NAMES_OF_DAYS: Final = "|".join(_DAYS)
+_HALF: Final = ("AM", "PM")
+
+#: Each run of letters: how it is written, what it matches, what it means.
+_LETTERS: Final[dict[str, tuple[_Show, str, _Take]]] = {
+    "yyyy": (lambda t: f"{t.year:04d}", "[0-9]{4}", _to_year),
+    "yy": (lambda t: f"{t.year % 100:02d}", "[0-9]{2}", _to_short_year),
+    "MMM": (lambda t: _MONTHS[t.month - 1], _NAMES_OF_MONTHS, _to_month_name),
+    "MM": (lambda t: f"{t.month:02d}", "[0-9]{2}", _to_month),
+    "M": (lambda t: str(t.month), "[0-9]{1,2}", _to_month),
+    "dd": (lambda t: f"{t.day:02d}", "[0-9]{2}", _to_day),
+    "d": (lambda t: str(t.day), "[0-9]{1,2}", _to_day),
+    "HH": (lambda t: f"{t.hour:02d}", "[0-9]{2}", _to_hour),
+    "H": (lambda t: str(t.hour), "[0-9]{1,2}", _to_hour),
+    "hh": (lambda t: f"{t.hour % 12 or 12:02d}", "[0-9]{2}", _to_half_hour),
+    "mm": (lambda t: f"{t.minute:02d}", "[0-9]{2}", _to_minute),
+    "ss": (lambda t: f"{t.second:02d}", "[0-9]{2}", _to_second),
+    "SSS": (lambda t: f"{t.microsecond // 1000:03d}", "[0-9]{3}", _to_ms),
+    "a": (lambda t: _HALF[t.hour >= 12], "[AaPp][Mm]", _to_half),
+    "EEE": (lambda t: _DAYS[t.weekday()], _NAMES_OF_DAYS, _to_day_name),
+    "X": (
+        lambda t: _offset_text(t, "", True, True),
+        "[Zz]|[+-][0-9]{2}(?:[0-9]{2})?",
+        _to_offset,
+    ),
+    "XX": (
+        lambda t: _offset_text(t, "", True, False),
+        "[Zz]|[+-][0-9]{4}",
+        _to_offset,
+    ),
+    "XXX": (
+        lambda t: _offset_text(t, ":", True, False),
+        "[Zz]|[+-][0-9]{2}:[0-9]{2}",
+        _to_offset,
+    ),
+    "Z": (
+        lambda t: _offset_text(t, "", False, False),
+        "[+-][0-9]{4}",
+        _to_offset,
+    ),
+}
+
+
+class Pattern:
+    """
+    A compiled date pattern.
+
+    Attributes:
+        text: As it was written.
+    """
+
+    __slots__ = ("_expression", "_shows", "_takes", "text")
+
+    def __init__(
+        self,
+        text: str,
+        shows: list[str | _Show],
+        expression: re.Pattern[str],
+        takes: list[_Take],
+    ):
+        self.text = text
+        self._shows = shows
+        self._expression = expression
+        self._takes = takes
+
+    def format(self, ms: int, zone: tzinfo = UTC) -> str:
+        """
+        An instant as text, in a zone.
+
+        Raises: EvaluationError: outside the years 1 to 9999.
+        """
+        moment = _moment(ms, zone)
+        return "".join(
+            show if isinstance(show, str) else show(moment) for show in self._shows
+        )
+
+    def parse(self, text: str, zone: tzinfo = UTC) -> int:
+        """
+        Epoch milliseconds; fields the pattern lacks are those of 1970-01-01.
+
+        Raises: EvaluationError: the text is not of this pattern.
+        """
+        match = self._expression.fullmatch(text)
+        if match is None:
+            raise EvaluationError(f"not a time of the pattern {self.text}")
+        fields = _Fields()
+        for take, found in zip(self._takes, match.groups()):
+            take(fields, found)
+        hour = fields.hour
+        if fields.half is not None:
+            hour = hour % 12 + fields.half
+        _clock(hour, fields.minute, fields.second, bool(fields.ms))
+        return _epoch_ms(
+            _day(fields.year, fields.month, fields.day),
+            hour,
+            fields.minute,
+            fields.second,
+            fields.ms,
+            fields.offset,
+            zone,
+        )
+
+
+def compile_pattern(text: str) -> Pattern:
+    """
+    Compile `yyyy-MM-dd'T'HH:mm:ss.SSSXXX` and the like.
+
+    Raises: LanguageError: a letter that means nothing, a quote left open.
+    """
+    shows: list[str | _Show] = []
+    expression: list[str] = []
+    takes: list[_Take] = []
+    at = 0
+    while at < len(text):
+        letter = text[at]
+        if letter == "'":
+            end = at + 1
+            literal = ""
+            while True:
+                close = text.find("'", end)
+                if close < 0:
+                    raise LanguageError("a quote is not closed", at + 1)
+                literal += text[end:close]
+                end = close + 1
+                # Two quotes are one, inside as well as alone.
+                if text[end : end + 1] != "'" or close == at + 1:
+                    break
+                literal += "'"
+                end += 1
+            literal = literal or "'"
+            shows.append(literal)
+            expression.append(re.escape(literal))
+            at = end
+            continue
+        if not (letter.isascii() and letter.isalpha()):
+            shows.append(letter)
+            expression.append(re.escape(letter))
+            at += 1
+            continue
+        end = at
+        while end < len(text) and text[end] == letter:
+            end += 1
+        run = text[at:end]
+        if run not in _LETTERS:
+            raise LanguageError(
+                f"{run} is no part of a date pattern; text goes in quotes", at + 1
+            )
+        show, match, take = _LETTERS[run]
+        shows.append(show)
+        expression.append(f"({match})")
+        takes.append(take)
+        at = end
+    return Pattern(text, shows, re.compile("".join(expression), re.IGNORECASE), takes)
