@@ -31,8 +31,11 @@ RETRY inside `source.fetch`, which has bounds of its own).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, IntEnum
 from typing import ClassVar
+
+from msgspec import Struct
 
 
 class Exit(IntEnum):
@@ -78,11 +81,57 @@ class EngineError(Exception):
     code: ClassVar[Exit] = Exit.BUG
 
 
+class Finding(Struct, frozen=True):
+    """
+    One thing there is to say about a configuration.
+
+    Attributes:
+        severity: "error", "warning" or "notice".
+        file: As it was named, "--set" for an override, "" where none is to blame.
+        line: From 1; 0 where none is to blame.
+        key: As it was written, `apiN.` included; "" where none is to blame.
+        value: As it was written, `****` for a secret, or None.
+        message: What is wrong, what is allowed, what to do.
+        nearest: The known key or value that may have been meant, or None.
+    """
+
+    severity: str
+    file: str
+    line: int
+    key: str
+    value: str | None
+    message: str
+    nearest: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}: " if self.line else ""
+        if self.file and not self.line:
+            place = f"{self.file}: "
+        what = self.key
+        if self.key and self.value is not None:
+            short = self.value if len(self.value) <= 80 else self.value[:77] + "..."
+            what = f"{self.key}={short!r}"
+        what = f"{what}: " if what else ""
+        hint = f" (did you mean {self.nearest}?)" if self.nearest else ""
+        return f"{place}{what}{self.message}{hint}"
+
+
 class ConfigError(EngineError):
-    """A configuration that cannot be run; carries every finding at once."""
+    """
+    A configuration that cannot be run; carries every finding at once.
+
+    Attributes:
+        findings: All that is wrong, in the order of files and lines.
+    """
 
     then = Then.GIVE_UP
     code = Exit.CONFIG
+
+    def __init__(self, findings: str | Sequence[Finding]):
+        if isinstance(findings, str):
+            findings = (Finding("error", "", 0, "", None, findings),)
+        self.findings = tuple(findings)
+        super().__init__("\n".join(map(str, self.findings)))
 
 
 class SourceError(EngineError):

@@ -1,0 +1,151 @@
+"""
+Built: which behaviours are there, and which are not available yet.
+
+Owns one list.  A key is always known and checked; what this list names is
+refused by `run` where a value asks for it, and never where it says no.
+
+Path: ``load`` -> here
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from engine.config.entries import Findings
+from engine.config.values import Connector, Values
+from engine.errors import Finding
+
+
+class Unbuilt(Struct, frozen=True):
+    """
+    A behaviour that is not available yet.
+
+    Attributes:
+        keys: Names, or patterns with `*`.
+        values: The values that ask for it; None: any that is stated.
+        unless: `key=value` of a switch that turns it off: where the switch
+            says so, nothing is asked for.
+    """
+
+    keys: tuple[str, ...]
+    values: tuple[object, ...] | None = None
+    unless: tuple[str, object] | None = None
+
+
+#: Not part of what is promised for now.
+LATER = (
+    Unbuilt(("exactly.once.support",), ("required",)),
+    Unbuilt(("transaction.boundary", "transaction.boundary.interval.ms")),
+    Unbuilt(
+        ("http.offset.mode",),
+        ("INCREMENTAL", "SNAPSHOT_PAGINATION", "SNAPSHOT_DIFF", "ODATA_PAGINATION"),
+    ),
+    Unbuilt(("http.offset.lookback", "http.offset.order", "http.snapshot.*")),
+    Unbuilt(("http.source.window.*",)),
+    Unbuilt(("group.*", "session.timeout.ms", "heartbeat.interval.ms")),
+)
+
+#: Landing room by room: an entry goes when its room is there.
+UNBUILT_NOW = (
+    Unbuilt(("cache.enabled",), (True,)),
+    Unbuilt(("cache.[!s]*", "cache.statistics.*"), None, ("cache.enabled", False)),
+    Unbuilt(("cache.schema.*",)),
+    Unbuilt(("auth.type",), ("OAUTH2", "AWS_SIGV4")),
+    Unbuilt(("http.client.http2.enabled",), (True,)),
+    Unbuilt(("http.source.endpoints",)),
+    Unbuilt(("rate.limit.enabled",), (True,)),
+    Unbuilt(("jmx.enabled", "jmx.metrics.detailed"), (True,)),
+    Unbuilt(("auto.scaling.enabled",), (True,)),
+    Unbuilt(("listeners", "admin.token")),
+    Unbuilt(
+        ("key.converter", "value.converter"),
+        ("AvroConverter", "ProtobufConverter", "JsonSchemaConverter"),
+    ),
+    Unbuilt(("errors.deadletterqueue.topic.name",)),
+    Unbuilt(("deduplication.enabled",), (True,)),
+    Unbuilt(("api.chaining.parent",)),
+)
+
+
+def unbuilt(
+    connectors: Sequence[Connector], process: Values, findings: Findings
+) -> tuple[Finding, ...]:
+    """Every stated value that asks for what is absent, also as a warning."""
+    asks = []
+    for scopes in _scopes(connectors, process):
+        for key in scopes[0]:
+            entry = scopes[0].entry(key)
+            if entry is None or not _asks(key, scopes):
+                continue
+            found = Finding(
+                "warning",
+                entry.file,
+                entry.line,
+                entry.key,
+                None,
+                f"not available yet: {entry.key}"
+                + (f"={scopes[0][key]}" if isinstance(scopes[0][key], str) else ""),
+            )
+            findings.add(
+                "warning",
+                found.message,
+                file=found.file,
+                line=found.line,
+                key=found.key,
+            )
+            if found not in asks:
+                asks.append(found)
+    return tuple(asks)
+
+
+def absent_defaults(connectors: Sequence[Connector]) -> tuple[str, ...]:
+    """Defaults that would do something once they are built, as `key=value`."""
+    found: dict[str, None] = {}
+    for scopes in _scopes(connectors, None):
+        values = scopes[0]
+        for key in values:
+            named = any(
+                rule.values is not None
+                and values[key] in rule.values
+                and _matches(rule, key)
+                for rule in (*LATER, *UNBUILT_NOW)
+            )
+            if values.entry(key) is None and named:
+                shown = values[key]
+                text = str(shown).lower() if isinstance(shown, bool) else str(shown)
+                found[f"{key}={text}"] = None
+    return tuple(found)
+
+
+def _scopes(
+    connectors: Sequence[Connector], process: Values | None
+) -> list[tuple[Values, ...]]:
+    found: list[tuple[Values, ...]] = [] if process is None else [(process,)]
+    for connector in connectors:
+        apis = tuple(api.values for api in connector.apis)
+        found.append((connector.values, *apis))
+        found += [(api, connector.values) for api in apis]
+    return found
+
+
+def _asks(key: str, scopes: tuple[Values, ...]) -> bool:
+    value = scopes[0][key]
+    for rule in (*LATER, *UNBUILT_NOW):
+        if not _matches(rule, key):
+            continue
+        if rule.values is not None and value not in rule.values:
+            continue
+        if rule.unless is not None:
+            switch, off = rule.unless
+            said = [values[switch] for values in scopes if switch in values]
+            if said and all(value == off for value in said):
+                continue
+        return True
+    return False
+
+
+def _matches(rule: Unbuilt, key: str) -> bool:
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in rule.keys)

@@ -1,0 +1,63 @@
+"""
+Keys: the one table of everything that can be configured.
+
+Owns the order of the sections and the look-up of a name.  Loading, checking,
+`explain`, `config show`, the reference and Connect's definitions all read
+this table; there is no second list of keys anywhere.
+
+Path: ``key`` and the sections -> here -> the rest of ``config``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from engine.config.keys import cache, client, kafka, process, rules, source
+from engine.config.keys.kafka import TOPIC_SETTINGS
+from engine.config.keys.key import Key
+
+#: Every key by its name; families by their pattern (`http.source.header.<Name>`).
+TABLE: Mapping[str, Key] = {
+    key.name: key
+    for part in (source, client, cache, rules, kafka, process)
+    for key in part.KEYS
+}
+
+FAMILIES: tuple[str, ...] = tuple(name for name in TABLE if "<" in name)
+
+_API = re.compile(r"api([1-9][0-9]{0,3})\.(.+)", re.DOTALL)
+_HEADER = re.compile(r"http\.source\.header\.([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
+_CREATION = re.compile(
+    r"topic\.creation\.([A-Za-z0-9_-]+)\."
+    r"(include|exclude|partitions|replication\.factor)"
+)
+
+
+def split_api(name: str) -> tuple[int | None, str]:
+    """
+    The api's number and the key behind `apiN.`; None without that prefix.
+
+    `api.name` and its siblings have no number.
+    """
+    found = _API.fullmatch(name)
+    return (int(found.group(1)), found.group(2)) if found else (None, name)
+
+
+def find(name: str) -> Key | None:
+    """The entry of a name without `apiN.`, families included, or None."""
+    if (key := TABLE.get(name)) is not None:
+        return key if "<" not in name else None
+    if _HEADER.fullmatch(name):
+        return TABLE["http.source.header.<Name>"]
+    if (found := _CREATION.fullmatch(name)) and found.group(1) != "default":
+        return TABLE[f"topic.creation.<group>.{found.group(2)}"]
+    if name.startswith("topic.creation."):
+        group, _, setting = name.removeprefix("topic.creation.").partition(".")
+        if setting in TOPIC_SETTINGS and re.fullmatch(r"[A-Za-z0-9_-]+", group):
+            place = "default" if group == "default" else "<group>"
+            return TABLE[f"topic.creation.{place}.<topic config>"]
+    return None
+
+
+__all__ = ["FAMILIES", "TABLE", "Key", "find", "split_api"]

@@ -1,0 +1,581 @@
+"""
+Load: files and overrides to a configuration, or to everything wrong with it.
+
+Owns the order of the steps: read, lay over one another, translate foreign
+spellings, resolve providers, read types, fill in defaults, check rules.  No
+step ends the search; all findings come out at once.
+
+Path: ``documents`` -> here -> ``values``; called by ``cli`` and ``supervisor``
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+from engine.config import foreign, keys, rules
+from engine.config.built import absent_defaults, unbuilt
+from engine.config.documents import Reader
+from engine.config.entries import Document, Entry, Findings
+from engine.config.keys.key import Computed, Key
+from engine.config.keys.source import DIALECTS
+from engine.config.kinds import (
+    Body,
+    Csv,
+    Header,
+    Headers,
+    Json,
+    Kind,
+    Params,
+    Password,
+    Template,
+    Unfit,
+    is_template,
+    nearest,
+    split_headers,
+)
+from engine.config.providers import Providers, Restriction, Unresolved
+from engine.config.values import Api, Cell, Connector, Loaded, Values
+from engine.errors import ConfigError
+from engine.observe.redact import MASK, learn, redact_url, sensitive
+
+#: Nearest keys are looked for this often; beyond it a file is no configuration.
+MOST_GUESSES = 10
+
+#: An empty value of these means `none` (Kafka's own spelling), not "unset".
+_EMPTY_MEANS_NONE = "ssl.endpoint.identification.algorithm"
+
+
+def load(
+    paths: Sequence[Path | str],
+    overrides: Sequence[str] = (),
+    *,
+    stdin: BinaryIO | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Loaded:
+    """
+    Read, join and check a configuration.
+
+    Args:
+        paths: Files, left to right; "-" reads `stdin`.
+        overrides: `key=value`, on top of all; the last of a key counts.
+        environment: What `${env:}` sees; None: the process's own.
+
+    Raises: ConfigError, with every finding that is an error.
+    Blocks: on the disk only.
+    """
+    return Loading(os.environ if environment is None else environment).load(
+        paths, overrides, stdin
+    )
+
+
+class Loading:
+    """One load: what is known on the way."""
+
+    def __init__(self, environment: Mapping[str, str]):
+        self._findings = Findings()
+        self._providers = Providers(environment)
+        self._guesses = 0
+
+    def load(
+        self,
+        paths: Sequence[Path | str],
+        overrides: Sequence[str],
+        stdin: BinaryIO | None,
+    ) -> Loaded:
+        findings = self._findings
+        if not paths:
+            raise ConfigError("no configuration file is named")
+        reader = Reader(kind_of, findings)
+        documents = [
+            document for path in paths for document in reader.read(path, stdin)
+        ]
+        self._fail_if_unreadable(documents)
+        on_top = self._overrides(overrides)
+        joined = _join(documents, Path(str(paths[0])).stem, on_top, findings)
+        drafts = [self._connector(*parts) for parts in joined]
+        process = self._process(drafts)
+        connectors = tuple(draft.connector for draft in drafts)
+        for connector in connectors:
+            rules.check_connector(connector, findings)
+        rules.check_all(connectors, process, findings)
+        asks = unbuilt(connectors, process, findings)
+        if findings.errors:
+            raise ConfigError(findings.errors)
+        return Loaded(
+            connectors=connectors,
+            process=process,
+            findings=findings.all,
+            unbuilt=asks,
+            absent=absent_defaults(connectors),
+            variables=frozenset(self._providers.variables),
+        )
+
+    def _fail_if_unreadable(self, documents: Sequence[Document]) -> None:
+        if not documents:
+            if not self._findings.errors:
+                self._findings.add("error", "no connector in it")
+            raise ConfigError(self._findings.errors)
+
+    def _overrides(self, overrides: Sequence[str]) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
+        for number, text in enumerate(overrides, 1):
+            key, separator, value = text.partition("=")
+            key = key.strip()
+            if not separator or not key:
+                self._findings.add(
+                    "error", "allowed: --set key=value", file="--set", line=number
+                )
+                continue
+            found[key] = Entry(key, value.strip(" \t"), "--set", number, Path.cwd())
+        return found
+
+    def _connector(self, name: str, entries: dict[str, Entry], state: str) -> _Draft:
+        findings = self._findings
+        entries = foreign.translate(entries, findings)
+        known = self._known(entries)
+        count = self._count_apis(known)
+        restriction = self._restriction(known)
+        cells: dict[tuple[int | None, str], Cell] = {}
+        for (number, key), entry in known.items():
+            table = keys.find(key)
+            if table is None:
+                continue
+            value = self._typed(entry, table.kind, restriction)
+            if value is not None:
+                cells[number, key] = Cell(value[0], entry)
+        return _Draft(name, cells, count, state, findings)
+
+    def _known(
+        self, entries: Mapping[str, Entry]
+    ) -> dict[tuple[int | None, str], Entry]:
+        """The entries by api's number and key; says what is no key of ours."""
+        found = {}
+        for name, entry in entries.items():
+            number, key = keys.split_api(name)
+            table = keys.find(key)
+            if table is None:
+                self._unknown(entry, name)
+            elif number is not None and table.scope != "A":
+                self._findings.add(
+                    "error",
+                    f"{key} has one value a "
+                    f"{'process' if table.scope == 'P' else 'connector'}: leave out "
+                    f"api{number}.",
+                    entry=entry,
+                    secret=isinstance(table.kind, Password),
+                )
+            else:
+                found[number, key] = entry
+        return found
+
+    def _unknown(self, entry: Entry, name: str) -> None:
+        number, key = keys.split_api(name)
+        near = None
+        self._guesses += 1
+        if self._guesses <= MOST_GUESSES:
+            near = nearest(key, list(keys.TABLE) + foreign.names())
+        if near is not None and number is not None:
+            near = f"api{number}.{near}"
+        self._findings.add(
+            "error",
+            "unknown key",
+            file=entry.file,
+            line=entry.line,
+            key=entry.key,
+            nearest=near,
+        )
+
+    def _count_apis(self, known: Mapping[tuple[int | None, str], Entry]) -> int:
+        """How many apis there are; says what is wrong with their numbers."""
+        numbers = {number: entry for (number, _), entry in known.items() if number}
+        stated = known.get((None, "apis.num"))
+        count = max(numbers, default=1)
+        if stated is not None:
+            try:
+                count = int(str(keys.TABLE["apis.num"].kind.read(stated.text, Path())))
+            except Unfit:
+                return min(count, 1000)
+        for number, entry in sorted(numbers.items()):
+            if number > count or number > 1000:
+                self._findings.add(
+                    "error",
+                    f"api{number} is above apis.num={count}",
+                    entry=entry,
+                    secret=True,
+                )
+        count = min(count, 1000)
+        missing = [number for number in range(1, count + 1) if number not in numbers]
+        if missing and count > 1:
+            entry = stated or numbers[max(numbers)]
+            shown = ", ".join(f"api{number}" for number in missing[:5])
+            self._findings.add(
+                "error",
+                f"a gap in the numbering: {shown} has no key, there are {count} apis",
+                entry=entry,
+                secret=entry is not stated,
+            )
+        return count
+
+    def _restriction(
+        self, known: Mapping[tuple[int | None, str], Entry]
+    ) -> Restriction:
+        """What providers may do; these keys are read before any provider."""
+
+        def read(key: str) -> object:
+            entry = known.get((None, key))
+            if entry is None:
+                return None
+            try:
+                return keys.TABLE[key].kind.read(entry.text, entry.near)
+            except Unfit:
+                return None
+
+        allowed = read("config.providers")
+        paths = {}
+        for word in ("file", "dir", "directory"):
+            roots = read(f"config.providers.{word}.param.allowed.paths")
+            if isinstance(roots, tuple):
+                paths[word] = roots
+        if "dir" in paths:
+            paths.setdefault("directory", paths["dir"])
+        elif "directory" in paths:
+            paths["dir"] = paths["directory"]
+        pattern = read("config.providers.env.param.allowlist.pattern")
+        return Restriction(
+            frozenset(allowed) if isinstance(allowed, tuple) else Restriction().allowed,
+            paths,
+            pattern if isinstance(pattern, str) else None,
+        )
+
+    def _typed(
+        self, entry: Entry, kind: Kind, may: Restriction
+    ) -> tuple[object] | None:
+        """The typed value in a tuple, or None where it is a finding."""
+        secret = isinstance(kind, Password)
+        try:
+            provided = self._providers.find(entry.text)
+            value = self._read(entry, kind, may)
+        except Unresolved as error:
+            self._findings.add("error", str(error), entry=_masked(entry, kind))
+            return None
+        except Unfit as error:
+            message = str(error)
+            if provided or secret:
+                message = f"what it stands for does not fit, allowed: {kind.allowed}"
+                if secret and not provided:
+                    message = str(error)
+            self._findings.add(
+                "error",
+                message,
+                entry=_masked(entry, kind),
+                nearest=None if provided or secret else error.nearest,
+            )
+            return None
+        if not provided and entry.public and _holds_secret(entry, kind):
+            self._findings.add(
+                "warning",
+                "a literal secret in a file that others can read: chmod 600, or "
+                "${env:}, ${file:}",
+                entry=_masked(entry, kind),
+            )
+        return (value,)
+
+    def _read(self, entry: Entry, kind: Kind, may: Restriction) -> object:
+        near = entry.near
+        if isinstance(kind, Headers):
+            return kind.check(self._headers(entry, may))
+        if entry.items is not None and isinstance(kind, Csv):
+            return kind.read_items(
+                [self._resolve(item, entry, kind, may) for item in entry.items], near
+            )
+        text = self._resolve(entry.text, entry, kind, may)
+        if isinstance(kind, Header):
+            name = entry.key.partition("http.source.header.")[2]
+            return Headers(kind.names).check([(name, text)])[0][1]
+        return kind.read(text, near)
+
+    def _headers(self, entry: Entry, may: Restriction) -> list[tuple[str, str]]:
+        """
+        A header list's items; providers are resolved behind the splitting, so
+        that nothing that comes out of one starts a header of its own.
+        """
+        if re.fullmatch(r"\s*\$\{[^{}]*\}\s*", entry.text):
+            text = self._resolve(entry.text, entry, None, may)
+            return split_headers(text)
+        return [
+            (name, self._resolve(value, entry, None, may))
+            for name, value in split_headers(entry.text)
+        ]
+
+    def _resolve(
+        self, text: str, entry: Entry, kind: Kind | None, may: Restriction
+    ) -> str:
+        return self._providers.resolve(
+            text,
+            entry.near,
+            may,
+            template=kind is None or is_template(kind) or isinstance(kind, Json),
+            insert=_insertion(text, kind),
+        )
+
+    def _process(self, drafts: Sequence[_Draft]) -> Values:
+        """Scope P over all connectors; different values are an error."""
+        cells: dict[str, Cell] = {}
+        for draft in drafts:
+            for (_, key), cell in draft.cells.items():
+                table = keys.find(key)
+                if table is None or table.scope != "P" or cell.entry is None:
+                    continue
+                first = cells.get(key)
+                if first is not None and first.value != cell.value and first.entry:
+                    self._findings.add(
+                        "error",
+                        "one value for the whole process, but "
+                        f"{first.entry.file}:{first.entry.line} states another",
+                        entry=_masked(cell.entry, table.kind),
+                    )
+                cells.setdefault(key, cell)
+        name = drafts[0].name if drafts else ""
+        return Values(_filled(cells, "P", lambda key: name if key == "name" else None))
+
+
+def kind_of(name: str) -> Kind | None:
+    """The kind of a key, `apiN.` and foreign spellings included, or None."""
+    key = keys.find(keys.split_api(name)[1])
+    if key is not None:
+        return key.kind
+    return foreign.kind_of(name)
+
+
+class _Draft:
+    """A connector whose keys are typed; becomes the frozen one."""
+
+    def __init__(
+        self,
+        name: str,
+        cells: dict[tuple[int | None, str], Cell],
+        count: int,
+        state: str,
+        findings: Findings,
+    ):
+        self.name = name
+        self.cells = cells
+        self._findings = findings
+        own = {
+            key: cell
+            for (number, key), cell in cells.items()
+            if number is None and _scope(key) in ("C", "T")
+        }
+        own["name"] = Cell(name, own["name"].entry if "name" in own else None)
+        for key in [key for key in own if (table := keys.find(key)) and table.folds]:
+            table = keys.find(key)
+            if table is not None and table.folds is not None:
+                own[table.folds] = own[key]
+        own.setdefault("apis.num", Cell(count))
+        values = Values(_filled(own, "CT", lambda key: None))
+        apis = tuple(self._api(number, values) for number in range(1, count + 1))
+        self.connector = Connector(
+            name=name,
+            values=values,
+            apis=apis,
+            dialect=DIALECTS[values["connector.class"]],
+            initial_state=state,
+        )
+
+    def _api(self, number: int, connector: Values) -> Api:
+        own = {
+            key: cell
+            for (api, key), cell in self.cells.items()
+            if api is None and _scope(key) == "A"
+        }
+        own |= {key: cell for (api, key), cell in self.cells.items() if api == number}
+        headers = _merge_headers(own)
+        if headers is not None:
+            own["http.source.headers"] = headers
+        own.setdefault("api.name", Cell(f"api{number}"))
+        values = Values(
+            _filled(
+                own,
+                "A",
+                connector.get,
+            )
+        )
+        return Api(str(values["api.name"]), number, values)
+
+
+def _scope(key: str) -> str:
+    table = keys.find(key)
+    return table.scope if table is not None else ""
+
+
+def _merge_headers(cells: Mapping[str, Cell]) -> Cell | None:
+    """The list, and over it the headers that have a key of their own."""
+    prefix = "http.source.header."
+    single = {
+        key.removeprefix(prefix): cell
+        for key, cell in cells.items()
+        if key.startswith(prefix)
+    }
+    listed = cells.get("http.source.headers")
+    if not single:
+        return None
+    names = {name.lower() for name in single}
+    headers = listed.value if listed is not None else ()
+    kept = [pair for pair in headers if pair[0].lower() not in names]  # type: ignore[attr-defined]
+    merged = (*kept, *((name, cell.value) for name, cell in single.items()))
+    entry = listed.entry if listed is not None else next(iter(single.values())).entry
+    return Cell(merged, entry)
+
+
+def _filled(
+    stated: Mapping[str, Cell], scopes: str, outer: Callable[[str], object]
+) -> dict[str, Cell]:
+    """
+    The stated cells and a default for every other key of these scopes.
+
+    Args:
+        outer: Gives the value of a key of another scope.
+    """
+    cells: dict[str, Cell] = dict(stated)
+    computed: dict[str, Computed] = {}
+    for key in keys.TABLE.values():
+        if key.scope not in scopes or key.name in cells or "<" in key.name:
+            continue
+        if isinstance(key.default, Computed):
+            computed[key.name] = key.default
+        else:
+            cells[key.name] = _default(key)
+
+    def get(name: str) -> object:
+        if name in cells:
+            return cells[name].value
+        if name in computed:
+            cells[name] = Cell(computed.pop(name).value(get))
+            return cells[name].value
+        return outer(name)
+
+    for name in list(computed):
+        get(name)
+    order = {name: at for at, name in enumerate(keys.TABLE)}
+    return dict(sorted(cells.items(), key=lambda item: order.get(item[0], len(order))))
+
+
+def _default(key: Key) -> Cell:
+    if key.default is None:
+        return Cell(None)
+    assert isinstance(key.default, str)
+    return Cell(key.kind.read(key.default, Path()))
+
+
+def _join(
+    documents: Sequence[Document],
+    stem: str,
+    on_top: Mapping[str, Entry],
+    findings: Findings,
+) -> list[tuple[str, dict[str, Entry], str]]:
+    """
+    The connectors' entries, layers laid over one another left to right.
+
+    A layer lies under the documents to its right and over those to its left,
+    so that each connector is simply all layers and its own documents in order.
+    """
+    named = dict.fromkeys(doc.name for doc in documents if doc.name)
+    names: list[str | None] = [*named] or [None]
+    if "name" in on_top and len(names) > 1:
+        findings.add(
+            "error", "there are several connectors: which one?", entry=on_top["name"]
+        )
+    joined = []
+    for name in names:
+        entries: dict[str, Entry] = {}
+        state = "RUNNING"
+        for document in documents:
+            if document.name in (None, name):
+                entries |= document.entries
+                if document.name is not None:
+                    state = document.initial_state
+        entries |= on_top
+        kept = {
+            key: _emptied(entry)
+            for key, entry in entries.items()
+            if entry.text or key.endswith(_EMPTY_MEANS_NONE)
+        }
+        stated = kept.get("name")
+        joined.append((stated.text if stated else name or stem, kept, state))
+    return joined
+
+
+def _emptied(entry: Entry) -> Entry:
+    if entry.text:
+        return entry
+    return Entry(entry.key, "none", entry.file, entry.line, entry.near)
+
+
+def _insertion(text: str, kind: Kind | None) -> Callable[[str], str] | None:
+    """How a provider's value is put into a text that has a syntax of its own."""
+    whole = re.fullmatch(r"\s*\$\{[^{}]*\}\s*", text)
+    if whole or kind is None:
+        return None
+    if isinstance(kind, Params):
+        return lambda value: quote(value, safe="")
+    if isinstance(kind, Json) or (isinstance(kind, Body) and text[:1] in ("{", "[")):
+        return lambda value: json.dumps(value, ensure_ascii=False)[1:-1].replace(
+            "${", "$${" if is_template(kind) else "${"
+        )
+    if isinstance(kind, Template) and kind.url and "?" in text.partition("${")[0]:
+        return lambda value: quote(value, safe="")
+    return None
+
+
+def _holds_secret(entry: Entry, kind: Kind) -> bool:
+    if isinstance(kind, Password):
+        return True
+    if isinstance(kind, Header):
+        name = entry.key.partition("http.source.header.")[2]
+        return sensitive(name) and "${" not in entry.text
+    if isinstance(kind, Headers) and not kind.kafka:
+        return shown(entry, kind) != entry.text
+    return False
+
+
+def shown(entry: Entry, kind: Kind) -> str:
+    """An entry's text as people may see it: unresolved, without secrets."""
+    text = entry.text
+    if isinstance(kind, Password):
+        return _unless_reference(text)
+    if isinstance(kind, Header):
+        name = entry.key.partition("http.source.header.")[2]
+        return _unless_reference(text) if sensitive(name) else text
+    if isinstance(kind, Headers) and not kind.kafka:
+        try:
+            headers = split_headers(text)
+        except Unfit:
+            return MASK
+        return ";".join(
+            f"{name}:{_unless_reference(value) if _secret(name, kind) else value}"
+            for name, value in headers
+        )
+    return redact_url(text)
+
+
+def _secret(name: str, kind: Headers) -> bool:
+    return kind.secret or sensitive(name)
+
+
+def _unless_reference(text: str) -> str:
+    """The text if it is nothing but references, with a scheme word before them."""
+    if re.fullmatch(r"([A-Za-z]+ )?(\$\{[^{}]*\})+", text):
+        return text
+    learn(text)
+    return MASK
+
+
+def _masked(entry: Entry, kind: Kind) -> Entry:
+    text = shown(entry, kind)
+    return Entry(entry.key, text, entry.file, entry.line, entry.near)

@@ -1,0 +1,301 @@
+"""
+Shapes: what the JSON values of the configuration must look like.
+
+Owns the members of mappings, enrichment, filter and validation rules, and
+says which rule of a list is wrong, by its index.  What a rule does belongs to
+``transform``; here it is only refused if it could not be done.
+
+Path: ``keys`` -> here -> ``grammar``
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import cast
+
+from engine.config import grammar
+from engine.config.kinds import Unfit, check_url
+
+#: A longer list of rules is refused.
+MOST_RULES = 10_000
+
+#: Deeper nesting of filters is refused.
+MOST_NESTING = 32
+
+MAPPING_TYPES = (
+    "STRING",
+    "INTEGER",
+    "LONG",
+    "DOUBLE",
+    "BOOLEAN",
+    "TIMESTAMP",
+    "OBJECT",
+    "ARRAY",
+)
+VALIDATION_TYPES = (
+    "NUMERIC",
+    "STRING",
+    "INTEGER",
+    "BOOLEAN",
+    "OBJECT",
+    "ARRAY",
+    "TIMESTAMP",
+)
+
+#: Operator -> the members it needs besides `field`.
+OPERATORS: Mapping[str, tuple[str, ...]] = {
+    "EQUALS": ("value",),
+    "NOT_EQUALS": ("value",),
+    "GREATER_THAN": ("value",),
+    "GREATER_EQUAL": ("value",),
+    "LESS_THAN": ("value",),
+    "LESS_EQUAL": ("value",),
+    "GREATER_THAN_OR_EQUAL": ("value",),
+    "LESS_THAN_OR_EQUAL": ("value",),
+    "BETWEEN": ("min", "max"),
+    "IN": ("values",),
+    "NOT_IN": ("values",),
+    "CONTAINS": ("value",),
+    "NOT_CONTAINS": ("value",),
+    "MATCHES": ("value",),
+    "REGEX_MATCH": ("value",),
+    "EXISTS": (),
+    "NOT_EXISTS": (),
+    "IS_NULL": (),
+    "IS_NOT_NULL": (),
+}
+
+
+def mappings(value: object) -> None:
+    """Field mappings: source and target, no target twice or inside another."""
+    targets: list[tuple[str, tuple[str, ...]]] = []
+    for at, rule in _rules(value):
+        _members(rule, at, ("source", "target"), ("type", "default", "format"))
+        _path(rule["source"], f"rule {at}: source", empty=True)
+        _word(rule.get("type", "STRING"), MAPPING_TYPES, f"rule {at}: type")
+        if "format" in rule:
+            _pattern(rule["format"], at)
+            if str(rule.get("type", "")).upper() != "TIMESTAMP":
+                raise Unfit(f"rule {at}: format belongs to type TIMESTAMP")
+        target = rule["target"]
+        steps = _target(target, f"rule {at}: target", empty=True)
+        targets.append((str(target), steps))
+    if len(targets) > 1 and any(not steps for _, steps in targets):
+        raise Unfit("an empty target is allowed only as the single mapping")
+    _disjoint(targets)
+
+
+def _disjoint(targets: Sequence[tuple[str, tuple[str, ...]]]) -> None:
+    seen: dict[tuple[str, ...], int] = {}
+    for at, (target, steps) in enumerate(targets):
+        if steps in seen:
+            raise Unfit(f"rules {seen[steps]} and {at} have the same target {target!r}")
+        seen[steps] = at
+    for steps, at in seen.items():
+        for length in range(1, len(steps)):
+            if (other := seen.get(steps[:length])) is not None:
+                raise Unfit(
+                    f"rule {at}: target {targets[at][0]!r} lies inside "
+                    f"{targets[other][0]!r} of rule {other}"
+                )
+
+
+def enrichment(value: object) -> None:
+    """Enrichment rules: a field, and a value or an expression."""
+    for at, rule in _rules(value):
+        kind = str(rule.get("type", "")).upper()
+        if kind not in ("", "STATIC", "EXPRESSION"):
+            _word(rule["type"], ("STATIC", "EXPRESSION"), f"rule {at}: type")
+        static = kind == "STATIC" or (not kind and "value" in rule)
+        _members(rule, at, ("field", "value" if static else "expression"), ("type",))
+        _target(rule["field"], f"rule {at}: field")
+        if not static:
+            expression = rule["expression"]
+            if not isinstance(expression, str):
+                raise Unfit(f"rule {at}: expression must be text")
+            try:
+                grammar.template(expression, None)
+            except grammar.LanguageError as error:
+                raise Unfit(f"rule {at}: {error}") from error
+
+
+def filters(value: object) -> None:
+    """Filter expressions: a field, an operator and its members; any, all, not."""
+    for at, rule in _rules(value):
+        _filter(rule, f"rule {at}", 1)
+
+
+def _filter(rule: Mapping[str, object], at: str, depth: int) -> None:
+    if depth > MOST_NESTING:
+        raise Unfit(f"{at}: nested deeper than {MOST_NESTING}")
+    for group in ("any", "all", "not"):
+        if group not in rule:
+            continue
+        if len(rule) > 1:
+            raise Unfit(f"{at}: {group} stands alone")
+        inner = rule[group]
+        parts = [inner] if group == "not" else inner
+        if not isinstance(parts, list) or not parts:
+            raise Unfit(f"{at}: {group} holds a list of filters")
+        for index, part in enumerate(parts):
+            if not isinstance(part, dict):
+                raise Unfit(f"{at}: {group} holds filters, each a JSON object")
+            _filter(part, f"{at}.{group}[{index}]", depth + 1)
+        return
+    if "operator" not in rule:
+        raise Unfit(f"{at}: operator is missing")
+    operator = _word(rule["operator"], tuple(OPERATORS), f"{at}: operator")
+    _members(rule, at, ("field", "operator", *OPERATORS[operator]), ())
+    _path(rule["field"], f"{at}: field")
+    if operator in ("IN", "NOT_IN") and not isinstance(rule["values"], list):
+        raise Unfit(f"{at}: values must be a list")
+    if operator in ("MATCHES", "REGEX_MATCH"):
+        _regex(rule["value"], f"{at}: value")
+
+
+def validation(value: object) -> None:
+    """Validation rules: a field and what it must be."""
+    optional = (
+        "required",
+        "type",
+        "min",
+        "max",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "values",
+    )
+    for at, rule in _rules(value):
+        _members(rule, at, ("field",), optional)
+        _path(rule["field"], f"rule {at}: field")
+        if len(rule) == 1:
+            raise Unfit(f"rule {at}: nothing to check, allowed: {', '.join(optional)}")
+        if not isinstance(rule.get("required", True), bool):
+            raise Unfit(f"rule {at}: required must be true or false")
+        _word(rule.get("type", "STRING"), VALIDATION_TYPES, f"rule {at}: type")
+        for name in ("min", "max"):
+            if not _is_number(rule.get(name, 0)):
+                raise Unfit(f"rule {at}: {name} must be a number")
+        for name in ("minLength", "maxLength"):
+            length = rule.get(name, 0)
+            if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+                raise Unfit(f"rule {at}: {name} must be a whole number from 0")
+        for low, high in (("min", "max"), ("minLength", "maxLength")):
+            if low in rule and high in rule:
+                if cast(float, rule[low]) > cast(float, rule[high]):
+                    raise Unfit(f"rule {at}: {low} is above {high}")
+        if "pattern" in rule:
+            _regex(rule["pattern"], f"rule {at}: pattern")
+        if not isinstance(rule.get("values", []), list):
+            raise Unfit(f"rule {at}: values must be a list")
+
+
+def endpoints(value: object) -> None:
+    """Equivalent base URLs."""
+    for at, url in _texts(value, 100):
+        try:
+            check_url(url)
+        except Unfit as error:
+            raise Unfit(f"item {at}: {error}") from error
+
+
+def globs(value: object) -> None:
+    """Patterns relative to the base URL."""
+    for at, text in _texts(value, MOST_RULES):
+        if text.startswith("/"):
+            raise Unfit(f"item {at}: relative to the base URL, no leading '/'")
+        try:
+            grammar.glob(text)
+        except grammar.LanguageError as error:
+            raise Unfit(f"item {at}: {error}") from error
+
+
+def _texts(value: object, most: int) -> Iterator[tuple[int, str]]:
+    if not isinstance(value, list) or not 1 <= len(value) <= most:
+        raise Unfit(f"allowed: a JSON array of 1 to {most} strings")
+    for at, item in enumerate(value):
+        if not isinstance(item, str) or not item:
+            raise Unfit(f"item {at}: a string is expected")
+        yield at, item
+
+
+def _rules(value: object) -> Iterator[tuple[int, dict[str, object]]]:
+    if not isinstance(value, list):
+        raise Unfit("allowed: a JSON array of objects")
+    if len(value) > MOST_RULES:
+        raise Unfit(f"at most {MOST_RULES} rules")
+    for at, rule in enumerate(value):
+        if not isinstance(rule, dict):
+            raise Unfit(f"rule {at}: a JSON object is expected")
+        yield at, rule
+
+
+def _members(
+    rule: Mapping[str, object],
+    at: int | str,
+    needed: Sequence[str],
+    optional: Sequence[str],
+) -> None:
+    place = f"rule {at}" if isinstance(at, int) else at
+    for name in needed:
+        if name not in rule:
+            raise Unfit(f"{place}: {name} is missing")
+    known = [*needed, *optional]
+    for name in rule:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise Unfit(
+                f"{place}: unknown member {name!r}, allowed: {', '.join(known)}",
+                near[0] if near else None,
+            )
+
+
+def _word(value: object, allowed: Sequence[str], place: str) -> str:
+    word = str(value).upper() if isinstance(value, str) else ""
+    if word not in allowed:
+        near = difflib.get_close_matches(word, allowed, 1)
+        raise Unfit(
+            f"{place} {value!r}, allowed: {', '.join(allowed)}",
+            near[0] if near else None,
+        )
+    return word
+
+
+def _path(value: object, place: str, *, empty: bool = False) -> None:
+    if not isinstance(value, str) or (not value and not empty):
+        raise Unfit(f"{place} must be a path")
+    _check(grammar.path, value, place)
+
+
+def _target(value: object, place: str, *, empty: bool = False) -> tuple[str, ...]:
+    _path(value, place, empty=empty)
+    if value == "":
+        return ()
+    try:
+        return grammar.target(str(value))
+    except grammar.LanguageError as error:
+        raise Unfit(f"{place}: {error}") from error
+
+
+def _pattern(value: object, at: int) -> None:
+    if not isinstance(value, str) or not value:
+        raise Unfit(f"rule {at}: format must be a date pattern")
+    _check(grammar.pattern, value, f"rule {at}: format")
+
+
+def _regex(value: object, place: str) -> None:
+    if not isinstance(value, str):
+        raise Unfit(f"{place} must be a regular expression")
+    _check(grammar.regex, value, place)
+
+
+def _check(check: Callable[[str], None], value: str, place: str) -> None:
+    try:
+        check(value)
+    except grammar.LanguageError as error:
+        raise Unfit(f"{place}: {error}") from error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

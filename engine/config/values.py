@@ -1,0 +1,166 @@
+"""
+Values: what a configuration has become, ready to be asked.
+
+Owns the frozen result of loading.  Every known key of the scope has a value
+here, stated or default; where it came from stays known; secrets stay secret.
+
+Path: ``load`` -> here -> ``task.build``, ``supervisor``, ``admin``, ``cli``
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from engine.config.entries import Entry
+from engine.errors import Finding
+from engine.observe.redact import Secret
+
+
+class Cell(Struct, frozen=True):
+    """
+    One key's value.
+
+    Attributes:
+        value: Typed.
+        entry: Where it was stated, unresolved; None: a default.
+    """
+
+    value: object
+    entry: Entry | None = None
+
+
+class Values:
+    """The values of one scope; asks are by full key."""
+
+    def __init__(self, cells: Mapping[str, Cell]):
+        self._cells = dict(cells)
+
+    def __getitem__(self, key: str) -> Any:
+        """The typed value, None if unset.  Raises: KeyError, not of this scope."""
+        return self._cells[key].value
+
+    def get(self, key: str) -> Any:
+        """The typed value, None if unset or not of this scope."""
+        cell = self._cells.get(key)
+        return cell.value if cell is not None else None
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._cells
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def stated(self, key: str) -> bool:
+        """Whether it stands in a file or an override; False for a default."""
+        cell = self._cells.get(key)
+        return cell is not None and cell.entry is not None
+
+    def origin(self, key: str) -> tuple[str, int] | None:
+        """File and line it came from, or None for a default."""
+        entry = self.entry(key)
+        return (entry.file, entry.line) if entry is not None else None
+
+    def text(self, key: str) -> str | None:
+        """As it was written, providers unresolved; None for a default."""
+        entry = self.entry(key)
+        return entry.text if entry is not None else None
+
+    def entry(self, key: str) -> Entry | None:
+        """The line it came from, or None for a default."""
+        cell = self._cells.get(key)
+        return cell.entry if cell is not None else None
+
+    def prefixed(self, prefix: str) -> dict[str, Any]:
+        """The stated keys that begin so, without the prefix, as typed values."""
+        return {
+            key.removeprefix(prefix): cell.value
+            for key, cell in self._cells.items()
+            if key.startswith(prefix) and cell.entry is not None
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs where any value differs, a secret included; not for showing."""
+        digest = hashlib.blake2b(digest_size=16)
+        for key in sorted(self._cells):
+            value = self._cells[key].value
+            text = value.reveal() if isinstance(value, Secret) else repr(value)
+            digest.update(f"{len(key)}:{key}{len(text)}:{text}".encode())
+        return digest.hexdigest()
+
+
+class Api(Struct, frozen=True):
+    """
+    One configured endpoint.
+
+    Attributes:
+        name: `api.name`.
+        index: N of `apiN.`, from 1.
+        values: Scope A: `apiN.` over unprefixed over default.
+    """
+
+    name: str
+    index: int
+    values: Values
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs where a reload has to restart this api."""
+        return self.values.fingerprint
+
+
+class Connector(Struct, frozen=True):
+    """
+    One named configuration.
+
+    Attributes:
+        name: `name`, or the stem of the first file.
+        values: Scopes C and T.
+        apis: In the order of their numbers.
+        dialect: "v1", "v2" or "castorm", by `connector.class`.
+        initial_state: "RUNNING", "PAUSED" or "STOPPED".
+    """
+
+    name: str
+    values: Values
+    apis: tuple[Api, ...]
+    dialect: str
+    initial_state: str = "RUNNING"
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs where a reload has to restart all tasks of the connector."""
+        return self.values.fingerprint
+
+
+class Loaded(Struct, frozen=True):
+    """
+    A configuration without errors.
+
+    Attributes:
+        connectors: In the order of their files.
+        process: Scope P.
+        findings: Warnings and notices, in the order of files and lines.
+        unbuilt: Those of the warnings that make `run` refuse: a value asks
+            for a behaviour that is not available yet.
+        absent: Defaults whose behaviour is not available yet, as `key=value`.
+        variables: Environment variables that were read; tasks must not see
+            them.
+    """
+
+    connectors: tuple[Connector, ...]
+    process: Values
+    findings: tuple[Finding, ...] = ()
+    unbuilt: tuple[Finding, ...] = ()
+    absent: tuple[str, ...] = ()
+    variables: frozenset[str] = frozenset()
+
+
+__all__ = ["Api", "Cell", "Connector", "Loaded", "Values"]
