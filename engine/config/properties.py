@@ -296,8 +296,9 @@ class _Scan:
             elif mark == "}":
                 self._depth = max(0, self._depth - 1)
             elif mark[-1] == "#" and not self._quote:
-                if not (self._template and self._depth):
-                    return found.start()
+                if self._template and self._depth:
+                    continue
+                return found.start()
         return None
 
 

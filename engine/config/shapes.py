@@ -182,9 +182,9 @@ def validation(value: object) -> None:
             if isinstance(length, bool) or not isinstance(length, int) or length < 0:
                 raise Unfit(f"rule {at}: {name} must be a whole number from 0")
         for low, high in (("min", "max"), ("minLength", "maxLength")):
-            if low in rule and high in rule:
-                if cast(float, rule[low]) > cast(float, rule[high]):
-                    raise Unfit(f"rule {at}: {low} is above {high}")
+            bounds = [cast(float, rule[name]) for name in (low, high) if name in rule]
+            if len(bounds) == 2 and bounds[0] > bounds[1]:
+                raise Unfit(f"rule {at}: {low} is above {high}")
         if "pattern" in rule:
             _regex(rule["pattern"], f"rule {at}: pattern")
         if not isinstance(rule.get("values", []), list):
