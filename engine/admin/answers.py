@@ -31,7 +31,6 @@ class Question(Struct, frozen=True):
     Attributes:
         method: GET, HEAD, POST, PUT ...
         path: Decoded, from the first slash, without the query.
-        raw_path: As it came, percent signs and all.
         query: Name -> values, in order.
         headers: Names in lower case.
         body: At most `server.BODY_LIMIT` bytes.
@@ -39,7 +38,6 @@ class Question(Struct, frozen=True):
 
     method: str
     path: str
-    raw_path: str = ""
     query: Mapping[str, Sequence[str]] = {}
     headers: Mapping[str, str] = {}
     body: bytes = b""

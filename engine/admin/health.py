@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from engine.admin.answers import Answer, Question, json_answer, plain, refusal
-from engine.admin.view import ConnectorCard, ShardState, TaskState
+from engine.admin.view import WAITING, ConnectorCard, ShardState, TaskState
 from engine.admin.watch import Figures, Picture
 
 #: Requests in 5 minutes below which neither times nor errors are judged.
@@ -82,7 +82,7 @@ def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
     tasks = picture.tasks_of(card.name)
     shards = picture.shards_of(card.name)
     figures = picture.figures([card.name])
-    waiting = [task for task in tasks if task.phase == "broker"]
+    waiting = [task for task in tasks if task.phase == WAITING]
 
     failed = [*_failed_tasks(tasks), *_failed_shards(shards)]
     if not failed and not waiting and not _resting(tasks):

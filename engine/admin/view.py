@@ -15,6 +15,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
+#: The phase of a task that waits for a broker that is away.
+WAITING = "waiting_broker"
+
 
 class Thresholds(Struct, frozen=True):
     """
@@ -51,7 +54,8 @@ class ConnectorCard(Struct, frozen=True):
 
     Attributes:
         name: Its `name`.
-        config: Keys and values as written, secrets unresolved.
+        config: Keys and values as written, `${...}` unresolved and a secret
+            that stands there literally masked.
         apis: Its apis.
         connector_class: As configured.
         health: `health.check.enabled`.
@@ -92,7 +96,8 @@ class TaskState(Struct, frozen=True):
         state: RUNNING, PAUSED, FAILED, UNASSIGNED or RESTARTING.
         pid: Of its process, 0 while there is none.
         trace: Why it failed, or "".
-        phase: What it is doing, one word; "broker" while it waits for Kafka.
+        phase: What it is doing, in the board's word; `WAITING`
+            while it waits for Kafka.
         restarts: Times its process was started again.
         heartbeat: Monotonic seconds at which it last said that it lives.
     """

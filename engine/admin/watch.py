@@ -226,6 +226,10 @@ class Picture(Struct, frozen=True):
         cache_bases: Connector -> as of its statistics window ago.
         lives: (connector, task) -> how it spent its time.
         active: (connector, task) -> mean and peak of records in flight, 60 s.
+        largest: (connector, task) -> largest mean page between two looks of
+            the last 5 minutes.
+        dealt: Times auto-scaling dealt the shards anew.
+        dealt_ms: Wall milliseconds of the last time, or of the start.
     """
 
     now: float
@@ -241,6 +245,9 @@ class Picture(Struct, frozen=True):
     cache_bases: Mapping[str, tuple[float, _ByPlace]]
     lives: Mapping[Place, Life]
     active: Mapping[Place, tuple[float, float]]
+    largest: Mapping[Place, float]
+    dealt: int
+    dealt_ms: int
 
     def card(self, name: str) -> ConnectorCard | None:
         """The connector of that name, or None."""
@@ -402,6 +409,10 @@ class Watch:
         self._credited: dict[tuple[str, str, str], defaultdict[str, int]] = {}
         self._lives: dict[Place, Life] = {}
         self._in_flight: deque[tuple[float, Mapping[Place, float]]] = deque()
+        self._pages: deque[tuple[float, Mapping[Place, float]]] = deque()
+        self._before: _ByPlace = {}
+        self._dealt = 0
+        self._dealt_ms = view.started_ms
         self._looked = now
         self.look()
 
@@ -446,6 +457,10 @@ class Watch:
             totals.setdefault(place, Totals())
         self._spend(tasks, totals, now, wall_ms)
         active = self._flight(reading, now)
+        largest = self._largest(totals, now)
+        dealt = sum(n for (_, way, _), n in view.scaling().items() if way != "none")
+        if dealt != self._dealt:
+            self._dealt, self._dealt_ms = dealt, wall_ms
 
         self._rates.add(now, totals)
         self._ratios.add(now, totals)
@@ -474,6 +489,9 @@ class Watch:
             },
             lives=dict(self._lives),
             active=active,
+            largest=largest,
+            dealt=dealt,
+            dealt_ms=self._dealt_ms,
         )
 
     def _credit(self, shards: Sequence[ShardState], connectors: set[str]) -> None:
@@ -521,14 +539,38 @@ class Watch:
             if series.family == names.RECORDS_ACTIVE.name
         }
         samples = self._in_flight
-        samples.append((now, current))
-        while samples[0][0] < now - RATE_SPAN or len(samples) > 2 * RATE_SPAN:
-            samples.popleft()
+        _keep(samples, now, current, RATE_SPAN)
         found: dict[Place, tuple[float, float]] = {}
         for place in current:
             seen = [sample.get(place, 0.0) for _, sample in samples]
             found[place] = (sum(seen) / len(seen), max(seen))
         return found
+
+    def _largest(self, totals: _ByPlace, now: float) -> dict[Place, float]:
+        """Records a page, the largest mean between two looks."""
+        means: dict[Place, float] = {}
+        for place, total in totals.items():
+            since = total.minus(self._before.get(place, _NOTHING))
+            if since["pages"]:
+                means[place] = since["received"] / since["pages"]
+        self._before = totals
+        _keep(self._pages, now, means, RATIO_SPAN)
+        return {
+            place: max(sample.get(place, 0.0) for _, sample in self._pages)
+            for place in totals
+        }
+
+
+def _keep(
+    samples: deque[tuple[float, Mapping[Place, float]]],
+    now: float,
+    newest: Mapping[Place, float],
+    span: float,
+) -> None:
+    """Add a sample and drop what is too old; never more than 120 of them."""
+    samples.append((now, newest))
+    while samples[0][0] < now - span or len(samples) > 120:
+        samples.popleft()
 
 
 def _sum(totals: _ByPlace, places: Iterable[Place]) -> Totals:

@@ -217,19 +217,19 @@ POLLS = _board(
 )
 POLLS_SKIPPED = _board(
     "polls_skipped",
-    "skipped",
+    "polls_skipped",
     "Ticks of the interval that passed while a poll still ran.",
     "Rising: the interval is shorter than a poll; raise it or add tasks.",
 )
 POLLS_TRUNCATED = _board(
     "polls_truncated",
-    "truncated",
+    "polls_truncated",
     "Polls cut by pagination.max.pages; the next one goes on from there.",
     "Rising for ever: the API has more than is fetched; raise the bound.",
 )
 POLLS_FAILED = _board(
     "polls_failed",
-    "failed",
+    "errors",
     "Polls given up; the position is kept.",
     "Rising: the log names the API and the status.",
 )
@@ -330,23 +330,6 @@ RETRIES = _counter(
     values={
         "reason": ("timeout", "connect", "tls", "dns", "cut", "429", "5xx", "other")
     },
-)
-WAIT_SECONDS = _counter(
-    "wait_seconds",
-    ("on",),
-    "Time spent waiting, by what was waited for.",
-    "The largest is what bounds the throughput.",
-    unit="seconds",
-    values={
-        "on": ("limiter", "retry_after", "breaker", "backoff", "broker", "interval")
-    },
-)
-RATE_LIMIT_WAIT_SECONDS = _counter(
-    "rate_limit_wait_seconds",
-    (),
-    "Time spent waiting for the limiter, Retry-After included.",
-    "Near one second a second: the limit, not the engine, sets the pace.",
-    unit="seconds",
 )
 RATE_LIMIT_REMAINING = _gauge(
     "rate_limit_remaining",
@@ -596,6 +579,32 @@ POLL_INTERVAL = _admin(
     "Moves with the configuration.",
     unit="seconds",
 )
+WAIT_SECONDS = _admin(
+    "wait_seconds_total",
+    Kind.COUNTER,
+    ("connector", "task", "api", "on"),
+    "Time spent waiting, by what was waited for.",
+    "The largest is what bounds the throughput.",
+    unit="seconds",
+    values={"on": ("limiter", "retry_after", "breaker", "broker")},
+)
+RATE_LIMIT_WAIT_SECONDS = _admin(
+    "rate_limit_wait_seconds_total",
+    Kind.COUNTER,
+    ("connector", "task"),
+    "Time spent waiting for the limiter, Retry-After included.",
+    "Near one second a second: the limit, not the engine, sets the pace.",
+    unit="seconds",
+)
+BUSY_SECONDS = _admin(
+    "busy_seconds_total",
+    Kind.COUNTER,
+    ("connector", "task", "api", "step"),
+    "Time spent at the steps of a page.",
+    "The step that grows is the one to tune.",
+    unit="seconds",
+    values={"step": ("fetch", "transform", "send")},
+)
 CACHE_HIT_RATIO = _admin(
     "cache_hit_ratio",
     Kind.GAUGE,
@@ -682,7 +691,22 @@ TABLE: tuple[Metric, ...] = tuple(
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in TABLE}
 
-#: Columns of the board that are shown.
+#: Board column in nanoseconds -> what was waited for.
+WAITS: dict[str, str] = {
+    "wait_limit_ns": "limiter",
+    "wait_pause_ns": "retry_after",
+    "wait_breaker_ns": "breaker",
+    "wait_broker_ns": "broker",
+}
+
+#: Board column in nanoseconds -> the step it was spent on.
+STEPS: dict[str, str] = {
+    "fetch_ns": "fetch",
+    "transform_ns": "transform",
+    "send_ns": "send",
+}
+
+#: Columns of the board that are shown as they are.
 BY_COLUMN: dict[str, Metric] = {
     metric.column: metric for metric in TABLE if metric.origin is Origin.BOARD
 }
@@ -947,7 +971,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             (
                 "batch-size-max",
                 "double",
-                "Largest mean over one sample of the last 5 minutes.",
+                "Largest mean between two samples of the last 5 minutes.",
                 (RECORDS_RECEIVED, PAGES),
             ),
         ),

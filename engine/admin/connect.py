@@ -1,0 +1,208 @@
+"""
+Connect: the reading part of Kafka Connect's REST API, and its loggers.
+
+Owns the shapes and words of Connect's answers, errors included, so that the
+consoles and scripts people have for Connect work here; it starts, stops and
+changes nothing but log levels.
+
+Source: Kafka Connect 4.0's REST API; KIP-495 and KIP-976 for the loggers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from engine.admin.answers import Answer, Question, json_answer, refusal
+from engine.admin.beans import connector_state
+from engine.admin.view import ConnectorCard, TaskState, View
+
+LEVELS = ("OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")
+
+NOT_FOUND = "HTTP 404 Not Found"
+NOT_ALLOWED = "HTTP 405 Method Not Allowed"
+
+
+def root(view: View) -> Answer:
+    """`GET /`."""
+    return json_answer(
+        200,
+        {
+            "version": view.version,
+            "commit": view.commit,
+            "kafka_cluster_id": view.cluster_id,
+        },
+    )
+
+
+def plugins(view: View) -> Answer:
+    """`GET /connector-plugins`: the classes that stand in the files."""
+    classes = dict.fromkeys(card.connector_class for card in view.connectors())
+    return json_answer(
+        200,
+        [
+            {"class": name, "type": "source", "version": view.version}
+            for name in classes
+        ],
+    )
+
+
+def connectors(question: Question, view: View) -> Answer:
+    """`GET /connectors...`, the path split after `connectors`."""
+    match question.path.strip("/").split("/")[1:]:
+        case []:
+            return _all(question, view)
+        case [name]:
+            return _of(view, name, _shown)
+        case [name, "config"]:
+            return _of(view, name, lambda card, tasks: dict(card.config))
+        case [name, "tasks"]:
+            return _of(view, name, _tasks)
+        case [name, "topics"]:
+            return _of(
+                view, name, lambda card, tasks: {name: {"topics": list(card.topics)}}
+            )
+        case [name, "status"]:
+            card = _card(view, name)
+            if card is None:
+                return refusal(404, f"No status found for connector {name}")
+            return json_answer(200, _status(view, card))
+        case [name, "tasks", number, "status"] if number.isdecimal():
+            for task in view.tasks():
+                if task.connector == name and task.number == int(number):
+                    return json_answer(200, _task_status(view, task))
+            return refusal(404, f"No status found for task {name}-{int(number)}")
+    return refusal(404, NOT_FOUND)
+
+
+def _all(question: Question, view: View) -> Answer:
+    """Names, or a map with what `?expand=` asks for, which may stand twice."""
+    wanted = question.query.get("expand", ())
+    cards = view.connectors()
+    if not wanted:
+        return json_answer(200, [card.name for card in cards])
+    found: dict[str, dict[str, Any]] = {}
+    for card in cards:
+        found[card.name] = {}
+        if "status" in wanted:
+            found[card.name]["status"] = _status(view, card)
+        if "info" in wanted:
+            found[card.name]["info"] = _shown(card, _tasks_of(view, card.name))
+    return json_answer(200, found)
+
+
+def _of(
+    view: View,
+    name: str,
+    shape: Callable[[ConnectorCard, Sequence[TaskState]], Any],
+) -> Answer:
+    card = _card(view, name)
+    if card is None:
+        return refusal(404, f"Connector {name} not found")
+    return json_answer(200, shape(card, _tasks_of(view, name)))
+
+
+def _card(view: View, name: str) -> ConnectorCard | None:
+    return next((card for card in view.connectors() if card.name == name), None)
+
+
+def _tasks_of(view: View, name: str) -> list[TaskState]:
+    found = [task for task in view.tasks() if task.connector == name]
+    return sorted(found, key=lambda task: task.number)
+
+
+def _shown(card: ConnectorCard, tasks: Sequence[TaskState]) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "config": dict(card.config),
+        "tasks": [{"connector": card.name, "task": task.number} for task in tasks],
+        "type": "source",
+    }
+
+
+def _tasks(card: ConnectorCard, tasks: Sequence[TaskState]) -> list[dict[str, Any]]:
+    # The same text for each task: what it polls is dealt while it runs.
+    return [
+        {
+            "id": {"connector": card.name, "task": task.number},
+            "config": dict(card.config),
+        }
+        for task in tasks
+    ]
+
+
+def _status(view: View, card: ConnectorCard) -> dict[str, Any]:
+    tasks = _tasks_of(view, card.name)
+    failed = [
+        f"{shard.label}: {shard.failed}"
+        for shard in view.shards()
+        if shard.connector == card.name and shard.failed
+    ]
+    connector: dict[str, Any] = {
+        "state": connector_state(tasks),
+        "worker_id": view.worker_id,
+    }
+    if failed:
+        # Shards are no word of Connect's: what they say stands in the trace.
+        connector["trace"] = "\n".join(failed)
+    return {
+        "name": card.name,
+        "connector": connector,
+        "tasks": [_task_status(view, task) for task in tasks],
+        "type": "source",
+    }
+
+
+def _task_status(view: View, task: TaskState) -> dict[str, Any]:
+    status: dict[str, Any] = {
+        "id": task.number,
+        "state": task.state,
+        "worker_id": view.worker_id,
+    }
+    if task.trace:
+        status["trace"] = task.trace
+    return status
+
+
+# --- loggers -----------------------------------------------------------------
+
+
+def loggers(question: Question, view: View) -> Answer:
+    """`GET /admin/loggers[/{logger}]` and `PUT /admin/loggers/{logger}`."""
+    match question.path.strip("/").split("/")[2:]:
+        case [] if question.method != "PUT":
+            return json_answer(
+                200, {name: _level(view, name) for name in sorted(view.loggers())}
+            )
+        case [name] if question.method == "PUT":
+            return _set(question, view, name)
+        case [name]:
+            if name not in view.loggers():
+                return refusal(404, f"Logger {name} not found.")
+            return json_answer(200, _level(view, name))
+        case []:
+            return refusal(405, NOT_ALLOWED)
+    return refusal(404, NOT_FOUND)
+
+
+def _level(view: View, name: str) -> dict[str, Any]:
+    level = view.loggers()[name]
+    return {"level": level.level, "last_modified": level.changed_ms}
+
+
+def _set(question: Question, view: View, logger: str) -> Answer:
+    try:
+        wanted = msgspec.json.decode(question.body or b"null")
+    except msgspec.DecodeError as problem:
+        return refusal(400, f"Bad request: {problem}")
+    level = wanted.get("level") if isinstance(wanted, dict) else None
+    if not isinstance(level, str):
+        return refusal(400, "Desired 'level' parameter was not specified in request.")
+    if level.upper() not in LEVELS:
+        return refusal(404, f"invalid log level '{level}'.")
+    changed = view.set_level(logger, level.upper())
+    if question.flag("scope") == "cluster":
+        return Answer(204)
+    return json_answer(200, list(changed))

@@ -1,0 +1,87 @@
+"""
+Entry: the admin process, from its fork to its end.
+
+Owns the order of its steps: look, listen, serve, beat, leave.  It holds no
+lock that a task could wait for; if it dies, tasks go on and the supervisor
+starts it again.
+
+Threads exist from the listening on, and only in this process.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from engine.admin.prometheus import NATIVE, STRIMZI, Measure
+from engine.admin.routes import Routes
+from engine.admin.server import Server
+from engine.admin.view import View
+from engine.admin.watch import Watch
+from engine.clock import SYSTEM, Clock
+from engine.errors import Exit
+from engine.seams import Stopping
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two turns of the loop when nobody asks anything.
+TURN = 0.5
+
+
+class Context(Protocol):
+    """What a forked child is given."""
+
+    @property
+    def stopping(self) -> Stopping:
+        """Set when the process is to end."""
+
+    def beat(self) -> None:
+        """Say on the board that this process lives."""
+
+
+def admin_entry(
+    context: Context,
+    *,
+    view: View,
+    listeners: Sequence[str],
+    measure: Measure,
+    token: str = "",
+    families: Sequence[str] = (NATIVE, STRIMZI),
+    ports: str | Path | None = None,
+    each_turn: Callable[[], None] | None = None,
+    clock: Clock = SYSTEM,
+) -> int:
+    """
+    Serve until stopping; the whole life of the forked process.
+
+    Args:
+        context: Of the child.
+        view: What is running.
+        listeners: Entries of `listeners`.
+        measure: Usage of a process by pid.
+        token: `admin.token`, or "".
+        families: `metrics.names`.
+        ports: File to write the addresses to.
+        each_turn: Called at least twice a second, to read the link.
+        clock: Where time comes from.
+
+    Returns: the exit code.
+    Blocks: until stopping.
+    """
+    watch = Watch(view, clock=clock)
+    routes = Routes(view, watch, token=token, families=families, measure=measure)
+    server = Server(listeners, routes, ports=ports, clock=clock)
+    try:
+        while not context.stopping.is_set():
+            context.beat()
+            watch.tick()
+            if each_turn is not None:
+                each_turn()
+            server.run_once(TURN)
+            if not server.listening:
+                context.stopping.wait(TURN)
+    finally:
+        server.close()
+    return int(Exit.OK)

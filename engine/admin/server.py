@@ -1,0 +1,400 @@
+"""
+Server: sockets, sizes and deadlines of the admin process.
+
+Owns every listener and connection (GATE waitress): at most 64 of them, each
+request whole within 10 seconds, header and body small.  It knows no path; what
+is asked goes to `routes` and comes back.
+
+waitress reads, parses and answers; added here is what keeps a slow or greedy
+client from shutting others out: a deadline for the whole request (its own time
+limit starts anew with every byte) and room for a newcomer at the cost of the
+connection that has been waiting longest.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from msgspec import Struct
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
+
+from engine.admin.answers import Answer, Question, refusal
+from engine.admin.routes import Caller
+from engine.clock import SYSTEM, Clock
+
+LOG = logging.getLogger(__name__)
+
+#: Connections at a time.
+CONNECTIONS = 64
+
+#: Bytes of a request's head, and of its body.
+HEADER_LIMIT = 16 * 1024
+BODY_LIMIT = 64 * 1024
+
+#: Seconds for a request to arrive whole, from its first byte or the connection.
+REQUEST_DEADLINE = 10.0
+
+#: Seconds a connection may stay open between requests.
+IDLE = 75.0
+
+#: Seconds for an answer to be taken away by its reader.
+ANSWER_DEADLINE = 30.0
+
+#: Seconds after which a port that was taken is tried again.
+AGAIN = 10.0
+
+#: Threads that answer; one waits for a slow picture, others go on.
+THREADS = 4
+
+Answering = Callable[[Question, Caller], Answer]
+
+
+class Address(Struct, frozen=True):
+    """
+    One entry of `listeners`.
+
+    Attributes:
+        host: Name or address; "" is every interface.
+        port: 0 is any.
+    """
+
+    host: str
+    port: int
+
+
+def address(listener: str) -> Address:
+    """
+    Read one entry of `listeners`, `http://host:port`.
+
+    Raises: ValueError.
+    """
+    parts = urlsplit(listener.strip())
+    if parts.scheme.lower() != "http" or parts.path.strip("/") or parts.query:
+        raise ValueError(f"{listener!r} is not of the form http://host:port")
+    return Address(parts.hostname or "", 8080 if parts.port is None else parts.port)
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that knows since when it owes us something."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.since = self.creation_time
+        self.asked = False
+
+    def received(self, data: bytes) -> bool:
+        if self.request is None:
+            self.since = self.last_activity
+        taken: bool = super().received(data)
+        if self.request is None:
+            self.asked = True
+            self.since = self.last_activity
+        return taken
+
+    def late(self, now: float) -> bool:
+        """True if it has used up its time."""
+        if self.requests:
+            return False
+        if self.total_outbufs_len:
+            limit = ANSWER_DEADLINE
+        elif self.asked and self.request is None:
+            limit = IDLE
+        else:
+            limit = REQUEST_DEADLINE
+        return bool(now - self.since > limit)
+
+
+class _Listener(TcpWSGIServer):  # type: ignore[misc]
+    """One listening socket; all of them share one map of connections."""
+
+    channel_class = _Channel
+
+    #: Wall seconds until which nothing is accepted: no descriptor was free.
+    _blind_until = 0.0
+
+    def readable(self) -> bool:
+        channels = self._channels()
+        now = self._now()
+        if now < self._blind_until:
+            return False
+        super().readable()
+        return len(channels) < CONNECTIONS or any(_waits(one) for one in channels)
+
+    def handle_accept(self) -> None:
+        channels = self._channels()
+        if len(channels) >= CONNECTIONS:
+            waiting = [one for one in channels if _waits(one)]
+            if not waiting:
+                return
+            # Closed at its own turn: another one may get its number before.
+            min(waiting, key=lambda one: one.since).will_close = True
+        try:
+            accepted = self.accept()
+            if accepted is None:
+                return
+            connection, peer = accepted
+            self.set_socket_options(connection)
+        except OSError:
+            # Out of descriptors, most likely: without a pause the loop would
+            # be told at once, and again, that somebody waits to be accepted.
+            self._blind_until = self._now() + 1.0
+            return
+        self.channel_class(self, connection, peer, self.adj, map=self._map)
+
+    def maintenance(self, now: float) -> None:
+        for channel in self._channels():
+            if channel.late(now):
+                channel.will_close = True
+
+    def _channels(self) -> list[_Channel]:
+        return [
+            one
+            for one in self._map.values()
+            if isinstance(one, _Channel) and not one.will_close
+        ]
+
+    def _now(self) -> float:
+        return SYSTEM.wall_ms() / 1000
+
+
+def _waits(channel: _Channel) -> bool:
+    """True if nothing is being answered on it."""
+    return not channel.requests and not channel.total_outbufs_len
+
+
+class Server:
+    """
+    Listens, until it is closed.  To be made after the fork: it has threads.
+
+    A port that is taken is a warning and is tried again every 10 seconds; an
+    address this machine does not have (no IPv6) is passed over.
+
+    Args:
+        listeners: Entries of `listeners`.
+        answering: What answers.
+        ports: File to write the bound addresses to, one URL a line, or None.
+        clock: Where time comes from.
+    """
+
+    def __init__(
+        self,
+        listeners: Iterable[str],
+        answering: Answering,
+        *,
+        ports: str | Path | None = None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        # One line a request that had to queue is no news.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._answering = answering
+        self._ports = ports
+        self._clock = clock
+        self._map: dict[int, Any] = {}
+        self._adjustments = Adjustments(
+            threads=THREADS,
+            connection_limit=1_000_000,
+            cleanup_interval=1,
+            channel_timeout=int(IDLE),
+            max_request_header_size=HEADER_LIMIT,
+            max_request_body_size=BODY_LIMIT,
+            backlog=128,
+            ident=None,
+            log_socket_errors=False,
+            clear_untrusted_proxy_headers=False,
+        )
+        self._dispatcher = ThreadedTaskDispatcher()
+        self._dispatcher.set_thread_count(THREADS)
+        self._open: list[str] = []
+        self._missing = [address(listener) for listener in listeners]
+        self._again_at = 0.0
+        self._bind(first=True)
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """Where it listens, ports filled in."""
+        return tuple(self._open)
+
+    def run_once(self, seconds: float) -> None:
+        """
+        Serve what is ready.
+
+        Blocks: at most `seconds`, less when something arrives.
+        """
+        if self._missing and self._clock.monotonic() >= self._again_at:
+            self._bind(first=False)
+        wasyncore.loop(timeout=seconds, use_poll=True, map=self._map, count=1)
+
+    @property
+    def listening(self) -> bool:
+        """True if there is any socket to wait for."""
+        return bool(self._map)
+
+    def close(self) -> None:
+        """Close every connection; waits at most 5 seconds for answers."""
+        self._dispatcher.shutdown()
+        wasyncore.close_all(self._map)
+
+    def _bind(self, *, first: bool) -> None:
+        missing, self._missing = self._missing, []
+        for wanted in missing:
+            for family, where in _resolved(wanted):
+                self._listen(wanted, family, where, first=first)
+        self._again_at = self._clock.monotonic() + AGAIN
+        if self._ports is not None and (first or len(self._missing) < len(missing)):
+            _write(Path(self._ports), "".join(f"{url}\n" for url in self._open))
+
+    def _listen(
+        self,
+        wanted: Address,
+        family: socket.AddressFamily,
+        where: tuple[Any, ...],
+        *,
+        first: bool,
+    ) -> None:
+        found = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            found.bind(where)
+        except OSError as problem:
+            found.close()
+            self._not_bound(wanted, where, problem, first=first)
+            return
+        host, port = found.getsockname()[:2]
+        _Listener(
+            partial(self._application, host),
+            self._map,
+            True,
+            found,
+            dispatcher=self._dispatcher,
+            adj=self._adjustments,
+            bind_socket=False,
+            sockinfo=(family, socket.SOCK_STREAM, 0, where),
+        )
+        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        self._open.append(f"http://{shown}:{port}")
+        LOG.info("Health, metrics and status at http://%s:%d/.", shown, port)
+
+    def _not_bound(
+        self,
+        wanted: Address,
+        where: tuple[Any, ...],
+        problem: OSError,
+        *,
+        first: bool,
+    ) -> None:
+        if problem.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            if first:
+                LOG.info("This machine has no address %s.", where[0])
+            return
+        self._missing.append(Address(where[0], wanted.port))
+        if first:
+            LOG.warning(
+                "Cannot listen on %s port %d: %s; records flow, and it is tried "
+                "again every %g s.",
+                where[0],
+                wanted.port,
+                os.strerror(problem.errno or 0),
+                AGAIN,
+            )
+
+    def _application(
+        self,
+        listener: str,
+        environ: dict[str, Any],
+        start_response: Callable[..., Any],
+    ) -> list[bytes]:
+        """WSGI (PEP 3333), for the listener of that address."""
+        caller = Caller(listener=listener, peer=environ["REMOTE_ADDR"])
+        try:
+            answer = self._answering(_question(environ), caller)
+        except Exception:
+            # The boundary of the process: one bad answer must not end it.
+            LOG.exception("An answer could not be made.")
+            answer = refusal(500, "Internal Server Error")
+        headers = [
+            ("Content-Type", answer.content_type),
+            ("Content-Length", str(len(answer.body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            *answer.headers,
+        ]
+        if answer.status == 204:
+            headers = [pair for pair in headers if not pair[0].startswith("Content-")]
+        start_response(
+            f"{answer.status} {_REASONS.get(answer.status, 'Other')}", headers
+        )
+        return [answer.body]
+
+
+_REASONS = {
+    200: "OK",
+    204: "No Content",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+def _resolved(
+    wanted: Address,
+) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
+    try:
+        found = socket.getaddrinfo(
+            wanted.host or None,
+            wanted.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )
+    except OSError as problem:
+        LOG.warning("Cannot listen on %s: %s.", wanted.host, problem)
+        return []
+    return list({where: (family, where) for family, _, _, _, where in found}.values())
+
+
+def _question(environ: dict[str, Any]) -> Question:
+    headers = {
+        name[5:].replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+    path = environ.get("PATH_INFO", "/").encode("latin-1").decode("utf-8", "replace")
+    return Question(
+        method=environ["REQUEST_METHOD"],
+        path=path,
+        query=parse_qs(
+            environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=50
+        ),
+        headers=headers,
+        body=environ["wsgi.input"].read(BODY_LIMIT),
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file as a whole; one that cannot be written is a warning."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=path.name, delete=False
+        ) as file:
+            file.write(text)
+        os.replace(file.name, path)
+    except OSError as problem:
+        LOG.warning("Cannot write %s: %s.", path, problem)
