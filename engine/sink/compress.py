@@ -1,0 +1,79 @@
+"""
+Compress: the records of a batch as one compressed block.
+
+Owns Kafka's codecs and their framing, and nothing of the batch around them.
+
+Path: `sink.batch` calls it when a batch is closed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from typing import TypeAlias
+
+import lz4.frame
+
+from engine.errors import Misconfigured
+
+# Both come with the extra "compression".
+try:
+    import snappy
+    import zstandard
+except ImportError:
+    EXTRA = False
+else:
+    EXTRA = True
+
+#: Takes the records of a batch, gives the compressed block.
+Codec: TypeAlias = Callable[[bytes], bytes]
+
+#: The low three bits of a batch's attributes, by `compression.type`.
+NUMBERS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+#: snappy-java's stream: magic, version and the oldest version that reads it.
+XERIAL = b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1)
+
+#: Bytes of a block of snappy-java's stream before compression.
+XERIAL_BLOCK = 32 * 1024
+
+
+def _gzip(records: bytes) -> bytes:
+    # A time stamp of 0 keeps equal batches equal.
+    return gzip.compress(records, mtime=0)
+
+
+def _lz4(records: bytes) -> bytes:
+    # Kafka's Java reader refuses blocks that depend on the one before.
+    packed: bytes = lz4.frame.compress(records, block_linked=False)
+    return packed
+
+
+def _zstd(records: bytes) -> bytes:
+    packed: bytes = zstandard.ZstdCompressor().compress(records)
+    return packed
+
+
+def _snappy(records: bytes) -> bytes:
+    stream = [XERIAL]
+    for at in range(0, len(records), XERIAL_BLOCK):
+        block = snappy.compress(records[at : at + XERIAL_BLOCK])
+        stream += [struct.pack(">i", len(block)), block]
+    return b"".join(stream)
+
+
+def codec(name: str) -> Codec | None:
+    """
+    The codec of `producer.compression.type`, or None for "none".
+
+    Raises: Misconfigured if its library is not installed.
+    """
+    if name == "none":
+        return None
+    if name in ("zstd", "snappy") and not EXTRA:
+        raise Misconfigured(
+            f"producer.compression.type={name} needs the extra: "
+            "pip install 'kafka-http-source[compression]'"
+        )
+    return {"gzip": _gzip, "snappy": _snappy, "lz4": _lz4, "zstd": _zstd}[name]

@@ -1,0 +1,634 @@
+"""
+Kafka: the clients a process needs, built from plain values.
+
+Owns kafka-python's constructors and the names of its failures: whatever the
+library raises leaves this file as a SinkError.  Every client is made after the
+fork, by the process that uses it, and never handed to another.
+
+Path: the gate under `sink.accumulator`, `sink.state` and `sink.preflight`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import socket
+import ssl
+import urllib.parse
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import kafka.errors as foreign
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.net.sasl.oauth import AbstractTokenProvider
+from msgspec import Struct
+
+from engine.clock import SYSTEM, Clock
+from engine.errors import Doubtful, Fenced, Misconfigured, SinkError, Unavailable
+from engine.seams import Stopping
+
+#: Seconds until a broker that does not answer is given up for one try.
+PROBE_LIMIT = 5.0
+
+#: Seconds of silence before the first word about a broker that is away, and
+#: between the words after it.
+FIRST_WORD = 5.0
+NEXT_WORD = 60.0
+
+#: Seconds an OAuth token is renewed before it ends.
+TOKEN_MARGIN = 60.0
+
+#: A property of a JAAS line: name="value" or name='value', backslash escapes.
+JAAS_OPTION = re.compile(r"""([\w.]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)')""")
+
+MISCONFIGURED = (
+    foreign.AuthorizationError,
+    foreign.SaslAuthenticationFailedError,
+    foreign.UnsupportedSaslMechanismError,
+    foreign.IllegalSaslStateError,
+    foreign.SecurityDisabledError,
+    foreign.InvalidTopicError,
+    foreign.UnknownTopicOrPartitionError,
+    foreign.InvalidPartitionsError,
+    foreign.InvalidReplicationFactorError,
+    foreign.InvalidConfigurationError,
+    foreign.InvalidRequiredAcksError,
+    foreign.PolicyViolationError,
+    foreign.UnsupportedVersionError,
+    foreign.UnsupportedForMessageFormatError,
+    foreign.UnsupportedCompressionTypeError,
+    foreign.KafkaConfigurationError,
+    foreign.UnrecognizedBrokerVersion,
+    foreign.UnsupportedCodecError,
+)
+FENCED = (
+    foreign.ProducerFencedError,
+    foreign.InvalidProducerEpochError,
+    foreign.TransactionCoordinatorFencedError,
+    foreign.FencedInstanceIdError,
+)
+UNAVAILABLE = (
+    foreign.RetriableError,
+    foreign.BrokerNotAvailableError,
+    foreign.UnknownBrokerIdError,
+    OSError,
+)
+
+
+def renamed(error: BaseException, doing: str) -> SinkError:
+    """
+    Our name for a failure of the library.
+
+    Args:
+        doing: What was attempted, the resource named: "writing to orders-3".
+    """
+    if isinstance(error, SinkError):
+        return error
+    said = f"{doing}: {error or type(error).__name__}"
+    if isinstance(error, FENCED):
+        return Fenced(said)
+    if isinstance(error, MISCONFIGURED):
+        return Misconfigured(said)
+    if isinstance(error, UNAVAILABLE):
+        return Unavailable(said)
+    return Doubtful(said)
+
+
+@contextmanager
+def naming(doing: str) -> Iterator[None]:
+    """Rename what the library raises inside."""
+    try:
+        yield
+    except (foreign.KafkaError, OSError) as error:
+        raise renamed(error, doing) from error
+
+
+def floor_logs(wire: bool) -> None:
+    """
+    Keep the library's loggers at INFO: below it they print passwords and records.
+
+    Args:
+        wire: `log.unsafe.wire`; True leaves their level to the root logger.
+    """
+    logging.getLogger("kafka").setLevel(logging.NOTSET if wire else logging.INFO)
+
+
+class Cluster(Struct, frozen=True, kw_only=True):
+    """
+    A Kafka cluster and how to reach it; durations in seconds, sizes in bytes.
+
+    Attributes:
+        bootstrap: `host:port`, at least one.
+        protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
+        mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.
+        jaas: The text of `sasl.jaas.config`.
+        token_url: `sasl.oauthbearer.token.endpoint.url`.
+        ca_file, ca: PEM file or PEM text of the authorities; neither: system's.
+        chain_file: PEM file with certificate chain and private key.
+        chain, key: The same as PEM texts.
+        key_password: For either.
+        check_hostname: False for `ssl.endpoint.identification.algorithm=none`.
+    """
+
+    bootstrap: tuple[str, ...]
+    client_id: str = "kafka-http-source"
+    protocol: str = "PLAINTEXT"
+    mechanism: str = "PLAIN"
+    jaas: str = ""
+    token_url: str = ""
+    ca_file: str = ""
+    ca: str = ""
+    chain_file: str = ""
+    chain: str = ""
+    key: str = ""
+    key_password: str = ""
+    check_hostname: bool = True
+    request_timeout: float = 15.0
+    metadata_max_age: float = 300.0
+    retry_backoff: float = 0.1
+    reconnect_backoff: float = 0.05
+    reconnect_backoff_max: float = 1.0
+    connections_max_idle: float = 540.0
+    send_buffer: int | None = None
+    receive_buffer: int | None = None
+
+    @property
+    def address(self) -> str:
+        """The bootstrap servers for people."""
+        return ",".join(self.bootstrap)
+
+
+def jaas_options(text: str) -> dict[str, str]:
+    """
+    The options of a JAAS line.
+
+    Raises: Misconfigured if there is none; the text is never shown.
+    """
+    found = {
+        name: re.sub(r"\\(.)", r"\1", double) if double else single
+        for name, double, single in JAAS_OPTION.findall(text)
+    }
+    if not found:
+        raise Misconfigured('sasl.jaas.config holds no name="value" option')
+    return found
+
+
+class _Tokens(AbstractTokenProvider):  # type: ignore[misc]
+    """Client credentials for OAUTHBEARER; the token is kept until near its end."""
+
+    def __init__(
+        self,
+        url: str,
+        options: Mapping[str, str],
+        context: ssl.SSLContext,
+        clock: Clock,
+    ) -> None:
+        super().__init__()
+        self._url = url
+        self._options = options
+        self._context = context
+        self._clock = clock
+        self._token = ""
+        self._until = 0.0
+
+    def token(self) -> str:
+        if self._clock.monotonic() < self._until:
+            return self._token
+        form = {"grant_type": "client_credentials"}
+        if scope := self._options.get("scope"):
+            form["scope"] = scope
+        login = f"{self._options['clientId']}:{self._options['clientSecret']}"
+        request = urllib.request.Request(
+            self._url,
+            data=urllib.parse.urlencode(form).encode(),
+            headers={"Authorization": f"Basic {b64encode(login.encode()).decode()}"},
+        )
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=self._context),
+        )
+        with opener.open(request, timeout=PROBE_LIMIT) as answer:
+            found = json.loads(answer.read(1 << 20))
+        self._token = str(found["access_token"])
+        lasts = float(found.get("expires_in", 300.0))
+        self._until = self._clock.monotonic() + max(lasts - TOKEN_MARGIN, lasts * 0.8)
+        return self._token
+
+    def extensions(self) -> dict[str, str]:
+        return {
+            name.removeprefix("extension_"): value
+            for name, value in self._options.items()
+            if name.startswith("extension_")
+        }
+
+
+def _in_memory(text: str) -> str:
+    """A path under which OpenSSL can read a text that never touches a disk."""
+    handle = os.memfd_create("pem", os.MFD_CLOEXEC)
+    os.write(handle, text.encode())
+    return f"/proc/self/fd/{handle}"
+
+
+def tls(cluster: Cluster) -> ssl.SSLContext:
+    """
+    The TLS context for a cluster.
+
+    Raises: Misconfigured, naming the key whose PEM cannot be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = cluster.check_hostname
+    try:
+        if cluster.ca_file or cluster.ca:
+            context.load_verify_locations(cluster.ca_file or None, None, cluster.ca)
+        else:
+            context.load_default_certs()
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(f"ssl.truststore is no readable PEM: {error}") from error
+    if not (cluster.chain_file or cluster.chain):
+        return context
+    password = cluster.key_password or None
+    path = cluster.chain_file or _in_memory(cluster.chain + "\n" + cluster.key)
+    try:
+        # A callable, since without a password OpenSSL would ask the terminal.
+        context.load_cert_chain(path, password=lambda: password or "")
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(f"ssl.keystore is no readable PEM: {error}") from error
+    finally:
+        if not cluster.chain_file:
+            os.close(int(path.rpartition("/")[2]))
+    return context
+
+
+def _login(cluster: Cluster, clock: Clock) -> dict[str, Any]:
+    settings: dict[str, Any] = {"security_protocol": cluster.protocol}
+    context = None
+    if cluster.protocol.endswith("SSL"):
+        context = settings["ssl_context"] = tls(cluster)
+    if not cluster.protocol.startswith("SASL_"):
+        return settings
+    settings["sasl_mechanism"] = cluster.mechanism
+    options = jaas_options(cluster.jaas)
+    wanted = (
+        ("clientId", "clientSecret")
+        if cluster.mechanism == "OAUTHBEARER"
+        else ("username", "password")
+    )
+    for name in wanted:
+        if name not in options:
+            raise Misconfigured(
+                f"sasl.jaas.config lacks {name} for {cluster.mechanism}"
+            )
+    if cluster.mechanism == "OAUTHBEARER":
+        settings["sasl_oauth_token_provider"] = _Tokens(
+            cluster.token_url, options, context or ssl.create_default_context(), clock
+        )
+    else:
+        settings["sasl_plain_username"] = options["username"]
+        settings["sasl_plain_password"] = options["password"]
+    return settings
+
+
+def _settings(cluster: Cluster, limit: float) -> dict[str, Any]:
+    return {
+        "bootstrap_servers": list(cluster.bootstrap),
+        "client_id": cluster.client_id,
+        "bootstrap_timeout_ms": int(limit * 1000),
+        "request_timeout_ms": int(cluster.request_timeout * 1000),
+        "metadata_max_age_ms": int(cluster.metadata_max_age * 1000),
+        "retry_backoff_ms": int(cluster.retry_backoff * 1000),
+        "reconnect_backoff_ms": int(cluster.reconnect_backoff * 1000),
+        "reconnect_backoff_max_ms": int(cluster.reconnect_backoff_max * 1000),
+        "connections_max_idle_ms": int(cluster.connections_max_idle * 1000),
+        "send_buffer_bytes": cluster.send_buffer,
+        "receive_buffer_bytes": cluster.receive_buffer,
+        **_login(cluster, SYSTEM),
+    }
+
+
+class _Producer(KafkaProducer):  # type: ignore[misc]
+    """Without the destructor: it would wait, and silence the library's logger."""
+
+    def __del__(self) -> None:
+        pass
+
+
+def producer(
+    cluster: Cluster,
+    *,
+    acks: str = "all",
+    idempotent: bool = True,
+    in_flight: int = 5,
+    delivery_timeout: float = 30.0,
+    max_block: float = 10.0,
+    max_request_size: int = 1048576,
+    transactional_id: str | None = None,
+    transaction_timeout: float = 60.0,
+    limit: float = PROBE_LIMIT,
+) -> KafkaProducer:
+    """
+    A producer with its sender thread running.
+
+    Batches come from `sink.accumulator` closed and compressed, so it knows
+    neither batch size, linger nor codec.
+
+    Raises: Unavailable, Misconfigured.  Blocks: at most `limit` seconds.
+    """
+    settings = _settings(cluster, limit)
+    if transactional_id is not None:
+        settings["transactional_id"] = transactional_id
+        settings["transaction_timeout_ms"] = int(transaction_timeout * 1000)
+    with naming(f"reaching Kafka at {cluster.address}"):
+        made = _Producer(
+            acks=acks if acks == "all" else int(acks),
+            enable_idempotence=idempotent,
+            max_in_flight_requests_per_connection=in_flight,
+            delivery_timeout_ms=int(delivery_timeout * 1000),
+            max_block_ms=int(max_block * 1000),
+            max_request_size=max_request_size,
+            linger_ms=0,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+            **settings,
+        )
+    # The process ends by itself; the library's hook would wait at its exit.
+    made._unregister_cleanup()
+    return made
+
+
+@contextmanager
+def admin(cluster: Cluster, limit: float = PROBE_LIMIT) -> Iterator[KafkaAdminClient]:
+    """
+    An admin client for a few calls; what it raises is renamed.
+
+    Blocks: at most `limit` seconds to connect, `request_timeout` for each call.
+    """
+    with naming(f"reaching Kafka at {cluster.address}"):
+        client = KafkaAdminClient(**_settings(cluster, limit))
+    try:
+        with naming(f"asking Kafka at {cluster.address}"):
+            yield client
+    finally:
+        with suppress(Exception):
+            client.close()
+
+
+def reachable(cluster: Cluster, limit: float = PROBE_LIMIT) -> None:
+    """
+    Ask the cluster for its brokers once.
+
+    Raises: Unavailable, Misconfigured.  Blocks: at most about `limit` seconds.
+    """
+    with admin(cluster, limit):
+        pass
+
+
+def _listening(cluster: Cluster) -> bool:
+    """True if any bootstrap server takes a connection."""
+    for server in cluster.bootstrap:
+        host, _, port = server.rpartition(":")
+        with (
+            suppress(OSError, ValueError),
+            socket.create_connection((host.strip("[]"), int(port)), 1.0),
+        ):
+            return True
+    return False
+
+
+def wait_for_broker(
+    cluster: Cluster,
+    stopping: Stopping,
+    say: Callable[[str], None],
+    *,
+    clock: Clock = SYSTEM,
+) -> bool:
+    """
+    Wait until the cluster answers.
+
+    Args:
+        say: Told once within 10 s that it is away, then each minute, and once
+            more when it is back; the text names the bootstrap servers.
+
+    Returns: False if stopping came first.
+    Raises: Misconfigured; somebody must change something then.
+    """
+    began = clock.monotonic()
+    told = 0
+    while True:
+        error: SinkError | None = None
+        # A connection refused costs nothing; a whole client only once one is taken.
+        if _listening(cluster):
+            try:
+                reachable(cluster)
+            except Unavailable as found:
+                error = found
+            else:
+                if told:
+                    away = clock.monotonic() - began
+                    say(f"Kafka at {cluster.address} answers again after {away:.0f} s.")
+                return True
+        away = clock.monotonic() - began
+        if away >= FIRST_WORD + told * NEXT_WORD:
+            told += 1
+            why = f" ({error})" if error is not None else ""
+            say(
+                f"Kafka at {cluster.address} does not answer for {away:.0f} s; "
+                f"waiting for it{why}."
+            )
+        if stopping.wait(0.5):
+            return False
+
+
+class Described(Struct, frozen=True):
+    """
+    A topic as the broker has it.
+
+    Attributes:
+        partitions: How many.
+        cleanup: `cleanup.policy`, sorted: "compact", "delete", "compact,delete".
+        max_message: `max.message.bytes`, or None where the broker does not say.
+    """
+
+    partitions: int
+    cleanup: str
+    max_message: int | None
+
+
+def describe(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, Described]:
+    """
+    The topics that exist among `names`.
+
+    Raises: Misconfigured if one may not be described.
+    """
+    found: dict[str, int] = {}
+    for topic in client.describe_topics(list(names)) if names else ():
+        code = topic["error_code"]
+        if not code:
+            found[topic["name"]] = len(topic["partitions"])
+        elif code != foreign.UnknownTopicOrPartitionError.errno:
+            error = foreign.for_code(code)(topic["name"])
+            raise renamed(error, f"describing topic {topic['name']}") from error
+    if not found:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in found]
+    told = client.describe_configs(resources, config_filter="all")
+    described = {}
+    for name, partitions in found.items():
+        settings = {
+            key: value["value"] if isinstance(value, Mapping) else value
+            for key, value in _topic_settings(told, name).items()
+        }
+        limit = settings.get("max.message.bytes")
+        policy = settings.get("cleanup.policy") or "delete"
+        described[name] = Described(
+            partitions,
+            ",".join(sorted(part.strip() for part in str(policy).split(","))),
+            int(limit) if limit is not None else None,
+        )
+    return described
+
+
+def _topic_settings(told: Any, name: str) -> Mapping[str, Any]:
+    for kind, resources in told.items():
+        if str(getattr(kind, "name", kind)).upper() == "TOPIC":
+            found: Mapping[str, Any] = resources.get(name, {})
+            return found
+    return {}
+
+
+def create(
+    client: KafkaAdminClient,
+    name: str,
+    partitions: int,
+    replication: int,
+    settings: Mapping[str, str],
+    limit: float = 10.0,
+) -> None:
+    """
+    Create a topic and wait until it can be written to; one that exists is left.
+
+    Raises: Misconfigured, Unavailable.  Blocks: at most `limit` seconds and the
+    request.
+    """
+    wanted = {
+        "num_partitions": partitions,
+        "replication_factor": replication,
+        "configs": dict(settings),
+    }
+    with naming(f"creating topic {name}"):
+        with suppress(foreign.TopicAlreadyExistsError):
+            client.create_topics({name: wanted})
+        client.wait_for_topics([name], timeout_ms=int(limit * 1000))
+
+
+class Stored(Struct, frozen=True):
+    """A record as it stands in a topic; the time stamp in epoch milliseconds."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+def read_topic(
+    cluster: Cluster, topic: str, limit: float, *, clock: Clock = SYSTEM
+) -> Iterator[Stored]:
+    """
+    Every committed record of a topic up to the end it has now.
+
+    The end is the high watermark, also of open transactions: who reads only to
+    the last stable offset misses newer records behind somebody else's open
+    transaction.
+
+    Yields: records, in order within a partition.
+    Raises: Unavailable after `limit` seconds without progress; Misconfigured.
+    """
+    with naming(f"reading topic {topic}"):
+        ends = _ends(cluster, topic)
+        if not ends:
+            return
+        client = KafkaConsumer(
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+            max_poll_records=5000,
+            **_settings(cluster, PROBE_LIMIT),
+        )
+        try:
+            client.assign(list(ends))
+            client.seek_to_beginning(*ends)
+            left = {place for place in ends if client.position(place) < ends[place]}
+            deadline = clock.monotonic() + limit
+            while left:
+                found = client.poll(timeout_ms=200)
+                for place, records in found.items():
+                    for each in records:
+                        if each.offset < ends[place]:
+                            yield Stored(
+                                place[1],
+                                each.offset,
+                                each.timestamp,
+                                each.key,
+                                each.value,
+                            )
+                if found:
+                    deadline = clock.monotonic() + limit
+                left = {place for place in left if client.position(place) < ends[place]}
+                if left and clock.monotonic() > deadline:
+                    raise foreign.KafkaTimeoutError(
+                        f"its end was not reached in {limit:.0f} s"
+                    )
+        finally:
+            with suppress(Exception):
+                client.close(autocommit=False)
+
+
+def _ends(cluster: Cluster, topic: str) -> dict[TopicPartition, int]:
+    """The high watermark of each partition that holds anything at all."""
+    with admin(cluster) as client:
+        [told] = client.describe_topics([topic])
+        if told["error_code"]:
+            raise foreign.for_code(told["error_code"])(topic)
+        places = [
+            TopicPartition(topic, each["partition_index"])
+            for each in told["partitions"]
+        ]
+        latest = client.list_partition_offsets(
+            {place: OffsetSpec.LATEST for place in places}
+        )
+        return {place: found.offset for place, found in latest.items() if found.offset}
+
+
+def write_records(
+    cluster: Cluster,
+    topic: str,
+    records: Sequence[tuple[int, bytes, bytes | None]],
+    limit: float = 10.0,
+) -> None:
+    """
+    Write a few records, each (partition, key, value), and wait for all of them.
+
+    Raises: a SinkError.  Blocks: at most about `limit` seconds more than it takes
+    to connect.
+    """
+    made = producer(cluster, delivery_timeout=max(limit, cluster.request_timeout))
+    try:
+        with naming(f"writing to {topic}"):
+            futures = [
+                made.send(topic, value=value, key=key, partition=partition)
+                for partition, key, value in records
+            ]
+            for future in futures:
+                future.get(limit)
+    finally:
+        made._sender.force_close()
+        made._sender.join(1.0)
+        made._closed = True

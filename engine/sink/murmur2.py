@@ -1,0 +1,113 @@
+"""
+Murmur2: which partition a key belongs to, as Kafka's Java client decides it.
+
+Owns the hash and the modulo, for many keys at once.  Knows nothing of records
+or brokers.
+
+Path: `sink.commit` asks for the partitions of a page's keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+#: Murmur2's multiplier, and the seed of Kafka's `Utils.murmur2`.
+MULTIPLIER = 0x5BD1E995
+SEED = 0x9747B28C
+
+WORD = 0xFFFFFFFF
+
+#: Fewer keys of one length are hashed one by one: the lanes would not pay.
+FEW = 4
+
+
+@lru_cache(maxsize=256)
+def _ones(count: int) -> int:
+    """A number with a 1 in each of `count` lanes of 64 bits."""
+    return int.from_bytes(b"\1\0\0\0\0\0\0\0" * count, "little")
+
+
+def murmur2(key: bytes) -> int:
+    """The hash of one key, as an unsigned number of 32 bits."""
+    length = len(key)
+    whole = length & ~3
+    hashed = (SEED ^ length) & WORD
+    for at in range(0, whole, 4):
+        word = int.from_bytes(key[at : at + 4], "little") * MULTIPLIER & WORD
+        word = (word ^ word >> 24) * MULTIPLIER & WORD
+        hashed = hashed * MULTIPLIER & WORD ^ word
+    if whole != length:
+        hashed ^= int.from_bytes(key[whole:], "little")
+        hashed = hashed * MULTIPLIER & WORD
+    hashed = (hashed ^ hashed >> 13) * MULTIPLIER & WORD
+    return hashed ^ hashed >> 15
+
+
+def partition_of(key: bytes, count: int) -> int:
+    """The partition of one key among `count`."""
+    return (murmur2(key) & 0x7FFFFFFF) % count
+
+
+def _lanes(keys: Sequence[bytes], length: int, count: int) -> list[int]:
+    """
+    The partitions of keys that are all `length` bytes long.
+
+    Hot path: one number carries all keys, 64 bits each.  A product of two
+    32-bit words fits its lane, so no carry reaches the next key, and each
+    step of the hash is one operation of C over all of them: 0.1 us a key
+    and step of 8 bytes, where the same in Python takes 4 us.
+    """
+    lanes = len(keys)
+    one = _ones(lanes)
+    low = one * WORD
+    words, rest = divmod(length, 4)
+    padding = bytes(-length % 4)
+    packed = memoryview(padding.join(keys) + padding).cast("I")
+    stride = words + bool(rest)
+    room = bytearray(8 * lanes)
+    lane = memoryview(room).cast("I")[::2]
+    hashed = one * ((SEED ^ length) & WORD)
+    for at in range(words):
+        lane[:] = packed[at::stride]
+        word = int.from_bytes(room, "little") * MULTIPLIER & low
+        word = (word ^ word >> 24 & one * 0xFF) * MULTIPLIER & low
+        hashed = hashed * MULTIPLIER & low ^ word
+    if rest:
+        lane[:] = packed[words::stride]
+        hashed = (hashed ^ int.from_bytes(room, "little")) * MULTIPLIER & low
+    hashed = (hashed ^ hashed >> 13 & low) * MULTIPLIER & low
+    hashed = (hashed ^ hashed >> 15 & low) & one * 0x7FFFFFFF
+    # The remainder of a 31-bit number by multiplication (Granlund and
+    # Montgomery 1994): the product has at most 63 bits, and is exact.
+    shift = 31 + (count - 1).bit_length()
+    inverse = -(-(1 << shift) // count)
+    quotient = hashed * inverse >> shift & one * ((1 << 64 - shift) - 1)
+    remainder = hashed - quotient * count
+    return memoryview(remainder.to_bytes(8 * lanes, "little")).cast("Q").tolist()
+
+
+def partitions_of(keys: Sequence[bytes], count: int) -> list[int]:
+    """
+    The partition of each key among `count`, in the order of the keys.
+
+    Source: Kafka's `BuiltInPartitioner.partitionForKey`.
+    """
+    if count == 1:
+        return [0] * len(keys)
+    lengths = list(map(len, keys))
+    first = lengths[0] if lengths else 0
+    if 0 < first and lengths.count(first) == len(keys) >= FEW:
+        return _lanes(keys, first, count)
+    groups: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        groups.setdefault(length, []).append(index)
+    found = [0] * len(keys)
+    for length, members in groups.items():
+        if length and len(members) >= FEW:
+            parts = _lanes([keys[index] for index in members], length, count)
+        else:
+            parts = [partition_of(keys[index], count) for index in members]
+        for index, part in zip(members, parts, strict=True):
+            found[index] = part
+    return found

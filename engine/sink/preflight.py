@@ -1,0 +1,142 @@
+"""
+Preflight: what must hold before the first record is sent.
+
+Owns the topics: that they exist or are created as configured, and how large a
+record of each may be.  Sends nothing.
+
+Path: run by the task at its start; asked by `sink.commit` for a topic's limit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from engine.errors import Misconfigured
+from engine.sink.kafka import Cluster, Described, admin, create, describe
+
+#: What a batch's header and a record's framing take at most, and a little more.
+RECORD_MARGIN = 128
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """
+    How topics of a kind are created, `topic.creation.<group>.*`.
+
+    Attributes:
+        include, exclude: Regular expressions for the whole name.
+        partitions, replication: -1: the broker's default.
+        settings: Topic settings by name.
+    """
+
+    include: Sequence[str] = (".*",)
+    exclude: Sequence[str] = ()
+    partitions: int = -1
+    replication: int = -1
+    settings: Mapping[str, str] = {}
+
+    def matches(self, topic: str) -> bool:
+        """True if the group is for this topic."""
+        return any(re.fullmatch(each, topic) for each in self.include) and not any(
+            re.fullmatch(each, topic) for each in self.exclude
+        )
+
+
+class Topics:
+    """
+    The topics of a connector's records.
+
+    A topic is looked up once, at the start or with its first record.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        groups: Sequence[Group],
+        *,
+        creating: bool = True,
+        tasks: int = 1,
+        max_request_size: int = 1048576,
+        say: Callable[[str], None],
+    ) -> None:
+        """
+        Args:
+            groups: In order; the last is `topic.creation.default`.
+            creating: `topic.creation.enable`.
+            tasks: `tasks.max`; a topic with fewer partitions is warned of.
+            say: Takes a warning.
+        """
+        self._cluster = cluster
+        self._groups = groups
+        self._creating = creating
+        self._tasks = tasks
+        self._max_request_size = max_request_size
+        self._say = say
+        self._known: dict[str, Described] = {}
+
+    def ensure(self, names: Iterable[str], *, keyless: Iterable[str] = ()) -> None:
+        """
+        Look topics up, create those that are missing.
+
+        Args:
+            keyless: Those among them that get records without a key.
+
+        Raises: Misconfigured, naming all that are missing or not allowed;
+        Unavailable.
+        Blocks: for a few requests to the broker.
+        """
+        wanted = [name for name in dict.fromkeys(names) if name not in self._known]
+        if not wanted:
+            return
+        with admin(self._cluster) as client:
+            found = describe(client, wanted)
+            missing = [name for name in wanted if name not in found]
+            if missing and not self._creating:
+                raise Misconfigured(
+                    f"no topic {', '.join(missing)} at {self._cluster.address}, and "
+                    "topic.creation.enable=false"
+                )
+            for name in missing:
+                group = next(each for each in self._groups if each.matches(name))
+                create(
+                    client, name, group.partitions, group.replication, group.settings
+                )
+            if missing:
+                found |= describe(client, missing)
+        for name, topic in found.items():
+            if topic.partitions < self._tasks:
+                self._say(
+                    f"Topic {name} has {topic.partitions} partitions, fewer than "
+                    f"tasks.max={self._tasks}."
+                )
+        for name in keyless:
+            if "compact" in found[name].cleanup.split(","):
+                raise Misconfigured(
+                    f"topic {name} is compacted and takes no record without a key; "
+                    "set kafka.key or cleanup.policy=delete"
+                )
+        self._known |= found
+
+    def limit(self, topic: str) -> int:
+        """
+        Bytes a batch for the topic may have.
+
+        Raises: as `ensure`.  Blocks: at a topic's first record.
+        """
+        known = self._known.get(topic)
+        if known is None:
+            self.ensure([topic])
+            known = self._known[topic]
+        if known.max_message is None:
+            return self._max_request_size
+        return min(self._max_request_size, known.max_message)
+
+    def record_limit(self, topic: str) -> int:
+        """
+        Bytes key, value and headers of one record may have together.
+
+        Raises, blocks: as `limit`.
+        """
+        return self.limit(topic) - RECORD_MARGIN

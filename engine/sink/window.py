@@ -1,0 +1,165 @@
+"""
+Window: which offset of a shard is safe to save, and how much may be in flight.
+
+Owns the order of hand-overs and the count of bytes.  Knows nothing of Kafka,
+files or time: it is told what was handed over and what was answered, and is
+asked for the mark.
+
+Path: `sink.commit` keeps one window for each shard and one budget for the task.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import Condition
+
+from msgspec import Struct
+
+from engine.clock import SYSTEM, Clock
+from engine.records import Offset
+from engine.seams import Stopping
+
+#: Seconds between two looks at the stop flag while waiting for room.
+LOOK = 0.2
+
+
+class Entry(Struct, eq=False):
+    """
+    One hand-over: a page on its way.
+
+    Attributes:
+        offset: Holds once the page is delivered.
+        open: Batches with records of the page, not yet acknowledged; the
+            window's owner counts one more while the page is being cut.
+        acknowledged: Called when nothing of the page is open, or None.
+    """
+
+    offset: Offset
+    open: int = 1
+    acknowledged: Callable[[], None] | None = None
+
+
+class Window:
+    """
+    The hand-overs of one shard in order, answered for in any order.
+
+    Not for several threads.
+    """
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque()
+
+    def add(self, entry: Entry) -> None:
+        """A page is handed over."""
+        self._entries.append(entry)
+
+    def close_one(self, entry: Entry) -> None:
+        """One batch of the page is acknowledged, or the page is cut up."""
+        entry.open -= 1
+        if not entry.open and entry.acknowledged is not None:
+            entry.acknowledged()
+
+    def mark(self) -> Offset | None:
+        """
+        The newest offset with nothing open before it, once.
+
+        Returns: None if it has not moved since the last call.
+        """
+        found: Offset | None = None
+        entries = self._entries
+        while entries and not entries[0].open:
+            found = entries.popleft().offset
+        return found
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Budget:
+    """
+    The bytes a task may hold: pages queued, and batches not acknowledged.
+
+    One for all shards of a task, safe to use from several threads.  Queues
+    `acquire` and `release` and get at most half, since a queue that took all
+    would leave nothing for the batches that its pages become; the delivery
+    takes and gives.
+
+    Attributes:
+        limit: Bytes, `producer.buffer.memory`.
+        waited: Seconds spent waiting for room so far.
+    """
+
+    def __init__(self, limit: int, *, clock: Clock = SYSTEM) -> None:
+        self.limit = limit
+        self.waited = 0.0
+        self._clock = clock
+        self._queued = 0
+        self._sent = 0
+        self._changed = Condition()
+
+    @property
+    def used(self) -> int:
+        """Bytes held at this moment."""
+        return self._queued + self._sent
+
+    def acquire(self, size: int, stopping: Stopping) -> bool:
+        """
+        Take room for a page that waits in a queue.
+
+        A page larger than the whole budget has room when nothing else is held,
+        else it would wait for ever.
+
+        Returns: False if stopping came first; nothing is taken then.
+        Blocks: until enough is given back; beats and looks at `stopping`.
+        """
+        with self._changed:
+            if self._queue(size):
+                return True
+        began = self._clock.monotonic()
+        try:
+            while not stopping.wait(0.0):
+                with self._changed:
+                    if self._queue(size):
+                        return True
+                    self._changed.wait(LOOK)
+            return False
+        finally:
+            self.waiting(self._clock.monotonic() - began)
+
+    def release(self, size: int) -> None:
+        """Give back what was acquired; never blocks."""
+        with self._changed:
+            self._queued -= size
+            self._changed.notify_all()
+
+    def take(self, size: int) -> bool:
+        """
+        Take room for records on their way, if there is any; never blocks.
+
+        There always is when no other records are on their way: only their
+        acknowledgement gives room, so that waiting without any would not end.
+        """
+        with self._changed:
+            if self._sent and self.used + size > self.limit:
+                return False
+            self._sent += size
+            return True
+
+    def give(self, size: int) -> None:
+        """Give back what was taken; never blocks."""
+        with self._changed:
+            self._sent -= size
+            self._changed.notify_all()
+
+    def waiting(self, seconds: float) -> None:
+        """Count seconds of waiting."""
+        with self._changed:
+            self.waited += seconds
+
+    def _queue(self, size: int) -> bool:
+        half = not self._queued or self._queued + size <= self.limit // 2
+        if self.used and not (half and self.used + size <= self.limit):
+            return False
+        self._queued += size
+        return True
