@@ -174,6 +174,16 @@ class Cell:
         except OSError as failure:
             raise SharedError(f"{self.name}: {failure.strerror}") from failure
 
+    def fileno(self) -> int:
+        """The open file, for reading beyond the numbers; -1 before the first use."""
+        return self._fd
+
+    def reserve(self, fd: int, size: int) -> None:
+        """Within a step: room for `size` bytes; raises OSError where there is none."""
+        if size > self._size:
+            os.posix_fallocate(fd, 0, size)
+            self._size = size
+
     def close(self) -> None:
         """Close the file; a later use opens it again."""
         with self._threads:
@@ -255,7 +265,7 @@ class Cell:
                 return fd
             try:
                 if os.fstat(fd).st_size < self._size:
-                    self._reserve(fd, path)
+                    self._lay_out(fd, path)
             finally:
                 unlock(fd)
         except BaseException:
@@ -263,7 +273,7 @@ class Cell:
             raise
         return fd
 
-    def _reserve(self, fd: int, path: Path) -> None:
+    def _lay_out(self, fd: int, path: Path) -> None:
         fresh = os.fstat(fd).st_size == 0
         try:
             os.posix_fallocate(fd, 0, self._size)
@@ -336,7 +346,9 @@ def _clear_the_way(path: Path) -> None:
         return
     if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
         return
+    names = (path.with_name(f"{path.name}.bad{n or ''}") for n in range(100))
+    aside = next((name for name in names if not os.path.lexists(name)), path)
     try:
-        path.rename(path.with_name(f"{path.name}.bad"))
+        path.rename(aside)
     except OSError as failure:
         raise SharedError(f"{path}: not ours: {failure.strerror}") from failure

@@ -1,0 +1,770 @@
+"""
+Limiter: when a request may go, decided by all processes together.
+
+Owns the buckets (one small locked file each) and what the hosts demanded (one
+file each): any process may die at any moment and takes at most the one place
+it held.  Answers seconds and never sleeps; never asks the network anything.
+Where a file cannot be used, the process keeps to its own part of the rate.
+
+Named before the fork, opened after it.  `source.fetch` reserves, waits, asks
+again, and shows it each answer; metrics read its attributes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from os import pread, pwrite
+from pathlib import Path
+from struct import Struct as Packing
+from zlib import crc32
+
+from msgspec import Struct
+
+from engine.clock import SYSTEM, Clock
+from engine.errors import SharedError
+from engine.shared import feedback
+from engine.shared.cell import (
+    REST,
+    Cell,
+    Change,
+    Numbers,
+    file_name,
+    survey,
+)
+from engine.shared.rates import (
+    ALGORITHMS,
+    HORIZON,
+    LEAST_FACTOR,
+    NOW,
+    Rate,
+    terms_of,
+)
+
+log = logging.getLogger(__name__)
+
+SCOPES = ("GLOBAL", "PER_API", "PER_HOST", "PER_TASK")
+
+#: Seconds of the longest answer: who waits longer asks again, so that a rate
+#: changed meanwhile holds within this.
+LONGEST_ANSWER = 1.0
+
+#: Seconds for which a host's demands are taken from memory.
+GLANCE = 0.001
+
+#: A 429 or 503 that names no time: first and longest pause.
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+
+#: Growth of the adaptive rate in a second without a 429.
+CREEP = 1.05
+
+#: Why a request waits; index in a host's record.
+CAUSES = ("", "rate", "api_rate", "retry_after", "budget", "throttled")
+
+_BUCKET = b"lim1"
+_HOST = b"hst1"
+
+#: Where a bucket's rate stands in its file, and how: check sum, the epoch it
+#: began, when it was configured last, requests a second, algorithm, burst, window.
+_TERMS_AT = 256
+_TERMS = Packing("<I6d")
+
+
+class Reading(Struct, frozen=True):
+    """
+    A bucket, for whoever shows it.
+
+    Attributes:
+        bucket: "all", or what `rate.limit.scope` counts by.
+        left: Requests that could go at once.
+        capacity: Most that could ever go at once.
+        per_second: Its rate as it is now.
+        shared: False while this process keeps to a part of its own.
+    """
+
+    bucket: str
+    left: float
+    capacity: float
+    per_second: float
+    shared: bool = True
+
+
+class HostReading(Struct, frozen=True):
+    """
+    What a host demanded.
+
+    Attributes:
+        host: Its name.
+        paused: Seconds that nobody may ask it, 0.0: none.
+        cause: Why: "retry_after", "budget" or "throttled".
+        factor: Part of the rate that is used, 1.0 unless adaptive.
+        limit, remaining: Its own budget as last told, or None.
+        reset: Seconds until that is whole again, or None.
+    """
+
+    host: str
+    paused: float
+    cause: str
+    factor: float
+    limit: float | None
+    remaining: float | None
+    reset: float | None
+
+
+class Limiter:
+    """
+    `engine.seams.Limiter` for one connector.
+
+    Args:
+        directories: Where the files stand: the runtime directory, then where
+            it is full the state directory.
+        connector: The connector's `name`.
+        rate: The connector's limit; None: no limit of ours.
+        scope: One of `SCOPES`: what one bucket counts.
+        api_rates: Apis with a rate stated for them: their own under PER_API,
+            else a second limit inside the first.
+        unlimited: Apis with `rate.limit.enabled=false`.
+        task: Number of this task, for PER_TASK.
+        tasks: Over how many tasks the rate is divided where it cannot be shared.
+        respect_headers, retry_after_max, adaptive: `rate.limit.*`, seconds.
+        patience: Seconds to wait for a stopped holder of a file.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        connector: str,
+        *,
+        rate: Rate | None,
+        scope: str = "GLOBAL",
+        api_rates: Mapping[str, Rate] | None = None,
+        unlimited: Collection[str] = (),
+        task: int = 0,
+        tasks: int = 1,
+        respect_headers: bool = True,
+        retry_after_max: float = 3600.0,
+        adaptive: bool = False,
+        patience: float = 1.0,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self._directories = directories
+        self._connector = connector
+        self._rate = rate
+        self._scope = scope
+        self._api_rates = dict(api_rates or {})
+        self._unlimited = frozenset(unlimited)
+        self._task = task
+        self._tasks = max(1, tasks)
+        self._respect = respect_headers
+        self._longest = retry_after_max
+        self._adaptive = adaptive
+        self._patience = patience
+        self._clock = clock
+        self._monotonic = clock.monotonic
+        self._generation = clock.monotonic()
+        self._buckets: dict[str, Bucket] = {}
+        self._hosts: dict[str, _Host] = {}
+        self._routes: dict[tuple[str, str], tuple[Bucket, ...]] = {}
+        self._mine = threading.local()
+        #: Waits and seconds of waiting that were asked of callers, by cause.
+        self.waits: dict[str, int] = dict.fromkeys(CAUSES[1:], 0)
+        self.waited: dict[str, float] = dict.fromkeys(CAUSES[1:], 0.0)
+
+    def reserve(self, host: str, api: str) -> float:
+        """
+        Ask for one token.
+
+        Returns: Seconds to wait before `recheck`, at most 1.0; 0.0: go.  The
+        place in the queue is held meanwhile.
+        Blocks: Only on the shared files, microseconds; at most `patience` if a
+        holder is stopped, and then not again before it moves.
+        """
+        try:
+            buckets = self._routes[host, api]
+            record = self._hosts[host]
+        except KeyError:
+            return self._advance(_Ticket(self._route(host, api)), host)
+        # Hot path: one bucket and a host that demands nothing, 6 us in all.
+        if self._monotonic() >= record.look_at:
+            record.look()
+        if record.demands or len(buckets) != 1:
+            return self._advance(_Ticket(buckets), host)
+        bucket = buckets[0]
+        wait, due = bucket.take(1.0)
+        if wait <= NOW:
+            return 0.0
+        ticket = _Ticket(buckets)
+        ticket.due, ticket.epoch = due, bucket.epoch
+        return self._hold(ticket, bucket.cause, wait)
+
+    def recheck(self, host: str) -> float:
+        """
+        Seconds that the caller of the last `reserve` in this thread must still
+        wait, at most 1.0; 0.0: go.  Blocks: as `reserve`.
+        """
+        ticket: _Ticket | None = getattr(self._mine, "ticket", None)
+        if ticket is None:
+            return 0.0
+        self._mine.ticket = None
+        return self._advance(ticket, host)
+
+    @property
+    def cause(self) -> str:
+        """What this thread was last told to wait for: one of `CAUSES`."""
+        found: str = getattr(self._mine, "cause", "")
+        return found
+
+    @property
+    def local_decisions(self) -> int:
+        """Decisions made by this process alone, its file being unusable."""
+        return sum(bucket.decided_alone for bucket in list(self._buckets.values()))
+
+    def paused(self, host: str) -> float:
+        """Seconds for which nobody may ask the host, 0.0: none."""
+        return self._host(host).pause(self._monotonic())
+
+    def observe(self, host: str, status: int, headers: list[tuple[str, str]]) -> None:
+        """
+        Learn from an answer what binds all tasks.
+
+        A 429 or 503 that names no time pauses the host for 1 s, doubled for
+        each further one up to 60 s; those that were in flight when the pause
+        began do not count again.
+        """
+        throttled = status in (429, 503)
+        if not self._respect:
+            if status == 429 and self._adaptive:
+                self._host(host).learn(feedback.NOTHING, halve=True, strike=False)
+            return
+        demand = feedback.read(status, headers, self._clock.wall_ms())
+        if demand is feedback.NOTHING and not throttled:
+            if 200 <= status < 400:
+                self._host(host).forgive()
+            return
+        self._host(host).learn(
+            demand, halve=status == 429 and self._adaptive, strike=throttled
+        )
+
+    def announce(self) -> None:
+        """
+        Write this limiter's rates into the buckets that stand already.
+
+        A reload that keeps its tasks running calls it from any process: those
+        who wait hear of it within 1 s.
+        """
+        for bucket in self._standing():
+            bucket.announce()
+
+    def readings(self) -> list[Reading]:
+        """What is left in each bucket this process has used."""
+        return [bucket.reading() for bucket in list(self._buckets.values())]
+
+    def host_readings(self) -> list[HostReading]:
+        """What each host demanded that this process has asked."""
+        return [host.reading() for host in list(self._hosts.values())]
+
+    def close(self) -> None:
+        """Close the files."""
+        for bucket in self._buckets.values():
+            bucket.close()
+        for host in self._hosts.values():
+            host.close()
+
+    def _advance(self, ticket: _Ticket, host: str) -> float:
+        record = self._host(host)
+        now = self._monotonic()
+        pause = record.pause(now)
+        if pause > NOW:
+            # Who was already given a place pays again after the pause: else
+            # all that waited would go at its end at once.
+            ticket.place, ticket.due = 0, 0.0
+            return self._hold(ticket, record.cause, pause)
+        cost = 1.0 / record.factor_at(now)
+        buckets = ticket.buckets
+        if ticket.due:
+            bucket = buckets[ticket.place]
+            left = ticket.due - now
+            if left > NOW and not bucket.changed(ticket.epoch):
+                return self._hold(ticket, bucket.cause, left)
+            if left <= NOW:
+                ticket.place += 1
+            ticket.due = 0.0
+        while ticket.place < len(buckets):
+            bucket = buckets[ticket.place]
+            wait, due = bucket.take(cost)
+            if wait > NOW:
+                ticket.due, ticket.epoch = due, bucket.epoch
+                return self._hold(ticket, bucket.cause, wait)
+            ticket.place += 1
+        return 0.0
+
+    def _hold(self, ticket: _Ticket, cause: str, wait: float) -> float:
+        wait = min(wait, LONGEST_ANSWER)
+        if ticket.cause != cause:
+            ticket.cause = cause
+            self.waits[cause] += 1
+        self.waited[cause] += wait
+        self._mine.cause = cause
+        self._mine.ticket = ticket
+        return wait
+
+    def _route(self, host: str, api: str) -> tuple[Bucket, ...]:
+        """The buckets a request pays into, the narrower one first."""
+        names: list[tuple[str, Rate, str]] = []
+        own = self._api_rates.get(api)
+        if api not in self._unlimited:
+            if self._scope == "PER_API":
+                rate = own or self._rate
+                if rate is not None:
+                    names.append((f"api {api}", rate, "rate"))
+            else:
+                if own is not None:
+                    names.append((f"api {api}", own, "api_rate"))
+                if self._rate is not None:
+                    key = {
+                        "GLOBAL": "all",
+                        "PER_HOST": f"host {host}",
+                        "PER_TASK": f"task {self._task}",
+                    }[self._scope]
+                    names.append((key, self._rate, "rate"))
+        route = tuple(self._bucket(*name) for name in names)
+        self._routes[host, api] = route
+        return route
+
+    def _bucket(self, key: str, rate: Rate, cause: str) -> Bucket:
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(
+                self._directories,
+                f"{self._connector} {key}",
+                key,
+                rate,
+                cause=cause,
+                generation=self._generation,
+                share=1 if key.startswith("task ") else self._tasks,
+                patience=self._patience,
+                clock=self._clock,
+            )
+        return bucket
+
+    def _standing(self) -> list[Bucket]:
+        found = list(self._buckets.values())
+        prefix = f"{self._connector} "
+        for text, _ in survey_all(self._directories, _BUCKET, 4):
+            key = text.removeprefix(prefix)
+            if key == text or key in self._buckets:
+                continue
+            kind, _, name = key.partition(" ")
+            own = self._api_rates.get(name) if kind == "api" else None
+            cause = "api_rate" if own and self._scope != "PER_API" else "rate"
+            rate = own or self._rate
+            if rate is not None:
+                found.append(self._bucket(key, rate, cause))
+        return found
+
+    def _host(self, host: str) -> _Host:
+        record = self._hosts.get(host)
+        if record is None:
+            record = self._hosts[host] = _Host(
+                self._directories,
+                host,
+                longest=self._longest,
+                patience=self._patience,
+                clock=self._clock,
+            )
+        return record
+
+
+def survey_all(
+    directories: Sequence[Path], kind: bytes, count: int
+) -> list[tuple[str, Numbers]]:
+    """The cells of a kind in any of the directories."""
+    return [
+        found for directory in directories for found in survey(directory, kind, count)
+    ]
+
+
+class _Ticket:
+    """Where a waiting caller stands: which bucket, and until when."""
+
+    __slots__ = ("buckets", "cause", "due", "epoch", "place")
+
+    def __init__(self, buckets: tuple[Bucket, ...]) -> None:
+        self.buckets = buckets
+        self.cause = ""
+        self.place = 0
+        self.due = 0.0
+        self.epoch = 0.0
+
+
+class Bucket:
+    """
+    One limit in one file.
+
+    Its numbers are the rate's epoch and three of the algorithm's; the rate
+    itself stands behind them, for whoever was started before it changed.  An
+    epoch begins when the rate changes, not when a task with the same one is
+    started again: those who wait keep their places.
+
+    Args:
+        directories, patience: As for the limiter.
+        name: Of the file.
+        label: For people.
+        cause: What waiting for it is called: one of `CAUSES`.
+        generation: When the rate was configured (monotonic); the latest holds.
+        share: Over how many processes the rate is divided while the file
+            cannot be used.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        name: str,
+        label: str,
+        rate: Rate,
+        *,
+        cause: str = "rate",
+        generation: float,
+        share: int = 1,
+        patience: float = 1.0,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self.label = label
+        self.cause = cause
+        self.epoch = 0.0
+        self.decided_alone = 0
+        self._generation = generation
+        self._terms = terms_of(rate)
+        self._grant = self._terms.grant
+        self._share = share
+        self._monotonic = clock.monotonic
+        self._cell = Cell(
+            file_name("limit", name),
+            directories,
+            kind=_BUCKET,
+            count=4,
+            text=name,
+            size=self._terms.size,
+            patience=patience,
+            clock=clock,
+        )
+        self._update = self._cell.update
+        self._step_bound = self._step
+        self._alone_until = 0.0
+        self._alone_tat = 0.0
+
+    def take(self, cost: float) -> tuple[float, float]:
+        """
+        Ask for `cost` requests.
+
+        Returns: (seconds to wait, monotonic time of the place that was given);
+        the second is 0.0 if no place was given: ask again then.
+        """
+        if self._alone_until:
+            return self._rejoin(cost)
+        try:
+            return self._update(self._step_bound, cost)
+        except SharedError as failure:
+            log.warning(
+                "Rate limit %s: this process keeps to 1/%d of it: %s.",
+                self.label,
+                self._share,
+                failure,
+            )
+            self._alone_tat = self._monotonic() + self._terms.tolerance * self._share
+            return self._alone(cost)
+
+    def changed(self, epoch: float) -> bool:
+        """True if the rate is no longer that of `epoch`."""
+        try:
+            numbers = self._cell.peek()
+        except SharedError:
+            return False
+        return numbers is not None and len(numbers) > 0 and numbers[0] != epoch
+
+    def announce(self) -> None:
+        """Write the rate now instead of with the next request."""
+        try:
+            self._cell.update(self._renew)
+        except SharedError as failure:
+            log.warning("Rate limit %s was not changed: %s.", self.label, failure)
+
+    def reading(self) -> Reading:
+        """What is left; takes no lock."""
+        terms = self._terms
+        used, shared = 0.0, not self._alone_until
+        try:
+            numbers = self._cell.peek()
+            if numbers:
+                used = terms.used(numbers, self._monotonic(), self._cell.fileno())
+        except (SharedError, OSError):
+            shared = False
+        left = max(0.0, terms.capacity - used)
+        return Reading(self.label, left, terms.capacity, terms.per_second, shared)
+
+    def close(self) -> None:
+        self._cell.close()
+
+    def _step(
+        self, numbers: Numbers, now: float, fd: int, cost: float
+    ) -> Change[tuple[float, float]]:
+        if not numbers or numbers[0] != self.epoch:
+            numbers = self._settle(numbers, now, fd)
+        return self._grant(numbers, now, fd, cost)
+
+    def _renew(self, numbers: Numbers, now: float, fd: int) -> Change[None]:
+        return tuple(self._settle(numbers, now, fd)), None, None
+
+    def _settle(self, numbers: Numbers, now: float, fd: int) -> Sequence[float]:
+        """Bring the numbers and this process to the same, the latest, rate."""
+        found = self._read_rate(fd, numbers[0]) if numbers else None
+        if numbers and found is not None:
+            latest, rate = found
+            if rate == self._terms.rate:
+                self.epoch = numbers[0]
+                if self._generation > latest:
+                    self._write_rate(fd)
+                return numbers
+            if self._generation <= latest:
+                # Somebody was configured after us.
+                self.epoch = numbers[0]
+                self._terms = terms_of(rate)
+                self._grant = self._terms.grant
+                return numbers
+        terms = self._terms
+        self._cell.reserve(fd, terms.size)
+        if numbers and found is not None:
+            numbers = terms.carry(terms_of(found[1]), numbers, now, fd)
+        elif numbers is None or len(numbers):
+            # Nobody knows what was used: as if all of it was.
+            numbers = terms.spent(now, fd)
+        else:
+            numbers = (0.0, 0.0, 0.0, 0.0)
+        self.epoch = self._generation
+        self._write_rate(fd)
+        return (self.epoch, *numbers[1:])
+
+    def _write_rate(self, fd: int) -> None:
+        rate = self._terms.rate
+        body = _TERMS.pack(
+            0,
+            self.epoch,
+            self._generation,
+            rate.per_second,
+            ALGORITHMS.index(rate.algorithm),
+            rate.burst or 0,
+            rate.window,
+        )[4:]
+        pwrite(fd, crc32(body).to_bytes(4, "little") + body, _TERMS_AT)
+
+    @staticmethod
+    def _read_rate(fd: int, epoch: float) -> tuple[float, Rate] | None:
+        """(when configured, rate) of the epoch; None if it does not stand there."""
+        raw = pread(fd, _TERMS.size, _TERMS_AT)
+        if len(raw) < _TERMS.size:
+            return None
+        check, began, latest, per_second, algorithm, burst, window = _TERMS.unpack(raw)
+        if check != crc32(raw[4:]) or began != epoch:
+            return None
+        algorithm = ALGORITHMS[int(algorithm)]
+        return latest, Rate(per_second, algorithm, int(burst) or None, window)
+
+    def _rejoin(self, cost: float) -> tuple[float, float]:
+        if self._monotonic() < self._alone_until:
+            return self._alone(cost)
+        try:
+            answer = self._update(self._step_bound, cost)
+        except SharedError:
+            return self._alone(cost)
+        self._alone_until = 0.0
+        log.warning("Rate limit %s is shared again.", self.label)
+        return answer
+
+    def _alone(self, cost: float) -> tuple[float, float]:
+        """This process's own part of the rate, beginning with an empty bucket."""
+        now = self._monotonic()
+        self._alone_until = now + REST / 4
+        terms = self._terms
+        tat = max(self._alone_tat, now) + terms.interval * self._share * cost
+        due = tat - max(terms.tolerance, terms.interval * self._share)
+        if due - now > HORIZON:
+            return due - now - HORIZON, 0.0
+        self._alone_tat = tat
+        self.decided_alone += 1
+        return max(0.0, due - now), due
+
+
+class _Host:
+    """
+    What one host demanded, in one file that all its callers read.
+
+    The numbers: until when nobody may ask, why, strikes in a row, the factor
+    of the adaptive rate and its moment, the host's own limit, what is left of
+    it (-1: not told) and when it is whole again.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        host: str,
+        *,
+        longest: float,
+        patience: float,
+        clock: Clock,
+    ) -> None:
+        self.cause = ""
+        self.look_at = 0.0
+        #: True while there is more to it than the bucket.
+        self.demands = False
+        self._host = host
+        self._longest = longest
+        self._monotonic = clock.monotonic
+        self._until = 0.0
+        self._strikes = 0.0
+        self._factor = 1.0
+        self._factor_at = 0.0
+        self._budget = (-1.0, -1.0, 0.0)
+        self._cell = Cell(
+            file_name("host", host),
+            directories,
+            kind=_HOST,
+            count=8,
+            text=host,
+            patience=patience,
+            clock=clock,
+        )
+
+    def look(self) -> None:
+        """Read what any process has learnt; keep what is known if that fails."""
+        now = self._monotonic()
+        self.look_at = now + GLANCE
+        try:
+            numbers = self._cell.peek()
+        except SharedError:
+            numbers = None
+        if numbers:
+            self._know(numbers)
+        elif numbers is not None:
+            self._until, self._strikes, self._factor = 0.0, 0.0, 1.0
+        self.demands = self._until > now or self.factor_at(now) < 1.0
+
+    def pause(self, now: float) -> float:
+        """Seconds for which nobody may ask."""
+        if now >= self.look_at:
+            self.look()
+        left = self._until - now
+        return left if 0 < left <= self._longest + LONGEST_PAUSE else 0.0
+
+    def factor_at(self, now: float) -> float:
+        """Part of the rate that is used, growing by 5 % a second."""
+        if self._factor >= 1.0:
+            return 1.0
+        passed = min(200.0, max(0.0, now - self._factor_at))
+        grown: float = self._factor * CREEP**passed
+        return min(1.0, max(LEAST_FACTOR, grown))
+
+    def learn(self, demand: feedback.Demand, *, halve: bool, strike: bool) -> None:
+        """Take up what an answer demanded, for all processes."""
+        if demand.after is not None and demand.after > self._longest:
+            log.warning(
+                "%s asks for a pause of %.0f s, cut to %.0f s.",
+                self._host,
+                demand.after,
+                self._longest,
+            )
+        try:
+            self._know(self._cell.update(self._learn, demand, halve, strike))
+        except SharedError as failure:
+            log.warning("%s: its demand is known here only: %s.", self._host, failure)
+            known = self._numbers()
+            self._know(
+                self._learn(known, self._monotonic(), -1, demand, halve, strike)[2]
+            )
+        now = self._monotonic()
+        self.look_at = now + GLANCE
+        self.demands = self._until > now or self.factor_at(now) < 1.0
+
+    def forgive(self) -> None:
+        """The host answered well: the next strike is a first one again."""
+        if self._monotonic() >= self.look_at:
+            self.look()
+        if self._strikes:
+            try:
+                self._know(self._cell.update(_forgive))
+            except SharedError:
+                self._strikes = 0.0
+
+    def reading(self) -> HostReading:
+        now = self._monotonic()
+        paused = self.pause(now)
+        limit, remaining, reset_at = self._budget
+        known = remaining >= 0 and reset_at > now
+        return HostReading(
+            self._host,
+            paused,
+            self.cause if paused else "",
+            self.factor_at(now),
+            limit if known and limit >= 0 else None,
+            remaining if known else None,
+            reset_at - now if known else None,
+        )
+
+    def close(self) -> None:
+        self._cell.close()
+
+    def _numbers(self) -> list[float]:
+        cause = float(CAUSES.index(self.cause))
+        moments = [self._until, cause, self._strikes, self._factor, self._factor_at]
+        return moments + list(self._budget)
+
+    def _know(self, numbers: Sequence[float]) -> None:
+        self._until, cause, self._strikes, self._factor, self._factor_at = numbers[:5]
+        limit, remaining, reset_at = numbers[5:]
+        self._budget = (limit, remaining, reset_at)
+        self.cause = CAUSES[int(cause)] if 0 <= cause < len(CAUSES) else ""
+
+    def _learn(
+        self,
+        numbers: Numbers,
+        now: float,
+        _fd: int,
+        demand: feedback.Demand,
+        halve: bool,
+        strike: bool,
+    ) -> Change[Sequence[float]]:
+        until, cause, strikes, factor, factor_at, *budget = numbers or _UNTOLD
+        if until > now + self._longest + LONGEST_PAUSE:
+            until = 0.0
+        # What was in flight when the pause began says nothing new.
+        known = until > now
+        if demand.after:
+            wanted = now + min(demand.after, self._longest)
+            if wanted > until:
+                until, cause = wanted, float(CAUSES.index(demand.cause))
+        elif strike and not known:
+            pause = min(FIRST_PAUSE * 2.0 ** min(strikes, 10.0), LONGEST_PAUSE)
+            strikes += 1
+            until, cause = now + pause, float(CAUSES.index("throttled"))
+        if halve and not known and now - factor_at >= 1.0:
+            self._factor, self._factor_at = factor, factor_at
+            factor = max(LEAST_FACTOR, self.factor_at(now) / 2)
+            factor_at = now
+        if demand.remaining is not None:
+            budget = [
+                -1.0 if demand.limit is None else demand.limit,
+                demand.remaining,
+                now + (demand.reset or 0.0),
+            ]
+        new = (until, cause, strikes, factor, factor_at, *budget)
+        return new, None, new
+
+
+_UNTOLD = (0.0, 0.0, 0.0, 1.0, -1e9, -1.0, -1.0, 0.0)
+
+
+def _forgive(numbers: Numbers, _now: float, _fd: int) -> Change[Sequence[float]]:
+    until, cause, _, *rest = numbers or _UNTOLD
+    new = (until, cause, 0.0, *rest)
+    return new, None, new
