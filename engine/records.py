@@ -95,7 +95,8 @@ class Response(Struct):
         url: Where it was answered, after redirects.
         status: Status code.
         headers: Names in lower case, values as Latin-1 text, order kept.
-        body: Inflated, proven complete; a `memoryview` over a map where spooled.
+        body: Inflated, proven complete, never changed; a `memoryview` over a
+            map where spooled.
         sent_at: Monotonic seconds at which the (last) try was sent.
         received_ms: Wall milliseconds at which the body was complete.
         tries: Requests it took, from 1; 0 from the cache.
@@ -107,7 +108,7 @@ class Response(Struct):
     url: str
     status: int
     headers: Sequence[tuple[str, str]]
-    body: bytes | memoryview
+    body: bytes | bytearray | memoryview
     sent_at: float
     received_ms: int
     tries: int = 1

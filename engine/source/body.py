@@ -11,6 +11,7 @@ Path: `source.http` (a request was sent) -> here -> `source.http` (Response)
 
 from __future__ import annotations
 
+import functools
 import mmap
 import tempfile
 import zlib
@@ -21,7 +22,7 @@ import httptools
 from msgspec import Struct
 
 from engine.clock import SYSTEM
-from engine.errors import BadPage, Forbidden, Unreachable
+from engine.errors import BadPage, Forbidden, SourceError, Unreachable
 
 try:
     import brotli
@@ -46,10 +47,12 @@ SPOOL_ABOVE = 8 << 20
 #: Framing of chunks that is allowed for each byte of the body, and on top.
 CHUNK_OVERHEAD, CHUNK_SLACK = 16, 64 * 1024
 
+#: Bodies of known length up to it are read to where they will lie; what a
+#: server promises and never sends is allocated no further than this.
+DIRECT_UP_TO = 1 << 20
+
 #: Statuses that have no body, whatever their headers say (RFC 9112, 6.3).
 BODILESS = frozenset({204, 304})
-
-_NOTED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class Silent(Exception):
@@ -92,7 +95,7 @@ class Answer(Struct):
 
     status: int
     headers: list[tuple[str, str]]
-    body: bytes | memoryview
+    body: bytes | bytearray | memoryview
     wire_bytes: int
     keep: bool
 
@@ -326,6 +329,12 @@ class Collector:
         return self._body.whole()
 
 
+@functools.lru_cache(512)
+def _name(raw: bytes) -> str:
+    """A header's name as it is compared; servers use few of them."""
+    return raw.decode("latin-1").lower()
+
+
 class _Incoming:
     """What httptools says about the bytes it is fed; one object an answer."""
 
@@ -333,89 +342,150 @@ class _Incoming:
         self.pieces: list[bytes] = []
         # Hot path: the list's own method is the callback, no frame a piece.
         self.on_body = self.pieces.append
-        self.parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: list[tuple[str, str]] = []
-        self.head_bytes = 0
-        self.head_done = self.done = self.keep = self.surplus = False
-        self.close_delimited = False
+        self.head_done = self.done = self.keep = self.close_delimited = False
+        #: Length of a body that comes as it is and in one piece, else -1.
+        self.length = -1
         self.failure: Exception | None = None
         self.collector: Collector | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self._asked = asked
         self._bounds = bounds
         self._deadline = deadline
+        self._parser = httptools.HttpResponseParser(self)
+
+    def feed(self, data: memoryview) -> None:
+        """
+        Parse what was read.
+
+        Raises: Unreachable, BadPage, Forbidden.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if self.failure is not None:
+                raise self.failure from None
+            if self.done:
+                raise Unreachable("bytes behind the end of the answer") from error
+            raise Unreachable(f"not an HTTP answer: {error}") from error
+        except httptools.HttpParserUpgrade as error:
+            raise Unreachable("the API wants another protocol (101)") from error
 
     def on_message_begin(self) -> None:
         if self.done:
-            self.surplus = True
             raise ValueError("a second answer")
 
-    def on_status(self, reason: bytes) -> None:
-        self.head_bytes += len(reason)
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.head_bytes += len(name) + len(value) + 4
-        if self.head_bytes > MAX_HEAD:
-            self._refuse(Forbidden(f"the headers are over {MAX_HEAD} bytes"))
-        if self.head_done:
-            return  # a trailer
-        self._fields.append((name, value))
-        if len(self._fields) > MAX_HEADERS:
-            self._refuse(Forbidden(f"more than {MAX_HEADERS} headers"))
-
-    def _refuse(self, failure: Exception) -> None:
-        # httptools wraps what a callback raises: keep the thing itself.
-        self.failure = failure
-        raise failure
+        if not self.head_done:  # else a trailer, which nobody asked for
+            self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self.status = self.parser.get_status_code()
-        if self.status < 200:
+        parser = self._parser
+        self.status = status = parser.get_status_code()
+        if status < 200:
             return
-        self.head_done = True
-        noted: dict[str, str] = {}
-        headers = self.headers
-        for raw_name, raw_value in self._fields:
-            name = raw_name.decode("latin-1").lower()
-            value = raw_value.decode("latin-1")
-            headers.append((name, value))
-            if name in _NOTED:
-                noted[name] = f"{noted[name]},{value}" if name in noted else value
-        transfer = noted.get("transfer-encoding")
-        length = noted.get("content-length")
-        if transfer is not None and transfer.strip().lower() != "chunked":
-            self._refuse(Unreachable(f"transfer encoding {transfer[:80]!r}"))
-        if self.status in BODILESS:
-            self.collector = Collector(None, self._bounds, self._deadline)
-            return
+        # httptools wraps what a callback raises: keep the thing itself.
         try:
-            inflater = inflated(
-                noted.get("content-encoding", ""), self._asked, self._bounds
-            )
-        except BadPage as error:
-            self._refuse(error)
-        if transfer is None and length is None:
+            self._judge(status)
+        except SourceError as error:
+            self.failure = error
+            raise
+        # Only true while it is asked from inside a callback.
+        self.keep = parser.should_keep_alive()
+        self.head_done = True
+
+    def _judge(self, status: int) -> None:
+        """Length, encoding, and whether the body may be read at all."""
+        fields, bounds = self._fields, self._bounds
+        if len(fields) > MAX_HEADERS:
+            raise Forbidden(f"more than {MAX_HEADERS} headers")
+        self.headers = headers = [
+            (_name(name), value.decode("latin-1")) for name, value in fields
+        ]
+        length = transfer = None
+        encoding = ""
+        for name, value in headers:
+            if name == "content-length":
+                length = int(value)
+            elif name == "transfer-encoding":
+                transfer = value if transfer is None else f"{transfer},{value}"
+            elif name == "content-encoding":
+                encoding = f"{encoding},{value}"
+        if transfer is not None and transfer.strip().lower() != "chunked":
+            raise Unreachable(f"transfer encoding {transfer[:80]!r}")
+        inflater = None
+        if encoding and status not in BODILESS:
+            inflater = inflated(encoding, self._asked, bounds)
+        if length is not None and status not in BODILESS:
+            if length > bounds.size:
+                raise too_large(bounds.size)
+            if inflater is None and length <= DIRECT_UP_TO:
+                self.length = length
+                return
+        elif transfer is None and status not in BODILESS:
             self.close_delimited = True
-            if (
-                inflater is None
-                and self.status < 300
-                and not self._bounds.close_delimited
-            ):
-                self._refuse(
-                    Unreachable("nothing proves that the body is complete: no length")
-                )
-        elif length is not None and int(length) > self._bounds.size:
-            self._refuse(too_large(self._bounds.size))
-        self.collector = Collector(inflater, self._bounds, self._deadline)
+            if inflater is None and status < 300 and not bounds.close_delimited:
+                raise Unreachable("nothing proves that the body is complete: no length")
+        self.collector = Collector(inflater, bounds, self._deadline)
 
     def on_message_complete(self) -> None:
         if self.status < 200:
             self._fields.clear()
-            return
-        self.done = True
-        # Only true while it is asked from inside the callback.
-        self.keep = self.parser.should_keep_alive()
+        else:
+            self.done = True
+
+
+class _Wire:
+    """Bounded reads from a connection."""
+
+    __slots__ = ("_deadline", "_patience", "_receive", "_silence", "_sock", "total")
+
+    def __init__(self, sock: Any, silence: float, deadline: float):
+        self._sock = sock
+        self._receive = sock.recv_into
+        self._silence = silence
+        self._deadline = deadline
+        self._patience = -1.0
+        self.total = 0
+
+    def read(self, room: memoryview) -> int:
+        """
+        Bytes read into `room`; 0 at the end of the connection.
+
+        Raises: Silent before the first byte, Unreachable behind it.
+        Blocks: until the deadline at most, and for the silence allowed.
+        """
+        left = self._deadline - SYSTEM.monotonic()
+        if left <= 0.0:
+            raise Unreachable("the request's time is up")
+        wanted = min(left, self._silence)
+        if wanted != self._patience:
+            self._sock.settimeout(wanted)
+            self._patience = wanted
+        try:
+            count: int = self._receive(room)
+        except TimeoutError as error:
+            if wanted < self._silence:
+                raise Unreachable("the request's time is up") from error
+            raise Unreachable(f"silence for {wanted:g} s") from error
+        except OSError as error:
+            if not self.total:
+                raise Silent(str(error)) from error
+            raise Unreachable(f"the connection broke: {error}") from error
+        if not count and not self.total:
+            raise Silent("closed without an answer")
+        self.total += count
+        return count
+
+    def more(self) -> bool:
+        """True if bytes lie there that nobody asked for."""
+        self._patience = -1.0
+        self._sock.settimeout(0.0)
+        try:
+            return bool(self._sock.recv(1))
+        except OSError:  # nothing there (also as SSLWantReadError)
+            return False
 
 
 def read_answer(
@@ -431,7 +501,7 @@ def read_answer(
 
     Args:
         sock: A connected socket, plain or TLS, a request sent on it.
-        buffer: Where reads go; its length is the largest read.
+        buffer: Where reads go, over a bytearray; its length is the largest read.
         asked: Content encodings the request allows.
         bounds: What the answer may cost.
         deadline: Monotonic seconds at which the try is over.
@@ -442,98 +512,94 @@ def read_answer(
 
     Blocks: until the deadline at most, and `bounds.silence` for each read.
     """
+    wire = _Wire(sock, bounds.silence, deadline)
     incoming = _Incoming(asked, bounds, deadline)
-    feed = incoming.parser.feed_data
-    pieces = incoming.pieces
-    receive = sock.recv_into
-    monotonic = SYSTEM.monotonic
-    size = len(buffer)
-    patience = -1.0
-    total = 0
-
-    while True:
-        left = deadline - monotonic()
-        if left <= 0.0:
-            raise Unreachable("the request's time is up")
-        wanted = min(left, bounds.silence)
-        if wanted != patience:
-            sock.settimeout(wanted)
-            patience = wanted
-        try:
-            count = receive(buffer)
-        except TimeoutError as error:
-            if wanted < bounds.silence:
-                raise Unreachable("the request's time is up") from error
-            raise Unreachable(f"silence for {bounds.silence:g} s") from error
-        except OSError as error:
-            if not total:
-                raise Silent(str(error)) from error
-            raise Unreachable(f"the connection broke: {error}") from error
-        if not count:
-            if not total:
-                raise Silent("closed without an answer")
-            if not incoming.close_delimited:
-                raise Unreachable("the answer is cut")
-            return _closed(incoming)
-
-        total += count
-        try:
-            feed(buffer if count == size else buffer[:count])
-        except httptools.HttpParserError as error:
-            if incoming.failure is not None:
-                raise incoming.failure from None
-            if incoming.done or incoming.surplus:
-                raise Unreachable("bytes behind the end of the answer") from error
-            raise Unreachable(f"not an HTTP answer: {error}") from error
-        except httptools.HttpParserUpgrade as error:
-            raise Unreachable("the API wants another protocol (101)") from error
-
-        if not incoming.head_done:
-            if total > MAX_HEAD:
-                raise Forbidden(f"the headers are over {MAX_HEAD} bytes")
-            continue
-        collector = incoming.collector
-        assert collector is not None
-        for piece in pieces:
-            collector.add(piece)
-        pieces.clear()
-        if incoming.done:
-            break
-        if total > collector.wire * CHUNK_OVERHEAD + MAX_HEAD + CHUNK_SLACK:
-            raise Forbidden("the chunks' framing outweighs the body")
-
-    if count == size and _more(sock):
-        raise Unreachable("bytes behind the end of the answer")
-    return Answer(
-        status=incoming.status,
-        headers=incoming.headers,
-        body=collector.finish(),
-        wire_bytes=collector.wire,
-        keep=incoming.keep,
-    )
-
-
-def _closed(incoming: _Incoming) -> Answer:
-    """The answer whose body ended with its connection."""
-    collector = incoming.collector
-    assert collector is not None
-    body = collector.finish()
-    if not collector.inflating and bytes(body[-16:]).rstrip()[-1:].isdigit():
-        # A cut number is a number: only brackets and quotes prove an end.
-        raise Unreachable("nothing proves that the body is complete: no length")
+    count = wire.read(buffer)
+    storage: Any = buffer.obj
+    end = storage.find(b"\r\n\r\n", 0, count) + 4
+    if end < 4:
+        end = count
+    incoming.feed(buffer[:end])
+    body: bytes | bytearray | memoryview
+    if incoming.length >= 0:
+        body, wire_bytes = _direct(wire, buffer, end, count, incoming.length)
+    else:
+        body, wire_bytes = _piecewise(wire, buffer, end, count, incoming)
     return Answer(
         status=incoming.status,
         headers=incoming.headers,
         body=body,
-        wire_bytes=collector.wire,
-        keep=False,
+        wire_bytes=wire_bytes,
+        keep=incoming.keep and not incoming.close_delimited,
     )
 
 
-def _more(sock: Any) -> bool:
-    """True if bytes lie in the socket that nobody asked for."""
-    sock.settimeout(0.0)
-    try:
-        return bool(sock.recv(1))
-    except OSError:  # nothing there (also as SSLWantReadError)
-        return False
+def _direct(
+    wire: _Wire, buffer: memoryview, start: int, count: int, length: int
+) -> tuple[bytes | bytearray, int]:
+    """
+    A body of known length, as it is: read to where it will lie.
+
+    Hot path: no callback, no pieces, no join; a third of the time of a page.
+    """
+    size = len(buffer)
+    got = count - start
+    full = count == size
+    body: bytes | bytearray
+    if got >= length:
+        body = bytes(buffer[start : start + length])
+    else:
+        # One byte more: what comes behind the end is seen.
+        body = bytearray(length + 1)
+        with memoryview(body) as room:
+            room[:got] = buffer[start:count]
+            while got < length:
+                count = wire.read(room[got : got + size])
+                if not count:
+                    raise Unreachable("the answer is cut")
+                got += count
+                full = count == size
+        del body[length:]
+    if got > length or (full and wire.more()):
+        raise Unreachable("bytes behind the end of the answer")
+    return body, length
+
+
+def _piecewise(
+    wire: _Wire, buffer: memoryview, start: int, count: int, incoming: _Incoming
+) -> tuple[bytes | memoryview, int]:
+    """A body in chunks, compressed, large, or as long as its connection."""
+    size = len(buffer)
+    if start < count:
+        incoming.feed(buffer[start:count])
+    while True:
+        collector = incoming.collector
+        if collector is not None:
+            for piece in incoming.pieces:
+                collector.add(piece)
+            incoming.pieces.clear()
+            if incoming.done:
+                break
+            if wire.total > collector.wire * CHUNK_OVERHEAD + MAX_HEAD + CHUNK_SLACK:
+                raise Forbidden("the chunks' framing outweighs the body")
+        elif wire.total > MAX_HEAD:
+            raise Forbidden(f"the headers are over {MAX_HEAD} bytes")
+        count = wire.read(buffer)
+        if count:
+            incoming.feed(buffer[:count])
+        elif collector is not None and incoming.close_delimited:
+            return _closed(collector), collector.wire
+        else:
+            raise Unreachable("the answer is cut")
+    if count == size and wire.more():
+        raise Unreachable("bytes behind the end of the answer")
+    return collector.finish(), collector.wire
+
+
+def _closed(collector: Collector) -> bytes | memoryview:
+    """The body that ended with its connection."""
+    body = collector.finish()
+    if not collector.inflating and bytes(body[-16:]).rstrip()[-1:].isdigit():
+        # A cut number is a number: only brackets and quotes prove an end.
+        raise Unreachable("nothing proves that the body is complete: no length")
+    return body

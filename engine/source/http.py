@@ -391,7 +391,7 @@ class Http:
             late = SYSTEM.monotonic() >= raw.deadline
             reason = "no connection in time" if late else f"no connection: {error}"
             raise Unreachable(reason, sent=False) from error
-        connection.sock = raw.sock
+        connection.connected(raw.sock)
         self._counters.connections_opened += 1
 
     def _shelf(self, origin: Origin) -> Shelf:

@@ -99,15 +99,21 @@ class Connection:
         requests: Requests sent on it.
     """
 
-    __slots__ = ("expires", "idle_since", "raw", "requests", "shelf", "sock")
+    __slots__ = ("expires", "idle_since", "poller", "raw", "requests", "shelf", "sock")
 
     def __init__(self, raw: Any, shelf: Shelf):
         self.raw = raw
         self.shelf = shelf
         self.sock: Any = None
+        self.poller = select.poll()
         self.requests = 0
         self.idle_since = 0.0
         self.expires = 0.0
+
+    def connected(self, sock: Any) -> None:
+        """The connection is established."""
+        self.sock = sock
+        self.poller.register(sock, select.POLLIN)
 
     def close(self) -> None:
         """Close the socket at once; never waits for the peer."""
@@ -264,11 +270,11 @@ class Pool:
     def _usable(self, connection: Connection, repeatable: bool) -> bool:
         idle = self._clock.monotonic() - connection.idle_since
         if idle >= self.options.validate_after or not repeatable:
-            alive = _quiet(connection.sock)
+            alive = _quiet(connection.sock, connection.poller)
         else:
             # Not tested yet: an ended one costs a resend.  But bytes that nobody
             # asked for would be taken for the answer to the next request.
-            alive = not _talking(connection.sock)
+            alive = not _talking(connection.sock, connection.poller)
         if not alive:
             self.counters.stale_connections += 1
         return alive
@@ -361,10 +367,12 @@ def _promised(value: str, longest: float, most: int) -> tuple[float, int]:
     return longest, most
 
 
-def _talking(sock: Any) -> bool:
+def _talking(sock: Any, poller: select.poll) -> bool:
     """True if bytes lie in an idle socket."""
+    if not poller.poll(0):
+        return False
     if isinstance(sock, ssl.SSLSocket):
-        return not _quiet(sock, ended=True)
+        return not _quiet(sock, poller, ended=True)
     sock.settimeout(0.0)
     try:
         return bool(sock.recv(1, socket.MSG_PEEK))
@@ -372,15 +380,13 @@ def _talking(sock: Any) -> bool:
         return False
 
 
-def _quiet(sock: Any, *, ended: bool = False) -> bool:
+def _quiet(sock: Any, poller: select.poll, *, ended: bool = False) -> bool:
     """
     True if an idle socket is open and says nothing.
 
     Args:
         ended: What to answer for one that was closed by its peer.
     """
-    poller = select.poll()
-    poller.register(sock, select.POLLIN)
     if not poller.poll(0):
         return True
     sock.settimeout(0.0)
