@@ -334,6 +334,15 @@ def survey(directory: Path, kind: bytes, count: int) -> list[tuple[str, Numbers]
     return found
 
 
+def survey_all(
+    directories: Sequence[Path], kind: bytes, count: int
+) -> list[tuple[str, Numbers]]:
+    """As `survey`, over several directories."""
+    return [
+        found for directory in directories for found in survey(directory, kind, count)
+    ]
+
+
 def _nothing(numbers: Numbers, _now: float, _fd: int) -> Change[Numbers]:
     return None, None, numbers
 

@@ -31,7 +31,7 @@ from engine.shared.cell import (
     Change,
     Numbers,
     file_name,
-    survey,
+    survey_all,
 )
 from engine.shared.rates import (
     ALGORITHMS,
@@ -375,15 +375,6 @@ class Limiter:
                 clock=self._clock,
             )
         return record
-
-
-def survey_all(
-    directories: Sequence[Path], kind: bytes, count: int
-) -> list[tuple[str, Numbers]]:
-    """The cells of a kind in any of the directories."""
-    return [
-        found for directory in directories for found in survey(directory, kind, count)
-    ]
 
 
 class _Ticket:
