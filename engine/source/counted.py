@@ -1,0 +1,418 @@
+"""
+Counted: pages that can be addressed without the page before.
+
+Owns the walks by offset and by page number, alone or as one of several shards
+that share an api's pages between them.
+
+Path: `source.paginate` -> here -> `source.walk`
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from msgspec import Raw, Struct
+
+from engine.errors import SourceError, StateError
+from engine.records import Offset, Page, Primitive, Request, Response
+from engine.source.standing import Standing, whole
+from engine.source.walk import Ask, Decoded, Ledger, Others, Paging, Plan
+
+
+class _Mark(Struct, frozen=True):
+    """How far a shard of some count came: a stored offset, read."""
+
+    index: int
+    count: int
+    poll: int
+    done: bool
+    number: int | None
+    size: int | None
+
+    @property
+    def next_poll(self) -> int:
+        return self.poll + 1 if self.done else self.poll
+
+
+class Coverage:
+    """
+    What shards of other counts did before: the union of their pages.
+
+    Page p of a poll is done if the shard that p fell to, in any of the
+    counts, has gone beyond it.
+    """
+
+    def __init__(self, others: Others, *, field: str, base: int):
+        self.base = base
+        self.size: int | None = None
+        self._field = field
+        self._marks = [self._read(*other) for other in others]
+        self.poll = self._current()
+        # The walk of an api that was one shard advances by records received:
+        # its place need not lie on any grid, so the grid starts there.
+        for mark in self._marks:
+            if mark.poll == self.poll and not mark.done:
+                if mark.size is not None:
+                    self.size = mark.size
+                elif mark.count == 1 and field == "offset" and mark.number is not None:
+                    self.base = mark.number
+
+    def _read(self, index: int, count: int, offset: Offset) -> _Mark:
+        done = offset.get("done", False)
+        if not isinstance(done, bool):
+            raise StateError(f"the stored offset's done is {done!r}: not a bool")
+        known = self._field in offset
+        if not known and not done:
+            raise StateError(f"the stored offset has no {self._field}")
+        return _Mark(
+            index,
+            count,
+            whole(offset, "poll", 1, least=1),
+            done,
+            whole(offset, self._field) if known else None,
+            whole(offset, "size", least=1) if "size" in offset else None,
+        )
+
+    def _current(self) -> int:
+        """The first poll that is not known to be finished."""
+        families: dict[int, list[_Mark]] = {}
+        for mark in self._marks:
+            families.setdefault(mark.count, []).append(mark)
+        reached = {
+            count: min(mark.next_poll for mark in marks)
+            for count, marks in families.items()
+        }
+        whole_ones = [
+            reached[count] for count, marks in families.items() if len(marks) == count
+        ]
+        if whole_ones:
+            return max(whole_ones)
+        return min(reached.values(), default=1)
+
+    def done(self, poll: int, page: int, size: int) -> bool:
+        """True if a page of a poll needs not be asked for."""
+        for mark in self._marks:
+            if page % mark.count != mark.index or mark.poll < poll:
+                continue
+            if mark.poll > poll or mark.done:
+                return True
+            if mark.number is None:
+                continue
+            if self._field == "page":
+                if mark.number - self.base > page:
+                    return True
+            elif mark.size is not None and (mark.number - self.base) // size > page:
+                return True
+        return False
+
+
+class CountCourse:
+    """
+    Pages that can be addressed: by the place of their first record, or by
+    their number; all of them, or every L-th from the i-th on.
+    """
+
+    #: A number does not expire.
+    stored = False
+
+    def __init__(self, plan: Plan, standing: Standing, start: Ask):
+        paging = plan.paging
+        self.over = False
+        self._plan = plan
+        self._start = start
+        self._field = paging.type
+        base = _first_number(start.initial, paging)
+        self._coverage = Coverage(plan.others, field=self._field, base=base)
+        self._grid = plan.count > 1 or bool(plan.others)
+        if plan.others and self._coverage.poll > standing.poll:
+            standing.poll, standing.fresh = self._coverage.poll, True
+        if not self._grid or self._coverage.poll != standing.poll:
+            self._base = base
+        else:
+            self._base = self._coverage.base
+        self._coverage.base = self._base
+        position = standing.position if not standing.fresh else {}
+        self._fresh = standing.fresh
+        standing.position = position
+        self._ledger = Ledger(plan, standing)
+
+        #: Records in a cell of the grid; None until it is known.
+        self._size: int | None = None
+        #: A later page with fewer records is short.
+        self._full = paging.limit
+        #: True while one request at a time is to be asked.
+        self._single = True
+        self._first = True
+        #: Number of pages, where known.
+        self._end: int | None = None
+        #: Nothing is asked in advance from this number on.
+        self._bound: int | None = None
+        self._empty_at = -1
+        self._pending: deque[tuple[Request, int]] = deque()
+        if self._grid and "size" in position:
+            self._adopt(whole(position, "size", least=1))
+        elif (
+            self._coverage.size is not None and self._ledger.poll == self._coverage.poll
+        ):
+            self._adopt(self._coverage.size)
+        if standing.fresh:
+            self._at: int | None = None
+        else:
+            self._at = whole(position, self._field)
+            if self._at < self._base:
+                raise StateError(
+                    f"the stored {self._field} {self._at} lies before the first, "
+                    f"{self._base}"
+                )
+
+    def _adopt(self, size: int) -> None:
+        """Go on with a page size that a first page has shown."""
+        self._size = self._full = size
+        self._first = False
+        # Short: the server caps, or there is no more; ask one by one.
+        limit = self._plan.paging.limit
+        self._single = size < limit or not self._plan.addressable
+
+    # Numbers are what is sent; indexes count pages of the api from 0.
+
+    def _index_of(self, number: int) -> int:
+        if self._field == "page":
+            return number - self._base
+        if not self._grid:
+            return self._ledger.index
+        return (number - self._base) // (self._size or self._plan.paging.limit)
+
+    def _number_of(self, index: int) -> int:
+        if self._field == "page":
+            return self._base + index
+        return self._base + index * (self._size or self._plan.paging.limit)
+
+    def _own(self, index: int) -> int:
+        """The first index from `index` on that is ours and not done."""
+        plan = self._plan
+        index += (plan.index - index) % plan.count
+        if plan.others:
+            size = self._size or plan.paging.limit
+            while self._coverage.done(self._ledger.poll, index, size):
+                index += plan.count
+        return index
+
+    def _behind(self, number: int, count: int) -> int:
+        """What is asked after a page with `count` records."""
+        if self._field == "offset":
+            if not self._grid:
+                return number + count
+            cell_end = self._number_of(self._index_of(number) + 1)
+            if 0 < count and number + count < cell_end:
+                return number + count
+        return self._number_of(self._own(self._index_of(number) + 1))
+
+    def ask(self) -> Request | None:
+        plan, ledger, pending = self._plan, self._ledger, self._pending
+        if self.over or (self._single and pending):
+            return None
+        if ledger.index + len(pending) >= plan.paging.max_pages:
+            return None
+        if self._grid and not self._board():
+            return None
+        number = self._next()
+        if pending and self._bound is not None and number >= self._bound:
+            return None
+        index = self._index_of(number)
+        if self._end is not None and index >= self._end:
+            if pending:
+                return None
+            if self._fresh and not ledger.index:
+                # Others saw the end before anything was ours to ask.
+                self.over = True
+                plan.idle_poll = ledger.poll
+                return None
+            # We learn of the end only now, behind our last page: the empty
+            # page that follows is what carries "done" into the state.
+        if self._field == "page":
+            request = self._start(index, offset=number, page=number, last=ledger.last)
+        else:
+            request = self._start(index, offset=number, last=ledger.last)
+        pending.append((request, number))
+        return request
+
+    def _next(self) -> int:
+        """The next number to ask for."""
+        if self._pending:
+            number = self._pending[-1][1]
+            if self._grid or self._field == "page":
+                return self._number_of(self._own(self._index_of(number) + 1))
+            return number + (self._size or self._full)
+        if self._at is None:
+            self._at = self._number_of(self._own(0)) if self._grid else self._base
+        elif self._grid and self._number_of(self._index_of(self._at)) == self._at:
+            self._at = self._number_of(self._own(self._index_of(self._at)))
+        return self._at
+
+    def _board(self) -> bool:
+        """Hear what the other shards saw; False: the size is not known yet."""
+        plan, poll = self._plan, self._ledger.poll
+        if plan.count == 1:
+            return True
+        told = plan.crew.learn(poll)
+        if told is not None:
+            if self._size is None:
+                self._adopt(told[0])
+            if told[1] is not None:
+                self._end = told[1]
+        return self._size is not None or plan.index == 0
+
+    def expects(self, request: Request) -> bool:
+        return not self.over and any(each is request for each, _ in self._pending)
+
+    def learn(
+        self, request: Request, response: Response, decoded: Decoded
+    ) -> Page | None:
+        if self.over or not self._pending or self._pending[0][0] is not request:
+            return None
+        _, number = self._pending.popleft()
+        ledger = self._ledger
+        records, values = decoded.records, decoded.values
+        count = len(records)
+        index = self._index_of(number)
+        tip = self._tip(request, number, records)
+        more = ledger.more(response, values)
+        self._count(number, index, count, response, values)
+        ledger.learn_last(records)
+
+        short = self._short(count)
+        ended = self._ended(tip, more, count, short)
+        if self._grid:
+            self._tell(index, count, ended)
+            records, dropped = self._within(number, records)
+        else:
+            dropped = 0
+        behind = self._behind(number, count)
+        if self._end is not None and self._index_of(behind) >= self._end:
+            ended = ended or self._grid
+        if ended:
+            if not more and (count == 0 or short):
+                ledger.mismatch()
+        elif behind != self._following(number):
+            # The page was not as large as reckoned: what is under way lies
+            # elsewhere than it should.
+            self._pending.clear()
+            self._single = True
+        self._at = behind
+        page = ledger.page(
+            response,
+            records,
+            self._position(behind),
+            ended=ended,
+            index=index,
+            dropped=dropped,
+        )
+        self.over = page.last
+        return page
+
+    def _following(self, number: int) -> int:
+        """What was, or would be, asked right behind a number."""
+        if self._pending:
+            return self._pending[0][1]
+        if self._field == "offset" and not self._grid:
+            return number + (self._size or self._full)
+        return self._number_of(self._own(self._index_of(number) + 1))
+
+    def _tip(self, request: Request, number: int, records: list[Raw]) -> bool:
+        """The loop guard; requests that carry their number rarely need it."""
+        if not self._plan.shape.carries:
+            return self._ledger.guard.check(request, records)
+        if records:
+            return False
+        again = self._empty_at == number
+        self._empty_at = number
+        return again
+
+    def _count(
+        self,
+        number: int,
+        index: int,
+        count: int,
+        response: Response,
+        values: Sequence[Raw | None],
+    ) -> None:
+        """Totals; where the number says how much has come, it is believed."""
+        totals = self._ledger.totals
+        totals.learn(count, response, values)
+        if self._field == "offset":
+            totals.received = number + count
+        elif self._grid:
+            totals.received = index * (self._size or count) + count
+        if self._field == "page" or self._grid:
+            totals.pages = index + 1
+        if totals.all_pages is not None:
+            self._end = totals.all_pages
+            if self._field == "page":
+                self._bound = self._base + totals.all_pages
+        elif totals.records is not None:
+            if self._field == "offset":
+                self._bound = totals.records
+            else:
+                left = max(totals.records - totals.received, 0)
+                self._bound = number + 1 + -(-left // max(self._full, 1))
+
+    def _short(self, count: int) -> bool:
+        """True if this page is shorter than a full one, past the first."""
+        if not self._first:
+            return count < self._full
+        self._first = False
+        limit = self._plan.paging.limit
+        if 0 < count < limit:
+            self._full = self._size = count
+        else:
+            self._size = count or limit
+            self._single = not self._plan.addressable
+        return False
+
+    def _ended(self, tip: bool, more: bool | None, count: int, short: bool) -> bool:
+        totals = self._ledger.totals
+        if tip or more is False or totals.reached:
+            return True
+        if more is not None:
+            return False
+        return count == 0 or (short and not totals.known)
+
+    def _tell(self, index: int, count: int, ended: bool) -> None:
+        """Say on the board what this page has shown."""
+        totals = self._ledger.totals
+        end = self._end
+        size = self._size or self._plan.paging.limit
+        if totals.all_pages is None and totals.records is not None:
+            origin = self._base if self._field == "offset" else 0
+            end = -(-max(totals.records - origin, 0) // size)
+            end = max(end, index + 1 if count else 0)
+        if ended:
+            here = index + 1 if count else index
+            end = here if end is None else min(end, here)
+        self._end = end
+        self._plan.crew.publish(self._ledger.poll, size, end)
+
+    def _within(self, number: int, records: list[Raw]) -> tuple[list[Raw], int]:
+        """Leave to the next cell what is not of this one."""
+        if self._field == "page":
+            return records, 0
+        room = self._number_of(self._index_of(number) + 1) - number
+        over = len(records) - room
+        return (records[:room], over) if over > 0 else (records, 0)
+
+    def _position(self, behind: int) -> dict[str, Primitive]:
+        position: dict[str, Primitive] = {self._field: behind}
+        if self._grid and self._size is not None:
+            position["size"] = self._size
+        return position
+
+
+def _first_number(initial: object, paging: Paging) -> int:
+    """`http.initial.offset` as a number, or where the type begins."""
+    if initial is None or initial == "":
+        return paging.page_start if paging.type == "page" else 0
+    text = bytes(initial).decode() if isinstance(initial, Raw) else str(initial)
+    if not text.isdigit() or not text.isascii():
+        raise SourceError(f"http.initial.offset is {text!r}: not a count")
+    return int(text)

@@ -1,0 +1,98 @@
+"""
+Walks: a poll over the oracle API, put together from the engine's real parts.
+
+Owns the defaults that each pagination type needs against `tests.fakes.api`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from engine.records import Offset, Page
+from engine.seams import Fetch
+from engine.source.origin import Borders, origin_of
+from engine.source.paginate import Paginator
+from engine.source.poll import Poll
+from engine.source.request import Shape
+from engine.source.walk import Crew, Paging
+from tests.fakes.fetch import PlainFetch, plain_decoder
+
+TYPES = (
+    "none",
+    "offset",
+    "page",
+    "cursor",
+    "next_url",
+    "link_header",
+    "keyset",
+    "odata",
+)
+
+#: What each type needs to know about the oracle's envelope.
+NEEDS: dict[str, dict[str, Any]] = {
+    "cursor": {"cursor_field": "next"},
+    "next_url": {"cursor_field": "next"},
+    "keyset": {"offset_field": "n"},
+}
+
+
+class Never:
+    """A stopping flag that is never set; waits for real."""
+
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, seconds: float) -> bool:
+        time.sleep(seconds)
+        return False
+
+
+def poll_of(
+    url: str,
+    kind: str,
+    *,
+    source: int = 0,
+    path: str | None = None,
+    fetch: Fetch | None = None,
+    index: int = 0,
+    count: int = 1,
+    others: Sequence[tuple[int, int, Offset]] = (),
+    crew: Crew | None = None,
+    notes: list[str] | None = None,
+    shape: dict[str, Any] | None = None,
+    poll: dict[str, Any] | None = None,
+    **paging: Any,
+) -> Poll:
+    """A poll over one list of the oracle."""
+    keys = Paging(type=kind, **{**NEEDS.get(kind, {}), **paging})
+    made = Shape(
+        method="GET",
+        url=path or f"{url}/{kind}/{source}",
+        paging=keys,
+        **(shape or {}),
+    )
+    paginator = Paginator(
+        keys,
+        shape=made,
+        follow=Borders((origin_of(url),)).follow,
+        index=index,
+        count=count,
+        others=others,
+        crew=crew,
+        note=(lambda name: None) if notes is None else notes.append,
+    )
+    records = "value" if kind == "odata" else "items"
+    return Poll(
+        paginator,
+        fetch=fetch or PlainFetch(),
+        decode=plain_decoder(records, paginator.paths),
+        stopping=Never(),
+        **(poll or {}),
+    )
+
+
+def bytes_of(pages: Sequence[Page]) -> list[bytes]:
+    """All records of some pages, in order."""
+    return [bytes(record) for page in pages for record in page.records]
