@@ -198,8 +198,8 @@ def _labels(
     return sorted(
         {
             series.label(label)
-            for series in picture.reading
-            if series.family == metric.name and series.connector == connector
+            for series, _ in picture.families.get(metric.name, ())
+            if series.connector == connector
         }
     )
 

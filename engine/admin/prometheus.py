@@ -20,11 +20,11 @@ from msgspec import Struct
 
 from engine.admin import beans, health
 from engine.admin.answers import Answer, Question
-from engine.admin.store import Series
+from engine.admin.store import Series, line_head, number
 from engine.admin.view import Process, View
 from engine.admin.watch import Picture
 from engine.observe import names
-from engine.observe.names import Metric, Origin
+from engine.observe.names import Kind, Metric, Origin
 
 #: Exactly so: Prometheus 3 refuses a scrape whose type it cannot parse.
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -34,6 +34,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 NATIVE, STRIMZI, CONFLUENT = "NATIVE", "STRIMZI", "CONFLUENT"
 
 Labels = tuple[tuple[str, str], ...]
+Line = tuple[str, float]
 
 
 class Family(Struct, frozen=True):
@@ -42,13 +43,13 @@ class Family(Struct, frozen=True):
         name: Counters with `_total`.
         kind: "counter", "gauge" or "histogram".
         meaning: The help text.
-        lines: (name of the sample, labels, value).
+        lines: (head of the line up to its value, value).
     """
 
     name: str
     kind: str
     meaning: str
-    lines: Sequence[tuple[str, Labels, float]]
+    lines: Sequence[Line]
 
 
 class Usage(Struct, frozen=True):
@@ -129,36 +130,11 @@ def written(families: Iterable[Family], *, openmetrics: bool) -> bytes:
             meaning = meaning.replace('"', '\\"')
         lines.append(f"# HELP {name} {meaning}")
         lines.append(f"# TYPE {name} {family.kind}")
-        for sample, labels, value in family.lines:
-            lines.append(_prefix(sample, labels) + _number(value))
+        lines += [head + number(value) for head, value in family.lines]
     if openmetrics:
         lines.append("# EOF")
     lines.append("")
     return "\n".join(lines).encode()
-
-
-#: Head of a line by sample and labels; bounded by what is shown.
-_PREFIXES: dict[tuple[str, Labels], str] = {}
-
-
-def _prefix(sample: str, labels: Labels) -> str:
-    prefix = _PREFIXES.get((sample, labels))
-    if prefix is None:
-        inner = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels)
-        prefix = f"{sample}{{{inner}}} " if inner else f"{sample} "
-        if len(_PREFIXES) > 100_000:
-            _PREFIXES.clear()
-        _PREFIXES[sample, labels] = prefix
-    return prefix
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-
-
-def _number(value: float) -> str:
-    text = repr(float(value))
-    return {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(text, text)
 
 
 # --- our own families --------------------------------------------------------
@@ -168,7 +144,6 @@ def native(
     picture: Picture, view: View, *, measure: Measure, began: float
 ) -> list[Family]:
     """Every family of the table, in its order."""
-    metered = _metered(picture)
     computed = _computed(picture, view, measure, began)
     found = []
     for metric in names.TABLE:
@@ -176,62 +151,47 @@ def native(
             case Origin.BOARD:
                 lines = _counted(picture, metric)
             case Origin.METERS:
-                lines = metered.get(metric.name, [])
+                lines = _metered(picture, metric)
             case Origin.ADMIN:
                 lines = [
-                    (metric.name, tuple(zip(metric.labels, values)), value)
+                    (line_head(metric.name, tuple(zip(metric.labels, values))), value)
                     for values, value in computed.get(metric, ())
                 ]
         found.append(Family(metric.name, metric.kind.value, metric.meaning, lines))
     return found
 
 
-def _counted(picture: Picture, metric: Metric) -> list[tuple[str, Labels, float]]:
+def _counted(picture: Picture, metric: Metric) -> list[Line]:
     return [
         (
-            metric.name,
-            (("connector", connector), ("task", task), ("api", api)),
+            line_head(metric.name, tuple(zip(metric.labels, place))),
             counts.get(metric.column, 0),
         )
-        for (connector, task, api), counts in picture.credited.items()
+        for place, counts in picture.credited.items()
     ]
 
 
-def _metered(picture: Picture) -> dict[str, list[tuple[str, Labels, float]]]:
+def _metered(picture: Picture, metric: Metric) -> list[Line]:
     """What the tasks measured; the buckets of a histogram become cumulative."""
-    found: defaultdict[str, list[tuple[str, Labels, float]]] = defaultdict(list)
-    timers: defaultdict[tuple[str, Labels], dict[Series, float]] = defaultdict(dict)
-    for series, value in picture.reading.items():
-        if series.kind == "histogram":
-            timers[series.family, series.labels][series] = value
-        else:
-            found[series.family].append((series.sample, series.labels, value))
-    for (family, labels), parts in timers.items():
-        lines = found[family]
-        total = 0.0
-        spent = 0.0
-        for series, value in parts.items():
+    series = picture.families.get(metric.name, ())
+    if metric.kind is not Kind.HISTOGRAM:
+        return [(one.head, value) for one, value in series]
+    timers: defaultdict[Labels, list[tuple[Series, float]]] = defaultdict(list)
+    for pair in series:
+        timers[pair[0].labels].append(pair)
+    lines: list[Line] = []
+    for labels, parts in timers.items():
+        total = spent = 0.0
+        for one, value in parts:
             # Bounds stand in the file in rising order, the last one +Inf.
-            if series.bound is None:
+            if one.bound is None:
                 spent = value
                 continue
             total += value
-            lines.append((series.sample, _bounded(series), total))
-        lines.append((f"{family}_sum", labels, spent))
-        lines.append((f"{family}_count", labels, total))
-    return found
-
-
-_BOUNDED: dict[Series, Labels] = {}
-
-
-def _bounded(series: Series) -> Labels:
-    labels = _BOUNDED.get(series)
-    if labels is None:
-        bound = series.bound or 0.0
-        labels = (*series.labels, ("le", _number(bound)))
-        _BOUNDED[series] = labels
-    return labels
+            lines.append((one.head, total))
+        lines.append((line_head(f"{metric.name}_sum", labels), spent))
+        lines.append((line_head(f"{metric.name}_count", labels), total))
+    return lines
 
 
 _Computed = dict[Metric, list[tuple[tuple[str, ...], float]]]
@@ -366,7 +326,7 @@ def _grouped(
     every: Sequence[beans.Bean], named: Callable[[names.Attribute], str]
 ) -> list[Family]:
     """A text becomes a label of a line that is always 1."""
-    families: dict[str, list[tuple[str, Labels, float]]] = {}
+    families: dict[str, list[Line]] = {}
     first: dict[str, names.Attribute] = {}
     for bean in every:
         for attribute, value in bean.values.items():
@@ -377,7 +337,7 @@ def _grouped(
             if isinstance(value, str):
                 labels = (*labels, (attribute.name.replace("-", "_"), value))
                 value = 1
-            families.setdefault(name, []).append((name, labels, value))
+            families.setdefault(name, []).append((line_head(name, labels), value))
             first.setdefault(name, attribute)
     return [
         Family(

@@ -34,6 +34,7 @@ class Series(Struct, frozen=True, eq=False):
         connector: Value of that label, or "".
         task: Value of that label, or "".
         kind: "counter", "gauge" or "histogram".
+        head: Its line in the text format, up to the value.
     """
 
     family: str
@@ -43,6 +44,7 @@ class Series(Struct, frozen=True, eq=False):
     connector: str
     task: str
     kind: str
+    head: str
 
     def label(self, name: str) -> str:
         """The value of a label, or ""."""
@@ -114,12 +116,34 @@ def _parsed(key: str, kind: str) -> Series:
     family = sample
     if kind == "histogram":
         family = sample.removesuffix("_bucket").removesuffix("_sum")
+    named: tuple[tuple[str, str], ...] = tuple(labels.items())
+    bounded = named if bound is None else (*named, ("le", number(float(bound))))
     return Series(
         family=family,
         sample=sample,
-        labels=tuple(labels.items()),
-        bound=float(bound) if bound is not None else None,
+        labels=named,
+        bound=None if bound is None else float(bound),
         connector=labels.get("connector", ""),
         task=labels.get("task", ""),
         kind=kind,
+        head=line_head(sample, bounded),
     )
+
+
+def line_head(sample: str, labels: tuple[tuple[str, str], ...]) -> str:
+    """A line of Prometheus' text format, up to its value."""
+    inner = ",".join([f'{name}="{_escaped(value)}"' for name, value in labels])
+    return f"{sample}{{{inner}}} " if inner else f"{sample} "
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def number(value: float) -> str:
+    """A value as both text formats want it."""
+    text = repr(float(value))
+    return _SPECIAL.get(text, text) if text[-1] in "fn" else text
+
+
+_SPECIAL = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}

@@ -16,11 +16,11 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from engine.admin.store import Reading, Store
+from engine.admin.store import Reading, Series, Store
 from engine.admin.view import ConnectorCard, ShardState, TaskState, View
 from engine.clock import SYSTEM, Clock
 from engine.observe import names
@@ -83,11 +83,11 @@ _COLUMNS = {
     "bytes": "bytes",
 }
 
-_HISTOGRAMS = {
-    names.REQUEST_SECONDS.name: "response",
-    names.FETCH_TO_ACK_SECONDS.name: "ack",
-    names.COMMIT_SECONDS.name: "commit",
-}
+_HISTOGRAMS = (
+    (names.REQUEST_SECONDS, "response"),
+    (names.FETCH_TO_ACK_SECONDS, "ack"),
+    (names.COMMIT_SECONDS, "commit"),
+)
 
 
 class Totals:
@@ -208,6 +208,9 @@ class Life:
         self.last_error_ms = 0
 
 
+_Families = Mapping[str, Sequence[tuple[Series, float]]]
+
+
 class Picture(Struct, frozen=True):
     """
     Everything at one moment.
@@ -218,7 +221,7 @@ class Picture(Struct, frozen=True):
         cards: The connectors.
         tasks: The tasks.
         shards: The shards.
-        reading: The meters.
+        families: The meters: family -> its series and their values.
         credited: (connector, task, api) -> board column -> value.
         totals: Since the start, by place.
         rate_base: As of about 60 seconds ago.
@@ -237,7 +240,7 @@ class Picture(Struct, frozen=True):
     cards: Sequence[ConnectorCard]
     tasks: Sequence[TaskState]
     shards: Sequence[ShardState]
-    reading: Reading
+    families: _Families
     credited: Mapping[tuple[str, str, str], Mapping[str, int]]
     totals: _ByPlace
     rate_base: tuple[float, _ByPlace]
@@ -329,9 +332,8 @@ class Picture(Struct, frozen=True):
         """The sum of a meters' family over the series that match."""
         return sum(
             value
-            for series, value in self.reading.items()
-            if series.family == metric.name
-            and series.connector == connector
+            for series, value in self.families.get(metric.name, ())
+            if series.connector == connector
             and (not task or series.task == task)
             and all(series.label(name) == wanted for name, wanted in own.items())
         )
@@ -340,9 +342,8 @@ class Picture(Struct, frozen=True):
         bounds = {card.name: card.max_connections for card in self.cards}
         busy = [
             value / max(1, bounds[series.connector])
-            for series, value in self.reading.items()
-            if series.family == names.POOL_CONNECTIONS.name
-            and series.connector in wanted
+            for series, value in self.families.get(names.POOL_CONNECTIONS.name, ())
+            if series.connector in wanted
             and (task is None or series.task == task)
             and series.label("state") == "busy"
         ]
@@ -443,20 +444,14 @@ class Watch:
         tasks = view.tasks()
         shards = view.shards()
         live = {(task.connector, str(task.number)) for task in tasks}
-        reading = {
-            series: value
-            for series, value in self._store.read().items()
-            if series.kind != "gauge"
-            or not series.task
-            or (series.connector, series.task) in live
-        }
+        families = _by_family(self._store.read(), live)
 
         self._credit(shards, {card.name for card in cards})
-        totals = _totals(reading, self._credited)
+        totals = _totals(families, self._credited)
         for place in live:
             totals.setdefault(place, Totals())
         self._spend(tasks, totals, now, wall_ms)
-        active = self._flight(reading, now)
+        active = self._flight(families, now)
         largest = self._largest(totals, now)
         dealt = sum(n for (_, way, _), n in view.scaling().items() if way != "none")
         if dealt != self._dealt:
@@ -479,7 +474,7 @@ class Watch:
             cards=cards,
             tasks=tasks,
             shards=shards,
-            reading=reading,
+            families=families,
             credited={key: dict(value) for key, value in self._credited.items()},
             totals=totals,
             rate_base=self._rates.base(now),
@@ -532,11 +527,12 @@ class Watch:
                 life.errors = errors
                 life.last_error_ms = wall_ms
 
-    def _flight(self, reading: Reading, now: float) -> dict[Place, tuple[float, float]]:
+    def _flight(
+        self, families: _Families, now: float
+    ) -> dict[Place, tuple[float, float]]:
         current = {
             (series.connector, series.task): value
-            for series, value in reading.items()
-            if series.family == names.RECORDS_ACTIVE.name
+            for series, value in families.get(names.RECORDS_ACTIVE.name, ())
         }
         samples = self._in_flight
         _keep(samples, now, current, RATE_SPAN)
@@ -581,8 +577,29 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
+def _by_family(
+    reading: Reading, live: set[Place]
+) -> dict[str, list[tuple[Series, float]]]:
+    """The series, without the gauges of tasks that are no more."""
+    families: dict[str, list[tuple[Series, float]]] = {}
+    for pair in reading.items():
+        series = pair[0]
+        if (
+            series.kind == "gauge"
+            and series.task
+            and (series.connector, series.task) not in live
+        ):
+            continue
+        family = families.get(series.family)
+        if family is None:
+            families[series.family] = [pair]
+        else:
+            family.append(pair)
+    return families
+
+
 def _totals(
-    reading: Reading,
+    families: _Families,
     credited: Mapping[tuple[str, str, str], Mapping[str, int]],
 ) -> dict[Place, Totals]:
     found: dict[Place, Totals] = {}
@@ -591,33 +608,36 @@ def _totals(
         for column, count in counts.items():
             if column in _COLUMNS:
                 totals.add(_COLUMNS[column], count)
-    for series, value in reading.items():
-        if not series.task:
-            continue
-        totals = found.setdefault((series.connector, series.task), Totals())
-        timer = _HISTOGRAMS.get(series.family)
-        if timer is not None:
+
+    def of(metric: Metric) -> Iterator[tuple[Totals, Series, float]]:
+        for series, value in families.get(metric.name, ()):
+            place = (series.connector, series.task)
+            if place not in found:
+                found[place] = Totals()
+            yield found[place], series, value
+
+    for metric, timer in _HISTOGRAMS:
+        for totals, series, value in of(metric):
             if series.bound is None:
                 totals.add(f"{timer}_seconds", value)
-            else:
+            elif value:
                 totals.add_bucket(timer, series.bound, value)
-        elif series.family == names.REQUESTS.name:
-            totals.add("requests", value)
-            if series.label("outcome") == "failed":
-                totals.add("failed", value)
-        elif series.family == names.CACHE_REQUESTS.name:
-            totals.add("lookups", value)
-            if series.label("result") in ("hit", "revalidated"):
-                totals.add("hits", value)
-        elif series.family == names.RECORD_ERRORS.name:
-            totals.add("errors", value)
-        elif series.family == names.RETRIES.name:
-            totals.add("retries", value)
-        elif series.family == names.DEAD_LETTERS.name:
-            totals.add(
-                "letters_log" if series.label("to") == "log" else "letters_topic", value
-            )
-        elif series.family == names.COMMITS.name:
-            failed = series.label("result") == "failed"
-            totals.add("commits_failed" if failed else "commits_ok", value)
+    for totals, series, value in of(names.REQUESTS):
+        totals.add("requests", value)
+        if series.label("outcome") == "failed":
+            totals.add("failed", value)
+    for totals, series, value in of(names.CACHE_REQUESTS):
+        totals.add("lookups", value)
+        if series.label("result") in ("hit", "revalidated"):
+            totals.add("hits", value)
+    for totals, _, value in of(names.RECORD_ERRORS):
+        totals.add("errors", value)
+    for totals, _, value in of(names.RETRIES):
+        totals.add("retries", value)
+    for totals, series, value in of(names.DEAD_LETTERS):
+        to_log = series.label("to") == "log"
+        totals.add("letters_log" if to_log else "letters_topic", value)
+    for totals, series, value in of(names.COMMITS):
+        failed = series.label("result") == "failed"
+        totals.add("commits_failed" if failed else "commits_ok", value)
     return found

@@ -1,0 +1,107 @@
+"""A view with one connector, and meters it can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.admin.answers import Answer, Question
+from engine.admin.routes import Caller, Routes
+from engine.admin.view import ConnectorCard, ShardState, TaskState
+from engine.admin.watch import Watch
+from engine.observe.meters import Meters, prepare
+from tests.fakes.view import FakeClock, FakeView, card, unmeasured
+
+LOCAL = Caller("127.0.0.1", "127.0.0.1")
+
+
+class Stage:
+    """One connector whose shard, meters and time a test moves by hand."""
+
+    def __init__(self, directory: str, *cards: ConnectorCard):
+        self.clock = FakeClock()
+        prepare(directory)
+        self.view = FakeView(
+            directory, started_ms=self.clock.wall_ms(), cards=cards or [card()]
+        )
+        self.view.task_states = [TaskState("orders", 0, "RUNNING", pid=1)]
+        self.meters = self.task(0)
+        self.counts: dict[str, int] = {}
+        self.shard()
+        self.watch = Watch(self.view, clock=self.clock)
+        self.families = ["NATIVE", "STRIMZI"]
+        self.token = ""
+
+    def task(self, number: int, connector: str = "orders") -> Meters:
+        return Meters(
+            directory=self.view.meters,
+            connector=connector,
+            task=number,
+            clock=self.clock,
+        )
+
+    def shard(self, **changed: object) -> None:
+        """Replace the one shard; `counts` and a success by default."""
+        values: dict[str, object] = {
+            "connector": "orders",
+            "api": "api1",
+            "label": "api1",
+            "task": 0,
+            "counts": dict(self.counts),
+            "success_ms": 0,
+        }
+        self.view.shard_states = [ShardState(**{**values, **changed})]  # type: ignore[arg-type]
+
+    def deliver(self, records: int) -> None:
+        """The shard got a page of so many records into Kafka, just now."""
+        for column in ("received", "produced"):
+            self.counts[column] = self.counts.get(column, 0) + records
+        self.counts["pages"] = self.counts.get("pages", 0) + 1
+        self.shard(success_ms=self.clock.wall_ms())
+
+    def ask(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+        caller: Caller = LOCAL,
+        query: dict[str, list[str]] | None = None,
+        **headers: str,
+    ) -> Answer:
+        """Through the routes, without a socket."""
+        self.meters.flush()
+        routes = Routes(
+            self.view,
+            self.watch,
+            token=self.token,
+            families=self.families,
+            measure=unmeasured,
+        )
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        question = Question(
+            method, path, query or {}, {"host": "localhost:8080", **given}, body
+        )
+        return routes(question, caller)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(str(tmp_path / "meters"))
+    yield made
+    made.meters.close()
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    made: list[Stage] = []
+
+    def make(*cards: ConnectorCard) -> Stage:
+        made.append(Stage(str(tmp_path / "meters"), *cards))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.meters.close()

@@ -1,0 +1,374 @@
+"""Health: every state, its code and its reason; numbers that scripts can read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.admin.answers import json_answer, plain
+from engine.admin.view import WAITING, ApiCard, TaskState, Thresholds
+from engine.observe import names
+from tests.admin.conftest import Stage
+from tests.fakes.view import card
+from tests.needs import need
+
+OK = ("h", "ok", "2xx")
+FAILED = ("h", "failed", "5xx")
+
+
+def told(stage: Stage, path: str = "/health") -> tuple[int, dict[str, Any]]:
+    answer = stage.ask(path)
+    return answer.status, json.loads(answer.body)
+
+
+def test_before_the_first_page_it_is_starting(stage: Stage) -> None:
+    code, body = told(stage)
+
+    assert (503, "starting") == (code, body["status"])
+    assert body["message"]
+
+
+def test_a_delivered_page_makes_it_healthy(stage: Stage) -> None:
+    stage.deliver(5)
+
+    code, body = told(stage)
+
+    assert (200, "healthy", []) == (code, body["status"], body["reasons"])
+
+
+def test_slow_answers_make_it_degraded_from_the_twentieth_request_on(
+    staged: Callable[..., Stage],
+) -> None:
+    stage = staged(card(thresholds=Thresholds(response_seconds=0.1)))
+    stage.deliver(5)
+    for _ in range(19):
+        stage.meters.count(names.REQUESTS, OK)
+        stage.meters.observe(names.REQUEST_SECONDS, (), 0.2)
+
+    assert "healthy" == told(stage)[1]["status"]
+
+    stage.meters.count(names.REQUESTS, OK)
+    stage.meters.observe(names.REQUEST_SECONDS, (), 0.2)
+    code, body = told(stage)
+
+    assert (200, "degraded") == (code, body["status"])
+    assert "health.check.response.time.threshold.ms=100" in body["message"]
+
+
+@pytest.mark.parametrize(("failed", "status"), [(1, "healthy"), (2, "degraded")])
+def test_two_of_twenty_failed_requests_are_too_many(
+    stage: Stage, failed: int, status: str
+) -> None:
+    stage.deliver(5)
+    for number in range(20):
+        stage.meters.count(names.REQUESTS, FAILED if number < failed else OK)
+
+    code, body = told(stage)
+
+    assert (200, status) == (code, body["status"])
+
+
+def test_bad_records_count_as_errors_where_they_are_the_larger_share(
+    stage: Stage,
+) -> None:
+    for _ in range(20):
+        stage.meters.count(names.REQUESTS, OK)
+    stage.meters.count(names.RECORD_ERRORS, ("map",), 10)
+    stage.counts["dead_lettered"] = 10
+    stage.deliver(90)
+    stage.counts["received"] = 100
+    stage.shard(success_ms=stage.clock.wall_ms())
+
+    _, body = told(stage, "/health/metrics")
+
+    assert (0.1, 10) == (body["errors"]["rate"], body["errorRate"])
+    assert "degraded" == told(stage)[1]["status"]
+
+
+def test_errors_are_forgiven_after_five_minutes(stage: Stage) -> None:
+    stage.deliver(5)
+    stage.meters.count(names.REQUESTS, FAILED, 20)
+    assert "degraded" == told(stage)[1]["status"]
+
+    for _ in range(62):
+        stage.clock.pass_by(5)
+        stage.deliver(1)
+        stage.watch.tick()
+
+    assert "healthy" == told(stage)[1]["status"]
+
+
+def test_a_low_hit_ratio_is_judged_from_a_hundred_lookups_on(stage: Stage) -> None:
+    stage.deliver(5)
+    stage.meters.count(names.CACHE_REQUESTS, ("none", "miss"), 99)
+    assert "healthy" == told(stage)[1]["status"]
+
+    stage.meters.count(names.CACHE_REQUESTS, ("none", "miss"), 1)
+
+    _, body = told(stage)
+    assert "degraded" == body["status"]
+    assert "health.check.cache.hit.ratio.threshold=0.7" in body["message"]
+
+
+@pytest.mark.parametrize("off", [{"cache": False}, {"statistics": False}])
+def test_a_hit_ratio_nobody_counts_is_not_judged_and_reads_as_one(
+    staged: Callable[..., Stage], off: dict[str, bool]
+) -> None:
+    stage = staged(card(**off))
+    stage.deliver(5)
+    stage.meters.count(names.CACHE_REQUESTS, ("none", "miss"), 500)
+
+    assert "healthy" == told(stage)[1]["status"]
+    _, body = told(stage, "/health/metrics")
+    assert (1, False) == (body["cacheHitRatio"], body["cache"]["enabled"])
+
+
+def test_misses_leave_the_statistics_window(staged: Callable[..., Stage]) -> None:
+    stage = staged(card(statistics_seconds=600.0))
+    stage.meters.count(names.CACHE_REQUESTS, ("none", "miss"), 10)
+    stage.deliver(1)
+    _, body = told(stage, "/health/metrics")
+    assert (0, 10) == (body["cacheHitRatio"], body["cache"]["lookups"])
+
+    for _ in range(65):
+        stage.clock.pass_by(10)
+        stage.watch.tick()
+
+    _, body = told(stage, "/health/metrics")
+    assert (1, 0) == (body["cacheHitRatio"], body["cache"]["lookups"])
+
+
+def test_a_broker_that_is_away_makes_it_degraded_and_never_failed(
+    stage: Stage,
+) -> None:
+    stage.view.task_states = [TaskState("orders", 0, "RUNNING", phase=WAITING)]
+    stage.clock.pass_by(3600)
+
+    code, body = told(stage)
+
+    assert (200, "degraded") == (code, body["status"])
+    assert "broker" in body["message"]
+
+
+def test_a_failed_task_fails_it_with_the_first_line_of_its_trace(stage: Stage) -> None:
+    stage.deliver(5)
+    stage.view.task_states = [
+        TaskState("orders", 0, "FAILED", trace="Denied: 401 from the API\n  at fetch")
+    ]
+
+    code, body = told(stage)
+
+    assert (500, "failed") == (code, body["status"])
+    assert "Denied: 401 from the API" in body["message"]
+    assert "at fetch" not in body["message"]
+
+
+def test_a_failed_shard_fails_it_while_its_task_goes_on(stage: Stage) -> None:
+    stage.shard(success_ms=stage.clock.wall_ms(), failed="Unexpected: 404")
+
+    code, body = told(stage)
+
+    assert (500, "failed") == (code, body["status"])
+    assert "api1 is FAILED: Unexpected: 404" in body["message"]
+
+
+def test_three_intervals_without_success_fail_it(stage: Stage) -> None:
+    stage.deliver(5)
+    stage.clock.pass_by(30)
+    assert 200 == told(stage)[0]
+
+    stage.clock.pass_by(1)
+
+    code, body = told(stage)
+    assert (500, "failed") == (code, body["status"])
+    assert "3 intervals are 30 s" in body["message"]
+
+
+def test_an_api_that_never_answered_fails_after_three_intervals(stage: Stage) -> None:
+    stage.clock.pass_by(29)
+    assert 503 == told(stage)[0]
+
+    stage.clock.pass_by(2)
+
+    assert 500 == told(stage)[0]
+
+
+def test_requests_that_outlast_the_interval_are_late_and_not_silent(
+    staged: Callable[..., Stage],
+) -> None:
+    stage = staged(card(apis=(ApiCard("api1", 0.0),)))
+    stage.deliver(5)
+    stage.meters.count(names.REQUESTS, OK)
+    stage.meters.observe(names.REQUEST_SECONDS, (), 4.0)
+    stage.clock.pass_by(11)
+
+    assert "healthy" == told(stage)[1]["status"]
+
+    stage.clock.pass_by(2)
+
+    assert "failed" == told(stage)[1]["status"]
+
+
+@pytest.mark.parametrize(
+    ("cards", "states"),
+    [
+        ({"apis": (ApiCard("api1", None),)}, ["RUNNING"]),
+        ({}, ["PAUSED"]),
+    ],
+)
+def test_an_unknown_interval_and_a_pause_are_not_judged_by_silence(
+    staged: Callable[..., Stage], cards: dict[str, object], states: list[str]
+) -> None:
+    stage = staged(card(**cards))
+    stage.deliver(5)
+    stage.view.task_states = [TaskState("orders", 0, state) for state in states]
+    stage.clock.pass_by(86_400)
+
+    assert (200, "healthy") == (told(stage)[0], told(stage)[1]["status"])
+
+
+def test_the_worst_connector_decides_and_each_has_its_own_line(
+    staged: Callable[..., Stage],
+) -> None:
+    stage = staged(card(), card("users"))
+    stage.deliver(5)
+    stage.view.task_states.append(TaskState("users", 0, "FAILED", trace="lost"))
+
+    code, body = told(stage)
+
+    assert 500 == code
+    assert "healthy" == body["connectors"]["orders"]["status"]
+    assert "failed" == body["connectors"]["users"]["status"]
+
+
+def test_a_connector_without_health_checks_is_left_out(
+    staged: Callable[..., Stage],
+) -> None:
+    stage = staged(card(), card("users", health=False))
+    stage.deliver(5)
+    stage.view.task_states.append(TaskState("users", 0, "FAILED", trace="lost"))
+
+    code, body = told(stage)
+
+    assert (200, ["orders"]) == (code, list(body["connectors"]))
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/health/live", "/health/ready", "/health/metrics"]
+)
+def test_the_paths_are_gone_when_no_connector_wants_them(
+    staged: Callable[..., Stage], path: str
+) -> None:
+    stage = staged(card(health=False))
+
+    assert 404 == stage.ask(path).status
+
+
+def test_ready_is_503_until_records_flow_and_live_is_always_200(stage: Stage) -> None:
+    assert (503, 200) == (told(stage, "/health/ready")[0], told(stage, "/health/live")[0])
+
+    stage.deliver(1)
+
+    assert (200, True) == (
+        told(stage, "/health/ready")[0],
+        told(stage, "/health/ready")[1]["ready"],
+    )
+
+
+# --- /health/metrics ---------------------------------------------------------
+
+#: What the founding scripts read, and what jq prints for it below.
+PATHS = {
+    ".throughput.messagesPerSecond": "25",
+    ".latency.averageMs": "40",
+    ".cache.hitRatio": "0.75",
+    ".totalMessages": "1500",
+    ".averageLatency": "40",
+    ".cacheHitRatio": "0.75",
+    ".errorRate": "0.25",
+}
+
+
+def fill(stage: Stage) -> None:
+    stage.clock.pass_by(60)
+    stage.deliver(1500)
+    stage.meters.observe(names.FETCH_TO_ACK_SECONDS, (), 0.03)
+    stage.meters.observe(names.FETCH_TO_ACK_SECONDS, (), 0.05)
+    stage.meters.count(names.REQUESTS, OK, 399)
+    stage.meters.count(names.REQUESTS, FAILED, 1)
+    stage.meters.count(names.CACHE_REQUESTS, ("1", "hit"), 5)
+    stage.meters.count(names.CACHE_REQUESTS, ("3", "revalidated"), 1)
+    stage.meters.count(names.CACHE_REQUESTS, ("none", "miss"), 2)
+
+
+@pytest.mark.parametrize(("path", "shown"), PATHS.items())
+def test_jq_and_bc_read_each_number_of_the_scripts(
+    stage: Stage, tmp_path: Path, path: str, shown: str
+) -> None:
+    for tool in ("jq", "bc"):
+        need(shutil.which(tool), tool)
+    fill(stage)
+    file = tmp_path / "metrics.json"
+    file.write_bytes(stage.ask("/health/metrics").body)
+
+    printed = subprocess.run(
+        ["jq", path, str(file)], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    compared = subprocess.run(
+        ["bc", "-l"], input=f"{printed} < 2000\n", capture_output=True, text=True
+    )
+
+    assert shown == printed
+    assert ("1", "") == (compared.stdout.strip(), compared.stderr)
+
+
+def test_every_number_is_there_before_anything_was_counted(stage: Stage) -> None:
+    _, body = told(stage, "/health/metrics")
+
+    assert 0 == body["throughput"]["messagesPerSecond"]
+    assert 0 == body["latency"]["averageMs"] == body["averageLatency"]
+    assert 1 == body["cache"]["hitRatio"] == body["cacheHitRatio"]
+    assert 0 == body["errorRate"] == body["totalMessages"]
+    assert "null" not in stage.ask("/health/metrics").body.decode()
+
+
+def test_the_rate_is_the_mean_of_the_last_minute(stage: Stage) -> None:
+    for _ in range(24):
+        stage.clock.pass_by(5)
+        stage.deliver(500)
+        stage.watch.tick()
+    assert 100 == told(stage, "/health/metrics")[1]["throughput"]["messagesPerSecond"]
+
+    for _ in range(13):
+        stage.clock.pass_by(5)
+        stage.watch.tick()
+
+    _, body = told(stage, "/health/metrics")
+    assert (0, 12_000) == (
+        body["throughput"]["messagesPerSecond"],
+        body["totalMessages"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00001, "0"),
+        (0.0001, "0.0001"),
+        (-0.00001, "0"),
+        (1e22, "10000000000000000000000"),
+        (12.5, "12.5"),
+        (1 / 3, "0.3333"),
+        (float("nan"), "0"),
+        (float("inf"), "0"),
+        (100.0, "100"),
+    ],
+)
+def test_a_number_is_plain(value: float, text: str) -> None:
+    assert text == json_answer(200, plain(value)).body.decode()
