@@ -271,7 +271,10 @@ def test_the_paths_are_gone_when_no_connector_wants_them(
 
 
 def test_ready_is_503_until_records_flow_and_live_is_always_200(stage: Stage) -> None:
-    assert (503, 200) == (told(stage, "/health/ready")[0], told(stage, "/health/live")[0])
+    assert (503, 200) == (
+        told(stage, "/health/ready")[0],
+        told(stage, "/health/live")[0],
+    )
 
     stage.deliver(1)
 
@@ -321,7 +324,11 @@ def test_jq_and_bc_read_each_number_of_the_scripts(
         ["jq", path, str(file)], capture_output=True, text=True, check=True
     ).stdout.strip()
     compared = subprocess.run(
-        ["bc", "-l"], input=f"{printed} < 2000\n", capture_output=True, text=True
+        ["bc", "-l"],
+        input=f"{printed} < 2000\n",
+        capture_output=True,
+        text=True,
+        check=True,
     )
 
     assert shown == printed
