@@ -216,6 +216,8 @@ class Supervisor:
         signals.block()
         try:
             self._start()
+            self._close_the_gap()
+            self._tell()
             while not self._over():
                 self._obey(signals.wait(self._pause()))
                 self._reap()
@@ -287,7 +289,8 @@ class Supervisor:
 
     def _obey(self, came: frozenset[signal.Signals]) -> None:
         now = self._clock.monotonic()
-        if now - self._woke > TICK + LATE:
+        late = min(LATE, self._orders.wanted.patience.silence / 2)
+        if now - self._woke > TICK + late:
             self._listens_since = now
         self._woke = now
         if came & {signal.SIGTERM, signal.SIGINT}:

@@ -32,7 +32,7 @@ DEADLINE = 9.0
 
 #: Times short enough for a test.
 QUICK = Patience(
-    silence=1.0,
+    silence=2.5,
     grace=2.0,
     hurry=0.3,
     dump=0.3,
@@ -102,6 +102,7 @@ class Engine:
             traceback.print_exc()
             code = getattr(failure, "code", 98)
         finally:
+            sys.stderr.flush()
             os._exit(int(code))
 
     @property
