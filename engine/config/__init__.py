@@ -9,8 +9,12 @@ Above ``language`` and ``observe``; used by ``supervisor``, ``task.build``,
 ``admin`` and ``cli``.  Nothing below a task ever sees a configuration.
 """
 
+from engine.config.endpoints import Endpoint, endpoints
+from engine.config.explain import explain
 from engine.config.kinds import Codes
 from engine.config.load import load
+from engine.config.memory import memory
+from engine.config.show import show
 from engine.config.values import Api, Connector, Loaded, Values
 from engine.errors import ConfigError, Finding
 from engine.observe.redact import Secret
@@ -20,9 +24,14 @@ __all__ = [
     "Codes",
     "ConfigError",
     "Connector",
+    "Endpoint",
     "Finding",
     "Loaded",
     "Secret",
     "Values",
+    "endpoints",
+    "explain",
     "load",
+    "memory",
+    "show",
 ]

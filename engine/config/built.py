@@ -80,22 +80,13 @@ def unbuilt(
             entry = scopes[0].entry(key)
             if entry is None or not _asks(key, scopes):
                 continue
-            found = Finding(
-                "warning",
-                entry.file,
-                entry.line,
-                entry.key,
-                None,
-                f"not available yet: {entry.key}"
-                + (f"={scopes[0][key]}" if isinstance(scopes[0][key], str) else ""),
-            )
+            value = scopes[0][key]
+            shown = f"={value}" if isinstance(value, str) else ""
+            message = f"not available yet: {key}{shown}"
             findings.add(
-                "warning",
-                found.message,
-                file=found.file,
-                line=found.line,
-                key=found.key,
+                "warning", message, file=entry.file, line=entry.line, key=entry.key
             )
+            found = Finding("warning", entry.file, entry.line, entry.key, None, message)
             if found not in asks:
                 asks.append(found)
     return tuple(asks)
@@ -118,6 +109,20 @@ def absent_defaults(connectors: Sequence[Connector]) -> tuple[str, ...]:
                 text = str(shown).lower() if isinstance(shown, bool) else str(shown)
                 found[f"{key}={text}"] = None
     return tuple(found)
+
+
+def standing(key: str) -> str:
+    """What of a key is not available yet, in words; "" if all of it is there."""
+    for rule in (*LATER, *UNBUILT_NOW):
+        if _matches(rule, key):
+            if rule.values is None:
+                return "not available yet"
+            words = ", ".join(
+                str(value).lower() if isinstance(value, bool) else str(value)
+                for value in rule.values
+            )
+            return f"not available yet: {words}"
+    return ""
 
 
 def _scopes(

@@ -29,6 +29,7 @@ class Entry(Struct, frozen=True):
         near: The directory that relative paths start at.
         items: The strings of a JSON array, or None.
         public: True if others may read the file.
+        secret: True if its value never shows, whatever its key says.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Entry(Struct, frozen=True):
     near: Path
     items: tuple[str, ...] | None = None
     public: bool = False
+    secret: bool = False
 
 
 class Document(Struct, frozen=True):
@@ -58,9 +60,16 @@ class Document(Struct, frozen=True):
 
 
 class Findings:
-    """All that was found; sorted by file and line when it is read."""
+    """
+    All that was found; sorted by file and line when it is read.
+
+    Attributes:
+        spoiled: Keys that are stated but could not be read, so that no rule
+            says on top of it that they are missing.
+    """
 
     def __init__(self) -> None:
+        self.spoiled: set[str] = set()
         self._found: dict[Finding, None] = {}
         self._files: dict[str, int] = {}
 

@@ -557,24 +557,21 @@ class Topic(Struct, frozen=True):
     A topic's name (Kafka: at most 249 of `[A-Za-z0-9._-]`, not `.` or `..`).
 
     Attributes:
-        names: Names a `${...}` in it may use; none: no template.
+        names: Names a `${...}` in it may use; empty: no template.
     """
 
-    names: frozenset[str] | None = None
-    any_name: bool = False
+    names: frozenset[str] = frozenset()
     comment: Comment = Comment.ENDS_OUTSIDE_TEMPLATE
     allowed: str = "topic: at most 249 of A-Z a-z 0-9 . _ -"
 
     @property
     def template(self) -> bool:
-        return self.any_name or self.names is not None
+        return bool(self.names)
 
     def read(self, text: str, near: Path) -> str:
         fixed = text
         if self.template:
-            _grammar(
-                grammar.template, text, self.names, None if self.any_name else "topic"
-            )
+            _grammar(grammar.template, text, self.names)
             fixed = _EXPRESSION.sub("x", text)
         if not TOPIC.fullmatch(fixed):
             raise Unfit(f"allowed: {self.allowed}")
@@ -588,12 +585,12 @@ class Template(Struct, frozen=True):
     Text with `${...}`.
 
     Attributes:
-        names: Names it may use; None: any path of a record, too.
+        names: Names it may use; `*`: any path of a record, too.
         url: True for `http.source.url`.
         comment: As `Comment`.
     """
 
-    names: frozenset[str] | None
+    names: frozenset[str]
     url: bool = False
     comment: Comment = Comment.REFUSED
     template: bool = True
@@ -617,7 +614,7 @@ class Template(Struct, frozen=True):
 class Body(Struct, frozen=True):
     """A request's body: a template that may be JSON over several lines."""
 
-    names: frozenset[str] | None
+    names: frozenset[str]
     comment: Comment = Comment.REFUSED
     template: bool = True
     allowed: str = "text or JSON with ${...}"
@@ -630,7 +627,7 @@ class Body(Struct, frozen=True):
 class Params(Struct, frozen=True):
     """`a=b&c=d`."""
 
-    names: frozenset[str] | None = None
+    names: frozenset[str]
     template: bool = True
     comment: Comment = Comment.REFUSED
     allowed: str = "a=b&c=d with ${...}"
@@ -799,14 +796,12 @@ class Headers(Struct, frozen=True):
     `Name:value; Name:value`, values are templates.
 
     Attributes:
-        names: Names the templates may use; None: any path of a record, too.
+        names: Names the templates may use; `*`: any path of a record, too.
         kafka: True for record headers: UTF-8, no reserved names.
-        secret: True if every value is a secret.
     """
 
-    names: frozenset[str] | None
+    names: frozenset[str]
     kafka: bool = False
-    secret: bool = False
     template: bool = True
     comment: Comment = Comment.REFUSED
     allowed: str = "Name:value; Name:value"
@@ -819,7 +814,7 @@ class Headers(Struct, frozen=True):
         for name, value in headers:
             check_header_name(name, kafka=self.kafka)
             check_header_value(name, value, self.names, kafka=self.kafka)
-            if not self.kafka and (self.secret or sensitive(name)):
+            if not self.kafka and sensitive(name):
                 learn_header(value)
         lower = [name.lower() for name, _ in headers]
         if not self.kafka and lower.count("authorization") > 1:
@@ -872,7 +867,7 @@ def check_header_name(name: str, *, kafka: bool = False) -> None:
 
 
 def check_header_value(
-    name: str, value: str, names: frozenset[str] | None, *, kafka: bool = False
+    name: str, value: str, names: frozenset[str], *, kafka: bool = False
 ) -> None:
     """Refuse a value that cannot be sent.  Raises: Unfit."""
     if re.search(r"[\r\n\0]", value):
@@ -894,7 +889,7 @@ def check_header_value(
 class Header(Struct, frozen=True):
     """The value of one header, `http.source.header.<Name>`: no splitting."""
 
-    names: frozenset[str] | None
+    names: frozenset[str]
     template: bool = True
     comment: Comment = Comment.REFUSED
     allowed: str = "text with ${...}"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from engine.config import foreign, keys, rules
+from engine.config import foreign, keys, rules, rules_between
 from engine.config.built import absent_defaults, unbuilt
 from engine.config.documents import Reader
 from engine.config.entries import Document, Entry, Findings
@@ -39,16 +39,20 @@ from engine.config.kinds import (
     nearest,
     split_headers,
 )
+from engine.config.masking import holds_secret, masked
 from engine.config.providers import Providers, Restriction, Unresolved
 from engine.config.values import Api, Cell, Connector, Loaded, Values
 from engine.errors import ConfigError
-from engine.observe.redact import MASK, learn, redact_url, sensitive
+from engine.observe.redact import learn
 
 #: Nearest keys are looked for this often; beyond it a file is no configuration.
 MOST_GUESSES = 10
 
 #: An empty value of these means `none` (Kafka's own spelling), not "unset".
 _EMPTY_MEANS_NONE = "ssl.endpoint.identification.algorithm"
+
+
+_TICKS = ("http.source.poll.interval.ms", "http.source.poll.schedule")
 
 
 def load(
@@ -103,7 +107,7 @@ class Loading:
         connectors = tuple(draft.connector for draft in drafts)
         for connector in connectors:
             rules.check_connector(connector, findings)
-        rules.check_all(connectors, process, findings)
+        rules_between.check_all(connectors, process, findings)
         asks = unbuilt(connectors, process, findings)
         if findings.errors:
             raise ConfigError(findings.errors)
@@ -146,9 +150,13 @@ class Loading:
             table = keys.find(key)
             if table is None:
                 continue
-            value = self._typed(entry, table.kind, restriction)
+            value = self._typed(key, entry, table.kind, restriction)
             if value is not None:
                 cells[number, key] = Cell(value[0], entry)
+            else:
+                self._findings.spoiled.add(
+                    key if number is None else f"api{number}.{key}"
+                )
         return _Draft(name, cells, count, state, findings)
 
     def _known(
@@ -254,15 +262,17 @@ class Loading:
         )
 
     def _typed(
-        self, entry: Entry, kind: Kind, may: Restriction
+        self, key: str, entry: Entry, kind: Kind, may: Restriction
     ) -> tuple[object] | None:
         """The typed value in a tuple, or None where it is a finding."""
-        secret = isinstance(kind, Password)
+        secret = isinstance(kind, Password) or entry.secret
+        if entry.secret:
+            learn(entry.text)
         try:
             provided = self._providers.find(entry.text)
-            value = self._read(entry, kind, may)
+            value = self._read(key, entry, kind, may)
         except Unresolved as error:
-            self._findings.add("error", str(error), entry=_masked(entry, kind))
+            self._findings.add("error", str(error), entry=masked(entry, kind))
             return None
         except Unfit as error:
             message = str(error)
@@ -273,20 +283,20 @@ class Loading:
             self._findings.add(
                 "error",
                 message,
-                entry=_masked(entry, kind),
+                entry=masked(entry, kind),
                 nearest=None if provided or secret else error.nearest,
             )
             return None
-        if not provided and entry.public and _holds_secret(entry, kind):
+        if not provided and entry.public and holds_secret(entry, kind):
             self._findings.add(
                 "warning",
                 "a literal secret in a file that others can read: chmod 600, or "
                 "${env:}, ${file:}",
-                entry=_masked(entry, kind),
+                entry=masked(entry, kind),
             )
         return (value,)
 
-    def _read(self, entry: Entry, kind: Kind, may: Restriction) -> object:
+    def _read(self, key: str, entry: Entry, kind: Kind, may: Restriction) -> object:
         near = entry.near
         if isinstance(kind, Headers):
             return kind.check(self._headers(entry, may))
@@ -296,7 +306,7 @@ class Loading:
             )
         text = self._resolve(entry.text, entry, kind, may)
         if isinstance(kind, Header):
-            name = entry.key.partition("http.source.header.")[2]
+            name = key.removeprefix("http.source.header.")
             return Headers(kind.names).check([(name, text)])[0][1]
         return kind.read(text, near)
 
@@ -338,7 +348,7 @@ class Loading:
                         "error",
                         "one value for the whole process, but "
                         f"{first.entry.file}:{first.entry.line} states another",
-                        entry=_masked(cell.entry, table.kind),
+                        entry=masked(cell.entry, table.kind),
                     )
                 cells.setdefault(key, cell)
         name = drafts[0].name if drafts else ""
@@ -378,6 +388,7 @@ class _Draft:
             if table is not None and table.folds is not None:
                 own[table.folds] = own[key]
         own.setdefault("apis.num", Cell(count))
+        _cut_tiers(own, findings)
         values = Values(_filled(own, "CT", lambda key: None))
         apis = tuple(self._api(number, values) for number in range(1, count + 1))
         self.connector = Connector(
@@ -394,7 +405,16 @@ class _Draft:
             for (api, key), cell in self.cells.items()
             if api is None and _scope(key) == "A"
         }
-        own |= {key: cell for (api, key), cell in self.cells.items() if api == number}
+        mine = {
+            key: Cell(cell.value, cell.entry, own=True)
+            for (api, key), cell in self.cells.items()
+            if api == number
+        }
+        for one, other in (_TICKS, _TICKS[::-1]):
+            # The api's own way of ticking replaces the other way of all apis.
+            if one in mine and other not in mine:
+                own.pop(other, None)
+        own |= mine
         headers = _merge_headers(own)
         if headers is not None:
             own["http.source.headers"] = headers
@@ -407,6 +427,20 @@ class _Draft:
             )
         )
         return Api(str(values["api.name"]), number, values)
+
+
+def _cut_tiers(cells: dict[str, Cell], findings: Findings) -> None:
+    """An upper tier holds nothing longer than the one below it."""
+    for upper, lower in ((2, 3), (1, 2)):
+        above, below = (f"cache.l{n}.ttl.seconds" for n in (upper, lower))
+        for key in (above, below):
+            cells.setdefault(key, _default(keys.TABLE[key]))
+        longest, held = cells[below].value, cells[above].value
+        if isinstance(held, int) and isinstance(longest, int) and held > longest:
+            entry = cells[above].entry
+            if entry is not None:
+                findings.add("warning", f"cut to {below}={longest}", entry=entry)
+            cells[above] = Cell(longest, entry)
 
 
 def _scope(key: str) -> str:
@@ -531,51 +565,3 @@ def _insertion(text: str, kind: Kind | None) -> Callable[[str], str] | None:
     if isinstance(kind, Template) and kind.url and "?" in text.partition("${")[0]:
         return lambda value: quote(value, safe="")
     return None
-
-
-def _holds_secret(entry: Entry, kind: Kind) -> bool:
-    if isinstance(kind, Password):
-        return True
-    if isinstance(kind, Header):
-        name = entry.key.partition("http.source.header.")[2]
-        return sensitive(name) and "${" not in entry.text
-    if isinstance(kind, Headers) and not kind.kafka:
-        return shown(entry, kind) != entry.text
-    return False
-
-
-def shown(entry: Entry, kind: Kind) -> str:
-    """An entry's text as people may see it: unresolved, without secrets."""
-    text = entry.text
-    if isinstance(kind, Password):
-        return _unless_reference(text)
-    if isinstance(kind, Header):
-        name = entry.key.partition("http.source.header.")[2]
-        return _unless_reference(text) if sensitive(name) else text
-    if isinstance(kind, Headers) and not kind.kafka:
-        try:
-            headers = split_headers(text)
-        except Unfit:
-            return MASK
-        return ";".join(
-            f"{name}:{_unless_reference(value) if _secret(name, kind) else value}"
-            for name, value in headers
-        )
-    return redact_url(text)
-
-
-def _secret(name: str, kind: Headers) -> bool:
-    return kind.secret or sensitive(name)
-
-
-def _unless_reference(text: str) -> str:
-    """The text if it is nothing but references, with a scheme word before them."""
-    if re.fullmatch(r"([A-Za-z]+ )?(\$\{[^{}]*\})+", text):
-        return text
-    learn(text)
-    return MASK
-
-
-def _masked(entry: Entry, kind: Kind) -> Entry:
-    text = shown(entry, kind)
-    return Entry(entry.key, text, entry.file, entry.line, entry.near)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.config.entries import Document, Entry, Findings
-from engine.config.kinds import Comment, Kind, Password, comment_rule, is_json, nearest
+from engine.config.kinds import Comment, Kind, comment_rule, is_json
 
 #: A value in JSON may run over so many lines.
 MOST_LINES = 1000
@@ -102,8 +102,9 @@ class Properties:
                 self._findings.add(
                     "error",
                     f"stands here twice, in lines {first.line} and {entry.line}",
-                    entry=entry,
-                    secret=isinstance(self._kind_of(entry.key), Password),
+                    file=entry.file,
+                    line=entry.line,
+                    key=entry.key,
                 )
                 continue
             found[entry.key] = entry
@@ -260,12 +261,7 @@ class Properties:
         return text
 
     def _error(self, line: int, key: str, message: str) -> None:
-        near = None
-        if key and self._kind_of(key) is None:
-            near = nearest(key, ()) if key else None
-        self._findings.add(
-            "error", message, file=self._file, line=line, key=key, nearest=near
-        )
+        self._findings.add("error", message, file=self._file, line=line, key=key)
 
 
 class _Scan:

@@ -1,31 +1,777 @@
 """
-Rules: what keys say to one another.
+Rules: what keys say to one another within a connector.
 
-Owns every check that needs more than one key.
+Owns every check that needs more than one key, each a function named as a
+sentence.  A rule reads values and notes findings; it changes nothing.
 
-Path: ``load`` -> here
+Path: ``load`` -> here, and ``rules_between`` for several connectors
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import urlsplit
 
+from engine.config import grammar, jaas, pem
 from engine.config.entries import Findings
-from engine.config.values import Connector, Values
+from engine.config.keys.kafka import TOPIC_SETTINGS
+from engine.config.keys.source import MODES
+from engine.config.kinds import Unfit
+from engine.config.values import Api, Connector, Values
+
+#: Flush and commit of a transaction take at most this long.
+TRANSACTION_LEAST_MS = 50_000
+
+#: A broker refuses longer transactions (transaction.max.timeout.ms).
+TRANSACTION_MOST_MS = 900_000
+
+#: Levels of parents above a child.
+MOST_LEVELS = 5
+
+_TEMPLATES = (
+    "http.source.url",
+    "http.source.query.params",
+    "http.source.body",
+    "http.initial.offset",
+    "http.source.window.start",
+    "http.source.window.end",
+    "kafka.topic",
+    "kafka.key",
+    "kafka.timestamp",
+)
+
+#: `auth.type` -> the keys it needs, the keys that are its own.
+_AUTH: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "BASIC": (
+        ("connection.user", "connection.password"),
+        ("connection.user", "connection.password"),
+    ),
+    "BEARER": (("bearer.token",), ("bearer.token",)),
+    "API_KEY": (
+        ("api.key.value",),
+        ("api.key.location", "api.key.name", "api.key.value"),
+    ),
+    "OAUTH2": (
+        ("oauth2.token.url", "oauth2.client.id", "oauth2.client.secret"),
+        (
+            "oauth2.token.url",
+            "oauth2.client.id",
+            "oauth2.client.secret",
+            "oauth2.grant.type",
+            "oauth2.refresh.token",
+            "oauth2.client.scope",
+            "oauth2.client.auth.mode",
+            "oauth2.client.headers",
+            "oauth2.token.params",
+            "oauth2.token.property",
+            "oauth2.token.refresh.buffer.seconds",
+        ),
+    ),
+    "AWS_SIGV4": (
+        ("http.auth.aws.region",),
+        (
+            "http.auth.aws.region",
+            "http.auth.aws.service",
+            "http.auth.aws.access.key.id",
+            "http.auth.aws.secret.access.key",
+            "http.auth.aws.session.token",
+        ),
+    ),
+}
+
+#: Library that an encoding or codec needs.
+_LIBRARIES = {
+    "br": ("brotli", "brotlicffi"),
+    "zstd": ("zstandard",),
+    "snappy": ("snappy",),
+}
+
+
+class Scope:
+    """
+    One api or connector under check, and where to note what is wrong.
+
+    Attributes:
+        values: What it says.
+    """
+
+    def __init__(self, values: Values, prefix: str, findings: Findings):
+        self.values = values
+        self._prefix = prefix
+        self._findings = findings
+
+    def __getitem__(self, key: str) -> object:
+        return self.values.get(key)
+
+    def number(self, key: str) -> float:
+        """A numeric value; 0 if it is unset."""
+        value = self.values.get(key)
+        return value if isinstance(value, int | float) else 0
+
+    def error(self, key: str, message: str) -> None:
+        """Note an error of this key."""
+        self._add("error", key, message)
+
+    def warn(self, key: str, message: str) -> None:
+        """Note a warning of this key."""
+        self._add("warning", key, message)
+
+    def note(self, key: str, message: str) -> None:
+        """Note what is worth knowing of this key."""
+        self._add("notice", key, message)
+
+    def _add(self, severity: str, key: str, message: str) -> None:
+        entry = self.values.entry(key)
+        if entry is None and {key, f"{self._prefix}{key}"} & self._findings.spoiled:
+            return
+        if entry is None:
+            self._findings.add(severity, message, key=f"{self._prefix}{key}")
+        else:
+            self._findings.add(
+                severity, message, file=entry.file, line=entry.line, key=entry.key
+            )
 
 
 def check_connector(connector: Connector, findings: Findings) -> None:
-    """Errors and warnings of one connector."""
+    """All rules of one connector and its apis."""
+    scope = Scope(connector.values, "", findings)
+    for rule in _CONNECTOR_RULES:
+        rule(scope)
+    several = len(connector.apis) > 1
     for api in connector.apis:
-        prefix = f"api{api.index}." if len(connector.apis) > 1 else ""
-        for key in ("http.source.url", "kafka.topic"):
-            if api.values[key] is None:
-                findings.add("error", "required", key=f"{prefix}{key}")
-    if connector.values["bootstrap.servers"] is None:
-        findings.add("error", "required", key="bootstrap.servers")
+        prefix = f"api{api.index}." if several else ""
+        api_scope = Scope(api.values, prefix, findings)
+        for api_rule in _API_RULES:
+            api_rule(api_scope, api, connector)
+    parents_form_a_tree(connector, findings, several)
+    tasks_have_shards(scope, connector)
 
 
-def check_all(
-    connectors: Sequence[Connector], process: Values, findings: Findings
+# Rules of a connector.
+
+
+def brokers_are_named(c: Scope) -> None:
+    servers = c["bootstrap.servers"]
+    if servers is None:
+        c.error("bootstrap.servers", "required: host:port, or install `embedded`")
+    elif servers == ("embedded",):
+        c.warn("bootstrap.servers", "a trial broker: nothing it holds is safe")
+
+
+def kafka_login_is_whole(c: Scope) -> None:
+    for prefix in ("", "producer.", "admin.override."):
+        protocol = str(c[f"{prefix}security.protocol"])
+        stated = any(
+            c.values.stated(f"{prefix}{key}")
+            for key in ("security.protocol", "sasl.mechanism", "sasl.jaas.config")
+        )
+        if prefix and not stated:
+            continue
+        mechanism = c[f"{prefix}sasl.mechanism"]
+        secret = c.values.get(f"{prefix}sasl.jaas.config")
+        if not protocol.startswith("SASL"):
+            for key in (f"{prefix}sasl.mechanism", f"{prefix}sasl.jaas.config"):
+                if c.values.stated(key):
+                    c.error(
+                        key, f"{prefix}security.protocol={protocol} does not log in"
+                    )
+            continue
+        if mechanism is None:
+            c.error(f"{prefix}sasl.mechanism", f"required by {protocol}")
+        if secret is None:
+            c.error(f"{prefix}sasl.jaas.config", f"required by {protocol}")
+        if protocol == "SASL_PLAINTEXT" and mechanism == "PLAIN":
+            c.warn(f"{prefix}security.protocol", "sends the password unencrypted")
+        if mechanism is not None and secret is not None:
+            _login_fits(c, prefix, str(mechanism), jaas.options(secret.reveal()))
+
+
+def _login_fits(
+    c: Scope, prefix: str, mechanism: str, options: Mapping[str, str]
 ) -> None:
-    """Errors and warnings between connectors."""
+    oauth = mechanism == "OAUTHBEARER"
+    needed = ("clientId", "clientSecret") if oauth else ("username", "password")
+    missing = [name for name in needed if name not in options]
+    if missing:
+        c.error(f"{prefix}sasl.jaas.config", f"{mechanism} needs {missing[0]} in it")
+    endpoint = f"{prefix}sasl.oauthbearer.token.endpoint.url"
+    if oauth and c[endpoint] is None:
+        c.error(endpoint, "required by OAUTHBEARER")
+
+
+def kafka_tls_is_used(c: Scope) -> None:
+    stated = [
+        key
+        for key in c.values
+        if key.startswith("ssl.") and c.values.stated(key) and c[key] is not None
+    ]
+    encrypted = "SSL" in str(c["security.protocol"])
+    if stated and not encrypted:
+        c.error(
+            stated[0],
+            "ssl.* is the Kafka side, and security.protocol="
+            f"{c['security.protocol']} does not encrypt; for the API write "
+            f"https.{stated[0]}",
+        )
+    if encrypted and c["ssl.endpoint.identification.algorithm"] == "none":
+        c.warn(
+            "ssl.endpoint.identification.algorithm",
+            "the broker's host name is not checked",
+        )
+
+
+def kafka_stores_are_pem(c: Scope) -> None:
+    for prefix in ("ssl.", "producer.ssl.", "admin.override.ssl."):
+        if prefix == "ssl." or any(
+            c.values.stated(key) for key in c.values if key.startswith(prefix)
+        ):
+            _stores_are_pem(c, prefix)
+
+
+def _stores_are_pem(s: Scope, prefix: str) -> None:
+    for name, inline in (
+        ("truststore.location", "truststore.certificates"),
+        ("keystore.location", "keystore.key"),
+    ):
+        key = f"{prefix}{name}"
+        path = s.values.get(key)
+        if path is None:
+            continue
+        if s[f"{prefix}{inline}"] is not None:
+            s.error(key, f"{prefix}{inline} says the same: leave one of them out")
+        try:
+            data = path.read_bytes()[: 1 << 20]
+            pem.check_store(data, path.name, key=name.startswith("key"))
+        except OSError:
+            s.error(key, "not readable")
+            continue
+        except Unfit as error:
+            s.error(key, str(error))
+            continue
+        if name.startswith("key"):
+            _key_opens(s, prefix, key, data.decode("latin-1"))
+    private, chain = f"{prefix}keystore.key", f"{prefix}keystore.certificate.chain"
+    for one, other in ((private, chain), (chain, private)):
+        if s[one] is not None and s[other] is None:
+            s.error(other, f"required with {one}")
+    secret = s.values.get(private)
+    if secret is not None:
+        _key_opens(s, prefix, private, secret.reveal())
+
+
+def _key_opens(s: Scope, prefix: str, key: str, text: str) -> None:
+    if pem.encrypted(text) and s[f"{prefix}key.password"] is None:
+        s.error(f"{prefix}key.password", f"required: the key of {key} is encrypted")
+
+
+def batches_fit(c: Scope) -> None:
+    batch, request = "producer.batch.size", "producer.max.request.size"
+    if c.number(batch) > c.number(request):
+        c.error(batch, f"above {request}={c[request]}")
+    if c.number(batch) > c.number("producer.buffer.memory"):
+        c.error(batch, f"above producer.buffer.memory={c['producer.buffer.memory']}")
+
+
+def delivery_outlasts_a_request(c: Scope) -> None:
+    delivery = "producer.delivery.timeout.ms"
+    least = c.number("producer.linger.ms") + c.number("producer.request.timeout.ms")
+    if c.number(delivery) < least:
+        c.error(
+            delivery,
+            f"below producer.linger.ms + producer.request.timeout.ms = {least:.0f}",
+        )
+
+
+def transactions_have_time(c: Scope) -> None:
+    key = "producer.transaction.timeout.ms"
+    if c.number(key) > TRANSACTION_MOST_MS:
+        c.error(key, f"above {TRANSACTION_MOST_MS}, which brokers refuse")
+    elif c.number(key) <= TRANSACTION_LEAST_MS:
+        c.error(key, f"allowed: above {TRANSACTION_LEAST_MS} (flush 30 s, commit 20 s)")
+    interval = "transaction.boundary.interval.ms"
+    if c.values.stated(interval) and c["transaction.boundary"] != "interval":
+        c.warn(interval, "used with transaction.boundary=interval only")
+
+
+def exactly_once_is_possible(c: Scope) -> None:
+    idempotence = "producer.enable.idempotence"
+    flight = "producer.max.in.flight.requests.per.connection"
+    if c[idempotence] is True:
+        if c["producer.acks"] != "all":
+            c.error(idempotence, f"needs producer.acks=all, not {c['producer.acks']}")
+        if c.number(flight) > 5:
+            c.error(idempotence, f"needs {flight} of at most 5")
+    if c["exactly.once.support"] != "required":
+        return
+    needs = "exactly.once.support=required needs"
+    if c["producer.acks"] != "all":
+        c.error("producer.acks", f"{needs} all")
+    if c[idempotence] is not True and c.values.stated(idempotence):
+        c.error(idempotence, f"{needs} true")
+    if c.number(flight) > 5:
+        c.error(flight, f"{needs} at most 5")
+    if c["offset.storage.file.filename"] is not None:
+        c.error("offset.storage.file.filename", f"{needs} the state in a topic")
+
+
+def codecs_are_installed(c: Scope) -> None:
+    codec = str(c["producer.compression.type"])
+    if not _installed(codec):
+        c.error(
+            "producer.compression.type",
+            f"{codec} needs a library: pip install kafka-http-source[compression]",
+        )
+
+
+def scaling_has_room(c: Scope) -> None:
+    auto = "auto.scaling."
+    if c.number(f"{auto}max.tasks") < c.number(f"{auto}min.tasks"):
+        c.error(f"{auto}max.tasks", f"below {auto}min.tasks={c[f'{auto}min.tasks']}")
+    down = f"{auto}scale.down.threshold.throughput"
+    up = f"{auto}scale.up.threshold.throughput"
+    if c.number(down) > c.number(up) / 2:
+        c.error(down, f"above half of {up}={c.number(up):.10g}: steps would undo steps")
+
+
+def tuning_has_statistics(c: Scope) -> None:
+    if c["cache.statistics.enabled"] is False:
+        off = "cache.statistics.enabled is false"
+        if c["cache.auto.tuning.enabled"] is True:
+            c.error("cache.auto.tuning.enabled", f"{off}: there is nothing to go by")
+        ratio = "health.check.cache.hit.ratio.threshold"
+        if c.values.stated(ratio):
+            c.warn(ratio, f"{off}: it is not judged")
+
+
+def beans_have_a_door(c: Scope) -> None:
+    if c["jmx.metrics.detailed"] is True and c["jmx.enabled"] is False:
+        c.warn("jmx.metrics.detailed", "needs jmx.enabled=true")
+
+
+def connections_fit(c: Scope) -> None:
+    route = "http.client.max.connections.per.route"
+    total = "http.client.max.connections"
+    if c.values.stated(route) and c.number(route) > c.number(total):
+        c.warn(route, f"above {total}={c[total]}: the smaller one applies")
+
+
+def topics_are_created_as_said(c: Scope) -> None:
+    partitions = "topic.creation.default.partitions"
+    if c.values.stated(partitions) and 0 < c.number(partitions) < c.number("tasks.max"):
+        c.warn(partitions, f"below tasks.max={c['tasks.max']}")
+    groups = c["topic.creation.groups"] or ()
+    assert isinstance(groups, tuple)
+    for key in c.values:
+        found = re.fullmatch(r"topic\.creation\.([A-Za-z0-9_-]+)\.(.+)", key)
+        if found is None or found.group(1) == "default":
+            continue
+        if found.group(1) not in groups:
+            c.error(key, f"topic.creation.groups does not list {found.group(1)!r}")
+        elif found.group(2) not in TOPIC_SETTINGS and found.group(2) not in (
+            "include",
+            "exclude",
+            "partitions",
+            "replication.factor",
+        ):
+            c.error(key, "no setting of a topic")
+    for group in groups:
+        include = f"topic.creation.{group}.include"
+        if include not in c.values:
+            c.error("topic.creation.groups", f"{include} is missing")
+        if group == "default":
+            c.error("topic.creation.groups", "default is every topic's last group")
+
+
+# Rules of an api.
+
+
+def what_is_required_is_there(s: Scope, api: Api, connector: Connector) -> None:
+    if s["http.source.url"] is None:
+        s.error("http.source.url", "required: what to ask")
+    if s["kafka.topic"] is None and not connector.children(api):
+        s.error("kafka.topic", "required: where records go")
+
+
+def urls_have_a_base(s: Scope, api: Api, connector: Connector) -> None:
+    url = s["http.source.url"]
+    if url is None or re.match("https?://", str(url), re.IGNORECASE):
+        return
+    if s["http.api.base.url"] is None and s["http.source.endpoints"] is None:
+        s.error(
+            "http.source.url",
+            "a reference needs http.api.base.url or http.source.endpoints",
+        )
+
+
+def ticks_have_one_source(s: Scope, api: Api, connector: Connector) -> None:
+    schedule, interval = "http.source.poll.schedule", "http.source.poll.interval.ms"
+    if s.values.stated(schedule) and s.values.stated(interval):
+        s.error(schedule, f"{interval} says something else: leave one of them out")
+
+
+def bodies_have_a_method(s: Scope, api: Api, connector: Connector) -> None:
+    method = str(s["http.source.method"])
+    if s["http.source.body"] is not None and method in ("GET", "DELETE"):
+        s.error("http.source.body", f"http.source.method={method} sends no body")
+
+
+def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
+    kind, mode = str(s["pagination.type"]), str(s["http.offset.mode"])
+    if kind not in MODES[mode][1]:
+        allowed = ", ".join(sorted(MODES[mode][1]))
+        s.error(
+            "pagination.type",
+            f"http.offset.mode={mode} goes with {allowed}, not {kind}",
+        )
+    if kind in ("cursor", "next_url") and s["pagination.cursor.field"] is None:
+        s.error("pagination.cursor.field", f"required by pagination.type={kind}")
+    if s["http.offset.json.pointer"] is None:
+        for what, value, needing in (
+            ("http.offset.mode", mode, ("INCREMENTAL", "SNAPSHOT_PAGINATION")),
+            ("pagination.type", kind, ("keyset",)),
+        ):
+            if value in needing:
+                s.error("http.offset.json.pointer", f"required by {what}={value}")
+    if mode == "SNAPSHOT_DIFF":
+        if s["kafka.key"] is None:
+            s.error("kafka.key", "required by http.offset.mode=SNAPSHOT_DIFF")
+        if connector.values["offset.storage.file.filename"] is not None:
+            s.error("http.offset.mode", "SNAPSHOT_DIFF keeps its state in a topic only")
+    if kind in ("offset", "page") and mode == "FULL":
+        s.note(
+            "pagination.type",
+            f"{kind} over data that changes meanwhile skips and repeats records; "
+            "cursor and keyset do not",
+        )
+
+
+def windows_are_whole(s: Scope, api: Api, connector: Connector) -> None:
+    window = "http.source.window."
+    if s[f"{window}size.seconds"] is None:
+        for key in ("start", "end", "lag.seconds", "overlap.seconds", "format"):
+            if s.values.stated(f"{window}{key}"):
+                s.error(f"{window}{key}", f"needs {window}size.seconds")
+        return
+    if s[f"{window}start"] is None:
+        s.error(f"{window}start", f"required with {window}size.seconds")
+    if s["http.offset.mode"] != "FULL":
+        s.error(f"{window}size.seconds", "windows need http.offset.mode=FULL")
+
+
+def names_have_values(s: Scope, api: Api, connector: Connector) -> None:
+    family = [api, *connector.ancestors(api)]
+    entities = any(one.values["entity.names"] for one in family)
+    for key, name in _names(s.values):
+        if name in ("parent", "parent_value") and s["api.chaining.parent"] is None:
+            s.error(key, f"${{{name}}} needs api.chaining.parent")
+        elif name == "entityName" and not entities:
+            s.error(key, "${entityName} needs entity.names")
+        elif (
+            name.startswith("window.") and s["http.source.window.size.seconds"] is None
+        ):
+            s.error(key, f"${{{name}}} needs http.source.window.size.seconds")
+
+
+def _names(values: Values) -> Iterator[tuple[str, str]]:
+    """Each key with a template, and each name that it asks for."""
+    for key in _TEMPLATES:
+        if values[key] is not None:
+            for name in sorted(_asked(str(values[key]))):
+                yield key, name
+    for key in ("http.source.headers", "kafka.headers"):
+        for _, text in values[key] or ():
+            for name in sorted(_asked(text)):
+                yield key, name
+    rules = values["transformation.enrichment.rules"] or ()
+    for rule in rules:
+        for name in sorted(_asked(str(rule.get("expression", "")))):
+            yield "transformation.enrichment.rules", name
+
+
+def _asked(text: str) -> frozenset[str]:
+    if "${" not in text:
+        return frozenset()
+    try:
+        return grammar.template(text, grammar.REQUEST_NAMES | grammar.RECORD_NAMES)
+    except grammar.LanguageError:
+        return frozenset()
+
+
+def parents_are_named(s: Scope, api: Api, connector: Connector) -> None:
+    parent = s["api.chaining.parent"]
+    if parent is None:
+        return
+    if connector.parent(api) is None:
+        s.error("api.chaining.parent", f"there is no api {parent!r}")
+    if s["api.chaining.extract.field"] is None:
+        s.error("api.chaining.extract.field", "required with api.chaining.parent")
+
+
+def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
+    kind = str(s["auth.type"])
+    own_class = s["http.auth.class"] is not None
+    if own_class and kind != "NONE":
+        s.error("http.auth.class", f"auth.type={kind} is another way: leave one out")
+    needed, own = _AUTH.get(kind, ((), ()))
+    for key in needed:
+        if s[key] is None:
+            s.error(key, f"required by auth.type={kind}")
+    accepted = {*own, *(_AUTH["BASIC"][1] if own_class else ())}
+    level = s.values.own("auth.type")
+    for other, (_, keys) in _AUTH.items():
+        for key in keys:
+            # A default of all apis may belong to another api's kind.
+            misplaced = s.values.stated(key) and (s.values.own(key) or not level)
+            if key not in accepted and misplaced:
+                s.error(key, f"belongs to auth.type={other}, not {kind}")
+    url = s["oauth2.token.url"]
+    if kind == "OAUTH2":
+        if url is not None and _open_http(str(url)):
+            s.error("oauth2.token.url", "https is required off loopback")
+        refresh = s["oauth2.grant.type"] == "refresh_token"
+        if refresh and s["oauth2.refresh.token"] is None:
+            s.error("oauth2.refresh.token", "required by oauth2.grant.type")
+    if kind == "AWS_SIGV4":
+        key, secret = "http.auth.aws.access.key.id", "http.auth.aws.secret.access.key"
+        for one, two in ((key, secret), (secret, key)):
+            if s[one] is not None and s[two] is None:
+                s.error(two, f"required with {one}")
+    if (kind != "NONE" or own_class) and _open_http(str(s["http.source.url"] or "")):
+        s.warn("http.source.url", "credentials over http, unencrypted")
+
+
+def _open_http(url: str) -> bool:
+    """Whether a URL is plain http to anything but this machine."""
+    if not url.lower().startswith("http://"):
+        return False
+    host = urlsplit(url.partition("${")[0]).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def tls_is_sound(s: Scope, api: Api, connector: Connector) -> None:
+    _stores_are_pem(s, "https.ssl.")
+    if s["https.ssl.verify"] is False:
+        s.warn("https.ssl.verify", "certificates are not checked")
+    if s["https.ssl.endpoint.identification.algorithm"] == "none":
+        s.warn(
+            "https.ssl.endpoint.identification.algorithm",
+            "the host's name is not checked",
+        )
+
+
+def proxies_are_whole(s: Scope, api: Api, connector: Connector) -> None:
+    host, port = "http.proxy.host", "http.proxy.port"
+    if s[host] is not None and s[port] is None:
+        s.error(port, f"required with {host}")
+    for key in (port, "http.proxy.user", "http.proxy.password"):
+        if s[host] is None and s.values.stated(key):
+            s.error(key, f"needs {host}")
+    if (s["http.proxy.password"] is None) != (s["http.proxy.user"] is None):
+        s.error("http.proxy.user", "user and password go together")
+
+
+def encodings_can_be_read(s: Scope, api: Api, connector: Connector) -> None:
+    for encoding in s.values["http.client.compression.types"]:
+        if not _installed(encoding):
+            s.error("http.client.compression.types", f"{encoding} needs a library")
+    for name, value in s.values["http.source.headers"] or ():
+        if name.lower() != "accept-encoding" or "${" in value:
+            continue
+        for item in value.lower().split(","):
+            encoding = item.partition(";")[0].strip()
+            known = encoding in ("gzip", "deflate", "br", "zstd", "identity", "")
+            if not known or not _installed(encoding):
+                s.error(
+                    "http.source.headers",
+                    f"Accept-Encoding: {encoding!r} cannot be read",
+                )
+        if s["http.client.compression.enabled"] is False:
+            s.warn(
+                "http.source.headers",
+                "Accept-Encoding asks for what http.client.compression.enabled=false "
+                "does not",
+            )
+
+
+def _installed(encoding: str) -> bool:
+    names = _LIBRARIES.get(encoding)
+    return names is None or any(importlib.util.find_spec(name) for name in names)
+
+
+def http2_is_installed(s: Scope, api: Api, connector: Connector) -> None:
+    wanted = s["http.client.http2.enabled"] is True
+    if wanted and importlib.util.find_spec("pycurl") is None:
+        s.warn(
+            "http.client.http2.enabled",
+            "HTTP/1.1 until kafka-http-source[http2] is installed",
+        )
+
+
+def deadlines_are_ordered(s: Scope, api: Api, connector: Connector) -> None:
+    deadline = "http.client.request.timeout.ms"
+    for key in ("http.client.connection.timeout.ms", "http.client.socket.timeout.ms"):
+        if s.values.stated(key) and s.number(key) > s.number(deadline):
+            s.warn(key, f"above {deadline}={s[deadline]}: the smaller one applies")
+    first, longest = "retry.backoff.ms", "retry.backoff.max.ms"
+    if s.number(first) > s.number(longest):
+        s.warn(first, f"above {longest}={s[longest]}: the smaller one applies")
+
+
+def rates_have_a_limiter(s: Scope, api: Api, connector: Connector) -> None:
+    off = s["rate.limit.enabled"] is False
+    for key in (
+        "rate.limit.requests.per.second",
+        "rate.limit.burst.capacity",
+        "rate.limit.algorithm",
+        "rate.limit.window.ms",
+        "rate.limit.adaptive.enabled",
+    ):
+        if off and s.values.stated(key):
+            s.warn(key, "rate.limit.enabled is false")
+    burst = "rate.limit.burst.capacity"
+    algorithm = str(s["rate.limit.algorithm"])
+    if not off and s.values.stated(burst) and algorithm.endswith("WINDOW"):
+        s.warn(burst, f"rate.limit.algorithm={algorithm} does not use it")
+
+
+def freshness_is_noticed(s: Scope, api: Api, connector: Connector) -> None:
+    ttl, interval = "cache.response.ttl.seconds", "http.source.poll.interval.ms"
+    if s["cache.enabled"] is False:
+        if connector.values["cache.warming.enabled"] is True:
+            s.warn("cache.enabled", "cache.warming.enabled has nothing to warm")
+        return
+    if s["http.source.poll.schedule"] is None and s.number(ttl) * 1000 > s.number(
+        interval
+    ):
+        s.warn(
+            ttl, f"above {interval}={s[interval]}: data up to {s[ttl]} s late is normal"
+        )
+
+
+def bad_records_have_a_place(s: Scope, api: Api, connector: Connector) -> None:
+    letters = connector.values["errors.deadletterqueue.topic.name"]
+    if s["errors.tolerance"] == "all" and letters is None:
+        s.warn(
+            "errors.tolerance",
+            "all without errors.deadletterqueue.topic.name: bad records go to the log "
+            "only",
+        )
+
+
+def records_fit(s: Scope, api: Api, connector: Connector) -> None:
+    limit = "transformation.max.record.size.bytes"
+    memory = connector.values["producer.buffer.memory"]
+    if s.number(limit) > memory:
+        s.error(limit, f"above producer.buffer.memory={memory}")
+
+
+def converters_are_whole(s: Scope, api: Api, connector: Connector) -> None:
+    for side in ("key", "value"):
+        name = f"{side}.converter"
+        kind = str(s[name])
+        if kind in ("AvroConverter", "JsonSchemaConverter", "ProtobufConverter"):
+            if s[f"{name}.schema.registry.url"] is None:
+                s.error(f"{name}.schema.registry.url", f"required by {kind}")
+            if kind == "ProtobufConverter":
+                for key in (f"{side}.schema.file", f"{side}.schema.message"):
+                    if s[key] is None:
+                        s.error(key, f"required by {kind}: it needs a descriptor")
+    enable = "value.converter.schemas.enable"
+    json = s["value.converter"] == "JsonConverter" and s.values.stated(
+        "value.converter"
+    )
+    if json and not s.values.stated(enable):
+        s.note("value.converter", f"{enable} is false here, true in Kafka Connect")
+
+
+# Rules over the apis of a connector.
+
+
+def parents_form_a_tree(
+    connector: Connector, findings: Findings, several: bool
+) -> None:
+    """No cycle, at most five levels, no name twice."""
+    names: dict[str, Api] = {}
+    for api in connector.apis:
+        scope = Scope(api.values, f"api{api.index}." if several else "", findings)
+        if api.name in names:
+            other = names[api.name].index
+            scope.error("api.name", f"{api.name!r} is the name of api{other}, too")
+        names[api.name] = api
+        chain = [api.index]
+        above = connector.parent(api)
+        while above is not None:
+            if above.index in chain:
+                path = " -> ".join(f"api{n}" for n in [*chain, above.index])
+                scope.error("api.chaining.parent", f"a cycle: {path}")
+                break
+            chain.append(above.index)
+            if len(chain) > MOST_LEVELS:
+                scope.error("api.chaining.parent", f"more than {MOST_LEVELS} levels")
+                break
+            above = connector.parent(above)
+
+
+def tasks_have_shards(c: Scope, connector: Connector) -> None:
+    tops = [api for api in connector.apis if api.values["api.chaining.parent"] is None]
+    shards = sum(len(api.values["entity.names"] or (None,)) for api in tops)
+    divisible = any(
+        api.values["http.offset.mode"] == "FULL"
+        and (
+            api.values["pagination.type"] in ("offset", "page")
+            or api.values["http.source.window.size.seconds"] is not None
+        )
+        and not connector.children(api)
+        for api in tops
+    )
+    tasks = c.number("tasks.max")
+    if c.values.stated("tasks.max") and tasks > shards and not divisible:
+        c.warn("tasks.max", f"more tasks than shards: {shards} will be started")
+
+
+_CONNECTOR_RULES: tuple[Callable[[Scope], None], ...] = (
+    brokers_are_named,
+    kafka_login_is_whole,
+    kafka_tls_is_used,
+    kafka_stores_are_pem,
+    batches_fit,
+    delivery_outlasts_a_request,
+    transactions_have_time,
+    exactly_once_is_possible,
+    codecs_are_installed,
+    scaling_has_room,
+    tuning_has_statistics,
+    beans_have_a_door,
+    connections_fit,
+    topics_are_created_as_said,
+)
+
+_API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
+    what_is_required_is_there,
+    urls_have_a_base,
+    ticks_have_one_source,
+    bodies_have_a_method,
+    chains_know_their_next,
+    windows_are_whole,
+    names_have_values,
+    parents_are_named,
+    auth_is_whole,
+    tls_is_sound,
+    proxies_are_whole,
+    encodings_can_be_read,
+    http2_is_installed,
+    deadlines_are_ordered,
+    rates_have_a_limiter,
+    freshness_is_noticed,
+    bad_records_have_a_place,
+    records_fit,
+    converters_are_whole,
+)

@@ -115,7 +115,7 @@ def enrichment(value: object) -> None:
             if not isinstance(expression, str):
                 raise Unfit(f"rule {at}: expression must be text")
             try:
-                grammar.template(expression, None)
+                grammar.template(expression, grammar.RECORD_NAMES)
             except grammar.LanguageError as error:
                 raise Unfit(f"rule {at}: {error}") from error
 

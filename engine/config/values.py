@@ -27,10 +27,12 @@ class Cell(Struct, frozen=True):
     Attributes:
         value: Typed.
         entry: Where it was stated, unresolved; None: a default.
+        own: True if it was stated with the api's own prefix.
     """
 
     value: object
     entry: Entry | None = None
+    own: bool = False
 
 
 class Values:
@@ -61,6 +63,11 @@ class Values:
         """Whether it stands in a file or an override; False for a default."""
         cell = self._cells.get(key)
         return cell is not None and cell.entry is not None
+
+    def own(self, key: str) -> bool:
+        """Whether it was stated for this api alone, with its prefix."""
+        cell = self._cells.get(key)
+        return cell is not None and cell.own
 
     def origin(self, key: str) -> tuple[str, int] | None:
         """File and line it came from, or None for a default."""
@@ -133,6 +140,36 @@ class Connector(Struct, frozen=True):
     apis: tuple[Api, ...]
     dialect: str
     initial_state: str = "RUNNING"
+
+    def parent(self, api: Api) -> Api | None:
+        """The api whose records this one is polled for, or None."""
+        name = api.values["api.chaining.parent"]
+        if name is None:
+            return None
+        for other in self.apis:
+            if name == other.name:
+                return other
+        for other in self.apis:
+            if name == f"api{other.index}":
+                return other
+        return None
+
+    def ancestors(self, api: Api) -> list[Api]:
+        """The parent, its parent, and so on; ends where a cycle closes."""
+        found: list[Api] = []
+        above = self.parent(api)
+        while above is not None and all(above.index != o.index for o in found):
+            found.append(above)
+            above = self.parent(above)
+        return found
+
+    def children(self, api: Api) -> list[Api]:
+        """The apis that are polled for the records of this one."""
+        return [
+            other
+            for other in self.apis
+            if (parent := self.parent(other)) is not None and parent.index == api.index
+        ]
 
     @property
     def fingerprint(self) -> str:

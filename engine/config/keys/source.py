@@ -8,7 +8,7 @@ Path: here -> ``keys.TABLE``
 
 from __future__ import annotations
 
-from engine.config.grammar import REQUEST_NAMES
+from engine.config.grammar import RECORD_NAMES, REQUEST_NAMES
 from engine.config.keys.key import Computed, Key, Lookup, section
 from engine.config.kinds import (
     Body,
@@ -621,7 +621,7 @@ def _keys() -> list[Key]:
         ),
         response(
             "kafka.topic",
-            Topic(any_name=True),
+            Topic(RECORD_NAMES),
             None,
             "A",
             "The topic of a record.",
@@ -630,7 +630,7 @@ def _keys() -> list[Key]:
         ),
         response(
             "kafka.key",
-            Template(None),
+            Template(RECORD_NAMES),
             None,
             "A",
             "The key of a record; a lone expression keeps its type for "
@@ -639,7 +639,7 @@ def _keys() -> list[Key]:
         ),
         response(
             "kafka.timestamp",
-            Template(None),
+            Template(RECORD_NAMES),
             Computed(lambda get: None, "time of receipt"),
             "A",
             "The time of a record, by the rules of type TIMESTAMP.",
@@ -647,7 +647,7 @@ def _keys() -> list[Key]:
         ),
         response(
             "kafka.headers",
-            Headers(None, kafka=True),
+            Headers(RECORD_NAMES, kafka=True),
             None,
             "A",
             "Headers of a record; one that gives null is left out.",
