@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import DecodeError, Raw
@@ -20,6 +20,7 @@ from msgspec import json as msgjson
 
 from engine.errors import BadPage, StateError
 from engine.records import Page, Primitive, Request, Response
+from engine.source.decode import Decoded
 from engine.source.links import link_of, without
 from engine.source.standing import (
     DIGEST,
@@ -32,7 +33,7 @@ from engine.source.standing import (
     text_in,
     whole,
 )
-from engine.source.walk import Ask, Decoded, Ledger, Plan, found_token
+from engine.source.walk import Ask, Ledger, Plan
 
 log = logging.getLogger("source")
 
@@ -119,17 +120,17 @@ class ChainCourse:
     ) -> Page | None:
         plan, ledger = self._plan, self._ledger
         paging = plan.paging
-        records, values = decoded.records, decoded.values
+        records = decoded.records
         self._asked = False
         count = len(records)
         if paging.type == "none":
             self.over = True
             return ledger.page(response, records, {}, ended=True, index=0)
 
-        onward = self._onward(request, response, values)
+        onward = self._onward(request, response, decoded)
         tip = ledger.guard.check(request, records)
-        more = ledger.more(response, values)
-        ledger.totals.learn(count, response, values)
+        more = ledger.more(decoded, response)
+        ledger.totals.learn(count, decoded.found)
         ledger.learn_last(records)
         if more and onward is None:
             raise BadPage("there is more, but no cursor or link to it", url=request.url)
@@ -138,7 +139,7 @@ class ChainCourse:
             ledger.mismatch()
 
         records, dropped = self._drop_known(records)
-        position = self._position(onward, decoded, response)
+        position = self._position(onward, decoded, request)
         index = ledger.index
         page = ledger.page(
             response, records, position, ended=ended, index=index, dropped=dropped
@@ -159,21 +160,16 @@ class ChainCourse:
         log.warning("The last page has been rewritten; it is produced whole.")
         return records, 0
 
-    def _onward(
-        self, request: Request, response: Response, values: Sequence[Raw | None]
-    ) -> object:
+    def _onward(self, request: Request, response: Response, decoded: Decoded) -> object:
         """The next cursor or absolute URL, or None."""
         plan = self._plan
         paging = plan.paging
         if paging.type == "link_header":
             header = response.header(paging.link_header.lower())
             link: object = link_of(header, paging.link_rel)
-        elif paging.type == "odata":
-            found = plan.found.get("next", response, values)
-            link = found_token(found, paging.nextlink_field)
         else:
-            found = plan.found.get("cursor", response, values)
-            link = found_token(found, "the next cursor")
+            field = "next" if paging.type == "odata" else "cursor"
+            link = plan.fields.token(field, decoded.found)
         if link is None or paging.type == "cursor":
             return link
         return self._link(request, link)
@@ -184,16 +180,15 @@ class ChainCourse:
         return without(self._plan.follow(request.url, link), self._plan.paging.cut)
 
     def _position(
-        self, onward: object, decoded: Decoded, response: Response
+        self, onward: object, decoded: Decoded, request: Request
     ) -> dict[str, Primitive]:
         """Where the chain goes on; behind its end, the last page once more."""
         plan = self._plan
         incremental = plan.paging.mode != "FULL"
         if onward is None and plan.paging.type == "odata" and incremental:
-            found = plan.found.get("delta", response, decoded.values)
-            delta = found_token(found, plan.paging.deltalink_field)
+            delta = plan.fields.token("delta", decoded.found)
             if delta is not None:
-                url = self._link(response.request, delta)
+                url = self._link(request, delta)
                 return {"delta": local_part(url, self._start.home)}
         if onward is not None:
             position = self._place(onward)
@@ -269,12 +264,12 @@ class KeysetCourse:
         self, request: Request, response: Response, decoded: Decoded
     ) -> Page | None:
         ledger = self._ledger
-        records, values = decoded.records, decoded.values
+        records = decoded.records
         self._asked = False
         count = len(records)
         tip = ledger.guard.check(request, records)
-        more = ledger.more(response, values)
-        ledger.totals.learn(count, response, values)
+        more = ledger.more(decoded, response)
+        ledger.totals.learn(count, decoded.found)
         ledger.learn_last(records)
         kept = self._without_ties(records)
         stuck = False

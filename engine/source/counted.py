@@ -10,14 +10,14 @@ Path: `source.paginate` -> here -> `source.walk`
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
 from msgspec import Raw, Struct
 
 from engine.errors import SourceError, StateError
 from engine.records import Offset, Page, Primitive, Request, Response
+from engine.source.decode import Decoded
 from engine.source.standing import Standing, whole
-from engine.source.walk import Ask, Decoded, Ledger, Others, Paging, Plan
+from engine.source.walk import Ask, Ledger, Others, Paging, Plan
 
 
 class _Mark(Struct, frozen=True):
@@ -273,12 +273,12 @@ class CountCourse:
             return None
         _, number = self._pending.popleft()
         ledger = self._ledger
-        records, values = decoded.records, decoded.values
+        records = decoded.records
         count = len(records)
         index = self._index_of(number)
         tip = self._tip(request, number, records)
-        more = ledger.more(response, values)
-        self._count(number, index, count, response, values)
+        more = ledger.more(decoded, response)
+        self._count(number, index, count, decoded)
         ledger.learn_last(records)
 
         short = self._short(count)
@@ -334,12 +334,11 @@ class CountCourse:
         number: int,
         index: int,
         count: int,
-        response: Response,
-        values: Sequence[Raw | None],
+        decoded: Decoded,
     ) -> None:
         """Totals; where the number says how much has come, it is believed."""
         totals = self._ledger.totals
-        totals.learn(count, response, values)
+        totals.learn(count, decoded.found)
         if self._field == "offset":
             totals.received = number + count
         elif self._grid:

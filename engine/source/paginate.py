@@ -9,7 +9,7 @@ Path: `source.poll` asks -> here -> `source.chained`, `source.counted`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from engine.records import Offset
 from engine.source.chained import ChainCourse, KeysetCourse
@@ -30,6 +30,7 @@ class Paginator:
         others: Stored offsets of shards of another count.
         crew: Where the shards of this api meet.
         note: Told the name of each counter that goes up.
+        empty: Statuses that mean an empty page (`http.response.status.empty`).
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Paginator:
         others: Others = (),
         crew: Crew | None = None,
         note: Note = lambda name: None,
+        empty: Collection[int] = (204, 205),
     ):
         self._plan = Plan(
             paging,
@@ -53,12 +55,13 @@ class Paginator:
             others=others,
             crew=crew,
             note=note,
+            empty=frozenset(empty),
         )
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The fields of the envelope that a decoder must find, in order."""
-        return self._plan.found.paths
+        return self._plan.fields.paths
 
     @property
     def addressable(self) -> bool:

@@ -11,28 +11,21 @@ Path: `task.flow` -> here -> `source.paginate`, `source.fetch`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Final
-
-from msgspec import Raw, Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import CursorExpired, SourceError
 from engine.records import Offset, Page, Request, Response
 from engine.seams import Fetch, Stopping
-from engine.source.ahead import one_by_one
+from engine.source.ahead import Ahead, one_by_one
+from engine.source.decode import Decode, Decoded
 from engine.source.paginate import Paginator
-from engine.source.walk import Course, Decoded
+from engine.source.walk import Course
 
 #: Statuses by which an API says that it no longer knows a cursor.
 _EXPIRED: Final = frozenset({400, 404, 410})
-
-
-class _Nothing(Struct, frozen=True):
-    """What a response with an empty status decodes to."""
-
-    records: list[Raw] = []
-    values: tuple[Raw | None, ...] = ()
 
 
 class Poll:
@@ -43,11 +36,11 @@ class Poll:
         paginator: The walk.
         fetch: Sends a request.
         decode: Splits a response; it was compiled with `paginator.paths`.
-        empty: Statuses that mean an empty page
-            (`http.response.status.empty`).
         task: Number of the task, for `${task}`.
         entity: `${entityName}`, or None.
-        ahead: Fetches in threads of its own; None: in the caller's.
+        ahead: Fetches in threads of its own (`pagination.concurrent.enabled`);
+            None: in the caller's thread, one request at a time.
+        name: Of the threads.
     """
 
     def __init__(
@@ -55,23 +48,25 @@ class Poll:
         paginator: Paginator,
         *,
         fetch: Fetch,
-        decode: Callable[[Response], Decoded],
+        decode: Decode,
         stopping: Stopping,
-        empty: Collection[int] = frozenset({204, 205}),
         task: int = 0,
         entity: str | None = None,
+        ahead: Ahead | None = None,
+        name: str = "ahead",
         clock: Clock = SYSTEM,
     ):
         self._paginator = paginator
         self._fetch = fetch
         self._decode = decode
         self._stopping = stopping
-        self._empty = frozenset(empty)
         self._task = task
         self._entity = entity
+        self._ahead = ahead
+        self._name = name
         self._clock = clock
 
-    def pages(self, offset: Offset | None) -> Iterator[Page]:
+    def pages(self, offset: Offset | None) -> Generator[Page]:
         """
         One poll, from where an offset says, first page to last.
 
@@ -84,15 +79,27 @@ class Poll:
         Blocks: for each page until it is there; stopping cuts it.
         """
         course = self._paginator.start(offset, self._clock.wall_ms())
-        for page in one_by_one(course, self._answer_for(course), self._stopping):
-            page.task = self._task
-            page.entity = self._entity
-            yield page
+        answer = self._answer_for(course)
+        if self._ahead is None:
+            pages = one_by_one(course, answer, self._stopping)
+        else:
+            pages = self._ahead.pages(
+                course,
+                answer,
+                self._stopping,
+                parallel=self._paginator.addressable,
+                name=self._name,
+            )
+        with closing(pages):
+            for page in pages:
+                page.task = self._task
+                page.entity = self._entity
+                yield page
 
     def _answer_for(
         self, course: Course
     ) -> Callable[[Request], tuple[Response, Decoded]]:
-        fetch, decode, empty = self._fetch, self._decode, self._empty
+        fetch, decode = self._fetch, self._decode
 
         def answer(request: Request) -> tuple[Response, Decoded]:
             try:
@@ -101,10 +108,8 @@ class Poll:
                 if e.status in _EXPIRED and course.stored:
                     raise _expired(e.status, request.url) from e
                 raise
-            if response.status in empty:
-                if response.status in _EXPIRED and course.stored:
-                    raise _expired(response.status, request.url)
-                return response, _Nothing()
+            if response.status in _EXPIRED and course.stored:
+                raise _expired(response.status, request.url)
             return response, decode(response)
 
         return answer

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from msgspec import DecodeError, Raw
-from msgspec import json as msgjson
+from msgspec import Raw
 
-from engine.errors import BadPage, Forbidden, StateError
+from engine.errors import BadPage, StateError
 from engine.language.faults import EvaluationError
 from engine.language.paths import compile_path
 from engine.language.values import MISSING, decode, encode
@@ -51,44 +50,11 @@ POSITION_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def token_of(raw: Raw | None, what: str) -> object:
-    """
-    A cursor as it is inserted: str, int, or `Raw` for a number with a
-    fraction, an array or an object (compact); None is the end of data.
-
-    Raises:
-        BadPage: It is `true`.
-        Forbidden: Over 64 KiB.
-    """
-    if raw is None:
-        return None
-    text = bytes(raw).strip()
-    if len(text) > MAX_CURSOR:
-        raise Forbidden(f"{what} is over {MAX_CURSOR} bytes")
-    first = text[:1]
-    if first == b'"':
-        return _decoded(text, what) or None
-    if first in b"nf":
-        return None
-    if first == b"t":
-        raise BadPage(f"{what} is true, which is no cursor")
-    if first in b"[{":
-        return Raw(msgjson.format(text, indent=-1))
-    return number_of(text)
-
-
 def number_of(text: bytes) -> int | Raw:
     """A JSON number: int where it is written as one, else its text."""
     if text.lstrip(b"-").isdigit() and len(text) <= 4300:
         return int(text)
     return Raw(text)
-
-
-def _decoded(text: bytes, what: str) -> Any:
-    try:
-        return msgjson.decode(text)
-    except (DecodeError, UnicodeError) as e:
-        raise BadPage(f"{what} is not valid JSON text") from e
 
 
 def reader(path: str) -> Callable[[Raw], object]:

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from msgspec import Raw, Struct
 
 from engine.errors import BadPage, Forbidden
 from engine.records import Offset, Page, Primitive, Request, Response
+from engine.source.decode import Decoded
 from engine.source.guard import Guard
 from engine.source.standing import (
     MAX_CURSOR,
     Standing,
     primitive,
     reader,
-    token_of,
     whole,
 )
 
@@ -43,18 +43,6 @@ Note = Callable[[str], None]
 
 #: The shards of another `count` that worked on this api: (index, count, offset).
 Others = Sequence[tuple[int, int, Offset]]
-
-
-class Decoded(Protocol):
-    """What a decoder found in a response."""
-
-    @property
-    def records(self) -> list[Raw]:
-        """The records, in order, unread."""
-
-    @property
-    def values(self) -> Sequence[Raw | None]:
-        """One for each of `Plan.paths`; None where there is nothing."""
 
 
 class Ask(Protocol):
@@ -200,73 +188,70 @@ class Course(Protocol):
         """
 
 
-class Found:
-    """
-    The fields of an envelope or of the headers, by the names we give them.
+class Fields:
+    """The places in a response or its headers that paging looks at."""
 
-    An answer with a status that means "empty" has no envelope.
-    """
-
-    def __init__(self, fields: Mapping[str, str | None]):
-        paths: list[str] = []
-        self._headers: dict[str, str] = {}
-        self._places: dict[str, int] = {}
-        for name, field in fields.items():
-            if field is None:
-                continue
-            if field.lower().startswith("header:"):
-                self._headers[name] = field[7:].strip().lower()
-            else:
-                self._places[name] = len(paths)
-                paths.append(field)
-        self.paths = tuple(paths)
+    def __init__(self, places: Mapping[str, str | None]):
+        self._places = {name: place for name, place in places.items() if place}
+        self.paths = tuple(dict.fromkeys(self._places.values()))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._places or name in self._headers
+        return name in self._places
 
-    def get(self, name: str, response: Response, values: Sequence[Raw | None]) -> Any:
-        """`Raw` out of the body, str out of a header, None where missing."""
-        place = self._places.get(name)
-        if place is not None:
-            return values[place] if values else None
-        header = self._headers.get(name)
-        return None if header is None else response.header(header)
+    def get(self, name: str, found: Mapping[str, object]) -> object:
+        """What a decoder found there; None where it is null or missing."""
+        return found.get(self._places.get(name, ""))
 
+    def token(self, name: str, found: Mapping[str, object]) -> object:
+        """
+        A cursor or link: str, int, or `Raw` for a number with a fraction, an
+        array or an object; None is the end of data.
 
-def found_token(found: object, what: str) -> object:
-    """A cursor out of a field of the body or a header."""
-    if isinstance(found, str):
-        if len(found) > MAX_CURSOR:
-            raise Forbidden(f"{what} is over {MAX_CURSOR} bytes")
-        return found or None
-    assert found is None or isinstance(found, Raw)
-    return token_of(found, what)
+        Raises:
+            BadPage: It is `true`, or many values.
+            Forbidden: Over 64 KiB.
+        """
+        value = self.get(name, found)
+        if value is None or value is False or value == "":
+            return None
+        if value is True or isinstance(value, list):
+            raise BadPage(f"{self._places[name]} is {value!r:.40}, which is no cursor")
+        if isinstance(value, str | Raw) and len(value) > MAX_CURSOR // 4:
+            data = value.encode() if isinstance(value, str) else bytes(value)
+            if len(data) > MAX_CURSOR:
+                raise Forbidden(f"{self._places[name]} is over {MAX_CURSOR} bytes")
+        return value
 
+    def flag(self, name: str, found: Mapping[str, object]) -> bool:
+        """
+        A bool; a header says it as text.
 
-def _flag(found: object, what: str) -> bool:
-    """A bool out of a field of the body or a header."""
-    text = found.strip().lower() if isinstance(found, str) else None
-    if isinstance(found, Raw):
-        text = bytes(found).strip().decode("utf-8", "replace")
-    if text == "true":
-        return True
-    if text == "false":
-        return False
-    raise BadPage(f"{what} is not true or false")
+        Raises:
+            BadPage: It is none.
+        """
+        value = self.get(name, found)
+        place = self._places[name]
+        if isinstance(value, str) and place.lower().startswith("header:"):
+            value = {"true": True, "false": False}.get(value.strip().lower())
+        if isinstance(value, bool):
+            return value
+        raise BadPage(f"{place} is not true or false")
 
+    def count(self, name: str, found: Mapping[str, object]) -> int | None:
+        """
+        A count, or None where it is null or missing.
 
-def _number(found: object, what: str) -> int | None:
-    """A count out of a field of the body or a header; None if it is missing."""
-    if found is None:
-        return None
-    text = found if isinstance(found, str) else bytes(found).decode("utf-8", "replace")  # type: ignore[call-overload]
-    text = text.strip().strip('"').strip()
-    if text in ("null", ""):
-        return None
-    whole, _, rest = text.partition(".")
-    if not whole.isdigit() or not whole.isascii() or rest.strip("0"):
-        raise BadPage(f"{what} is not a count")
-    return int(whole)
+        Raises:
+            BadPage: It is something else.
+        """
+        value = self.get(name, found)
+        if value is None:
+            return None
+        text = bytes(value).decode() if isinstance(value, Raw) else str(value)
+        whole, _, rest = text.strip().partition(".")
+        if not whole.isdigit() or not whole.isascii() or rest.strip("0"):
+            raise BadPage(f"{self._places[name]} is not a count")
+        return int(whole)
 
 
 class Totals:
@@ -279,28 +264,27 @@ class Totals:
         records, all_pages: What was promised last, or None.
     """
 
-    def __init__(self, found: Found, received: int, pages: int):
-        self._found = found
+    def __init__(self, fields: Fields, received: int, pages: int):
+        self._fields = fields
         self.received = received
         self.pages = pages
         self.records: int | None = None
         self.all_pages: int | None = None
 
-    def learn(
-        self, count: int, response: Response, values: Sequence[Raw | None]
-    ) -> None:
+    def learn(self, count: int, found: Mapping[str, object]) -> None:
         """One more page with `count` records."""
         self.received += count
         self.pages += 1
-        found = self._found
-        if "total" in found:
-            total = _number(found.get("total", response, values), "the total")
-            if total is not None:
-                self.records = total
-        if "total_pages" in found:
-            total = _number(found.get("total_pages", response, values), "total pages")
-            if total is not None:
-                self.all_pages = total
+        if "total" in self._fields:
+            self.records = self._later(self.records, "total", found)
+        if "total_pages" in self._fields:
+            self.all_pages = self._later(self.all_pages, "total_pages", found)
+
+    def _later(
+        self, before: int | None, name: str, found: Mapping[str, object]
+    ) -> int | None:
+        told = self._fields.count(name, found)
+        return before if told is None else told
 
     @property
     def known(self) -> bool:
@@ -316,9 +300,9 @@ class Totals:
     def position(self) -> dict[str, Primitive]:
         """What a resumed poll needs to know."""
         position: dict[str, Primitive] = {}
-        if "total" in self._found:
+        if "total" in self._fields:
             position["received"] = self.received
-        if "total_pages" in self._found:
+        if "total_pages" in self._fields:
             position["pages"] = self.pages
         return position
 
@@ -335,6 +319,7 @@ class Plan:
         others: Stored offsets of shards of another count.
         crew: Where the shards of this api meet.
         note: Told the name of each counter that goes up.
+        empty: Statuses of an answer that is an empty page.
     """
 
     def __init__(
@@ -343,14 +328,15 @@ class Plan:
         *,
         shape: Shape,
         follow: Callable[[str, str], str],
-        index: int = 0,
-        count: int = 1,
-        others: Others = (),
-        crew: Crew | None = None,
-        note: Note = lambda name: None,
+        index: int,
+        count: int,
+        others: Others,
+        crew: Crew | None,
+        note: Note,
+        empty: frozenset[int],
     ):
         self.paging = paging
-        self.found = Found(
+        self.fields = Fields(
             {
                 "cursor": paging.cursor_field,
                 "has_more": paging.has_more_field,
@@ -369,6 +355,7 @@ class Plan:
         self.others = others
         self.crew = crew or Alone()
         self.note = note
+        self.empty = empty
         #: The last poll in which no page fell to this shard.
         self.idle_poll = 0
 
@@ -392,18 +379,18 @@ class Ledger:
         self.index = 0
         self.guard = Guard()
         self.totals = Totals(
-            plan.found,
+            plan.fields,
             whole(position, "received", 0),
             whole(position, "pages", 0),
         )
         self.last: dict[str, object] = standing.last()
 
-    def more(self, response: Response, values: Sequence[Raw | None]) -> bool | None:
-        """`has.more.field`, or None: not configured, or no envelope."""
-        found = self.plan.found
-        if "has_more" not in found or not values and response.body == b"":
+    def more(self, decoded: Decoded, response: Response) -> bool | None:
+        """`has.more.field`, or None: not configured, or a status without body."""
+        fields = self.plan.fields
+        if "has_more" not in fields or response.status in self.plan.empty:
             return None
-        return _flag(found.get("has_more", response, values), "has.more.field")
+        return fields.flag("has_more", decoded.found)
 
     def learn_last(self, records: Sequence[Raw]) -> None:
         if records:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from engine.source.ahead import Ahead
 from tests.fakes.api import Api
 from tests.fakes.walks import TYPES, bytes_of, poll_of
+
+
+@pytest.fixture(params=["sequential", "ahead"])
+def how(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """How a poll fetches: in our thread, or ahead in threads of its own."""
+    if request.param == "sequential":
+        return {}
+    return {"ahead": Ahead(threads=4, pages=10)}
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +27,10 @@ def api() -> Iterator[Api]:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_all_records_come_once_and_in_order(api: Api, kind: str) -> None:
-    pages = list(poll_of(api.url, kind, limit=7).pages(None))
+def test_all_records_come_once_and_in_order(
+    api: Api, kind: str, how: dict[str, Any]
+) -> None:
+    pages = list(poll_of(api.url, kind, limit=7, poll=how).pages(None))
 
     assert api.all_records() == bytes_of(pages)
     assert [page.last for page in pages] == [False] * (len(pages) - 1) + [True]
@@ -27,21 +39,25 @@ def test_all_records_come_once_and_in_order(api: Api, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_every_offset_resumes_with_exactly_the_rest(api: Api, kind: str) -> None:
-    pages = list(poll_of(api.url, kind, limit=7).pages(None))
+def test_every_offset_resumes_with_exactly_the_rest(
+    api: Api, kind: str, how: dict[str, Any]
+) -> None:
+    pages = list(poll_of(api.url, kind, limit=7, poll=how).pages(None))
 
     for place, page in enumerate(pages[:-1]):
-        rest = list(poll_of(api.url, kind, limit=7).pages(page.offset))
+        rest = list(poll_of(api.url, kind, limit=7, poll=how).pages(page.offset))
 
         assert bytes_of(pages[place + 1 :]) == bytes_of(rest)
         assert rest[-1].last
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_a_finished_full_poll_starts_anew(api: Api, kind: str) -> None:
-    *_, last = poll_of(api.url, kind, limit=7).pages(None)
+def test_a_finished_full_poll_starts_anew(
+    api: Api, kind: str, how: dict[str, Any]
+) -> None:
+    *_, last = poll_of(api.url, kind, limit=7, poll=how).pages(None)
 
-    again = list(poll_of(api.url, kind, limit=7).pages(last.offset))
+    again = list(poll_of(api.url, kind, limit=7, poll=how).pages(last.offset))
 
     assert api.all_records() == bytes_of(again)
     assert 2 == again[0].offset["poll"]

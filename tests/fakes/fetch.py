@@ -10,15 +10,9 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import msgspec
-from msgspec import Raw
-
 from engine.errors import Unexpected, Unreachable
-from engine.language.paths import compile_path
-from engine.language.values import MISSING
 from engine.records import Request, Response
 
 
@@ -58,32 +52,3 @@ class PlainFetch:
             sent_at,
             time.time_ns() // 1_000_000,
         )
-
-
-class Found(msgspec.Struct):
-    """Records and envelope values of one response."""
-
-    records: list[Raw]
-    values: tuple[Raw | None, ...]
-
-
-def plain_decoder(records: str, paths: tuple[str, ...]) -> Callable[[Response], Found]:
-    """Reads records and values by their paths, one after the other."""
-    list_of_raw = msgspec.json.Decoder(list[Raw])
-    find = compile_path(records).get
-    finders = [compile_path(path).get for path in paths]
-
-    def decode(response: Response) -> Found:
-        whole = Raw(bytes(response.body))
-        values = []
-        for get in finders:
-            found = get(whole)
-            if found is MISSING:
-                values.append(None)
-            else:
-                values.append(
-                    found if isinstance(found, Raw) else Raw(msgspec.json.encode(found))
-                )
-        return Found(list_of_raw.decode(find(whole)), tuple(values))
-
-    return decode

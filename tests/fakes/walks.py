@@ -12,12 +12,13 @@ from typing import Any
 
 from engine.records import Offset, Page
 from engine.seams import Fetch
+from engine.source.decode import compile_decoder
 from engine.source.origin import Borders, origin_of
 from engine.source.paginate import Paginator
 from engine.source.poll import Poll
 from engine.source.request import Shape
 from engine.source.walk import Crew, Paging
-from tests.fakes.fetch import PlainFetch, plain_decoder
+from tests.fakes.fetch import PlainFetch
 
 TYPES = (
     "none",
@@ -87,7 +88,7 @@ def poll_of(
     return Poll(
         paginator,
         fetch=fetch or PlainFetch(),
-        decode=plain_decoder(records, paginator.paths),
+        decode=compile_decoder(data_path=records, wanted=paginator.paths),
         stopping=Never(),
         **(poll or {}),
     )
