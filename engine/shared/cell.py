@@ -260,14 +260,16 @@ class Cell:
         _clear_the_way(path)
         fd = open_private(path)
         try:
-            if not lock_within(fd, self._patience, self._clock):
-                # Stuck, but whole: the first change will find out.
-                return fd
-            try:
-                if os.fstat(fd).st_size < self._size:
-                    self._lay_out(fd, path)
-            finally:
-                unlock(fd)
+            # A file of its size is laid out already; who holds its lock then
+            # is found out, and waited for, by the first change.
+            if os.fstat(fd).st_size < self._size:
+                if not lock_within(fd, self._patience, self._clock):
+                    raise SharedError(f"{self.name}: its holder does not move")
+                try:
+                    if os.fstat(fd).st_size < self._size:
+                        self._lay_out(fd, path)
+                finally:
+                    unlock(fd)
         except BaseException:
             os.close(fd)
             raise

@@ -12,6 +12,7 @@ again, and shows it each answer; metrics read its attributes.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -38,7 +39,9 @@ from engine.shared.rates import (
     HORIZON,
     LEAST_FACTOR,
     NOW,
+    Grant,
     Rate,
+    SlidingWindow,
     terms_of,
 )
 
@@ -56,6 +59,14 @@ GLANCE = 0.001
 #: A 429 or 503 that names no time: first and longest pause.
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
+
+#: Seconds below which a request is not late.
+LEAST_LATENESS = 0.001
+
+#: Answers that are seen before the fastest of them is taken for usual, and by
+#: how much that grows with each further one.
+FEW = 20
+FORGETTING = 1.002
 
 #: Growth of the adaptive rate in a second without a 429.
 CREEP = 1.05
@@ -192,11 +203,13 @@ class Limiter:
         if record.demands or len(buckets) != 1:
             return self._advance(_Ticket(buckets), host)
         bucket = buckets[0]
-        wait, due = bucket.take(1.0)
+        wait, due, number = bucket.take(1.0)
         if wait <= NOW:
+            if number >= 0.0:
+                self._mine.sent = [(bucket, number, due)]
             return 0.0
         ticket = _Ticket(buckets)
-        ticket.due, ticket.epoch = due, bucket.epoch
+        ticket.due, ticket.number, ticket.epoch = due, number, bucket.epoch
         return self._hold(ticket, bucket.cause, wait)
 
     def recheck(self, host: str) -> float:
@@ -233,6 +246,10 @@ class Limiter:
         each further one up to 60 s; those that were in flight when the pause
         began do not count again.
         """
+        sent: list[tuple[Bucket, float, float]] | None
+        if sent := getattr(self._mine, "sent", None):
+            self._mine.sent = None
+            self._correct(host, sent)
         throttled = status in (429, 503)
         if not self._respect:
             if status == 429 and self._adaptive:
@@ -246,6 +263,14 @@ class Limiter:
         self._host(host).learn(
             demand, halve=status == 429 and self._adaptive, strike=throttled
         )
+
+    def _correct(self, host: str, sent: list[tuple[Bucket, float, float]]) -> None:
+        """Count what was sent from its likely arrival, not from its grant."""
+        now = self._monotonic()
+        usual = self._host(host).usual(now - max(due for _, _, due in sent))
+        for bucket, number, due in sent:
+            if number >= 0.0:
+                bucket.correct(number, now - usual - due)
 
     def announce(self) -> None:
         """
@@ -280,6 +305,7 @@ class Limiter:
             # Who was already given a place pays again after the pause: else
             # all that waited would go at its end at once.
             ticket.place, ticket.due = 0, 0.0
+            ticket.sent.clear()
             return self._hold(ticket, record.cause, pause)
         cost = 1.0 / record.factor_at(now)
         buckets = ticket.buckets
@@ -290,14 +316,18 @@ class Limiter:
                 return self._hold(ticket, bucket.cause, left)
             if left <= NOW:
                 ticket.place += 1
+                ticket.sent.append((bucket, ticket.number, ticket.due))
             ticket.due = 0.0
         while ticket.place < len(buckets):
             bucket = buckets[ticket.place]
-            wait, due = bucket.take(cost)
+            wait, due, number = bucket.take(cost)
             if wait > NOW:
-                ticket.due, ticket.epoch = due, bucket.epoch
+                ticket.due, ticket.number, ticket.epoch = due, number, bucket.epoch
                 return self._hold(ticket, bucket.cause, wait)
             ticket.place += 1
+            ticket.sent.append((bucket, number, due))
+        if any(number >= 0.0 for _, number, _ in ticket.sent):
+            self._mine.sent = ticket.sent
         return 0.0
 
     def _hold(self, ticket: _Ticket, cause: str, wait: float) -> float:
@@ -380,14 +410,17 @@ class Limiter:
 class _Ticket:
     """Where a waiting caller stands: which bucket, and until when."""
 
-    __slots__ = ("buckets", "cause", "due", "epoch", "place")
+    __slots__ = ("buckets", "cause", "due", "epoch", "number", "place", "sent")
 
     def __init__(self, buckets: tuple[Bucket, ...]) -> None:
         self.buckets = buckets
         self.cause = ""
         self.place = 0
         self.due = 0.0
+        self.number = -1.0
         self.epoch = 0.0
+        #: Bucket, number and time of each place taken so far.
+        self.sent: list[tuple[Bucket, float, float]] = []
 
 
 class Bucket:
@@ -446,12 +479,11 @@ class Bucket:
         self._alone_until = 0.0
         self._alone_tat = 0.0
 
-    def take(self, cost: float) -> tuple[float, float]:
+    def take(self, cost: float) -> Grant:
         """
         Ask for `cost` requests.
 
-        Returns: (seconds to wait, monotonic time of the place that was given);
-        the second is 0.0 if no place was given: ask again then.
+        Never raises: without its file a process keeps to its part of the rate.
         """
         if self._alone_until:
             return self._rejoin(cost)
@@ -466,6 +498,13 @@ class Bucket:
             )
             self._alone_tat = self._monotonic() + self._terms.tolerance * self._share
             return self._alone(cost)
+
+    def correct(self, number: float, late: float) -> None:
+        """Count the place's request from `late` seconds after its grant."""
+        terms = self._terms
+        if late >= LEAST_LATENESS and isinstance(terms, SlidingWindow):
+            with contextlib.suppress(SharedError):
+                self._update(terms.correct, number, late)
 
     def changed(self, epoch: float) -> bool:
         """True if the rate is no longer that of `epoch`."""
@@ -500,7 +539,7 @@ class Bucket:
 
     def _step(
         self, numbers: Numbers, now: float, fd: int, cost: float
-    ) -> Change[tuple[float, float]]:
+    ) -> Change[Grant]:
         if not numbers or numbers[0] != self.epoch:
             numbers = self._settle(numbers, now, fd)
         return self._grant(numbers, now, fd, cost)
@@ -562,7 +601,7 @@ class Bucket:
         algorithm = ALGORITHMS[int(algorithm)]
         return latest, Rate(per_second, algorithm, int(burst) or None, window)
 
-    def _rejoin(self, cost: float) -> tuple[float, float]:
+    def _rejoin(self, cost: float) -> Grant:
         if self._monotonic() < self._alone_until:
             return self._alone(cost)
         try:
@@ -573,7 +612,7 @@ class Bucket:
         log.warning("Rate limit %s is shared again.", self.label)
         return answer
 
-    def _alone(self, cost: float) -> tuple[float, float]:
+    def _alone(self, cost: float) -> Grant:
         """This process's own part of the rate, beginning with an empty bucket."""
         now = self._monotonic()
         self._alone_until = now + REST / 4
@@ -581,10 +620,10 @@ class Bucket:
         tat = max(self._alone_tat, now) + terms.interval * self._share * cost
         due = tat - max(terms.tolerance, terms.interval * self._share)
         if due - now > HORIZON:
-            return due - now - HORIZON, 0.0
+            return due - now - HORIZON, 0.0, -1.0
         self._alone_tat = tat
         self.decided_alone += 1
-        return max(0.0, due - now), due
+        return max(0.0, due - now), due, -1.0
 
 
 class _Host:
@@ -616,6 +655,8 @@ class _Host:
         self._strikes = 0.0
         self._factor = 1.0
         self._factor_at = 0.0
+        self._fastest = float("inf")
+        self._answers = 0
         self._budget = (-1.0, -1.0, 0.0)
         self._cell = Cell(
             file_name("host", host),
@@ -686,6 +727,16 @@ class _Host:
                 self._know(self._cell.update(_forgive))
             except SharedError:
                 self._strikes = 0.0
+
+    def usual(self, seconds: float) -> float:
+        """
+        The seconds an answer takes that nothing holds up: the least of those
+        seen, forgotten slowly; at most the newest one's.  0.0 until enough were
+        seen: a first request, with its connection to make, counts as late.
+        """
+        self._answers += 1
+        self._fastest = min(seconds, self._fastest * FORGETTING)
+        return min(self._fastest, seconds) if self._answers > FEW else 0.0
 
     def reading(self) -> HostReading:
         now = self._monotonic()

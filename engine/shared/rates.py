@@ -16,11 +16,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from os import pread, pwrite
 from struct import pack, unpack
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
-from engine.shared.cell import TAIL_AT, Change
+from engine.shared.cell import TAIL_AT, Change, Numbers
 
 ALGORITHMS = ("TOKEN_BUCKET", "LEAKY_BUCKET", "FIXED_WINDOW", "SLIDING_WINDOW")
 
@@ -36,6 +36,14 @@ MOST_STAMPS = 65_536
 
 #: The adaptive rate never falls below this part of the configured one.
 LEAST_FACTOR = 0.01
+
+#: A request that reaches the server later than it was granted counts there
+#: from its arrival: for at most this part of the window it does so here, too.
+LATEST_ARRIVAL = 0.1
+
+#: Seconds to wait, the monotonic time of the place that was given (0.0: none,
+#: ask again then), and the place's number where it can be corrected, or -1.
+Grant: TypeAlias = tuple[float, float, float]
 
 
 class Rate(Struct, frozen=True):
@@ -74,7 +82,7 @@ class Terms(Protocol):
 
     def grant(
         self, numbers: Sequence[float], now: float, fd: int, cost: float
-    ) -> Change[tuple[float, float]]:
+    ) -> Change[Grant]:
         """Numbers after one more request, and (seconds to wait, place)."""
 
     def used(self, numbers: Sequence[float], now: float, fd: int) -> float:
@@ -125,7 +133,7 @@ class CellRate:
 
     def grant(
         self, numbers: Sequence[float], now: float, fd: int, cost: float
-    ) -> Change[tuple[float, float]]:
+    ) -> Change[Grant]:
         epoch, tat, _, _ = numbers
         if tat < now:
             tat = now
@@ -138,10 +146,10 @@ class CellRate:
         due = tat - (max(self.tolerance, price))
         wait = due - now
         if wait <= 0.0:
-            return (epoch, tat, 0.0, 0.0), None, (0.0, now)
+            return (epoch, tat, 0.0, 0.0), None, (0.0, now, -1.0)
         if wait > self._horizon + NOW:
-            return None, None, (wait - self._horizon, 0.0)
-        return (epoch, tat, 0.0, 0.0), None, (wait, due)
+            return None, None, (wait - self._horizon, 0.0, -1.0)
+        return (epoch, tat, 0.0, 0.0), None, (wait, due, -1.0)
 
     def used(self, numbers: Sequence[float], now: float, fd: int) -> float:
         return min(self.capacity, max(0.0, (numbers[1] - now) / self.interval))
@@ -176,7 +184,7 @@ class FixedWindow:
 
     def grant(
         self, numbers: Sequence[float], now: float, fd: int, cost: float
-    ) -> Change[tuple[float, float]]:
+    ) -> Change[Grant]:
         epoch, window, count, _ = numbers
         window, count = self._current(window, count, now)
         need = cost
@@ -184,9 +192,9 @@ class FixedWindow:
             need -= max(0.0, room)
             window, count = window + 1, 0.0
             if window * self._window - now > HORIZON:
-                return None, None, (window * self._window - now - HORIZON, 0.0)
+                return None, None, (window * self._window - now - HORIZON, 0.0, -1.0)
         due = max(now, window * self._window)
-        return (epoch, window, count + need, 0.0), None, (due - now, due)
+        return (epoch, window, count + need, 0.0), None, (due - now, due, -1.0)
 
     def used(self, numbers: Sequence[float], now: float, fd: int) -> float:
         window, count = self._current(numbers[1], numbers[2], now)
@@ -246,7 +254,7 @@ class SlidingWindow:
 
     def grant(
         self, numbers: Sequence[float], now: float, fd: int, cost: float
-    ) -> Change[tuple[float, float]]:
+    ) -> Change[Grant]:
         epoch, count, last, threshold = numbers
         if not last <= now + HORIZON + self._window / LEAST_FACTOR:
             count, last, threshold = self.spent(now, fd)[1:]
@@ -263,9 +271,32 @@ class SlidingWindow:
                 threshold = stamp + self._window * cost
         due = max(now, last, threshold)
         if due - now > HORIZON:
-            return None, None, (due - now - HORIZON, 0.0)
+            return None, None, (due - now - HORIZON, 0.0, -1.0)
         tail = (TAIL_AT + 8 * place, pack("<d", due))
-        return (epoch, count + 1, due, threshold), tail, (due - now, due)
+        number = count if self._group == 1 else -1.0
+        return (epoch, count + 1, due, threshold), tail, (due - now, due, number)
+
+    def correct(
+        self, numbers: Numbers, _now: float, fd: int, number: float, late: float
+    ) -> Change[None]:
+        """
+        Count the request of a place from `late` seconds after its grant.
+
+        Two requests a window apart may arrive nearer to each other than they
+        went: the first over a new connection, the second over a warm one.
+        """
+        if (
+            numbers is None
+            or not numbers
+            or not 0 < numbers[1] - number <= self._places
+        ):
+            return None, None, None
+        at = TAIL_AT + 8 * (int(number) % self._places)
+        raw = pread(fd, 8, at)
+        if len(raw) == 8 and (stamp := unpack("<d", raw)[0]) > 0.0:
+            late = min(late, self._window * LATEST_ARRIVAL)
+            pwrite(fd, pack("<d", stamp + late), at)
+        return None, None, None
 
     def used(self, numbers: Sequence[float], now: float, fd: int) -> float:
         stamps = self._stamps(numbers, fd)
@@ -292,12 +323,9 @@ class SlidingWindow:
         return [0.0, float(len(stamps) * self._group), last, 0.0]
 
     def _stamps(self, numbers: Sequence[float], fd: int) -> list[float]:
-        """The log in the order of its grants."""
+        """The log, oldest first."""
         log_ = array("d")
         raw = pread(fd, 8 * self._places, TAIL_AT)
         log_.frombytes(raw[: len(raw) // 8 * 8])
         written = -(-int(numbers[1]) // self._group)
-        if written < self._places:
-            return list(log_[:written])
-        oldest = written % self._places
-        return list(log_[oldest:]) + list(log_[:oldest])
+        return sorted(log_[: min(written, self._places)])

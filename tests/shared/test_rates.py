@@ -22,7 +22,7 @@ def grants(one: Bucket, clock: Hands, span: float, step: float = 0.0) -> list[fl
     found: list[float] = []
     began = clock.seconds
     while True:
-        wait, due = one.take(1.0)
+        wait, due, _ = one.take(1.0)
         if not due and wait:
             clock.turn(wait)
         else:
@@ -80,9 +80,11 @@ def test_a_leaky_bucket_keeps_its_distance_and_bounds_its_queue(tmp_path) -> Non
 
     answers = [one.take(1.0) for _ in range(6)]
 
-    assert pytest.approx([0.0, 0.1, 0.2, 0.3], abs=1e-6) == [w for w, _ in answers[:4]]
-    assert all(due for _, due in answers[:4])
-    assert all(due == 0.0 and wait > 0 for wait, due in answers[4:])
+    assert pytest.approx([0.0, 0.1, 0.2, 0.3], abs=1e-6) == [
+        answer[0] for answer in answers[:4]
+    ]
+    assert all(due for _, due, _ in answers[:4])
+    assert all(due == 0.0 and wait > 0 for wait, due, _ in answers[4:])
 
 
 def test_a_window_shorter_than_a_request_is_stretched(tmp_path) -> None:
@@ -115,7 +117,7 @@ def test_no_span_of_a_sliding_window_holds_more(
     moments = []
     for gap in gaps:
         clock.turn(gap)
-        _, due = one.take(1.0)
+        _, due, _ = one.take(1.0)
         if due:
             moments.append(max(due, clock.seconds))
     capacity = math.ceil(round(rate * window, 9))
@@ -136,7 +138,7 @@ def test_no_span_of_a_token_bucket_holds_more(
     moments = []
     for gap in gaps:
         clock.turn(gap)
-        _, due = one.take(1.0)
+        _, due, _ = one.take(1.0)
         if due:
             moments.append(max(due, clock.seconds))
 
@@ -156,7 +158,7 @@ def test_no_fixed_window_holds_more(tmp_path_factory, rate, window, gaps) -> Non
     length = max(window, 1 / rate)
     for gap in gaps:
         clock.turn(gap)
-        _, due = one.take(1.0)
+        _, due, _ = one.take(1.0)
         if due:
             number = int(max(due, clock.seconds) / length + 1e-6)
             counts[number] = counts.get(number, 0) + 1
@@ -172,7 +174,7 @@ def test_a_log_beyond_its_places_still_never_exceeds(tmp_path) -> None:
 
     at_once = 0
     while True:
-        wait, due = one.take(1.0)
+        wait, due, _ = one.take(1.0)
         if max(wait, due - clock.seconds) > 0:
             break
         at_once += 1
@@ -186,7 +188,7 @@ def test_places_are_given_out_for_a_minute_ahead_only(tmp_path, algorithm) -> No
     clock = Hands()
     one = bucket(tmp_path, Rate(0.1, algorithm, burst=100), clock)
     for _ in range(200):
-        wait, due = one.take(1.0)
+        wait, due, _ = one.take(1.0)
         assert due - clock.seconds <= HORIZON + 1e-6
     assert due == 0.0
     assert wait > 0
@@ -202,7 +204,7 @@ def test_a_request_of_double_cost_takes_two_places(tmp_path, algorithm) -> None:
     one = bucket(tmp_path, Rate(10.0, algorithm, burst=1), clock)
     found = 0
     while clock.seconds < 1020.0:
-        wait, due = one.take(2.0)
+        wait, due, _ = one.take(2.0)
         clock.turn(wait)
         found += due > 0
 
@@ -235,15 +237,15 @@ def test_a_changed_rate_holds_from_the_next_request_on(
 def test_who_was_there_before_follows_the_newer_rate(tmp_path) -> None:
     clock = Hands()
     old = bucket(tmp_path, Rate(1.0, burst=1), clock)
-    assert (0.0, 1000.0) == old.take(1.0)
-    _, place = old.take(1.0)
+    assert (0.0, 1000.0, -1.0) == old.take(1.0)
+    _, place, _ = old.take(1.0)
     assert 1001.0 == pytest.approx(place)
 
     bucket(tmp_path, Rate(100.0, burst=1), clock, generation=2.0).announce()
 
     assert old.changed(1.0)
     assert not old.changed(2.0)
-    wait, _ = old.take(1.0)
+    wait, _, _ = old.take(1.0)
     assert pytest.approx(0.01, abs=1e-6) == wait
     assert 100.0 == old.reading().per_second
 
@@ -278,3 +280,18 @@ def test_what_is_left_can_be_read(tmp_path) -> None:
         clock.turn(1.0)
         assert capacity == pytest.approx(one.reading().left), algorithm
         clock.turn(-1.0)
+
+
+def test_a_request_that_was_late_counts_from_its_arrival(tmp_path) -> None:
+    clock = Hands()
+    one = bucket(tmp_path, Rate(2.0, "SLIDING_WINDOW"), clock)
+    numbers = [one.take(1.0)[2] for _ in range(2)]
+    one.correct(numbers[1], 0.03)
+    one.correct(numbers[0], 10.0)
+
+    waits = [one.take(1.0)[0] for _ in range(2)]
+
+    # The first is held to a tenth of the window.
+    assert pytest.approx([1.1, 1.1]) == waits
+    clock.turn(2.2)
+    assert 2 == one.reading().left

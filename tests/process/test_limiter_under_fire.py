@@ -1,0 +1,341 @@
+"""The rate budget among real processes that are killed, stopped and cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from engine.shared.cell import TAIL_AT
+from engine.shared.limiter import Limiter, Rate
+from engine.shared.lock import TAKE, flock, open_private
+from tests.shared.children import Child
+
+pytestmark = pytest.mark.slow
+
+
+def spend(
+    directories: list[Path], rate: Rate, until: float, **more
+) -> Callable[[Callable[[str], None]], None]:
+    """A task that uses all it is given and says when, to the end."""
+
+    def run(say):
+        one = Limiter(directories, "c", rate=rate, **more)
+        while True:
+            wait = one.reserve("h", "a")
+            while wait > 0:
+                if time.monotonic() + wait >= until:
+                    return
+                time.sleep(wait)
+                wait = one.recheck("h")
+            now = time.monotonic()
+            if now >= until:
+                return
+            say(f"{now:.6f}")
+
+    return run
+
+
+def collect(children: list[Child]) -> list[list[float]]:
+    """What each of them did; reads while they run, so that no pipe fills."""
+    found: list[list[float]] = [[] for _ in children]
+
+    def listen(n: int) -> None:
+        found[n] = [float(line) for line in children[n].rest() if line[0].isdigit()]
+
+    threads = [threading.Thread(target=listen, args=(n,)) for n in range(len(children))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for child in children:
+        child.wait()
+    return found
+
+
+def worst(moments: list[float], span: float = 1.0) -> int:
+    moments = sorted(moments)
+    most = first = 0
+    for last, moment in enumerate(moments):
+        while moments[first] <= moment - span:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def test_eight_processes_stay_together_at_the_rate(tmp_path) -> None:
+    """200/s with a burst of 20 for 10 s, shared fairly."""
+    began = time.monotonic() + 0.3
+    run = spend([tmp_path], Rate(200.0, burst=20), began + 10.0)
+
+    def start(say):
+        time.sleep(max(0.0, began - time.monotonic()))
+        run(say)
+
+    found = collect([Child(start) for _ in range(8)])
+
+    everything = [moment for one in found for moment in one]
+    assert 2020 * 0.99 <= len(everything) <= 2020 * 1.01
+    # A moment is told after the grant: one may slip from the second before.
+    assert worst(everything) <= 220 + 8
+    counts = [len(one) for one in found]
+    assert sum(counts) ** 2 / (8 * sum(n * n for n in counts)) >= 0.9
+
+
+@pytest.mark.parametrize("algorithm", ["TOKEN_BUCKET", "SLIDING_WINDOW"])
+def test_five_hundred_killed_holders_take_at_most_one_place_each(
+    tmp_path, algorithm
+) -> None:
+    rate = Rate(400.0, algorithm, burst=20)
+    seconds = 9.0
+    began = time.monotonic()
+    run = spend([tmp_path], rate, began + seconds)
+    chance = random.Random(7)
+    children = [Child(run) for _ in range(8)]
+    moments: list[float] = []
+    kills = 0
+    while time.monotonic() < began + seconds - 0.2 and kills < 500:
+        time.sleep(chance.uniform(0.002, 0.02))
+        n = chance.randrange(8)
+        children[n].kill()
+        kills += 1
+        moments += [float(line) for line in children[n].rest() if line[0].isdigit()]
+        children[n] = Child(run)
+    moments += [moment for one in collect(children) for moment in one]
+
+    spent = sum(1 for moment in moments if moment < began + seconds)
+    budget = rate.per_second * seconds
+    assert kills >= 300
+    # A start costs some ms: the killed are not the only ones away.
+    assert budget - kills <= spent <= budget + 400
+    assert worst(moments) <= 420 + 8
+    gaps = [b - a for a, b in itertools.pairwise(sorted(moments))]
+    # A sliding window may be used up at once: then it rests for the rest of it.
+    assert max(gaps) < (1.1 if algorithm == "SLIDING_WINDOW" else 0.2)
+
+
+@pytest.mark.parametrize(
+    "rate", [Rate(20.0, burst=1), Rate(20.0, "FIXED_WINDOW")], ids=lambda r: r.algorithm
+)
+def test_a_stopped_holder_is_waited_for_a_second_and_then_done_without(
+    tmp_path, rate
+) -> None:
+    Limiter([tmp_path], "c", rate=rate).reserve("h", "a")
+    (path,) = tmp_path.glob("limit-*")
+
+    def hold(say):
+        flock(open_private(path), TAKE)
+        say("held")
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    with Child(hold) as holder:
+        holder.hear()
+        one = Limiter([tmp_path], "c", rate=rate, tasks=4)
+        began = time.monotonic()
+        one.reserve("h", "a")
+        assert 0.9 < time.monotonic() - began < 1.5
+
+        began = time.monotonic()
+        granted = 0
+        while time.monotonic() < began + 3.0:
+            wait = one.reserve("h", "a")
+            while wait > 0:
+                time.sleep(wait)
+                wait = one.recheck("h")
+            granted += 1
+        # A quarter of 20 a second.
+        assert 10 <= granted <= 17
+        assert not one.readings()[0].shared
+        holder.kill()
+
+        time.sleep(1.1)
+        one.reserve("h", "a")
+        assert one.readings()[0].shared
+
+
+def test_a_rate_changed_while_tasks_wait_holds_within_a_second(tmp_path) -> None:
+    began = time.monotonic()
+    slow = spend([tmp_path], Rate(0.1, burst=1), began + 4.0)
+    children = [Child(slow) for _ in range(4)]
+    time.sleep(1.0)
+    changed = time.monotonic()
+    Limiter([tmp_path], "c", rate=Rate(100.0, burst=1)).announce()
+
+    moments = sorted(moment for one in collect(children) for moment in one)
+
+    after = [moment for moment in moments if moment > changed]
+    assert len(moments) - len(after) <= 1
+    assert after[0] - changed <= 1.0
+    assert 100 * (began + 4.0 - changed - 1.0) - 5 <= len(after) <= 305
+
+
+def test_a_full_memory_directory_moves_all_of_them_to_the_next(tmp_path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    full = tmp_path / "full"
+    full.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(full)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no mount here")
+    try:
+        with contextlib.suppress(OSError):
+            for number in range(100):
+                (full / f"ballast{number}").write_bytes(b"x" * 4096)
+        began = time.monotonic()
+        run = spend([full, tmp_path / "state"], Rate(100.0, burst=1), began + 3.0)
+
+        found = collect([Child(run) for _ in range(4)])
+
+        assert not list(full.glob("limit-*"))
+        assert len(list((tmp_path / "state").glob("limit-*"))) == 1
+        everything = [moment for one in found for moment in one]
+        assert 270 <= len(everything) <= 303
+    finally:
+        subprocess.run(["umount", "-l", str(full)], check=True)
+
+
+def test_a_file_shot_at_while_eight_processes_use_it(tmp_path) -> None:
+    """Garbage, cut, deleted: no crash, no stall, and no flood."""
+    began = time.monotonic()
+    run = spend([tmp_path], Rate(100.0, "SLIDING_WINDOW"), began + 6.0)
+    children = [Child(run) for _ in range(8)]
+
+    def shoot() -> None:
+        chance = random.Random(3)
+        while time.monotonic() < began + 4.5:
+            time.sleep(1.2)
+            for path in tmp_path.glob("limit-*"):
+                shot = chance.randrange(4)
+                if shot == 0:
+                    path.unlink()
+                elif shot == 1:
+                    os.truncate(path, chance.randrange(TAIL_AT * 2))
+                else:
+                    path.write_bytes(b"\xff" * chance.randrange(3000))
+
+    shooter = threading.Thread(target=shoot)
+    shooter.start()
+    found = collect(children)
+    shooter.join()
+
+    everything = sorted(moment for one in found for moment in one)
+    assert 200 <= len(everything) <= 630
+    assert worst(everything) <= 210
+    gaps = [b - a for a, b in itertools.pairwise(everything)]
+    assert max(gaps) < 2.3
+
+
+class _Server:
+    """An API with a sliding limit that tells nothing, or with a window it tells."""
+
+    def __init__(self, limit: int, window: float, *, tell: bool) -> None:
+        self.limit, self.window, self.tell = limit, window, tell
+        self.lock = threading.Lock()
+        self.times: list[float] = []
+        self.refused: list[float] = []
+        self.refused_in_window: dict[int, int] = {}
+        server = self
+
+        class Answer(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                status, headers = server.judge()
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"[]")
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.http.daemon_threads = True
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}/"
+
+    def judge(self) -> tuple[int, dict[str, str]]:
+        with self.lock:
+            now = time.monotonic()
+            if not self.tell:
+                self.times = [t for t in self.times if t > now - self.window]
+                if len(self.times) >= self.limit:
+                    self.refused.append(now)
+                    return 429, {}
+                self.times.append(now)
+                return 200, {}
+            number = int(now / self.window)
+            inside = sum(1 for t in self.times if int(t / self.window) == number)
+            reset = -(-((number + 1) * self.window - now) // 1)
+            headers = {
+                "RateLimit-Policy": f'"w";q={self.limit};w={int(self.window)}',
+                "RateLimit": f'"w";r={max(0, self.limit - inside - 1)};t={int(reset)}',
+            }
+            if inside >= self.limit:
+                self.refused.append(now)
+                count = self.refused_in_window.get(number, 0)
+                self.refused_in_window[number] = count + 1
+                return 429, {**headers, "Retry-After": str(int(reset))}
+            self.times.append(now)
+            return 200, headers
+
+
+def call(path: Path, server: _Server, rate: Rate | None, until: float):
+    def run(say):
+        one = Limiter([path], "c", rate=rate)
+        pool = urllib3.PoolManager()
+        while time.monotonic() < until:
+            wait = one.reserve("h", "a")
+            while wait > 0:
+                if time.monotonic() + wait >= until:
+                    return
+                time.sleep(wait)
+                wait = one.recheck("h")
+            answer = pool.request("GET", server.url, retries=False)
+            one.observe("h", answer.status, list(answer.headers.items()))
+            say("1")
+
+    return run
+
+
+def test_a_sliding_window_just_below_the_servers_causes_no_429(tmp_path) -> None:
+    server = _Server(100, 1.0, tell=False)
+    try:
+        until = time.monotonic() + 6.0
+        run = call(tmp_path, server, Rate(98.0, "SLIDING_WINDOW"), until)
+        children = [Child(run) for _ in range(8)]
+        done = sum(len(child.rest()) for child in children)
+        for child in children:
+            child.wait()
+    finally:
+        server.http.shutdown()
+
+    assert [] == server.refused
+    assert done >= 98 * 5
+
+
+def test_a_limit_learnt_from_headers_costs_at_most_what_was_in_flight(tmp_path) -> None:
+    server = _Server(50, 2.0, tell=True)
+    try:
+        until = time.monotonic() + 7.0
+        children = [Child(call(tmp_path, server, None, until)) for _ in range(8)]
+        for child in children:
+            child.rest()
+            child.wait()
+    finally:
+        server.http.shutdown()
+
+    assert len(server.times) >= 100
+    assert max(server.refused_in_window.values(), default=0) <= 8
