@@ -183,7 +183,7 @@ class _Host:
         return self._take_probe(now)
 
     def failed(self, threshold: int, recovery: float) -> None:
-        self._change(self._fail, threshold, recovery)
+        self._change(self._fail, (threshold, recovery))
         self.release()
 
     def succeeded(self) -> None:
@@ -192,7 +192,7 @@ class _Host:
             self._look(now)
         failures, until, _ = self._numbers
         if failures or until:
-            self._change(self._succeed)
+            self._change(self._succeed, (0, 0.0))
         self.release()
 
     def release(self) -> None:
@@ -265,14 +265,18 @@ class _Host:
         return -1
 
     def _change(
-        self, step: Callable[..., Change[Sequence[float]]], *arguments: object
+        self,
+        step: Callable[
+            [Numbers, float, int, tuple[int, float]], Change[Sequence[float]]
+        ],
+        terms: tuple[int, float],
     ) -> None:
         before = self._numbers
         try:
-            self._numbers = self._cell.update(step, *arguments)
+            self._numbers = self._cell.update(step, terms)
         except SharedError as failure:
             log.warning("%s: its breaker is known here only: %s.", self._name, failure)
-            self._numbers = step(before, self._monotonic(), -1, *arguments)[2]
+            self._numbers = step(before, self._monotonic(), -1, terms)[2]
         self._look_at = self._monotonic() + GLANCE
         if before[1] == 0.0 and self._numbers[1]:
             log.warning("%s fails: requests to it are stopped.", self._name)
@@ -284,9 +288,9 @@ class _Host:
         numbers: Numbers,
         now: float,
         _fd: int,
-        threshold: int,
-        recovery: float,
+        terms: tuple[int, float],
     ) -> Change[Sequence[float]]:
+        threshold, recovery = terms
         failures, until, opened = numbers or _CLOSED
         failures += 1
         if until:
@@ -300,7 +304,9 @@ class _Host:
         return new, None, new
 
     @staticmethod
-    def _succeed(numbers: Numbers, _now: float, _fd: int) -> Change[Sequence[float]]:
+    def _succeed(
+        numbers: Numbers, _now: float, _fd: int, _terms: tuple[int, float]
+    ) -> Change[Sequence[float]]:
         _, _, opened = numbers or _CLOSED
         new = (0.0, 0.0, opened)
         return new, None, new

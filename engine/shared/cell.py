@@ -45,7 +45,8 @@ Numbers: TypeAlias = Sequence[float] | None
 #: New numbers (None: leave them), bytes to write behind them (or None) at an
 #: offset, and what the caller gets.
 Answer = TypeVar("Answer")
-Change: TypeAlias = tuple[tuple[float, ...] | None, tuple[int, bytes] | None, Answer]
+Given = TypeVar("Given")
+Change: TypeAlias = tuple[Sequence[float] | None, tuple[int, bytes] | None, Answer]
 
 #: A record is a check sum over all that follows it, a tag of eight bytes (the
 #: kind, and four of the boot), and the numbers.
@@ -118,9 +119,11 @@ class Cell:
         self._rest_until = 0.0
         self._sour = False
 
-    def update(self, step: Callable[..., Change[Answer]], *arguments: object) -> Answer:
+    def update(
+        self, step: Callable[[Numbers, float, int, Given], Change[Answer]], given: Given
+    ) -> Answer:
         """
-        Read, let `step(numbers, now, fd, *arguments)` decide, write.
+        Read, let `step(numbers, now, fd, given)` decide, write.
 
         The numbers are written before the tail: a holder killed between them
         leaves a tail one step behind, never one ahead.
@@ -128,37 +131,40 @@ class Cell:
         Raises: SharedError if the file cannot be used now.
         Blocks: at most the patience; while the file is known to be stuck, 20 ms.
         """
-        # Hot path: written out flat, 4 system calls and about 2 us around them.
-        threads = self._threads
-        if not threads.acquire(False) and not threads.acquire(True, self._patience):
-            raise SharedError(f"{self.name}: held by another thread")
-        try:
+        # Hot path: written out flat; 4 system calls, and 2 us around them.
+        with self._threads:
             now = self._monotonic()
             fd = self._fd
             try:
-                if now >= self._look_at:
+                try:
+                    if now >= self._look_at:
+                        fd = self._locked()
+                    else:
+                        flock(fd, TAKE)
+                except BlockingIOError:
                     fd = self._locked()
-                else:
-                    flock(fd, TAKE)
-            except BlockingIOError:
-                fd = self._locked()
-                now = self._monotonic()
-            try:
-                raw = pread(fd, self._length, 0)
-                new, tail, answer = step(self._parse(raw), now, fd, *arguments)
-                if new is not None:
-                    body = self._record.pack(self._tag, *new)
-                    pwrite(fd, _CHECK.pack(crc32(body)) + body, 0)
-                    if tail is not None:
-                        pwrite(fd, tail[1], tail[0])
-            finally:
-                flock(fd, FREE)
-        except OSError as failure:
-            self._drop()
-            raise SharedError(f"{self.name}: {failure.strerror}") from failure
-        finally:
-            threads.release()
-        return answer
+                    now = self._monotonic()
+                try:
+                    raw = pread(fd, self._length, 0)
+                    numbers: Numbers
+                    try:
+                        check, tag, *numbers = self._whole.unpack(raw)
+                        if tag != self._tag or check != crc32(raw[4:]):
+                            numbers = self._doubt(raw)
+                    except struct.error:
+                        numbers = self._doubt(raw)
+                    new, tail, answer = step(numbers, now, fd, given)
+                    if new is not None:
+                        body = self._record.pack(self._tag, *new)
+                        pwrite(fd, _CHECK.pack(crc32(body)) + body, 0)
+                        if tail is not None:
+                            pwrite(fd, tail[1], tail[0])
+                    return answer
+                finally:
+                    flock(fd, FREE)
+            except OSError as failure:
+                self._drop()
+                raise SharedError(f"{self.name}: {failure.strerror}") from failure
 
     def peek(self) -> Numbers:
         """
@@ -168,7 +174,7 @@ class Cell:
         for opening.
         """
         if self._monotonic() >= self._look_at:
-            return self.update(_nothing)
+            return self.update(_nothing, None)
         try:
             return self._parse(pread(self._fd, self._length, 0))
         except OSError as failure:
@@ -345,7 +351,7 @@ def survey_all(
     ]
 
 
-def _nothing(numbers: Numbers, _now: float, _fd: int) -> Change[Numbers]:
+def _nothing(numbers: Numbers, _now: float, _fd: int, _given: None) -> Change[Numbers]:
     return None, None, numbers
 
 

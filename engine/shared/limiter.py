@@ -178,6 +178,8 @@ class Limiter:
         self._buckets: dict[str, Bucket] = {}
         self._hosts: dict[str, _Host] = {}
         self._routes: dict[tuple[str, str], tuple[Bucket, ...]] = {}
+        #: The routes that pay into one bucket, by host and api.
+        self._straight: dict[str, dict[str, tuple[_Host, Bucket]]] = {}
         self._mine = threading.local()
         #: Waits and seconds of waiting that were asked of callers, by cause.
         self.waits: dict[str, int] = dict.fromkeys(CAUSES[1:], 0)
@@ -192,23 +194,24 @@ class Limiter:
         Blocks: Only on the shared files, microseconds; at most `patience` if a
         holder is stopped, and then not again before it moves.
         """
+        # Hot path: one bucket and a host that demands nothing.
         try:
-            buckets = self._routes[host, api]
-            record = self._hosts[host]
+            record, bucket = self._straight[host][api]
         except KeyError:
             return self._advance(_Ticket(self._route(host, api)), host)
-        # Hot path: one bucket and a host that demands nothing, 6 us in all.
         if self._monotonic() >= record.look_at:
             record.look()
-        if record.demands or len(buckets) != 1:
-            return self._advance(_Ticket(buckets), host)
-        bucket = buckets[0]
-        wait, due, number = bucket.take(1.0)
+        if record.demands or bucket.alone:
+            return self._advance(_Ticket((bucket,)), host)
+        try:
+            wait, due, number = bucket.update(bucket.grant, 1.0)
+        except SharedError:
+            wait, due, number = bucket.take(1.0)
         if wait <= NOW:
             if number >= 0.0:
                 self._mine.sent = [(bucket, number, due)]
             return 0.0
-        ticket = _Ticket(buckets)
+        ticket = _Ticket((bucket,))
         ticket.due, ticket.number, ticket.epoch = due, number, bucket.epoch
         return self._hold(ticket, bucket.cause, wait)
 
@@ -342,6 +345,9 @@ class Limiter:
 
     def _route(self, host: str, api: str) -> tuple[Bucket, ...]:
         """The buckets a request pays into, the narrower one first."""
+        known = self._routes.get((host, api))
+        if known is not None:
+            return known
         names: list[tuple[str, Rate, str]] = []
         own = self._api_rates.get(api)
         if api not in self._unlimited:
@@ -361,6 +367,9 @@ class Limiter:
                     names.append((key, self._rate, "rate"))
         route = tuple(self._bucket(*name) for name in names)
         self._routes[host, api] = route
+        if len(route) == 1:
+            straight = self._straight.setdefault(host, {})
+            straight[api] = (self._host(host), route[0])
         return route
 
     def _bucket(self, key: str, rate: Rate, cause: str) -> Bucket:
@@ -457,11 +466,9 @@ class Bucket:
     ) -> None:
         self.label = label
         self.cause = cause
-        self.epoch = 0.0
         self.decided_alone = 0
         self._generation = generation
-        self._terms = terms_of(rate)
-        self._grant = self._terms.grant
+        self._terms = terms_of(rate, self._settle_and_grant)
         self._share = share
         self._monotonic = clock.monotonic
         self._cell = Cell(
@@ -474,9 +481,12 @@ class Bucket:
             patience=patience,
             clock=clock,
         )
-        self._update = self._cell.update
-        self._step_bound = self._step
-        self._alone_until = 0.0
+        #: Hot path: the limiter calls `update(grant, cost)` itself while the
+        #: file can be shared, and `take` where that fails.
+        self.update = self._cell.update
+        self.grant = self._terms.grant
+        #: Until when this process decides alone, 0.0: the file is shared.
+        self.alone = 0.0
         self._alone_tat = 0.0
 
     def take(self, cost: float) -> Grant:
@@ -485,10 +495,10 @@ class Bucket:
 
         Never raises: without its file a process keeps to its part of the rate.
         """
-        if self._alone_until:
+        if self.alone:
             return self._rejoin(cost)
         try:
-            return self._update(self._step_bound, cost)
+            return self.update(self.grant, cost)
         except SharedError as failure:
             log.warning(
                 "Rate limit %s: this process keeps to 1/%d of it: %s.",
@@ -504,7 +514,7 @@ class Bucket:
         terms = self._terms
         if late >= LEAST_LATENESS and isinstance(terms, SlidingWindow):
             with contextlib.suppress(SharedError):
-                self._update(terms.correct, number, late)
+                self.update(terms.correct, (number, late))
 
     def changed(self, epoch: float) -> bool:
         """True if the rate is no longer that of `epoch`."""
@@ -517,14 +527,14 @@ class Bucket:
     def announce(self) -> None:
         """Write the rate now instead of with the next request."""
         try:
-            self._cell.update(self._renew)
+            self.update(self._renew, None)
         except SharedError as failure:
             log.warning("Rate limit %s was not changed: %s.", self.label, failure)
 
     def reading(self) -> Reading:
         """What is left; takes no lock."""
         terms = self._terms
-        used, shared = 0.0, not self._alone_until
+        used, shared = 0.0, not self.alone
         try:
             numbers = self._cell.peek()
             if numbers:
@@ -537,15 +547,20 @@ class Bucket:
     def close(self) -> None:
         self._cell.close()
 
-    def _step(
+    @property
+    def epoch(self) -> float:
+        """The epoch of the rate that holds."""
+        return self._terms.epoch
+
+    def _settle_and_grant(
         self, numbers: Numbers, now: float, fd: int, cost: float
     ) -> Change[Grant]:
-        if not numbers or numbers[0] != self.epoch:
-            numbers = self._settle(numbers, now, fd)
-        return self._grant(numbers, now, fd, cost)
+        settled = self._settle(numbers, now, fd)
+        new, tail, answer = self._terms.grant(settled, now, fd, cost)
+        return new or settled, tail, answer
 
-    def _renew(self, numbers: Numbers, now: float, fd: int) -> Change[None]:
-        return tuple(self._settle(numbers, now, fd)), None, None
+    def _renew(self, numbers: Numbers, now: float, fd: int, _: None) -> Change[None]:
+        return self._settle(numbers, now, fd), None, None
 
     def _settle(self, numbers: Numbers, now: float, fd: int) -> Sequence[float]:
         """Bring the numbers and this process to the same, the latest, rate."""
@@ -553,28 +568,29 @@ class Bucket:
         if numbers and found is not None:
             latest, rate = found
             if rate == self._terms.rate:
-                self.epoch = numbers[0]
+                self._terms.epoch = numbers[0]
                 if self._generation > latest:
                     self._write_rate(fd)
                 return numbers
             if self._generation <= latest:
                 # Somebody was configured after us.
-                self.epoch = numbers[0]
-                self._terms = terms_of(rate)
-                self._grant = self._terms.grant
+                self._terms = terms_of(rate, self._settle_and_grant)
+                self._terms.epoch = numbers[0]
+                self.grant = self._terms.grant
                 return numbers
         terms = self._terms
         self._cell.reserve(fd, terms.size)
         if numbers and found is not None:
-            numbers = terms.carry(terms_of(found[1]), numbers, now, fd)
+            before = terms_of(found[1], self._settle_and_grant)
+            numbers = terms.carry(before, numbers, now, fd)
         elif numbers is None or len(numbers):
             # Nobody knows what was used: as if all of it was.
             numbers = terms.spent(now, fd)
         else:
             numbers = (0.0, 0.0, 0.0, 0.0)
-        self.epoch = self._generation
+        terms.epoch = self._generation
         self._write_rate(fd)
-        return (self.epoch, *numbers[1:])
+        return (terms.epoch, *numbers[1:])
 
     def _write_rate(self, fd: int) -> None:
         rate = self._terms.rate
@@ -602,20 +618,20 @@ class Bucket:
         return latest, Rate(per_second, algorithm, int(burst) or None, window)
 
     def _rejoin(self, cost: float) -> Grant:
-        if self._monotonic() < self._alone_until:
+        if self._monotonic() < self.alone:
             return self._alone(cost)
         try:
-            answer = self._update(self._step_bound, cost)
+            answer = self.update(self.grant, cost)
         except SharedError:
             return self._alone(cost)
-        self._alone_until = 0.0
+        self.alone = 0.0
         log.warning("Rate limit %s is shared again.", self.label)
         return answer
 
     def _alone(self, cost: float) -> Grant:
         """This process's own part of the rate, beginning with an empty bucket."""
         now = self._monotonic()
-        self._alone_until = now + REST / 4
+        self.alone = now + REST / 4
         terms = self._terms
         tat = max(self._alone_tat, now) + terms.interval * self._share * cost
         due = tat - max(terms.tolerance, terms.interval * self._share)
@@ -707,12 +723,12 @@ class _Host:
                 self._longest,
             )
         try:
-            self._know(self._cell.update(self._learn, demand, halve, strike))
+            self._know(self._cell.update(self._learn, (demand, halve, strike)))
         except SharedError as failure:
             log.warning("%s: its demand is known here only: %s.", self._host, failure)
             known = self._numbers()
             self._know(
-                self._learn(known, self._monotonic(), -1, demand, halve, strike)[2]
+                self._learn(known, self._monotonic(), -1, (demand, halve, strike))[2]
             )
         now = self._monotonic()
         self.look_at = now + GLANCE
@@ -724,7 +740,7 @@ class _Host:
             self.look()
         if self._strikes:
             try:
-                self._know(self._cell.update(_forgive))
+                self._know(self._cell.update(_forgive, None))
             except SharedError:
                 self._strikes = 0.0
 
@@ -772,10 +788,9 @@ class _Host:
         numbers: Numbers,
         now: float,
         _fd: int,
-        demand: feedback.Demand,
-        halve: bool,
-        strike: bool,
+        told: tuple[feedback.Demand, bool, bool],
     ) -> Change[Sequence[float]]:
+        demand, halve, strike = told
         until, cause, strikes, factor, factor_at, *budget = numbers or _UNTOLD
         if until > now + self._longest + LONGEST_PAUSE:
             until = 0.0
@@ -806,7 +821,9 @@ class _Host:
 _UNTOLD = (0.0, 0.0, 0.0, 1.0, -1e9, -1.0, -1.0, 0.0)
 
 
-def _forgive(numbers: Numbers, _now: float, _fd: int) -> Change[Sequence[float]]:
+def _forgive(
+    numbers: Numbers, _now: float, _fd: int, _given: None
+) -> Change[Sequence[float]]:
     until, cause, _, *rest = numbers or _UNTOLD
     new = (until, cause, 0.0, *rest)
     return new, None, new

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import pread, pwrite
 from struct import pack, unpack
 from typing import Protocol, TypeAlias
@@ -67,10 +67,21 @@ class Rate(Struct, frozen=True):
     window: float = 1.0
 
 
+#: What brings numbers of another epoch to this one, then grants.
+Settle: TypeAlias = Callable[[Numbers, float, int, float], Change[Grant]]
+
+
 class Terms(Protocol):
-    """A rate as an algorithm: what it makes of a bucket's numbers."""
+    """
+    A rate as an algorithm: what it makes of a bucket's numbers.
+
+    The numbers are the rate's epoch (see the bucket) and three of its own.
+    """
 
     rate: Rate
+    #: The epoch whose numbers `grant` takes; others go to `settle` first.
+    epoch: float
+    settle: Settle
     per_second: float
     #: Seconds a request takes of the rate, and by how much the whole bucket
     #: may run ahead: what a process needs that must do without the file.
@@ -81,7 +92,7 @@ class Terms(Protocol):
     size: int
 
     def grant(
-        self, numbers: Sequence[float], now: float, fd: int, cost: float
+        self, numbers: Numbers, now: float, fd: int, cost: float
     ) -> Change[Grant]:
         """Numbers after one more request, and (seconds to wait, place)."""
 
@@ -101,13 +112,13 @@ class Terms(Protocol):
         """
 
 
-def terms_of(rate: Rate) -> Terms:
+def terms_of(rate: Rate, settle: Settle) -> Terms:
     """The algorithm that the rate names."""
     if rate.algorithm == "FIXED_WINDOW":
-        return FixedWindow(rate)
+        return FixedWindow(rate, settle)
     if rate.algorithm == "SLIDING_WINDOW":
-        return SlidingWindow(rate)
-    return CellRate(rate)
+        return SlidingWindow(rate, settle)
+    return CellRate(rate, settle)
 
 
 class CellRate:
@@ -118,10 +129,12 @@ class CellRate:
     may be ahead of the clock by the bucket's size.
     """
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, settle: Settle) -> None:
         burst = rate.burst or max(1, math.ceil(round(rate.per_second, 9)))
         leaky = rate.algorithm == "LEAKY_BUCKET"
         self.rate = rate
+        self.epoch = 0.0
+        self.settle = settle
         self.per_second = rate.per_second
         self.interval = 1.0 / rate.per_second
         self.capacity = 1.0 if leaky else float(burst)
@@ -132,8 +145,10 @@ class CellRate:
         self._farthest = self.tolerance + HORIZON + self.interval / LEAST_FACTOR
 
     def grant(
-        self, numbers: Sequence[float], now: float, fd: int, cost: float
+        self, numbers: Numbers, now: float, fd: int, cost: float
     ) -> Change[Grant]:
+        if not numbers or numbers[0] != self.epoch:
+            return self.settle(numbers, now, fd, cost)
         epoch, tat, _, _ = numbers
         if tat < now:
             tat = now
@@ -172,8 +187,10 @@ class FixedWindow:
     others, so that the sum is exact.
     """
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, settle: Settle) -> None:
         self.rate = rate
+        self.epoch = 0.0
+        self.settle = settle
         self.per_second = rate.per_second
         self.interval = 1.0 / rate.per_second
         self._window = max(rate.window, self.interval)
@@ -183,8 +200,10 @@ class FixedWindow:
         self.size = TAIL_AT
 
     def grant(
-        self, numbers: Sequence[float], now: float, fd: int, cost: float
+        self, numbers: Numbers, now: float, fd: int, cost: float
     ) -> Change[Grant]:
+        if not numbers or numbers[0] != self.epoch:
+            return self.settle(numbers, now, fd, cost)
         epoch, window, count, _ = numbers
         window, count = self._current(window, count, now)
         need = cost
@@ -240,8 +259,10 @@ class SlidingWindow:
     which was never used.
     """
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, settle: Settle) -> None:
         self.rate = rate
+        self.epoch = 0.0
+        self.settle = settle
         self.per_second = rate.per_second
         self.interval = 1.0 / rate.per_second
         count = max(1, math.ceil(round(rate.per_second * rate.window, 9)))
@@ -253,8 +274,10 @@ class SlidingWindow:
         self.size = TAIL_AT + 8 * self._places
 
     def grant(
-        self, numbers: Sequence[float], now: float, fd: int, cost: float
+        self, numbers: Numbers, now: float, fd: int, cost: float
     ) -> Change[Grant]:
+        if not numbers or numbers[0] != self.epoch:
+            return self.settle(numbers, now, fd, cost)
         epoch, count, last, threshold = numbers
         if not last <= now + HORIZON + self._window / LEAST_FACTOR:
             count, last, threshold = self.spent(now, fd)[1:]
@@ -277,14 +300,15 @@ class SlidingWindow:
         return (epoch, count + 1, due, threshold), tail, (due - now, due, number)
 
     def correct(
-        self, numbers: Numbers, _now: float, fd: int, number: float, late: float
+        self, numbers: Numbers, _now: float, fd: int, sent: tuple[float, float]
     ) -> Change[None]:
         """
-        Count the request of a place from `late` seconds after its grant.
+        Count the request of place `sent[0]` from `sent[1]` seconds after its grant.
 
         Two requests a window apart may arrive nearer to each other than they
         went: the first over a new connection, the second over a warm one.
         """
+        number, late = sent
         if (
             numbers is None
             or not numbers
