@@ -9,7 +9,7 @@ work, a record the unit of accounting; `Page` is what `source` hands to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Raw, Struct
 
@@ -102,6 +102,8 @@ class Response(Struct):
         tries: Requests it took, from 1; 0 from the cache.
         wire_bytes: Bytes of the body on the wire; 0 from the cache.
         origin: "network", "fresh" (cache hit) or "revalidated" (304).
+        decoded: What the decoder made of it, where it was decoded already (a
+            bad page is retried, so its decoding is part of the try); or None.
     """
 
     request: Request
@@ -114,6 +116,7 @@ class Response(Struct):
     tries: int = 1
     wire_bytes: int = 0
     origin: str = "network"
+    decoded: Any = None
 
     def header(self, name: str) -> str | None:
         """All values of a header joined by ", ", or None; name in lower case."""

@@ -73,6 +73,9 @@ class Breaker(Protocol):
     def succeeded(self, host: str) -> None:
         """The host answered."""
 
+    def released(self, host: str) -> None:
+        """The request ended and says nothing of the host: stopped, or refused by us."""
+
 
 class Transform(Protocol):
     """One compiled callable for a page."""

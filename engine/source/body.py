@@ -330,7 +330,7 @@ class Collector:
 
 
 @functools.lru_cache(512)
-def _name(raw: bytes) -> str:
+def header_name(raw: bytes) -> str:
     """A header's name as it is compared; servers use few of them."""
     return raw.decode("latin-1").lower()
 
@@ -401,7 +401,7 @@ class _Incoming:
         if len(fields) > MAX_HEADERS:
             raise Forbidden(f"more than {MAX_HEADERS} headers")
         self.headers = headers = [
-            (_name(name), value.decode("latin-1")) for name, value in fields
+            (header_name(name), value.decode("latin-1")) for name, value in fields
         ]
         length = transfer = None
         encoding = ""

@@ -11,29 +11,31 @@ Response
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import ssl
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any, Protocol
 
 import requests
 import urllib3.exceptions
 import urllib3.util
 from msgspec import Struct
-from requests.auth import AuthBase
 
 import engine
 from engine.clock import SYSTEM, Clock
 from engine.errors import Forbidden, SourceError, Unreachable
 from engine.records import Request, Response
 from engine.source.body import SPOOL_ABOVE, Answer, Bounds, Silent, read_answer
+from engine.source.curl import Multiplexer, Order
 from engine.source.dns import Dialer, PlainConnection, Resolver, TlsConnection
 from engine.source.origin import (
     AddressGuard,
     AddressRules,
     Borders,
     Origin,
+    host_of,
     origin_of,
     shown,
 )
@@ -44,6 +46,9 @@ USER_AGENT = f"kafka-http-source/{engine.__version__}"
 
 #: Shapes that are kept prepared; templated headers make new ones without end.
 MAX_SHAPES = 128
+
+#: Seconds for which an origin's choice of protocol is remembered.
+ALPN_AGE = 600.0
 
 #: What a target may hold to be sent as it is: RFC 3986, and what APIs leave bare.
 _CLEAN = re.compile(r"[!$-;=?-\[\]_a-z~]*", re.ASCII).fullmatch
@@ -64,13 +69,16 @@ class ProxyOptions(Struct, frozen=True):
         return f"ProxyOptions({self.host}:{self.port})"
 
     @property
+    def login(self) -> str | None:
+        """`user:password`, or None."""
+        return None if self.user is None else f"{self.user}:{self.password or ''}"
+
+    @property
     def headers(self) -> dict[str, str]:
         """Proxy-Authorization, where there is a user."""
-        if self.user is None:
+        if self.login is None:
             return {}
-        made: dict[str, str] = urllib3.util.make_headers(
-            proxy_basic_auth=f"{self.user}:{self.password or ''}"
-        )
+        made: dict[str, str] = urllib3.util.make_headers(proxy_basic_auth=self.login)
         return {"Proxy-Authorization": made["proxy-authorization"]}
 
 
@@ -139,28 +147,31 @@ class _Shape:
     Attributes:
         start: Method and blank, and for a proxy the origin in front of the target.
         rest: From the version to the last header, without the empty line.
+        lines: The same headers one by one, without Host.
         tail: What is appended to the target: `query` of the auth.
         asked: Encodings the request allows.
-        packed: Whether a body is compressed (the user's Content-Encoding).
+        origin: Where it goes.
         shelf: Where its connections are.
     """
 
-    __slots__ = ("asked", "packed", "rest", "shelf", "start", "tail")
+    __slots__ = ("asked", "lines", "origin", "rest", "shelf", "start", "tail")
 
     def __init__(
         self,
         start: bytes,
         rest: bytes,
+        lines: tuple[str, ...],
         tail: str,
         asked: frozenset[str],
-        packed: bool,
+        origin: Origin,
         shelf: Shelf,
     ):
         self.start = start
         self.rest = rest
+        self.lines = lines
         self.tail = tail
         self.asked = asked
-        self.packed = packed
+        self.origin = origin
         self.shelf = shelf
 
 
@@ -177,6 +188,7 @@ class Http:
         auth: Credentials for the api's own origins, or None.
         tokens: Asked before each redirect; the first request was paid for by
             the skin outside.
+        multiplexer: HTTP/2 of the task for https origins that speak it, or None.
     """
 
     def __init__(
@@ -187,9 +199,13 @@ class Http:
         resolver: Resolver,
         auth: Auth | None = None,
         tokens: Tokens | None = None,
+        multiplexer: Multiplexer | None = None,
         clock: Clock = SYSTEM,
     ):
         self._options = options
+        self._multiplexer = multiplexer
+        self._resolver = resolver
+        self._h2: dict[Origin, tuple[bool, float]] = {}
         self._pool = pool
         self._auth = auth
         self._tokens = tokens
@@ -199,6 +215,7 @@ class Http:
         self._dialer = Dialer(resolver, self._guard)
         self._proxy_dialer = Dialer(resolver, None)
         self._context: ssl.SSLContext | None = None
+        self._h2_context: ssl.SSLContext | None = None
         self._shapes: dict[Hashable, _Shape] = {}
         self._bounds = Bounds(
             silence=options.socket_timeout,
@@ -222,6 +239,9 @@ class Http:
         Blocks: until the deadline of one try; `tokens` add their waiting.
         """
         options = self._options
+        auth = self._auth
+        # First of all: it may have to ask for a token, under a deadline of its own.
+        stamp = None if auth is None else auth.stamp()
         deadline = SYSTEM.monotonic() + options.request_timeout
         url, method, headers, body = (
             request.url,
@@ -229,12 +249,11 @@ class Http:
             request.headers,
             request.body,
         )
-        auth = self._auth
         hops = 0
         try:
             while True:
                 response = self._exchange(
-                    request, url, method, headers, body, auth, deadline
+                    request, url, method, headers, body, auth, stamp, deadline
                 )
                 if response.status not in _REDIRECTS or not options.redirects:
                     return response
@@ -247,6 +266,7 @@ class Http:
                 self._counters.redirects += 1
                 url = options.borders.follow(url, location)
                 target = origin_of(url)
+                host = host_of(url)
                 if response.status == 303 or (
                     response.status in (301, 302) and method == "POST"
                 ):
@@ -255,10 +275,10 @@ class Http:
                 if target != origin_of(response.url) and not options.borders.ours(
                     target
                 ):
-                    headers, auth = (), None
+                    headers, auth, stamp = (), None, None
                 if self._tokens is not None:
-                    self._tokens.observe(target.host, response)
-                    deadline += self._tokens.admit(target.host)
+                    self._tokens.observe(host_of(response.url), response)
+                    deadline += self._tokens.admit(host)
         except SourceError as error:
             self._counters.failed(type(error).__name__)
             error.url = error.url or shown(url)
@@ -272,6 +292,7 @@ class Http:
         headers: tuple[tuple[str, str], ...],
         body: bytes | None,
         auth: Auth | None,
+        stamp: Hashable | None,
         deadline: float,
     ) -> Response:
         # Hot path: what only depends on the shape was made into bytes once; a
@@ -280,7 +301,8 @@ class Http:
         if cut < 0 or not _CLEAN(url):
             url = _encoded(url)
             cut = url.find("/", 8)
-        stamp = None if auth is None else auth.stamp()
+        if body is not None and _packs(headers):
+            body = gzip.compress(body, mtime=0)
         key = method, url[:cut], headers, body is None, stamp
         shape = self._shapes.get(key)
         if shape is None:
@@ -292,20 +314,22 @@ class Http:
         target = url[cut:]
         if shape.tail:
             target = f"{target}{'&' if '?' in target else '?'}{shape.tail}"
-        if body is None:
-            message = b"%b%b%b\r\n" % (shape.start, target.encode(), shape.rest)
-        else:
-            packed = gzip.compress(body, mtime=0) if shape.packed else body
-            message = b"%b%b%bContent-Length: %d\r\n\r\n%b" % (
-                shape.start,
-                target.encode(),
-                shape.rest,
-                len(packed),
-                packed,
-            )
 
         sent_at = self._clock.monotonic()
-        answer = self._send(shape, message, deadline)
+        if self._multiplexer is not None and self._speaks_h2(shape.origin, deadline):
+            answer = self._multiplexed(shape, method, target, body, deadline)
+        else:
+            if body is None:
+                message = b"%b%b%b\r\n" % (shape.start, target.encode(), shape.rest)
+            else:
+                message = b"%b%b%bContent-Length: %d\r\n\r\n%b" % (
+                    shape.start,
+                    target.encode(),
+                    shape.rest,
+                    len(body),
+                    body,
+                )
+            answer = self._send(shape, message, deadline)
         counters = self._counters
         counters.wire_bytes += answer.wire_bytes
         counters.body_bytes += len(answer.body)
@@ -361,6 +385,74 @@ class Http:
             pool.give(connection, answer.headers, answer.keep)
             return answer
 
+    # -- HTTP/2 -----------------------------------------------------------
+
+    def _speaks_h2(self, origin: Origin, deadline: float) -> bool:
+        """
+        Whether an origin chooses HTTP/2 in ALPN; asked once in a while.
+
+        libcurl would fall back by itself, but then it would be libcurl that
+        reads the HTTP/1.1 answer, and our reader proves more.
+        """
+        if origin.scheme != "https":
+            return False
+        known = self._h2.get(origin)
+        if known is not None and SYSTEM.monotonic() < known[1]:
+            return known[0]
+        if self._options.proxy is not None:
+            return True  # behind a proxy libcurl finds out
+        tls = self._options.tls
+        limit = min(deadline, SYSTEM.monotonic() + self._options.connect_timeout)
+        if self._h2_context is None:
+            self._h2_context = tls_context(tls, "h2", "http/1.1")
+        with _renamed(limit):
+            sock = self._dialer.dial(origin.host, origin.port, limit)
+            with (
+                sock,
+                self._h2_context.wrap_socket(
+                    sock, server_hostname=origin.host
+                ) as secure,
+            ):
+                spoken = secure.selected_alpn_protocol() == "h2"
+        self._h2[origin] = spoken, SYSTEM.monotonic() + ALPN_AGE
+        return spoken
+
+    def _multiplexed(
+        self,
+        shape: _Shape,
+        method: str,
+        target: str,
+        body: bytes | None,
+        deadline: float,
+    ) -> Answer:
+        options = self._options
+        origin, proxy = shape.origin, options.proxy
+        resolve = None
+        if proxy is None:
+            found = self._resolver.resolve(origin.host, origin.port, deadline)
+            addresses = [str(entry[4][0]) for entry in found]
+            self._guard.check(origin.host, addresses)
+            listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
+            resolve = f"{origin.host}:{origin.port}|{listed}"
+        assert self._multiplexer is not None
+        self._counters.requests += 1
+        return self._multiplexer.send(
+            Order(
+                method,
+                f"{origin}{target}",
+                shape.lines,
+                body,
+                asked=shape.asked,
+                bounds=self._bounds,
+                deadline=deadline,
+                connect=options.connect_timeout,
+                resolve=resolve,
+                tls=options.tls,
+                proxy="" if proxy is None else f"http://{proxy.host}:{proxy.port}",
+                proxy_auth=None if proxy is None else proxy.login,
+            )
+        )
+
     # -- connections ------------------------------------------------------
 
     def _connect(self, connection: Connection, deadline: float) -> None:
@@ -372,25 +464,12 @@ class Http:
         raw = connection.raw
         limit = SYSTEM.monotonic() + self._options.connect_timeout
         raw.deadline = min(deadline, limit)
-        try:
+        with _renamed(raw.deadline):
             raw.connect()
             if self._options.tls.pins and isinstance(raw.sock, ssl.SSLSocket):
                 check_pins(
                     raw.sock.getpeercert(binary_form=True), self._options.tls.pins
                 )
-        except ssl.SSLCertVerificationError as error:
-            raise Unreachable(
-                f"TLS: the certificate is refused: {error.verify_message}", sent=False
-            ) from error
-        except ssl.SSLError as error:
-            reason = error.reason or error.args[-1]
-            raise Unreachable(f"TLS: {reason}", sent=False) from error
-        except TimeoutError as error:
-            raise Unreachable("no connection in time", sent=False) from error
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            late = SYSTEM.monotonic() >= raw.deadline
-            reason = "no connection in time" if late else f"no connection: {error}"
-            raise Unreachable(reason, sent=False) from error
         connection.connected(raw.sock)
         self._counters.connections_opened += 1
 
@@ -416,7 +495,7 @@ class Http:
             return plain
         tls = self._options.tls
         if self._context is None:
-            self._context = tls_context(tls)
+            self._context = tls_context(tls, "http/1.1")
         verify = tls.check_hostname and tls.verify
         secure = TlsConnection(
             host,
@@ -479,8 +558,11 @@ class Http:
                 url,
                 headers=fields,
                 data=body,
-                auth=_as_requests(auth) if auth is not None else None,
             ).prepare()
+            # What is signed is what is sent: requests spells some URLs anew.
+            prepared.url = url
+            if auth is not None:
+                auth(prepared)
         except (requests.exceptions.RequestException, ValueError) as error:
             # Its text shows the header's value: not passed on.
             raise Forbidden(
@@ -514,26 +596,39 @@ class Http:
         return _Shape(
             start.encode(),
             encoded,
+            tuple(lines[1:]),
             auth.query if auth is not None else "",
             _asked(allowed),
-            sent.get("content-encoding", "").lower() == "gzip",
+            origin,
             self._shelf(origin),
         )
 
 
-class _AsRequests(AuthBase):
-    """Our credentials in the form requests prepares with."""
+@contextlib.contextmanager
+def _renamed(deadline: float) -> Iterator[None]:
+    """Failures of establishing a connection, as ours."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise Unreachable(
+            f"TLS: the certificate is refused: {error.verify_message}", sent=False
+        ) from error
+    except ssl.SSLError as error:
+        raise Unreachable(f"TLS: {error.reason or error}", sent=False) from error
+    except TimeoutError as error:
+        raise Unreachable("no connection in time", sent=False) from error
+    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+        late = SYSTEM.monotonic() >= deadline
+        reason = "no connection in time" if late else f"no connection: {error}"
+        raise Unreachable(reason, sent=False) from error
 
-    def __init__(self, auth: Auth):
-        self._auth = auth
 
-    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-        self._auth(prepared)
-        return prepared
-
-
-def _as_requests(auth: Auth) -> AuthBase:
-    return auth if isinstance(auth, AuthBase) else _AsRequests(auth)
+def _packs(headers: tuple[tuple[str, str], ...]) -> bool:
+    """True if the user's headers say that the body is compressed."""
+    return any(
+        name.lower() == "content-encoding" and value.strip().lower() == "gzip"
+        for name, value in headers
+    )
 
 
 def _text(value: str | bytes) -> str:

@@ -26,6 +26,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from msgspec import Struct
 
 from engine.errors import Forbidden
+from engine.observe.redact import REDACTOR
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -40,13 +41,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CLASS_E = ip_network("240.0.0.0/4")
 _BROADCAST = ip_address("255.255.255.255")
 _SHARED = ip_network("100.64.0.0/10")
-
-#: Names of parameters whose value is never shown.
-_SECRET = re.compile(
-    r"([?&;][^=&;#]*(?:key|token|secret|password|passwd|signature|sig|auth|credential|"
-    r"session|code)[^=&;#]*=)[^&;#]*",
-    re.IGNORECASE,
-)
 
 
 class Origin(NamedTuple):
@@ -64,13 +58,18 @@ class Origin(NamedTuple):
 
 
 def shown(url: str) -> str:
-    """A URL for people: no userinfo, no fragment, secret parameters masked."""
-    url = _CONTROL.sub("", url.partition("#")[0])
-    scheme, separator, rest = url.partition("://")
-    if separator:
-        authority, slash, path = rest.partition("/")
-        url = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
-    return _SECRET.sub(r"\1****", url)[:2048]
+    """A URL for people: no userinfo, no fragment, secrets and credentials masked."""
+    return REDACTOR.redact_url(_CONTROL.sub("", url.partition("#")[0]))[:2048]
+
+
+def host_of(url: str) -> str:
+    """
+    Host and, where one is written, port of an encoded URL: what limiter and
+    breaker count by.
+    """
+    start = url.find("://") + 3
+    end = url.find("/", start)
+    return (url[start:] if end < 0 else url[start:end]).lower()
 
 
 def origin_of(url: str) -> Origin:

@@ -58,9 +58,12 @@ class TlsOptions(Struct, frozen=True, kw_only=True):
         return "TlsOptions(****)"
 
 
-def tls_context(options: TlsOptions) -> ssl.SSLContext:
+def tls_context(options: TlsOptions, *offered: str) -> ssl.SSLContext:
     """
-    A client context; ALPN offers HTTP/1.1 only.
+    A client context.
+
+    Args:
+        offered: Protocols for ALPN (RFC 7301).
 
     Raises:
         ConfigError: A file that cannot be read, a key that does not fit, a
@@ -73,7 +76,7 @@ def tls_context(options: TlsOptions) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = min(versions)
     context.maximum_version = max(versions)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(offered))
     try:
         if options.ciphers:
             context.set_ciphers(":".join(options.ciphers))

@@ -1,0 +1,468 @@
+"""
+Curl: many requests at once on one HTTP/2 connection.
+
+Owns the multiplexed transport behind the verb of `source.http`: streams,
+deadlines, and the proof that an answer is whole.  GATE pycurl, of the extra
+[http2].  Knows no redirect, no credentials and no retry; addresses come
+checked.
+
+Path: `source.http` (a prepared shape) -> here -> `source.body` -> Answer
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import ssl
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from engine.clock import SYSTEM
+from engine.errors import Forbidden, SourceError, Unreachable
+from engine.source.body import (
+    BODILESS,
+    MAX_HEAD,
+    MAX_HEADERS,
+    Answer,
+    Bounds,
+    Collector,
+    header_name,
+    inflated,
+)
+from engine.source.tls import TlsOptions
+
+try:
+    import pycurl
+except ImportError:  # the extra [http2] is not installed
+    pycurl = None
+
+#: Longest sleep of whoever drives, in seconds: silence is looked at so often.
+LONGEST_SLEEP = 0.25
+
+#: Codes of libcurl after which nothing can have been sent.
+_UNSENT = ("E_COULDNT_RESOLVE_HOST", "E_COULDNT_CONNECT", "E_SSL_CONNECT_ERROR",
+           "E_PEER_FAILED_VERIFICATION", "E_COULDNT_RESOLVE_PROXY",
+           "E_SSL_CERTPROBLEM", "E_SSL_CIPHER", "E_SSL_CACERT_BADFILE")  # fmt: skip
+
+_TLS = {"TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
+
+
+def installed() -> bool:
+    """True if the extra [http2] is there, with HTTP/2 in its libcurl."""
+    return pycurl is not None and bool(
+        pycurl.version_info()[4] & getattr(pycurl, "VERSION_HTTP2", 1 << 16)
+    )
+
+
+class Order:
+    """
+    One request for the multiplexer.
+
+    Attributes:
+        url: Absolute, encoded.
+        lines: Header lines without Host and Content-Length.
+        resolve: `host:port:address,...`, checked, or None behind a proxy.
+        silence: Seconds without a byte.
+    """
+
+    __slots__ = (
+        "asked", "body", "bounds", "connect", "deadline", "lines", "method",
+        "proxy", "proxy_auth", "resolve", "tls", "url",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        lines: Sequence[str],
+        body: bytes | None,
+        *,
+        asked: frozenset[str],
+        bounds: Bounds,
+        deadline: float,
+        connect: float,
+        resolve: str | None,
+        tls: TlsOptions,
+        proxy: str = "",
+        proxy_auth: str | None = None,
+    ):
+        self.method = method
+        self.url = url
+        self.lines = lines
+        self.body = body
+        self.asked = asked
+        self.bounds = bounds
+        self.deadline = deadline
+        self.connect = connect
+        self.resolve = resolve
+        self.tls = tls
+        self.proxy = proxy
+        self.proxy_auth = proxy_auth
+
+
+class _Transfer:
+    """One order under way: what libcurl's callbacks collect."""
+
+    def __init__(self, order: Order):
+        self.order = order
+        self.woken = threading.Event()
+        self.done = False
+        self.failure: Exception | None = None
+        self.answer: Answer | None = None
+        self.heard = SYSTEM.monotonic()
+        self.handle: Any = None
+        self._status = 0
+        self._headers: list[tuple[str, str]] = []
+        self._head_bytes = 0
+        self._head_done = False
+        self._collector: Collector | None = None
+        self._proven = False
+
+    def on_header(self, line: bytes) -> int | None:
+        """A line of a head; libcurl hands over trailers as well."""
+        self.heard = SYSTEM.monotonic()
+        self._head_bytes += len(line)
+        try:
+            if self._head_bytes > MAX_HEAD:
+                raise Forbidden(f"the headers are over {MAX_HEAD} bytes")
+            if line.startswith(b"HTTP/") and not self._head_done:
+                self._status = int(line.split(None, 2)[1][:3])
+                self._headers = []
+            elif line in (b"\r\n", b"\n"):
+                if self._status >= 200 and not self._head_done:
+                    self._head_done = True
+                    self._judge()
+            elif not self._head_done:
+                name, _, value = line.partition(b":")
+                self._headers.append(
+                    (header_name(name.strip()), value.strip().decode("latin-1"))
+                )
+                if len(self._headers) > MAX_HEADERS:
+                    raise Forbidden(f"more than {MAX_HEADERS} headers")
+        except (SourceError, ValueError, IndexError) as error:
+            self.failure = (
+                error
+                if isinstance(error, SourceError)
+                else Unreachable("not an HTTP answer")
+            )
+            return -1
+        return None
+
+    def _judge(self) -> None:
+        order = self.order
+        lengths = [v for n, v in self._headers if n == "content-length"]
+        encoding = ",".join(v for n, v in self._headers if n == "content-encoding")
+        if any(not v.isascii() or not v.isdigit() for v in lengths) or (
+            len(set(lengths)) > 1
+        ):
+            raise Unreachable("a length that is no number")
+        if lengths and int(lengths[0]) > order.bounds.size:
+            raise Forbidden(f"the body is over {order.bounds.size} bytes")
+        inflater = None
+        if encoding and self._status not in BODILESS:
+            inflater = inflated(encoding, order.asked, order.bounds)
+        self._collector = Collector(inflater, order.bounds, order.deadline)
+
+    def on_body(self, data: bytes) -> int | None:
+        self.heard = SYSTEM.monotonic()
+        try:
+            assert self._collector is not None
+            self._collector.add(data)
+        except SourceError as error:
+            self.failure = error
+            return -1
+        return None
+
+    def finish(self) -> None:
+        """The stream came to its end: the answer, or what is missing."""
+        try:
+            if self._collector is None:
+                raise Unreachable("no answer")
+            body = self._collector.finish()
+        except SourceError as error:
+            self.failure = error
+            return
+        self.answer = Answer(
+            status=self._status,
+            headers=self._headers,
+            body=body,
+            wire_bytes=self._collector.wire,
+            keep=True,
+        )
+
+    def overdue(self, now: float) -> str | None:
+        """Why this transfer is to be cut, or None."""
+        if now >= self.order.deadline:
+            return "the request's time is up"
+        silence = self.order.bounds.silence
+        if now - self.heard >= silence:
+            return f"silence for {silence:g} s"
+        return None
+
+
+class Multiplexer:
+    """
+    The HTTP/2 connections of a task.  Thread-safe, and without a thread.
+
+    Whoever waits for an answer drives the transfers of all: one of the waiting
+    threads leads, and when its own answer is there the next one does.  A single
+    caller pays for no hand-over.
+
+    Args:
+        streams: `http.client.http2.max.concurrent.streams`, of one connection.
+        connections: To all hosts.
+        idle: Seconds after which a connection is not used again.
+        buffer_size: Largest read.
+    """
+
+    def __init__(
+        self, *, streams: int, connections: int, idle: float, buffer_size: int
+    ):
+        self._buffer_size = min(max(buffer_size, 16 * 1024), 512 * 1024)
+        self._idle = idle
+        self._multi = multi = pycurl.CurlMulti()
+        multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
+        multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, streams)
+        multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, 1)
+        multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, connections)
+        multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._timer: float | None = None
+        self._lead = threading.Lock()
+        self._new: deque[_Transfer] = deque()
+        self._running: dict[Any, _Transfer] = {}
+        self._spare: list[Any] = []
+
+    def send(self, order: Order) -> Answer:
+        """
+        One request, one complete answer.
+
+        Raises: Unreachable, BadPage, Forbidden.
+        Blocks: until the order's deadline.
+        """
+        transfer = _Transfer(order)
+        self._new.append(transfer)
+        while not transfer.done:
+            if self._lead.acquire(blocking=False):
+                try:
+                    self._drive(transfer)
+                finally:
+                    self._lead.release()
+                    self._pass_on()
+            else:
+                os.eventfd_write(self._wake, 1)
+                transfer.woken.wait(LONGEST_SLEEP)
+                transfer.woken.clear()
+        if transfer.failure is not None:
+            raise transfer.failure
+        assert transfer.answer is not None
+        return transfer.answer
+
+    def close(self) -> None:
+        """Close all connections; nothing may be under way."""
+        with self._lead:
+            for handle in self._spare:
+                handle.close()
+            self._spare.clear()
+            self._multi.close()
+            self._epoll.close()
+            os.close(self._wake)
+
+    # -- driving: only whoever holds the lead -----------------------------
+
+    def _pass_on(self) -> None:
+        """Wake one of those who wait, so that it leads."""
+        for transfer in [*self._running.values(), *self._new]:
+            transfer.woken.set()
+            return
+
+    def _drive(self, own: _Transfer) -> None:
+        multi = self._multi
+        while not own.done:
+            while self._new:
+                self._start(self._new.popleft())
+            now = SYSTEM.monotonic()
+            wait = LONGEST_SLEEP
+            if self._timer is not None:
+                wait = min(wait, max(0.0, self._timer - now))
+            for transfer in self._running.values():
+                wait = min(wait, max(0.0, transfer.order.deadline - now))
+            for fd, event in self._epoll.poll(wait):
+                if fd == self._wake:
+                    with contextlib.suppress(BlockingIOError):
+                        os.eventfd_read(self._wake)
+                    continue
+                flags = 0
+                if event & (select.EPOLLIN | select.EPOLLHUP):
+                    flags |= pycurl.CSELECT_IN
+                if event & select.EPOLLOUT:
+                    flags |= pycurl.CSELECT_OUT
+                if event & select.EPOLLERR:
+                    flags |= pycurl.CSELECT_ERR
+                multi.socket_action(fd, flags)
+            now = SYSTEM.monotonic()
+            if self._timer is not None and now >= self._timer:
+                self._timer = None
+                multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            self._collect()
+            for transfer in list(self._running.values()):
+                why = transfer.overdue(now)
+                if why is not None:
+                    transfer.failure = Unreachable(why)
+                    self._end(transfer, broken=True)
+
+    def _collect(self) -> None:
+        while True:
+            left, good, bad = self._multi.info_read()
+            for handle in good:
+                transfer = self._running[handle]
+                if transfer.failure is None:
+                    transfer.finish()
+                self._end(transfer, broken=transfer.failure is not None)
+            for handle, code, message in bad:
+                transfer = self._running[handle]
+                if transfer.failure is None:
+                    unsent = {getattr(pycurl, name, -1) for name in _UNSENT}
+                    transfer.failure = _renamed(code, message, code in unsent)
+                self._end(transfer, broken=True)
+            if not left:
+                return
+
+    def _start(self, transfer: _Transfer) -> None:
+        handle = self._spare.pop() if self._spare else self._handle()
+        transfer.handle = handle
+        self._set(handle, transfer)
+        self._running[handle] = transfer
+        self._multi.add_handle(handle)
+
+    def _end(self, transfer: _Transfer, *, broken: bool) -> None:
+        handle = transfer.handle
+        del self._running[handle]
+        self._multi.remove_handle(handle)
+        if broken:
+            handle.close()
+        else:
+            self._spare.append(handle)
+        transfer.done = True
+        transfer.woken.set()
+
+    def _watch(self, event: int, fd: int, _multi: Any, _data: Any) -> None:
+        if event == pycurl.POLL_REMOVE:
+            with contextlib.suppress(OSError, ValueError):
+                self._epoll.unregister(fd)
+            return
+        mask = 0
+        if event in (pycurl.POLL_IN, pycurl.POLL_INOUT):
+            mask |= select.EPOLLIN
+        if event in (pycurl.POLL_OUT, pycurl.POLL_INOUT):
+            mask |= select.EPOLLOUT
+        try:
+            self._epoll.modify(fd, mask)
+        except FileNotFoundError:
+            self._epoll.register(fd, mask)
+
+    def _set_timer(self, milliseconds: int) -> None:
+        self._timer = (
+            None if milliseconds < 0 else SYSTEM.monotonic() + milliseconds / 1000
+        )
+
+    def _handle(self) -> Any:
+        handle = pycurl.Curl()
+        handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(pycurl.FOLLOWLOCATION, 0)
+        handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+        handle.setopt(pycurl.PIPEWAIT, 1)
+        handle.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
+        handle.setopt(pycurl.NOPROXY, "")
+        handle.setopt(pycurl.BUFFERSIZE, self._buffer_size)
+        handle.setopt(pycurl.TCP_NODELAY, 1)
+        handle.setopt(pycurl.MAXAGE_CONN, max(1, int(self._idle)))
+        return handle
+
+    def _set(self, handle: Any, transfer: _Transfer) -> None:
+        # Hot path: a handle keeps what it was told; only what differs is set.
+        order = transfer.order
+        now = SYSTEM.monotonic()
+        handle.setopt(pycurl.URL, order.url)
+        handle.setopt(pycurl.HEADERFUNCTION, transfer.on_header)
+        handle.setopt(pycurl.WRITEFUNCTION, transfer.on_body)
+        left = max(1, int((order.deadline - now) * 1000))
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(left, int(order.connect * 1000)))
+        known = getattr(handle, "known", None)
+        shape = (order.method, id(order.lines), order.body is None, order.resolve)
+        if known == shape and order.body is None:
+            return
+        handle.known = shape
+        handle.lines = order.lines  # keeps the id above from being used again
+        handle.setopt(pycurl.HTTPHEADER, [*order.lines, "Expect:"])
+        if order.body is None:
+            handle.setopt(pycurl.HTTPGET, 1)
+        else:
+            handle.setopt(pycurl.POST, 1)
+            handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(order.body))
+            handle.setopt(pycurl.COPYPOSTFIELDS, order.body)
+        handle.setopt(pycurl.CUSTOMREQUEST, order.method)
+        if order.resolve is not None:
+            # "-host:port" first: an address that is out of date goes.
+            host_port = order.resolve.rpartition("|")[0]
+            handle.setopt(
+                pycurl.RESOLVE,
+                [f"-{host_port}", f"+{order.resolve.replace('|', ':')}"],
+            )
+        handle.setopt(pycurl.PROXY, order.proxy)
+        if order.proxy_auth is not None:
+            handle.setopt(pycurl.PROXYAUTH, pycurl.HTTPAUTH_BASIC)
+            handle.setopt(pycurl.PROXYUSERPWD, order.proxy_auth)
+        _set_tls(handle, order.tls)
+
+
+def _set_tls(handle: Any, tls: TlsOptions) -> None:
+    low, high = (_TLS[min(tls.protocols)], _TLS[max(tls.protocols)])
+    handle.setopt(
+        pycurl.SSLVERSION,
+        getattr(pycurl, f"SSLVERSION_{low}")
+        | getattr(pycurl, f"SSLVERSION_MAX_{high}"),
+    )
+    handle.setopt(pycurl.SSL_VERIFYPEER, 1 if tls.verify else 0)
+    handle.setopt(pycurl.SSL_VERIFYHOST, 2 if tls.verify and tls.check_hostname else 0)
+    if tls.ca_file:
+        handle.setopt(pycurl.CAINFO, tls.ca_file)
+    elif tls.ca_pem:
+        handle.setopt(pycurl.CAINFO_BLOB, tls.ca_pem)
+    else:
+        # The wheel's libcurl knows nobody's store: the system's, as ssl has it.
+        places = ssl.get_default_verify_paths()
+        if places.cafile:
+            handle.setopt(pycurl.CAINFO, places.cafile)
+        if places.capath:
+            handle.setopt(pycurl.CAPATH, places.capath)
+    if tls.cert_file:
+        handle.setopt(pycurl.SSLCERT, tls.cert_file)
+        handle.setopt(pycurl.SSLKEY, tls.key_file or tls.cert_file)
+    elif tls.cert_pem:
+        handle.setopt(pycurl.SSLCERT_BLOB, tls.cert_pem)
+        handle.setopt(pycurl.SSLKEY_BLOB, tls.key_pem or tls.cert_pem)
+    if tls.key_password:
+        handle.setopt(pycurl.KEYPASSWD, tls.key_password)
+    if tls.ciphers:
+        handle.setopt(pycurl.SSL_CIPHER_LIST, ":".join(tls.ciphers))
+    if tls.pins:
+        pins = ";".join(pin.replace("sha256/", "sha256//", 1) for pin in tls.pins)
+        handle.setopt(pycurl.PINNEDPUBLICKEY, pins)
+
+
+def _renamed(code: int, message: str, unsent: bool) -> SourceError:
+    """libcurl's failure as one of ours; its text shows no header and no body."""
+    if code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
+        return Forbidden("the server's key is not pinned")
+    if code == pycurl.E_OPERATION_TIMEDOUT:
+        return Unreachable("no connection in time", sent=False)
+    if code in (pycurl.E_PARTIAL_FILE, getattr(pycurl, "E_HTTP2_STREAM", 92)):
+        return Unreachable(f"the answer is cut: {message}")
+    return Unreachable(message or f"libcurl {code}", sent=not unsent)

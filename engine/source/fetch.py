@@ -1,0 +1,213 @@
+"""
+Fetch: the skins around one request, each with the same verb.
+
+Outermost first, and the order is the policy:
+
+    Cached (not here: answers without asking, costs nothing)
+    Guarded    an open breaker costs no request
+    Retrying   a page is whole and decodable, or asked for again
+    Balanced   (source.balance) which endpoint
+    Limited    every try costs a token
+    Http       (source.http) one request, one complete answer
+
+Owns waiting, which `stopping` cuts.  Knows no socket and no process.
+
+Path: `source.poll` (Request) -> here -> `source.http` -> Response
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from engine.errors import Denied, SourceError, Unreachable
+from engine.records import Request, Response
+from engine.seams import Breaker, Fetch, Limiter, Stopping
+from engine.source.origin import host_of
+from engine.source.pool import HttpCounters
+from engine.source.retry import RetryPolicy, judge, pause
+
+log = logging.getLogger("http")
+
+
+class Turnstile:
+    """
+    Lets one request through for each token; shared by all skins of an api.
+
+    Args:
+        limiter: Answers seconds.
+        stopping: The only way to wait.
+        api: The api's name.
+    """
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        *,
+        stopping: Stopping,
+        api: str,
+        counters: HttpCounters,
+    ):
+        self._limiter = limiter
+        self._stopping = stopping
+        self._api = api
+        self._counters = counters
+
+    def admit(self, host: str) -> float:
+        """
+        Take a token and wait until it is good; seconds waited.
+
+        Raises: Unreachable once stopping.
+        Blocks: as long as the limiter says; stopping cuts it.
+        """
+        waited = 0.0
+        wait = self._limiter.reserve(host, self._api)
+        while wait > 0.0:
+            if self._stopping.wait(wait):
+                raise Unreachable("stopping", sent=False)
+            waited += wait
+            wait = self._limiter.recheck(host)
+        self._counters.limiter_wait_seconds += waited
+        return waited
+
+    def observe(self, host: str, response: Response) -> None:
+        """Let the limiter learn from an answer."""
+        self._limiter.observe(host, response.status, list(response.headers))
+
+
+class Limited:
+    """A fetch of which every call costs one token."""
+
+    def __init__(self, inner: Fetch, turnstile: Turnstile):
+        self._inner = inner
+        self._turnstile = turnstile
+
+    def __call__(self, request: Request) -> Response:
+        host = host_of(request.url)
+        self._turnstile.admit(host)
+        response = self._inner(request)
+        self._turnstile.observe(host_of(response.url), response)
+        return response
+
+
+class Retrying:
+    """
+    A fetch that brings a usable page, or the failure of its last try.
+
+    Args:
+        inner: One try.
+        policy: What is tried again, how often, after how long.
+        stopping: Cuts the pauses and ends the tries.
+        decode: Makes a usable answer into its pieces, which stay with it as
+            `Response.decoded`; its BadPage is retried like other failures.
+        refresh: Renews the credentials after a 401; answers whether they are
+            other ones now.
+        allow: Asked with the host before each repeat; an open breaker ends them.
+        draw: Uniform random number between two bounds.
+    """
+
+    def __init__(
+        self,
+        inner: Fetch,
+        policy: RetryPolicy,
+        *,
+        stopping: Stopping,
+        counters: HttpCounters,
+        decode: Callable[[Response], Any] | None = None,
+        refresh: Callable[[], bool] | None = None,
+        allow: Callable[[str], bool] | None = None,
+        draw: Callable[[float, float], float] = random.uniform,
+    ):
+        self._inner = inner
+        self._policy = policy
+        self._stopping = stopping
+        self._counters = counters
+        self._decode = decode
+        self._refresh = refresh
+        self._allow = allow
+        self._draw = draw
+
+    def __call__(self, request: Request) -> Response:
+        tried = repeats = 0
+        refreshed = unconditional = False
+        while True:
+            tried += 1
+            try:
+                response = self._inner(request)
+                failure = judge(response, self._policy)
+                if failure is None:
+                    response.tries = tried
+                    if self._decode is not None and response.status != 304:
+                        response.decoded = self._decode(response)
+                    return response
+            except SourceError as error:
+                failure = error
+            if self._stopping.is_set():
+                raise failure
+            if isinstance(failure, Denied) and failure.status == 401 and not refreshed:
+                # Once, and at once; whatever `max.retries` says.
+                refreshed = True
+                if self._refresh is not None and self._refresh():
+                    continue
+            if failure.status == 304 and not unconditional:
+                # News of a page nobody has: asked for once more as it is.
+                unconditional = True
+                continue
+            repeats += 1
+            wait = pause(failure, repeats, self._policy, self._draw)
+            if wait is None:
+                raise failure
+            if self._allow is not None and not self._allow(host_of(request.url)):
+                raise failure
+            self._counters.retries += 1
+            log.info("%s; again in %.1f s (try %d)", failure, wait, tried + 1)
+            if self._stopping.wait(wait):
+                raise failure
+
+
+class Guarded:
+    """
+    A fetch that is not asked while the host's breaker is open.
+
+    Counts requests given up after their retries, not tries.
+    """
+
+    def __init__(self, inner: Fetch, breaker: Breaker, *, stopping: Stopping):
+        self._inner = inner
+        self._breaker = breaker
+        self._stopping = stopping
+
+    def __call__(self, request: Request) -> Response:
+        host = host_of(request.url)
+        breaker = self._breaker
+        if not breaker.allow(host):
+            raise Unreachable(
+                f"{host} failed too often: it is left alone until its circuit "
+                "breaker lets a probe through",
+                sent=False,
+            )
+        try:
+            response = self._inner(request)
+        except SourceError as error:
+            answer = error.status
+            if self._stopping.is_set():
+                breaker.released(host)
+            elif (
+                answer is None
+                and isinstance(error, Unreachable)
+                or answer is not None
+                and answer >= 500
+            ):
+                breaker.failed(host)
+            elif answer is None:
+                breaker.released(host)
+            else:
+                breaker.succeeded(host)
+            raise
+        except BaseException:
+            breaker.released(host)
+            raise
+        breaker.succeeded(host)
+        return response

@@ -1,0 +1,180 @@
+"""
+Retry: an answer or a failure becomes: usable, again after so long, or given up.
+
+Owns the rules of `max.retries`, `retry.*` and of what a status means.  Pure: no
+clock, no sleep, no I/O; chance is handed in.
+
+Path: `source.fetch` (Retrying) -> here
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from email.utils import parsedate_to_datetime
+
+from msgspec import Struct
+
+from engine.errors import (
+    BadPage,
+    Denied,
+    SourceError,
+    Then,
+    Throttled,
+    Unexpected,
+    Unreachable,
+)
+from engine.observe.redact import REDACTOR
+from engine.records import Response
+from engine.source.origin import shown
+
+#: Always retried: the API says itself that it is a matter of time.
+PAUSES = frozenset({429, 503})
+#: Refused before anything was done: repeated even where a request must not run
+#: twice (408 and 425: not read; 429 and 503: not taken on).
+UNTOUCHED = frozenset({408, 425, 429, 503})
+#: Shortest pause before a repeat, in seconds.
+LEAST = 0.05
+#: Characters of a refusal's body that are shown.
+SNIPPET = 200
+
+
+class RetryPolicy(Struct, frozen=True, kw_only=True):
+    """
+    `max.retries`, `retry.*` and `http.response.status.*`; seconds.
+
+    Attributes:
+        max_retries: Tries are one more.
+        backoff, backoff_max: First and longest pause.
+        exponential: False for a constant one.
+        statuses: Retried; 429 and 503 always are.
+        process, empty: Answers with a page, answers that mean an empty one.
+        idempotent: Whether a try of unknown outcome may be repeated.
+        respect: Whether Retry-After is listened to.
+        longest: Seconds to which its demand is cut.
+    """
+
+    max_retries: int = 5
+    backoff: float = 1.0
+    backoff_max: float = 60.0
+    exponential: bool = True
+    statuses: Container[int] = frozenset({408, 425, 429, 500, 502, 503, 504})
+    process: Container[int] = frozenset({200, 201, 202, 203, 207})
+    empty: Container[int] = frozenset({204, 205})
+    idempotent: bool = True
+    respect: bool = True
+    longest: float = 3600.0
+
+
+def judge(response: Response, policy: RetryPolicy) -> SourceError | None:
+    """
+    None if the answer is usable, else the failure it stands for.
+
+    A 304 is usable only to whoever asked with a condition.
+    """
+    status = response.status
+    if status in policy.process or status in policy.empty:
+        return None
+    if status == 304 and conditional(response):
+        return None
+    url = shown(response.url)
+    if status in (401, 403):
+        return Denied(
+            f"{url} answers {status}: these credentials are refused",
+            status=status,
+            url=url,
+        )
+    if status in PAUSES:
+        after = demand(response) if policy.respect else None
+        return Throttled(
+            f"{url} answers {status}",
+            after=None if after is None else min(after, policy.longest),
+            status=status,
+            url=url,
+        )
+    if status in policy.statuses:
+        return Unreachable(f"{url} answers {status}", status=status, url=url)
+    return Unexpected(
+        f"{url} answers {status}: {snippet(response)}", status=status, url=url
+    )
+
+
+def conditional(response: Response) -> bool:
+    """True if the request asked only for news."""
+    return any(
+        name.lower() in ("if-none-match", "if-modified-since")
+        for name, _ in response.request.headers
+    )
+
+
+def snippet(response: Response) -> str:
+    """The beginning of a body for people, secrets cut, on one line."""
+    # Cut after the secrets are: half of one is not recognised.
+    text = bytes(response.body[: 16 * SNIPPET]).decode("utf-8", "replace")
+    return " ".join(REDACTOR.redact(text).split())[:SNIPPET] or "(no body)"
+
+
+def pause(
+    failure: SourceError,
+    tried: int,
+    policy: RetryPolicy,
+    draw: Callable[[float, float], float],
+) -> float | None:
+    """
+    How long to wait before the same request is sent again.
+
+    Args:
+        failure: Why the last try is of no use.
+        tried: Tries so far, from 1.
+        draw: Uniform random number between two bounds.
+
+    Returns: Seconds, or None: give up.
+
+    Source: full jitter; Retry-After of RFC 9110, 10.2.3, overrides it.
+    """
+    if failure.then is not Then.RETRY or tried > policy.max_retries:
+        return None
+    if not policy.idempotent and not harmless(failure):
+        return None
+    if isinstance(failure, Throttled) and failure.after:
+        return failure.after
+    if not policy.exponential:
+        return policy.backoff
+    # 2.0 ** 64 is far beyond every longest pause, and no float is.
+    highest = min(policy.backoff_max, policy.backoff * 2.0 ** min(tried - 1, 64))
+    return max(LEAST, draw(0.0, highest))
+
+
+def harmless(failure: SourceError) -> bool:
+    """True if the request surely had no effect."""
+    if isinstance(failure, BadPage):
+        return False
+    if failure.status is not None:
+        return failure.status in UNTOUCHED
+    return isinstance(failure, Unreachable) and not failure.sent
+
+
+def demand(response: Response) -> float | None:
+    """
+    Seconds that Retry-After asks for; None if it is absent, past or nonsense.
+
+    A date is read against the server's own Date, so that clocks may differ.
+    """
+    value = response.header("retry-after")
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12]) or None
+    until = _date(value)
+    if until is None:
+        return None
+    now = _date(response.header("date") or "")
+    seconds = until - (response.received_ms / 1000 if now is None else now)
+    return seconds if seconds > 0 else None
+
+
+def _date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
