@@ -266,7 +266,15 @@ class _OwnVerb(BaseAdapter):
         self._inner = inner
         self.request = Request("GET", "")
 
-    def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
         body = request.body
         headers = tuple(
             (name, _text(value))

@@ -26,6 +26,7 @@ from engine.errors import BadPage, ConfigError
 from engine.language.faults import EvaluationError
 from engine.language.paths import Path, compile_path
 from engine.language.values import MISSING
+from engine.language.values import decode as decode_value
 from engine.records import Response
 from engine.source.origin import shown
 
@@ -50,13 +51,14 @@ class Decoded(Struct):
 
     Attributes:
         records: One piece of JSON each, in order; views into the body.
-        values: One for each wanted path, as it stands in the response; None
-            where there is nothing.  A path that asks for many brings an array.
-            Empty for a status that means an empty page.
+        found: The wanted places of the response, by the path as it was given:
+            text, int, bool or None; numbers with a fraction as written, and
+            arrays and objects as compact JSON, in a `Raw`; a list where a path
+            asks for many.  What is missing is not in it.
     """
 
     records: list[Raw]
-    values: tuple[Raw | None, ...] = ()
+    found: dict[str, Any]
 
 
 Decode: TypeAlias = Callable[[Response], Decoded]
@@ -76,8 +78,8 @@ def compile_decoder(
     Args:
         format: json, ndjson, csv or text (`http.response.format`).
         data_path: Where the records are; "" is the whole document.
-        wanted: Paths in the response whose values pagination needs; only json
-            has them.
+        wanted: Paths in the response whose values pagination needs, and
+            `header:NAME`; only json has other than headers.
         optional: Whether a missing `data_path` is an empty page.
         empty: Statuses that mean an empty page, whatever the body.
 
@@ -89,7 +91,14 @@ def compile_decoder(
     Raises:
         ConfigError, LanguageError: a path that cannot be.
     """
-    paths = [compile_path(text) for text in wanted]
+    headers = {
+        text: text.partition(":")[2].strip().lower()
+        for text in wanted
+        if text.lower().startswith("header:")
+    }
+    paths = [
+        compile_path(text) for text in dict.fromkeys(wanted) if text not in headers
+    ]
     if format == "json":
         split = _json(compile_path(data_path), paths, optional)
     else:
@@ -102,15 +111,21 @@ def compile_decoder(
 
     def decode(response: Response) -> Decoded:
         if response.decoded is not None:
-            found: Decoded = response.decoded
-            return found
-        if response.status in empty:
-            return Decoded([])
+            before: Decoded = response.decoded
+            return before
         try:
-            return split(_readable(response, format))
+            if response.status in empty:
+                decoded = Decoded([], {})
+            else:
+                decoded = split(_readable(response, format))
         except BadPage as error:
             error.status, error.url = response.status, shown(response.url)
             raise
+        for text, name in headers.items():
+            value = response.header(name)
+            if value is not None:
+                decoded.found[text] = value
+        return decoded
 
     return decode
 
@@ -196,6 +211,7 @@ def _check_utf8(body: Body) -> None:
 
 _ITEMS = msgspec.json.Decoder(list[Raw])
 _WHOLE = msgspec.json.Decoder(Raw)
+_MISFIT = (msgspec.ValidationError,)
 _BROKEN = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
@@ -246,7 +262,7 @@ def _quick(data: Path, wanted: list[Path]) -> Callable[[Body], Decoded | None] |
     data_names = data.names or ()
     decode = msgspec.json.Decoder(_struct(places, data_names)).decode
     read = _reader(places, data_names)
-    reads = [_reader(places, path.names or ()) for path in wanted]
+    reads = [(path.text, _reader(places, path.names or ())) for path in wanted]
 
     def split(body: Body) -> Decoded | None:
         try:
@@ -256,18 +272,19 @@ def _quick(data: Path, wanted: list[Path]) -> Callable[[Body], Decoded | None] |
         records = read(page)
         if records is UNSET:
             return None
-        values = [get(page) for get in reads]
-        return Decoded(
-            records if records is not None else [],
-            tuple(value if value is not UNSET and value else None for value in values),
-        )
+        found = {}
+        for text, get in reads:
+            value = get(page)
+            if value is not UNSET and len(value):
+                found[text] = _plain(value)
+        return Decoded(records if records is not None else [], found)
 
     return split
 
 
 def _array(body: Body) -> Decoded | None:
     try:
-        return Decoded(_ITEMS.decode(body))
+        return Decoded(_ITEMS.decode(body), {})
     except msgspec.ValidationError:
         return None
 
@@ -312,42 +329,49 @@ def _general(
 
     def split(body: Body) -> Decoded:
         document = _WHOLE.decode(body)
-        values = tuple(_raw(path.get(document)) for path in wanted)
-        return _pieces(data.get(document), values, data, optional)
+        return _pieces(
+            data.get(document),
+            {path.text: path.get(document) for path in wanted},
+            data,
+            optional,
+        )
 
     return split
 
 
-def _raw(value: Any) -> Raw | None:
-    """What a path found, as one piece of JSON."""
-    if value is MISSING:
-        return None
-    if isinstance(value, list):
-        return Raw(b"[" + b",".join(bytes(item) for item in value) + b"]")
-    found: Raw = value
-    return found
-
-
-def _pieces(
-    value: Any, values: tuple[Raw | None, ...], data: Path, optional: bool
-) -> Decoded:
+def _pieces(value: Any, places: dict[str, Any], data: Path, optional: bool) -> Decoded:
     """
-    What stands where the records should, as records.
+    What was found, as records and plain values.
 
-    Raises: BadPage: nothing stands there.
+    Raises: BadPage: nothing stands where the records should.
     """
+    found = {
+        text: [_plain(item) for item in place]
+        if isinstance(place, list)
+        else _plain(place)
+        for text, place in places.items()
+        if place is not MISSING
+    }
     if value is MISSING:
         if not optional:
             raise BadPage(f"nothing stands at {data.text!r}, where the records should")
-        return Decoded([], values)
+        return Decoded([], found)
     if isinstance(value, list):
-        return Decoded(value, values)
+        return Decoded(value, found)
     text = bytes(memoryview(value)[:64]).lstrip()[:4]
     if text[:1] == b"[":
-        return Decoded(_ITEMS.decode(value), values)
+        return Decoded(_ITEMS.decode(value), found)
     if text == b"null":
-        return Decoded([], values)
-    return Decoded([value], values)
+        return Decoded([], found)
+    return Decoded([value], found)
+
+
+def _plain(value: Raw) -> Any:
+    """A scalar as Python has it; arrays and objects as compact JSON."""
+    text = bytes(value).strip()
+    if text[:1] in (b"{", b"["):
+        return Raw(msgspec.json.format(text, indent=-1))
+    return decode_value(text)
 
 
 # -- json with lone surrogates: rare, slow, byte for byte ------------------
@@ -381,16 +405,16 @@ def _spelled(
         value: Any = MISSING
         if at is not None:
             value = _items(text, at)
-        values = tuple(_again(path.get(document)) for path in wanted)
-        return _pieces(value, values, data, optional)
+        places = {path.text: _again(path.get(document)) for path in wanted}
+        return _pieces(value, places, data, optional)
     except (ValueError, RecursionError, EvaluationError, msgspec.MsgspecError) as e:
         raise BadPage(f"not JSON: {e}") from e
 
 
-def _again(value: Any) -> Raw | None:
-    """What the standard library decoded, as JSON again."""
+def _again(value: Any) -> Any:
+    """What the standard library decoded, as the rest of this file has it."""
     if value is MISSING:
-        return None
+        return value
     # Escapes stay escapes: a lone surrogate has no UTF-8.
     return Raw(json.dumps(value, separators=(",", ":")).encode("ascii"))
 
@@ -454,7 +478,7 @@ def _ndjson(body: Body) -> Decoded:
         if _LONE.search(body) is None:
             raise BadPage(f"not NDJSON: {error}") from error
         return _spelled_lines(bytes(body))
-    return Decoded(records)
+    return Decoded(records, {})
 
 
 def _spelled_lines(body: bytes) -> Decoded:
@@ -464,7 +488,7 @@ def _spelled_lines(body: bytes) -> Decoded:
             _SPELLER.decode(str(line, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise BadPage(f"not NDJSON: {error}") from error
-    return Decoded([Raw(line) for line in lines])
+    return Decoded([Raw(line) for line in lines], {})
 
 
 def _csv(body: Body) -> Decoded:
@@ -493,9 +517,9 @@ def _csv(body: Body) -> Decoded:
             records.append(Raw(encode(dict(zip(names, row, strict=True)))))
     except csv.Error as error:
         raise BadPage(f"not CSV: line {reader.line_num}: {error}") from error
-    return Decoded(records)
+    return Decoded(records, {})
 
 
 def _text(body: Body) -> Decoded:
     """The whole body as one string."""
-    return Decoded([Raw(msgspec.json.encode(str(body, "utf-8")))])
+    return Decoded([Raw(msgspec.json.encode(str(body, "utf-8")))], {})
