@@ -32,7 +32,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from engine.admin.view import ShardState, TaskState
 from engine.clock import SYSTEM
 from engine.observe import names
-from engine.observe.meters import Meters, prepare
+from engine.observe.meters import Meters
 from engine.observe.names import Kind, Origin
 from tests.fakes.view import FakeView, card, serving
 
@@ -41,7 +41,6 @@ APIS = ("api1", "api2")
 
 def metered(directory: str, tasks: int, detailed: bool) -> None:
     """Every family of every task, every value of its labels."""
-    prepare(directory)
     for number in range(tasks):
         meters = Meters(
             directory=directory, connector="orders", task=number, detailed=detailed
@@ -96,9 +95,9 @@ def main() -> None:
             TaskState("orders", n, "RUNNING") for n in range(args.tasks)
         ]
         view.shard_states = [
-            ShardState("orders", api, f"{api}[{n}]", n, {"pages": 1, "received": 500})
+            ShardState(2 * n + i, "orders", api, f"{api}[{n}]", n, {"received": 500})
             for n in range(args.tasks)
-            for api in APIS
+            for i, api in enumerate(APIS)
         ]
         registry = CollectorRegistry()
         MultiProcessCollector(registry, directory)

@@ -10,8 +10,7 @@ Threads exist from the listening on, and only in this process.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,8 +23,6 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Exit
 from engine.seams import Stopping
 
-LOG = logging.getLogger(__name__)
-
 #: Seconds between two turns of the loop when nobody asks anything.
 TURN = 0.5
 
@@ -35,10 +32,14 @@ class Context(Protocol):
 
     @property
     def stopping(self) -> Stopping:
-        """Set when the process is to end."""
+        """
+        Set when the process is to end.
 
-    def beat(self) -> None:
-        """Say on the board that this process lives."""
+        Its `wait` beats, and obeys what the supervisor orders.
+        """
+
+    def ready(self) -> None:
+        """Say that the work begins."""
 
 
 def admin_entry(
@@ -50,7 +51,6 @@ def admin_entry(
     token: str = "",
     families: Sequence[str] = (NATIVE, STRIMZI),
     ports: str | Path | None = None,
-    each_turn: Callable[[], None] | None = None,
     clock: Clock = SYSTEM,
 ) -> int:
     """
@@ -64,7 +64,6 @@ def admin_entry(
         token: `admin.token`, or "".
         families: `metrics.names`.
         ports: File to write the addresses to.
-        each_turn: Called at least twice a second, to read the link.
         clock: Where time comes from.
 
     Returns: the exit code.
@@ -74,14 +73,11 @@ def admin_entry(
     routes = Routes(view, watch, token=token, families=families, measure=measure)
     server = Server(listeners, routes, ports=ports, clock=clock)
     try:
-        while not context.stopping.is_set():
-            context.beat()
+        context.ready()
+        # A turn is as long as the server has nothing to do, at most TURN.
+        while not context.stopping.wait(0.0 if server.listening else TURN):
             watch.tick()
-            if each_turn is not None:
-                each_turn()
             server.run_once(TURN)
-            if not server.listening:
-                context.stopping.wait(TURN)
     finally:
         server.close()
     return int(Exit.OK)

@@ -24,6 +24,7 @@ from engine.admin.store import Series, line_head, number
 from engine.admin.view import Process, View
 from engine.admin.watch import Picture
 from engine.observe import names
+from engine.observe.machine import Cost
 from engine.observe.names import Kind, Metric, Origin
 
 #: Exactly so: Prometheus 3 refuses a scrape whose type it cannot parse.
@@ -52,23 +53,8 @@ class Family(Struct, frozen=True):
     lines: Sequence[Line]
 
 
-class Usage(Struct, frozen=True):
-    """
-    What a process uses.
-
-    Attributes:
-        cpu_seconds: User and system.
-        resident_bytes: Of memory.
-        descriptors: Open ones.
-    """
-
-    cpu_seconds: float
-    resident_bytes: int
-    descriptors: int
-
-
 #: pid -> what it uses, None once it is gone.
-Measure = Callable[[int], Usage | None]
+Measure = Callable[[int], Cost | None]
 
 
 def answer(
@@ -299,8 +285,8 @@ def _of_processes(
         if usage is None:
             continue
         key = (worker,)
-        found[names.WORKER_CPU].append((key, usage.cpu_seconds))
-        found[names.WORKER_MEMORY].append((key, usage.resident_bytes))
+        found[names.WORKER_CPU].append((key, usage.cpu))
+        found[names.WORKER_MEMORY].append((key, usage.resident))
         found[names.WORKER_DESCRIPTORS].append((key, usage.descriptors))
     for task in picture.tasks:
         if task.heartbeat:

@@ -117,6 +117,8 @@ class ShardState(Struct, frozen=True):
     One shard: its counters since the supervisor's start, and how it fares.
 
     Attributes:
+        place: Whose counters these are, for as long as the view lives: the
+            slot on the board.
         connector: Its connector.
         api: Its api.
         label: The shard in one word: `Shard.label`.
@@ -127,6 +129,7 @@ class ShardState(Struct, frozen=True):
         failed: Why it was given up, or "".
     """
 
+    place: int
     connector: str
     api: str
     label: str

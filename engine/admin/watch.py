@@ -406,7 +406,7 @@ class Watch:
         self._rates = Window(RATE_SPAN, began=self._began, now=now)
         self._ratios = Window(RATIO_SPAN, began=self._began, now=now)
         self._caches: dict[str, tuple[float, Window]] = {}
-        self._seen: dict[tuple[str, str], Mapping[str, int]] = {}
+        self._seen: dict[tuple[str, int], Mapping[str, int]] = {}
         self._credited: dict[tuple[str, str, str], defaultdict[str, int]] = {}
         self._lives: dict[Place, Life] = {}
         self._in_flight: deque[tuple[float, Mapping[Place, float]]] = deque()
@@ -496,11 +496,11 @@ class Watch:
             mine = self._credited.setdefault(
                 (shard.connector, task, shard.api), defaultdict(int)
             )
-            before = self._seen.get((shard.connector, shard.label), {})
+            before = self._seen.get((shard.connector, shard.place), {})
             for column, value in shard.counts.items():
                 old = before.get(column, 0)
                 mine[column] += value - old if value >= old else value
-            self._seen[shard.connector, shard.label] = dict(shard.counts)
+            self._seen[shard.connector, shard.place] = dict(shard.counts)
         for key in [key for key in self._credited if key[0] not in connectors]:
             del self._credited[key]
         for known in [known for known in self._seen if known[0] not in connectors]:

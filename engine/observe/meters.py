@@ -13,7 +13,6 @@ task goes on with the totals of the one before; `admin.store` reads them.
 from __future__ import annotations
 
 import os
-import shutil
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
@@ -84,10 +83,13 @@ class Meters:
     `close` by one at a time.
 
     Args:
-        directory: Where the files are; made by `prepare` before the fork.
+        directory: Where the files are; made if it is not there.  It is new for
+            each supervisor, so that totals count from the supervisor's start.
         connector: The connector's name.
         task: The task's number; one live process for each (connector, task).
         detailed: `performance.metrics.detailed`.
+
+    Raises: OSError if the directory cannot be made.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Meters:
         self._clock = clock
         self._fixed = {"connector": connector, "task": str(task)}
         self._directory = str(directory)
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
         writer = f"{connector}-{task}"
         maker: Any = MultiProcessValue
         self._value: Any = maker(process_identifier=lambda: writer)
@@ -232,15 +235,3 @@ def _drained(events: deque[_Event]) -> Iterator[_Event]:
     take = events.popleft
     for _ in range(len(events)):
         yield take()
-
-
-def prepare(directory: str | Path) -> None:
-    """
-    An empty directory for the meters; by the supervisor, before any fork.
-
-    Totals count from the supervisor's start, so what an earlier one left goes.
-
-    Raises: OSError.
-    """
-    shutil.rmtree(directory, ignore_errors=True)
-    os.makedirs(directory, mode=0o700)

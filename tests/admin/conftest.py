@@ -11,7 +11,7 @@ from engine.admin.answers import Answer, Question
 from engine.admin.routes import Caller, Routes
 from engine.admin.view import ConnectorCard, ShardState, TaskState
 from engine.admin.watch import Watch
-from engine.observe.meters import Meters, prepare
+from engine.observe.meters import Meters
 from tests.fakes.view import FakeClock, FakeView, card, unmeasured
 
 LOCAL = Caller("127.0.0.1", "127.0.0.1")
@@ -22,7 +22,6 @@ class Stage:
 
     def __init__(self, directory: str, *cards: ConnectorCard):
         self.clock = FakeClock()
-        prepare(directory)
         self.view = FakeView(
             directory, started_ms=self.clock.wall_ms(), cards=cards or [card()]
         )
@@ -45,6 +44,7 @@ class Stage:
     def shard(self, **changed: object) -> None:
         """Replace the one shard; `counts` and a success by default."""
         values: dict[str, object] = {
+            "place": 0,
             "connector": "orders",
             "api": "api1",
             "label": "api1",

@@ -256,7 +256,7 @@ def test_the_waits_of_the_board_are_seconds_by_cause(stage: Stage) -> None:
 
 def test_shards_of_an_api_share_one_last_success(stage: Stage) -> None:
     stage.view.shard_states = [
-        ShardState("orders", "api1", f"api1[{n}/2]", 0, {}, success_ms=n * 1000)
+        ShardState(n, "orders", "api1", f"api1[{n}/2]", 0, {}, success_ms=n * 1000)
         for n in (1, 2)
     ]
 

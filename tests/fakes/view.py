@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from engine.admin.entry import admin_entry
-from engine.admin.prometheus import Usage
 from engine.admin.view import (
     ApiCard,
     ConnectorCard,
@@ -16,6 +15,7 @@ from engine.admin.view import (
     ShardState,
     TaskState,
 )
+from engine.observe.machine import Cost
 
 
 class FakeClock:
@@ -89,8 +89,8 @@ class FakeView:
         return [logger]
 
 
-def unmeasured(pid: int) -> Usage | None:
-    return Usage(cpu_seconds=1.5, resident_bytes=20_000_000, descriptors=12)
+def unmeasured(pid: int) -> Cost | None:
+    return Cost(resident=20_000_000, cpu=1.5, descriptors=12)
 
 
 class Stop:
@@ -111,10 +111,10 @@ class FakeContext:
 
     def __init__(self) -> None:
         self.stopping = Stop()
-        self.beats = 0
+        self.said_ready = False
 
-    def beat(self) -> None:
-        self.beats += 1
+    def ready(self) -> None:
+        self.said_ready = True
 
 
 @contextmanager
@@ -156,4 +156,4 @@ def serving(
     finally:
         context.stopping.event.set()
         thread.join(10)
-        assert [0] == codes
+        assert ([0], True) == (codes, context.said_ready)

@@ -17,7 +17,7 @@ from pathlib import Path
 from engine.admin.view import ShardState, TaskState
 from engine.clock import SYSTEM
 from engine.observe import names
-from engine.observe.meters import Meters, prepare
+from engine.observe.meters import Meters
 from tests.fakes.view import FakeView, card, serving
 
 LISTENERS = ("http://127.0.0.1:8080", "http://[::1]:8080")
@@ -30,7 +30,6 @@ LATENCY = {"well": 0.25, "ill": 2.5}
 
 
 def main(directory: str, script: str, how: str) -> int:
-    prepare(f"{directory}/meters")
     view = FakeView(
         f"{directory}/meters", started_ms=SYSTEM.wall_ms() - 50_000, cards=[card()]
     )
@@ -50,7 +49,7 @@ def main(directory: str, script: str, how: str) -> int:
         while True:
             counts = {"received": records, "produced": records, "pages": 1}
             view.shard_states = [
-                ShardState("orders", "api1", "api1", 0, counts, SYSTEM.wall_ms())
+                ShardState(0, "orders", "api1", "api1", 0, counts, SYSTEM.wall_ms())
             ]
             if ended.wait(0.01):
                 return

@@ -1,0 +1,307 @@
+"""
+Running: the view of a live engine.
+
+Owns the reading of what the supervisor and the tasks leave for others to see:
+the status file, the board, the configuration as it was written.  It asks
+nobody and holds nobody up; the one thing it sends is a log level.
+
+Path: ``cli.run`` starts it as a child -> here -> ``admin.entry``
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from engine import __version__
+from engine.admin.entry import Context, admin_entry
+from engine.admin.server import address
+from engine.admin.view import (
+    WAITING,
+    ApiCard,
+    ConnectorCard,
+    Level,
+    Process,
+    ShardState,
+    TaskState,
+    Thresholds,
+)
+from engine.clock import SYSTEM
+from engine.config import Connector, Loaded, Values
+from engine.config.load import kind_of, shown
+from engine.observe import log as logs
+from engine.observe.machine import cost
+from engine.shared.board import Board
+from engine.shared.link import Message, SetLevel
+from engine.supervisor import status
+from engine.supervisor.status import Snapshot
+
+#: Directory of the meters' files and file of the bound addresses, both in the
+#: supervisor's runtime directory.
+METERS = "meters"
+LISTENERS = "listeners"
+
+#: States of a child that Connect has another word for.
+_STATES = {"DONE": "UNASSIGNED"}
+
+_NOTHING_YET = Snapshot(pid=0, started_ms=0, state="starting")
+
+
+class Home(Context, Protocol):
+    """What this room needs of the child's context."""
+
+    board: Board
+    runtime: Path
+
+    def report(self, message: Message) -> bool:
+        """Tell the supervisor."""
+
+
+def run(context: Home, *, loaded: Loaded) -> int:
+    """
+    The admin process: the entry of its child.
+
+    Returns: the exit code.  Blocks: for the life of the process.
+    """
+    logs.name_process(task="admin")
+    process = loaded.process
+    token = process["admin.token"]
+    listeners = process["listeners"]
+    return admin_entry(
+        context,
+        view=Running(context, cards(loaded), worker_id=worker_id(listeners)),
+        listeners=listeners,
+        measure=cost,
+        token=token.reveal() if token is not None else "",
+        families=process["metrics.names"],
+        ports=context.runtime / LISTENERS,
+    )
+
+
+def worker_id(listeners: Sequence[str]) -> str:
+    """Host and port, as Connect names a worker."""
+    return f"{socket.gethostname()}:{address(listeners[0]).port}"
+
+
+def cards(loaded: Loaded) -> tuple[ConnectorCard, ...]:
+    """What the configuration says to those who look."""
+    return tuple(_card(connector, loaded.process) for connector in loaded.connectors)
+
+
+def _card(connector: Connector, process: Values) -> ConnectorCard:
+    values = connector.values
+    apis = connector.apis
+    return ConnectorCard(
+        name=connector.name,
+        config=_config(connector, process),
+        apis=tuple(
+            ApiCard(api.name, _interval(api.values))
+            for api in apis
+            # A child is polled within its parent's poll and has no own shard.
+            if api.values["api.chaining.parent"] is None
+        ),
+        connector_class=values.text("connector.class") or values["connector.class"],
+        health=values["health.check.enabled"],
+        jmx=values["jmx.enabled"],
+        jmx_detailed=values["jmx.metrics.detailed"],
+        cache=any(api.values["cache.enabled"] for api in apis),
+        statistics=values["cache.statistics.enabled"],
+        statistics_seconds=60.0 * values["cache.statistics.window.minutes"],
+        hit_ratio_low=values["cache.hit.ratio.threshold"],
+        max_connections=values["http.client.max.connections"],
+        thresholds=Thresholds(
+            response_seconds=values["health.check.response.time.threshold.ms"] / 1000,
+            hit_ratio=values["health.check.cache.hit.ratio.threshold"],
+            error_ratio=values["health.check.error.rate.threshold"],
+        ),
+        topics=_topics(connector),
+    )
+
+
+def _interval(values: Values) -> float | None:
+    if values["http.source.poll.schedule"] is not None:
+        return None
+    return float(values["http.source.poll.interval.ms"] / 1000)
+
+
+def _topics(connector: Connector) -> tuple[str, ...]:
+    texts = [api.values["kafka.topic"] for api in connector.apis]
+    fixed = [str(text) for text in texts if text is not None and "${" not in str(text)]
+    return tuple(dict.fromkeys(fixed))
+
+
+def _config(connector: Connector, process: Values) -> dict[str, str]:
+    """
+    Keys and values as they were written, secrets masked.
+
+    Keys of the process stand where they are in a file of this connector.
+    """
+    scopes = [connector.values, *(api.values for api in connector.apis)]
+    found: dict[str, str] = {"name": connector.name}
+    files: set[str] = set()
+    for values in scopes:
+        for key in values:
+            entry = values.entry(key)
+            if entry is not None:
+                files.add(entry.file)
+                kind = kind_of(entry.key)
+                found[entry.key] = shown(entry, kind) if kind else entry.text
+    for key in process:
+        entry = process.entry(key)
+        if entry is not None and entry.file in files and entry.key not in found:
+            kind = kind_of(entry.key)
+            found[entry.key] = shown(entry, kind) if kind else entry.text
+    return found
+
+
+class Running:
+    """
+    `View` of this engine.
+
+    Args:
+        context: Of the admin child.
+        connectors: What the configuration says.
+        worker_id: "host:port".
+    """
+
+    version = __version__
+    commit = "unknown"
+    cluster_id = ""
+
+    def __init__(
+        self, context: Home, connectors: Sequence[ConnectorCard], *, worker_id: str
+    ) -> None:
+        self.worker_id = worker_id
+        self.meters = str(context.runtime / METERS)
+        self._context = context
+        self._board = context.board
+        self._cards = tuple(connectors)
+        self._read_at: tuple[int, int] | None = None
+        self._last = _NOTHING_YET
+        self._asked: dict[str, Level] = {}
+        # Shards that no task holds any more: they stay part of the totals.
+        self._labels = self._all_labels()
+        self.started_ms = self._snapshot().started_ms or SYSTEM.wall_ms()
+
+    def connectors(self) -> Sequence[ConnectorCard]:
+        return self._cards
+
+    def tasks(self) -> Sequence[TaskState]:
+        found = []
+        for child in self._snapshot().children:
+            # Connect shows no tasks of a connector that is stopped.
+            if child.auxiliary or child.state == "STOPPED":
+                continue
+            slot = self._board.child(child.index) if child.index >= 0 else None
+            phase = slot.phase if slot is not None else ""
+            beat = slot.get("heartbeat_ns") / 1e9 if slot and child.pid else 0.0
+            found.append(
+                TaskState(
+                    connector=child.connector,
+                    number=child.number,
+                    state=_STATES.get(child.state, child.state),
+                    pid=child.pid,
+                    trace=child.trace,
+                    phase=WAITING if child.waiting else phase,
+                    restarts=child.restarts,
+                    heartbeat=beat,
+                )
+            )
+        return found
+
+    def shards(self) -> Sequence[ShardState]:
+        found = []
+        held = set()
+        for shard in self._snapshot().shards:
+            held.add(shard.slot)
+            self._labels[shard.slot] = (shard.connector, shard.api, shard.label)
+            found.append(self._shard(shard.slot, task=shard.task, failed=shard.failed))
+        found += [
+            self._shard(slot, task=None, failed="")
+            for slot in self._labels.keys() - held
+        ]
+        return found
+
+    def processes(self) -> Sequence[Process]:
+        seen = self._snapshot()
+        found = [Process("supervisor", seen.pid)]
+        found += [
+            Process(child.key, child.pid) for child in seen.children if child.auxiliary
+        ]
+        if seen.broker_pid:
+            found.append(Process("broker", seen.broker_pid))
+        return [process for process in found if process.pid]
+
+    def scaling(self) -> Mapping[tuple[str, str, str], int]:
+        found = {}
+        for text, n in self._snapshot().scaling.items():
+            connector, _, rest = text.partition(" ")
+            direction, _, reason = rest.partition(" ")
+            found[connector, direction, reason] = n
+        return found
+
+    def reloads(self) -> Mapping[str, int]:
+        return self._snapshot().reloads
+
+    def loggers(self) -> Mapping[str, Level]:
+        seen = self._snapshot()
+        found = {
+            name or "root": Level(level, seen.levels_changed.get(name))
+            for name, level in seen.levels.items()
+        }
+        found.setdefault("root", Level("INFO"))
+        for name, asked in list(self._asked.items()):
+            told = found.get(name)
+            if told is not None and (told.changed_ms or 0) >= (asked.changed_ms or 0):
+                self._asked.pop(name, None)
+            else:
+                found[name] = asked
+        return found
+
+    def set_level(self, logger: str, level: str) -> Sequence[str]:
+        # Shown at once; the supervisor's own word replaces it within a second.
+        self._asked[logger] = Level(level, SYSTEM.wall_ms())
+        self._context.report(SetLevel("" if logger == "root" else logger, level))
+        return [logger]
+
+    def _shard(self, slot: int, *, task: int | None, failed: str) -> ShardState:
+        connector, api, label = self._labels[slot]
+        counts = self._board.shard(slot).read()
+        return ShardState(
+            place=slot,
+            connector=connector,
+            api=api,
+            label=label,
+            task=task,
+            counts=counts,
+            success_ms=counts["last_success_ms"],
+            failed=failed,
+        )
+
+    def _all_labels(self) -> dict[int, tuple[str, str, str]]:
+        """Slot -> (connector, api, label), as the supervisor wrote them."""
+        found = {}
+        for slot in range(self._board.layout.shards):
+            content = self._board.label(slot)
+            if content:
+                connector, _, label = content.decode(errors="replace").partition("/")
+                api = label.partition("/")[0].partition("[")[0]
+                found[slot] = (connector, api, label)
+        return found
+
+    def _snapshot(self) -> Snapshot:
+        """The supervisor's status; read again only when it was replaced."""
+        directory = self._context.runtime
+        try:
+            seen = os.stat(directory / status.NAME)
+        except OSError:
+            return self._last
+        moment = (seen.st_ino, seen.st_mtime_ns)
+        if moment != self._read_at:
+            snapshot = status.read(directory)
+            if snapshot is not None:
+                self._last, self._read_at = snapshot, moment
+        return self._last
