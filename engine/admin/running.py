@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,8 +30,9 @@ from engine.admin.view import (
     Thresholds,
 )
 from engine.clock import SYSTEM
-from engine.config import Connector, Loaded, Values
-from engine.config.load import kind_of, shown
+from engine.config import Connector, Loaded, Values, keys
+from engine.config.entries import Entry
+from engine.config.masking import shown
 from engine.observe import log as logs
 from engine.observe.machine import cost
 from engine.shared.board import Board
@@ -139,22 +140,24 @@ def _config(connector: Connector, process: Values) -> dict[str, str]:
 
     Keys of the process stand where they are in a file of this connector.
     """
-    scopes = [connector.values, *(api.values for api in connector.apis)]
-    found: dict[str, str] = {"name": connector.name}
+    found = {"name": connector.name}
     files: set[str] = set()
-    for values in scopes:
-        for key in values:
-            entry = values.entry(key)
-            if entry is not None:
-                files.add(entry.file)
-                kind = kind_of(entry.key)
-                found[entry.key] = shown(entry, kind) if kind else entry.text
-    for key in process:
-        entry = process.entry(key)
-        if entry is not None and entry.file in files and entry.key not in found:
-            kind = kind_of(entry.key)
-            found[entry.key] = shown(entry, kind) if kind else entry.text
+    for values in (connector.values, *(api.values for api in connector.apis)):
+        for entry, text in _stated(values):
+            files.add(entry.file)
+            found[entry.key] = text
+    for entry, text in _stated(process):
+        if entry.file in files:
+            found.setdefault(entry.key, text)
     return found
+
+
+def _stated(values: Values) -> Iterator[tuple[Entry, str]]:
+    for key in values:
+        entry = values.entry(key)
+        table = keys.find(key)
+        if entry is not None:
+            yield entry, shown(entry, table.kind if table is not None else None)
 
 
 class Running:
