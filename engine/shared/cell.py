@@ -24,7 +24,15 @@ from zlib import crc32
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
-from engine.shared.lock import FREE, TAKE, flock, lock_within, open_private, unlock
+from engine.shared.lock import (
+    FREE,
+    TAKE,
+    flock,
+    lock_within,
+    open_private,
+    try_lock,
+    unlock,
+)
 
 #: Seconds between two looks whether the file still stands in its directory.
 RENEWAL = 0.1
@@ -204,11 +212,10 @@ class Cell:
                 self._owner = os.getpid()
                 self._look_at = 0.0
             fd = self._fd
-            try:
-                flock(fd, TAKE)
-            except BlockingIOError:
-                self._wait(fd)
+            self._wait(fd)
             now = self._monotonic()
+            if now < self._look_at:
+                return fd
             if os.fstat(fd).st_nlink > 0:
                 self._look_at = now + RENEWAL
                 self._sour = False
@@ -220,8 +227,9 @@ class Cell:
         raise SharedError(f"{self.name}: its file does not stay")
 
     def _wait(self, fd: int) -> None:
-        now = self._monotonic()
-        if now < self._rest_until:
+        if try_lock(fd):
+            return
+        if self._monotonic() < self._rest_until:
             raise SharedError(f"{self.name}: its holder does not move")
         patience = SHORT_PATIENCE if self._sour else self._patience
         if not lock_within(fd, patience, self._clock):

@@ -27,6 +27,10 @@ from engine.errors import Occupied, SharedError
 FIRST_PAUSE = 0.0002
 LONGEST_PAUSE = 0.010
 
+#: Attempts that only let others run before the first pause: a holder is done
+#: in 5 us, unless it has lost its core.
+YIELDS = 20
+
 #: Hot path: the kernel's call and its two arguments, for the cell, which takes
 #: its lock once for each request and saves two frames of 5 with them.
 flock = fcntl.flock
@@ -62,6 +66,10 @@ def lock_within(fd: int, patience: float, clock: Clock = SYSTEM) -> bool:
     if try_lock(fd):
         return True
     deadline = clock.monotonic() + patience
+    for _ in range(YIELDS):
+        os.sched_yield()
+        if try_lock(fd):
+            return True
     pause = FIRST_PAUSE
     while (left := deadline - clock.monotonic()) > 0:
         select((), (), (), min(pause, left))
