@@ -10,14 +10,13 @@ Path: ``load`` -> here -> ``properties`` or ``jsontext``
 from __future__ import annotations
 
 import bisect
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from engine.config import jsontext
 from engine.config.entries import Document, Entry, Findings
+from engine.config.files import NotRegularError, read_regular
 from engine.config.kinds import Csv, Json, Kind
 from engine.config.properties import Properties
 
@@ -125,25 +124,17 @@ class _Unreadable(Exception):
 def _read_regular(path: Path) -> tuple[bytes, bool]:
     """The bytes of a regular file, and whether others may read it."""
     try:
-        # O_NONBLOCK: opening a FIFO without it waits for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        data, before, after = read_regular(path, MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise _Unreadable("no such file") from error
     except PermissionError as error:
         raise _Unreadable("not readable: permission denied") from error
+    except IsADirectoryError as error:
+        raise _Unreadable("a directory, allowed: a file") from error
+    except NotRegularError as error:
+        raise _Unreadable("not a regular file; for a pipe use '-'") from error
     except (OSError, ValueError) as error:
         raise _Unreadable(f"not readable: {error}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        before = os.fstat(descriptor)
-        if stat.S_ISDIR(before.st_mode):
-            raise _Unreadable("a directory, allowed: a file")
-        if not stat.S_ISREG(before.st_mode):
-            raise _Unreadable("not a regular file; for a pipe use '-'")
-        try:
-            data = file.read(MOST_BYTES + 1)
-        except OSError as error:
-            raise _Unreadable(f"not readable: {error}") from error
-        after = os.fstat(descriptor)
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
         raise _Unreadable("it changed while it was read: try again")
     return data, bool(before.st_mode & 0o044)

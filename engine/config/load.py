@@ -525,6 +525,7 @@ def _join(
         findings.add(
             "error", "there are several connectors: which one?", entry=on_top["name"]
         )
+        on_top = {key: entry for key, entry in on_top.items() if key != "name"}
     joined = []
     for name in names:
         entries: dict[str, Entry] = {}

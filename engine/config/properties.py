@@ -313,7 +313,7 @@ def _scan_json(line: str, depth: int) -> tuple[int, str, bool]:
     for found in _JSON_MARKS.finditer(line):
         mark = found.group()
         if mark[-1] == "#" and mark[0] != '"':
-            line = line[: found.start()]
+            line = line[: found.start()].rstrip(_BLANK)
             break
         if mark in ("[", "{"):
             depth += 1

@@ -10,15 +10,14 @@ Path: ``load`` -> here, after all layers are joined
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
 from engine.config.entries import Findings
+from engine.config.files import NotRegularError, read_regular
 from engine.config.kinds import Comment, Kind
 from engine.config.properties import Properties
 from engine.observe.redact import learn
@@ -223,19 +222,13 @@ def _permit(path: Path, name: str, allowed: tuple[str, ...] | None) -> None:
 
 def _text(path: Path, name: str) -> str:
     try:
-        # O_NONBLOCK: opening a FIFO without it waits for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        data, _, _ = read_regular(path, MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise Unresolved(f"{name}: no such file") from error
+    except (IsADirectoryError, NotRegularError) as error:
+        raise Unresolved(f"{name}: not a regular file") from error
     except (OSError, ValueError) as error:
         raise Unresolved(f"{name}: not readable") from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Unresolved(f"{name}: not a regular file")
-        try:
-            data = file.read(MOST_BYTES + 1)
-        except OSError as error:
-            raise Unresolved(f"{name}: not readable") from error
     if len(data) > MOST_BYTES:
         raise Unresolved(f"{name}: larger than {MOST_BYTES} bytes")
     try:

@@ -94,12 +94,16 @@ class Scope:
     """
     One api or connector under check, and where to note what is wrong.
 
+    Args:
+        file: Where to look for a key that is missing.
+
     Attributes:
         values: What it says.
     """
 
-    def __init__(self, values: Values, prefix: str, findings: Findings):
+    def __init__(self, values: Values, prefix: str, findings: Findings, file: str = ""):
         self.values = values
+        self._file = file
         self._prefix = prefix
         self._findings = findings
 
@@ -128,7 +132,9 @@ class Scope:
         if entry is None and {key, f"{self._prefix}{key}"} & self._findings.spoiled:
             return
         if entry is None:
-            self._findings.add(severity, message, key=f"{self._prefix}{key}")
+            self._findings.add(
+                severity, message, file=self._file, key=f"{self._prefix}{key}"
+            )
         else:
             self._findings.add(
                 severity, message, file=entry.file, line=entry.line, key=entry.key
@@ -137,17 +143,27 @@ class Scope:
 
 def check_connector(connector: Connector, findings: Findings) -> None:
     """All rules of one connector and its apis."""
-    scope = Scope(connector.values, "", findings)
+    file = _file(connector)
+    scope = Scope(connector.values, "", findings, file)
     for rule in _CONNECTOR_RULES:
         rule(scope)
     several = len(connector.apis) > 1
     for api in connector.apis:
         prefix = f"api{api.index}." if several else ""
-        api_scope = Scope(api.values, prefix, findings)
+        api_scope = Scope(api.values, prefix, findings, file)
         for api_rule in _API_RULES:
             api_rule(api_scope, api, connector)
     parents_form_a_tree(connector, findings, several)
     tasks_have_shards(scope, connector)
+
+
+def _file(connector: Connector) -> str:
+    """The file that names the connector, else one that says anything of it."""
+    for values in (connector.values, *(api.values for api in connector.apis)):
+        for key in values:
+            if (entry := values.entry(key)) is not None and entry.file != "--set":
+                return entry.file
+    return ""
 
 
 # Rules of a connector.
