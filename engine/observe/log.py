@@ -204,6 +204,11 @@ class Stderr:
         self._broken = False
         self.dropped = 0
 
+    @property
+    def lost(self) -> int:
+        """`dropped` by this process; what its parent lost the parent says."""
+        return self.dropped if self._owner == os.getpid() else 0
+
     def write(self, line: bytes) -> bool:
         """
         Write a line, or count it as dropped.
@@ -250,7 +255,9 @@ class Stderr:
         # must not share it: each process opens its own.
         self._own = -1
         self._ask = False
+        self._broken = False
         self._owner = os.getpid()
+        self.dropped = 0
         mode = os.fstat(self._fd).st_mode
         self._socket = stat.S_ISSOCK(mode)
         if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
@@ -362,15 +369,17 @@ class Outlet(logging.Handler):
             event = Event(record, self.process)
             if self._journal is not None and self._journal.write(event):
                 return
-            if self._stderr.dropped:
-                self._confess()
+            if self._stderr.lost and not self._confess():
+                self._stderr.dropped += 1
+                return
             self._stderr.write(self._shape(event))
         except Exception:  # noqa: BLE001 - logging never raises
             # A record that cannot be shaped, a descriptor in a strange state:
             # nothing a log line is worth ending a task for.
             self._stderr.dropped += 1
 
-    def _confess(self) -> None:
+    def _confess(self) -> bool:
+        """Say how many lines were lost; False if that is lost, too."""
         count = self._stderr.dropped
         record = logging.LogRecord(
             __name__,
@@ -382,8 +391,9 @@ class Outlet(logging.Handler):
             None,
         )
         record.lines = count
-        if self._stderr.write(self._shape(Event(record, self.process))):
-            self._stderr.dropped -= count
+        said = self._stderr.write(self._shape(Event(record, self.process)))
+        self._stderr.dropped = 0 if said else count
+        return said
 
 
 class _State:

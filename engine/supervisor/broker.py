@@ -190,7 +190,7 @@ class EmbeddedBroker:
         def first_steps() -> None:
             # The supervisor's mask would outlive the exec, and with it SIGTERM
             # would never arrive.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.WATCHED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.BLOCKED)
             os.umask(0o077)
             die_with(parent, signal.SIGTERM)
 

@@ -391,7 +391,7 @@ def _live(
             clock=clock,
         )
         context.stopping.arm()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.WATCHED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.BLOCKED)
         die_with(parent, signal.SIGKILL)
         _close_what_is_others(others, {link.fileno(), *context.stopping.keeps()})
         for name in (*_NOT_INHERITED, *secrets):

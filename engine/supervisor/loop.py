@@ -185,6 +185,7 @@ class Supervisor:
         self._watches: dict[str, scale.Watch] = {}
         self._shards: tuple[ShardStatus, ...] = ()
 
+        self._terminal = _is_terminal()
         self._asked_to_stop = 0
         self._undrained = False
         self._listens_since = clock.monotonic()
@@ -296,7 +297,11 @@ class Supervisor:
         if came & {signal.SIGTERM, signal.SIGINT}:
             self._stop(now)
         if signal.SIGHUP in came and not self._asked_to_stop:
-            self._reload()
+            if self._terminal and not _is_terminal():
+                # The window was closed: nobody is there to reload for.
+                self._stop(now)
+            else:
+                self._reload()
 
     def _stop(self, now: float) -> None:
         self._asked_to_stop += 1
@@ -417,11 +422,10 @@ class Supervisor:
         slot = self.board.child(seat.index)
         slot.become("ended")
         if ending is not None and ending.cause in ("changed", "stop"):
-            if ending.killed and not seat.spec.auxiliary:
+            if not seat.spec.auxiliary and code != Exit.OK:
                 self._undrained = self._undrained or ending.cause == "stop"
-                _LOG.warning(
-                    "%s did not drain within its grace and was killed.", child.spec.key
-                )
+                reason = "within its grace" if ending.killed else f"({code})"
+                _LOG.warning("%s did not drain %s.", child.spec.key, reason)
             seat.due = now
             return
         exited = restart.Exited(
@@ -941,6 +945,11 @@ class Supervisor:
             elif seat.ending is not None and not seat.ending.killed:
                 moments.append(seat.ending.deadline)
         return max(0.0, min(moments) - now)
+
+
+def _is_terminal() -> bool:
+    """True if stderr is a terminal that is still there."""
+    return os.isatty(2)
 
 
 def _ailing(seat: Seat) -> bool:

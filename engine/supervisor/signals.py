@@ -24,6 +24,9 @@ WATCHED = frozenset(
     }
 )
 
+#: All that is held back, the end of a wait among them.
+BLOCKED = WATCHED | {signal.SIGALRM}
+
 
 def block() -> None:
     """
@@ -32,7 +35,7 @@ def block() -> None:
     A parent that ignores SIGCHLD hands that on, and the kernel would then
     reap our children unseen: the default is put back.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
@@ -45,12 +48,25 @@ def wait(timeout: float) -> frozenset[signal.Signals]:
 
     Blocks: at most `timeout` seconds.
     """
+    came = _pending()
+    if came or timeout <= 0:
+        return came
+    # Not sigtimedwait: we are stopped while it waits, go on after its time is
+    # over, it is interrupted, and CPython 3.11 returns what happened to lie in
+    # its memory as the signal.  A timer's signal among those waited for ends a
+    # wait that has no time-out of its own.
+    signal.setitimer(signal.ITIMER_REAL, max(timeout, 0.001))
+    woken = signal.Signals(signal.sigwaitinfo(BLOCKED).si_signo)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return (_pending() | {woken}) - {signal.SIGALRM}
+
+
+def _pending() -> frozenset[signal.Signals]:
+    """What waits already; a wait for nothing is never interrupted."""
     came: set[signal.Signals] = set()
-    found = signal.sigtimedwait(WATCHED, max(0.0, timeout))
-    while found is not None:
+    while (found := signal.sigtimedwait(BLOCKED, 0)) is not None:
         came.add(signal.Signals(found.si_signo))
-        found = signal.sigtimedwait(WATCHED, 0)
-    return frozenset(came)
+    return frozenset(came - {signal.SIGALRM})
 
 
 def stop_is_pending() -> bool:

@@ -87,7 +87,9 @@ class Engine:
     def _live(self, plan: Callable[[], Wanted], options: dict[str, object]) -> None:
         code = 99
         try:
-            fd = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            fd = os.open(self.log_path, flags, 0o600)
+            fd = int(str(options.pop("stderr", fd)))
             os.dup2(fd, 2)
             os.dup2(fd, 1)
             sys.stdout = os.fdopen(1, "w", closefd=False)
@@ -164,6 +166,7 @@ class Engine:
             children = self.children()
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
+            self.code = -signal.SIGKILL
             for child in children:
                 try:
                     child.kill()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import random
+import resource
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +23,7 @@ from engine.errors import ConfigError, Exit, Fenced, Unavailable
 from engine.shared import link
 from engine.supervisor.assign import Api
 from engine.supervisor.child import ChildContext, ChildSpec
+from engine.supervisor.notify import Notify
 from engine.supervisor.orders import Wanted
 from engine.supervisor.restart import Limits
 from engine.supervisor.runtime import Runtime
@@ -131,6 +136,39 @@ def test_ctrl_c_for_the_whole_group_is_one_orderly_stop(
     assert 0 == run.wait()
     assert 3 == len(list(tmp_path.glob("drained-*")))
     assert "Traceback" not in run.log
+
+
+def test_a_closed_window_is_a_stop_and_not_a_reload(
+    engine: Start, tmp_path: Path
+) -> None:
+    leader, follower = os.openpty()
+
+    def plan() -> Wanted:
+        os.close(leader)
+        return wanted(connector(tmp_path))
+
+    run = engine(plan, stderr=follower)
+    run.running(1)
+    os.close(leader)
+    os.close(follower)
+    run.signal(signal.SIGHUP)
+
+    assert 0 == run.wait()
+
+
+def test_tasks_that_could_not_deliver_end_the_run_with_try_again(
+    engine: Start, tmp_path: Path
+) -> None:
+    def entry(context: ChildContext) -> int:
+        context.ready()
+        context.stopping.wait(60)
+        return int(Exit.TRY_AGAIN)
+
+    run = engine(lambda: wanted(connector(tmp_path, entry)))
+    run.running(1)
+
+    assert Exit.TRY_AGAIN == run.stop()
+    assert "did not drain" in run.log
 
 
 def test_admin_ends_after_the_tasks(engine: Start, tmp_path: Path) -> None:
@@ -536,8 +574,6 @@ class Report(msgspec.Struct):
 
 
 def report(tmp: Path, context: ChildContext) -> int:
-    import resource
-    import socket
 
     context.ready()
     names = {fd: "" for fd in os.listdir("/proc/self/fd")}
@@ -560,7 +596,6 @@ def report(tmp: Path, context: ChildContext) -> int:
     path = tmp / f"report-{context.key.replace('/', '-')}"
     path.with_suffix(".new").write_bytes(msgspec.json.encode(seen))
     path.with_suffix(".new").rename(path)
-    assert isinstance(socket.AF_UNIX, int)
     context.stopping.wait(60)
     return 0
 
@@ -616,7 +651,6 @@ def test_two_children_draw_different_numbers(engine: Start, tmp_path: Path) -> N
 def test_a_supervisor_with_a_thread_refuses_to_fork(
     engine: Start, tmp_path: Path
 ) -> None:
-    import threading
 
     def plan() -> Wanted:
         threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
@@ -873,14 +907,16 @@ def test_load_that_rises_and_falls_moves_the_number_of_tasks(
     run.running(1)
 
     (tmp_path / "rate").write_text("100000")
-    run.running(3)
+    until(lambda: len(run.children()) == len(run.pids()) == 3, "three tasks")
     (tmp_path / "rate").write_text("30")
-    run.running(1)
 
-    snapshot = run.snapshot()
-    assert snapshot is not None
-    assert 2 == snapshot.scaling["c up throughput"]
-    assert 2 == snapshot.scaling["c down throughput"]
+    def stepped(direction: str) -> int:
+        snapshot = run.snapshot()
+        return snapshot.scaling.get(f"c {direction} throughput", 0) if snapshot else 0
+
+    until(lambda: stepped("down") == 2, "two steps down")
+    run.running(1)
+    assert 2 == stepped("up")
     assert not (tmp_path / "twice").exists()
     assert 0 == run.stop()
 
@@ -924,7 +960,6 @@ def test_admin_pauses_resumes_and_restarts_a_connector(
 def test_a_level_set_by_admin_reaches_every_process(
     engine: Start, tmp_path: Path
 ) -> None:
-    import logging
 
     def task(context: ChildContext) -> int:
         context.ready()
@@ -1085,3 +1120,133 @@ def test_runtime_directories_are_private(tmp_path: Path) -> None:
     assert 0o700 == (tmp_path / "base").stat().st_mode & 0o777
     runtime.remove()
     assert not runtime.path.exists()
+
+
+# --- systemd --------------------------------------------------------------
+
+
+def test_systemd_hears_ready_alive_reloading_and_stopping(
+    engine: Start, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "notify")
+
+    def plan() -> Wanted:
+        return wanted(connector(tmp_path, tasks=2))
+
+    def make(_: Runtime) -> dict[str, object]:
+        environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"}
+        return {"notify": Notify(environ)}
+
+    heard: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(5)
+
+        def until_heard(word: str) -> None:
+            while not any(word in line for line in heard):
+                heard.append(systemd.recv(4096).decode())
+
+        run = engine(plan, make=make)
+        until_heard("READY=1")
+        assert 2 == len(run.pids())
+        until_heard("STATUS=1 connectors, 2 tasks")
+        until_heard("WATCHDOG=1")
+        del heard[:]
+        run.signal(signal.SIGHUP)
+        until_heard("RELOADING=1\nMONOTONIC_USEC=")
+        until_heard("READY=1")
+        run.signal(signal.SIGTERM)
+        until_heard("STOPPING=1")
+
+    assert 0 == run.wait()
+
+
+def test_the_watchdog_is_not_fed_while_a_task_cannot_be_ended(
+    engine: Start, tmp_path: Path
+) -> None:
+    """A child that is silent, and that no signal ends, is systemd's affair."""
+    address = str(tmp_path / "notify")
+
+    def entry(context: ChildContext) -> int:
+        context.ready()
+        time.sleep(60)
+        return 0
+
+    def make(_: Runtime) -> dict[str, object]:
+        environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200000"}
+        return {"notify": Notify(environ)}
+
+    def plan() -> Wanted:
+        # As if the kernel held the task in a sleep that nothing ends.
+        os.kill = lambda *_: None
+        return wanted(
+            connector(tmp_path, entry),
+            patience=msgspec.structs.replace(QUICK, silence=0.3, dump=0.1),
+        )
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(5)
+        run = engine(plan, make=make)
+        began, last = time.monotonic(), 0.0
+        while time.monotonic() - began < 8.0:
+            systemd.settimeout(max(0.01, 8.0 - (time.monotonic() - began)))
+            try:
+                if b"WATCHDOG=1" in systemd.recv(4096):
+                    last = time.monotonic() - began
+            except TimeoutError:
+                break
+
+    assert 4.0 < last < 7.0
+    run.clear_up()
+
+
+def test_while_tasks_start_systemd_is_asked_for_more_time(
+    engine: Start, tmp_path: Path
+) -> None:
+    address = str(tmp_path / "notify")
+
+    def entry(context: ChildContext) -> int:
+        context.report(link.BrokerWaiting(time.monotonic(), "nobody at 127.0.0.1:1"))
+        context.stopping.wait(60)
+        return 0
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(5)
+        run = engine(
+            lambda: wanted(connector(tmp_path, entry)),
+            make=lambda _: {"notify": Notify({"NOTIFY_SOCKET": address})},
+        )
+        heard = [systemd.recv(4096).decode() for _ in range(3)]
+        until(lambda: run.child("c/0").waiting, "the wait is known")
+
+    assert any(line.startswith("EXTEND_TIMEOUT_USEC=") for line in heard)
+    assert "READY=1" not in heard
+    assert "nobody at 127.0.0.1:1" == run.child("c/0").waiting
+    assert 0 == run.stop()
+
+
+# --- a log nobody reads ---------------------------------------------------
+
+
+def test_a_log_nobody_reads_holds_nothing_up(engine: Start, tmp_path: Path) -> None:
+    def entry(context: ChildContext) -> int:
+        context.ready()
+        log = logging.getLogger("engine.test")
+        for _ in range(2000):
+            log.info("x" * 500)
+        (tmp_path / f"wrote-{context.number}").touch()
+        context.stopping.wait(60)
+        return 0
+
+    reader, writer = os.pipe()
+    run = engine(lambda: wanted(connector(tmp_path, entry, tasks=2)), stderr=writer)
+    os.close(writer)
+    until(lambda: len(list(tmp_path.glob("wrote-*"))) == 2, "both have written")
+    os.close(reader)
+    os.kill(run.pids()["c/0"], signal.SIGKILL)
+    until(lambda: run.child("c/0").restarts == 1, "it goes on without a reader")
+    run.running(2)
+
+    assert 0 == run.stop()
