@@ -144,6 +144,20 @@ def parser() -> Words:
     reset.add_argument("--yes", action="store_true", help="do it without asking")
     reset.set_defaults(target="offsets:reset")
 
+    asking = Words(add_help=False, parents=[common])
+    asking.add_argument(
+        "--url",
+        metavar="URL",
+        help="of the engine; default: the one that runs here, else port 8080",
+    )
+    asking.add_argument("--json", action="store_true", help="one document")
+    verb("status", "remote:status", "how a running engine stands", asking)
+    tops = verb("top", "remote:top", "its tasks, refreshed in place", asking)
+    tops.add_argument("--interval", type=positive, default=2, metavar="SECONDS")
+    tops.add_argument(
+        "--sort", metavar="COLUMN", default="task", help="out/s, p99, cpu, rss ..."
+    )
+
     dev = verb("dev", "dev:dev", "show it working: sample API, embedded broker", common)
     dev.add_argument("--records", type=positive, default=200_000, metavar="N")
     dev.add_argument("--tasks", type=positive, default=4, metavar="N")

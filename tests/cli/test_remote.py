@@ -1,0 +1,247 @@
+"""Status and top against a served admin process: tables, JSON, no engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.admin.view import ShardState, TaskState
+from engine.cli import remote
+from engine.cli.main import main
+from engine.cli.remote import Top, human, parsed, quantile, table
+from engine.clock import SYSTEM
+from engine.observe import names
+from engine.observe.meters import Meters
+from engine.supervisor.runtime import Runtime
+from tests.fakes.view import FakeClock, FakeView, card, serving
+
+
+class Stand:
+    """An engine with two tasks, one of them failed."""
+
+    def __init__(self, directory: Path):
+        self.view = FakeView(
+            str(directory / "meters"), started_ms=SYSTEM.wall_ms(), cards=[card()]
+        )
+        self.view.task_states = [
+            TaskState("orders", 0, "RUNNING", pid=7),
+            TaskState("orders", 1, "FAILED", pid=8, trace="Denied: 401\n  more"),
+        ]
+        self.deliver(1000)
+        meters = Meters(directory=self.view.meters, connector="orders", task=0)
+        for _ in range(10):
+            meters.observe(names.FETCH_TO_ACK_SECONDS, (), 0.02)
+        meters.count(names.CACHE_REQUESTS, ("1", "hit"), 3)
+        meters.count(names.CACHE_REQUESTS, ("none", "miss"), 1)
+        meters.count(names.REQUESTS, ("h", "failed", "5xx"), 2)
+        meters.close()
+        self.url = ""
+
+    def deliver(self, records: int) -> None:
+        counts = {"received": records, "produced": records, "bytes": 300 * records}
+        self.view.shard_states = [
+            ShardState(0, "orders", "api1", "api1", 0, counts, SYSTEM.wall_ms())
+        ]
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Iterator[Stand]:
+    made = Stand(tmp_path)
+    with serving(made.view, str(tmp_path / "ports")) as urls:
+        made.url = urls[0]
+        yield made
+
+
+def test_status_names_states_reasons_and_records(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main(["status", "--url", stand.url])
+
+    said = capsys.readouterr().out
+    assert f"{stand.url}: failed" in said
+    assert "Task 1 is FAILED: Denied: 401" in said
+    assert "task 0: RUNNING" in said
+    assert "task 1: FAILED: Denied: 401\n" in said
+    assert "1000 produced of 1000 received" in said
+
+
+def test_status_is_one_document(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main(["status", "--url", stand.url, "--json"])
+
+    told = json.loads(capsys.readouterr().out)
+    assert stand.url == told["url"]
+    assert "failed" == told["health"]["status"]
+    assert 1000 == told["metrics"]["totalMessages"]
+    assert "RUNNING" == told["connectors"]["orders"]["status"]["tasks"][0]["state"]
+
+
+@pytest.mark.parametrize("verb", ["status", "top"])
+def test_where_no_engine_answers_it_says_so_with_69(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 69 == main([verb, "--url", "http://127.0.0.1:1"])
+
+    said = capsys.readouterr().err
+    assert "no engine answers at http://127.0.0.1:1" in said
+    assert "Traceback" not in said
+
+
+def test_a_column_that_is_none_is_wrong_use(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 64 == main(["top", "--url", stand.url, "--sort", "nope"])
+
+    assert "out/s" in capsys.readouterr().err
+
+
+def test_top_shows_one_picture_where_nobody_watches(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main(["top", "--url", stand.url, "--interval", "1"])
+
+    head, first, second = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["TASK", "STATE", "IN/S", "OUT/S"]
+    assert ["orders/0", "RUNNING"] == first.split()[:2]
+    assert ["orders/1", "FAILED"] == second.split()[:2]
+
+
+def test_top_as_json_names_every_column(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main(["top", "--url", stand.url, "--interval", "1", "--json"])
+
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    assert [1000, 0] == [task["written"] for task in tasks]
+    assert 2 == tasks[0]["errors"]
+    assert set(remote.SORTS.values()) <= tasks[0].keys()
+
+
+def test_rates_are_of_the_interval_alone(stand: Stand) -> None:
+    clock = FakeClock(wall_ms=SYSTEM.wall_ms())
+    top = Top(stand.url, clock=clock)
+    top.look()
+    clock.pass_by(10)
+    stand.deliver(3000)
+
+    row = top.look()[0]
+
+    assert (200, 200, 60_000) == (row.written_rate, row.received_rate, row.bytes_rate)
+    assert (3000, 20_000_000) == (row.written, row.memory)
+    assert 17.5 == round(row.p50_ms, 4)
+    assert row.hit_ratio is None
+    assert 9 < (row.silent or 0) < 15
+
+
+def test_rows_are_sorted_by_the_column_asked_for(stand: Stand) -> None:
+    by_state = Top(stand.url, sort="STATE").look()
+    by_errors = Top(stand.url, sort="err").look()
+
+    assert ["FAILED", "RUNNING"] == [row.state for row in by_state]
+    assert ["0", "1"] == [row.task for row in by_errors]
+
+
+def test_what_does_not_fit_is_left_out_between_two_columns(stand: Stand) -> None:
+    rows = Top(stand.url).look()
+
+    narrow = table(rows, width=60)
+
+    assert "TASK" in narrow[0] and "CPU" not in narrow[0]
+    assert all(len(line) <= 60 for line in narrow)
+
+
+def test_top_refreshes_in_place_until_ctrl_c(stand: Stand) -> None:
+    leader, follower = pty.openpty()
+    ran = subprocess.Popen(
+        [
+            sys.executable,
+            *("-m", "engine", "top", "--url", stand.url, "--interval", "1"),
+        ],
+        stdout=follower,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(follower)
+    seen = b""
+    deadline = SYSTEM.monotonic() + 15
+    while seen.count(b"\x1b[H") < 2 and SYSTEM.monotonic() < deadline:
+        if select.select([leader], [], [], 0.2)[0]:
+            seen += os.read(leader, 65536)
+    ran.send_signal(signal.SIGINT)
+    _, stderr = ran.communicate(timeout=10)
+    rest = os.read(leader, 65536)
+    os.close(leader)
+
+    assert (0, b"") == (ran.returncode, stderr)
+    assert b"orders/0" in seen
+    assert rest.endswith(b"\x1b[?25h\x1b[?1049l")
+
+
+def test_the_engine_that_runs_here_is_asked_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "kafka-http-source"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    assert remote.DEFAULT == remote.base_url(None)
+
+    runtime = Runtime(base)
+    (runtime.path / "listeners").write_text("http://127.0.0.1:4711\n")
+
+    assert "http://127.0.0.1:4711" == remote.base_url(None)
+    assert "http://far:80" == remote.base_url("far:80")
+    runtime.remove()
+
+
+def test_a_line_of_the_text_format_is_read() -> None:
+    text = '# HELP x y\nx{a="b\\"c\\\\",d="e\\nf"} 1.5\nz +Inf\n'
+
+    assert {
+        "x": [({"a": 'b"c\\', "d": "e\nf"}, 1.5)],
+        "z": [({}, float("inf"))],
+    } == parsed(text)
+
+
+def test_a_quantile_is_spread_evenly_inside_its_bucket() -> None:
+    buckets = [(1.0, 10.0), (2.0, 20.0), (float("inf"), 20.0)]
+
+    assert [0.5, 1.0, 1.98] == [quantile(buckets, q) for q in (0.25, 0.5, 0.99)]
+    assert 0 == quantile([], 0.5)
+    assert 2 == quantile([(2.0, 0.0), (float("inf"), 1.0)], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.25, "0.2"),
+        (950, "950"),
+        (12_345, "12.3k"),
+        (4_560_000, "4.56M"),
+        (2.5e10, "25G"),
+    ],
+)
+def test_a_number_has_four_digits_at_most(value: float, text: str) -> None:
+    assert text == human(value)
+
+
+def test_help_does_not_wait_for_the_network() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "engine", "top", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert re.search(r"--interval SECONDS", said)
