@@ -173,6 +173,7 @@ class DeadLetter(Struct):
         stage: As `RecordError.stage`.
         cause: Class name of the failure.
         message: What went wrong, secrets cut.
+        cut: True if `value` is only the beginning of what was received.
     """
 
     index: int
@@ -180,6 +181,7 @@ class DeadLetter(Struct):
     stage: str
     cause: str
     message: str
+    cut: bool = False
 
 
 class Parcel(Struct):
@@ -200,6 +202,7 @@ class Parcel(Struct):
         letters: Records that could not be produced.
         acknowledged: Called once, without arguments, when all of it is
             acknowledged; or None.
+        added: Records a user's function gave beyond those it was given.
     """
 
     page: Page
@@ -212,10 +215,11 @@ class Parcel(Struct):
     deduplicated: int = 0
     letters: Sequence[DeadLetter] = ()
     acknowledged: Callable[[], None] | None = None
+    added: int = 0
 
     @property
     def balanced(self) -> bool:
-        """received = produced + filtered + dead-lettered + deduplicated."""
-        return self.page.received == (
+        """received + added = produced + filtered + dead-lettered + deduplicated."""
+        return self.page.received + self.added == (
             len(self.values) + self.filtered + len(self.letters) + self.deduplicated
         )

@@ -77,7 +77,7 @@ RECORD_NAMES: Final = COMMON_NAMES | {
 }
 
 Scope: TypeAlias = Mapping[str, Any]
-Answer: TypeAlias = Callable[[Scope], Any]
+Answer: TypeAlias = Callable[[Any], Any]
 
 
 class Const(Struct, frozen=True):
@@ -156,7 +156,27 @@ Node: TypeAlias = (
 )
 
 
-def answer(node: Node, zone: tzinfo) -> Answer:
+#: How a name or a moment becomes a closure over the scope.
+Lookup: TypeAlias = "Callable[[Name | Moment], Answer]"
+
+
+def lookup_in(zone: tzinfo) -> Lookup:
+    """The usual lookup: the scope is a mapping by the names' keys."""
+
+    def lookup(node: Name | Moment) -> Answer:
+        match node:
+            case Name(key, path):
+                return _named(key, path)
+            case Moment(None):
+                return lambda scope: Time(scope["now"])
+            case Moment(days):
+                assert days is not None
+                return lambda scope: Time(midnight(scope["now"], zone, days))
+
+    return lookup
+
+
+def answer(node: Node, lookup: Lookup) -> Answer:
     """
     A node as a closure over the scope; its result may be `Raw` or MISSING.
 
@@ -165,35 +185,32 @@ def answer(node: Node, zone: tzinfo) -> Answer:
     match node:
         case Const(value):
             return lambda scope: value
-        case Name(key, path):
-            return _lookup(key, path)
-        case Moment(None):
-            return lambda scope: Time(scope["now"])
-        case Moment(days):
-            assert days is not None
-            return lambda scope: Time(midnight(scope["now"], zone, days))
+        case Name() | Moment():
+            return lookup(node)
         case Unique():
             return lambda scope: str(uuid.uuid4())
         case Call(function, items):
-            parts = [answer(item, zone) for item in items]
+            parts = [answer(item, lookup) for item in items]
             apply = function.apply
             return lambda scope: apply(*[plain(part(scope)) for part in parts])
         case Chain(first, rest):
             return _chain(
-                answer(first, zone), [(op, answer(each, zone)) for op, each in rest]
+                answer(first, lookup), [(op, answer(each, lookup)) for op, each in rest]
             )
         case Unary(function, item):
-            inner = answer(item, zone)
+            inner = answer(item, lookup)
             return lambda scope: function(plain(inner(scope)))
         case Logic(every, items):
-            return _logic(every, [answer(item, zone) for item in items])
+            return _logic(every, [answer(item, lookup) for item in items])
         case If(condition, yes, no):
-            return _if(answer(condition, zone), answer(yes, zone), answer(no, zone))
+            return _if(
+                answer(condition, lookup), answer(yes, lookup), answer(no, lookup)
+            )
         case Coalesce(items):
-            return _coalesce([answer(item, zone) for item in items])
+            return _coalesce([answer(item, lookup) for item in items])
 
 
-def _lookup(key: str, path: Path) -> Answer:
+def _named(key: str, path: Path) -> Answer:
     if key == "record":
 
         def get_from_record(scope: Scope) -> Any:
@@ -269,12 +286,12 @@ class Expression:
 
     __slots__ = ("_answer", "column", "node")
 
-    def __init__(self, node: Node, column: int, zone: tzinfo):
+    def __init__(self, node: Node, column: int, lookup: Lookup):
         self.node = node
         self.column = column
-        self._answer = answer(node, zone)
+        self._answer = answer(node, lookup)
 
-    def value(self, scope: Scope) -> Any:
+    def value(self, scope: Any) -> Any:
         """
         A JSON value, `Raw` where it is a part of a document as it came.
 
@@ -312,7 +329,24 @@ class Template:
         self.constant = all(isinstance(part, str) for part in parts)
         self.lone = len(parts) == 1 and not self.constant
 
-    def value(self, scope: Scope) -> Any:
+    @property
+    def literal(self) -> str:
+        """The text between the expressions; of a constant, all of it."""
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+    def bound(self, lookup: Lookup) -> Template:
+        """The same template over a scope of another kind."""
+        return Template(
+            self.text,
+            [
+                part
+                if isinstance(part, str)
+                else Expression(part.node, part.column, lookup)
+                for part in self.parts
+            ],
+        )
+
+    def value(self, scope: Any) -> Any:
         """
         The value: a lone expression keeps its type, all else is text.
 
@@ -326,7 +360,7 @@ class Template:
             return only.value(scope)
         return self.render(scope, text_of)
 
-    def render(self, scope: Scope, encode: Callable[[Any], str | None]) -> str | None:
+    def render(self, scope: Any, encode: Callable[[Any], str | None]) -> str | None:
         """
         The text, each expression's value put in by `encode`.
 
@@ -408,7 +442,7 @@ def compile_template(text: str, names: Collection[str], zone: tzinfo = UTC) -> T
         literal = []
         reader = _Reader(text, found + 2, names, zone)
         node, at = reader.expression()
-        parts.append(Expression(node, found + 1, zone))
+        parts.append(Expression(node, found + 1, lookup_in(zone)))
     if any(literal) or not parts:
         parts.append("".join(literal))
     return Template(text, parts)
@@ -426,7 +460,7 @@ def compile_expression(
     node, end = reader.expression()
     if end != len(text) + 1:
         raise LanguageError("unexpected }", end)
-    return Expression(node, 1, zone)
+    return Expression(node, 1, lookup_in(zone))
 
 
 _NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")

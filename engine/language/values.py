@@ -204,7 +204,9 @@ def text_of(value: Any) -> str | None:
             return text_of(decode(value))
         if first in b"{[":
             return compact(value).decode()
-        return bytes(value).strip().decode()
+        text = bytes(value).strip().decode()
+        # An integer is the same whether or not somebody has read it.
+        return "0" if text == "-0" else text
     if kind is Time:
         return value.text  # type: ignore[no-any-return]
     if kind is Decimal:

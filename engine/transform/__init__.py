@@ -1,1 +1,22 @@
-"""Transform: page -> parcel; pure."""
+"""
+Transform: a page's records to a parcel's columns.
+
+Rules, routes, converters, de-duplication and a user's function, compiled
+once for each shard into one callable.  Pure but for the memory of what was
+seen, the schemas it knows, and the registry they are asked of.
+
+Path: ``source`` -> here -> ``sink``
+"""
+
+from engine.transform.compile import PageTransform, Step, compile_transform
+from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
+
+__all__ = [
+    "Converter",
+    "JsonKey",
+    "PageTransform",
+    "Step",
+    "TextKey",
+    "compile_transform",
+    "simple_converter",
+]

@@ -1,0 +1,88 @@
+"""
+De-duplication: which records were delivered not long ago.
+
+Owns the keys seen and when.  A key counts as seen only once its record is
+acknowledged; within one page, which is delivered whole or not at all, the
+first of equal records is enough.  Memory of one shard in its task: an aid,
+not the delivery guarantee.
+
+Path: `compile` -> here
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Final
+
+from engine.clock import Clock
+
+#: Most keys of an api; the oldest go first.
+MOST: Final = 1_000_000
+
+
+class Seen:
+    """
+    The keys of one shard.
+
+    Args:
+        window: Seconds after which a key is forgotten, since it was last seen.
+        clock: Monotonic time.
+        most: Most keys kept.
+    """
+
+    def __init__(self, window: float, clock: Clock, most: int = MOST):
+        self._window = window
+        self._clock = clock
+        self._most = most
+        # Oldest first: moved to the end whenever it is seen again.
+        self._keys: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def fresh(self, keys: Sequence[bytes]) -> tuple[list[int], Callable[[], None]]:
+        """
+        Which of a page's records are new.
+
+        Args:
+            keys: What makes records equal, as `digest` gives it.
+
+        Returns:
+            The places of the new ones, and what to call once they are
+            acknowledged.
+        """
+        now = self._clock.monotonic()
+        self._forget(now)
+        seen = self._keys
+        new: dict[bytes, int] = {}
+        for place, key in enumerate(keys):
+            if key in seen:
+                seen[key] = now
+                seen.move_to_end(key)
+            elif key not in new:
+                new[key] = place
+        return list(new.values()), lambda: self._learn(list(new))
+
+    def _learn(self, keys: list[bytes]) -> None:
+        now = self._clock.monotonic()
+        seen = self._keys
+        for key in keys:
+            seen[key] = now
+            seen.move_to_end(key)
+        while len(seen) > self._most:
+            seen.popitem(last=False)
+
+    def _forget(self, now: float) -> None:
+        seen = self._keys
+        while seen:
+            key, when = next(iter(seen.items()))
+            if now - when < self._window:
+                return
+            del seen[key]
+
+
+def digest(key: bytes) -> bytes:
+    """A key's 16 bytes: a chance meeting among a million is not to be feared."""
+    return blake2b(key, digest_size=16).digest()

@@ -1,0 +1,158 @@
+"""
+Function: a user's own Python for a record or a page.
+
+Owns finding it and the contract it is called by.  It runs inside the task
+process; whatever it raises is a bad record, never a dead engine.
+
+Path: `compile` -> here
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from engine.errors import ConfigError, RecordError
+
+KEY = "transformation.function"
+
+
+class Context(Struct, frozen=True):
+    """
+    What a function is told beside its record.
+
+    Attributes:
+        connector, api: Names of the connector and the api.
+        task: The task's number.
+        entity: One of `entity.names`, or None.
+        page: Place of the page in its poll, from 0.
+        url: Where the page was answered, without its query.
+        status: The response's status code.
+        received_ms: When the page was complete, epoch milliseconds.
+    """
+
+    connector: str
+    api: str
+    task: int
+    entity: str | None
+    page: int
+    url: str
+    status: int
+    received_ms: int
+
+
+def load_function(name: str, directory: Path | None) -> Callable[..., Any]:
+    """
+    Find `module:name`, beside the configuration file or installed.
+
+    A module beside the file wins, and only that one directory is looked at:
+    nothing is added to `sys.path`.
+
+    Raises: ConfigError: no such module or function, the module fails, or the
+    function does not take a record (or records) and a context.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute.isidentifier():
+        raise ConfigError(f"{KEY}: module:name, not {name}")
+    try:
+        module = _beside(module_name, directory) or importlib.import_module(module_name)
+    except ModuleNotFoundError as e:
+        raise ConfigError(f"{KEY}: no module {e.name}") from e
+    except Exception as e:
+        # The module is the user's code: it may fail in any way.
+        raise ConfigError(
+            f"{KEY}: module {module_name} failed: {type(e).__name__}: {e}"
+        ) from e
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise ConfigError(f"{KEY}: module {module_name} has no function {attribute}")
+    try:
+        inspect.signature(function).bind(None, None)
+    except (TypeError, ValueError) as e:
+        raise ConfigError(
+            f"{KEY}: {name} has to take two arguments, the record and a context"
+        ) from e
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigError(f"{KEY}: {name} is no plain function")
+    return function  # type: ignore[no-any-return]
+
+
+def _beside(module_name: str, directory: Path | None) -> Any:
+    if directory is None:
+        return None
+    place = directory.joinpath(*module_name.split("."))
+    for path in (place.with_suffix(".py"), place / "__init__.py"):
+        if not path.is_file():
+            continue
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        if spec is None or spec.loader is None:
+            continue
+        module = importlib.util.module_from_spec(spec)
+        # Under its own name only where that is free: a user's `json.py` must
+        # not become everybody's json.
+        free = module_name not in sys.modules
+        if free:
+            sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            if free:
+                del sys.modules[module_name]
+            raise
+        return module
+    return None
+
+
+def call_record(
+    function: Callable[..., Any], record: Any, context: Context
+) -> list[Any]:
+    """
+    The records a function makes of one: none, one or several.
+
+    Raises: RecordError: it raised, or gave something else.
+    """
+    try:
+        given = function(record, context)
+    except Exception as e:
+        raise _failed(e) from e
+    if given is None:
+        return []
+    if isinstance(given, dict):
+        return [given]
+    return _records(given)
+
+
+def call_page(
+    function: Callable[..., Any], records: list[Any], context: Context
+) -> list[Any]:
+    """
+    The records a function makes of a page's.
+
+    Raises: RecordError: it raised, or gave something else.
+    """
+    try:
+        given = function(records, context)
+    except Exception as e:
+        raise _failed(e) from e
+    return _records(given)
+
+
+def _failed(error: Exception) -> RecordError:
+    return RecordError(
+        f"{KEY}: {type(error).__name__}: {error}", stage="function", rule=KEY
+    )
+
+
+def _records(given: Any) -> list[Any]:
+    if isinstance(given, list) and all(isinstance(each, dict) for each in given):
+        return given
+    raise RecordError(
+        f"{KEY}: gave {type(given).__name__}, not records", stage="function", rule=KEY
+    )

@@ -1,0 +1,239 @@
+"""
+Schemas: what a record's values say about their types.
+
+Owns inference, the join of two types, and their spelling as Connect's JSON
+envelope, Avro and JSON Schema.  Nothing is forced to text: where two types
+have no common one, Avro and JSON Schema say both, Connect's envelope cannot.
+
+Path: `convert`, `registered` -> here
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+from msgspec import Raw, Struct
+
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Unfit(ValueError):
+    """A value or a name that has no place in the schema's language."""
+
+
+class Type(Struct, frozen=True):
+    """
+    The set of what was seen at one place; null is always allowed beside it.
+
+    Attributes:
+        boolean, string: Were there any?
+        number: "" (none), "int64" or "double".
+        items: The type of the items of arrays, or None: there were none.
+        fields: The types of the fields of objects in order of appearance, or
+            None: there were none.
+    """
+
+    boolean: bool = False
+    string: bool = False
+    number: str = ""
+    items: Type | None = None
+    fields: tuple[tuple[str, Type], ...] | None = None
+
+    @property
+    def kinds(self) -> int:
+        """How many kinds of value there were."""
+        return (
+            self.boolean
+            + self.string
+            + bool(self.number)
+            + (self.items is not None)
+            + (self.fields is not None)
+        )
+
+
+NOTHING: Final = Type()
+_BOOLEAN: Final = Type(boolean=True)
+_STRING: Final = Type(string=True)
+_INT64: Final = Type(number="int64")
+_DOUBLE: Final = Type(number="double")
+
+
+def infer(value: Any) -> Type:
+    """
+    The type of one value.
+
+    Raises: Unfit: an integer beyond 64 bits.
+    """
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return _BOOLEAN
+    if isinstance(value, str):
+        return _STRING
+    if isinstance(value, int):
+        if not _LEAST <= value <= _MOST:
+            raise Unfit("an integer beyond 64 bits")
+        return _INT64
+    if isinstance(value, (float, Raw)):
+        return _DOUBLE
+    if isinstance(value, list):
+        joined = NOTHING
+        for item in value:
+            joined = join(joined, infer(item))
+        return Type(items=joined)
+    return Type(fields=tuple((name, infer(each)) for name, each in value.items()))
+
+
+def join(a: Type, b: Type) -> Type:
+    """The least type that holds both; the order of `a`'s fields first."""
+    if a is b or a == b:
+        return a
+    items = a.items if b.items is None else b.items
+    if a.items is not None and b.items is not None:
+        items = join(a.items, b.items)
+    fields = a.fields if b.fields is None else b.fields
+    if a.fields is not None and b.fields is not None:
+        merged = dict(a.fields)
+        for name, each in b.fields:
+            merged[name] = join(merged[name], each) if name in merged else each
+        fields = tuple(merged.items())
+    number = max(a.number, b.number, key=("", "int64", "double").index)
+    return Type(a.boolean or b.boolean, a.string or b.string, number, items, fields)
+
+
+def python(value: Any) -> Any:
+    """A value with its unread numbers as floats."""
+    if isinstance(value, Raw):
+        return float(bytes(value))
+    if isinstance(value, list):
+        return [python(item) for item in value]
+    if isinstance(value, dict):
+        return {name: python(item) for name, item in value.items()}
+    return value
+
+
+@lru_cache(maxsize=1024)
+def connect_schema(seen: Type) -> bytes:
+    """
+    The `schema` of Connect's JSON envelope.
+
+    Raises: Unfit: values of two kinds in one place.
+    """
+    return json.dumps(
+        _connect(seen), separators=(",", ":"), ensure_ascii=False
+    ).encode()
+
+
+def _connect(seen: Type) -> dict[str, Any]:
+    if seen.kinds > 1:
+        raise Unfit("values of several kinds in one array")
+    if seen.boolean:
+        return {"type": "boolean", "optional": True}
+    if seen.number:
+        return {"type": seen.number, "optional": True}
+    if seen.items is not None:
+        return {"type": "array", "items": _connect(seen.items), "optional": True}
+    if seen.fields is not None:
+        fields = [_connect(each) | {"field": name} for name, each in seen.fields]
+        return {"type": "struct", "fields": fields, "optional": True}
+    return {"type": "string", "optional": True}
+
+
+def avro_schema(seen: Type, name: str) -> Any:
+    """
+    An Avro schema; every field may be null and is so by default.
+
+    Args:
+        name: Of the record; those within are named after their fields.
+
+    Raises: Unfit: a field's name that Avro does not allow.
+    """
+    if seen.fields is not None and seen.kinds == 1:
+        return _avro_record(seen.fields, name)
+    return _avro(seen, name)
+
+
+def _avro_record(fields: tuple[tuple[str, Type], ...], name: str) -> dict[str, Any]:
+    spelled = []
+    for field, each in fields:
+        if _NAME.fullmatch(field) is None:
+            raise Unfit(f"a field's name that Avro does not allow: {field!r}")
+        spelled.append(
+            {"name": field, "type": _avro(each, f"{name}_{field}"), "default": None}
+        )
+    return {"type": "record", "name": name, "fields": spelled}
+
+
+def _avro(seen: Type, name: str) -> list[Any]:
+    branches: list[Any] = ["null"]
+    if seen.boolean:
+        branches.append("boolean")
+    if seen.number:
+        branches.append({"int64": "long", "double": "double"}[seen.number])
+    if seen.string or not seen.kinds:
+        branches.append("string")
+    if seen.items is not None:
+        items = _avro(seen.items, name)
+        branches.append({"type": "array", "items": items})
+    if seen.fields is not None:
+        branches.append(_avro_record(seen.fields, name))
+    return branches
+
+
+def json_schema(seen: Type, title: str) -> dict[str, Any]:
+    """
+    A JSON Schema (draft 7); objects are closed, so that a field more is a
+    change the registry takes for compatible.
+    """
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": title,
+        **_json_schema(seen),
+    }
+
+
+def _json_schema(seen: Type) -> dict[str, Any]:
+    kinds = ["null"]
+    spelled: dict[str, Any] = {}
+    if seen.boolean:
+        kinds.append("boolean")
+    if seen.number:
+        kinds.append({"int64": "integer", "double": "number"}[seen.number])
+    if seen.string or not seen.kinds:
+        kinds.append("string")
+    if seen.items is not None:
+        kinds.append("array")
+        spelled["items"] = _json_schema(seen.items)
+    if seen.fields is not None:
+        kinds.append("object")
+        spelled["properties"] = {name: _json_schema(each) for name, each in seen.fields}
+        spelled["additionalProperties"] = False
+    return {"type": kinds, **spelled}
+
+
+def record_name(topic: str) -> str:
+    """A name for an inferred record, after its topic, as Avro allows names."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", topic)
+    return name if _NAME.fullmatch(name) else f"_{name}"
+
+
+def subject_of(strategy: str, topic: str, side: str, record: str) -> str:
+    """
+    A schema's subject.
+
+    Args:
+        strategy: TopicName, RecordName or TopicRecordName.
+        side: key or value.
+        record: The record's full name.
+    """
+    names: Mapping[str, str] = {
+        "TopicName": f"{topic}-{side}",
+        "RecordName": record,
+        "TopicRecordName": f"{topic}-{record}",
+    }
+    return names[strategy]

@@ -1,0 +1,1016 @@
+"""
+Typed: the rules of an api as one generated loop over typed records.
+
+Owns which rules it can do, the two generated types (one decodes only the
+fields that are needed, one is what is encoded) and the loop between them.
+It is an optimism, never a second meaning: wherever a value is not of the
+common kind, or anything at all raises, the record is left to `general`.
+
+The loop is built from the fixed lines below, in which only numbered names
+are put; whatever comes out of a configuration stands in its namespace, as a
+value.
+
+Path: `compile` -> here -> `rules`, `route`
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal, DecimalException
+from types import CodeType, FunctionType
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from engine.errors import RecordError
+from engine.language import MISSING, EvaluationError, Path, Template, plain
+from engine.language.paths import Step, Token
+from engine.language.templates import (
+    Answer,
+    Expression,
+    Moment,
+    Name,
+    children,
+    lookup_in,
+)
+from engine.language.values import DEPTH, as_integer, check_depth, encode
+from engine.transform import schemas
+from engine.transform.conditions import (
+    Condition,
+    Field,
+    Group,
+    Negation,
+)
+from engine.transform.convert import Converter, JsonKey, TextKey
+from engine.transform.dedup import digest
+from engine.transform.general import Scope
+from engine.transform.route import Routes, single, varies
+from engine.transform.rules import ENCODER, NULL, FieldMapping, Rules, top
+
+#: Stands for a field that is not there among `Raw`s; as long as null, so that
+#: one look at the length finds both.
+ABSENT: Final = Raw(b"    ")
+
+#: What sends a record to the general path.
+REDO: Final = (
+    EvaluationError,
+    RecordError,
+    msgspec.MsgspecError,
+    ArithmeticError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    RecursionError,
+    DecimalException,
+)
+
+#: A field's decoded type by what is asked of it.
+_ANY: Final = Any
+_DOUBLE: Final = int | float | str | bool | None | dict[str, Any] | list[Any]
+
+#: A page of which more than half was left to the general path is followed by
+#: so many slices that go there at once.
+_PAUSE: Final = 16
+
+
+class Redo(ValueError):
+    """This record is not of the common kind."""
+
+
+class _NotTyped(Exception):
+    """These rules are for the general path."""
+
+
+def _scalar(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict or kind is list:
+        raise Redo
+    return value
+
+
+def _no_double(test: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """A test of a field decoded as a double: the text behind it is gone."""
+
+    def checked(value: Any) -> bool:
+        if type(value) is float:
+            raise Redo
+        return test(_scalar(value))
+
+    return checked
+
+
+def _checked(test: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: test(_scalar(value))
+
+
+def _present(value: Any) -> Any:
+    return MISSING if value is ABSENT else value
+
+
+def _copying(mapping: FieldMapping, limit: int) -> Callable[[Any], Any]:
+    """An untyped copy of a `Raw` that is null, missing, or long."""
+    apply = mapping.apply
+
+    def copied(value: Any) -> Any:
+        value = apply(MISSING if value is ABSENT else value)
+        if type(value) is Raw:
+            check_depth(bytes(value), limit)
+        elif type(value) is list:
+            check_depth(encode(value), limit)
+        return value
+
+    return copied
+
+
+def _casting(mapping: FieldMapping) -> Callable[[Any], Any]:
+    apply = mapping.apply
+
+    def cast(value: Any) -> Any:
+        kind = type(value)
+        if kind is dict or kind is list:
+            raise Redo
+        return apply(MISSING if value is ABSENT else value)
+
+    return cast
+
+
+class _Leaf:
+    """
+    A place in the received record that is read.
+
+    Attributes:
+        kinds: What is asked of it: "raw", "value" or "double".
+        number: For the names of its variables.
+        nested: Fields read within it, if it is decoded as a type of its own.
+    """
+
+    __slots__ = ("kinds", "nested", "number")
+
+    def __init__(self, number: int):
+        self.kinds: set[str] = set()
+        self.nested: dict[str, _Leaf] = {}
+        self.number = number
+
+    @property
+    def raw(self) -> bool:
+        """Is it kept unread?"""
+        return "raw" in self.kinds or (bool(self.kinds) and bool(self.nested))
+
+
+class _Builder:
+    """
+    Collects what a loop needs: first the fields, then its lines.
+
+    The same walk over the rules is made twice: once to learn what is asked of
+    each field, once, when its type is settled, to write the lines.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        routes: Routes,
+        values: Converter,
+        keys: TextKey | JsonKey,
+        marks: Sequence[Path] | None,
+    ):
+        self.rules = rules
+        self.routes = routes
+        self.converter = values
+        self.keys = keys
+        self.marks = marks
+        #: The whole record is kept: it is decoded as a dict of `Raw`.
+        self.whole = rules.keep or bool(rules.enrichment and not rules.mappings)
+        #: The record goes out as it came.
+        self.untouched = not rules.mappings and not rules.enrichment
+        self.fields: dict[str, _Leaf] = {}
+        self.leaves = 0
+        self.names: dict[str, Any] = {}
+        self.lines: list[str] = []
+        self.writing = False
+        self.temporaries = 0
+        self.constants = 0
+        #: Target -> variable that holds it, and the mapping it is a copy by.
+        self.outputs: dict[tuple[str, ...], tuple[str, FieldMapping | None]] = {}
+
+    # -- names of the generated code
+
+    def const(self, value: Any) -> str:
+        """A value out of the configuration, under a number."""
+        name = f"c{self.constants}"
+        self.constants += 1
+        if self.writing:
+            self.names[name] = value
+        return name
+
+    def fresh(self) -> str:
+        name = f"t{self.temporaries}"
+        self.temporaries += 1
+        return name
+
+    def emit(self, line: str) -> None:
+        if self.writing:
+            self.lines.append(line)
+
+    # -- fields of the received record
+
+    def received(self, path: Path, kind: str) -> str:
+        """An expression for a field as received; MISSING if it is not there."""
+        name = top(path)
+        if name is None:
+            raise _NotTyped
+        leaf = self._leaf(self.fields, name)
+        steps = list(path.steps[1:])
+        while steps and not self.whole and isinstance(steps[0], (str, Token)):
+            first = steps[0]
+            if isinstance(first, Token) and first.index is not None:
+                break
+            if self.writing and leaf.raw:
+                break
+            inner = first if isinstance(first, str) else first.text
+            leaf = self._leaf(leaf.nested, inner)
+            steps.pop(0)
+        if steps:
+            # The way on through `Raw` is the general one: arrays, indexes.
+            leaf.kinds.add("raw")
+            get = self.const(_rest(steps).get)
+            found = f"{get}(present(v{leaf.number}))"
+            return f"plain({found})" if kind != "raw" else found
+        leaf.kinds.add(kind)
+        if kind == "raw":
+            return f"present(v{leaf.number})" if self._is_raw(leaf) else self._v(leaf)
+        return f"w{leaf.number}" if self._is_raw(leaf) else self._v(leaf)
+
+    def _leaf(self, within: dict[str, _Leaf], name: str) -> _Leaf:
+        if name not in within:
+            if self.writing:
+                raise _NotTyped
+            within[name] = _Leaf(self.leaves)
+            self.leaves += 1
+        return within[name]
+
+    def _is_raw(self, leaf: _Leaf) -> bool:
+        return self.whole or leaf.raw
+
+    def _v(self, leaf: _Leaf) -> str:
+        return f"v{leaf.number}"
+
+    def settle(self) -> None:
+        """After the first walk: a field both read and read into stays `Raw`."""
+
+        def visit(leaf: _Leaf) -> None:
+            if leaf.kinds and leaf.nested:
+                leaf.kinds.add("raw")
+                leaf.nested.clear()
+            for inner in leaf.nested.values():
+                visit(inner)
+
+        for leaf in self.fields.values():
+            visit(leaf)
+
+    def type_of(self, leaf: _Leaf) -> tuple[Any, Any]:
+        """A field's type in the decoded struct, and what stands for missing."""
+        if leaf.nested:
+            return self._struct(leaf.nested, f"n{leaf.number}") | None, MISSING
+        if leaf.raw:
+            return Raw, ABSENT
+        return (_DOUBLE if leaf.kinds == {"double"} else _ANY), MISSING
+
+    def _struct(self, fields: dict[str, _Leaf], name: str) -> Any:
+        struct = _struct(
+            "Received",
+            [(f"f{leaf.number}", *self.type_of(leaf)) for leaf in fields.values()],
+            {f"f{leaf.number}": json_name for json_name, leaf in fields.items()},
+        )
+        self.names[f"s{name}"] = struct
+        return struct
+
+    def reading(self) -> list[str]:
+        """The lines that take the fields out of the decoded record."""
+        lines: list[str] = []
+
+        def visit(leaf: _Leaf) -> None:
+            for inner in leaf.nested.values():
+                missing = "ABSENT" if inner.raw else "MISSING"
+                lines.append(
+                    f"v{inner.number} = v{leaf.number}.f{inner.number}"
+                    f" if type(v{leaf.number}) is sn{leaf.number} else {missing}"
+                )
+                after(inner)
+
+        def after(leaf: _Leaf) -> None:
+            if self._is_raw(leaf) and leaf.kinds - {"raw"}:
+                lines.append(
+                    f"w{leaf.number} = loads(v{leaf.number})"
+                    f" if v{leaf.number} is not ABSENT else MISSING"
+                )
+            visit(leaf)
+
+        for name, leaf in self.fields.items():
+            if self.whole:
+                known = self.const(name)
+                lines.append(f"v{leaf.number} = get({known}, ABSENT)")
+            else:
+                lines.append(f"v{leaf.number} = row.f{leaf.number}")
+            after(leaf)
+        return lines
+
+    # -- fields of the record as it now is
+
+    def look(self, path: Path, kind: str) -> str:
+        """A field: as the record now is, then as received."""
+        if not path.steps:
+            raise _NotTyped
+        names = path.names
+        first = top(path)
+        if first is None:
+            raise _NotTyped
+        for target, (variable, copied) in self.outputs.items():
+            if target[0] != first:
+                continue
+            if names == target:
+                received = self.received(path, kind)
+                if copied is not None and kind != "raw":
+                    now = self.received(copied.source, "value")
+                else:
+                    now = variable
+                found = self.fresh()
+                self.emit(f"{found} = {now} if {variable} is not UNSET else {received}")
+                return found
+            known = [step for step in path.steps[: len(target)]]
+            if known == list(target) and len(path.steps) > len(target):
+                inner = self.const(_rest(list(path.steps[len(target) :])).get)
+                received = self.received(path, "raw")
+                found = self.fresh()
+                self.emit(
+                    f"{found} = {inner}({variable})"
+                    f" if {variable} is not UNSET else MISSING"
+                )
+                self.emit(f"if {found} is MISSING: {found} = {received}")
+                return found if kind == "raw" else f"plain({found})"
+            if len(target) > 1:
+                # An object being built, or a path through one.
+                raise _NotTyped
+        return self.received(path, kind)
+
+    # -- the rules
+
+    def walk(self) -> None:
+        """Every rule, in order."""
+        self.outputs = {}
+        self.temporaries = self.constants = 0
+        for at, mapping in enumerate(self.rules.mappings):
+            self._map(at, mapping)
+        for at, rule in enumerate(self.rules.enrichment):
+            self._enrich(at, rule.target, rule.constant, rule.template)
+        for name, condition in self.rules.filters:
+            test = self._condition(condition)
+            named = self.const(name)
+            self.emit(f"if not {test}:")
+            self.emit(f"    filtered((start + place, {named}))")
+            self.emit("    continue")
+        for _, check in self.rules.checks:
+            value = self.look(check.path, "raw")
+            failed = self.const(check.failed)
+            self.emit(f"if {failed}({value}) is not None: raise Redo")
+        self._route()
+        self._finish()
+
+    def _map(self, at: int, mapping: FieldMapping) -> None:
+        if not mapping.target:
+            raise _NotTyped
+        out = f"o{at}"
+        python = self.converter.values
+        copied = mapping if mapping.kind is None else None
+        if mapping.kind in (None, "OBJECT", "ARRAY"):
+            kind = "double" if python and not self.converter.exact else "raw"
+            if python and (mapping.kind is not None or self.converter.exact):
+                raise _NotTyped
+            source = self.received(mapping.source, kind)
+            if python:
+                apply = self.const(_pythonic(mapping))
+                self.emit(f"{out} = {source}")
+                self.emit(f"kind = type({out})")
+                self.emit(
+                    f"if kind is not str and kind is not int and kind is not float:"
+                    f" {out} = {apply}({out})"
+                )
+            elif mapping.kind is None and source.startswith("present(v"):
+                # Hot path: a copy nobody looks at but for its length, which
+                # finds null and missing (4) and what could be nested deep.
+                depth = DEPTH - len(mapping.target)
+                apply = self.const(_copying(mapping, depth))
+                self.emit(f"{out} = {source[8:-1]}")
+                self.emit(f"size = len({out})")
+                self.emit(
+                    f"if size == 4 or size > {2 * depth + 1}: {out} = {apply}({out})"
+                )
+            else:
+                depth = DEPTH - len(mapping.target)
+                apply = self.const(_copying(mapping, depth))
+                self.emit(f"{out} = {apply}({source})")
+        else:
+            source = self.received(
+                mapping.source, "double" if mapping.kind == "DOUBLE" else "value"
+            )
+            apply = self.const(_casting(mapping))
+            self.emit(f"{out} = {source}")
+            for line in _SHORTCUTS[mapping.kind or ""]:
+                self.emit(line.format(out=out, apply=apply))
+        # With a default a field that is there need not be the source's.
+        shared = copied if mapping.default is MISSING else None
+        self.outputs[mapping.target] = (out, shared)
+
+    def _enrich(
+        self,
+        at: int,
+        target: tuple[str, ...],
+        constant: Any,
+        template: Template | None,
+    ) -> None:
+        out = f"e{at}"
+        value = self.const(constant) if template is None else self._value(template)
+        if self.converter.values:
+            value = (
+                self.const(schemas.python(_decoded(constant)))
+                if template is None
+                else f"python({value})"
+            )
+        if self.whole:
+            if len(target) > 1 or self.converter.values:
+                raise _NotTyped
+        else:
+            for other in self.outputs:
+                if other[0] == target[0] and other != target:
+                    raise _NotTyped
+            if target in self.outputs:
+                # Replaced in its place; if nothing stood there it would come
+                # last, which the generated type cannot say.
+                before = self.outputs[target][0]
+                self.emit(f"if {before} is UNSET: raise Redo")
+        self.emit(f"{out} = {value}")
+        self.outputs[target] = (out, None)
+
+    def _value(self, template: Template) -> str:
+        """An expression for a template's value."""
+        only = template.parts[0]
+        if template.lone and isinstance(only, Expression):
+            node = only.node
+            if isinstance(node, Name) and node.key == "record":
+                found = self.look(node.path, "raw")
+                return f"settled({found})"
+        if template.constant:
+            return self.const(template.literal)
+        paths: list[Path] = []
+        for part in template.parts:
+            if isinstance(part, Expression):
+                rest = [part.node]
+                while rest:
+                    each = rest.pop()
+                    if isinstance(each, Name) and each.key == "record":
+                        paths.append(each.path)
+                    rest.extend(children(each))
+        looked = [f"scalar({self.look(path, 'value')})" for path in paths]
+        places = iter(range(1, len(paths) + 1))
+        order = {id(path): place for path, place in zip(paths, places)}
+        usual = lookup_in(self.routes.zone)
+
+        def lookup(node: Name | Moment) -> Answer:
+            if isinstance(node, Name) and node.key == "record":
+                place = order[id(node.path)]
+                return lambda scope: scope[place]
+            of_page = usual(node)
+            return lambda scope: of_page(scope[0])
+
+        call = self.const(template.bound(lookup).value)
+        return f"{call}([scope, {', '.join(looked)}])"
+
+    # -- conditions
+
+    def _condition(self, condition: Condition) -> str:
+        match condition:
+            case Field():
+                return self._field(condition)
+            case Group(every, items):
+                joined = " and " if every else " or "
+                return "(" + joined.join(self._condition(item) for item in items) + ")"
+            case Negation(item):
+                return f"(not {self._condition(item)})"
+
+    def _field(self, field: Field) -> str:
+        operator, rule = field.operator, field.rule
+        if operator in ("EXISTS", "NOT_EXISTS"):
+            value = self.look(field.path, "raw")
+            return f"({value} is {'not ' if operator == 'EXISTS' else ''}MISSING)"
+        if operator in ("CONTAINS", "NOT_CONTAINS"):
+            value = self.look(field.path, "raw")
+            return f"{self.const(field.test)}({value})"
+        mark = _ORDERS.get(operator)
+        if mark is not None:
+            bound = _number(rule["value"])
+            if bound is not None:
+                return self._ordered(field, mark, bound)
+        value = self.look(field.path, "value")
+        test = self.const(_checked(field.test))
+        known = rule.get("value")
+        if operator in ("EQUALS", "NOT_EQUALS"):
+            sign = "==" if operator == "EQUALS" else "!="
+            kind = {str: "str", int: "int", bool: "bool"}.get(type(known))
+            if kind is not None:
+                constant = self.const(known)
+                value = self._once(value)
+                return (
+                    f"({value} {sign} {constant} if type({value}) is {kind}"
+                    f" else {test}({value}))"
+                )
+        if operator in ("IN", "NOT_IN"):
+            kinds = {type(each) for each in rule["values"]}
+            if kinds in ({str}, {int}):
+                among = "in" if operator == "IN" else "not in"
+                constant = self.const(frozenset(rule["values"]))
+                value = self._once(value)
+                kind = "str" if kinds == {str} else "int"
+                return (
+                    f"({value} {among} {constant} if type({value}) is {kind}"
+                    f" else {test}({value}))"
+                )
+        return f"{test}({value})"
+
+    def _ordered(self, field: Field, mark: str, bound: int | Decimal) -> str:
+        names = field.path.names
+        received = names not in self.outputs
+        value = self._once(self.look(field.path, "double" if received else "value"))
+        whole = self.const(bound)
+        near = self.const(float(bound))
+        test = self.const(_no_double(field.test) if received else _checked(field.test))
+        # Rounding keeps order: two doubles that differ tell the order of the
+        # numbers they stand for; two that are equal do not.
+        return (
+            f"({value} {mark} {whole} if type({value}) is int else"
+            f" {value} {mark} {near} if type({value}) is float"
+            f" and {value} != {near} else {test}({value}))"
+        )
+
+    def _once(self, value: str) -> str:
+        """A variable for an expression that is used more than once."""
+        if re.fullmatch(r"[vwote][0-9]+", value):
+            return value
+        name = self.fresh()
+        self.emit(f"{name} = {value}")
+        return name
+
+    # -- topic, key, timestamp, headers, marks
+
+    def _route(self) -> None:
+        routes = self.routes
+        if varies(routes.topic):
+            topic = self.const(routes.topic_from)
+            self.emit(f"topic = {topic}({self._value(routes.topic)})")
+        if routes.key is not None:
+            self._key(routes.key)
+        if routes.timestamp is not None and varies(routes.timestamp):
+            stamp = self.const(routes.timestamp_from)
+            value = self._value(routes.timestamp)
+            self.emit(f"stamp = {stamp}({value}, now)")
+        if any(varies(template) for _, template in routes.headers):
+            headers = self.const(routes.headers_from)
+            found = ", ".join(self._value(template) for _, template in routes.headers)
+            self.emit(f"header = {headers}([{found}])")
+        if self.marks:
+            found = ", ".join(self.look(path, "raw") for path in self.marks)
+            self.emit(f"mark = marked([{found}])")
+
+    def _key(self, template: Template) -> None:
+        only = template.parts[0]
+        lone = (
+            isinstance(only, Expression)
+            and template.lone
+            and isinstance(only.node, Name)
+            and only.node.key == "record"
+        )
+        if isinstance(self.keys, JsonKey):
+            self.emit(f"key = single({self._value(template)})")
+            return
+        if lone:
+            assert isinstance(only, Expression) and isinstance(only.node, Name)
+            value = self._once(self.look(only.node.path, "value"))
+        else:
+            value = self._once(self._value(template))
+        one = self.const(_keyed(self.keys))
+        self.emit(
+            f"key = {value}.encode() if type({value}) is str else"
+            f" INTEGER % {value} if type({value}) is int else {one}({value})"
+        )
+
+    # -- the record that goes out
+
+    def _finish(self) -> None:
+        if self.untouched:
+            self.emit("value(decoded(raw))" if self.converter.values else "value(raw)")
+        elif self.whole:
+            self._finish_whole()
+        elif self.converter.values:
+            self._finish_python()
+        else:
+            self._finish_struct()
+        if varies(self.routes.topic):
+            self.emit("topics(topic)")
+        if self.routes.key is not None:
+            self.emit("keys(key)")
+        if varies(self.routes.timestamp):
+            self.emit("stamps(stamp)")
+        if any(varies(template) for _, template in self.routes.headers):
+            self.emit("headers(header)")
+        if self.marks:
+            self.emit("marks(mark)")
+        self.emit("index(start + place)")
+
+    def _finish_whole(self) -> None:
+        """A dict of what there was, with what was set put into it."""
+        if self.rules.mappings:
+            self.emit("out = {}")
+            if any(len(target) > 1 for target in self.outputs):
+                raise _NotTyped
+            for target, (variable, _) in list(self.outputs.items()):
+                if variable.startswith("o"):
+                    name = self.const(target[0])
+                    self.emit(f"if {variable} is not UNSET: out[{name}] = {variable}")
+            read = self.const(self.rules.read)
+            self.emit("for name, each in row.items():")
+            self.emit(f"    if name not in {read} and name not in out:")
+            self.emit("        out[name] = each")
+            replaced = {
+                target: f"o{at}"
+                for at, target in enumerate(m.target for m in self.rules.mappings)
+            }
+            for at, rule in enumerate(self.rules.enrichment):
+                if rule.target in replaced:
+                    raise _NotTyped
+                name = self.const(rule.target[0])
+                self.emit(f"out[{name}] = e{at}")
+        else:
+            self.emit("out = row")
+            for at, rule in enumerate(self.rules.enrichment):
+                name = self.const(rule.target[0])
+                self.emit(f"out[{name}] = e{at}")
+        self.emit("value(out)")
+
+    def _tree(self) -> dict[str, Any]:
+        """The outputs as nested dicts of variables, in order."""
+        tree: dict[str, Any] = {}
+        for target, (variable, _) in self.outputs.items():
+            node = tree
+            for step in target[:-1]:
+                node = node.setdefault(step, {})
+            node[target[-1]] = variable
+        return tree
+
+    def _finish_struct(self) -> None:
+        counter = iter(range(1_000_000))
+
+        def build(tree: dict[str, Any]) -> str:
+            arguments = []
+            for each in tree.values():
+                if isinstance(each, dict):
+                    inner = build(each)
+                    held = f"i{next(counter)}"
+                    leaves = list(_leaves(each))
+                    nothing = " and ".join(f"{leaf} is UNSET" for leaf in leaves)
+                    self.emit(f"{held} = UNSET if {nothing} else {inner}")
+                    arguments.append(held)
+                else:
+                    arguments.append(each)
+            number = next(counter)
+            if self.writing:
+                self.names[f"m{number}"] = _struct(
+                    "Produced",
+                    [(f"f{n}", Any, UNSET) for n in range(len(tree))],
+                    {f"f{n}": name for n, name in enumerate(tree)},
+                )
+            return f"m{number}({', '.join(arguments)})"
+
+        self.emit(f"value({build(self._tree())})")
+
+    def _finish_python(self) -> None:
+        def build(tree: dict[str, Any], into: str) -> None:
+            self.emit(f"{into} = {{}}")
+            for name, each in tree.items():
+                key = self.const(name)
+                if isinstance(each, dict):
+                    inner = self.fresh()
+                    build(each, inner)
+                    self.emit(f"if {inner}: {into}[{key}] = {inner}")
+                elif each.startswith("e"):
+                    self.emit(f"{into}[{key}] = {each}")
+                else:
+                    self.emit(f"if {each} is not UNSET: {into}[{key}] = {each}")
+
+        build(self._tree(), "out")
+        self.emit("value(out)")
+
+
+def _leaves(tree: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for each in tree.values():
+        found += _leaves(each) if isinstance(each, dict) else [each]
+    return found
+
+
+#: For each type: the lines that decide whether `{out}` is the result already.
+_SHORTCUTS: Final[dict[str, tuple[str, ...]]] = {
+    "STRING": (
+        "kind = type({out})",
+        "if kind is int: {out} = str({out})",
+        "elif kind is not str: {out} = {apply}({out})",
+    ),
+    "INTEGER": (
+        "if type({out}) is not int or not -2147483648 <= {out} <= 2147483647:",
+        "    {out} = {apply}({out})",
+    ),
+    "LONG": (
+        "if type({out}) is not int or not -LONG <= {out} < LONG:",
+        "    {out} = {apply}({out})",
+    ),
+    "DOUBLE": ("if type({out}) is not float: {out} = {apply}({out})",),
+    "BOOLEAN": ("if type({out}) is not bool: {out} = {apply}({out})",),
+    "TIMESTAMP": ("{out} = {apply}({out})",),
+}
+
+#: Bounds beyond it might have no double.
+_HUGE: Final = 10**300
+
+_ORDERS: Final = {
+    "GREATER_THAN": ">",
+    "GREATER_EQUAL": ">=",
+    "LESS_THAN": "<",
+    "LESS_EQUAL": "<=",
+}
+
+
+def _number(value: Any) -> int | Decimal | None:
+    """A bound that a double can stand in for, else None."""
+    if isinstance(value, (str, bool)):
+        return None
+    known = plain(value)
+    if not isinstance(known, (int, Decimal)) or not -_HUGE < known < _HUGE:
+        return None
+    if isinstance(known, Decimal) and (whole := as_integer(known)) is not None:
+        return whole
+    return known
+
+
+def _decoded(constant: Any) -> Any:
+    return plain(constant) if type(constant) is Raw else constant
+
+
+def _pythonic(mapping: FieldMapping) -> Callable[[Any], Any]:
+    """An untyped copy where the converter wants values and not text."""
+    apply = mapping.apply
+
+    def copied(value: Any) -> Any:
+        if type(value) is dict or type(value) is list:
+            return schemas.python(value)
+        value = apply(value)
+        return schemas.python(plain(value)) if type(value) is Raw else value
+
+    return copied
+
+
+def _keyed(keys: TextKey) -> Callable[[Any], bytes | None]:
+    one = keys.one
+
+    def key(value: Any) -> bytes | None:
+        return one(_scalar(None if value is MISSING else value))
+
+    return key
+
+
+def _settled(value: Any) -> Any:
+    return None if value is MISSING or value is UNSET else value
+
+
+def _marked(values: list[Any]) -> bytes:
+    return digest(encode([None if v is MISSING or v is UNSET else v for v in values]))
+
+
+def _rest(steps: list[Step]) -> Path:
+    return Path("", tuple(steps))
+
+
+def _struct(
+    name: str, fields: list[tuple[str, Any, Any]], rename: dict[str, str]
+) -> Any:
+    try:
+        return msgspec.defstruct(name, fields, rename=rename, gc=False)
+    except ValueError as e:
+        # A name with a quote, a backslash or a control character.
+        raise _NotTyped from e
+
+
+_LOADS: Final = msgspec.json.Decoder(float_hook=Raw).decode
+_WHOLE: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class Typed:
+    """
+    The generated loop.
+
+    Args:
+        source: Its text, for people.
+        loop: The function.
+        lines: Its outputs are still to be encoded as JSON.
+        whole: They hold parts nobody has looked at.
+        marked: De-duplication compares the whole output.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        loop: Callable[..., None],
+        *,
+        lines: bool,
+        whole: bool,
+        marked: bool,
+    ):
+        self.source = source
+        self._loop = loop
+        self._lines = lines
+        self._whole = whole
+        self._marked = marked
+        self._pause = 0
+
+    def run(self, records: list[Raw], start: int, scope: Scope, made: Any) -> list[int]:
+        """
+        Transform a slice into the columns.
+
+        Args:
+            start: Place of the first record in its page.
+            made: A `compile.Columns`.
+
+        Returns: The places in the slice that are left to the general path, in
+        order.
+        """
+        if self._pause:
+            self._pause -= 1
+            return list(range(len(records)))
+        rest: list[int] = []
+        self._loop(records, start, scope, made, rest)
+        if self._lines and made.values:
+            made.values = _encoded(made.values)
+            if self._whole:
+                deep = _deep(made.values)
+                if deep:
+                    rest = sorted([*rest, *(made.indexes[at] - start for at in deep)])
+                    left = set(deep)
+                    made.keep([at for at in range(len(made.values)) if at not in left])
+        if self._marked:
+            made.marks = [digest(bytes(value)) for value in made.values]
+        if len(rest) * 2 > len(records):
+            self._pause = _PAUSE
+        return rest
+
+
+def _deep(values: list[bytes]) -> list[int]:
+    """The places of records that may be nested deeper than a rule allows."""
+    found = []
+    for at, value in enumerate(values):
+        if len(value) > 2 * DEPTH + 1:
+            try:
+                check_depth(value)
+            except EvaluationError:
+                found.append(at)
+    return found
+
+
+def _encoded(outputs: list[Any]) -> list[bytes]:
+    """
+    Many records' JSON at once.
+
+    A line break can only come out of a part that was copied with its blanks;
+    then each is encoded on its own.
+    """
+    parts: list[bytes] = ENCODER.encode_lines(outputs).split(b"\n")
+    if len(parts) == len(outputs) + 1:
+        parts.pop()
+        return parts
+    return list(map(ENCODER.encode, outputs))
+
+
+#: Lines around the generated ones.
+_HEAD: Final = """
+def loop(records, start, scope, made, rest):
+    now = scope.get("now", 0)
+    index = made.indexes.append
+    value = made.values.append
+    filtered = made.filtered.append
+    topics = None if made.topics is None else made.topics.append
+    keys = None if made.keys is None else made.keys.append
+    stamps = None if made.stamps is None else made.stamps.append
+    headers = None if made.headers is None else made.headers.append
+    marks = None if made.marks is None else made.marks.append
+    place = -1
+    rows = iter(records)
+    while True:
+        try:
+            for raw in rows:
+                place += 1
+"""
+_TAIL: Final = """
+            return
+        except REDO:
+            rest.append(place)
+"""
+_BODY: Final = " " * 16
+
+
+def compile_typed(
+    rules: Rules,
+    routes: Routes,
+    values: Converter,
+    keys: TextKey | JsonKey,
+    *,
+    decoded: Callable[[bytes], Any],
+    marks: Sequence[Path] | None,
+) -> Typed | None:
+    """
+    The loop for these rules, or None: they are for the general path.
+
+    Args:
+        decoded: A record's text as the value converter wants it.
+        marks: What de-duplication compares; empty: the whole output; None: it
+            is off.
+    """
+    if marks is not None and not marks and values.values:
+        # The whole output is compared as JSON, which is not written here.
+        return None
+    builder = _Builder(rules, routes, values, keys, marks)
+    try:
+        builder.walk()
+        builder.settle()
+        builder.writing = True
+        builder.walk()
+        reading = builder.reading()
+        if not builder.whole:
+            received = _struct(
+                "Received",
+                [
+                    (f"f{leaf.number}", *builder.type_of(leaf))
+                    for leaf in builder.fields.values()
+                ],
+                {f"f{leaf.number}": name for name, leaf in builder.fields.items()},
+            )
+    except _NotTyped:
+        return None
+    head = ["if raw == NULL: raise Redo"] if not builder.fields else []
+    if builder.whole:
+        decode = _WHOLE
+        head.append("row = decode(raw)")
+        head.append("get = row.get")
+    elif builder.fields:
+        decode = msgspec.json.Decoder(received, float_hook=Raw).decode
+        head.append("row = decode(raw)")
+    else:
+        decode = _LOADS
+    lines = [*head, *reading, *builder.lines]
+    if any(not _LINE.fullmatch(line) for line in lines):
+        raise AssertionError("a generated line holds more than numbered names")
+    source = _HEAD + "\n".join(_BODY + line for line in lines) + _TAIL
+    names: dict[str, Any] = {
+        **builder.names,
+        "ABSENT": ABSENT,
+        "INTEGER": b"%d",
+        "LONG": 2**63,
+        "MISSING": MISSING,
+        "NULL": NULL,
+        "REDO": REDO,
+        "Redo": Redo,
+        "UNSET": UNSET,
+        "decode": decode,
+        "decoded": decoded,
+        "loads": _LOADS,
+        "marked": _marked,
+        "plain": plain,
+        "present": _present,
+        "python": schemas.python,
+        "scalar": _scalar,
+        "settled": _settled,
+        "single": single,
+    }
+    # Only our own lines are compiled: every name in them is numbered.
+    module = compile(ast.parse(source), "<transform>", "exec")
+    code = next(each for each in module.co_consts if isinstance(each, CodeType))
+    loop = FunctionType(code, names, "loop")
+    whole_marks = marks is not None and not marks
+    return Typed(
+        source,
+        loop,
+        lines=not builder.untouched and not values.values,
+        whole=builder.whole,
+        marked=whole_marks,
+    )
+
+
+#: Letters, digits and operators: no quote can be in a generated line.
+_LINE: Final = re.compile(r"[A-Za-z0-9_ .,:()\[\]{}=!<>+%-]+")

@@ -1,0 +1,85 @@
+"""Pages for the tests of this room."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Raw
+
+from engine.errors import RecordError
+from engine.records import Page, Parcel, Request, Response, Shard
+from engine.transform.compile import PageTransform, compile_transform
+
+SHARD = Shard("shop", "orders")
+RECEIVED_MS = 1_700_000_000_123
+
+
+def page_of(records: Sequence[Any], *, body: bytes | None = None, **more: Any) -> Page:
+    """A page of records: bytes are taken as they are, all else is dumped."""
+    raws = [Raw(each if isinstance(each, bytes) else dumped(each)) for each in records]
+    request = Request("GET", "https://api.example.com/orders?token=abc&page=1")
+    if body is None:
+        body = b"[" + b",".join(bytes(raw) for raw in raws) + b"]"
+    response = Response(
+        request,
+        request.url,
+        200,
+        [("content-type", "application/json"), ("x-total", "7")],
+        body,
+        0.0,
+        RECEIVED_MS,
+    )
+    more.setdefault("offset", {"page": 1})
+    return Page(response, more.pop("index", 3), raws, last=False, **more)
+
+
+def dumped(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def transform(**keys: Any) -> PageTransform:
+    keys.setdefault("shard", SHARD)
+    keys.setdefault("topic", "orders")
+    return compile_transform(**keys)
+
+
+def texts(parcel: Parcel) -> list[str]:
+    assert parcel.balanced
+    return [bytes(value or b"").decode() for value in parcel.values]
+
+
+def run(records: Sequence[Any], **keys: Any) -> Parcel:
+    """Both paths; they have to agree to the byte."""
+    page = page_of(records)
+    slow = outcome(transform(fast=False, **keys), page)
+    fast = outcome(transform(**keys), page)
+    if isinstance(slow, RecordError) or isinstance(fast, RecordError):
+        assert str(slow) == str(fast)
+        assert isinstance(fast, RecordError)
+        raise fast
+    assert columns(slow) == columns(fast)
+    return fast
+
+
+def outcome(compiled: PageTransform, page: Page) -> Parcel | RecordError:
+    try:
+        return compiled(page)
+    except RecordError as e:
+        return e
+
+
+def columns(parcel: Parcel) -> dict[str, Any]:
+    assert parcel.balanced
+    return {
+        "topic": parcel.topic,
+        "values": [None if v is None else bytes(v) for v in parcel.values],
+        "keys": parcel.keys,
+        "timestamps": parcel.timestamps,
+        "headers": parcel.headers,
+        "filtered": parcel.filtered,
+        "deduplicated": parcel.deduplicated,
+        "letters": [(each.index, each.stage) for each in parcel.letters],
+        "added": parcel.added,
+    }
