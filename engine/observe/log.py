@@ -202,12 +202,18 @@ class Stderr:
         self._socket = False
         self._ask = False
         self._broken = False
+        self._dropper = 0
         self.dropped = 0
 
     @property
     def lost(self) -> int:
         """`dropped` by this process; what its parent lost the parent says."""
-        return self.dropped if self._owner == os.getpid() else 0
+        return self.dropped if self._dropper == os.getpid() else 0
+
+    def drop(self) -> None:
+        """Count a line that is lost."""
+        self.dropped = self.lost + 1
+        self._dropper = os.getpid()
 
     def write(self, line: bytes) -> bool:
         """
@@ -227,7 +233,7 @@ class Stderr:
                 self._broken = True
                 written = self._put(line)
         except OSError:
-            self.dropped += 1
+            self.drop()
             return False
         self._broken = False
         return True
@@ -257,7 +263,6 @@ class Stderr:
         self._ask = False
         self._broken = False
         self._owner = os.getpid()
-        self.dropped = 0
         mode = os.fstat(self._fd).st_mode
         self._socket = stat.S_ISSOCK(mode)
         if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
@@ -370,13 +375,13 @@ class Outlet(logging.Handler):
             if self._journal is not None and self._journal.write(event):
                 return
             if self._stderr.lost and not self._confess():
-                self._stderr.dropped += 1
+                self._stderr.drop()
                 return
             self._stderr.write(self._shape(event))
         except Exception:  # noqa: BLE001 - logging never raises
             # A record that cannot be shaped, a descriptor in a strange state:
             # nothing a log line is worth ending a task for.
-            self._stderr.dropped += 1
+            self._stderr.drop()
 
     def _confess(self) -> bool:
         """Say how many lines were lost; False if that is lost, too."""

@@ -414,7 +414,8 @@ def test_waiting_for_the_broker_is_never_counted(engine: Start, tmp_path: Path) 
     until(lambda: run.child("c/0").restarts > 12, "it tries on")
 
     assert "FAILED" != run.child("c/0").state
-    assert 0 == run.stop()
+    # It may be in the middle of an attempt just then.
+    assert run.stop() in {Exit.OK, Exit.TRY_AGAIN}
 
 
 def test_a_task_that_ends_with_0_unasked_is_started_again(
