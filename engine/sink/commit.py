@@ -1,9 +1,10 @@
 """
-Commit: pages into Kafka, and after their acknowledgement their offsets into state.
+Commit: pages into Kafka, and behind their acknowledgement their offsets into state.
 
-Owns the order of things: what is batched with what, what is acknowledged, what
-may be saved.  All of it runs in the task's own thread; the sender's thread only
-leaves notes.  A failed write ends the delivery: nothing after it moves a mark,
+Owns the order of things: what shares a batch, what is acknowledged, what may be
+saved.  Pages come from the task's own thread; answers come on the sender's
+thread, which moves the mark and starts to save, so that state does not wait for
+the next page.  A failed write ends the delivery: nothing behind it moves a mark,
 and the task builds a new one or ends.
 
 Path: the task hands parcels to an `AtLeastOnce` outlet; a transaction would be
@@ -14,9 +15,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
-from threading import Event
-from typing import Protocol
+from threading import Event, RLock
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct, field
 
@@ -24,9 +24,9 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Refused, SinkError, StateError, Unavailable
 from engine.records import Offset, Parcel
 from engine.seams import Stopping
-from engine.sink.accumulator import Accumulator
+from engine.sink.accumulator import Accumulator, Slot
 from engine.sink.batch import HEADER, Batch, Column, HeadStore, column_of
-from engine.sink.compress import codec
+from engine.sink.compress import PLAIN, Packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.murmur2 import partitions_of
 from engine.sink.window import Budget, Entry, Window
@@ -37,12 +37,12 @@ LOOK = 0.2
 #: Longest pause `tick` asks for.
 IDLE = 1.0
 
-#: What `done` of a write is called with.
-Failure = SinkError | StateError | None
+#: What a write ended with: None for well.
+Failure: TypeAlias = SinkError | StateError | None
 
 
 class Saver(Protocol):
-    """Where one connector's offsets are saved; see `sink.state`."""
+    """Where a connector's offsets are saved; see `sink.state`."""
 
     def save(
         self,
@@ -55,18 +55,15 @@ class Saver(Protocol):
         Start to save; never blocks.
 
         Args:
-            done: Called in the task's thread, out of `Delivery`'s verbs.
+            done: Called once, on any thread.
         """
 
 
 class _Open(Struct, eq=False):
-    """A batch being filled, and whose pages are in it."""
+    """The newest batch of a partition, and whose pages are in it."""
 
-    topic: str
-    key: int | None
-    partition: int
     batch: Batch
-    due: float
+    slot: Slot | None = None
     held: int = 0
     pages: list[tuple[Entry, AtLeastOnce]] = field(default_factory=list)
 
@@ -75,8 +72,8 @@ class Delivery:
     """
     A task's way to the broker, shared by its shards.
 
-    Everything but `wake` is for one thread.  After any verb has raised, only
-    `close` is left to call.
+    Its verbs are for the task's thread.  After any of them has raised a failure
+    of the sink, only `close` is left to call.
 
     Attributes:
         budget: The bytes in flight; also for queues of pages in other rooms.
@@ -90,40 +87,37 @@ class Delivery:
         stopping: Stopping,
         budget: Budget,
         batch_size: int = 262144,
-        linger: float = 0.005,
-        compression: str = "none",
+        packing: Packing = PLAIN,
         limits: Callable[[str], int],
         letters: DeadLetters | None = None,
-        woken: Callable[[], None] | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         """
         Args:
             batch_size: Bytes before compression at which a batch is closed.
-            linger: Seconds an open batch waits for further pages.
             limits: Topic to the bytes a batch of it may have
                 (`preflight.Topics.limit`).
-            woken: Called by the sender's thread when answers have come, so that
-                a task asleep can call `tick`; must not block.
         """
         self.budget = budget
+        self.letters = letters
         self._accumulator = accumulator
         self._stopping = stopping
         self._batch_size = batch_size
-        self._linger = linger
-        self._kind = compression
-        self._codec = codec(compression)
+        self._packing = packing
         self._limits = limits
-        self.letters = letters
-        self._woken = woken
         self._clock = clock
         self._heads = HeadStore()
+        # The newest batch of a partition; under None the one for records
+        # without a key.
         self._opened: dict[tuple[str, int | None], _Open] = {}
         self._turns: dict[str, int] = {}
-        self._notes: deque[Callable[[], None]] = deque()
-        self._noted = Event()
-        self._failure: SinkError | StateError | None = None
         self._outlets: list[AtLeastOnce] = []
+        # Windows, outlets and the failure are changed under the lock, by the
+        # task's thread, the sender's and a state writer's.
+        self.lock = RLock()
+        self._failure: SinkError | StateError | None = None
+        self._told: deque[Callable[[], None]] = deque()
+        self._answers = Event()
 
     # -- for the task ----------------------------------------------------------
 
@@ -139,30 +133,30 @@ class Delivery:
                 (`offset.flush.interval.ms`).
         """
         made = AtLeastOnce(self, partition, saver, pause)
-        self._outlets.append(made)
+        with self.lock:
+            self._outlets.append(made)
         return made
 
     def forget(self, outlet: AtLeastOnce) -> None:
         """The shard leaves the task; its outlet has been committed."""
-        self._outlets.remove(outlet)
+        with self.lock:
+            self._outlets.remove(outlet)
 
     def tick(self, now: float) -> float:
         """
-        Send what lingered long enough, save what is due.
+        Tell pages that they are acknowledged, and save what waited for its pause.
+
+        Batches linger and state follows acknowledgements without it.
 
         Returns: seconds until it wants to be called again, at most `IDLE`.
-        Raises: a SinkError or StateError.  Never blocks.
+        Raises: what the delivery failed with.  Never blocks.
         """
         self.settle()
-        due = now + IDLE
-        for opened in list(self._opened.values()):
-            if opened.due <= now:
-                self._send(opened)
-            else:
-                due = min(due, opened.due)
-        for outlet in self._outlets:
-            due = min(due, outlet.save(now))
-        return max(due - now, 0.0)
+        with self.lock:
+            due = min(
+                (outlet.save(now) for outlet in self._outlets), default=now + IDLE
+            )
+        return min(max(due - now, 0.0), IDLE)
 
     def close(self, timeout: float) -> bool:
         """
@@ -171,61 +165,53 @@ class Delivery:
         Returns: True if the sender's thread has ended.
         Blocks: at most `timeout` seconds, whatever the broker does.
         """
-        self._failure = self._failure or Unavailable("the producer is closed")
-        for opened in self._opened.values():
-            self.budget.give(opened.held)
+        self.fail(Unavailable("the producer is closed"))
         self._opened.clear()
-        ended = self._accumulator.close(timeout)
-        while self._notes:
-            self._notes.popleft()()
-        return ended
+        return self._accumulator.close(timeout)
 
     # -- for outlets and savers ------------------------------------------------
 
-    def note(self, call: Callable[[], None]) -> None:
-        """Have `call` called by the task's thread; for any thread, never blocks."""
-        self._notes.append(call)
-        self._noted.set()
-        if self._woken is not None:
-            self._woken()
-
     def settle(self) -> None:
         """
-        Take note of what was answered, and save where a mark has moved.
+        Tell pages that they are acknowledged.
 
-        Raises: the first failure, for ever.
+        Raises: what the delivery failed with, for ever.
         """
-        if self._notes:
-            while self._notes:
-                self._notes.popleft()()
-            if self._failure is None:
-                now = self._clock.monotonic()
-                for outlet in self._outlets:
-                    outlet.save(now)
+        while self._told:
+            self._told.popleft()()
         if self._failure is not None:
             raise self._failure
 
-    def handed(self, outlet: AtLeastOnce) -> None:
-        """A page has been handed over whole."""
-        if not self._linger:
-            self.flush(outlet)
-        outlet.save(self._clock.monotonic())
-
     def wait(self) -> None:
         """
-        Wait for answers and take note of them.
+        Wait for an answer.
 
         Raises: as `settle`.  Blocks: at most `LOOK` seconds; beats.
         """
-        self._noted.clear()
-        if not self._notes:
-            self._noted.wait(LOOK)
+        self._answers.wait(LOOK)
+        self._answers.clear()
         self._stopping.wait(0.0)
         self.settle()
 
-    def partitions(self, topic: str) -> int:
-        """As `Accumulator.partitions`."""
-        return self._accumulator.partitions(topic)
+    def tell(self, entry: Entry) -> None:
+        """A page is delivered; its own thread is to hear of it."""
+        if entry.acknowledged is not None:
+            self._told.append(entry.acknowledged)
+
+    def fail(self, why: SinkError | StateError) -> None:
+        """Nothing is delivered from here on; the first reason counts."""
+        with self.lock:
+            if self._failure is None:
+                self._failure = why
+        self._answers.set()
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._clock.monotonic()
+
+    def answer(self) -> None:
+        """Something has changed that `wait` may be waiting for."""
+        self._answers.set()
 
     def send(
         self,
@@ -236,18 +222,13 @@ class Delivery:
         done: Callable[[Failure], None],
     ) -> None:
         """
-        Send one record at once, in a batch of its own.
-
-        Args:
-            done: Called in the task's thread.
+        Send one record at once, in a batch of its own; for any thread.
 
         Raises: a SinkError.  Never blocks.
         """
         batch = Batch(self._heads)
         batch.append(column_of([value], [key], self._clock.wall_ms()))
-        self._accumulator.put(
-            topic, partition, batch.seal(), lambda why: self.note(lambda: done(why))
-        )
+        self._accumulator.put(topic, partition, batch, PLAIN, done, full=True)
 
     def check(self, topic: str, column: Column) -> None:
         """
@@ -276,134 +257,149 @@ class Delivery:
         Raises: a SinkError.
         Blocks: while the bytes in flight are at the budget's limit.
         """
-        if column.keys is None:
-            self._add_to(topic, None, column, entry, outlet)
-            return
-        for partition, part in self._split(topic, column):
-            if partition is None:
-                part.keys = None
-            self._add_to(topic, partition, part, entry, outlet)
+        sizes, framing = column.sizes()
+        left = sum(sizes) + len(sizes) * framing
+        if not self.budget.take(left):
+            self._make_room(left)
+        limit = min(self._batch_size, self._limits(topic))
+        page = entry, outlet
+        try:
+            if column.keys is None:
+                parts: Sequence[tuple[int | None, Column]] = [(None, column)]
+            else:
+                parts = self._split(topic, column)
+            for partition, part in parts:
+                left -= self._add_to(topic, partition, part, limit, page)
+        finally:
+            # Not 0 only if something failed in between.
+            self.budget.give(left)
 
     def flush(self, outlet: AtLeastOnce | None = None) -> None:
-        """Send open batches: all, or those with pages of one outlet."""
-        for opened in list(self._opened.values()):
-            if outlet is None or any(each is outlet for _, each in opened.pages):
-                self._send(opened)
+        """Let batches go without lingering: all, or those with pages of one outlet."""
+        for opened in self._opened.values():
+            mine = outlet is None or any(each is outlet for _, each in opened.pages)
+            if mine and opened.slot is not None:
+                opened.slot.finish()
 
     # -- inside ----------------------------------------------------------------
 
     def _split(self, topic: str, column: Column) -> list[tuple[int | None, Column]]:
         """The records by partition, their order kept; None for those without key."""
-        assert column.keys is not None
-        count = self.partitions(topic)
-        keys = column.keys
-        groups: dict[int | None, list[int]] = {}
-        if None in keys:
+        keys, lengths = column.keys, column.key_lengths
+        assert keys is not None
+        assert lengths is not None
+        count = self._accumulator.partitions(topic)
+        parts: list[tuple[int | None, Column]] = []
+        if not column.short and None in keys:
+            keyless = [at for at, key in enumerate(keys) if key is None]
+            parts.append((None, column.picked(keyless).without_keys()))
             keyed = [at for at, key in enumerate(keys) if key is not None]
-            found = partitions_of([key for key in keys if key is not None], count)
-            groups[None] = [at for at, key in enumerate(keys) if key is None]
-        else:
-            keyed = list(range(len(keys)))
-            found = partitions_of(keys, count)  # type: ignore[arg-type]
-        for at, partition in zip(keyed, found, strict=True):
-            members = groups.get(partition)
-            if members is None:
-                groups[partition] = [at]
-            else:
-                members.append(at)
-        return [
-            (partition, _picked(column, members))
-            for partition, members in groups.items()
+            if not keyed:
+                return parts
+            column = column.picked(keyed)
+            keys, lengths = column.keys, column.key_lengths
+        members: list[list[int]] = [[] for _ in range(count)]
+        # Hot path: the one loop over keyed records, 60 ns each.
+        for at, partition in enumerate(partitions_of(keys, lengths, count)):  # type: ignore[arg-type]
+            members[partition].append(at)
+        parts += [
+            (partition, column.picked(found))
+            for partition, found in enumerate(members)
+            if found
         ]
+        return parts
 
     def _add_to(
         self,
         topic: str,
         partition: int | None,
         column: Column,
-        entry: Entry,
-        outlet: AtLeastOnce,
-    ) -> None:
-        """Fill batches of one partition; without one, of the next in turn."""
-        limit = min(self._batch_size, self._limits(topic))
-        while len(column):
-            opened = self._opened.get((topic, partition))
+        limit: int,
+        page: tuple[Entry, AtLeastOnce],
+    ) -> int:
+        """
+        Fill batches of one partition; without one, of the next in turn.
+
+        Returns: the bytes that the batches hold now of the budget.
+        """
+        key = topic, partition
+        held = 0
+        while True:
+            opened = self._opened.get(key)
             if opened is None:
-                opened = self._open(topic, partition)
-            taken, size = opened.batch.fitting(column, limit)
+                opened = self._opened[key] = _Open(Batch(self._heads))
+            batch = opened.batch
+            taken, size = batch.fitting(column, limit)
             if not taken:
-                self._send(opened)
-                continue
-            if not self.budget.take(size):
-                self._make_room(size)
+                self._finish(key)
                 continue
             rest = len(column) - taken
-            opened.batch.append(column.part(0, taken) if rest else column)
-            opened.held += size
-            if not opened.pages or opened.pages[-1][0] is not entry:
-                entry.open += 1
-                opened.pages.append((entry, outlet))
+            part = batch.encode(column.part(0, taken) if rest else column)
+            with self.lock:
+                slot = opened.slot
+                if slot is None:
+                    batch.commit(part)
+                elif not slot.commit(part):
+                    # The sender took it while we encoded: once more, for a new one.
+                    del self._opened[key]
+                    continue
+                opened.held += size
+                if not opened.pages or opened.pages[-1][0] is not page[0]:
+                    page[0].open += 1
+                    opened.pages.append(page)
+                if slot is None:
+                    opened.slot = self._put(topic, partition, opened)
+            held += size
             if not rest:
-                return
-            self._send(opened)
+                return held
+            self._finish(key)
             column = column.part(taken, taken + rest)
 
-    def _open(self, topic: str, partition: int | None) -> _Open:
-        place = partition
-        if place is None:
-            # Keyless records go to the partitions in turn, a batch to each.
+    def _put(self, topic: str, partition: int | None, opened: _Open) -> Slot:
+        if partition is None:
+            # Records without a key go to the partitions in turn, a batch to each.
             turn = self._turns.get(topic, -1) + 1
             self._turns[topic] = turn
-            place = turn % self.partitions(topic)
-        due = self._clock.monotonic() + self._linger
-        opened = _Open(topic, partition, place, Batch(self._heads), due)
-        self._opened[topic, partition] = opened
-        return opened
+            partition = turn % self._accumulator.partitions(topic)
+        return self._accumulator.put(
+            topic,
+            partition,
+            opened.batch,
+            self._packing,
+            lambda why: self._answered(opened, why),
+        )
+
+    def _finish(self, key: tuple[str, int | None]) -> None:
+        """The newest batch of a partition is full."""
+        opened = self._opened.pop(key)
+        if opened.slot is not None:
+            opened.slot.finish()
 
     def _make_room(self, size: int) -> None:
-        """Wait until there may be room; the wait is counted by the budget."""
+        """Wait for room and take it; the wait is counted by the budget."""
         began = self._clock.monotonic()
         # What lingers holds room that only an acknowledgement gives back.
         self.flush()
         try:
             while not self.budget.take(size):
                 self.wait()
-            self.budget.give(size)
         finally:
             self.budget.waiting(self._clock.monotonic() - began)
 
-    def _send(self, opened: _Open) -> None:
-        del self._opened[opened.topic, opened.key]
-        if not opened.batch.count:
-            # Opened when there was no room for its first record.
-            return
-        self._accumulator.put(
-            opened.topic,
-            opened.partition,
-            opened.batch.seal(self._kind, self._codec),
-            lambda why: self.note(lambda: self._answered(opened, why)),
-        )
-
     def _answered(self, opened: _Open, why: SinkError | None) -> None:
+        """On the sender's thread: a batch is acknowledged, or never will be."""
         self.budget.give(opened.held)
         if why is not None:
             self.fail(why)
             return
-        for entry, outlet in opened.pages:
-            outlet.delivered(entry)
-
-    def fail(self, why: SinkError | StateError) -> None:
-        """Nothing is delivered from here on; the first reason counts."""
-        if self._failure is None:
-            self._failure = why
-
-
-def _picked(column: Column, members: Sequence[int]) -> Column:
-    if len(members) == len(column):
-        return column
-    if len(members) == 1:
-        return column.part(members[0], members[0] + 1)
-    return column.picked(itemgetter(*members))
+        with self.lock:
+            for entry, outlet in opened.pages:
+                outlet.delivered(entry)
+            if self._failure is None:
+                now = self._clock.monotonic()
+                for outlet in {id(each): each for _, each in opened.pages}.values():
+                    outlet.save(now)
+        self._answers.set()
 
 
 class AtLeastOnce:
@@ -453,30 +449,37 @@ class AtLeastOnce:
             columns.append((letters.topic, letters.column(parcel, self._api)))
         entry = Entry(offset, acknowledged=parcel.acknowledged)
         # From here on the mark waits for this page, also if it is refused.
-        self._window.add(entry)
+        with delivery.lock:
+            self._window.add(entry)
         for topic, column in columns:
             delivery.check(topic, column)
         for topic, column in columns:
             delivery.add(topic, column, entry, self)
-        self._window.close_one(entry)
-        delivery.handed(self)
+        with delivery.lock:
+            self.delivered(entry)
+            self.save(delivery.now())
 
     def commit(self) -> None:
         """As `seams.Outlet`."""
-        self._delivery.flush(self)
-        self._delivery.settle()
+        delivery = self._delivery
+        delivery.flush(self)
+        delivery.settle()
         while True:
-            self._next = 0.0
-            self.save(0.0)
-            if not self._window and not self._saving and self._unsaved is None:
+            with delivery.lock:
+                self._next = 0.0
+                self.save(delivery.now())
+                done = not len(self._window) and not self._saving
+            if done:
+                delivery.settle()
                 return
-            self._delivery.wait()
+            delivery.wait()
 
-    # -- for the delivery ------------------------------------------------------
+    # -- for the delivery, under its lock --------------------------------------
 
     def delivered(self, entry: Entry) -> None:
-        """A batch with records of the page is acknowledged."""
-        self._window.close_one(entry)
+        """A part of a page is delivered."""
+        if self._window.close_one(entry):
+            self._delivery.tell(entry)
 
     def save(self, now: float) -> float:
         """
@@ -498,9 +501,15 @@ class AtLeastOnce:
         return float("inf")
 
     def _saved(self, why: Failure) -> None:
-        self._saving = False
+        """On any thread: the write has ended, and what came meanwhile is next."""
+        delivery = self._delivery
         if why is not None:
-            self._delivery.fail(why)
+            delivery.fail(why)
+            return
+        with delivery.lock:
+            self._saving = False
+            self.save(delivery.now())
+        delivery.answer()
 
 
 def _columns(parcel: Parcel) -> list[tuple[str, Column]]:
@@ -512,4 +521,4 @@ def _columns(parcel: Parcel) -> list[tuple[str, Column]]:
     groups: dict[str, list[int]] = {}
     for at, name in enumerate(topic):
         groups.setdefault(name, []).append(at)
-    return [(name, _picked(column, members)) for name, members in groups.items()]
+    return [(name, column.picked(members)) for name, members in groups.items()]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import lz4.frame
+from msgspec import Struct
 
 from engine.errors import Misconfigured
 
@@ -63,17 +64,34 @@ def _snappy(records: bytes) -> bytes:
     return b"".join(stream)
 
 
-def codec(name: str) -> Codec | None:
+class Packing(Struct, frozen=True):
     """
-    The codec of `producer.compression.type`, or None for "none".
+    How a batch is compressed.
+
+    Attributes:
+        kind: `producer.compression.type`.
+        codec: None for "none".
+    """
+
+    kind: str = "none"
+    codec: Codec | None = None
+
+
+PLAIN = Packing()
+
+
+def packing(kind: str) -> Packing:
+    """
+    What `producer.compression.type` asks for.
 
     Raises: Misconfigured if its library is not installed.
     """
-    if name == "none":
-        return None
-    if name in ("zstd", "snappy") and not EXTRA:
+    if kind == "none":
+        return PLAIN
+    if kind in ("zstd", "snappy") and not EXTRA:
         raise Misconfigured(
-            f"producer.compression.type={name} needs the extra: "
+            f"producer.compression.type={kind} needs the extra: "
             "pip install 'kafka-http-source[compression]'"
         )
-    return {"gzip": _gzip, "snappy": _snappy, "lz4": _lz4, "zstd": _zstd}[name]
+    codecs = {"gzip": _gzip, "snappy": _snappy, "lz4": _lz4, "zstd": _zstd}
+    return Packing(kind, codecs[kind])

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import socket
 import ssl
 import urllib.parse
@@ -43,9 +42,6 @@ NEXT_WORD = 60.0
 
 #: Seconds an OAuth token is renewed before it ends.
 TOKEN_MARGIN = 60.0
-
-#: A property of a JAAS line: name="value" or name='value', backslash escapes.
-JAAS_OPTION = re.compile(r"""([\w.]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)')""")
 
 MISCONFIGURED = (
     foreign.AuthorizationError,
@@ -127,7 +123,8 @@ class Cluster(Struct, frozen=True, kw_only=True):
         bootstrap: `host:port`, at least one.
         protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
         mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.
-        jaas: The text of `sasl.jaas.config`.
+        login: The options of `sasl.jaas.config`: username and password, or
+            clientId, clientSecret, scope.
         token_url: `sasl.oauthbearer.token.endpoint.url`.
         ca_file, ca: PEM file or PEM text of the authorities; neither: system's.
         chain_file: PEM file with certificate chain and private key.
@@ -140,7 +137,7 @@ class Cluster(Struct, frozen=True, kw_only=True):
     client_id: str = "kafka-http-source"
     protocol: str = "PLAINTEXT"
     mechanism: str = "PLAIN"
-    jaas: str = ""
+    login: Mapping[str, str] = {}
     token_url: str = ""
     ca_file: str = ""
     ca: str = ""
@@ -158,25 +155,13 @@ class Cluster(Struct, frozen=True, kw_only=True):
     send_buffer: int | None = None
     receive_buffer: int | None = None
 
+    def __repr__(self) -> str:
+        return f"Cluster({self.address})"
+
     @property
     def address(self) -> str:
         """The bootstrap servers for people."""
         return ",".join(self.bootstrap)
-
-
-def jaas_options(text: str) -> dict[str, str]:
-    """
-    The options of a JAAS line.
-
-    Raises: Misconfigured if there is none; the text is never shown.
-    """
-    found = {
-        name: re.sub(r"\\(.)", r"\1", double) if double else single
-        for name, double, single in JAAS_OPTION.findall(text)
-    }
-    if not found:
-        raise Misconfigured('sasl.jaas.config holds no name="value" option')
-    return found
 
 
 class _Tokens(AbstractTokenProvider):  # type: ignore[misc]
@@ -228,11 +213,15 @@ class _Tokens(AbstractTokenProvider):  # type: ignore[misc]
         }
 
 
-def _in_memory(text: str) -> str:
-    """A path under which OpenSSL can read a text that never touches a disk."""
+@contextmanager
+def _in_memory(text: str) -> Iterator[str]:
+    """The path of a nameless file with this text: OpenSSL reads keys by path."""
     handle = os.memfd_create("pem", os.MFD_CLOEXEC)
-    os.write(handle, text.encode())
-    return f"/proc/self/fd/{handle}"
+    try:
+        os.write(handle, text.encode())
+        yield f"/proc/self/fd/{handle}"
+    finally:
+        os.close(handle)
 
 
 def tls(cluster: Cluster) -> ssl.SSLContext:
@@ -251,18 +240,17 @@ def tls(cluster: Cluster) -> ssl.SSLContext:
             context.load_default_certs()
     except (OSError, ssl.SSLError) as error:
         raise Misconfigured(f"ssl.truststore is no readable PEM: {error}") from error
-    if not (cluster.chain_file or cluster.chain):
-        return context
-    password = cluster.key_password or None
-    path = cluster.chain_file or _in_memory(cluster.chain + "\n" + cluster.key)
     try:
         # A callable, since without a password OpenSSL would ask the terminal.
-        context.load_cert_chain(path, password=lambda: password or "")
+        if cluster.chain_file:
+            context.load_cert_chain(
+                cluster.chain_file, password=lambda: cluster.key_password
+            )
+        elif cluster.chain:
+            with _in_memory(f"{cluster.chain}\n{cluster.key}") as path:
+                context.load_cert_chain(path, password=lambda: cluster.key_password)
     except (OSError, ssl.SSLError) as error:
         raise Misconfigured(f"ssl.keystore is no readable PEM: {error}") from error
-    finally:
-        if not cluster.chain_file:
-            os.close(int(path.rpartition("/")[2]))
     return context
 
 
@@ -274,7 +262,7 @@ def _login(cluster: Cluster, clock: Clock) -> dict[str, Any]:
     if not cluster.protocol.startswith("SASL_"):
         return settings
     settings["sasl_mechanism"] = cluster.mechanism
-    options = jaas_options(cluster.jaas)
+    options = cluster.login
     wanted = (
         ("clientId", "clientSecret")
         if cluster.mechanism == "OAUTHBEARER"
@@ -325,6 +313,7 @@ def producer(
     acks: str = "all",
     idempotent: bool = True,
     in_flight: int = 5,
+    linger: float = 0.005,
     delivery_timeout: float = 30.0,
     max_block: float = 10.0,
     max_request_size: int = 1048576,
@@ -335,8 +324,8 @@ def producer(
     """
     A producer with its sender thread running.
 
-    Batches come from `sink.accumulator` closed and compressed, so it knows
-    neither batch size, linger nor codec.
+    Batches come from `sink.accumulator` encoded, so it knows neither their size
+    nor a codec; only how long they linger.
 
     Raises: Unavailable, Misconfigured.  Blocks: at most `limit` seconds.
     """
@@ -352,7 +341,7 @@ def producer(
             delivery_timeout_ms=int(delivery_timeout * 1000),
             max_block_ms=int(max_block * 1000),
             max_request_size=max_request_size,
-            linger_ms=0,
+            linger_ms=int(linger * 1000),
             allow_auto_create_topics=False,
             metrics_enabled=False,
             **settings,
@@ -619,7 +608,9 @@ def write_records(
     Raises: a SinkError.  Blocks: at most about `limit` seconds more than it takes
     to connect.
     """
-    made = producer(cluster, delivery_timeout=max(limit, cluster.request_timeout))
+    made = producer(
+        cluster, linger=0.0, delivery_timeout=max(limit, cluster.request_timeout)
+    )
     try:
         with naming(f"writing to {topic}"):
             futures = [

@@ -87,15 +87,19 @@ def _lanes(keys: Sequence[bytes], length: int, count: int) -> list[int]:
     return memoryview(remainder.to_bytes(8 * lanes, "little")).cast("Q").tolist()
 
 
-def partitions_of(keys: Sequence[bytes], count: int) -> list[int]:
+def partitions_of(
+    keys: Sequence[bytes], lengths: Sequence[int], count: int
+) -> list[int]:
     """
     The partition of each key among `count`, in the order of the keys.
+
+    Args:
+        lengths: Of the keys, known to the caller already.
 
     Source: Kafka's `BuiltInPartitioner.partitionForKey`.
     """
     if count == 1:
         return [0] * len(keys)
-    lengths = list(map(len, keys))
     first = lengths[0] if lengths else 0
     if 0 < first and lengths.count(first) == len(keys) >= FEW:
         return _lanes(keys, first, count)

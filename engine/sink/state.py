@@ -229,14 +229,11 @@ class TopicState:
         offset: Offset,
         done: Callable[[Failure], None],
     ) -> None:
-        """As `commit.Saver`: one record, sent at once."""
-        count = delivery.partitions(self._topic)
-        if self._count is not None and count != self._count:
-            done(self._recounted(count))
-            return
+        """As `commit.Saver`: one record, sent at once; only after `load`."""
+        assert self._count is not None
         key = key_of(self._connector, partition)
         value = self._counter.next_value(partition, offset)
-        delivery.send(self._topic, partition_of(key, count), key, value, done)
+        delivery.send(self._topic, partition_of(key, self._count), key, value, done)
 
     def _prepare(self) -> None:
         with admin(self._cluster) as client:
@@ -359,15 +356,13 @@ class FileState:
         offset: Offset,
         done: Callable[[Failure], None],
     ) -> None:
-        """As `commit.Saver`: written by a thread of its own, since a disk is slow."""
+        """As `commit.Saver`; by a thread of its own, since a disk is slow."""
         if self._writer is None:
             # Made by the process that uses it: a thread does not survive a fork.
             self._writer = ThreadPoolExecutor(1, "state")
         value = self._counter.next_value(partition, offset)
         work = self._writer.submit(self._write, partition, value)
-        work.add_done_callback(
-            lambda ended: delivery.note(lambda: done(_failure(ended.exception())))
-        )
+        work.add_done_callback(lambda ended: done(_failure(ended.exception())))
 
     def _write(self, partition: Mapping[str, str], value: bytes) -> None:
         text = key_of(self._connector, partition)[:-1] + b"," + value + b"]"

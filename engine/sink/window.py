@@ -32,7 +32,7 @@ class Entry(Struct, eq=False):
         offset: Holds once the page is delivered.
         open: Batches with records of the page, not yet acknowledged; the
             window's owner counts one more while the page is being cut.
-        acknowledged: Called when nothing of the page is open, or None.
+        acknowledged: To be called when nothing of the page is open, or None.
     """
 
     offset: Offset
@@ -54,11 +54,14 @@ class Window:
         """A page is handed over."""
         self._entries.append(entry)
 
-    def close_one(self, entry: Entry) -> None:
-        """One batch of the page is acknowledged, or the page is cut up."""
+    def close_one(self, entry: Entry) -> bool:
+        """
+        One batch of the page is acknowledged, or the page is cut up.
+
+        Returns: True if nothing of the page is open any more.
+        """
         entry.open -= 1
-        if not entry.open and entry.acknowledged is not None:
-            entry.acknowledged()
+        return not entry.open
 
     def mark(self) -> Offset | None:
         """
