@@ -264,12 +264,14 @@ class Delivery:
         limit = min(self._batch_size, self._limits(topic))
         page = entry, outlet
         try:
+            # Asked for outside the lock: the sender's thread brings the answer.
+            count = self._accumulator.partitions(topic)
             if column.keys is None:
                 parts: Sequence[tuple[int | None, Column]] = [(None, column)]
             else:
-                parts = self._split(topic, column)
+                parts = _split(column, count)
             for partition, part in parts:
-                left -= self._add_to(topic, partition, part, limit, page)
+                left -= self._add_to(topic, partition, part, limit, page, count)
         finally:
             # Not 0 only if something failed in between.
             self.budget.give(left)
@@ -283,32 +285,6 @@ class Delivery:
 
     # -- inside ----------------------------------------------------------------
 
-    def _split(self, topic: str, column: Column) -> list[tuple[int | None, Column]]:
-        """The records by partition, their order kept; None for those without key."""
-        keys, lengths = column.keys, column.key_lengths
-        assert keys is not None
-        assert lengths is not None
-        count = self._accumulator.partitions(topic)
-        parts: list[tuple[int | None, Column]] = []
-        if not column.short and None in keys:
-            keyless = [at for at, key in enumerate(keys) if key is None]
-            parts.append((None, column.picked(keyless).without_keys()))
-            keyed = [at for at, key in enumerate(keys) if key is not None]
-            if not keyed:
-                return parts
-            column = column.picked(keyed)
-            keys, lengths = column.keys, column.key_lengths
-        members: list[list[int]] = [[] for _ in range(count)]
-        # Hot path: the one loop over keyed records, 60 ns each.
-        for at, partition in enumerate(partitions_of(keys, lengths, count)):  # type: ignore[arg-type]
-            members[partition].append(at)
-        parts += [
-            (partition, column.picked(found))
-            for partition, found in enumerate(members)
-            if found
-        ]
-        return parts
-
     def _add_to(
         self,
         topic: str,
@@ -316,6 +292,7 @@ class Delivery:
         column: Column,
         limit: int,
         page: tuple[Entry, AtLeastOnce],
+        count: int,
     ) -> int:
         """
         Fill batches of one partition; without one, of the next in turn.
@@ -348,19 +325,21 @@ class Delivery:
                     page[0].open += 1
                     opened.pages.append(page)
                 if slot is None:
-                    opened.slot = self._put(topic, partition, opened)
+                    opened.slot = self._put(topic, partition, opened, count)
             held += size
             if not rest:
                 return held
             self._finish(key)
             column = column.part(taken, taken + rest)
 
-    def _put(self, topic: str, partition: int | None, opened: _Open) -> Slot:
+    def _put(
+        self, topic: str, partition: int | None, opened: _Open, count: int
+    ) -> Slot:
         if partition is None:
             # Records without a key go to the partitions in turn, a batch to each.
             turn = self._turns.get(topic, -1) + 1
             self._turns[topic] = turn
-            partition = turn % self._accumulator.partitions(topic)
+            partition = turn % count
         return self._accumulator.put(
             topic,
             partition,
@@ -400,6 +379,32 @@ class Delivery:
                 for outlet in {id(each): each for _, each in opened.pages}.values():
                     outlet.save(now)
         self._answers.set()
+
+
+def _split(column: Column, count: int) -> list[tuple[int | None, Column]]:
+    """The records by partition, their order kept; None for those without key."""
+    keys, lengths = column.keys, column.key_lengths
+    assert keys is not None
+    assert lengths is not None
+    parts: list[tuple[int | None, Column]] = []
+    if not column.short and None in keys:
+        keyless = [at for at, key in enumerate(keys) if key is None]
+        parts.append((None, column.picked(keyless).without_keys()))
+        keyed = [at for at, key in enumerate(keys) if key is not None]
+        if not keyed:
+            return parts
+        column = column.picked(keyed)
+        keys, lengths = column.keys, column.key_lengths
+    members: list[list[int]] = [[] for _ in range(count)]
+    # Hot path: the one loop over keyed records, 60 ns each.
+    for at, partition in enumerate(partitions_of(keys, lengths, count)):  # type: ignore[arg-type]
+        members[partition].append(at)
+    parts += [
+        (partition, column.picked(found))
+        for partition, found in enumerate(members)
+        if found
+    ]
+    return parts
 
 
 class AtLeastOnce:

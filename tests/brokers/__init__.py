@@ -1,0 +1,212 @@
+"""
+Brokers for tests: the embedded one and Apache Kafka, and a second client's eyes.
+
+Readers use confluent-kafka, so that nothing of ours judges what we wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "kafka"
+
+#: Seconds anything of a broker may take on a busy machine.
+PATIENCE = 60.0
+
+
+class Seen(NamedTuple):
+    """A record as another client sees it."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    timestamp: int
+
+
+class Broker:
+    """A broker that tests may ask, fill, stop and start."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def create(self, name: str, partitions: int = 1, **settings: str) -> str:
+        """Create a topic; `_` in a setting's name stands for a dot."""
+        config = {key.replace("_", "."): value for key, value in settings.items()}
+        topic = NewTopic(name, partitions, 1, config=config)
+        admin = AdminClient({"bootstrap.servers": self.address})
+        [made] = admin.create_topics([topic], operation_timeout=PATIENCE).values()
+        made.result(PATIENCE)
+        return name
+
+    def settings(self, name: str) -> Mapping[str, str]:
+        """A topic's settings."""
+        admin = AdminClient({"bootstrap.servers": self.address})
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        [found] = admin.describe_configs([resource]).values()
+        return {key: entry.value for key, entry in found.result(PATIENCE).items()}
+
+    def partitions(self, name: str) -> int:
+        """How many partitions a topic has; 0 for none such."""
+        admin = AdminClient({"bootstrap.servers": self.address})
+        found = admin.list_topics(timeout=PATIENCE).topics.get(name)
+        return len(found.partitions) if found is not None else 0
+
+    def delete(self, name: str) -> None:
+        admin = AdminClient({"bootstrap.servers": self.address})
+        [done] = admin.delete_topics([name], operation_timeout=PATIENCE).values()
+        done.result(PATIENCE)
+
+    def read(self, name: str, isolation: str = "read_committed") -> list[Seen]:
+        """All records of a topic up to its end, by partition and offset."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.address,
+                "group.id": "reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": isolation,
+                "check.crcs": True,
+            }
+        )
+        try:
+            count = len(consumer.list_topics(name, PATIENCE).topics[name].partitions)
+            places = [TopicPartition(name, at, OFFSET_BEGINNING) for at in range(count)]
+            consumer.assign(places)
+            seen: list[Seen] = []
+            ended = 0
+            deadline = time.monotonic() + PATIENCE
+            while ended < count:
+                assert time.monotonic() < deadline, f"no end of {name}"
+                for message in consumer.consume(10_000, 0.5):
+                    error = message.error()
+                    if error is None:
+                        seen.append(
+                            Seen(
+                                message.partition(),
+                                message.offset(),
+                                message.key(),
+                                message.value(),
+                                message.headers() or [],
+                                message.timestamp()[1],
+                            )
+                        )
+                    elif error.name() == "_PARTITION_EOF":
+                        ended += 1
+                    else:
+                        raise KafkaException(error)
+            return sorted(seen, key=lambda each: each[:2])
+        finally:
+            consumer.close()
+
+
+class Apache(Broker):
+    """Apache Kafka in a directory of its own."""
+
+    def __init__(self, directory: Path, *extra: str) -> None:
+        self.directory = directory
+        super().__init__(self._run("start", *extra))
+
+    def start(self) -> None:
+        assert self.address == self._run("start")
+
+    def stop(self) -> None:
+        self._run("stop")
+
+    def kill(self) -> None:
+        self._run("kill")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stopped by SIGSTOP inside."""
+        pid = int((self.directory / "pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def _run(self, verb: str, *extra: str) -> str:
+        command = [sys.executable, str(SCRIPT), verb, "--dir", str(self.directory)]
+        done = subprocess.run(
+            [*command, *extra],
+            check=False,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=180,
+        )
+        assert done.returncode == 0, f"scripts/kafka {verb} failed"
+        return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def apache_kafka(*extra: str) -> Iterator[Apache]:
+    """An Apache Kafka of its own for a test that stops or freezes it."""
+    directory = Path(tempfile.mkdtemp(prefix="kafka-"))
+    broker = Apache(directory, *extra)
+    try:
+        yield broker
+    finally:
+        broker.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def embedded_kafka() -> Iterator[Broker]:
+    """The embedded broker, in the foreground of a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    directory = tempfile.mkdtemp(prefix="noida-")
+    command = [str(Path(sys.executable).with_name("noida-db")), "start"]
+    command += ["--only", "kafka", "--kafka-port", str(port), "--data-dir", directory]
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        broker = Broker(f"127.0.0.1:{port}")
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(KafkaException):
+                AdminClient({"bootstrap.servers": broker.address}).list_topics(
+                    timeout=1.0
+                )
+                break
+            assert child.poll() is None, "the embedded broker has ended"
+            assert time.monotonic() < deadline, "the embedded broker does not answer"
+        yield broker
+    finally:
+        child.terminate()
+        child.wait(10)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def missing_embedded() -> str | None:
+    """Why there is no embedded broker here, or None."""
+    there = Path(sys.executable).with_name("noida-db").exists()
+    return None if there else "noida-db is not installed"
+
+
+def missing_apache() -> str | None:
+    """Why there is no Apache Kafka here, or None."""
+    if os.environ.get("KAFKA_BOOTSTRAP"):
+        return None
+    absent = [name for name in ("java", "mvn") if shutil.which(name) is None]
+    return f"no {' and no '.join(absent)} here" if absent else None

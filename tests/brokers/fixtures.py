@@ -1,0 +1,53 @@
+"""Fixtures: one broker of each kind for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.brokers import (
+    Broker,
+    apache_kafka,
+    embedded_kafka,
+    missing_apache,
+    missing_embedded,
+)
+
+
+def _skip(why: str | None) -> None:
+    """What is missing is skipped at home and missed where it must be there."""
+    if why is not None:
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[Broker]:
+    """The embedded broker."""
+    _skip(missing_embedded())
+    with embedded_kafka() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def apache() -> Iterator[Broker]:
+    """Apache Kafka: the one KAFKA_BOOTSTRAP names, or one of our own."""
+    _skip(missing_apache())
+    given = os.environ.get("KAFKA_BOOTSTRAP")
+    if given:
+        yield Broker(given)
+        return
+    with apache_kafka() as found:
+        yield found
+
+
+@pytest.fixture(
+    params=["embedded", pytest.param("apache", marks=pytest.mark.kafka)],
+)
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Each broker in turn."""
+    found: Broker = request.getfixturevalue(request.param)
+    return found

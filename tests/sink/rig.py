@@ -1,0 +1,161 @@
+"""What the tests of the sink are built from: pages, flags, deliveries."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from engine.errors import SinkError
+from engine.records import DeadLetter, Offset, Page, Parcel, Request, Response, Shard
+from engine.sink.accumulator import Accumulator
+from engine.sink.commit import AtLeastOnce, Delivery, Failure
+from engine.sink.compress import packing
+from engine.sink.deadletter import DeadLetters
+from engine.sink.kafka import Cluster, producer
+from engine.sink.preflight import Group, Topics
+from engine.sink.window import Budget
+
+_names = itertools.count()
+
+SHARD = Shard("orders", "api1")
+
+
+class Flag:
+    """A stop flag that counts its looks."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.looks = 0
+
+    def is_set(self) -> bool:
+        return self.event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        self.looks += 1
+        return self.event.wait(seconds)
+
+
+class Memory:
+    """A saver that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.saved: list[Offset] = []
+        self.held: list[Callable[[Failure], None]] | None = None
+
+    def save(
+        self,
+        delivery: Delivery,
+        partition: Any,
+        offset: Offset,
+        done: Callable[[Failure], None],
+    ) -> None:
+        self.saved.append(offset)
+        if self.held is None:
+            done(None)
+        else:
+            self.held.append(done)
+
+
+class Hand:
+    """An accumulator whose broker is the test: it answers when it is told to."""
+
+    def __init__(self, partitions: int = 3) -> None:
+        self.count = partitions
+        self.queued: list[tuple[str, int, Any, Callable[[SinkError | None], None]]] = []
+        self.closed = False
+
+    def partitions(self, topic: str) -> int:
+        return self.count
+
+    def put(
+        self,
+        topic: str,
+        partition: int,
+        batch: Any,
+        pack: Any,
+        answered: Callable[[SinkError | None], None],
+        *,
+        full: bool = False,
+    ) -> Any:
+        self.queued.append((topic, partition, batch, answered))
+        return Growing(batch)
+
+    def answer(self, at: int = 0, why: SinkError | None = None) -> None:
+        self.queued.pop(at)[3](why)
+
+    def close(self, timeout: float) -> bool:
+        self.closed = True
+        return True
+
+
+class Growing:
+    """A slot that grows until it is finished."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+        self.finished = False
+
+    def commit(self, part: Any) -> bool:
+        if self.finished:
+            return False
+        self.batch.commit(part)
+        return True
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+def parcel(
+    index: int,
+    values: Sequence[bytes | None],
+    topic: str | list[str] = "t",
+    *,
+    letters: Sequence[DeadLetter] = (),
+    last: bool = False,
+    **columns: Any,
+) -> Parcel:
+    request = Request("GET", "http://127.0.0.1/orders?page=1")
+    response = Response(request, request.url, 200, [], b"", 0.0, 1_700_000_000_123)
+    page = Page(response, index, [], {"page": index + 1}, last)
+    columns.setdefault("timestamps", 1_700_000_000_000)
+    return Parcel(page, topic, values, letters=letters, **columns)
+
+
+def topic_name() -> str:
+    return f"t{next(_names)}-{threading.get_native_id()}-{id(object()) % 10_000}"
+
+
+@contextmanager
+def delivering(
+    address: str,
+    *,
+    compression: str = "none",
+    batch_size: int = 262144,
+    budget: int = 33554432,
+    letters: DeadLetters | None = None,
+    partitions: int = 3,
+    **settings: Any,
+) -> Iterator[Delivery]:
+    """A delivery to a broker; topics are created with `partitions`."""
+    cluster = Cluster(bootstrap=(address,), request_timeout=5.0)
+    topics = Topics(cluster, [Group(partitions=partitions)], say=lambda text: None)
+    made = Delivery(
+        Accumulator(producer(cluster, **settings)),
+        stopping=Flag(),
+        budget=Budget(budget),
+        batch_size=batch_size,
+        packing=packing(compression),
+        limits=topics.limit,
+        letters=letters,
+    )
+    try:
+        yield made
+    finally:
+        assert made.close(5.0)
+
+
+def outlet(delivery: Delivery, saver: Any, **settings: Any) -> AtLeastOnce:
+    return delivery.outlet(SHARD.partition, saver, **settings)
