@@ -180,9 +180,13 @@ class _Brotli:
     def feed(self, data: bytes) -> Iterator[bytes]:
         if self._stream.is_finished():
             raise ValueError("bytes behind the end of the stream")
-        yield self._stream.process(data, output_buffer_limit=self._piece)
-        while not self._stream.can_accept_more_data():
-            yield self._stream.process(b"", output_buffer_limit=self._piece)
+        stream, limit = self._stream, self._piece
+        piece = stream.process(data, output_buffer_limit=limit)
+        yield piece
+        # Output may wait although all input is taken.
+        while not stream.is_finished() and (piece or not stream.can_accept_more_data()):
+            piece = stream.process(b"", output_buffer_limit=limit)
+            yield piece
 
     def ended(self) -> bool:
         return bool(self._stream.is_finished())
@@ -345,6 +349,8 @@ class _Incoming:
         self.status = 0
         self.headers: list[tuple[str, str]] = []
         self.head_done = self.done = self.keep = self.close_delimited = False
+        #: Whether the body may be read past the parser.
+        self.direct = True
         #: Length of a body that comes as it is and in one piece, else -1.
         self.length = -1
         self.failure: Exception | None = None
@@ -420,7 +426,7 @@ class _Incoming:
         if length is not None and status not in BODILESS:
             if length > bounds.size:
                 raise too_large(bounds.size)
-            if inflater is None and length <= DIRECT_UP_TO:
+            if inflater is None and length <= DIRECT_UP_TO and self.direct:
                 self.length = length
                 return
         elif transfer is None and status not in BODILESS:
@@ -521,6 +527,8 @@ def read_answer(
         end = count
     incoming.feed(buffer[:end])
     body: bytes | bytearray | memoryview
+    # From here on the parser sees head and body together.
+    incoming.direct = False
     if incoming.length >= 0:
         body, wire_bytes = _direct(wire, buffer, end, count, incoming.length)
     else:

@@ -193,6 +193,10 @@ class _Transfer:
             keep=True,
         )
 
+    def ends(self) -> float:
+        """Monotonic seconds at which it is cut if nothing more is heard."""
+        return min(self.order.deadline, self.heard + self.order.bounds.silence)
+
     def overdue(self, now: float) -> str | None:
         """Why this transfer is to be cut, or None."""
         if now >= self.order.deadline:
@@ -292,7 +296,7 @@ class Multiplexer:
             if self._timer is not None:
                 wait = min(wait, max(0.0, self._timer - now))
             for transfer in self._running.values():
-                wait = min(wait, max(0.0, transfer.order.deadline - now))
+                wait = min(wait, max(0.0, transfer.ends() - now))
             for fd, event in self._epoll.poll(wait):
                 if fd == self._wake:
                     with contextlib.suppress(BlockingIOError):

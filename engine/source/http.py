@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import http.client
 import re
 import ssl
 from collections.abc import Hashable, Iterator
@@ -617,7 +618,12 @@ def _renamed(deadline: float) -> Iterator[None]:
         raise Unreachable(f"TLS: {error.reason or error}", sent=False) from error
     except TimeoutError as error:
         raise Unreachable("no connection in time", sent=False) from error
-    except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+    except (
+        OSError,
+        ValueError,
+        http.client.HTTPException,
+        urllib3.exceptions.HTTPError,
+    ) as error:
         late = SYSTEM.monotonic() >= deadline
         reason = "no connection in time" if late else f"no connection: {error}"
         raise Unreachable(reason, sent=False) from error
