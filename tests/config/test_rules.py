@@ -1,0 +1,482 @@
+"""Rules that join keys: errors, warnings, and what is merely worth knowing."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.config import ConfigError, endpoints, load, memory
+from tests.config.conftest import BASE, Files
+
+WINDOW = "http.source.window.size.seconds=60\n"
+JAAS = (
+    'x.PlainLoginModule required username="u" password="canary";'.replace(
+        "x.", "org.apache.kafka.common.security.plain."
+    )
+    + "\n"
+)
+OAUTH = (
+    "auth.type=OAUTH2\noauth2.client.id=i\noauth2.client.secret=canary\n"
+    "oauth2.token.url="
+)
+REGISTRY = "value.converter.schema.registry.url=https://r.example.com\n"
+
+#: A document, the key that is to blame, a word of the message.
+ERRORS = [
+    ("pagination.type=cursor", "pagination.cursor.field", "required"),
+    ("pagination.type=next_url", "pagination.cursor.field", "required"),
+    ("http.offset.mode=CURSOR_PAGINATION", "pagination.cursor.field", "required"),
+    ("http.offset.mode=CHAINING", "http.offset.json.pointer", "required"),
+    ("http.offset.mode=INCREMENTAL", "http.offset.json.pointer", "required"),
+    ("http.offset.mode=SNAPSHOT_PAGINATION", "http.offset.json.pointer", "required"),
+    ("pagination.type=keyset", "http.offset.json.pointer", "required"),
+    ("http.offset.mode=SNAPSHOT_DIFF", "kafka.key", "required"),
+    ("kafka.key=${parent.id}", "kafka.key", "api.chaining.parent"),
+    ("kafka.key=${parent_value}", "kafka.key", "api.chaining.parent"),
+    ("kafka.key=${entityName}", "kafka.key", "entity.names"),
+    (
+        "http.source.headers=A:${entityName}",
+        "http.source.headers",
+        "entity.names",
+    ),
+    (
+        "http.source.query.params=a=${window.start}",
+        "http.source.query.params",
+        "window.size",
+    ),
+    (
+        'transformation.enrichment.rules=[{"field":"a","expression":"${parent.b}"}]',
+        "transformation.enrichment.rules",
+        "api.chaining.parent",
+    ),
+    (
+        "http.source.poll.schedule=@hourly\nhttp.source.poll.interval.ms=5000",
+        "http.source.poll.schedule",
+        "leave one",
+    ),
+    ("http.source.body={}", "http.source.body", "GET"),
+    (
+        "http.source.body={}\nhttp.source.method=DELETE",
+        "http.source.body",
+        "DELETE",
+    ),
+    ("http.source.url=https://${api}.example.com/", "http.source.url", "host"),
+    ("http.source.url=https://h:${api}/", "http.source.url", "host"),
+    ("http.source.url=${api}://h/", "http.source.url", "host"),
+    ("http.source.url=/relative", "http.source.url", "http.api.base.url"),
+    ("connection.user=u", "connection.user", "BASIC"),
+    ("auth.type=BEARER\nbearer.token=canary\nconnection.user=u", "connection.user", "BASIC"),
+    ("auth.type=BASIC", "connection.password", "required"),
+    ("auth.type=BEARER", "bearer.token", "required"),
+    ("auth.type=API_KEY", "api.key.value", "required"),
+    ("auth.type=OAUTH2", "oauth2.token.url", "required"),
+    ("auth.type=AWS_SIGV4", "http.auth.aws.region", "required"),
+    (OAUTH + "http://login.example.com/t", "oauth2.token.url", "https"),
+    (
+        OAUTH + "https://l.example.com/t\noauth2.grant.type=refresh_token",
+        "oauth2.refresh.token",
+        "required",
+    ),
+    (
+        "auth.type=BEARER\nbearer.token=canary\nhttp.auth.class=a:B",
+        "http.auth.class",
+        "another way",
+    ),
+    ("exactly.once.support=required\nproducer.acks=1", "producer.acks", "all"),
+    (
+        "exactly.once.support=required\nproducer.enable.idempotence=false",
+        "producer.enable.idempotence",
+        "true",
+    ),
+    (
+        "exactly.once.support=required\nproducer.max.in.flight.requests.per.connection=6",
+        "producer.max.in.flight.requests.per.connection",
+        "at most 5",
+    ),
+    (
+        "exactly.once.support=required\noffset.storage.file.filename=x",
+        "offset.storage.file.filename",
+        "topic",
+    ),
+    (
+        ("http.offset.mode=SNAPSHOT_DIFF\nkafka.key=${record.a}\n"
+        "offset.storage.file.filename=x"),
+        "http.offset.mode",
+        "topic only",
+    ),
+    (
+        "producer.enable.idempotence=true\nproducer.acks=1",
+        "producer.enable.idempotence",
+        "acks=all",
+    ),
+    ("producer.transaction.timeout.ms=900001", "producer.transaction.timeout.ms", "900000"),
+    ("producer.transaction.timeout.ms=50000", "producer.transaction.timeout.ms", "50000"),
+    ("producer.delivery.timeout.ms=15004", "producer.delivery.timeout.ms", "15005"),
+    (
+        "producer.override.delivery.timeout.ms=15004",
+        "producer.override.delivery.timeout.ms",
+        "15005",
+    ),
+    ("producer.batch.size=1048577", "producer.batch.size", "max.request.size"),
+    (
+        ("producer.buffer.memory=1048576\nproducer.batch.size=2000000\n"
+        "producer.max.request.size=3000000"),
+        "producer.batch.size",
+        "buffer.memory",
+    ),
+    (
+        "producer.buffer.memory=1048576\ntransformation.max.record.size.bytes=1048577",
+        "transformation.max.record.size.bytes",
+        "buffer.memory",
+    ),
+    ("errors.deadletterqueue.topic.name=things", "kafka.topic", "dead letter"),
+    ("offsets.storage.topic=things", "kafka.topic", "state"),
+    ("group.id=things\ngroup.tasks.topic=things", "kafka.topic", "group"),
+    (
+        "errors.deadletterqueue.topic.name=s\noffsets.storage.topic=s",
+        "errors.deadletterqueue.topic.name",
+        "state",
+    ),
+    (
+        "name=things\nerrors.deadletterqueue.topic.name=${connector}",
+        "kafka.topic",
+        "dead letter",
+    ),
+    ("kafka.topic=" + "x" * 250, "kafka.topic", "249"),
+    ("kafka.topic=a/b", "kafka.topic", "A-Z"),
+    ("kafka.topic=..", "kafka.topic", "no topic"),
+    (
+        "auto.scaling.min.tasks=3\nauto.scaling.max.tasks=2",
+        "auto.scaling.max.tasks",
+        "below",
+    ),
+    (
+        "auto.scaling.scale.down.threshold.throughput=501",
+        "auto.scaling.scale.down.threshold.throughput",
+        "half",
+    ),
+    (
+        "cache.auto.tuning.enabled=true\ncache.statistics.enabled=false",
+        "cache.auto.tuning.enabled",
+        "statistics",
+    ),
+    ("pagination.type=custom", "pagination.type", "refused"),
+    ("http.offset.mode=CHAINING\npagination.type=page", "pagination.type", "goes with"),
+    (
+        "http.offset.mode=SIMPLE_INCREMENTING\npagination.type=page",
+        "pagination.type",
+        "goes with",
+    ),
+    (WINDOW, "http.source.window.start", "required"),
+    (
+        WINDOW + "http.source.window.start=2024-01-01\nhttp.offset.mode=CHAINING\n"
+        "http.offset.json.pointer=a",
+        "http.source.window.size.seconds",
+        "FULL",
+    ),
+    ("http.source.window.start=2024-01-01", "http.source.window.start", "size"),
+    ("api.chaining.parent=nobody", "api.chaining.parent", "no api"),
+    ("value.converter=AvroConverter", "value.converter.schema.registry.url", "required"),
+    (
+        REGISTRY + "value.converter=ProtobufConverter",
+        "value.schema.message",
+        "descriptor",
+    ),
+    ("http.proxy.host=p", "http.proxy.port", "required"),
+    ("http.proxy.port=1", "http.proxy.port", "needs"),
+    ("security.protocol=SASL_SSL", "sasl.jaas.config", "required"),
+    ("sasl.mechanism=PLAIN", "sasl.mechanism", "does not log in"),
+    (
+        "security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\nsasl.jaas.config=" + JAAS,
+        "sasl.jaas.config",
+        "clientId",
+    ),
+    (
+        "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.jaas.config=nonsense",
+        "sasl.jaas.config",
+        "login module",
+    ),
+    ("ssl.key.password=canary", "ssl.key.password", "https.ssl"),
+    ("https.ssl.keystore.key=canary", "https.ssl.keystore.key", "PEM"),
+    ("https.ssl.truststore.type=JKS", "https.ssl.truststore.type", "keytool"),
+    ("https.ssl.truststore.location=nothing.pem", "https.ssl.truststore.location", "no such"),
+    ("https.ssl.enabled.protocols=TLSv1.1", "https.ssl.enabled.protocols", "older"),
+    ("http.source.headers=Accept-Encoding:lzma", "http.source.headers", "lzma"),
+    ("session.timeout.ms=3000", "heartbeat.interval.ms", "session.timeout"),
+    ("topic.creation.groups=g", "topic.creation.groups", "include"),
+    ("topic.creation.g.include=x", "topic.creation.g.include", "groups"),
+    ("topic.creation.default.partitions=0", "topic.creation.default.partitions", "0"),
+    (
+        "transformation.field.mappings=[{}]",
+        "transformation.field.mappings",
+        "rule 0: source is missing",
+    ),
+]  # fmt: skip
+
+#: A document, the key that is warned of, a word of the message.
+WARNINGS = [
+    (
+        "http.client.connection.timeout.ms=70000",
+        "http.client.connection.timeout.ms",
+        "smaller one",
+    ),
+    ("http.client.socket.timeout.ms=70000", "http.client.socket.timeout.ms", "smaller"),
+    (
+        "http.client.max.connections.per.route=21",
+        "http.client.max.connections.per.route",
+        "smaller",
+    ),
+    ("tasks.max=2", "tasks.max", "more tasks than shards"),
+    ("rate.limit.requests.per.second=5", "rate.limit.requests.per.second", "false"),
+    (
+        ("rate.limit.enabled=true\nrate.limit.algorithm=FIXED_WINDOW\n"
+        "rate.limit.burst.capacity=3"),
+        "rate.limit.burst.capacity",
+        "does not use",
+    ),
+    ("cache.warming.enabled=true\ncache.enabled=false", "cache.enabled", "warm"),
+    ("cache.response.ttl.seconds=61", "cache.response.ttl.seconds", "late"),
+    (
+        "http.source.url=http://api.example.com/\nauth.type=BEARER\nbearer.token=canary",
+        "http.source.url",
+        "unencrypted",
+    ),
+    ("errors.tolerance=all", "errors.tolerance", "log"),
+    (
+        "topic.creation.default.partitions=1\ntasks.max=2\nentity.names=a,b",
+        "topic.creation.default.partitions",
+        "tasks.max",
+    ),
+    ("cache.l1.ttl.seconds=5000", "cache.l1.ttl.seconds", "cut to"),
+    ("jmx.metrics.detailed=true", "jmx.metrics.detailed", "jmx.enabled"),
+    ("https.ssl.verify=false", "https.ssl.verify", "not checked"),
+    (
+        "https.ssl.endpoint.identification.algorithm=",
+        "https.ssl.endpoint.identification.algorithm",
+        "not checked",
+    ),
+    (
+        "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.jaas.config=" + JAAS,
+        "security.protocol",
+        "unencrypted",
+    ),
+    ("bootstrap.servers=embedded", "bootstrap.servers", "trial"),
+    (
+        "http.source.url.pattern=https://other.example.com/*",
+        "http.source.url.pattern",
+        "selects none",
+    ),
+    (
+        "health.check.cache.hit.ratio.threshold=0.5\ncache.statistics.enabled=false",
+        "health.check.cache.hit.ratio.threshold",
+        "not judged",
+    ),
+    (
+        "http.source.headers=Accept-Encoding:gzip\nhttp.client.compression.enabled=false",
+        "http.source.headers",
+        "Accept-Encoding",
+    ),
+    ("transaction.boundary.interval.ms=5", "transaction.boundary.interval.ms", "interval"),
+]  # fmt: skip
+
+#: What is right, and must not be warned of.
+FINE = [
+    "pagination.type=cursor\npagination.cursor.field=next",
+    "http.source.url=http://127.0.0.1:8099/x\nauth.type=BEARER\nbearer.token=t",
+    ("http.source.url=http://localhost/x\nauth.type=BASIC\nconnection.user=u\n"
+    "connection.password=p"),
+    ("http.auth.class=requests.auth:HTTPDigestAuth\nconnection.user=u\n"
+    "connection.password=p"),
+    "http.source.url=v1/x\nhttp.api.base.url=https://h.example.com/",
+    "http.source.url=/x?a=${offset}\nhttp.api.base.url=https://h.example.com/",
+    "http.source.url=https://h.example.com/${entityName}\nentity.names=a,b\ntasks.max=2",
+    "exactly.once.support=disabled\nproducer.acks=1",
+    "security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config="
+    + JAAS,
+    "http.source.poll.schedule=@hourly\nhttp.source.query.params=d=${date:yyyy-MM-dd}",
+    "http.source.headers=Accept-Encoding:gzip;q=1, identity",
+]
+
+
+@pytest.mark.parametrize(("text", "key", "word"), ERRORS, ids=[e[0] for e in ERRORS])
+def test_keys_that_do_not_go_together(
+    files: Files, text: str, key: str, word: str
+) -> None:
+    errors = files.errors(text + "\n")
+
+    assert any(key == f.key and word in f.message for f in errors), errors
+    assert "canary" not in repr(errors)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "word"), WARNINGS, ids=[w[0] for w in WARNINGS]
+)
+def test_what_is_warned_of(files: Files, text: str, key: str, word: str) -> None:
+    found = files.load(text + "\n").findings
+
+    warned = [f for f in found if f.severity == "warning"]
+    assert any(key == f.key and word in f.message for f in warned), found
+    assert "canary" not in repr(found)
+
+
+@pytest.mark.parametrize("text", FINE)
+def test_what_is_right_is_not_talked_about(files: Files, text: str) -> None:
+    loaded = files.load(text + "\n")
+
+    assert not [f for f in loaded.findings if "available" not in f.message]
+
+
+def test_what_is_missing_is_named_with_the_file(files: Files) -> None:
+    path = files.write("name=a\nbootstrap.servers=127.0.0.1:9092\n")
+    with pytest.raises(ConfigError) as caught:
+        load([path])
+
+    found = [(f.file, f.key) for f in caught.value.findings]
+    assert [(str(path), "http.source.url"), (str(path), "kafka.topic")] == found
+
+
+def test_a_value_that_cannot_be_read_is_not_missing_on_top_of_it(files: Files) -> None:
+    (error,) = files.errors("kafka.topic=a b\n")
+
+    assert "allowed" in error.message
+
+
+def test_a_parent_needs_no_topic(files: Files) -> None:
+    text = (
+        "kafka.topic=\napi1.api.name=p\napi2.kafka.topic=t\n"
+        "api2.api.chaining.parent=p\napi2.api.chaining.extract.field=id\n"
+        "api2.http.source.url=https://h.example.com/${parent.id}/${parent_value}\n"
+    )
+    one, two = files.load(text).connectors[0].apis
+
+    assert (None, "t") == (one.values["kafka.topic"], two.values["kafka.topic"])
+
+
+def test_cycles_and_long_chains_are_found(files: Files) -> None:
+    def chain(*parents: int) -> str:
+        lines = ["api.chaining.extract.field=id"]
+        for number, parent in enumerate(parents, 1):
+            lines.append(f"api{number}.api.name=n{number}")
+            if parent:
+                lines.append(f"api{number}.api.chaining.parent=n{parent}")
+        return "\n".join(lines)
+
+    files.load(chain(0, 1, 2, 3, 4))
+    assert any("cycle" in f.message for f in files.errors(chain(2, 1)))
+    assert any("cycle" in f.message for f in files.errors(chain(1)))
+    assert any("levels" in f.message for f in files.errors(chain(0, 1, 2, 3, 4, 5)))
+
+
+def test_an_auth_kind_of_its_own_leaves_the_default_of_all_alone(files: Files) -> None:
+    text = (
+        "auth.type=BASIC\nconnection.user=u\nconnection.password=p\n"
+        "api1.kafka.key=a\napi2.auth.type=BEARER\napi2.bearer.token=t\n"
+    )
+    files.load(text)
+
+    (error,) = files.errors(text + "api2.connection.user=x\n")
+    assert "api2.connection.user" == error.key
+
+
+def test_endpoints_are_divided_by_patterns(files: Files) -> None:
+    entities = "alpha,mike,november,zulu"
+    base = files.write(
+        BASE.replace("/v1/things", "/${entityName}?a=${offset}")
+        + f"entity.names={entities}\n"
+    )
+    split = files.write(
+        "name=one\nhttp.source.url.pattern=https://api.example.com/[a-m]*\n"
+        "name=two\nhttp.source.url.pattern=https://API.example.com:443/[n-z]*\n"
+        "name=three\nhttp.source.url.pattern=https://api.example.com/[n-z]*\n"
+    )
+    loaded = load([base, split])
+
+    owned = [
+        [point.entity for point in endpoints(connector) if point.owned]
+        for connector in loaded.connectors
+    ]
+    assert ["alpha", "mike"] == owned[0]
+    assert ["november", "zulu"] == owned[2]
+    assert {"https://api.example.com/alpha"} <= {
+        point.url for point in endpoints(loaded.connectors[0])
+    }
+    assert any("selects none" in f.message for f in loaded.findings)
+
+
+def test_endpoints_owned_by_none_or_two_are_listed(files: Files) -> None:
+    base = files.write(
+        BASE.replace("/v1/things", "/${entityName}") + "entity.names=a,b,c\n"
+    )
+    split = files.write(
+        "name=one\nhttp.source.url.pattern=https://api.example.com/[ab]\n"
+        "name=two\nhttp.source.url.pattern=https://api.example.com/b\n"
+    )
+    said = [f.message for f in load([base, split]).findings]
+
+    assert "no connector owns the endpoint https://api.example.com/c" in said
+    assert "one and two both own the endpoint https://api.example.com/b" in said
+
+
+def test_tiers_are_cut_to_the_one_below(files: Files) -> None:
+    values = files.load("cache.l2.ttl.seconds=100\n").connectors[0].values
+
+    assert (100, 100, 14400) == tuple(
+        values[f"cache.l{tier}.ttl.seconds"] for tier in (1, 2, 3)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("", "http.source.idempotent", True),
+        ("http.source.method=PUT", "http.source.idempotent", False),
+        ("http.offset.mode=SIMPLE_INCREMENTING", "pagination.type", "offset"),
+        ("pagination.type=offset", "http.initial.offset", "0"),
+        ("pagination.type=page\npagination.page.start=3", "http.initial.offset", "3"),
+        ("", "http.initial.offset", None),
+        ("rate.limit.requests.per.second=2.5", "rate.limit.burst.capacity", 3),
+        ("cache.eviction.policy=FIFO", "cache.l2.policy", "FIFO"),
+        ("cache.l3.max.size=7", "cache.response.max.size", 5007),
+        ("tasks.max=3", "topic.creation.default.partitions", 3),
+        ("tasks.max=3", "auto.scaling.max.tasks", 3),
+        ("", "producer.enable.idempotence", True),
+        ("producer.acks=1", "producer.enable.idempotence", False),
+        ("name=x", "producer.client.id", "connector-producer-x"),
+        ("group.id=g", "group.tasks.topic", "g-tasks"),
+        ("producer.override.batch.size=9", "producer.batch.size", 9),
+        (
+            "producer.batch.size=8\nproducer.override.batch.size=9",
+            "producer.batch.size",
+            9,
+        ),
+        ("producer.override.acks=-1", "producer.acks", "all"),
+        (
+            "security.protocol=SSL",
+            "admin.override.security.protocol",
+            "SSL",
+        ),
+        ("https.ssl.endpoint.identification.algorithm=https",
+         "https.ssl.endpoint.identification.algorithm", "https"),
+        ("topic.creation.default.retention.ms=5",
+         "topic.creation.default.retention.ms", "5"),
+    ],
+)  # fmt: skip
+def test_defaults_that_follow_from_other_keys(
+    files: Files, text: str, key: str, value: object
+) -> None:
+    assert value == files.value(text + "\n", key)
+
+
+def test_memory_grows_by_task_and_bounds_what_is_expected(files: Files) -> None:
+    def of(text: str) -> tuple[int, int]:
+        return memory(files.load(text).connectors[0])
+
+    one, four = of("entity.names=a,b,c,d\n"), of("entity.names=a,b,c,d\ntasks.max=4\n")
+    assert one[0] < one[1] and four[0] < four[1]
+    assert four[1] - one[1] == 3 * (of("tasks.max=2\n")[1] - of("tasks.max=1\n")[1])
+
+    without = of("cache.enabled=false\n")
+    assert 268435456 == of("")[1] - without[1]
+    larger = of("producer.buffer.memory=134217728\n")
+    assert 134217728 - 33554432 == larger[1] - of("")[1] == larger[0] - of("")[0]
+    deeper = of("pagination.concurrent.enabled=true\n")
+    assert 3 * 10485760 == deeper[1] - of("")[1]
