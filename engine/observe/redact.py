@@ -38,7 +38,11 @@ _HEADER = re.compile(
     r"(\"[^\"\r\n]*\"|'[^'\r\n]*'|[^\r\n\"']+)",
     re.IGNORECASE,
 )
-_SCHEME = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{4,}", re.IGNORECASE)
+#: Behind the scheme's name stands a token, not a word of a sentence.
+_SCHEME = re.compile(
+    r"\b((?i:bearer|basic))\s+"
+    r"(?=[A-Za-z0-9._~+/=-]*(?:[0-9=._~+/]|[a-z][A-Z]|[A-Z]{2}))[A-Za-z0-9._~+/=-]{4,}"
+)
 _ASSIGNED = re.compile(
     r"\b([\w.-]{0,64}(?:passw(?:or)?d|secret|token|api[_-]?key)[\w.-]{0,64})"
     r"(['\"]?\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&\"'<>]+)",

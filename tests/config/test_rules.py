@@ -282,10 +282,14 @@ WARNINGS = [
 FINE = [
     "pagination.type=cursor\npagination.cursor.field=next",
     "http.source.url=http://127.0.0.1:8099/x\nauth.type=BEARER\nbearer.token=t",
-    ("http.source.url=http://localhost/x\nauth.type=BASIC\nconnection.user=u\n"
-    "connection.password=p"),
-    ("http.auth.class=requests.auth:HTTPDigestAuth\nconnection.user=u\n"
-    "connection.password=p"),
+    (
+        "http.source.url=http://localhost/x\nauth.type=BASIC\nconnection.user=u\n"
+        "connection.password=p"
+    ),
+    (
+        "http.auth.class=requests.auth:HTTPDigestAuth\nconnection.user=u\n"
+        "connection.password=p"
+    ),
     "http.source.url=v1/x\nhttp.api.base.url=https://h.example.com/",
     "http.source.url=/x?a=${offset}\nhttp.api.base.url=https://h.example.com/",
     "http.source.url=https://h.example.com/${entityName}\nentity.names=a,b\ntasks.max=2",

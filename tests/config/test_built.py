@@ -1,0 +1,86 @@
+"""What is not available yet: warned of by check, refused by run, by value."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.config.built import LATER, UNBUILT_NOW, Unbuilt, standing
+from engine.config.keys import TABLE, find
+from engine.config.reference import reference
+from tests.config.conftest import Files
+
+WINDOWS = "http.source.window.size.seconds=60\nhttp.source.window.start=2024-01-01\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("exactly.once.support=required", "exactly.once.support=required"),
+        ("transaction.boundary=interval", "transaction.boundary=interval"),
+        (
+            "http.offset.mode=INCREMENTAL\nhttp.offset.json.pointer=a",
+            "http.offset.mode=INCREMENTAL",
+        ),
+        ("http.offset.mode=ODATA_PAGINATION", "http.offset.mode=ODATA_PAGINATION"),
+        ("http.offset.lookback=5", "http.offset.lookback"),
+        ("http.snapshot.max.keys=5", "http.snapshot.max.keys"),
+        (WINDOWS, "http.source.window.size.seconds"),
+        ("group.id=g", "group.id=g"),
+        ("heartbeat.interval.ms=5", "heartbeat.interval.ms"),
+    ],
+)
+def test_a_value_that_asks_for_it_is_named(files: Files, text: str, asks: str) -> None:
+    loaded = files.load(text + "\n")
+
+    assert f"not available yet: {asks}" in [f.message for f in loaded.unbuilt]
+    assert set(loaded.unbuilt) <= set(loaded.findings)
+    assert all("warning" == f.severity and f.line for f in loaded.unbuilt)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "exactly.once.support=requested",
+        "exactly.once.support=disabled",
+        "http.offset.mode=FULL",
+        "http.offset.mode=SIMPLE_INCREMENTING",
+        "cache.enabled=false\ncache.l1.max.size=5",
+        "rate.limit.enabled=false",
+        "jmx.enabled=false",
+        "auto.scaling.enabled=false",
+        "deduplication.enabled=false",
+        "http.client.http2.enabled=false",
+    ],
+)
+def test_saying_no_is_never_refused(files: Files, text: str) -> None:
+    assert () == files.load(text + "\n").unbuilt
+
+
+def test_every_entry_of_the_list_is_a_key_with_such_a_value() -> None:
+    for rule in (*LATER, *UNBUILT_NOW):
+        for pattern in rule.keys:
+            named = [key for key in TABLE if standing_by(rule, key)]
+            assert named, pattern
+        for key in rule.keys if rule.values else ():
+            found = find(key)
+            assert found is not None
+            for value in rule.values or ():
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                assert text.lower() in found.kind.allowed.lower()
+
+
+def standing_by(rule: Unbuilt, key: str) -> bool:
+    return any(standing(key) and key.startswith(k.split("*")[0][:6]) for k in rule.keys)
+
+
+def test_defaults_that_are_absent_are_named_once(files: Files) -> None:
+    loaded = files.load("apis.num=2\napi1.kafka.key=a\napi2.kafka.key=b\n")
+
+    assert len(loaded.absent) == len(set(loaded.absent))
+    absent = {text.partition("=")[0] for text in loaded.absent}
+    assert absent <= {key for rule in UNBUILT_NOW for key in rule.keys}
+
+
+def test_the_reference_says_what_is_not_there() -> None:
+    assert "(Not available yet: required.)" in reference()
