@@ -327,9 +327,7 @@ RETRIES = _counter(
     ("reason",),
     "Tries after the first.",
     "reason=429: the rate limit is set too high for the API.",
-    values={
-        "reason": ("timeout", "connect", "tls", "dns", "cut", "429", "5xx", "other")
-    },
+    values={"reason": ("unanswered", "bad_page", "429", "5xx", "other")},
 )
 RATE_LIMIT_REMAINING = _gauge(
     "rate_limit_remaining",

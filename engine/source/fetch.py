@@ -27,7 +27,7 @@ from engine.records import Request, Response
 from engine.seams import Breaker, Fetch, Limiter, Stopping
 from engine.source.origin import host_of
 from engine.source.pool import HttpCounters
-from engine.source.retry import RetryPolicy, judge, pause
+from engine.source.retry import RetryPolicy, judge, pause, reason
 
 log = logging.getLogger("http")
 
@@ -161,7 +161,7 @@ class Retrying:
                 raise failure
             if self._allow is not None and not self._allow(host_of(request.url)):
                 raise failure
-            self._counters.retries += 1
+            self._counters.repeated(reason(failure))
             log.info("%s; again in %.1f s (try %d)", failure, wait, tried + 1)
             if self._stopping.wait(wait):
                 raise failure

@@ -80,12 +80,19 @@ class HttpCounters:
         self.endpoints_out = 0
         #: Failed tries by the class name of the error.
         self.failures: dict[str, int] = {}
+        #: Repeats by their reason: `source.retry.reason`.
+        self.repeats: dict[str, int] = {}
         #: Complete answers by status.
         self.statuses: dict[int, int] = {}
 
     def failed(self, cause: str) -> None:
         """Count a failed try."""
         self.failures[cause] = self.failures.get(cause, 0) + 1
+
+    def repeated(self, reason: str) -> None:
+        """Count a request that is sent once more."""
+        self.retries += 1
+        self.repeats[reason] = self.repeats.get(reason, 0) + 1
 
 
 class Connection:

@@ -113,6 +113,17 @@ def snippet(response: Response) -> str:
     return " ".join(REDACTOR.redact(text).split())[:SNIPPET] or "(no body)"
 
 
+def reason(failure: SourceError) -> str:
+    """Why a request is repeated, in one word of few."""
+    if failure.status == 429:
+        return "429"
+    if failure.status is not None and failure.status >= 500:
+        return "5xx"
+    if isinstance(failure, BadPage):
+        return "bad_page"
+    return "unanswered" if failure.status is None else "other"
+
+
 def pause(
     failure: SourceError,
     tried: int,

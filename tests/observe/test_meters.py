@@ -1,0 +1,110 @@
+"""Meters: nothing lost between threads, bounded, gone on with after a restart."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from engine.admin.store import Store
+from engine.observe import meters as module
+from engine.observe import names
+from engine.observe.meters import Meters
+
+
+def made(directory: Path, task: int = 0) -> Meters:
+    return Meters(directory=directory / "m", connector="c", task=task)
+
+
+def read(directory: Path) -> dict[tuple[str, tuple[str, ...]], float]:
+    """(sample, values of labels) -> value."""
+    return {
+        (series.sample, tuple(value for _, value in series.labels)): value
+        for series, value in Store(str(directory / "m")).read().items()
+    }
+
+
+def test_counts_of_several_threads_are_all_there(tmp_path: Path) -> None:
+    meters = made(tmp_path)
+
+    def work() -> None:
+        for _ in range(5000):
+            meters.count(names.BATCHES)
+            meters.observe(names.FETCH_TO_ACK_SECONDS, (), 0.02)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        meters.flush()
+    meters.flush()
+
+    found = read(tmp_path)
+    assert 20_000 == found["http_source_batches_total", ("c", "0")]
+    assert 400 == round(found["http_source_fetch_to_ack_seconds_sum", ("c", "0")])
+    meters.close()
+
+
+def test_a_value_on_a_bound_is_in_its_bucket(tmp_path: Path) -> None:
+    meters = made(tmp_path)
+    for seconds in (0.005, 0.0051, 30.0, 31.0):
+        meters.observe(names.REQUEST_SECONDS, (), seconds)
+    meters.flush()
+
+    store = Store(str(tmp_path / "m")).read()
+    counts = {series.bound: n for series, n in store.items() if series.bound}
+    assert {0.005: 1, 0.01: 1, 30.0: 1, float("inf"): 1} == {
+        bound: n for bound, n in counts.items() if n
+    }
+    meters.close()
+
+
+def test_a_gauge_keeps_its_last_value(tmp_path: Path) -> None:
+    meters = made(tmp_path)
+    for value in (3, 1, 2):
+        meters.state(names.BUFFER_BYTES, (), value)
+    meters.flush()
+    meters.flush()
+
+    assert 2 == read(tmp_path)["http_source_producer_buffer_bytes", ("c", "0")]
+    meters.close()
+
+
+def test_a_new_process_of_the_task_goes_on(tmp_path: Path) -> None:
+    for _ in range(3):
+        meters = made(tmp_path)
+        meters.count(names.BATCHES, (), 5)
+        meters.observe(names.REQUEST_SECONDS, (), 1.0)
+        meters.close()
+
+    found = read(tmp_path)
+    assert 15 == found["http_source_batches_total", ("c", "0")]
+    assert 3 == found["http_source_request_duration_seconds_sum", ("c", "0")]
+
+
+def test_wrong_labels_are_a_mistake_of_ours(tmp_path: Path) -> None:
+    meters = made(tmp_path)
+    meters.count(names.REQUESTS, ("only one",))
+
+    with pytest.raises(ValueError, match="endpoint"):
+        meters.flush()
+
+
+def test_what_nobody_flushes_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKLOG", 10)
+    meters = made(tmp_path)
+    for _ in range(25):
+        meters.count(names.BATCHES)
+    meters.flush()
+
+    assert 10 == read(tmp_path)["http_source_batches_total", ("c", "0")]
+    meters.close()
+
+
+def test_the_directory_is_ours_alone(tmp_path: Path) -> None:
+    made(tmp_path).close()
+
+    assert 0o700 == (tmp_path / "m").stat().st_mode & 0o777

@@ -1,0 +1,137 @@
+"""Metering: counters of a task, read once a second, and pages timed to their end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.admin.store import Store
+from engine.observe.meters import Meters
+from engine.records import Page, Parcel, Request, Response
+from engine.task.metering import Metering
+from tests.fakes.view import FakeClock
+
+
+class Counters:
+    connections_opened = 0
+
+    def __init__(self) -> None:
+        self.repeats: dict[str, int] = {}
+
+
+class Connections:
+    open = 3
+    busy = 2
+
+
+class Room:
+    used = 4096
+
+
+class Stage:
+    def __init__(self, directory: Path):
+        self.directory = str(directory / "m")
+        self.clock = FakeClock()
+        meters = Meters(
+            directory=self.directory, connector="c", task=0, clock=self.clock
+        )
+        self.metering = Metering(meters, clock=self.clock)
+        self.counters = Counters()
+        self.metering.follow(self.counters, Connections(), Room())
+
+    def seen(self) -> dict[tuple[str, ...], float]:
+        self.clock.pass_by(1)
+        self.metering.tick(self.clock.now)
+        return {
+            (
+                series.sample.removeprefix("http_source_"),
+                *(
+                    value
+                    for name, value in series.labels
+                    if name in ("reason", "state")
+                ),
+            ): value
+            for series, value in Store(self.directory).read().items()
+            if series.bound is None
+        }
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def parcel(sent_at: float, records: int, acknowledged: object = None) -> Parcel:
+    request = Request("GET", "http://a/")
+    response = Response(request, request.url, 200, (), b"", sent_at, 0)
+    page = Page(response, 0, [], {}, True)
+    return Parcel(page, "t", [b"1"] * records, acknowledged=acknowledged)  # type: ignore[arg-type]
+
+
+def test_counters_are_read_once_a_second(stage: Stage) -> None:
+    stage.counters.connections_opened = 5
+    stage.counters.repeats["429"] = 2
+
+    stage.metering.tick(stage.clock.now + 0.5)
+    assert {} == Store(stage.directory).read()
+
+    found = stage.seen()
+    assert (5, 2) == (found["connections_opened_total",], found["retries_total", "429"])
+    assert (2, 1) == (
+        found["pool_connections", "busy"],
+        found["pool_connections", "idle"],
+    )
+    assert 4096 == found["producer_buffer_bytes",]
+
+
+def test_only_what_has_grown_is_added(stage: Stage) -> None:
+    stage.counters.connections_opened = 5
+    stage.counters.repeats["429"] = 2
+    stage.seen()
+    stage.counters.repeats["429"] = 3
+
+    found = stage.seen()
+    assert (5, 3) == (found["connections_opened_total",], found["retries_total", "429"])
+
+
+def test_new_counters_begin_at_zero_and_totals_go_on(stage: Stage) -> None:
+    stage.counters.connections_opened = 5
+    fresh = Counters()
+    stage.metering.follow(fresh, Connections(), Room())
+    fresh.connections_opened = 2
+
+    assert 7 == stage.seen()["connections_opened_total",]
+
+
+def test_a_page_is_timed_from_its_request_to_its_acknowledgement(stage: Stage) -> None:
+    told: list[bool] = []
+    handed = parcel(stage.clock.now, 7, lambda: told.append(True))
+    stage.metering.timed(handed)
+    stage.clock.pass_by(0.5)
+    assert 7 == stage.seen()["records_active",]
+
+    assert handed.acknowledged is not None
+    handed.acknowledged()
+
+    found = stage.seen()
+    assert 1.5 == pytest.approx(found["fetch_to_ack_seconds_sum",])
+    assert 0 == found["records_active",]
+    assert [True] == told
+
+
+def test_a_page_without_records_is_not_timed(stage: Stage) -> None:
+    empty = parcel(stage.clock.now, 0)
+
+    stage.metering.timed(empty)
+
+    assert empty.acknowledged is None
+
+
+def test_the_end_writes_what_is_left(stage: Stage) -> None:
+    stage.counters.connections_opened = 5
+
+    stage.metering.close()
+
+    values = Store(stage.directory).read().items()
+    assert 5 in [n for series, n in values if "opened" in series.family]
