@@ -1,0 +1,270 @@
+"""What is acknowledged, what is saved, and when; the broker is the test's hand."""
+
+from __future__ import annotations
+
+import threading
+from itertools import permutations
+
+import pytest
+
+from engine.errors import Doubtful, Refused, Unavailable
+from engine.records import DeadLetter
+from engine.sink.commit import Delivery
+from engine.sink.deadletter import DeadLetters
+from engine.sink.window import Budget
+from tests.fakes.hands import Hands
+from tests.sink.rig import SHARD, Flag, Hand, Memory, outlet, parcel
+
+
+def delivery(
+    hand: Hand, clock: Hands | None = None, budget: int = 1 << 20, **settings: object
+) -> Delivery:
+    return Delivery(
+        hand,  # type: ignore[arg-type]
+        stopping=Flag(),
+        budget=Budget(budget),
+        limits=settings.pop("limits", lambda topic: 1 << 20),  # type: ignore[arg-type]
+        clock=clock or Hands(),
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_state_is_saved_for_the_acknowledged_prefix_only(
+    order: tuple[int, ...],
+) -> None:
+    hand, saver = Hand(), Memory()
+    made = delivery(hand, batch_size=100)
+    out = outlet(made, saver)
+    for at in range(3):
+        out.hand_over(parcel(at, [b"x" * 60]), {"page": at})
+    queued = list(hand.queued)
+
+    answered: set[int] = set()
+    for at in order:
+        queued[at][3](None)
+        answered.add(at)
+        prefix = next((n for n in range(3) if n not in answered), 3)
+        assert ([{"page": prefix - 1}] if prefix else []) == saver.saved[-1:]
+
+
+def test_an_empty_page_moves_the_mark_behind_the_one_before_it() -> None:
+    hand, saver = Hand(), Memory()
+    out = outlet(delivery(hand), saver)
+
+    out.hand_over(parcel(0, [b"x"]), {"page": 1})
+    out.hand_over(parcel(1, []), {"page": 2})
+    assert [] == saver.saved
+    hand.answer()
+
+    assert [{"page": 2}] == saver.saved
+
+
+def test_an_empty_page_alone_is_saved_at_once() -> None:
+    saver = Memory()
+
+    outlet(delivery(Hand()), saver).hand_over(parcel(0, []), {"page": 1})
+
+    assert [{"page": 1}] == saver.saved
+
+
+def test_one_write_of_state_at_a_time_and_the_newest_next() -> None:
+    hand, saver = Hand(), Memory()
+    saver.held = []
+    out = outlet(delivery(hand), saver)
+
+    for at in range(5):
+        out.hand_over(parcel(at, []), {"page": at})
+    assert [{"page": 0}] == saver.saved
+    saver.held[0](None)
+
+    assert [{"page": 0}, {"page": 4}] == saver.saved
+
+
+def test_the_pause_between_writes_of_state_is_kept() -> None:
+    clock, saver = Hands(), Memory()
+    made = delivery(Hand(), clock)
+    out = outlet(made, saver, pause=60.0)
+
+    out.hand_over(parcel(0, []), {"page": 0})
+    clock.turn(59.0)
+    out.hand_over(parcel(1, []), {"page": 1})
+    assert pytest.approx(1.0) == made.tick(clock.monotonic())
+    assert [{"page": 0}] == saver.saved
+    clock.turn(1.0)
+    made.tick(clock.monotonic())
+
+    assert [{"page": 0}, {"page": 1}] == saver.saved
+
+
+def test_the_end_of_a_poll_does_not_wait_for_the_pause() -> None:
+    clock, saver = Hands(), Memory()
+    out = outlet(delivery(Hand(), clock), saver, pause=60.0)
+
+    out.hand_over(parcel(0, []), {"page": 0})
+    out.hand_over(parcel(1, []), {"page": 1})
+    out.commit()
+
+    assert {"page": 1} == saver.saved[-1]
+
+
+def test_a_failed_write_holds_the_mark_and_ends_the_delivery() -> None:
+    hand, saver = Hand(), Memory()
+    made = delivery(hand, batch_size=100)
+    out = outlet(made, saver)
+    for at in range(3):
+        out.hand_over(parcel(at, [b"x" * 60]), {"page": at})
+
+    hand.answer(0, None)
+    hand.answer(0, Doubtful("writing to t-1"))
+    hand.answer(0, None)
+
+    assert [{"page": 0}] == saver.saved
+    for verb in (out.begin, out.commit, lambda: out.hand_over(parcel(3, []), {})):
+        with pytest.raises(Doubtful, match="writing to t-1"):
+            verb()
+
+
+def test_a_failed_write_of_state_ends_the_delivery() -> None:
+    saver = Memory()
+    saver.held = []
+    out = outlet(delivery(Hand()), saver)
+    out.hand_over(parcel(0, []), {"page": 0})
+
+    saver.held[0](Unavailable("writing to offsets-3"))
+
+    with pytest.raises(Unavailable, match="offsets-3"):
+        out.commit()
+
+
+def test_a_page_hears_of_its_acknowledgement_on_the_tasks_thread() -> None:
+    hand = Hand()
+    made = delivery(hand)
+    out = outlet(made, Memory())
+    told: list[int] = []
+    page = parcel(0, [b"x"])
+    page.acknowledged = lambda: told.append(threading.get_ident())
+    out.hand_over(page, {"page": 0})
+
+    sender = threading.Thread(target=hand.answer)
+    sender.start()
+    sender.join()
+    assert [] == told
+    made.tick(0.0)
+
+    assert [threading.get_ident()] == told
+
+
+def test_a_refused_page_sends_nothing_and_holds_the_mark() -> None:
+    hand, saver = Hand(), Memory()
+    made = delivery(hand, limits=lambda topic: 1000)
+    out = outlet(made, saver)
+
+    with pytest.raises(Refused, match="record 1 for topic t has 2000 bytes"):
+        out.hand_over(parcel(0, [b"x", b"x" * 2000]), {"page": 0})
+    out.hand_over(parcel(1, []), {"page": 1})
+
+    assert [] == hand.queued
+    assert [] == saver.saved
+    assert 0 == made.budget.used
+
+
+def test_pages_of_two_shards_share_batches_and_keep_their_own_marks() -> None:
+    hand, first, second = Hand(), Memory(), Memory()
+    made = delivery(hand)
+    one, two = outlet(made, first), outlet(made, second)
+
+    one.hand_over(parcel(0, [b"a"]), {"page": 10})
+    two.hand_over(parcel(0, [b"b"]), {"page": 20})
+    [(_, _, batch, _)] = hand.queued
+    assert 2 == batch.count
+    hand.answer()
+
+    assert ([{"page": 10}], [{"page": 20}]) == (first.saved, second.saved)
+
+
+def test_a_full_batch_makes_room_for_the_next_partition() -> None:
+    hand = Hand()
+    out = outlet(delivery(hand, batch_size=210), Memory())
+
+    out.hand_over(parcel(0, [b"x" * 50] * 6), {"page": 0})
+
+    assert [0, 1, 2] == [partition for _, partition, _, _ in hand.queued]
+    assert [2, 2, 2] == [batch.count for _, _, batch, _ in hand.queued]
+
+
+def test_what_the_sender_has_taken_does_not_grow() -> None:
+    hand = Hand()
+    made = delivery(hand)
+    out = outlet(made, Memory())
+
+    out.hand_over(parcel(0, [b"x"]), {"page": 0})
+    next(iter(made._opened.values())).slot.finish()  # type: ignore[union-attr]
+    out.hand_over(parcel(1, [b"y"]), {"page": 1})
+
+    assert [1, 1] == [batch.count for _, _, batch, _ in hand.queued]
+
+
+def test_bytes_in_flight_hold_a_page_back_until_they_are_answered() -> None:
+    hand = Hand()
+    made = delivery(hand, budget=1000, batch_size=400)
+    out = outlet(made, Memory())
+    out.hand_over(parcel(0, [b"x" * 300] * 3), {"page": 0})
+    done = threading.Event()
+
+    def more() -> None:
+        out.hand_over(parcel(1, [b"y" * 300]), {"page": 1})
+        done.set()
+
+    task = threading.Thread(target=more)
+    task.start()
+    assert not done.wait(0.3)
+    assert made.budget.used <= 1000
+    hand.answer()
+
+    assert done.wait(5.0)
+    task.join()
+    assert made._stopping.looks > 0  # type: ignore[attr-defined]
+
+
+def test_close_always_ends_and_names_what_was_lost() -> None:
+    hand = Hand()
+    made = delivery(hand)
+    out = outlet(made, Memory())
+    out.hand_over(parcel(0, [b"x"]), {"page": 0})
+
+    assert made.close(1.0)
+
+    assert hand.closed
+    with pytest.raises(Unavailable, match="closed"):
+        out.commit()
+
+
+def test_dead_letters_go_with_their_page_and_hold_its_mark() -> None:
+    hand, saver = Hand(), Memory()
+    letters = DeadLetters(
+        "dead", connector="c", task=1, headers=True, limit=1 << 20, redacted=str
+    )
+    out = outlet(delivery(hand, letters=letters), saver)
+    letter = DeadLetter(3, b"{bad", "decode", "ValidationError", "no number")
+
+    out.hand_over(parcel(0, [b"good"], letters=[letter]), {"page": 0})
+    assert ["t", "dead"] == [topic for topic, _, _, _ in hand.queued]
+    hand.answer(0)
+    assert [] == saver.saved
+    hand.answer(0)
+
+    assert [{"page": 0}] == saver.saved
+
+
+def test_the_source_partition_is_the_shards() -> None:
+    seen: list[object] = []
+
+    class Saver(Memory):
+        def save(self, delivery, partition, offset, done):  # type: ignore[no-untyped-def]
+            seen.append(partition)
+            done(None)
+
+    outlet(delivery(Hand()), Saver()).hand_over(parcel(0, []), {"page": 0})
+
+    assert [SHARD.partition] == seen
