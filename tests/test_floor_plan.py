@@ -49,6 +49,7 @@ GATES = {
     "zstandard": {"sink/compress.py"},
     "snappy": {"sink/compress.py"},
     "cronsim": {"source/pace.py", "language/cron.py"},
+    "setproctitle": {"supervisor/child.py"},
     "ctypes": {"supervisor/child.py"},
     "subprocess": {"supervisor/broker.py", "cli/dev.py"},
     "multiprocessing": set(),

@@ -22,7 +22,8 @@ from pathlib import Path
 from select import select
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import ConfigError, EngineError, Exit
+from engine.errors import ConfigError, EngineError, Exit, Occupied
+from engine.shared.lock import Claim
 from engine.supervisor import signals
 from engine.supervisor.child import die_with
 
@@ -88,6 +89,7 @@ class EmbeddedBroker:
         self._process: subprocess.Popen[bytes] | None = None
         self._due = 0.0
         self._warned = False
+        self._claim = Claim(self._data, "broker", clock=clock)
 
     @property
     def address(self) -> str:
@@ -103,13 +105,15 @@ class EmbeddedBroker:
         """
         Start it and wait until it listens; nothing if it runs.
 
-        Raises: ConfigError if it is not installed; BrokerFailed if it ends or
-            does not listen in time.
+        Raises: ConfigError if it is not installed; Occupied if another engine
+            runs one over the same data; BrokerFailed if it ends or does not
+            listen in time.
         Blocks: at most `patience` seconds; less once a stop is asked for.
         """
         if self._process is not None:
             return
         program = find()
+        self._take_data()
         if not self._port:
             self._port = free_port()
         process = self._launch(program)
@@ -117,6 +121,7 @@ class EmbeddedBroker:
         while not self._listens():
             if process.poll() is not None:
                 self._process = None
+                self._claim.release()
                 raise BrokerFailed(f"The embedded broker ended: {self._output()}")
             if self._clock.monotonic() > deadline:
                 self.end()
@@ -127,7 +132,8 @@ class EmbeddedBroker:
             if signals.stop_is_pending():
                 break
             select((), (), (), LOOK)
-        (self._runtime / NAME).write_text(self.address + "\n")
+        for directory in (self._runtime, self._data):
+            (directory / NAME).write_text(self.address + "\n")
         if not self._warned:
             self._warned = True
             _LOG.warning(
@@ -174,17 +180,37 @@ class EmbeddedBroker:
         Blocks: at most `grace` seconds, then it is killed.
         """
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(self._grace)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._claim.release()
+
+    def forget(self) -> None:
+        """Let go of it in a forked child: the lock is the parent's."""
+        self._claim.forget()
+
+    def _take_data(self) -> None:
+        # Two brokers over one directory would each save over the other's data.
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            process.wait(self._grace)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._claim.take()
+        except Occupied as failure:
+            try:
+                address = (self._data / NAME).read_text().strip()
+            except OSError:
+                address = "its address"
+            raise Occupied(
+                f"The embedded broker over {self._data} is run by process "
+                f"{failure.pid}: use bootstrap.servers={address} here, or another "
+                "state.dir",
+                pid=failure.pid,
+            ) from failure
 
     def _launch(self, program: Path) -> subprocess.Popen[bytes]:
-        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
         parent = os.getpid()
 
         def first_steps() -> None:

@@ -31,7 +31,7 @@ from engine.shared.lock import Claim
 from engine.supervisor import restart, scale, signals, status
 from engine.supervisor.assign import most_tasks, overlap
 from engine.supervisor.broker import EmbeddedBroker
-from engine.supervisor.child import Child, ChildSpec, LetGo, spawn
+from engine.supervisor.child import Child, ChildSpec, LetGo, entitle, spawn
 from engine.supervisor.notify import Notify
 from engine.supervisor.orders import Orders, Places, Wanted, specs
 from engine.supervisor.runtime import Runtime
@@ -91,7 +91,7 @@ class Seat:
         due: Monotonic seconds from which it may be started.
         failure: Set if it is not started again.
         done: Exit code of a child that has finished, under `once`.
-        restarts: Times it was started again.
+        starts: Times it was started.
         ready: The process has said that it works.
         failed: Slot -> failure of a shard that was given up.
         finished: Slots of shards whose poll is over.
@@ -215,6 +215,7 @@ class Supervisor:
         Blocks: until the run is over.
         """
         signals.block()
+        entitle("supervisor")
         try:
             self._start()
             self._close_the_gap()
@@ -773,6 +774,8 @@ class Supervisor:
         let_go += [
             seat.child.link.close for seat in self._everyone() if seat.child is not None
         ]
+        if self._broker is not None:
+            let_go.append(self._broker.forget)
         return [*let_go, *self._let_go]
 
     def _release_claims(self) -> None:

@@ -106,6 +106,27 @@ def test_the_broker_goes_with_a_killed_supervisor(
     until(lambda: all(map(gone, children)), "no orphan", 2.0)
 
 
+def test_a_second_engine_over_the_same_data_is_told_the_address(
+    engine: Start, tmp_path: Path
+) -> None:
+    first = engine(
+        lambda: wanted(connector(tmp_path), embedded=True), make=with_broker(tmp_path)
+    )
+    first.running(1)
+    snapshot = first.snapshot()
+    assert snapshot is not None
+
+    second = engine(
+        lambda: wanted(connector(tmp_path, name="d"), embedded=True),
+        make=with_broker(tmp_path),
+    )
+
+    assert Exit.TRY_AGAIN == second.wait()
+    assert f"bootstrap.servers={snapshot.broker}" in second.log
+    assert f"process {first.pid}" in second.log
+    assert 0 == first.stop()
+
+
 def test_a_missing_package_is_named_with_its_extra(
     engine: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

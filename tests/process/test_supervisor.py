@@ -591,7 +591,8 @@ def report(tmp: Path, context: ChildContext) -> int:
         environment=dict(os.environ),
         umask=umask,
         core=resource.getrlimit(resource.RLIMIT_CORE)[0],
-        command=Path("/proc/self/cmdline").read_text(),
+        command=Path("/proc/self/cmdline").read_text()
+        + Path("/proc/self/comm").read_text(),
         pid_of_parent=os.getppid(),
     )
     path = tmp / f"report-{context.key.replace('/', '-')}"
@@ -630,6 +631,7 @@ def test_a_child_inherits_no_mask_no_descriptor_and_no_secret(
         assert 0o077 == seen.umask
         assert 0 == seen.core
         assert run.pid == seen.pid_of_parent
+        assert path.name[7:].replace("-", "/") in seen.command
     assert 0 == run.stop()
 
 
