@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
+from engine.config import keys
 from engine.config.entries import Findings
 from engine.config.values import Connector, Values
 from engine.errors import Finding
@@ -25,20 +27,24 @@ class Unbuilt(Struct, frozen=True):
 
     Attributes:
         keys: Names, or patterns with `*`.
-        values: The values that ask for it; None: any that is stated.
+        values: The values that ask for it; None: any that is stated and is
+            neither the default nor `off`.
+        off: Values that say no.
         unless: `key=value` of a switch that turns it off: where the switch
             says so, nothing is asked for.
     """
 
     keys: tuple[str, ...]
     values: tuple[object, ...] | None = None
+    off: tuple[object, ...] = ()
     unless: tuple[str, object] | None = None
 
 
 #: Not part of what is promised for now.
 LATER = (
     Unbuilt(("exactly.once.support",), ("required",)),
-    Unbuilt(("transaction.boundary", "transaction.boundary.interval.ms")),
+    Unbuilt(("transaction.boundary",), ("interval",)),
+    Unbuilt(("transaction.boundary.interval.ms",)),
     Unbuilt(
         ("http.offset.mode",),
         ("INCREMENTAL", "SNAPSHOT_PAGINATION", "SNAPSHOT_DIFF", "ODATA_PAGINATION"),
@@ -51,7 +57,7 @@ LATER = (
 #: Landing room by room: an entry goes when its room is there.
 UNBUILT_NOW = (
     Unbuilt(("cache.enabled",), (True,)),
-    Unbuilt(("cache.[!s]*", "cache.statistics.*"), None, ("cache.enabled", False)),
+    Unbuilt(("cache.[!s]*", "cache.statistics.*"), unless=("cache.enabled", False)),
     Unbuilt(("cache.schema.*",)),
     Unbuilt(("auth.type",), ("OAUTH2", "AWS_SIGV4")),
     Unbuilt(("http.client.http2.enabled",), (True,)),
@@ -59,7 +65,7 @@ UNBUILT_NOW = (
     Unbuilt(("rate.limit.enabled",), (True,)),
     Unbuilt(("jmx.enabled", "jmx.metrics.detailed"), (True,)),
     Unbuilt(("auto.scaling.enabled",), (True,)),
-    Unbuilt(("listeners", "admin.token")),
+    Unbuilt(("listeners", "admin.token"), off=(("none",),)),
     Unbuilt(
         ("key.converter", "value.converter"),
         ("AvroConverter", "ProtobufConverter", "JsonSchemaConverter"),
@@ -141,7 +147,10 @@ def _asks(key: str, scopes: tuple[Values, ...]) -> bool:
     for rule in (*LATER, *UNBUILT_NOW):
         if not _matches(rule, key):
             continue
-        if rule.values is not None and value not in rule.values:
+        if rule.values is None:
+            if value in rule.off or value == _default(key):
+                continue
+        elif value not in rule.values:
             continue
         if rule.unless is not None:
             switch, off = rule.unless
@@ -150,6 +159,17 @@ def _asks(key: str, scopes: tuple[Values, ...]) -> bool:
                 continue
         return True
     return False
+
+
+def _default(key: str) -> object:
+    """A key's fixed default, which asks for nothing where it is stated."""
+    table = keys.find(key)
+    if table is None or not isinstance(table.default, str):
+        return _NOTHING
+    return table.kind.read(table.default, Path())
+
+
+_NOTHING = object()
 
 
 def _matches(rule: Unbuilt, key: str) -> bool:

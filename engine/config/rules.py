@@ -269,6 +269,8 @@ def _stores_are_pem(s: Scope, prefix: str) -> None:
             continue
         if name.startswith("key"):
             _key_opens(s, prefix, key, data.decode("latin-1"))
+            if path.stat().st_mode & 0o044:
+                s.warn(key, "a private key in a file that others can read: chmod 600")
     private, chain = f"{prefix}keystore.key", f"{prefix}keystore.certificate.chain"
     for one, other in ((private, chain), (chain, private)):
         if s[one] is not None and s[other] is None:
@@ -372,6 +374,19 @@ def connections_fit(c: Scope) -> None:
     total = "http.client.max.connections"
     if c.values.stated(route) and c.number(route) > c.number(total):
         c.warn(route, f"above {total}={c[total]}: the smaller one applies")
+    for larger, smaller in (
+        ("pagination.concurrent.max.threads", route),
+        (
+            "http.client.connection.keep.alive.duration.ms",
+            "http.client.connection.max.idle.time.ms",
+        ),
+        (
+            "http.client.connection.max.idle.time.ms",
+            "http.client.connection.keep.alive.duration.ms",
+        ),
+    ):
+        if c.values.stated(larger) and c.number(larger) > c.number(smaller):
+            c.note(larger, f"{smaller}={c[smaller]} binds: the smaller one applies")
 
 
 def topics_are_created_as_said(c: Scope) -> None:
@@ -687,6 +702,10 @@ def records_fit(s: Scope, api: Api, connector: Connector) -> None:
     memory = connector.values["producer.buffer.memory"]
     if s.number(limit) > memory:
         s.error(limit, f"above producer.buffer.memory={memory}")
+    request = "producer.max.request.size"
+    most = connector.values[request]
+    if s.values.stated(limit) and s.number(limit) > most:
+        s.note(limit, f"{request}={most} binds: the smaller one applies")
 
 
 def converters_are_whole(s: Scope, api: Api, connector: Connector) -> None:

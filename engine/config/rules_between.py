@@ -10,6 +10,7 @@ Path: ``load`` -> here -> ``endpoints``
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from engine.config.endpoints import endpoints
 from engine.config.entries import Findings
@@ -25,6 +26,7 @@ def check_all(
     topics_differ(connectors, process, findings)
     endpoints_have_one_owner(connectors, findings)
     members_say_so_in_time(Scope(process, "", findings))
+    listeners_are_guarded(Scope(process, "", findings))
 
 
 def names_differ(connectors: Sequence[Connector], findings: Findings) -> None:
@@ -133,3 +135,12 @@ def members_say_so_in_time(p: Scope) -> None:
     session, beat = "session.timeout.ms", "heartbeat.interval.ms"
     if p.number(beat) >= p.number(session):
         p.error(beat, f"not below {session}={p[session]}")
+
+
+def listeners_are_guarded(p: Scope) -> None:
+    if p["admin.token"] is not None:
+        return
+    for listener in p["listeners"] or ():  # type: ignore[attr-defined]
+        host = urlsplit(listener).hostname
+        if host not in (None, "127.0.0.1", "::1", "localhost"):
+            p.note("listeners", f"{listener} is read-only without admin.token")

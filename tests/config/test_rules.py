@@ -322,6 +322,25 @@ def test_what_is_warned_of(files: Files, text: str, key: str, word: str) -> None
     assert "canary" not in repr(found)
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "word"),
+    [
+        ("pagination.concurrent.max.threads=11", "pagination.concurrent.max.threads", "per.route=10"),
+        ("http.client.connection.keep.alive.duration.ms=300001", "http.client.connection.keep.alive.duration.ms", "idle.time.ms=300000"),
+        ("http.client.connection.max.idle.time.ms=600000", "http.client.connection.max.idle.time.ms", "duration.ms=300000"),
+        ("transformation.max.record.size.bytes=2000000", "transformation.max.record.size.bytes", "max.request.size=1048576"),
+        ("pagination.type=page", "pagination.type", "skips and repeats"),
+        ("value.converter=JsonConverter", "value.converter", "true in Kafka Connect"),
+        ("listeners=http://0.0.0.0:80", "listeners", "read-only"),
+    ],
+)  # fmt: skip
+def test_what_is_worth_knowing(files: Files, text: str, key: str, word: str) -> None:
+    found = [f for f in files.load(text + "\n").findings if f.severity == "notice"]
+
+    assert [key] == [f.key for f in found]
+    assert word in found[0].message
+
+
 @pytest.mark.parametrize("text", FINE)
 def test_what_is_right_is_not_talked_about(files: Files, text: str) -> None:
     loaded = files.load(text + "\n")
@@ -342,6 +361,48 @@ def test_a_value_that_cannot_be_read_is_not_missing_on_top_of_it(files: Files) -
     (error,) = files.errors("kafka.topic=a b\n")
 
     assert "allowed" in error.message
+
+
+PEM_KEY = (
+    "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    "-----BEGIN {}PRIVATE KEY-----\nAAAA\n-----END {}PRIVATE KEY-----\n"
+)
+
+
+def test_stores_are_pem_files(files: Files) -> None:
+    line = "https.ssl.keystore.location={}\n"
+    good = files.write(PEM_KEY.format("", ""), "good.pem")
+    files.write(PEM_KEY.format("ENCRYPTED ", "ENCRYPTED "), "locked.pem")
+    files.write(b"\xfe\xed\xfe\xed\0\0\0\2", "store.jks")
+    files.write(b"\x30\x82\x01\x01", "store.bin")
+    files.write("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "c.pem")
+
+    assert () == files.load(line.format("good.pem")).findings
+    for name, word in (
+        ("locked.pem", "encrypted"),
+        ("store.jks", "keytool"),
+        ("store.bin", "openssl"),
+        ("c.pem", "no private key"),
+        ("none.pem", "no such file"),
+    ):
+        errors = files.errors(line.format(name))
+        assert any(word in error.message for error in errors), errors
+    files.load(line.format("locked.pem") + "https.ssl.key.password=x\n")
+    good.chmod(0o644)
+    (found,) = files.load(line.format("good.pem")).findings
+    assert "others can read" in found.message
+
+
+def test_pem_text_comes_in_pairs(files: Files) -> None:
+    pem = files.write(PEM_KEY.format("", ""), "good.pem")
+    key = "https.ssl.keystore.key=${file:good.pem}\n"
+    chain = "https.ssl.keystore.certificate.chain=${file:good.pem}\n"
+
+    loaded = files.load(key + chain)
+    values = loaded.connectors[0].apis[0].values
+    assert pem.read_text()[:-1] == values["https.ssl.keystore.key"].reveal()
+    (error,) = files.errors(key)
+    assert "https.ssl.keystore.certificate.chain" == error.key
 
 
 def test_a_parent_needs_no_topic(files: Files) -> None:
