@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +31,9 @@ LABEL_SETS = 100
 #: Events kept between two flushes: past it the oldest are lost rather than
 #: memory.  At 1,000 pages a second a flush each second leaves it at a tenth.
 BACKLOG = 200_000
+
+#: Told the name of a stage and the seconds it took.
+Stage = Callable[[str, float], None]
 
 _Event = tuple[Metric, tuple[str, ...], float]
 _Series = tuple[Metric, tuple[str, ...]]

@@ -91,6 +91,7 @@ class Answer(Struct):
         body: Inflated; a `memoryview` over a map where spooled.
         wire_bytes: Bytes of the body before inflating.
         keep: Whether the server keeps the connection open.
+        first_at: Monotonic seconds of its first byte, 0.0 where unknown.
     """
 
     status: int
@@ -98,6 +99,7 @@ class Answer(Struct):
     body: bytes | bytearray | memoryview
     wire_bytes: int
     keep: bool
+    first_at: float = 0.0
 
 
 class Inflater(Protocol):
@@ -521,6 +523,7 @@ def read_answer(
     wire = _Wire(sock, bounds.silence, deadline)
     incoming = _Incoming(asked, bounds, deadline)
     count = wire.read(buffer)
+    first_at = SYSTEM.monotonic()
     storage: Any = buffer.obj
     end = storage.find(b"\r\n\r\n", 0, count) + 4
     if end < 4:
@@ -539,6 +542,7 @@ def read_answer(
         body=body,
         wire_bytes=wire_bytes,
         keep=incoming.keep and not incoming.close_delimited,
+        first_at=first_at,
     )
 
 

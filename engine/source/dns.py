@@ -21,6 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Unreachable
+from engine.observe.meters import Stage
 from engine.source.origin import AddressGuard
 
 #: One answer of `socket.getaddrinfo`.
@@ -92,11 +93,22 @@ class Resolver:
 
 
 class Dialer:
-    """Connects to the first address of a host that answers."""
+    """
+    Connects to the first address of a host that answers.
 
-    def __init__(self, resolver: Resolver, guard: AddressGuard | None):
+    Args:
+        stage: Told how long "dns" and "connect" took, or None.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        guard: AddressGuard | None,
+        stage: Stage | None = None,
+    ):
         self._resolver = resolver
         self._guard = guard
+        self._stage = stage
 
     def dial(self, host: str, port: int, deadline: float) -> socket.socket:
         """
@@ -110,7 +122,9 @@ class Dialer:
             Unreachable: No address answered in time.
         Blocks: until the deadline at most.
         """
+        began = SYSTEM.monotonic()
         found = self._resolver.resolve(host, port, deadline)
+        resolved = SYSTEM.monotonic()
         if self._guard is not None:
             self._guard.check(host, [str(entry[4][0]) for entry in found])
         failure: OSError | None = None
@@ -128,6 +142,9 @@ class Dialer:
                 sock.close()
                 failure = error
                 continue
+            if self._stage is not None:
+                self._stage("dns", resolved - began)
+                self._stage("connect", SYSTEM.monotonic() - resolved)
             return sock
         self._resolver.forget(host, port)
         reason = "no time left" if failure is None else str(failure)
@@ -176,9 +193,13 @@ class TlsConnection(HTTPSConnection):
 
     dialer: Dialer
     deadline: float = 0.0
+    #: Monotonic seconds at which TCP stood.
+    dialled_at: float = 0.0
 
     def _new_conn(self) -> socket.socket:
-        return self.dialer.dial(self._dns_host, int(self.port or 443), self.deadline)
+        sock = self.dialer.dial(self._dns_host, int(self.port or 443), self.deadline)
+        self.dialled_at = SYSTEM.monotonic()
+        return sock
 
     def _tunnel(self) -> None:
         with cut_at(self.sock, self.deadline):

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.errors import Denied, SourceError, Unreachable
+from engine.observe.meters import Stage
 from engine.records import Request, Response
 from engine.seams import Breaker, Fetch, Limiter, Stopping
 from engine.source.origin import host_of
@@ -40,6 +41,7 @@ class Turnstile:
         limiter: Answers seconds.
         stopping: The only way to wait.
         api: The api's name.
+        stage: Told how long "limiter" took, or None.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Turnstile:
         stopping: Stopping,
         api: str,
         counters: HttpCounters,
+        stage: Stage | None = None,
     ):
+        self._stage = stage
         self._limiter = limiter
         self._stopping = stopping
         self._api = api
@@ -70,6 +74,8 @@ class Turnstile:
             waited += wait
             wait = self._limiter.recheck(host)
         self._counters.limiter_wait_seconds += waited
+        if self._stage is not None:
+            self._stage("limiter", waited)
         return waited
 
     def observe(self, host: str, response: Response) -> None:

@@ -27,6 +27,7 @@ from msgspec import Struct
 import engine
 from engine.clock import SYSTEM, Clock
 from engine.errors import Forbidden, SourceError, Unreachable
+from engine.observe.meters import Stage
 from engine.records import Request, Response
 from engine.source.body import SPOOL_ABOVE, Answer, Bounds, Silent, read_answer
 from engine.source.curl import Multiplexer, Order
@@ -190,6 +191,8 @@ class Http:
         tokens: Asked before each redirect; the first request was paid for by
             the skin outside.
         multiplexer: HTTP/2 of the task for https origins that speak it, or None.
+        stage: Told how long each stage of a request over HTTP/1.1 took, or None:
+            `performance.metrics.detailed`.
     """
 
     def __init__(
@@ -201,9 +204,11 @@ class Http:
         auth: Auth | None = None,
         tokens: Tokens | None = None,
         multiplexer: Multiplexer | None = None,
+        stage: Stage | None = None,
         clock: Clock = SYSTEM,
     ):
         self._options = options
+        self._stage = stage
         self._multiplexer = multiplexer
         self._resolver = resolver
         self._h2: dict[Origin, tuple[bool, float]] = {}
@@ -213,8 +218,8 @@ class Http:
         self._clock = clock
         self._counters: HttpCounters = pool.counters
         self._guard = AddressGuard(options.addresses)
-        self._dialer = Dialer(resolver, self._guard)
-        self._proxy_dialer = Dialer(resolver, None)
+        self._dialer = Dialer(resolver, self._guard, stage)
+        self._proxy_dialer = Dialer(resolver, None, stage)
         self._context: ssl.SSLContext | None = None
         self._h2_context: ssl.SSLContext | None = None
         self._shapes: dict[Hashable, _Shape] = {}
@@ -362,6 +367,7 @@ class Http:
                 if not reused:
                     self._connect(connection, deadline)
                 connection.requests += 1
+                sent_at = SYSTEM.monotonic()
                 _write(connection.sock, message, deadline)
                 answer = read_answer(
                     connection.sock,
@@ -383,6 +389,9 @@ class Http:
                 raise
             finally:
                 pool.keep_buffer(buffer)
+            if self._stage is not None:
+                self._stage("first_byte", answer.first_at - sent_at)
+                self._stage("body", SYSTEM.monotonic() - answer.first_at)
             pool.give(connection, answer.headers, answer.keep)
             return answer
 
@@ -472,6 +481,8 @@ class Http:
                     raw.sock.getpeercert(binary_form=True), self._options.tls.pins
                 )
         connection.connected(raw.sock)
+        if self._stage is not None and isinstance(raw, TlsConnection):
+            self._stage("tls", SYSTEM.monotonic() - raw.dialled_at)
         self._counters.connections_opened += 1
 
     def _shelf(self, origin: Origin) -> Shelf:

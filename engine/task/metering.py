@@ -10,12 +10,14 @@ Path: ``task.entry`` makes it, ``task.run`` ticks it -> ``observe.meters``
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from engine.clock import SYSTEM, Clock
 from engine.observe import names
-from engine.observe.meters import Meters
-from engine.records import Parcel
+from engine.observe.meters import Meters, Stage
+from engine.records import Offset, Parcel
+from engine.seams import Outlet
 
 #: Seconds between two readings.
 PERIOD = 1.0
@@ -48,6 +50,30 @@ class Room(Protocol):
         """Bytes held."""
 
 
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+
+class _Timed:
+    """An outlet whose time to take a page is told."""
+
+    def __init__(self, inner: Outlet, stage: Stage, clock: Clock):
+        self._inner = inner
+        self._stage = stage
+        self._clock = clock
+
+    def begin(self) -> None:
+        self._inner.begin()
+
+    def hand_over(self, parcel: Parcel, offset: Offset) -> None:
+        began = self._clock.monotonic()
+        self._inner.hand_over(parcel, offset)
+        self._stage("encode", self._clock.monotonic() - began)
+
+    def commit(self) -> None:
+        self._inner.commit()
+
+
 class Metering:
     """
     One task's; lives as long as the process, over absences of the broker.
@@ -75,7 +101,40 @@ class Metering:
         self._repeats = {}
         self._active = 0
 
-    def timed(self, parcel: Parcel) -> None:
+    def stage(self, api: str) -> Stage | None:
+        """What is told the stages of an api; None unless they are wanted."""
+        if not self.meters.detailed:
+            return None
+        observe = self.meters.observe
+
+        def told(name: str, seconds: float) -> None:
+            observe(names.STAGE_SECONDS, (api, name), seconds)
+
+        return told
+
+    def through(
+        self, api: str, name: str, step: Callable[[_Given], _Made]
+    ) -> Callable[[_Given], _Made]:
+        """The same step, its time told as a stage where stages are wanted."""
+        stage = self.stage(api)
+        if stage is None:
+            return step
+        monotonic = self._clock.monotonic
+
+        def timed(given: _Given) -> _Made:
+            began = monotonic()
+            made = step(given)
+            stage(name, monotonic() - began)
+            return made
+
+        return timed
+
+    def outlet(self, api: str, inner: Outlet) -> Outlet:
+        """The same outlet, handing over told as "encode" where wanted."""
+        stage = self.stage(api)
+        return inner if stage is None else _Timed(inner, stage, self._clock)
+
+    def timed(self, parcel: Parcel, api: str) -> None:
         """
         A page is about to be handed over: time it until it is acknowledged.
 
@@ -86,13 +145,16 @@ class Metering:
             return
         before = parcel.acknowledged
         sent_at = parcel.page.response.sent_at
+        stage = self.stage(api)
+        handed_at = self._clock.monotonic()
         self._active += records
 
         def acknowledged() -> None:
+            now = self._clock.monotonic()
             self._active -= records
-            self.meters.observe(
-                names.FETCH_TO_ACK_SECONDS, (), self._clock.monotonic() - sent_at
-            )
+            self.meters.observe(names.FETCH_TO_ACK_SECONDS, (), now - sent_at)
+            if stage is not None:
+                stage("ack", now - handed_at)
             if before is not None:
                 before()
 

@@ -107,7 +107,7 @@ def test_new_counters_begin_at_zero_and_totals_go_on(stage: Stage) -> None:
 def test_a_page_is_timed_from_its_request_to_its_acknowledgement(stage: Stage) -> None:
     told: list[bool] = []
     handed = parcel(stage.clock.now, 7, lambda: told.append(True))
-    stage.metering.timed(handed)
+    stage.metering.timed(handed, "api1")
     stage.clock.pass_by(0.5)
     assert 7 == stage.seen()["records_active",]
 
@@ -123,7 +123,7 @@ def test_a_page_is_timed_from_its_request_to_its_acknowledgement(stage: Stage) -
 def test_a_page_without_records_is_not_timed(stage: Stage) -> None:
     empty = parcel(stage.clock.now, 0)
 
-    stage.metering.timed(empty)
+    stage.metering.timed(empty, "api1")
 
     assert empty.acknowledged is None
 
@@ -135,3 +135,52 @@ def test_the_end_writes_what_is_left(stage: Stage) -> None:
 
     values = Store(stage.directory).read().items()
     assert 5 in [n for series, n in values if "opened" in series.family]
+
+
+class Sink:
+    def begin(self) -> None:
+        pass
+
+    def hand_over(self, parcel: Parcel, offset: object) -> None:
+        self.clock.pass_by(0.25)
+
+    def commit(self) -> None:
+        pass
+
+    def __init__(self, clock: FakeClock):
+        self.clock = clock
+
+
+def test_without_detailed_metrics_nothing_stands_between(stage: Stage) -> None:
+    sink = Sink(stage.clock)
+
+    assert stage.metering.stage("api1") is None
+    assert len is stage.metering.through("api1", "decode", len)
+    assert sink is stage.metering.outlet("api1", sink)
+
+
+def test_with_detailed_metrics_each_step_is_timed_by_api(tmp_path: Path) -> None:
+    clock = FakeClock()
+    meters = Meters(
+        directory=tmp_path / "m", connector="c", task=0, detailed=True, clock=clock
+    )
+    metering = Metering(meters, clock=clock)
+    handed = parcel(clock.now, 1)
+
+    def transform(given: int) -> int:
+        clock.pass_by(0.5)
+        return given + 1
+
+    assert 2 == metering.through("api1", "transform", transform)(1)
+    metering.timed(handed, "api1")
+    metering.outlet("api1", Sink(clock)).hand_over(handed, {})
+    assert handed.acknowledged is not None
+    handed.acknowledged()
+    metering.close()
+
+    spent = {
+        series.label("stage"): value
+        for series, value in Store(str(tmp_path / "m")).read().items()
+        if series.sample == "http_source_stage_seconds_sum"
+    }
+    assert {"transform": 0.5, "encode": 0.25, "ack": 0.25} == spent
