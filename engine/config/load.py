@@ -26,11 +26,15 @@ from engine.config.keys.key import Computed, Key
 from engine.config.keys.source import DIALECTS
 from engine.config.kinds import (
     Body,
+    Bool,
+    Choice,
     Csv,
     Header,
     Headers,
+    Int,
     Json,
     Kind,
+    Number,
     Params,
     Password,
     Template,
@@ -331,6 +335,7 @@ class Loading:
             entry.near,
             may,
             template=kind is None or is_template(kind) or isinstance(kind, Json),
+            hidden=not isinstance(kind, Bool | Int | Number | Choice),
             insert=_insertion(text, kind),
         )
 

@@ -78,6 +78,7 @@ class Providers:
         may: Restriction,
         *,
         template: bool,
+        hidden: bool = True,
         insert: Callable[[str], str] | None = None,
     ) -> str:
         """
@@ -86,6 +87,8 @@ class Providers:
         Args:
             near: The directory that relative paths start at.
             template: True if other `${...}` and `$${` are left as they are.
+            hidden: False for a number or a word of a few, which would blank
+                out every other text that holds it.
             insert: What to make of a value before it is put in.
 
         Raises: Unresolved.  Blocks: on the disk only.
@@ -105,7 +108,8 @@ class Providers:
                     "write $${ for the characters themselves"
                 )
             value = self._value(word, rest, near, may)
-            learn(value)
+            if hidden:
+                learn(value)
             if insert is not None:
                 return insert(value)
             # What came out is never read as a template again.

@@ -191,6 +191,15 @@ def test_show_and_redaction_know_what_came_out(files: Files) -> None:
     assert "got **** here" == redact("got canary-token here")
 
 
+def test_a_number_out_of_a_provider_does_not_blank_out_others(files: Files) -> None:
+    files.load(
+        "pagination.max.pages=${env:P}\ncache.enabled=${env:B}\n",
+        environment={"P": "10007", "B": "false"},
+    )
+
+    assert "10007 records, false" == redact("10007 records, false")
+
+
 def test_restrictions(files: Files, tmp_path: Path) -> None:
     (tmp_path / "ok").mkdir()
     (tmp_path / "ok" / "x").write_text("v")
