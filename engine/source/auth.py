@@ -93,7 +93,9 @@ class AwsSigV4(AuthBase):
     `auth.type=AWS_SIGV4`: every try is signed.
 
     Args:
-        service: Of the scope; "s3" takes its paths as they are.
+        service: Of the scope.
+        encode_twice: Whether a path is encoded once more for the signature;
+            None: as AWS has it, everywhere but for s3.
         clock: The wall clock goes into the signature.
 
     Source: "Signature Version 4 signing process", AWS General Reference.
@@ -109,8 +111,10 @@ class AwsSigV4(AuthBase):
         access_key_id: str,
         secret_access_key: str,
         session_token: str | None = None,
+        encode_twice: bool | None = None,
         clock: Clock = SYSTEM,
     ):
+        self._encode_twice = service != "s3" if encode_twice is None else encode_twice
         self._scope = f"{region}/{service}/aws4_request"
         self._region = region
         self._service = service
@@ -188,8 +192,8 @@ class AwsSigV4(AuthBase):
         )
 
     def _path(self, path: str) -> str:
-        # Encoded once more than it is sent, but for s3 (AWS General Reference).
-        return (path or "/") if self._service == "s3" else quote(path or "/", safe="/~")
+        path = path or "/"
+        return quote(path, safe="/~") if self._encode_twice else path
 
 
 def _canonical_query(query: str) -> str:

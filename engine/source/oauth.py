@@ -174,7 +174,7 @@ class OAuth2:
             kept = self._read()
             if (
                 kept is not None
-                and kept.fits == self._fits
+                and (kept.fits, kept.given) == (self._fits, self._given)
                 and kept.access != refused
                 and not self._old(kept)
             ):
