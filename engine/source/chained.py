@@ -112,6 +112,9 @@ class ChainCourse:
             last=self._ledger.last,
         )
 
+    def give_up(self) -> None:
+        """A chain is one shard: nobody waits."""
+
     def expects(self, request: Request) -> bool:
         return self._asked and not self.over
 
@@ -256,6 +259,9 @@ class KeysetCourse:
             cursor=self._value,
             last=self._ledger.last,
         )
+
+    def give_up(self) -> None:
+        """A chain is one shard: nobody waits."""
 
     def expects(self, request: Request) -> bool:
         return self._asked and not self.over

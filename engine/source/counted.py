@@ -9,6 +9,7 @@ Path: `source.paginate` -> here -> `source.walk`
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from msgspec import Raw, Struct
@@ -41,22 +42,28 @@ class Coverage:
 
     Page p of a poll is done if the shard that p fell to, in any of the
     counts, has gone beyond it.
+
+    Attributes:
+        poll: The first poll that is not known to be finished.
+        size: Records in a cell of its grid, or None: nothing is done of it.
     """
 
-    def __init__(self, others: Others, *, field: str, base: int):
-        self.base = base
-        self.size: int | None = None
+    def __init__(self, others: Others, *, field: str, base: int, limit: int):
         self._field = field
+        self._base = base
         self._marks = [self._read(*other) for other in others]
         self.poll = self._current()
-        # The walk of an api that was one shard advances by records received:
-        # its place need not lie on any grid, so the grid starts there.
-        for mark in self._marks:
-            if mark.poll == self.poll and not mark.done:
-                if mark.size is not None:
-                    self.size = mark.size
-                elif mark.count == 1 and field == "offset" and mark.number is not None:
-                    self.base = mark.number
+        sizes = [
+            mark.size
+            for mark in self._marks
+            if mark.poll == self.poll and mark.number is not None
+        ]
+        self.size = next((size for size in sizes if size), limit) if sizes else None
+        numbers = [mark.number for mark in self._marks if mark.number is not None]
+        #: The furthest place of any shard.
+        self.furthest = max(numbers, default=0)
+        #: After so many pages the pattern of finished shards repeats.
+        self.period = math.lcm(*(mark.count for mark in self._marks))
 
     def _read(self, index: int, count: int, offset: Offset) -> _Mark:
         done = offset.get("done", False)
@@ -79,32 +86,36 @@ class Coverage:
         families: dict[int, list[_Mark]] = {}
         for mark in self._marks:
             families.setdefault(mark.count, []).append(mark)
-        reached = {
-            count: min(mark.next_poll for mark in marks)
-            for count, marks in families.items()
-        }
+        if not families:
+            return 1
         whole_ones = [
-            reached[count] for count, marks in families.items() if len(marks) == count
+            min(mark.next_poll for mark in marks)
+            for count, marks in families.items()
+            if len(marks) == count
         ]
         if whole_ones:
             return max(whole_ones)
-        return min(reached.values(), default=1)
+        # A shard without a state had no page in that poll, or never came to it.
+        return min(mark.poll for mark in self._marks)
 
-    def done(self, poll: int, page: int, size: int) -> bool:
-        """True if a page of a poll needs not be asked for."""
+    def reach(self, poll: int, index: int, start: int, end: int) -> int:
+        """
+        How far a page has been read.
+
+        Args:
+            start, end: Its place, and that of the page behind it.
+
+        Returns: From `start`: nothing of it, to `end`: all of it.
+        """
+        reached = start
         for mark in self._marks:
-            if page % mark.count != mark.index or mark.poll < poll:
+            if index % mark.count != mark.index or mark.poll < poll:
                 continue
             if mark.poll > poll or mark.done:
-                return True
-            if mark.number is None:
-                continue
-            if self._field == "page":
-                if mark.number - self.base > page:
-                    return True
-            elif mark.size is not None and (mark.number - self.base) // size > page:
-                return True
-        return False
+                return end
+            if mark.number is not None:
+                reached = max(reached, min(mark.number, end))
+        return reached
 
 
 class CountCourse:
@@ -122,16 +133,13 @@ class CountCourse:
         self._plan = plan
         self._start = start
         self._field = paging.type
-        base = _first_number(start.initial, paging)
-        self._coverage = Coverage(plan.others, field=self._field, base=base)
+        self._base = _first_number(start.initial, paging)
         self._grid = plan.count > 1 or bool(plan.others)
+        self._coverage = Coverage(
+            plan.others, field=self._field, base=self._base, limit=paging.limit
+        )
         if plan.others and self._coverage.poll > standing.poll:
             standing.poll, standing.fresh = self._coverage.poll, True
-        if not self._grid or self._coverage.poll != standing.poll:
-            self._base = base
-        else:
-            self._base = self._coverage.base
-        self._coverage.base = self._base
         position = standing.position if not standing.fresh else {}
         self._fresh = standing.fresh
         standing.position = position
@@ -150,28 +158,34 @@ class CountCourse:
         self._bound: int | None = None
         self._empty_at = -1
         self._pending: deque[tuple[Request, int]] = deque()
-        if self._grid and "size" in position:
-            self._adopt(whole(position, "size", least=1))
-        elif (
-            self._coverage.size is not None and self._ledger.poll == self._coverage.poll
-        ):
-            self._adopt(self._coverage.size)
-        if standing.fresh:
-            self._at: int | None = None
-        else:
-            self._at = whole(position, self._field)
-            if self._at < self._base:
+        if self._grid:
+            if self._coverage.poll == standing.poll and self._coverage.size:
+                self._adopt(self._coverage.size)
+            elif "size" in position:
+                self._adopt(whole(position, "size", least=1))
+        self._at: int | None = None
+        #: False if others have done all that was left to us.
+        self._left = True
+        if not standing.fresh:
+            at = whole(position, self._field)
+            if at < self._base:
                 raise StateError(
-                    f"the stored {self._field} {self._at} lies before the first, "
-                    f"{self._base}"
+                    f"the stored {self._field} {at} lies before the first, {self._base}"
                 )
+            self._at = at
+            if plan.others:
+                place = self._place(self._index_of(at))
+                self._at, self._left = place, place is not None
+                if place is not None:
+                    self._at = max(at, place)
 
     def _adopt(self, size: int) -> None:
         """Go on with a page size that a first page has shown."""
-        self._size = self._full = size
+        limit = self._plan.paging.limit
+        self._size = size
+        self._full = min(size, limit)
         self._first = False
         # Short: the server caps, or there is no more; ask one by one.
-        limit = self._plan.paging.limit
         self._single = size < limit or not self._plan.addressable
 
     # Numbers are what is sent; indexes count pages of the api from 0.
@@ -188,17 +202,32 @@ class CountCourse:
             return self._base + index
         return self._base + index * (self._size or self._plan.paging.limit)
 
-    def _own(self, index: int) -> int:
-        """The first index from `index` on that is ours and not done."""
+    def _place(self, index: int) -> int | None:
+        """
+        The first number from a page on that is ours and not done; None if
+        others have done all that is left.
+        """
         plan = self._plan
         index += (plan.index - index) % plan.count
-        if plan.others:
-            size = self._size or plan.paging.limit
-            while self._coverage.done(self._ledger.poll, index, size):
-                index += plan.count
-        return index
+        if not plan.others:
+            return self._number_of(index)
+        poll = self._ledger.poll
+        horizon = max(index, self._horizon()) + math.lcm(
+            self._coverage.period, plan.count
+        )
+        while index <= horizon:
+            start, end = self._number_of(index), self._number_of(index + 1)
+            reached = self._coverage.reach(poll, index, start, end)
+            if reached < end:
+                return reached
+            index += plan.count
+        return None
 
-    def _behind(self, number: int, count: int) -> int:
+    def _horizon(self) -> int:
+        """A page behind which only finished shards count as done."""
+        return self._index_of(max(self._coverage.furthest, self._base))
+
+    def _behind(self, number: int, count: int) -> int | None:
         """What is asked after a page with `count` records."""
         if self._field == "offset":
             if not self._grid:
@@ -206,7 +235,7 @@ class CountCourse:
             cell_end = self._number_of(self._index_of(number) + 1)
             if 0 < count and number + count < cell_end:
                 return number + count
-        return self._number_of(self._own(self._index_of(number) + 1))
+        return self._place(self._index_of(number) + 1)
 
     def ask(self) -> Request | None:
         plan, ledger, pending = self._plan, self._ledger, self._pending
@@ -217,16 +246,21 @@ class CountCourse:
         if self._grid and not self._board():
             return None
         number = self._next()
+        if number is None:
+            if not pending:
+                self._nothing()
+            return None
         if pending and self._bound is not None and number >= self._bound:
             return None
         index = self._index_of(number)
+        if not self._grid and self._field == "offset":
+            index += len(pending)
         if self._end is not None and index >= self._end:
             if pending:
                 return None
             if self._fresh and not ledger.index:
                 # Others saw the end before anything was ours to ask.
-                self.over = True
-                plan.idle_poll = ledger.poll
+                self._nothing()
                 return None
             # We learn of the end only now, behind our last page: the empty
             # page that follows is what carries "done" into the state.
@@ -237,17 +271,22 @@ class CountCourse:
         pending.append((request, number))
         return request
 
-    def _next(self) -> int:
-        """The next number to ask for."""
+    def _nothing(self) -> None:
+        """The poll ends without a page of ours."""
+        self.over = True
+        self._plan.idle_poll = self._ledger.poll
+
+    def _next(self) -> int | None:
+        """The next number to ask for, or None: others did the rest."""
         if self._pending:
             number = self._pending[-1][1]
             if self._grid or self._field == "page":
-                return self._number_of(self._own(self._index_of(number) + 1))
+                return self._place(self._index_of(number) + 1)
             return number + (self._size or self._full)
+        if not self._left:
+            return None
         if self._at is None:
-            self._at = self._number_of(self._own(0)) if self._grid else self._base
-        elif self._grid and self._number_of(self._index_of(self._at)) == self._at:
-            self._at = self._number_of(self._own(self._index_of(self._at)))
+            self._at = self._place(0) if self._grid else self._base
         return self._at
 
     def _board(self) -> bool:
@@ -256,12 +295,21 @@ class CountCourse:
         if plan.count == 1:
             return True
         told = plan.crew.learn(poll)
-        if told is not None:
+        if told is not None and not told[0]:
+            if self._size is None and plan.index:
+                # The first shard could not read its page; so ends our poll.
+                self.over = True
+                return False
+        elif told is not None:
             if self._size is None:
                 self._adopt(told[0])
             if told[1] is not None:
                 self._end = told[1]
         return self._size is not None or plan.index == 0
+
+    def give_up(self) -> None:
+        if self._plan.count > 1 and not self._plan.index and self._size is None:
+            self._plan.crew.publish(self._ledger.poll, 0, None)
 
     def expects(self, request: Request) -> bool:
         return not self.over and any(each is request for each, _ in self._pending)
@@ -289,8 +337,11 @@ class CountCourse:
         else:
             dropped = 0
         behind = self._behind(number, count)
-        if self._end is not None and self._index_of(behind) >= self._end:
-            ended = ended or self._grid
+        if behind is None:
+            ended = True
+            behind = self._number_of(index + 1)
+        elif self._grid and self._end is not None:
+            ended = ended or self._index_of(behind) >= self._end
         if ended:
             if not more and (count == 0 or short):
                 ledger.mismatch()
@@ -311,13 +362,13 @@ class CountCourse:
         self.over = page.last
         return page
 
-    def _following(self, number: int) -> int:
+    def _following(self, number: int) -> int | None:
         """What was, or would be, asked right behind a number."""
         if self._pending:
             return self._pending[0][1]
         if self._field == "offset" and not self._grid:
             return number + (self._size or self._full)
-        return self._number_of(self._own(self._index_of(number) + 1))
+        return self._place(self._index_of(number) + 1)
 
     def _tip(self, request: Request, number: int, records: list[Raw]) -> bool:
         """The loop guard; requests that carry their number rarely need it."""
@@ -402,7 +453,8 @@ class CountCourse:
 
     def _position(self, behind: int) -> dict[str, Primitive]:
         position: dict[str, Primitive] = {self._field: behind}
-        if self._grid and self._size is not None:
+        if self._size is not None and self._plan.paging.mode == "FULL":
+            # What other shards need to know, should this api be split anew.
             position["size"] = self._size
         return position
 

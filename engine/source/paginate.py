@@ -87,8 +87,8 @@ class Paginator:
         """
         plan = self._plan
         standing = Standing(offset, type=plan.paging.type, mode=plan.paging.mode)
-        if standing.fresh and standing.poll <= plan.idle_poll:
-            standing.poll = plan.idle_poll + 1
+        if standing.poll <= plan.idle_poll:
+            standing.poll, standing.fresh = plan.idle_poll + 1, True
         start = plan.shape.begin(now_ms, scope)
         if plan.paging.type == "keyset":
             return KeysetCourse(plan, standing, start)

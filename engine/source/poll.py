@@ -91,10 +91,14 @@ class Poll:
                 name=self._name,
             )
         with closing(pages):
-            for page in pages:
-                page.task = self._task
-                page.entity = self._entity
-                yield page
+            try:
+                for page in pages:
+                    page.task = self._task
+                    page.entity = self._entity
+                    yield page
+            except SourceError:
+                course.give_up()
+                raise
 
     def _answer_for(
         self, course: Course

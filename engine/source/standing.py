@@ -11,7 +11,7 @@ Path: `source.chained`, `source.counted` -> here
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Raw
@@ -213,3 +213,23 @@ def local_part(url: str, home: str) -> str:
     if url.startswith(f"{origin}/") and not url.startswith(f"{origin}//"):
         return url[len(origin) :]
     return url
+
+
+def done_once(mine: Offset | None, siblings: Iterable[Offset]) -> bool:
+    """
+    Under `run --once`: whether a shard has nothing to do.
+
+    A run goes on with a poll that an earlier run left unfinished and ends with
+    it: a shard that had its part of it waits for no next poll.
+
+    Args:
+        mine: Its own stored offset.
+        siblings: Those of all shards of the same api.
+    """
+    if mine is None or mine.get("done") is not True:
+        return False
+    poll = whole(mine, "poll", 1, least=1)
+    return any(
+        each.get("done") is not True and whole(each, "poll", 1, least=1) <= poll
+        for each in siblings
+    )

@@ -11,7 +11,7 @@ Path: `source.chained`, `source.counted` -> here -> `source.standing`,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from msgspec import Raw, Struct
@@ -91,19 +91,44 @@ class Crew(Protocol):
 
     def publish(self, poll: int, size: int, end: int | None) -> None:
         """
-        Tell the others.
-
-        A later poll replaces an earlier one, an earlier one is ignored; of
-        two ends of one poll the lower holds, and None takes nothing back.
+        Put up this shard's notice, in place of its last one.
 
         Args:
             poll: Number of the poll.
-            size: Records on a full page.
+            size: Records on a full page; 0: this poll was given up before
+                that was known.
             end: How many pages there are, or None: not known yet.
         """
 
     def learn(self, poll: int) -> tuple[int, int | None] | None:
-        """Size and end as told in this poll or a later one, or None."""
+        """What the notices of all shards say of a poll: `gathered`."""
+
+
+def gathered(
+    poll: int, notices: Iterable[tuple[int, int, int | None]]
+) -> tuple[int, int | None] | None:
+    """
+    Size and end of a poll out of the shards' notices (poll, size, end).
+
+    The lowest end holds.  Where all have gone on to a later poll, its size is
+    still good, its end is not: there may be more by now.
+
+    Returns: None if nobody has said anything about this poll or a later one;
+        size 0 if all that was said is that it was given up.
+    """
+    size = later = 0
+    end = None
+    given_up = False
+    for noticed, its_size, its_end in notices:
+        if noticed >= poll and not its_size:
+            given_up = True
+        elif noticed == poll:
+            size = its_size
+            if its_end is not None and (end is None or its_end < end):
+                end = its_end
+        elif noticed > poll:
+            later = its_size
+    return (size or later, end) if size or later or given_up else None
 
 
 class Alone:
@@ -171,6 +196,9 @@ class Course(Protocol):
 
     def ask(self) -> Request | None:
         """The next request, or None: nothing can be asked yet, or ever."""
+
+    def give_up(self) -> None:
+        """The poll ends here, by a failure: others need not wait for it."""
 
     def expects(self, request: Request) -> bool:
         """False for an answer nobody needs any more, not even its failure."""

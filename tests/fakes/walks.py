@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from engine.records import Offset, Page
-from engine.seams import Fetch
-from engine.source.decode import compile_decoder
+from engine.seams import Fetch, Stopping
+from engine.source.decode import Decode, compile_decoder
 from engine.source.origin import Borders, origin_of
 from engine.source.paginate import Paginator
 from engine.source.poll import Poll
@@ -50,6 +51,11 @@ class Never:
         return False
 
 
+@lru_cache
+def _decoder(records: str, wanted: tuple[str, ...]) -> Decode:
+    return compile_decoder(data_path=records, wanted=wanted)
+
+
 def poll_of(
     url: str,
     kind: str,
@@ -62,6 +68,7 @@ def poll_of(
     others: Sequence[tuple[int, int, Offset]] = (),
     crew: Crew | None = None,
     notes: list[str] | None = None,
+    stopping: Stopping | None = None,
     shape: dict[str, Any] | None = None,
     poll: dict[str, Any] | None = None,
     **paging: Any,
@@ -88,8 +95,8 @@ def poll_of(
     return Poll(
         paginator,
         fetch=fetch or PlainFetch(),
-        decode=compile_decoder(data_path=records, wanted=paginator.paths),
-        stopping=Never(),
+        decode=_decoder(records, paginator.paths),
+        stopping=stopping or Never(),
         **(poll or {}),
     )
 

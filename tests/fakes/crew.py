@@ -1,0 +1,39 @@
+"""
+Crew: the notices of an api's shards, in one process.
+
+Stands where the board stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.source.walk import gathered
+
+
+class Wall:
+    """Where the shards of one api put up their notices."""
+
+    def __init__(self, count: int):
+        self.notices: list[tuple[int, int, int | None] | None] = [None] * count
+
+    def member(self, index: int) -> Member:
+        """The crew as one shard sees it."""
+        return Member(self, index)
+
+    def said(self) -> Sequence[tuple[int, int, int | None]]:
+        return [notice for notice in self.notices if notice is not None]
+
+
+class Member:
+    """One shard's `Crew`."""
+
+    def __init__(self, wall: Wall, index: int):
+        self._wall = wall
+        self._index = index
+
+    def publish(self, poll: int, size: int, end: int | None) -> None:
+        self._wall.notices[self._index] = (poll, size, end)
+
+    def learn(self, poll: int) -> tuple[int, int | None] | None:
+        return gathered(poll, self._wall.said())

@@ -1,0 +1,274 @@
+"""Several shards read one api: each page once, through kills and changes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.records import Offset, Page
+from engine.source.poll import Poll
+from engine.source.standing import done_once
+from tests.fakes.crew import Wall
+from tests.fakes.walks import poll_of
+from tests.source.test_paginate import URL, Answers, Told, bytes_of, page
+
+
+def serve(kind: str, count: int, cap: int = 1000, **envelope: bool) -> Answers:
+    """`count` records, each its own number; pages from 1."""
+
+    def answer(query: dict[str, str]) -> Told:
+        width = min(int(query["limit"]), cap)
+        if kind == "page":
+            at = (int(query["page"]) - 1) * width
+        else:
+            at = int(query["offset"])
+        told: dict[str, object] = {}
+        if envelope.get("total"):
+            told["total"] = count
+        if envelope.get("pages"):
+            told["pages"] = -(-count // width)
+        if envelope.get("more"):
+            told["more"] = at + width < count
+        return page(*range(at, min(at + width, count)), **told)
+
+    return Answers(answer)
+
+
+class Parked(Exception):
+    """A shard waits for the others."""
+
+
+class Impatient:
+    """A stopping flag: a shard that would wait is parked instead."""
+
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, seconds: float) -> bool:
+        raise Parked
+
+
+class Fleet:
+    """All shards of an api, run in turns in one thread, killed at will."""
+
+    def __init__(self, kind: str, fetch: Answers, count: int, **keys: Any):
+        self.kind = kind
+        self.fetch = fetch
+        self.count = count
+        self.keys = keys
+        self.stored: dict[tuple[int, int], Offset] = {}
+        self.pages: list[Page] = []
+        self.wall = Wall(count)
+        self.start()
+
+    def resize(self, count: int) -> None:
+        """Another number of tasks; the notices of the old are gone."""
+        self.count = count
+        self.wall = Wall(count)
+        self.start()
+
+    def start(self) -> None:
+        """A new process for each shard."""
+        self.idle: set[int] = set()
+        self.polls = [self._poll(index) for index in range(self.count)]
+
+    def _poll(self, index: int) -> Poll:
+        others = [
+            (i, of, offset)
+            for (i, of), offset in self.stored.items()
+            if of != self.count
+        ]
+        return poll_of(
+            URL,
+            self.kind,
+            fetch=self.fetch,
+            index=index,
+            count=self.count,
+            others=others,
+            crew=self.wall.member(index),
+            stopping=Impatient(),
+            **self.keys,
+        )
+
+    def shard(self, index: int) -> Generator[Page]:
+        return self.polls[index].pages(self.stored.get((index, self.count)))
+
+    def unfinished(self) -> list[int]:
+        """The shards that have not had their part of poll 1."""
+        return [
+            index
+            for index in range(self.count)
+            if index not in self.idle
+            and not done_once(self.stored.get((index, self.count)), [{"poll": 1}])
+        ]
+
+    def run(
+        self,
+        order: random.Random,
+        stop_after: int | None = None,
+        shards: Sequence[int] | None = None,
+    ) -> None:
+        """
+        One poll of each shard in random turns; or stop, killed in the middle.
+        """
+        if shards is None:
+            shards = range(self.count)
+        polls = {index: self.shard(index) for index in shards}
+        had: set[int] = set()
+        parked: set[int] = set()
+        for _ in range(2_000):
+            if not polls.keys() - parked:
+                # Nobody is left whom the others could wait for in this round.
+                return
+            if stop_after is not None:
+                if stop_after == 0:
+                    return
+                stop_after -= 1
+            index = order.choice(sorted(polls.keys() - parked))
+            try:
+                got = next(polls[index])
+            except StopIteration:
+                del polls[index]
+                parked.clear()
+                if index not in had:
+                    self.idle.add(index)
+            except Parked:
+                # An ended generator cannot go on: it starts where it stood.
+                polls[index] = self.shard(index)
+                parked.add(index)
+            else:
+                parked.clear()
+                had.add(index)
+                self.pages.append(got)
+                self.stored[index, self.count] = got.offset
+                if got.last:
+                    del polls[index]
+        raise AssertionError(f"shards {sorted(polls)} wait for ever")
+
+    def numbers(self) -> list[int]:
+        return sorted(int(record) for record in bytes_of(self.pages))
+
+
+KINDS = ("offset", "page")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shards", range(1, 9))
+def test_each_page_is_asked_once_over_all_shards(kind: str, shards: int) -> None:
+    fetch = serve(kind, 230)
+    fleet = Fleet(kind, fetch, shards, limit=10)
+
+    fleet.run(random.Random(shards))
+
+    assert list(range(230)) == fleet.numbers()
+    assert {1} == set(Counter(fetch.asked).values())
+    # Beyond the last page each shard asks at most one.
+    assert len(fetch.asked) <= 23 + shards
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("field", ["total", "pages", "more"])
+def test_an_end_that_is_told_is_not_asked_beyond(kind: str, field: str) -> None:
+    names = {
+        "total": "total_field",
+        "pages": "total_pages_field",
+        "more": "has_more_field",
+    }
+    fetch = serve(kind, 200, **{field: True})
+    fleet = Fleet(kind, fetch, 4, limit=10, **{names[field]: field})
+
+    fleet.run(random.Random(4))
+
+    assert list(range(200)) == fleet.numbers()
+    if field != "more":
+        assert 20 == len(fetch.asked)
+    assert all(offset["done"] for offset in fleet.stored.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 35])
+def test_fewer_pages_than_shards(kind: str, count: int) -> None:
+    fleet = Fleet(kind, serve(kind, count), 8, limit=10)
+
+    for expected in (1, 2, 3):
+        fleet.run(random.Random(count))
+
+        assert sorted(list(range(count)) * expected) == fleet.numbers()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_capping_server_loses_nothing_over_shards(kind: str) -> None:
+    fleet = Fleet(kind, serve(kind, 95, cap=10), 3, limit=100)
+
+    fleet.run(random.Random(3))
+
+    assert list(range(95)) == fleet.numbers()
+
+
+def test_a_server_that_gives_more_than_asked_repeats_nothing_over_shards() -> None:
+    def answer(query: dict[str, str]) -> Told:
+        at = int(query["offset"])
+        # A first page of 5, then pages of up to 8.
+        width = 5 if at == 0 else 8
+        return page(*range(at, min(at + width, 60)))
+
+    fleet = Fleet("offset", Answers(answer), 3, limit=10)
+
+    fleet.run(random.Random(3))
+
+    assert list(range(60)) == fleet.numbers()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    count=st.integers(0, 120),
+    cap=st.sampled_from([3, 10, 1000]),
+    told=st.sampled_from(["", "total", "pages", "more"]),
+    shards=st.lists(st.integers(1, 8), min_size=1, max_size=4),
+    stops=st.lists(st.integers(0, 30), min_size=4, max_size=4),
+    max_pages=st.sampled_from([1, 2, 1000]),
+    seed=st.integers(0, 1000),
+)
+def test_kills_and_changes_of_the_number_of_shards_lose_and_repeat_nothing(
+    kind: str,
+    count: int,
+    cap: int,
+    told: str,
+    shards: list[int],
+    stops: list[int],
+    max_pages: int,
+    seed: int,
+) -> None:
+    fields = {
+        "": {},
+        "total": {"total_field": "total"},
+        "pages": {"total_pages_field": "pages"},
+        "more": {"has_more_field": "more"},
+    }
+    fetch = serve(kind, count, cap, **({told: True} if told else {}))
+    order = random.Random(seed)
+    fleet = Fleet(kind, fetch, shards[0], limit=10, max_pages=max_pages, **fields[told])
+
+    for size, stop in zip(shards, stops, strict=False):
+        fleet.resize(size)
+        fleet.run(order, stop, fleet.unfinished())
+        if not fleet.unfinished():
+            break
+    for _ in range(130):
+        if not fleet.unfinished():
+            break
+        if 0 not in fleet.unfinished():
+            # The first shard has gone on to poll 2, and says its size there.
+            size = fleet.stored[0, fleet.count]["size"]
+            fleet.wall.notices[0] = (2, size, None)
+        fleet.run(order, shards=fleet.unfinished())
+
+    assert list(range(count)) == fleet.numbers()
+    assert not fleet.unfinished()
