@@ -191,6 +191,7 @@ class Supervisor:
         self._listens_since = clock.monotonic()
         self._woke = clock.monotonic()
         self._started_ms = clock.wall_ms()
+        self._all_ready = False
         self._told_ready = False
         self._fed = float("-inf")
         self._status_at = float("-inf")
@@ -314,8 +315,7 @@ class Supervisor:
         _LOG.warning("Asked again to stop: hurrying.")
         for seat in self._everyone():
             if seat.child is not None and seat.ending is not None:
-                # The second SIGTERM tells the child to drop the page in hand.
-                seat.child.signal(signal.SIGTERM)
+                seat.child.hurry()
                 left = patience.hurry if self._asked_to_stop == 2 else 0.0
                 seat.ending.deadline = min(seat.ending.deadline, now + left)
 
@@ -590,7 +590,7 @@ class Supervisor:
         seat.ending = Ending(now + grace, cause)
         seat.child.signal(signal.SIGTERM)
         if self._asked_to_stop > 1:
-            seat.child.signal(signal.SIGTERM)
+            seat.child.hurry()
             hurry = self._orders.wanted.patience.hurry
             seat.ending.deadline = min(seat.ending.deadline, now + hurry)
 
@@ -788,17 +788,21 @@ class Supervisor:
 
     def _tell(self) -> None:
         now = self._clock.monotonic()
-        self._show(self._snapshot())
         tasks = self._tasks()
+        self._all_ready = self._all_ready or all(
+            seat.ready
+            or seat.failure is not None
+            or seat.done is not None
+            or not self._may_run(seat)
+            for seat in tasks
+        )
+        self._show(self._snapshot())
         if tasks and not self._said_all_failed and all(_given_up(s) for s in tasks):
             self._said_all_failed = True
             _LOG.error("No task works any more; the reasons stand above.")
         if not self._notify.listening:
             return
-        if not self._told_ready and all(
-            seat.ready or seat.failure is not None or not self._may_run(seat)
-            for seat in tasks
-        ):
+        if self._all_ready and not self._told_ready:
             self._told_ready = True
             self._notify.ready()
         if self._notify.watchdog is not None and (
@@ -861,12 +865,9 @@ class Supervisor:
     def _snapshot(self) -> Snapshot:
         if not self._shards:
             self._shards = tuple(self._shard_states())
-        state = "stopping" if self._asked_to_stop else "running"
-        tasks = self._tasks()
-        if not self._asked_to_stop and not all(
-            s.ready or s.starts > 1 or s.failure or s.done is not None for s in tasks
-        ):
-            state = "starting"
+        state = "running" if self._all_ready else "starting"
+        if self._asked_to_stop:
+            state = "stopping"
         broker = self._broker
         return Snapshot(
             pid=os.getpid(),

@@ -96,6 +96,49 @@ def test_a_second_sigterm_hurries_the_children(engine: Start, tmp_path: Path) ->
     assert (tmp_path / "hurried").exists()
 
 
+def test_two_sigterms_in_a_row_hurry_a_child_that_is_busy(
+    engine: Start, tmp_path: Path
+) -> None:
+    """Both wait while the child computes, and merge; the link tells it."""
+
+    def entry(context: ChildContext) -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        context.ready()
+        time.sleep(0.5)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        context.stopping.wait(60)
+        context.orders()
+        (tmp_path / f"hurried-{context.stopping.hurried}").touch()
+        return 0
+
+    patience = msgspec.structs.replace(QUICK, grace=60.0, hurry=5.0)
+    run = engine(lambda: wanted(connector(tmp_path, entry), patience=patience))
+    run.running(1)
+    run.signal(signal.SIGTERM)
+    until(lambda: "Stopping" in run.log, "it takes notice")
+    run.signal(signal.SIGTERM)
+
+    assert 0 == run.wait()
+    assert (tmp_path / "hurried-True").exists()
+
+
+def test_a_third_signal_ends_it_at_once(engine: Start, tmp_path: Path) -> None:
+    def entry(context: ChildContext) -> int:
+        context.ready()
+        time.sleep(60)
+        return 0
+
+    patience = msgspec.structs.replace(QUICK, grace=60.0, hurry=60.0)
+    run = engine(lambda: wanted(connector(tmp_path, entry), patience=patience))
+    run.running(1)
+    for words in ("Stopping", "hurrying"):
+        run.signal(signal.SIGTERM)
+        until(lambda: words in run.log, words)  # noqa: B023
+    run.signal(signal.SIGTERM)
+
+    assert Exit.TRY_AGAIN == run.wait()
+
+
 def test_a_child_that_does_not_drain_is_killed_after_its_grace(
     engine: Start, tmp_path: Path
 ) -> None:
@@ -1237,8 +1280,9 @@ def test_a_log_nobody_reads_holds_nothing_up(engine: Start, tmp_path: Path) -> N
     def entry(context: ChildContext) -> int:
         context.ready()
         log = logging.getLogger("engine.test")
-        for _ in range(2000):
+        for _ in range(300):
             log.info("x" * 500)
+            context.beat()
         (tmp_path / f"wrote-{context.number}").touch()
         context.stopping.wait(60)
         return 0
