@@ -7,14 +7,14 @@ Makes the meters' files of that many tasks, serves them from the admin process'
 own loop, and fetches `/metrics` over loopback; the baseline renders the same
 files through prometheus_client's MultiProcessCollector and exposition.  To
 compare before and after, run it on both commits: the baseline tells how far the
-machine has moved meanwhile.  Prints one JSON document, times in milliseconds.
+machine has moved meanwhile.  Prints one JSON document, times in milliseconds, and keeps it
+in perf/results/ unless it was --quick.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -34,6 +34,7 @@ from engine.clock import SYSTEM
 from engine.observe import names
 from engine.observe.meters import Meters
 from engine.observe.names import Kind, Origin
+from perf.rig import ROOT, machine
 from tests.fakes.view import FakeView, card, serving
 
 APIS = ("api1", "api2")
@@ -64,14 +65,18 @@ def metered(directory: str, tasks: int, detailed: bool) -> None:
 
 
 def milliseconds(rounds: int, action: Callable[[], object]) -> dict[str, float]:
+    """Wall time, and the CPU of client and server: both are in this process."""
     action()
     taken = []
+    used = time.process_time()
     for _ in range(rounds):
         start = time.perf_counter()
         action()
         taken.append(1000 * (time.perf_counter() - start))
+    used = time.process_time() - used
     taken.sort()
     return {
+        "cpu": round(1000 * used / rounds, 2),
         "median": round(statistics.median(taken), 2),
         "p90": round(taken[int(0.9 * (len(taken) - 1))], 2),
         "max": round(taken[-1], 2),
@@ -79,7 +84,7 @@ def milliseconds(rounds: int, action: Callable[[], object]) -> dict[str, float]:
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    words = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
     words.add_argument("--tasks", type=int, default=16)
     words.add_argument("--rounds", type=int, default=30)
     words.add_argument("--detailed", action="store_true")
@@ -113,21 +118,22 @@ def main() -> None:
             ours = milliseconds(rounds, scrape)
         theirs = milliseconds(rounds, lambda: generate_latest(registry))
 
-    print(
-        json.dumps(
-            {
-                "machine": platform.machine(),
-                "python": platform.python_version(),
-                "tasks": args.tasks,
-                "detailed": args.detailed,
-                "lines": lines,
-                "rounds": rounds,
-                "scrape_ms": ours,
-                "prometheus_client_ms": theirs,
-            },
-            indent=2,
-        )
-    )
+    document = {
+        "question": (__doc__ or "").strip().splitlines()[0],
+        "machine": machine(),
+        "tasks": args.tasks,
+        "detailed": args.detailed,
+        "lines": lines,
+        "rounds": rounds,
+        "scrape_ms": ours,
+        "prometheus_client_ms": theirs,
+    }
+    print(json.dumps(document, indent=1))
+    if not args.quick:
+        results = ROOT / "perf" / "results"
+        results.mkdir(exist_ok=True)
+        name = "scrape_detailed" if args.detailed else "scrape"
+        (results / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ A value here is whole (Java's Long), decimal (Double) or text.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 
 from msgspec import Struct
 
@@ -50,6 +51,7 @@ class Bean(Struct, frozen=True):
         return f"{self.domain}:{inner}"
 
 
+@cache
 def _rows(domain: str, group: str, per: tuple[str, ...]) -> dict[str, Attribute]:
     return {
         attribute.name: attribute

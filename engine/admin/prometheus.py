@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from engine.admin import beans, health
 from engine.admin.answers import Answer, Question
-from engine.admin.store import Series, line_head, number
+from engine.admin.store import line_head, number
 from engine.admin.view import Process, View
 from engine.admin.watch import Picture
 from engine.observe import names
@@ -162,21 +162,19 @@ def _metered(picture: Picture, metric: Metric) -> list[Line]:
     series = picture.families.get(metric.name, ())
     if metric.kind is not Kind.HISTOGRAM:
         return [(one.head, value) for one, value in series]
-    timers: defaultdict[Labels, list[tuple[Series, float]]] = defaultdict(list)
-    for pair in series:
-        timers[pair[0].labels].append(pair)
+    # The series of one label set stand together, bounds rising, the sum last.
     lines: list[Line] = []
-    for labels, parts in timers.items():
-        total = spent = 0.0
-        for one, value in parts:
-            # Bounds stand in the file in rising order, the last one +Inf.
-            if one.bound is None:
-                spent = value
-                continue
+    group = ""
+    total = 0.0
+    for one, value in series:
+        if one.group is not group:
+            group, total = one.group, 0.0
+        if one.bound is None:
+            lines.append((one.head, value))
+            lines.append((group, total))
+        else:
             total += value
             lines.append((one.head, total))
-        lines.append((line_head(f"{metric.name}_sum", labels), spent))
-        lines.append((line_head(f"{metric.name}_count", labels), total))
     return lines
 
 

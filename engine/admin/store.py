@@ -16,6 +16,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from sys import intern
 from typing import Any
 
 from msgspec import Struct
@@ -35,6 +36,8 @@ class Series(Struct, frozen=True, eq=False):
         task: Value of that label, or "".
         kind: "counter", "gauge" or "histogram".
         head: Its line in the text format, up to the value.
+        group: Of a histogram, the same for its `_count`: one object for all
+            series of one label set, so that they are told apart by identity.
     """
 
     family: str
@@ -45,6 +48,7 @@ class Series(Struct, frozen=True, eq=False):
     task: str
     kind: str
     head: str
+    group: str
 
     def label(self, name: str) -> str:
         """The value of a label, or ""."""
@@ -127,6 +131,7 @@ def _parsed(key: str, kind: str) -> Series:
         task=labels.get("task", ""),
         kind=kind,
         head=line_head(sample, bounded),
+        group=intern(line_head(f"{family}_count", named)),
     )
 
 
