@@ -464,7 +464,9 @@ def set_level(logger: str, level: str) -> None:
     # Whatever was set, a floored library and what lies under it stays quiet.
     for floored in FLOORED:
         wanted = LEVELS[_STATE.levels.get(floored, _STATE.levels.get("", "INFO"))]
-        logging.getLogger(floored).setLevel(max(wanted, logging.INFO))
+        # Its INFO is a line for each connection: only for those who ask for DEBUG.
+        quiet = logging.INFO if wanted < logging.INFO else logging.WARNING
+        logging.getLogger(floored).setLevel(max(wanted, quiet))
         for one, word in _STATE.levels.items():
             if one.startswith(f"{floored}."):
                 logging.getLogger(one).setLevel(max(LEVELS[word], logging.INFO))

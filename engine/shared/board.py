@@ -47,7 +47,8 @@ PHASES = (
 #: What a child is.
 STATES = ("unused", "starting", "running", "draining", "failed", "ended")
 
-#: What happened to a shard since its slot was cleared; all of them only grow.
+#: What happened to a shard since its slot was cleared; all of them only grow,
+#: but for the grid its polls start on (monotonic ns), which is set once.
 SHARD = (
     "pages",
     "received",
@@ -72,6 +73,7 @@ SHARD = (
     "wait_broker_ns",
     "busy_ns",
     "last_success_ms",
+    "grid_ns",
 )
 
 #: What a shard tells its siblings about the poll it is in.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from threading import Event, RLock
+from threading import Condition, RLock
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct, field
@@ -72,8 +72,9 @@ class Delivery:
     """
     A task's way to the broker, shared by its shards.
 
-    Its verbs are for the task's thread.  After any of them has raised a failure
-    of the sink, only `close` is left to call.
+    Each outlet is used by the one thread that walks its shard; `tick` and `close`
+    are for the task's main thread.  After any verb has raised a failure of the
+    sink, only `close` is left to call.
 
     Attributes:
         budget: The bytes in flight; also for queues of pages in other rooms.
@@ -106,18 +107,15 @@ class Delivery:
         self._packing = packing
         self._limits = limits
         self._clock = clock
-        self._heads = HeadStore()
-        # The newest batch of a partition; under None the one for records
-        # without a key.
-        self._opened: dict[tuple[str, int | None], _Open] = {}
-        self._turns: dict[str, int] = {}
         self._outlets: list[AtLeastOnce] = []
         # Windows, outlets and the failure are changed under the lock, by the
-        # task's thread, the sender's and a state writer's.
+        # shards' threads, the sender's and a state writer's.
         self.lock = RLock()
+        self.changed = Condition(self.lock)
+        # For single records, which are sent under the lock.
+        self._heads = HeadStore()
         self._failure: SinkError | StateError | None = None
         self._told: deque[Callable[[], None]] = deque()
-        self._answers = Event()
 
     # -- for the task ----------------------------------------------------------
 
@@ -166,7 +164,6 @@ class Delivery:
         Blocks: at most `timeout` seconds, whatever the broker does.
         """
         self.fail(Unavailable("the producer is closed"))
-        self._opened.clear()
         return self._accumulator.close(timeout)
 
     # -- for outlets and savers ------------------------------------------------
@@ -186,11 +183,11 @@ class Delivery:
         """
         Wait for an answer.
 
-        Raises: as `settle`.  Blocks: at most `LOOK` seconds; beats.
+        Raises: as `settle`.  Blocks: at most `LOOK` seconds.
         """
-        self._answers.wait(LOOK)
-        self._answers.clear()
-        self._stopping.wait(0.0)
+        with self.changed:
+            if self._failure is None:
+                self.changed.wait(LOOK)
         self.settle()
 
     def tell(self, entry: Entry) -> None:
@@ -200,18 +197,19 @@ class Delivery:
 
     def fail(self, why: SinkError | StateError) -> None:
         """Nothing is delivered from here on; the first reason counts."""
-        with self.lock:
+        with self.changed:
             if self._failure is None:
                 self._failure = why
-        self._answers.set()
+            self.changed.notify_all()
 
     def now(self) -> float:
         """Monotonic seconds."""
         return self._clock.monotonic()
 
     def answer(self) -> None:
-        """Something has changed that `wait` may be waiting for."""
-        self._answers.set()
+        """Something has changed that somebody may be waiting for."""
+        with self.changed:
+            self.changed.notify_all()
 
     def send(
         self,
@@ -226,9 +224,10 @@ class Delivery:
 
         Raises: a SinkError.  Never blocks.
         """
-        batch = Batch(self._heads)
-        batch.append(column_of([value], [key], self._clock.wall_ms()))
-        self._accumulator.put(topic, partition, batch, PLAIN, done, full=True)
+        with self.lock:
+            batch = Batch(self._heads)
+            batch.append(column_of([value], [key], self._clock.wall_ms()))
+            self._accumulator.put(topic, partition, batch, PLAIN, done, full=True)
 
     def check(self, topic: str, column: Column) -> None:
         """
@@ -276,12 +275,12 @@ class Delivery:
             # Not 0 only if something failed in between.
             self.budget.give(left)
 
-    def flush(self, outlet: AtLeastOnce | None = None) -> None:
-        """Let batches go without lingering: all, or those with pages of one outlet."""
-        for opened in self._opened.values():
-            mine = outlet is None or any(each is outlet for _, each in opened.pages)
-            if mine and opened.slot is not None:
-                opened.slot.finish()
+    def flush(self) -> None:
+        """Let all open batches go without lingering; for any thread."""
+        with self.lock:
+            outlets = list(self._outlets)
+        for outlet in outlets:
+            outlet.flush()
 
     # -- inside ----------------------------------------------------------------
 
@@ -300,15 +299,16 @@ class Delivery:
         Returns: the bytes that the batches hold now of the budget.
         """
         key = topic, partition
+        outlet = page[1]
         held = 0
         while True:
-            opened = self._opened.get(key)
+            opened = outlet.opened.get(key)
             if opened is None:
-                opened = self._opened[key] = _Open(Batch(self._heads))
+                opened = outlet.opened[key] = _Open(Batch(outlet.heads))
             batch = opened.batch
             taken, size = batch.fitting(column, limit)
             if not taken:
-                self._finish(key)
+                outlet.finish(key)
                 continue
             rest = len(column) - taken
             part = batch.encode(column.part(0, taken) if rest else column)
@@ -318,27 +318,32 @@ class Delivery:
                     batch.commit(part)
                 elif not slot.commit(part):
                     # The sender took it while we encoded: once more, for a new one.
-                    del self._opened[key]
+                    del outlet.opened[key]
                     continue
                 opened.held += size
                 if not opened.pages or opened.pages[-1][0] is not page[0]:
                     page[0].open += 1
                     opened.pages.append(page)
                 if slot is None:
-                    opened.slot = self._put(topic, partition, opened, count)
+                    opened.slot = self._put(topic, partition, opened, count, outlet)
             held += size
             if not rest:
                 return held
-            self._finish(key)
+            outlet.finish(key)
             column = column.part(taken, taken + rest)
 
     def _put(
-        self, topic: str, partition: int | None, opened: _Open, count: int
+        self,
+        topic: str,
+        partition: int | None,
+        opened: _Open,
+        count: int,
+        outlet: AtLeastOnce,
     ) -> Slot:
         if partition is None:
             # Records without a key go to the partitions in turn, a batch to each.
-            turn = self._turns.get(topic, -1) + 1
-            self._turns[topic] = turn
+            turn = outlet.turns.get(topic, -1) + 1
+            outlet.turns[topic] = turn
             partition = turn % count
         return self._accumulator.put(
             topic,
@@ -347,12 +352,6 @@ class Delivery:
             self._packing,
             lambda why: self._answered(opened, why),
         )
-
-    def _finish(self, key: tuple[str, int | None]) -> None:
-        """The newest batch of a partition is full."""
-        opened = self._opened.pop(key)
-        if opened.slot is not None:
-            opened.slot.finish()
 
     def _make_room(self, size: int) -> None:
         """Wait for room and take it; the wait is counted by the budget."""
@@ -378,7 +377,7 @@ class Delivery:
                 now = self._clock.monotonic()
                 for outlet in {id(each): each for _, each in opened.pages}.values():
                     outlet.save(now)
-        self._answers.set()
+            self.changed.notify_all()
 
 
 def _split(column: Column, count: int) -> list[tuple[int | None, Column]]:
@@ -430,6 +429,12 @@ class AtLeastOnce:
         self._unsaved: Offset | None = None
         self._saving = False
         self._next = 0.0
+        # The newest batch of a partition; under None the one for records
+        # without a key.  Of this outlet's thread, as are heads and turns: no
+        # batch is shared between shards, and no lock is held while encoding.
+        self.opened: dict[tuple[str, int | None], _Open] = {}
+        self.heads = HeadStore()
+        self.turns: dict[str, int] = {}
 
     def begin(self) -> None:
         """
@@ -467,17 +472,31 @@ class AtLeastOnce:
     def commit(self) -> None:
         """As `seams.Outlet`."""
         delivery = self._delivery
-        delivery.flush(self)
-        delivery.settle()
+        self.flush()
         while True:
-            with delivery.lock:
+            delivery.settle()
+            with delivery.changed:
                 self._next = 0.0
                 self.save(delivery.now())
-                done = not len(self._window) and not self._saving
-            if done:
-                delivery.settle()
-                return
-            delivery.wait()
+                if not len(self._window) and not self._saving:
+                    break
+                # Nobody can have changed anything since the look above.
+                delivery.changed.wait(LOOK)
+        delivery.settle()
+
+    # -- for the delivery --------------------------------------------------------
+
+    def flush(self) -> None:
+        """Let open batches go without lingering; for any thread."""
+        for opened in list(self.opened.values()):
+            if opened.slot is not None:
+                opened.slot.finish()
+
+    def finish(self, key: tuple[str, int | None]) -> None:
+        """The newest batch of a partition is full."""
+        opened = self.opened.pop(key)
+        if opened.slot is not None:
+            opened.slot.finish()
 
     # -- for the delivery, under its lock --------------------------------------
 

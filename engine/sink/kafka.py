@@ -623,3 +623,50 @@ def write_records(
         made._sender.force_close()
         made._sender.join(1.0)
         made._closed = True
+
+
+class Tail:
+    """
+    A look at what arrives in a topic, for people.
+
+    Raises: Unavailable, Misconfigured, from any verb.
+    """
+
+    def __init__(self, cluster: Cluster, topic: str):
+        self._topic = topic
+        self._client = KafkaConsumer(
+            enable_auto_commit=False,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+            **_settings(cluster, PROBE_LIMIT),
+        )
+
+    def count(self) -> int:
+        """Records in the topic now; 0 while there is no topic."""
+        with naming(f"reading topic {self._topic}"):
+            places = self._places()
+            return sum(self._client.end_offsets(places).values()) if places else 0
+
+    def first(self, count: int) -> list[str]:
+        """The first records as `topic[partition]@offset key=... value`."""
+        with naming(f"reading topic {self._topic}"):
+            self._client.assign(self._places())
+            self._client.seek_to_beginning()
+            found = self._client.poll(timeout_ms=1000, max_records=count)
+        return [
+            f"{each.topic}[{each.partition}]@{each.offset} "
+            f"key={(each.key or b'').decode(errors='replace')} "
+            f"{(each.value or b'').decode(errors='replace')[:120]}"
+            for records in found.values()
+            for each in records
+        ][:count]
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        with suppress(Exception):
+            self._client.close(autocommit=False)
+
+    def _places(self) -> list[TopicPartition]:
+        self._client.topics()
+        known = self._client.partitions_for_topic(self._topic) or ()
+        return [TopicPartition(self._topic, each) for each in sorted(known)]

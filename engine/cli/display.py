@@ -1,0 +1,222 @@
+"""
+Display: what `run` shows while it runs, and the summary it ends with.
+
+Owns the form of both (GATE rich): a table that refreshes in place on a
+terminal that has rich, a status line each 10 seconds anywhere else.  Reads
+rows, knows nothing of processes.  All of it goes to stderr but the summary.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, TextIO
+
+from msgspec import Struct, structs
+
+from engine.clock import SYSTEM, Clock
+
+try:
+    from rich.live import Live
+    from rich.table import Table
+except ImportError:  # the extra [terminal] is not installed
+    Live = None  # type: ignore[assignment,misc]
+
+#: Seconds between two status lines where nothing can be redrawn.
+STATUS_EVERY = 10.0
+
+
+class Row(Struct, kw_only=True):
+    """
+    The sums of one shard, or of all of them.
+
+    Attributes:
+        seconds: From the first poll's start to now, or to its end.
+        error: Why it stands still, or None.
+    """
+
+    connector: str = ""
+    api: str = ""
+    shard: str = ""
+    pages: int = 0
+    received: int = 0
+    produced: int = 0
+    filtered: int = 0
+    dead_lettered: int = 0
+    deduplicated: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    records_per_second: float = 0.0
+    error: str | None = None
+
+
+#: What is added up in a total.
+SUMS = (
+    "pages",
+    "received",
+    "produced",
+    "filtered",
+    "dead_lettered",
+    "deduplicated",
+    "bytes",
+)
+
+
+def total(rows: Sequence[Row], seconds: float) -> Row:
+    """All rows added up over the same time."""
+    sums = {name: sum(getattr(row, name) for row in rows) for name in SUMS}
+    made = Row(**sums, seconds=round(seconds, 3))
+    made.records_per_second = rate(made.produced, seconds)
+    failed = [row.error for row in rows if row.error]
+    made.error = failed[0] if failed else None
+    return made
+
+
+def rate(records: int, seconds: float) -> float:
+    """Records a second, 0.0 for no time."""
+    return round(records / seconds, 1) if seconds > 0 else 0.0
+
+
+class Display(Protocol):
+    """Something that shows how far a run is."""
+
+    def show(self, rows: Sequence[Row], note: str) -> None:
+        """Show the sums so far; never blocks for long, never raises."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class Silence:
+    """Shows nothing."""
+
+    def show(self, rows: Sequence[Row], note: str) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+class StatusLine:
+    """One line each ten seconds."""
+
+    def __init__(self, out: TextIO, *, clock: Clock = SYSTEM):
+        self._out = out
+        self._clock = clock
+        self._due = clock.monotonic() + STATUS_EVERY
+        self._before = (clock.monotonic(), 0)
+
+    def show(self, rows: Sequence[Row], note: str) -> None:
+        now = self._clock.monotonic()
+        if now < self._due:
+            return
+        self._due = now + STATUS_EVERY
+        sums = total(rows, 0.0)
+        then, produced = self._before
+        self._before = (now, sums.produced)
+        per_second = (sums.produced - produced) / max(now - then, 1e-9)
+        failed = sum(row.error is not None for row in rows)
+        line = (
+            f"{sums.produced:,} records produced, {per_second:,.0f}/s; "
+            f"{sums.pages:,} pages, {sums.received:,} received"
+        )
+        for name in ("filtered", "dead_lettered", "deduplicated"):
+            if count := getattr(sums, name):
+                line += f", {count:,} {name.replace('_', '-')}"
+        if failed:
+            line += f"; {failed} of {len(rows)} shards FAILED"
+        if note:
+            line += f"; {note}"
+        write(self._out, line + "\n")
+
+    def close(self) -> None:
+        return
+
+
+class Screen:
+    """A table that is drawn anew in place."""
+
+    #: Rows of the table at most; the rest is in the total.
+    LINES = 20
+
+    def __init__(self, *, clock: Clock = SYSTEM):
+        self._clock = clock
+        self._before: dict[tuple[str, str], int] = {}
+        self._then = clock.monotonic()
+        self._live = Live(auto_refresh=False, transient=True)
+        self._live.start()
+
+    def show(self, rows: Sequence[Row], note: str) -> None:
+        now = self._clock.monotonic()
+        past = max(now - self._then, 1e-9)
+        table = Table(title=note or None, title_justify="left")
+        for name in ("shard", "pages", "received", "produced", "records/s", "state"):
+            table.add_column(name, justify="left" if name == "shard" else "right")
+        for row in [*rows[: self.LINES], total(rows, 0.0)]:
+            key = (row.connector, row.shard)
+            moved = row.produced - self._before.get(key, 0)
+            self._before[key] = row.produced
+            table.add_row(
+                f"{row.connector} {row.shard}".strip() or "total",
+                f"{row.pages:,}",
+                f"{row.received:,}",
+                f"{row.produced:,}",
+                f"{moved / past:,.0f}",
+                "FAILED" if row.error else "running",
+            )
+        self._then = now
+        self._live.update(table, refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def display(*, quiet: bool) -> Display:
+    """The display that fits where stderr goes."""
+    if quiet:
+        return Silence()
+    plain = os.environ.get("TERM", "dumb") == "dumb"
+    if Live is not None and sys.stderr.isatty() and sys.stdout.isatty() and not plain:
+        return Screen()
+    return StatusLine(sys.stderr)
+
+
+def summary(rows: Sequence[Row], seconds: float) -> str:
+    """The lines a run ends with: one for each api's shard, one for all."""
+    lines = []
+    for row in [*rows, total(rows, seconds)]:
+        name = f"{row.connector} {row.shard}".strip() or "total"
+        text = f"{name}: {row.pages:,} pages, {row.received:,} received"
+        for field in ("produced", "filtered", "dead_lettered", "deduplicated"):
+            text += f", {getattr(row, field):,} {field.replace('_', '-')}"
+        text += f", {row.bytes:,} bytes, {row.seconds:.1f} s"
+        text += f", {row.records_per_second:,.0f} records/s"
+        if row.error and row.shard:
+            text += f"; {row.error}"
+        lines.append(text)
+    return "\n".join(lines)
+
+
+def document(rows: Sequence[Row], seconds: float) -> dict[str, object]:
+    """The same as the one document of `--json`."""
+    names: dict[str, list[dict[str, object]]] = {}
+    for row in rows:
+        fields = structs.asdict(row)
+        names.setdefault(str(fields.pop("connector")), []).append(fields)
+    sums = structs.asdict(total(rows, seconds))
+    for name in ("connector", "api", "shard", "error"):
+        del sums[name]
+    return {
+        "connectors": [{"name": name, "apis": apis} for name, apis in names.items()],
+        "total": sums,
+    }
+
+
+def write(out: TextIO, text: str) -> None:
+    """Write and flush; a closed or full stream is nobody's failure here."""
+    try:
+        out.write(text)
+        out.flush()
+    except (OSError, ValueError):
+        return

@@ -1,0 +1,147 @@
+"""
+Offsets: where each shard stands, and forgetting it.
+
+Owns the output of `offsets get` and `offsets reset`.  A reset holds the
+connector's lock, so it is refused while an engine runs the connector.
+
+Path: ``cli.main`` -> here -> ``sink.state``
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from engine.cli.check import load
+from engine.config import Connector, Loaded
+from engine.errors import ConfigError, Exit
+from engine.shared.lock import Claim
+from engine.sink.state import State
+from engine.supervisor.broker import EmbeddedBroker
+from engine.supervisor.runtime import Runtime, base_of, make_private
+from engine.task.broker import Brokers, bootstrap_of, state_place
+from engine.task.probe import next_request
+
+
+class Opened:
+    """
+    The states of a command's connectors; a context.
+
+    An embedded broker is started for the command if no engine runs it.
+    """
+
+    def __init__(self, loaded: Loaded):
+        self._loaded = loaded
+        self._state = Path(loaded.process["state.dir"])
+        self._runtime: Runtime | None = None
+        self._broker: EmbeddedBroker | None = None
+
+    def __enter__(self) -> Callable[[Connector], State]:
+        make_private(self._state)
+        return self._open
+
+    def _open(self, connector: Connector) -> State:
+        values = connector.values
+        if values["offset.storage.file.filename"] is not None:
+            return Brokers(connector, ("none:0",)).state()
+        return Brokers(connector, bootstrap_of(values, self._embedded)).state()
+
+    def _embedded(self) -> str:
+        if self._broker is None:
+            base = base_of(os.environ, configured=None, state=self._state)
+            self._runtime = Runtime(base)
+            self._broker = EmbeddedBroker(state=self._state, runtime=self._runtime.path)
+            self._broker.start()
+        return self._broker.address
+
+    def __exit__(self, *_: object) -> None:
+        if self._broker is not None:
+            self._broker.end()
+        if self._runtime is not None:
+            self._runtime.remove()
+
+
+def claim_of(loaded: Loaded, connector: Connector) -> Claim:
+    """The connector's lock, as a running engine holds it."""
+    claims = Path(loaded.process["state.dir"]) / "locks" / state_place(connector.values)
+    for directory in (claims.parent, claims):
+        make_private(directory)
+    return Claim(claims, connector.name)
+
+
+def get(args: argparse.Namespace) -> int:
+    """`offsets get FILE...`: stored offsets, and what would be asked next."""
+    loaded = load(args, quiet=args.json)
+    zone = loaded.process["schedule.timezone"]
+    shown = []
+    with Opened(loaded) as state_of:
+        for connector in loaded.connectors:
+            apis = {api.name: api for api in connector.apis}
+            for saved in state_of(connector).load().values():
+                api = apis.get(saved.partition.get("api", ""))
+                request = None
+                if api is not None and "part" not in saved.partition:
+                    request = next_request(connector, api, saved, zone)
+                shown.append((connector.name, saved, request))
+    if args.json:
+        document = {
+            "offsets": [
+                {
+                    "connector": name,
+                    "partition": saved.partition,
+                    "offset": saved.offset,
+                    "seq": saved.seq,
+                    "at": saved.at,
+                    "next": request,
+                }
+                for name, saved, request in shown
+            ]
+        }
+        print(msgspec.json.format(msgspec.json.encode(document)).decode())
+        return Exit.OK
+    for name, saved, request in shown:
+        where = msgspec.json.encode(saved.partition).decode()
+        print(f"{name} {where}: {msgspec.json.encode(saved.offset).decode()}")
+        if request is not None:
+            print(f"    next: {request}")
+    if not shown:
+        print("no offsets are stored")
+    return Exit.OK
+
+
+def reset(args: argparse.Namespace) -> int:
+    """`offsets reset FILE... --yes`: forget offsets; refused while running."""
+    loaded = load(args)
+    if not args.yes and not confirmed():
+        raise ConfigError("offsets reset forgets where to go on: say --yes")
+    forgotten = 0
+    with Opened(loaded) as state_of:
+        for connector in loaded.connectors:
+            claim = claim_of(loaded, connector)
+            claim.take()
+            try:
+                state = state_of(connector)
+                chosen = [
+                    saved.partition
+                    for saved in state.load().values()
+                    if args.api in (None, saved.partition.get("api"))
+                ]
+                if chosen:
+                    state.reset(chosen)
+                forgotten += len(chosen)
+            finally:
+                claim.release()
+    print(f"{forgotten} offset{'s' * (forgotten != 1)} forgotten")
+    return Exit.OK
+
+
+def confirmed() -> bool:
+    """Ask on a terminal; False where nobody can be asked."""
+    if not sys.stdin.isatty():
+        return False
+    return input("Forget all stored offsets? [y/N] ").strip().lower() in ("y", "yes")

@@ -1,0 +1,267 @@
+"""
+Run: `run FILE...`, from the configuration to the exit code.
+
+Owns what the supervisor is given: the wanted state made from the files, the
+entry function of each child, the display.  It opens nothing itself; the heavy
+rooms are imported before the fork so that all tasks share them.
+
+Path: ``cli.main`` -> here -> ``supervisor.loop`` -> (fork) -> ``task``
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from engine import config
+from engine.cli.check import load
+from engine.cli.display import SUMS, Display, Row, display, document, rate, summary
+from engine.clock import SYSTEM
+from engine.config import Connector, Loaded, Values
+from engine.errors import ConfigError
+from engine.observe import log as logs
+from engine.shared.board import Board
+from engine.supervisor import assign, orders
+from engine.supervisor.broker import EmbeddedBroker
+from engine.supervisor.child import ChildContext
+from engine.supervisor.loop import Supervisor
+from engine.supervisor.restart import Limits
+from engine.supervisor.runtime import Runtime, base_of, make_private
+from engine.supervisor.scale import Scaling
+from engine.supervisor.status import Snapshot
+from engine.task import entry as task_entry
+from engine.task.broker import state_place
+from engine.task.source import splittable
+
+log = logging.getLogger("run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`run FILE...`: until SIGTERM or Ctrl-C, or with `--once` to the end."""
+    loaded = load(args)
+    refuse_unbuilt(loaded)
+    process = loaded.process
+    logs.configure(
+        level=process["log.level"],
+        format=process["log.format"] or logs.default_format(os.environ),
+        unsafe_wire=process["log.unsafe.wire"],
+    )
+    say_start(loaded)
+    state = Path(process["state.dir"])
+    make_private(state)
+    runtime = Runtime(base_of(os.environ, configured=own_runtime(process), state=state))
+    board = Board()
+    broker = EmbeddedBroker(state=state, runtime=runtime.path)
+    show = Showing(display(quiet=args.quiet or args.json), args.once)
+    plan = Plan(args, loaded, state=state, broker=broker)
+    supervisor = Supervisor(
+        plan,
+        runtime=runtime,
+        board=board,
+        once=args.once,
+        broker=broker,
+        on_tick=show.tick,
+    )
+    try:
+        code = supervisor.run()
+    finally:
+        show.display.close()
+    if args.json:
+        text = msgspec.json.format(
+            msgspec.json.encode(document(show.rows, show.seconds))
+        )
+        print(text.decode())
+    elif not args.quiet:
+        print(summary(show.rows, show.seconds))
+    return code
+
+
+def refuse_unbuilt(loaded: Loaded) -> None:
+    """
+    Raises: ConfigError for every value whose behaviour is not available yet.
+    """
+    if loaded.unbuilt:
+        raise ConfigError(loaded.unbuilt)
+
+
+def say_start(loaded: Loaded) -> None:
+    """What a reader of the log should know before anything happens."""
+    if os.getuid() == 0:
+        log.warning("Running as root; a user of its own is enough.")
+    if loaded.absent:
+        log.info("Not available yet, and off: %s.", ", ".join(loaded.absent))
+    for connector in loaded.connectors:
+        if connector.values["exactly.once.support"] == "requested":
+            log.info(
+                "Connector %s: exactly.once.support=requested, and exactly once is "
+                "not available yet: delivery is at least once.",
+                connector.name,
+            )
+
+
+def own_runtime(process: Values) -> Path | None:
+    """`runtime.dir` if it is stated; else the machine's own rule decides."""
+    if not process.stated("runtime.dir"):
+        return None
+    return Path(process["runtime.dir"])
+
+
+class Plan:
+    """
+    The wanted state, read afresh at each reload.
+
+    Args:
+        loaded: What the first call gives without reading again.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        loaded: Loaded,
+        *,
+        state: Path,
+        broker: EmbeddedBroker,
+    ):
+        self._args = args
+        self._next: Loaded | None = loaded
+        self._state = state
+        self._broker = broker
+
+    def __call__(self) -> orders.Wanted:
+        """Raises: ConfigError; a reload then changes nothing."""
+        loaded, self._next = self._next, None
+        if loaded is None:
+            loaded = config.load(self._args.files, self._args.overrides)
+            refuse_unbuilt(loaded)
+        process = loaded.process
+        return orders.Wanted(
+            connectors=tuple(
+                self._connector(connector, process) for connector in loaded.connectors
+            ),
+            patience=orders.Patience(
+                silence=process["task.heartbeat.timeout.ms"] / 1000,
+                grace=process["task.shutdown.graceful.timeout.ms"] / 1000,
+                restarts=Limits(
+                    backoff=process["task.restart.backoff.ms"] / 1000,
+                    backoff_max=process["task.restart.backoff.max.ms"] / 1000,
+                    most=process["task.restart.limit"],
+                ),
+            ),
+            secrets=loaded.variables,
+            embedded=any(
+                connector.values["bootstrap.servers"] == ("embedded",)
+                for connector in loaded.connectors
+            ),
+            level=process["log.level"],
+        )
+
+    def _connector(self, connector: Connector, process: Values) -> orders.Connector:
+        values = connector.values
+        claims = self._state / "locks" / state_place(values)
+        for directory in (claims.parent, claims):
+            make_private(directory)
+        scaling = None
+        if values["auto.scaling.enabled"]:
+            scaling = Scaling(
+                least=values["auto.scaling.min.tasks"],
+                most=values["auto.scaling.max.tasks"],
+                up=values["auto.scaling.scale.up.threshold.throughput"],
+                down=values["auto.scaling.scale.down.threshold.throughput"],
+                interval=values["auto.scaling.evaluation.interval.minutes"] * 60,
+            )
+        return orders.Connector(
+            name=connector.name,
+            entry=functools.partial(
+                run_task,
+                connector=connector,
+                process=process,
+                broker=self._broker,
+                once=self._args.once,
+            ),
+            apis=tuple(
+                assign.Api(
+                    name=api.name,
+                    fingerprint=api.fingerprint,
+                    entities=tuple(api.values["entity.names"] or ()),
+                    splittable=splittable(api),
+                )
+                for api in connector.apis
+                if api.values["api.chaining.parent"] is None
+            ),
+            claims=claims,
+            fingerprint=f"{connector.fingerprint}{process.fingerprint}",
+            tasks=values["tasks.max"],
+            scaling=scaling,
+            memory_max=values["process.memory.max.bytes"],
+        )
+
+
+def run_task(
+    context: ChildContext,
+    *,
+    connector: Connector,
+    process: Values,
+    broker: EmbeddedBroker,
+    once: bool,
+) -> int:
+    """The entry of a task process."""
+    return task_entry.run(
+        context,
+        connector=connector,
+        process=process,
+        embedded=lambda: broker.address,
+        once=once,
+    )
+
+
+class Showing:
+    """
+    Turns what the supervisor says each second into rows.
+
+    Attributes:
+        rows: One a shard, as last seen.
+        seconds: Since the start.
+    """
+
+    def __init__(self, shown: Display, once: bool):
+        self.display = shown
+        self.rows: Sequence[Row] = ()
+        self._once = once
+        self._began = SYSTEM.monotonic()
+        self._finished: dict[int, float] = {}
+        self.seconds = 0.0
+
+    def tick(self, snapshot: Snapshot, board: Board) -> None:
+        """Called by the supervisor about once a second, and at the end."""
+        self.seconds = SYSTEM.monotonic() - self._began
+        trouble = {
+            child.number: child.trace
+            for child in snapshot.children
+            if child.trace and not child.auxiliary
+        }
+        rows = []
+        for shard in snapshot.shards:
+            counts = board.shard(shard.slot).read()
+            if shard.finished or shard.failed:
+                self._finished.setdefault(shard.slot, self.seconds)
+            seconds = self._finished.get(shard.slot, self.seconds)
+            rows.append(
+                Row(
+                    connector=shard.connector,
+                    api=shard.api,
+                    shard=shard.label,
+                    **{name: counts[name] for name in SUMS},
+                    seconds=round(seconds, 3),
+                    records_per_second=rate(counts["produced"], seconds),
+                    error=shard.failed or trouble.get(shard.task) or None,
+                )
+            )
+        self.rows = rows
+        waits = [child.waiting for child in snapshot.children if child.waiting]
+        self.display.show(rows, f"waiting for the broker: {waits[0]}" if waits else "")

@@ -1,0 +1,385 @@
+"""
+Entry: a task process from its first step to its exit code.
+
+Owns the wiring: it is the only place that constructs the path of a page out
+of rooms that do not know each other.  Everything is opened here, after the
+fork, and opened anew after the broker was away.
+
+Path: ``supervisor.child`` -> here -> ``task.run``
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from engine.clock import SYSTEM
+from engine.config import Api, Connector, Values
+from engine.errors import EngineError
+from engine.observe import log as logs
+from engine.records import Offset, Parcel, Shard
+from engine.shared.board import Board, Notice, Slot
+from engine.shared.link import Assigned
+from engine.sink.commit import Delivery
+from engine.sink.kafka import wait_for_broker
+from engine.sink.preflight import Topics
+from engine.sink.state import Saved, State
+from engine.source.pace import Interval
+from engine.task.broker import Brokers, bootstrap_of
+from engine.task.flow import Flow
+from engine.task.pulse import Patience, Pulse
+from engine.task.run import ONCE_PATIENCE, Context, Impatience, Stopper, Task
+from engine.task.source import Places, Sources, pace_of
+from engine.task.transform import transform_of
+from engine.task.walker import Walker
+
+log = logging.getLogger("task")
+
+#: Seconds a request may take over its own deadline before its loop counts as
+#: dead: DNS and TLS have no better clock than the deadline they were given.
+SLACK = 10.0
+
+
+class Home(Context, Protocol):
+    """What this room needs of the child's context beside `task.run.Context`."""
+
+    board: Board
+    runtime: Path
+
+
+def run(
+    context: Home,
+    *,
+    connector: Connector,
+    process: Values,
+    embedded: Callable[[], str],
+    once: bool,
+) -> int:
+    """
+    One task process.
+
+    Args:
+        embedded: Address of the embedded broker, asked for after the fork.
+
+    Returns: the exit code.  Blocks: for the life of the task.
+    """
+    logs.name_process(connector=connector.name, task=str(context.number))
+    bootstrap = bootstrap_of(connector.values, embedded)
+    brokers = Brokers(connector, bootstrap, context.number)
+    wiring = Wiring(context, connector, process, brokers, once)
+
+    def wait() -> bool:
+        stopping: Stopper = context.stopping
+        if once:
+            stopping = Impatience(stopping, ONCE_PATIENCE)
+        return wait_for_broker(brokers.admin, stopping, log.warning)
+
+    return Task(context, wiring, wait, once=once).run()
+
+
+class Wiring:
+    """Makes a `Session`; called again after the broker was away."""
+
+    def __init__(
+        self,
+        context: Home,
+        connector: Connector,
+        process: Values,
+        brokers: Brokers,
+        once: bool,
+    ):
+        self._context = context
+        self._connector = connector
+        self._process = process
+        self._brokers = brokers
+        self._once = once
+        self._apis = {api.name: api for api in connector.apis}
+        self._places = Places(context.runtime, Path(process["state.dir"]))
+
+    def __call__(
+        self,
+        *,
+        stop: threading.Event,
+        wake: Callable[[], None],
+        ended: Callable[[Walker], None],
+        settled: set[Shard],
+    ) -> Session:
+        """As `task.run.Build`."""
+        values = self._connector.values
+        brokers = self._brokers
+        topics = brokers.topics(log.warning)
+        topics.ensure(self._fixed_topics())
+        state = brokers.state()
+        saved = state.load()
+        budget = brokers.budget()
+        delivery = brokers.delivery(
+            topics,
+            budget=budget,
+            stopping=Patience(stop, Pulse(fetch=0.0, work=0.0)),
+        )
+        session = Session(delivery)
+        try:
+            sources = Sources(
+                self._connector,
+                zone=self._process["schedule.timezone"],
+                task=self._context.number,
+                places=self._places,
+                budget=budget,
+                stop=Patience(stop, Pulse(fetch=0.0, work=0.0)),
+            )
+            session.sources = sources
+            for assigned in self._context.assigned:
+                if assigned.shard not in settled:
+                    session.walkers.append(
+                        self._walker(
+                            assigned,
+                            delivery=delivery,
+                            sources=sources,
+                            state=state,
+                            saved=saved,
+                            topics=topics,
+                            stop=stop,
+                            ended=ended,
+                            pause=values["offset.flush.interval.ms"] / 1000,
+                        )
+                    )
+        except BaseException:
+            session.close(0.0)
+            raise
+        return session
+
+    def _fixed_topics(self) -> list[str]:
+        names = [
+            str(api.values["kafka.topic"])
+            for api in self._connector.apis
+            if api.values["kafka.topic"] and "${" not in api.values["kafka.topic"]
+        ]
+        dead = self._brokers.letters()
+        return [*dict.fromkeys(names), *([dead] if dead else [])]
+
+    def _walker(
+        self,
+        assigned: Assigned,
+        *,
+        delivery: Delivery,
+        sources: Sources,
+        state: State,
+        saved: dict[str, Saved],
+        topics: Topics,
+        stop: threading.Event,
+        ended: Callable[[Walker], None],
+        pause: float,
+    ) -> Walker:
+        shard = assigned.shard
+        api = self._apis[shard.api]
+        values = api.values
+        pulse = Pulse(
+            fetch=values["http.client.request.timeout.ms"] / 1000 + SLACK,
+            work=self._process["task.heartbeat.timeout.ms"] / 1000,
+        )
+        patience = Patience(stop, pulse)
+        tally = Tally(self._context.board.shard(assigned.slot))
+        own, others = stored(saved.values(), shard)
+        offset = None if own is None else own.offset
+        flow = Flow(
+            shard,
+            offset,
+            source=sources.poll(
+                api,
+                shard,
+                stopping=patience,
+                crew=self._crew(assigned),
+                others=others,
+            ),
+            transform=transform_of(
+                self._connector,
+                api,
+                shard,
+                zone=self._process["schedule.timezone"],
+                limit=self._limit(api, topics),
+                reserved=self._reserved(),
+            ),
+            outlet=delivery.outlet(shard.partition, state, pause=pause),
+            count=tally.parcel,
+            pulse=pulse,
+            stopping=patience,
+        )
+        pace = pace_of(
+            api,
+            sources.zone,
+            offset=offset,
+            skipped=tally.skipped,
+            origin=tally.grid,
+            last_ms=None if own is None else own.at,
+        )
+        if isinstance(pace, Interval):
+            tally.grid = pace.origin
+        return Walker(
+            flow,
+            pace=pace,
+            patient=values["behavior.on.error"] == "IGNORE",
+            once=self._once,
+            pulse=pulse,
+            stopping=patience,
+            given_up=tally.given_up,
+            ended=ended,
+        )
+
+    def _limit(self, api: Api, topics: Topics) -> int | None:
+        topic = api.values["kafka.topic"]
+        if topic is None or "${" in topic:
+            return None
+        return topics.record_limit(topic)
+
+    def _reserved(self) -> list[str]:
+        dead = self._brokers.letters()
+        own = self._connector.values["offsets.storage.topic"]
+        return [own, *([dead] if dead else [])]
+
+    def _crew(self, assigned: Assigned) -> Siblings | None:
+        if assigned.shard.count == 1:
+            return None
+        board = self._context.board
+        return Siblings(
+            board.notice(assigned.slot), [board.notice(s) for s in assigned.siblings]
+        )
+
+
+class Session:
+    """What a task has open between two absences of the broker."""
+
+    def __init__(self, delivery: Delivery):
+        self.walkers: list[Walker] = []
+        self.sources: Sources | None = None
+        self._delivery = delivery
+        self._swept = SYSTEM.monotonic()
+
+    def tick(self, now: float) -> float:
+        """As `task.run.Wired`."""
+        due = self._delivery.tick(now)
+        if self.sources is not None and now - self._swept >= 1.0:
+            self._swept = now
+            self.sources.tick(now)
+        return due
+
+    def close(self, timeout: float) -> None:
+        """As `task.run.Wired`."""
+        try:
+            self._delivery.close(timeout)
+        except EngineError as failure:
+            log.debug("while closing: %s", failure)
+        if self.sources is not None:
+            self.sources.close()
+
+
+class Tally:
+    """Counts a shard's pages on the board, where they outlive this process."""
+
+    def __init__(self, slot: Slot):
+        self._slot = slot
+
+    def parcel(self, parcel: Parcel) -> None:
+        """A page was handed over: nine additions, about 1.5 us a page."""
+        add = self._slot.add
+        page = parcel.page
+        add("pages")
+        add("received", page.received)
+        add("produced", len(parcel.values))
+        if parcel.filtered:
+            add("filtered", parcel.filtered)
+        if parcel.letters:
+            add("dead_lettered", len(parcel.letters))
+        if parcel.deduplicated:
+            add("deduplicated", parcel.deduplicated)
+        if page.saved:
+            add("saved")
+        add("bytes", len(page.response.body))
+        add("requests", page.response.tries)
+        if page.last:
+            add("polls")
+        if page.truncated:
+            add("polls_truncated")
+        self._slot.put("last_success_ms", page.response.received_ms)
+
+    @property
+    def grid(self) -> float | None:
+        """
+        Monotonic seconds at which the shard's grid of polls begins, or None.
+
+        A task that is started again keeps it, a new supervisor begins anew.
+        """
+        return self._slot.get("grid_ns") / 1e9 or None
+
+    @grid.setter
+    def grid(self, origin: float) -> None:
+        self._slot.put("grid_ns", int(origin * 1e9))
+
+    def skipped(self, count: int) -> None:
+        """Ticks of the interval passed while a poll ran."""
+        self._slot.add("polls_skipped", count)
+
+    def given_up(self, failure: Exception) -> None:
+        """A poll was given up; the next tick tries again."""
+        self._slot.add("errors")
+        log.warning("Poll given up: %s", failure)
+
+
+class Siblings:
+    """The shards of one api on the board; `source.walk.Crew`."""
+
+    def __init__(self, own: Notice, all_of_them: Sequence[Notice]):
+        self._own = own
+        self._all = all_of_them
+
+    def publish(self, poll: int, size: int, end: int | None) -> None:
+        """As `Crew`."""
+        told = self._own.read()
+        if told is not None:
+            before, _, known = told
+            if poll < before:
+                return
+            if poll == before and known >= 0:
+                end = known if end is None else min(end, known)
+        self._own.publish(poll=poll, size=size, end=-1 if end is None else end)
+
+    def learn(self, poll: int) -> tuple[int, int | None] | None:
+        """As `Crew`."""
+        size: int | None = None
+        end: int | None = None
+        for notice in self._all:
+            told = notice.read()
+            if told is None or told[0] < poll:
+                continue
+            if told[1] > 0:
+                size = told[1]
+            if told[0] == poll and told[2] >= 0:
+                end = told[2] if end is None else min(end, told[2])
+        return None if size is None else (size, end)
+
+
+def stored(
+    saved: Iterable[Saved], shard: Shard
+) -> tuple[Saved | None, list[tuple[int, int, Offset]]]:
+    """
+    What is stored for a shard.
+
+    Returns: its own state or None, and (index, count, offset) of the shards
+    of another count that worked on the same api and entity.
+    """
+    own: Saved | None = None
+    others: list[tuple[int, int, Offset]] = []
+    for each in saved:
+        partition = each.partition
+        if partition.get("api") != shard.api or "part" in partition:
+            continue
+        if partition.get("entity") != shard.entity or "parent" in partition:
+            continue
+        if partition == shard.partition:
+            own = each
+            continue
+        index, _, count = partition.get("shard", "0/1").partition("/")
+        others.append((int(index), int(count), each.offset))
+    return own, others

@@ -1,0 +1,108 @@
+"""
+Probe: one call to each API and each broker of a configuration.
+
+Owns what `check --connect` asks: the first page of every top-level api, and
+whether the brokers answer.  Produces nothing and moves no state.
+
+Path: `check --connect` -> here -> ``task.source``, ``task.broker``
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from engine.clock import SYSTEM
+from engine.config import Api, Connector
+from engine.errors import Misconfigured
+from engine.records import Page, Shard
+from engine.sink.kafka import reachable
+from engine.sink.state import Saved
+from engine.source.origin import shown
+from engine.task.broker import Brokers, bootstrap_of
+from engine.task.pulse import Patience, Pulse
+from engine.task.source import Places, Sources, paginator_of
+
+
+def questions(
+    connector: Connector, zone: str
+) -> Iterator[tuple[Api | None, str, Callable[[], object]]]:
+    """
+    What to ask: whose, the key that answers for it, and the call.
+
+    Each call raises an EngineError if it gets no usable answer.
+    """
+    for api in connector.apis:
+        if api.values["api.chaining.parent"] is None:
+            yield api, "http.source.url", partial(first_page, connector, api, zone)
+    yield None, "bootstrap.servers", partial(brokers, connector)
+
+
+def brokers(connector: Connector) -> None:
+    """Raises: Unavailable, Misconfigured."""
+
+    def embedded() -> str:
+        raise Misconfigured("the embedded broker runs only while `run` does")
+
+    servers = bootstrap_of(connector.values, embedded)
+    reachable(Brokers(connector, servers).admin)
+
+
+def first_page(connector: Connector, api: Api, zone: str) -> Page | None:
+    """
+    The first page of an api, asked once and not again.
+
+    Raises: SourceError.
+    """
+    with pages(connector, api, zone) as found:
+        return next(found, None)
+
+
+class pages:
+    """
+    The pages of one shard from the initial offset on, outside of any task.
+
+    A context: its connections are closed at the end of it.
+    """
+
+    def __init__(self, connector: Connector, api: Api, zone: str):
+        self._folder = tempfile.TemporaryDirectory(prefix="kafka-http-source-")
+        place = Path(self._folder.name)
+        entity = next(iter(api.values["entity.names"] or ()), None)
+        self.shard = Shard(connector.name, api.name, entity)
+        stop = Patience(threading.Event(), Pulse(fetch=0.0, work=0.0))
+        self._sources = Sources(
+            connector,
+            zone=zone,
+            task=0,
+            places=Places(place / "run", place / "state"),
+            budget=None,
+            stop=stop,
+        )
+        self._pages = self._sources.poll(api, self.shard, stopping=stop).pages(None)
+
+    def __enter__(self) -> Iterator[Page]:
+        return self._pages
+
+    def __exit__(self, *_: object) -> None:
+        self._pages.close()
+        self._sources.close()
+        self._folder.cleanup()
+
+
+def next_request(connector: Connector, api: Api, saved: Saved, zone: str) -> str | None:
+    """What the shard would ask next, as `METHOD URL`, secrets cut; or None."""
+    partition = saved.partition
+    index, _, count = partition.get("shard", "0/1").partition("/")
+    shard = Shard(
+        connector.name, api.name, partition.get("entity"), int(index), int(count)
+    )
+    course = paginator_of(connector, api, shard, zone=ZoneInfo(zone), task=0).start(
+        saved.offset, SYSTEM.wall_ms()
+    )
+    request = course.ask()
+    return None if request is None else f"{request.method} {shown(request.url)}"

@@ -1,0 +1,344 @@
+"""
+Run: the main loop of a task process.
+
+Owns the walkers of the shards it was given, the one place where a failure's
+`then` is read, and the way through a broker's absence: everything that was
+built is dropped, the task waits in place, and begins again from the stored
+offsets.  Beats only while every loop in it is alive.
+
+Path: the supervisor forks -> here -> ``task.build`` -> ``task.walker``
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from engine.clock import SYSTEM, Clock
+from engine.errors import EngineError, Exit, SinkError, Then
+from engine.observe.redact import redact
+from engine.records import Shard
+from engine.shared.board import ChildSlot
+from engine.shared.link import (
+    Assigned,
+    BrokerWaiting,
+    Message,
+    ShardFailed,
+    ShardFinished,
+)
+from engine.task.walker import Walker
+
+log = logging.getLogger("task")
+
+#: Seconds between two looks at everything, at most.
+LOOK = 0.5
+
+#: Seconds a closed producer may take to let go of its thread.
+CLOSING = 3.0
+
+#: Seconds `run --once` waits for a broker before it gives up.
+ONCE_PATIENCE = 30.0
+
+
+class Context(Protocol):
+    """What the supervisor gives a child; `supervisor.child.ChildContext`."""
+
+    number: int
+    slot: ChildSlot
+
+    @property
+    def assigned(self) -> Sequence[Assigned]: ...
+
+    @property
+    def stopping(self) -> Stopper: ...
+
+    def beat(self, phase: str = "") -> None: ...
+
+    def ready(self) -> None: ...
+
+    def report(self, message: Message) -> bool: ...
+
+    def orders(self) -> list[Message]: ...
+
+
+class Stopper(Protocol):
+    """The process's own flag."""
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, seconds: float) -> bool: ...
+
+
+class Wired(Protocol):
+    """Everything a task has opened; `task.build` makes it."""
+
+    walkers: list[Walker]
+
+    def tick(self, now: float) -> float:
+        """What is due now; seconds until it wants to be called again."""
+
+    def close(self, timeout: float) -> None:
+        """Let go of everything; never raises, at most `timeout` seconds."""
+
+
+class Build(Protocol):
+    """Opens everything, from the stored offsets on."""
+
+    def __call__(
+        self,
+        *,
+        stop: threading.Event,
+        wake: Callable[[], None],
+        ended: Callable[[Walker], None],
+        settled: set[Shard],
+    ) -> Wired:
+        """
+        Args:
+            stop: Set when the walkers are to end.
+            wake: To be called, in any thread, when `tick` has something to do.
+            ended: To be called by a walker that ends.
+            settled: Shards that are done or FAILED and get no walker.
+        """
+
+
+class Task:
+    """
+    One task process, from its entry to its exit code.
+
+    Args:
+        context: Who it is and how it is told to end.
+        build: Opens everything, from the stored offsets on.
+        wait_for_broker: Blocks until the broker answers or stopping; see
+            `sink.kafka.wait_for_broker`.
+        once: Each shard polls once.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        build: Build,
+        wait_for_broker: Callable[[], bool],
+        *,
+        once: bool,
+        clock: Clock = SYSTEM,
+    ):
+        self._context = context
+        self._build = build
+        self._wait_for_broker = wait_for_broker
+        self._once = once
+        self._clock = clock
+        self._wake = threading.Event()
+        self._ended: list[Walker] = []
+        #: Shards that are done or FAILED: a new session leaves them alone.
+        self.settled: set[Shard] = set()
+        self._slots = {each.shard: each.slot for each in context.assigned}
+        self._worst = Exit.OK
+        self._away_since: float | None = None
+
+    def run(self) -> Exit:
+        """
+        Poll the shards until stopping, or once.
+
+        Returns: the process's exit code.
+        Blocks: for the life of the task.
+        """
+        while True:
+            try:
+                failure = self._session()
+            except EngineError as error:
+                failure = error
+            if failure is None or self._context.stopping.is_set():
+                return self._worst if failure is None else self._leaving(failure)
+            if failure.then is not Then.WAIT:
+                return self._give_up_all(failure)
+            if not self._wait(failure):
+                return self._worst
+
+    # -- one session: from opening everything to closing it ---------------------
+
+    def _session(self) -> EngineError | None:
+        """
+        Open everything, run the walkers, close everything.
+
+        Returns: what ended it, None if there is nothing left to do.
+        """
+        stop = threading.Event()
+        wired = self._build(
+            stop=stop,
+            wake=self._wake.set,
+            ended=self._walker_ended,
+            settled=self.settled,
+        )
+        try:
+            # What was opened stays; a collection between pages need not look
+            # at it again.
+            gc.collect()
+            gc.freeze()
+            running = set(wired.walkers)
+            for walker in wired.walkers:
+                walker.start()
+            self._context.ready()
+            self._broker_is_back()
+            return self._watch(wired, running, stop)
+        finally:
+            stop.set()
+            wired.close(CLOSING)
+
+    def _watch(
+        self, wired: Wired, running: set[Walker], stop: threading.Event
+    ) -> EngineError | None:
+        context = self._context
+        beaten = 0.0
+        failure: EngineError | None = None
+        while True:
+            # Cleared before anything is looked at: what happens from here on
+            # wakes the wait below.
+            self._wake.clear()
+            now = self._clock.monotonic()
+            due = LOOK
+            try:
+                due = min(due, wired.tick(now))
+            except SinkError as error:
+                failure = failure or error
+            while self._ended:
+                walker = self._ended.pop()
+                running.discard(walker)
+                failure = failure or self._judge(walker)
+            if failure is not None:
+                return failure
+            if now - beaten >= LOOK and all(w.pulse.alive(now) for w in running):
+                beaten = now
+                context.beat(phase_of(running))
+            if context.stopping.is_set() and not stop.is_set():
+                context.beat("draining")
+                stop.set()
+            if not running and (self._once or stop.is_set()):
+                return None
+            context.orders()
+            self._wake.wait(due)
+
+    def _walker_ended(self, walker: Walker) -> None:
+        """Called in the walker's thread."""
+        self._ended.append(walker)
+        self._wake.set()
+
+    # -- what follows from a failure: the one place -------------------------------
+
+    def _judge(self, walker: Walker) -> EngineError | None:
+        """
+        What a walker's end means.
+
+        Returns: the failure if it is the whole task's, None if it is only the
+        shard's or none.
+        """
+        verdict, shard = walker.verdict, walker.shard
+        failure = verdict.failure
+        if failure is None:
+            if self._once and not self._context.stopping.is_set():
+                self._settle(shard, Exit.OK)
+                self._context.report(ShardFinished(shard, self._slots[shard]))
+            return None
+        if isinstance(failure, EngineError) and failure.then in (Then.WAIT, Then.EXIT):
+            return failure
+        self._fail(shard, failure, verdict.code)
+        return None
+
+    def _fail(self, shard: Shard, failure: BaseException, code: Exit) -> None:
+        reason = redact(f"{type(failure).__name__}: {failure}")
+        # The supervisor says it to people, once for each report.
+        self._settle(shard, code)
+        slot = self._slots[shard]
+        self._context.report(ShardFailed(shard, slot, reason, int(code)))
+
+    def _settle(self, shard: Shard, code: Exit) -> None:
+        self.settled.add(shard)
+        if code is not Exit.OK and self._worst is Exit.OK:
+            self._worst = code
+
+    def _give_up_all(self, failure: EngineError) -> Exit:
+        """A failure of the whole task that waiting in place does not heal."""
+        text = redact(str(failure))
+        if failure.then is Then.EXIT:
+            log.error("The task ends: %s", text)
+            return failure.code
+        # The broker's or the state's own refusal: every shard has failed, and
+        # starting again at once would only be refused again.
+        for each in self._context.assigned:
+            if each.shard not in self.settled:
+                self._fail(each.shard, failure, failure.code)
+        if self._once:
+            return self._worst
+        self._context.ready()
+        while not self._context.stopping.wait(LOOK):
+            self._context.orders()
+        return Exit.OK
+
+    def _leaving(self, failure: EngineError) -> Exit:
+        log.warning("Stopped before all was delivered: %s", redact(str(failure)))
+        return Exit.TRY_AGAIN
+
+    # -- the broker is away ------------------------------------------------------
+
+    def _wait(self, failure: EngineError) -> bool:
+        """
+        Wait in place until the broker answers.
+
+        Returns: False if the task is to end instead.
+        """
+        reason = redact(str(failure))
+        log.warning("Waiting for the broker: %s", reason)
+        now = self._clock.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            self._context.report(BrokerWaiting(now, reason))
+        self._context.beat("waiting_broker")
+        if not self._wait_for_broker():
+            if self._once and not self._context.stopping.is_set():
+                self._give_up_all(failure)
+                self._worst = Exit.UNAVAILABLE
+            return False
+        # It answers, but what failed may fail again: not in a tight circle.
+        return not self._context.stopping.wait(LOOK)
+
+    def _broker_is_back(self) -> None:
+        if self._away_since is not None:
+            self._away_since = None
+            self._context.report(BrokerWaiting(None))
+
+
+def phase_of(running: set[Walker]) -> str:
+    """What the task is at, in the board's word: the busiest of its loops."""
+    phases = {walker.pulse.phase for walker in running}
+    for phase, word in (
+        ("work", "transforming"),
+        ("send", "sending"),
+        ("fetch", "fetching"),
+        ("commit", "committing"),
+        ("limit", "waiting_limit"),
+    ):
+        if phase in phases:
+            return word
+    return "idle"
+
+
+class Impatience:
+    """
+    A stopping that gives in after a while: for `run --once`.
+
+    It is `engine.seams.Stopping` around the process's own.
+    """
+
+    def __init__(self, stopping: Stopper, patience: float, clock: Clock = SYSTEM):
+        self._stopping = stopping
+        self._clock = clock
+        self._until = clock.monotonic() + patience
+
+    def is_set(self) -> bool:
+        return self._stopping.is_set() or self._clock.monotonic() >= self._until
+
+    def wait(self, seconds: float) -> bool:
+        self._stopping.wait(seconds)
+        return self.is_set()

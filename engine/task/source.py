@@ -1,0 +1,681 @@
+"""
+Source: the HTTP side of a task, made from its configuration.
+
+Owns the translation of keys into what `source` is constructed from, and the
+order of the skins around a request.  Opens no connection: that happens with
+the first request.
+
+Path: ``task.entry``, `preview` and `check --connect`
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
+from pathlib import Path
+from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
+
+from msgspec.structs import replace
+
+from engine.config import Api, Connector, Secret, Values
+from engine.language.cron import compile_cron
+from engine.records import Offset, Response, Shard
+from engine.seams import Fetch, Stopping
+from engine.shared.breaker import Breaker
+from engine.shared.limiter import Limiter
+from engine.shared.lock import FileLock
+from engine.shared.rates import Rate
+from engine.source import curl
+from engine.source.ahead import Ahead, Budget
+from engine.source.auth import (
+    AwsSigV4,
+    HeaderAuth,
+    QueryAuth,
+    SessionAuth,
+    basic,
+    bearer,
+    load_auth,
+)
+from engine.source.balance import Balanced, Endpoints
+from engine.source.decode import Decode, Decoded, compile_decoder
+from engine.source.dns import Resolver
+from engine.source.fetch import Guarded, Limited, Retrying, Turnstile
+from engine.source.http import Auth, Http, HttpOptions, ProxyOptions
+from engine.source.oauth import OAuth2, OAuthOptions
+from engine.source.origin import AddressRules, Borders, origin_of
+from engine.source.pace import Interval, Schedule
+from engine.source.paginate import Paginator
+from engine.source.poll import Poll
+from engine.source.pool import HttpCounters, Pool, PoolOptions
+from engine.source.request import Shape, behind
+from engine.source.retry import RetryPolicy
+from engine.source.tls import TlsOptions
+from engine.source.walk import Crew, Paging
+
+#: Pagination types whose pages can be asked for by number.
+ADDRESSABLE = ("offset", "page")
+
+
+def splittable(api: Api) -> bool:
+    """True if the pages of an api can be dealt to several shards."""
+    values = api.values
+    return (
+        values["pagination.type"] in ADDRESSABLE
+        and values["http.offset.mode"] == "FULL"
+    )
+
+
+def pool_of(values: Values) -> Pool:
+    """The task's connections, from the connector's values."""
+    prefix = "http.client.connection"
+    return Pool(
+        PoolOptions(
+            enabled=values[f"{prefix}.pool.enabled"],
+            max_connections=values["http.client.max.connections"],
+            max_per_route=values["http.client.max.connections.per.route"],
+            keep_alive=values[f"{prefix}.keep.alive.enabled"],
+            keep_alive_duration=values[f"{prefix}.keep.alive.duration.ms"] / 1000,
+            keep_alive_requests=values[f"{prefix}.keep.alive.max.requests"],
+            validate_after=values[f"{prefix}.pool.validate.after.inactivity.ms"] / 1000,
+            cleanup=values[f"{prefix}.cleanup.enabled"],
+            max_idle=values[f"{prefix}.max.idle.time.ms"] / 1000,
+            buffer_size=values["http.client.buffer.size.bytes"],
+            dns_ttl=float(values["http.client.dns.cache.ttl.seconds"]),
+        )
+    )
+
+
+def url_of(values: Values) -> str:
+    """The logical URL template of an api, absolute."""
+    url = str(values["http.source.url"])
+    base = values["http.api.base.url"] or first(values["http.source.endpoints"])
+    if base is not None and "://" not in url.split("${", 1)[0]:
+        return behind(str(base), url)
+    return url
+
+
+def first(found: Sequence[str] | None) -> str | None:
+    """The first of a list, None without."""
+    return found[0] if found else None
+
+
+def tri(word: str) -> bool | None:
+    """auto, true, false."""
+    return {"auto": None, "true": True, "false": False}[word.lower()]
+
+
+def reveal(secret: Secret | None) -> str | None:
+    """A secret's text, None if unset; to be handed on, never kept."""
+    return None if secret is None else secret.reveal()
+
+
+def http_options(api: Api) -> HttpOptions:
+    """The HTTP keys of one api in seconds and bytes."""
+    values = api.values
+    homes = [url_of(values).split("${", 1)[0], *(values["http.source.endpoints"] or ())]
+    origins = tuple(dict.fromkeys(origin_of(home) for home in homes))
+    prefix = "https.ssl"
+    location = values[f"{prefix}.keystore.location"]
+    trust = values[f"{prefix}.truststore.location"]
+    return HttpOptions(
+        connect_timeout=values["http.client.connection.timeout.ms"] / 1000,
+        socket_timeout=values["http.client.socket.timeout.ms"] / 1000,
+        request_timeout=values["http.client.request.timeout.ms"] / 1000,
+        max_response=values["http.client.max.response.size.bytes"],
+        encodings=(
+            tuple(values["http.client.compression.types"])
+            if values["http.client.compression.enabled"]
+            else ()
+        ),
+        idempotent=values["http.source.idempotent"],
+        proxy=proxy_of(values),
+        redirects=values["http.redirects.max"],
+        tls=TlsOptions(
+            ca_file=None if trust is None else str(trust),
+            ca_pem=reveal(values[f"{prefix}.truststore.certificates"]),
+            cert_file=None if location is None else str(location),
+            cert_pem=reveal(values[f"{prefix}.keystore.certificate.chain"]),
+            key_pem=reveal(values[f"{prefix}.keystore.key"]),
+            key_password=reveal(values[f"{prefix}.key.password"]),
+            protocols=tuple(values[f"{prefix}.enabled.protocols"]),
+            ciphers=tuple(values[f"{prefix}.cipher.suites"] or ()),
+            check_hostname=values[f"{prefix}.endpoint.identification.algorithm"]
+            != "none",
+            verify=values[f"{prefix}.verify"],
+            pins=tuple(values[f"{prefix}.certificate.pins"] or ()),
+        ),
+        addresses=AddressRules(
+            home=tuple(origin.host for origin in origins),
+            local=tri(values["connection.disallow.local.ips"]),
+            private=tri(values["connection.disallow.private.ips"]),
+            class_e=values["connection.disallow.class.e.ips"],
+            disallow=tuple(values["connection.disallow.cidr.ranges"] or ()),
+            allow=tuple(values["connection.allow.cidr.ranges"] or ()),
+        ),
+        borders=Borders(origins, tuple(values["http.source.allowed.hosts"] or ())),
+    )
+
+
+def paging_of(api: Api, shards: int) -> Paging:
+    """
+    The paging keys of one api.
+
+    Args:
+        shards: Over how many shards its pages are dealt; `max.pages` is
+            divided over them, rounded up.
+    """
+    values = api.values
+    cut = set()
+    if values["auth.type"] == "API_KEY" and values["api.key.location"] == "QUERY":
+        cut.add(values["api.key.name"])
+    return Paging(
+        type=values["pagination.type"],
+        mode=values["http.offset.mode"],
+        limit=values["pagination.limit.value"],
+        limit_stated=values.stated("pagination.limit.value"),
+        max_pages=-(-values["pagination.max.pages"] // shards),
+        page_start=values["pagination.page.start"],
+        cursor_field=values["pagination.cursor.field"],
+        has_more_field=values["pagination.has.more.field"],
+        total_field=values["pagination.total.field"],
+        total_pages_field=values["pagination.total.pages.field"],
+        link_header=values["pagination.link.header"],
+        link_rel=values["pagination.link.rel"],
+        nextlink_field=values["odata.nextlink.field"],
+        deltalink_field=values["odata.deltalink.field"],
+        offset_field=values["http.offset.json.pointer"],
+        limit_param=values["pagination.limit.param"],
+        offset_param=values["pagination.offset.param"],
+        page_param=values["pagination.page.param"],
+        cursor_param=values["pagination.cursor.param"],
+        cut=frozenset(cut),
+    )
+
+
+def proxy_of(values: Values) -> ProxyOptions | None:
+    """`http.proxy.*`."""
+    if values["http.proxy.host"] is None:
+        return None
+    return ProxyOptions(
+        values["http.proxy.host"],
+        values["http.proxy.port"],
+        values["http.proxy.user"],
+        reveal(values["http.proxy.password"]),
+    )
+
+
+def policy_of(values: Values) -> RetryPolicy:
+    """`max.retries` and `retry.*` in seconds."""
+    return RetryPolicy(
+        max_retries=values["max.retries"],
+        backoff=values["retry.backoff.ms"] / 1000,
+        backoff_max=values["retry.backoff.max.ms"] / 1000,
+        exponential=values["retry.backoff.policy"] == "EXPONENTIAL_WITH_JITTER",
+        statuses=values["retry.on.status.codes"],
+        process=values["http.response.status.process"],
+        empty=values["http.response.status.empty"],
+        idempotent=values["http.source.idempotent"],
+        respect=values["rate.limit.respect.headers"],
+        longest=values["rate.limit.retry.after.max.ms"] / 1000,
+    )
+
+
+def rate_of(values: Values) -> Rate:
+    """`rate.limit.*` of one api."""
+    return Rate(
+        values["rate.limit.requests.per.second"],
+        values["rate.limit.algorithm"],
+        values["rate.limit.burst.capacity"],
+        values["rate.limit.window.ms"] / 1000,
+    )
+
+
+def limiter_of(
+    connector: Connector, directories: Sequence[Path], *, task: int
+) -> Limiter:
+    """
+    The connector's limiter as one task sees it.
+
+    The connector's rate is what the apis state without a prefix; an api whose
+    rate differs from it has one of its own.
+    """
+    limited = [api for api in connector.apis if api.values["rate.limit.enabled"]]
+    common = [api for api in limited if not own_rate(api)] or limited
+    first_api = (common or list(connector.apis))[0].values
+    return Limiter(
+        directories,
+        connector.name,
+        rate=rate_of(common[0].values) if common else None,
+        scope=connector.values["rate.limit.scope"],
+        api_rates={api.name: rate_of(api.values) for api in limited if own_rate(api)},
+        unlimited=[
+            api.name for api in connector.apis if not api.values["rate.limit.enabled"]
+        ],
+        task=task,
+        tasks=connector.values["tasks.max"],
+        respect_headers=first_api["rate.limit.respect.headers"],
+        retry_after_max=first_api["rate.limit.retry.after.max.ms"] / 1000,
+        adaptive=first_api["rate.limit.adaptive.enabled"],
+    )
+
+
+def own_rate(api: Api) -> bool:
+    """True if the api's rate was stated with its `apiN.` prefix."""
+    entry = api.values.entry("rate.limit.requests.per.second")
+    return entry is not None and entry.key.startswith(f"api{api.index}.")
+
+
+def pace_of(
+    api: Api,
+    zone: tzinfo,
+    *,
+    offset: Offset | None,
+    skipped: Callable[[int], None],
+    origin: float | None = None,
+    last_ms: int | None = None,
+) -> Interval | Schedule:
+    """
+    When an api polls.
+
+    Args:
+        offset: As stored; one in the middle of a poll resumes at once.
+        skipped: Told how many ticks were missed.
+        origin: Where the grid of an earlier process of this shard begins.
+        last_ms: When the offset was written.
+    """
+    resume = offset is not None and not offset.get("done", True)
+    schedule = api.values["http.source.poll.schedule"]
+    if schedule is not None:
+        cron = compile_cron(schedule)
+        return Schedule(cron, zone=zone, last_ms=last_ms, resume=resume)
+    interval = api.values["http.source.poll.interval.ms"] / 1000
+    return Interval(interval, origin=origin, resume=resume, skipped=skipped)
+
+
+def paginator_of(
+    connector: Connector,
+    api: Api,
+    shard: Shard,
+    *,
+    zone: tzinfo,
+    task: int,
+    crew: Crew | None = None,
+    others: Sequence[tuple[int, int, Offset]] = (),
+    note: Callable[[str], None] = lambda name: None,
+) -> Paginator:
+    """The walk through one shard; arguments as for `Sources.poll`."""
+    values = api.values
+    paging = paging_of(api, shard.count)
+    shape = Shape(
+        method=values["http.source.method"],
+        url=url_of(values),
+        paging=paging,
+        params=values["http.source.query.params"] or "",
+        headers=tuple(values["http.source.headers"] or ()),
+        body=values["http.source.body"],
+        initial=values["http.initial.offset"],
+        constants={
+            "connector": connector.name,
+            "api": api.name,
+            "entityName": shard.entity,
+            "task": task,
+        },
+        zone=zone,
+    )
+    return Paginator(
+        paging,
+        shape=shape,
+        follow=http_options(api).borders.follow,
+        index=shard.index,
+        count=shard.count,
+        others=others,
+        crew=crew,
+        note=note,
+    )
+
+
+class Places:
+    """
+    Where files stand that processes share.
+
+    Attributes:
+        shared: The runtime directory, then where it is full the state's.
+        state: What outlives the engine.
+    """
+
+    def __init__(self, runtime: Path, state: Path):
+        self.state = state
+        self.runtime = runtime
+        for directory in (runtime, state):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def shared(self, name: str) -> tuple[Path, Path]:
+        """A directory of that name in each of the two, made if missing."""
+        found = self.runtime / name, self.state / name
+        for directory in found:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return found
+
+
+class Sources:
+    """
+    Makes the sources of a task's shards, and keeps what they share.
+
+    Args:
+        connector: The configuration.
+        zone: `schedule.timezone`.
+        task: The task's number.
+        places: Where shared files stand.
+        budget: Where the bytes of pages fetched ahead count.
+        stop: The only way to wait, for what no single shard asks for.
+
+    Attributes:
+        pool: The task's connections.
+        limiter: The connector's.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        zone: str,
+        task: int,
+        places: Places,
+        budget: Budget | None,
+        stop: Stopping,
+    ):
+        values = connector.values
+        self.zone = ZoneInfo(zone)
+        self.pool = pool_of(values)
+        self.limiter = limiter_of(connector, places.shared("limiter"), task=task)
+        self._connector = connector
+        self._task = task
+        self._places = places
+        self._stop = stop
+        self._resolver = Resolver(self.pool.options.dns_ttl)
+        self._ahead = Ahead(
+            threads=values["pagination.concurrent.max.threads"],
+            pages=values["pagination.concurrent.queue.size"],
+            budget=budget,
+        )
+        self._multiplexer: curl.Multiplexer | None = None
+        self._tries: dict[str, Fetch] = {}
+        self._auths: dict[str, Auth | None] = {}
+        self._endpoints: dict[str, Endpoints] = {}
+
+    def close(self) -> None:
+        """Close the connections and the limiter's files."""
+        self.pool.close()
+        if self._multiplexer is not None:
+            self._multiplexer.close()
+        self.limiter.close()
+
+    def tick(self, now: float) -> None:
+        """What is due each second: idle connections, probes; never blocks."""
+        self.pool.sweep(now)
+        for endpoints in self._endpoints.values():
+            endpoints.tick()
+
+    @property
+    def counters(self) -> HttpCounters:
+        """What the HTTP side of the task counts."""
+        return self.pool.counters
+
+    # -- one api ---------------------------------------------------------------
+
+    def _turnstile(self, api: Api, stopping: Stopping) -> Turnstile:
+        return Turnstile(
+            self.limiter, stopping=stopping, api=api.name, counters=self.counters
+        )
+
+    def _try(self, api: Api) -> Fetch:
+        """One request of an api, with its credentials."""
+        made = self._tries.get(api.name)
+        if made is None:
+            values = api.values
+            auth = self._auths[api.name] = self._auth(api)
+            http = functools.partial(
+                Http,
+                http_options(api),
+                pool=self.pool,
+                resolver=self._resolver,
+                tokens=self._turnstile(api, self._stop),
+                multiplexer=self._http2(values),
+            )
+            if values["http.auth.class"] is not None:
+                origin = values.origin("http.auth.class")
+                carried = load_auth(
+                    values["http.auth.class"],
+                    values["connection.user"],
+                    reveal(values["connection.password"]),
+                    Path(origin[0]).resolve().parent if origin else None,
+                )
+                made = SessionAuth(
+                    Limited(http(), self._turnstile(api, self._stop)), carried
+                )
+            else:
+                made = http(auth=auth)
+            self._tries[api.name] = made
+        return made
+
+    def _http2(self, values: Values) -> curl.Multiplexer | None:
+        if not values["http.client.http2.enabled"] or not curl.installed():
+            return None
+        if self._multiplexer is None:
+            own = self._connector.values
+            self._multiplexer = curl.Multiplexer(
+                streams=own["http.client.http2.max.concurrent.streams"],
+                connections=own["http.client.max.connections"],
+                idle=self.pool.options.max_idle,
+                buffer_size=own["http.client.buffer.size.bytes"],
+            )
+        return self._multiplexer
+
+    def _auth(self, api: Api) -> Auth | None:
+        values = api.values
+        kind = values["auth.type"]
+        if values["http.auth.class"] is not None:
+            return None
+        if kind == "BASIC":
+            return basic(
+                values["connection.user"], reveal(values["connection.password"]) or ""
+            )
+        if kind == "BEARER":
+            return bearer(values["bearer.token"].reveal())
+        if kind == "API_KEY":
+            name, key = values["api.key.name"], values["api.key.value"].reveal()
+            if values["api.key.location"] == "QUERY":
+                return QueryAuth(name, key)
+            return HeaderAuth(name, key)
+        if kind == "OAUTH2":
+            return self._oauth(api)
+        if kind == "AWS_SIGV4":
+            prefix = "http.auth.aws"
+            return AwsSigV4(
+                region=values[f"{prefix}.region"],
+                service=values[f"{prefix}.service"],
+                access_key_id=reveal(values[f"{prefix}.access.key.id"]) or "",
+                secret_access_key=reveal(values[f"{prefix}.secret.access.key"]) or "",
+                session_token=reveal(values[f"{prefix}.session.token"]),
+            )
+        return None
+
+    def _oauth(self, api: Api) -> OAuth2:
+        values = api.values
+        prefix = "oauth2"
+        refresh = None
+        if values[f"{prefix}.grant.type"] == "refresh_token":
+            refresh = reveal(values[f"{prefix}.refresh.token"])
+        options = OAuthOptions(
+            token_url=values[f"{prefix}.token.url"],
+            client_id=values[f"{prefix}.client.id"],
+            client_secret=values[f"{prefix}.client.secret"].reveal(),
+            refresh_token=refresh,
+            scope=values[f"{prefix}.client.scope"],
+            in_header=values[f"{prefix}.client.auth.mode"] == "HEADER",
+            headers=tuple(values[f"{prefix}.client.headers"] or ()),
+            params=pairs(values[f"{prefix}.token.params"]),
+            property=values[f"{prefix}.token.property"],
+            buffer=float(values[f"{prefix}.token.refresh.buffer.seconds"]),
+        )
+        plain = http_options(api)
+        home = origin_of(options.token_url)
+        fetch = Limited(
+            Http(
+                replace(
+                    plain,
+                    borders=Borders((home,)),
+                    addresses=replace(plain.addresses, home=(home.host,)),
+                ),
+                pool=self.pool,
+                resolver=self._resolver,
+            ),
+            self._turnstile(api, self._stop),
+        )
+        name = hashlib.blake2b(
+            f"{options.token_url}\0{options.client_id}".encode(), digest_size=8
+        ).hexdigest()
+        # A rotated refresh token outlives the engine, an access token need not.
+        place = self._places.state if refresh is not None else self._places.runtime
+        tokens = place / "tokens"
+        tokens.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return OAuth2(
+            options,
+            fetch=fetch,
+            path=tokens / f"{self._connector.name}-{name}.json",
+            lock=FileLock(tokens / f"{self._connector.name}-{name}.lock"),
+        )
+
+    def _balance(self, api: Api) -> Endpoints | None:
+        values = api.values
+        urls = values["http.source.endpoints"]
+        if not urls:
+            return None
+        made = self._endpoints.get(api.name)
+        if made is None:
+            prefix = "http.load.balancing.health.check"
+            health = None
+            if values[f"{prefix}.enabled"]:
+                health = Breaker(
+                    self._places.shared("endpoints"),
+                    threshold=values[f"{prefix}.threshold"],
+                    recovery=values[f"{prefix}.interval.ms"] / 1000,
+                )
+            base = values["http.source.url"]
+            made = Endpoints(
+                str(origin_of(url_of(values).split("${", 1)[0]))
+                if "://" in base
+                else str(urls[0]),
+                urls,
+                strategy=values["http.load.balancing.strategy"],
+                start=self._task,
+                health=health,
+                probe=self._try(api),
+                probe_path=values[f"{prefix}.path"] or "",
+                counters=self.counters,
+            )
+            self._endpoints[api.name] = made
+        return made
+
+    def fetch(self, api: Api, decode: Decode, stopping: Stopping) -> Fetch:
+        """
+        The onion of an api for one of its shards, outermost skin last.
+
+        A token is paid for each try, a breaker is asked once for a request;
+        the cache's skin goes around all of it.
+        """
+        values = api.values
+        fetch = self._try(api)
+        if not isinstance(fetch, SessionAuth):
+            fetch = Limited(fetch, self._turnstile(api, stopping))
+        endpoints = self._balance(api)
+        if endpoints is not None:
+            fetch = Balanced(fetch, endpoints, stopping=stopping)
+        auth = self._auths.get(api.name)
+        breaker = None
+        if values["circuit.breaker.enabled"]:
+            breaker = Breaker(
+                self._places.shared("breaker"),
+                threshold=values["circuit.breaker.failure.threshold"],
+                recovery=values["circuit.breaker.recovery.timeout.ms"] / 1000,
+            )
+        fetch = Retrying(
+            fetch,
+            policy_of(values),
+            stopping=stopping,
+            counters=self.counters,
+            decode=decode,
+            refresh=auth.refresh if isinstance(auth, OAuth2) else None,
+            allow=closed(breaker),
+        )
+        if breaker is not None:
+            fetch = Guarded(fetch, breaker, stopping=stopping)
+        return fetch
+
+    def poll(
+        self,
+        api: Api,
+        shard: Shard,
+        *,
+        stopping: Stopping,
+        crew: Crew | None = None,
+        others: Sequence[tuple[int, int, Offset]] = (),
+        note: Callable[[str], None] = lambda name: None,
+    ) -> Poll:
+        """
+        The pages of one shard.
+
+        Args:
+            others: Stored offsets of shards of another count.
+            crew: Where the shards of this api meet.
+            note: Told the name of each counter that goes up.
+        """
+        values = api.values
+        paginator = paginator_of(
+            self._connector,
+            api,
+            shard,
+            zone=self.zone,
+            task=self._task,
+            crew=crew,
+            others=others,
+            note=note,
+        )
+        decode = compile_decoder(
+            format=values["http.response.format"],
+            data_path=values["http.response.data.json.pointer"] or "",
+            wanted=paginator.paths,
+            optional=values["http.response.data.optional"],
+            empty=values["http.response.status.empty"],
+        )
+        return Poll(
+            paginator,
+            fetch=self.fetch(api, decode, stopping),
+            decode=decoded,
+            stopping=stopping,
+            task=self._task,
+            entity=shard.entity,
+            ahead=self._ahead if values["pagination.concurrent.enabled"] else None,
+            name=f"ahead-{shard.label}",
+        )
+
+
+def closed(breaker: Breaker | None) -> Callable[[str], bool] | None:
+    """Answers whether a host may be asked again; an open breaker says no."""
+    if breaker is None:
+        return None
+    return lambda host: breaker.state(host) != "open"
+
+
+def decoded(response: Response) -> Decoded:
+    """What the retrying skin made of a response when it judged it."""
+    made: Decoded = response.decoded
+    return made
+
+
+def pairs(text: str | None) -> tuple[tuple[str, str], ...]:
+    """`a=b&c=d` as pairs, percent-decoded."""
+    return tuple(parse_qsl(text or "", keep_blank_values=True))
