@@ -11,9 +11,12 @@ Path: `source.http` (a request was sent) -> here -> `source.http` (Response)
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import mmap
 import tempfile
+import threading
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -44,6 +47,8 @@ RATIO_FREE = 1 << 20
 MAX_RATIO = 200
 #: Bodies above it are kept in an unlinked file and mapped.
 SPOOL_ABOVE = 8 << 20
+#: Seconds after which the pages of a mapped body are handed back.
+HAND_BACK_EVERY = 0.05
 #: Framing of chunks that is allowed for each byte of the body, and on top.
 CHUNK_OVERHEAD, CHUNK_SLACK = 16, 64 * 1024
 
@@ -258,7 +263,38 @@ class _Pieces:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         with self._file as file:
             file.flush()
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            # Private and writable: `source.mapped` marks places, and undoes it.
+            kept = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        threading.Thread(
+            target=_keep_small, args=(weakref.ref(kept),), daemon=True
+        ).start()
+        return memoryview(kept)
+
+
+def _keep_small(body: weakref.ref[mmap.mmap]) -> None:
+    """
+    Hand a map's pages back to the system as long as somebody reads it.
+
+    They stay in the page cache; what is read again comes from there.
+    """
+    pause = threading.Event()
+    while True:
+        pause.wait(HAND_BACK_EVERY)
+        kept = body()
+        if kept is None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            kept.madvise(mmap.MADV_DONTNEED)
+        del kept
+
+
+def hand_back(body: memoryview, start: int, end: int) -> None:
+    """Take a part of a mapped body out of this process's memory for now."""
+    kept: Any = body.obj
+    start -= start % mmap.PAGESIZE
+    if isinstance(kept, mmap.mmap) and end > start:
+        with contextlib.suppress(OSError, ValueError):
+            kept.madvise(mmap.MADV_DONTNEED, start, min(end, len(kept)) - start)
 
 
 def too_large(size: int) -> Forbidden:

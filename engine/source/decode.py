@@ -28,6 +28,8 @@ from engine.language.paths import Path, compile_path
 from engine.language.values import MISSING
 from engine.language.values import decode as decode_value
 from engine.records import Response
+from engine.source.body import hand_back
+from engine.source.mapped import split_mapped
 from engine.source.origin import shown
 
 Body: TypeAlias = bytes | bytearray | memoryview
@@ -201,6 +203,7 @@ def _check_utf8(body: Body) -> None:
         at = 0
         for at in range(0, len(body), STRIDE):
             check.decode(body[at : at + STRIDE])
+            hand_back(body, at, at + STRIDE)
         check.decode(b"", True)
     except UnicodeDecodeError as error:
         start = error.start + (at if isinstance(body, memoryview) else 0)
@@ -223,7 +226,11 @@ def _json(data: Path, wanted: list[Path], optional: bool) -> Callable[[Body], De
         if not len(body):
             raise BadPage("the body is empty")
         try:
-            decoded = quick(body) if quick is not None else None
+            decoded = None
+            if quick is not None and isinstance(body, memoryview):
+                decoded = split_mapped(body, data.names or (), quick)
+            if quick is not None and decoded is None:
+                decoded = quick(body)
             return decoded if decoded is not None else general(body)
         except (EvaluationError, *_BROKEN) as error:
             if isinstance(error, RecursionError):
