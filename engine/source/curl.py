@@ -29,6 +29,7 @@ from engine.source.body import (
     Answer,
     Bounds,
     Collector,
+    Silent,
     header_name,
     inflated,
 )
@@ -193,6 +194,11 @@ class _Transfer:
             keep=True,
         )
 
+    @property
+    def answering(self) -> bool:
+        """True once the first byte of an answer is there."""
+        return self._head_bytes > 0
+
     def ends(self) -> float:
         """Monotonic seconds at which it is cut if nothing more is heard."""
         return min(self.order.deadline, self.heard + self.order.bounds.silence)
@@ -247,7 +253,8 @@ class Multiplexer:
         """
         One request, one complete answer.
 
-        Raises: Unreachable, BadPage, Forbidden.
+        Raises: Unreachable, BadPage, Forbidden; Silent if the connection ended
+            before the first byte.
         Blocks: until the order's deadline.
         """
         transfer = _Transfer(order)
@@ -333,7 +340,12 @@ class Multiplexer:
                 transfer = self._running[handle]
                 if transfer.failure is None:
                     unsent = {getattr(pycurl, name, -1) for name in _UNSENT}
-                    transfer.failure = _renamed(code, message, code in unsent)
+                    ended = code in (pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING)
+                    transfer.failure = (
+                        Silent(message)
+                        if ended and not transfer.answering
+                        else _renamed(code, message, code in unsent)
+                    )
                 self._end(transfer, broken=True)
             if not left:
                 return

@@ -445,23 +445,34 @@ class Http:
             listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
             resolve = f"{origin.host}:{origin.port}|{listed}"
         assert self._multiplexer is not None
-        self._counters.requests += 1
-        return self._multiplexer.send(
-            Order(
-                method,
-                f"{origin}{target}",
-                shape.lines,
-                body,
-                asked=shape.asked,
-                bounds=self._bounds,
-                deadline=deadline,
-                connect=options.connect_timeout,
-                resolve=resolve,
-                tls=options.tls,
-                proxy="" if proxy is None else f"http://{proxy.host}:{proxy.port}",
-                proxy_auth=None if proxy is None else proxy.login,
-            )
+        order = Order(
+            method,
+            f"{origin}{target}",
+            shape.lines,
+            body,
+            asked=shape.asked,
+            bounds=self._bounds,
+            deadline=deadline,
+            connect=options.connect_timeout,
+            resolve=resolve,
+            tls=options.tls,
+            proxy="" if proxy is None else f"http://{proxy.host}:{proxy.port}",
+            proxy_auth=None if proxy is None else proxy.login,
         )
+        counters = self._counters
+        counters.requests += 1
+        try:
+            return self._multiplexer.send(order)
+        except Silent as error:
+            if not options.idempotent:
+                raise Unreachable(f"no answer: {error}") from error
+        counters.stale_connections += 1
+        counters.resends += 1
+        counters.requests += 1
+        try:
+            return self._multiplexer.send(order)
+        except Silent as error:
+            raise Unreachable(f"no answer: {error}") from error
 
     # -- connections ------------------------------------------------------
 
