@@ -1,0 +1,390 @@
+"""
+Ledger: which entries a shared tier holds, how large, how old, how often asked.
+
+Owns a file of fixed slots beside the tier's store, found by the entry's digest
+in one or two reads.  Decides who leaves by LRU, LFU or FIFO and holds the
+tier's limit; never the values.  Changes are made under a lock that dies with
+its holder; marking a use takes none, since a lost mark costs nothing.
+
+Below the tiers; opened in each process after the fork.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import random
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from os import pread, pwrite
+from pathlib import Path
+
+from msgspec import Struct
+
+from engine.clock import SYSTEM, Clock
+from engine.errors import SharedError
+from engine.shared.cell import boot
+from engine.shared.lock import lock_within, open_private, unlock
+
+POLICIES = ("LRU", "LFU", "FIFO")
+
+#: Parts of the statistics window in which uses are counted.
+PARTS = 6
+
+#: Slots that are looked at to find who leaves: all of them up to this many,
+#: beyond it so many in a row from a random place on.
+MOST_SCANNED = 65_536
+
+#: Most slots of a file.
+MOST_SLOTS = 1 << 23
+
+_MARK = b"led1"
+#: Mark, slots, entries, bytes, entries allowed, last change of that.
+_HEAD = struct.Struct("<4sIqqqd")
+_FIRST = 64
+
+#: Digest, bytes, boot, stored, used, received (monotonic, wall), part, uses.
+_SLOT = struct.Struct(f"<16sI4s4dI{PARTS}H")
+_USED = struct.Struct("<d")
+_USED_AT = 16 + 4 + 4 + 8
+_USES = struct.Struct(f"<I{PARTS}H")
+_USES_AT = _SLOT.size - _USES.size
+_CHUNK = 16
+_FREE = bytes(16)
+_GONE = b"\xff" * 16
+
+#: More uses in one part than this are not told apart.
+_MOST_USES = 0xFFFF
+
+
+class Moment(Struct, frozen=True):
+    """
+    When a response was received, so that its age survives any clock.
+
+    Attributes:
+        monotonic, wall: Seconds of both clocks.
+        boot: Of which start of the machine.
+    """
+
+    monotonic: float
+    wall: float
+    boot: bytes
+
+
+class Ages:
+    """How old a response is, by a clock and the present start of the machine."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._monotonic = clock.monotonic
+        self._wall_ms = clock.wall_ms
+        self._boot = boot()
+
+    def now(self) -> Moment:
+        """The present moment."""
+        return Moment(self._monotonic(), self._wall_ms() / 1000, self._boot)
+
+    def of(self, received: Moment) -> float:
+        """
+        Seconds since; the larger by the two clocks, endless if nobody knows.
+
+        The wall may have been set back, and the other clock stops while the
+        machine sleeps: too old is safe, too young never.
+        """
+        wall = self._wall_ms() / 1000 - received.wall
+        if received.boot == self._boot:
+            return max(0.0, wall, self._monotonic() - received.monotonic)
+        return wall if wall >= 0 else float("inf")
+
+
+class Line(Struct, frozen=True):
+    """One entry of the ledger."""
+
+    digest: bytes
+    size: int
+    stored: float
+    used: float
+    received: Moment
+    uses: int
+
+
+def order(policy: str) -> Callable[[Line], tuple[float, float]]:
+    """Sorts the entry that is to leave first to the front."""
+    if policy == "LFU":
+        return lambda line: (line.uses, line.stored)
+    if policy == "FIFO":
+        return lambda line: (line.stored, 0.0)
+    return lambda line: (line.used, line.stored)
+
+
+class Ledger:
+    """
+    Args:
+        path: Its file.
+        entries: Entries the tier may hold, as configured.
+        window: Seconds over which uses are counted (LFU).
+        patience: Seconds to wait for another process.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        entries: int,
+        window: float = 3600.0,
+        patience: float = 0.25,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        # Room for four times the entries, to which tuning may go, and never
+        # more than half full of those configured: a search stays short.
+        wanted = min(MOST_SLOTS, max(64, 4 * entries))
+        self._slots = 1 << (wanted - 1).bit_length()
+        self._entries = min(entries, self._slots * 3 // 4)
+        self._path = path
+        self._part = max(window / PARTS, 0.001)
+        self._patience = patience
+        self._clock = clock
+        self._threads = threading.Lock()
+        self._fd = -1
+        self._owner = 0
+        self._last_stamp = 0.0
+
+    def put(self, digest: bytes, size: int, received: Moment) -> tuple[int, int, int]:
+        """
+        Enter or replace; (entries, bytes, entries allowed) after it.
+
+        Raises: SharedError if the file cannot be used, or is full.
+        """
+        stamp = self._stamp()
+        line = _SLOT.pack(
+            digest, size, received.boot, stamp, stamp, received.monotonic,
+            received.wall, self._now_part(), *([0] * PARTS),
+        )  # fmt: skip
+        with self._locked() as fd:
+            entries, volume, allowed, changed = self._head(fd)
+            at, old = self._find(fd, digest, free=True)
+            if old is None:
+                entries += 1
+            else:
+                volume -= old[1]
+            pwrite(fd, line, at)
+            volume += size
+            self._write_head(fd, entries, volume, allowed, changed)
+        return entries, volume, allowed
+
+    def touch(self, digest: bytes) -> None:
+        """Mark a use; without lock: of two at once, one may be lost."""
+        fd = self._open()
+        at, found = self._find(fd, digest)
+        if found is None:
+            return
+        part, *uses = found[7:]
+        now = self._now_part()
+        if now != part:
+            # Parts that passed since are empty; the newest stands first.
+            passed = min(PARTS, now - part) if now > part else PARTS
+            uses = [0] * passed + uses[: PARTS - passed]
+        uses[0] = min(_MOST_USES, uses[0] + 1)
+        pwrite(fd, _USED.pack(self._stamp()), at + _USED_AT)
+        pwrite(fd, _USES.pack(now, *uses), at + _USES_AT)
+
+    def drop(self, digest: bytes) -> bool:
+        """Strike out; True if it was there."""
+        with self._locked() as fd:
+            at, old = self._find(fd, digest)
+            if old is None:
+                return False
+            entries, volume, allowed, changed = self._head(fd)
+            pwrite(fd, _GONE, at)
+            self._write_head(fd, entries - 1, volume - old[1], allowed, changed)
+        return True
+
+    def has(self, digest: bytes) -> bool:
+        """True if it is entered."""
+        return self._find(self._open(), digest)[1] is not None
+
+    def totals(self) -> tuple[int, int, int]:
+        """(entries, bytes, entries allowed)."""
+        return self._head(self._open())[:3]
+
+    def first_to_leave(self, count: int, policy: str) -> list[Line]:
+        """The next `count` by the policy."""
+        return heapq.nsmallest(count, self.lines(MOST_SCANNED), key=order(policy))
+
+    def lines(self, most: int = MOST_SLOTS) -> Iterator[Line]:
+        """The entries; of more slots than `most`, those of a part of the file."""
+        fd = self._open()
+        start = 0
+        if self._slots > most:
+            start = random.randrange(self._slots - most)
+        now = self._now_part()
+        step = 4096
+        for first in range(start, min(self._slots, start + most), step):
+            raw = pread(fd, step * _SLOT.size, _FIRST + first * _SLOT.size)
+            for at in range(0, len(raw) - _SLOT.size + 1, _SLOT.size):
+                if raw[at : at + 16] in (_FREE, _GONE):
+                    continue
+                found = _SLOT.unpack_from(raw, at)
+                digest, size, born, stored, used, monotonic, wall, part, *uses = found
+                inside = PARTS - max(0, now - part)
+                yield Line(
+                    digest, size, stored, used, Moment(monotonic, wall, born),
+                    sum(uses[:inside]) if inside > 0 else 0,
+                )  # fmt: skip
+
+    def recount(self) -> tuple[int, int]:
+        """
+        Count anew and close the gaps of what was struck out; (entries, bytes).
+
+        A holder killed between a slot and the head leaves the sums wrong until
+        this is done, with each sweep.
+        """
+        if self._slots > 4 * MOST_SCANNED:
+            return self.totals()[:2]
+        with self._locked() as fd:
+            raw = pread(fd, self._slots * _SLOT.size, _FIRST)
+            entries = volume = gone = 0
+            kept: list[bytes] = []
+            for place in range(0, len(raw) - _SLOT.size + 1, _SLOT.size):
+                digest = raw[place : place + 16]
+                if digest == _FREE:
+                    continue
+                if digest == _GONE:
+                    gone += 1
+                    continue
+                entries += 1
+                volume += int.from_bytes(raw[place + 16 : place + 20], "little")
+                kept.append(raw[place : place + _SLOT.size])
+            _, _, allowed, changed = self._head(fd)
+            if gone > self._slots // 8:
+                os.ftruncate(fd, _FIRST)
+                os.ftruncate(fd, _FIRST + self._slots * _SLOT.size)
+                for slot in kept:
+                    at, _ = self._find(fd, slot[:16], free=True)
+                    pwrite(fd, slot, at)
+            self._write_head(fd, entries, volume, allowed, changed)
+        return entries, volume
+
+    def allow(self, change: Callable[[int, float], int | None]) -> int:
+        """
+        Change how many entries are allowed: `change(allowed, changed at)` says
+        the new number, or None to leave it.  Returns what holds.
+        """
+        with self._locked() as fd:
+            entries, volume, allowed, changed = self._head(fd)
+            new = change(allowed, changed)
+            if new is None:
+                return allowed
+            new = min(new, self._slots * 3 // 4)
+            self._write_head(fd, entries, volume, new, self._clock.monotonic())
+            return new
+
+    def clear(self) -> None:
+        """Strike out everything."""
+        with self._locked() as fd:
+            os.ftruncate(fd, 0)
+            self._lay_out(fd)
+
+    def close(self) -> None:
+        """Close the file; a later use opens it again."""
+        if self._fd >= 0 and self._owner == os.getpid():
+            os.close(self._fd)
+        self._fd = -1
+
+    def _find(
+        self, fd: int, digest: bytes, *, free: bool = False
+    ) -> tuple[int, tuple[int, ...] | None]:
+        """
+        (offset, slot) of the digest; slot None: not there, and with `free` the
+        offset of where it can stand.
+        """
+        mask = self._slots - 1
+        place = int.from_bytes(digest[:8], "little") & mask
+        empty = -1
+        for _ in range(0, self._slots + _CHUNK, _CHUNK):
+            count = min(_CHUNK, self._slots - place)
+            start = _FIRST + place * _SLOT.size
+            raw = pread(fd, count * _SLOT.size, start)
+            for offset in range(0, len(raw) - _SLOT.size + 1, _SLOT.size):
+                found = raw[offset : offset + 16]
+                if found == digest:
+                    return start + offset, _SLOT.unpack_from(raw, offset)
+                if found == _FREE:
+                    return (empty if empty >= 0 else start + offset), None
+                if found == _GONE and empty < 0:
+                    empty = start + offset
+            place = (place + count) & mask
+        if free and empty < 0:
+            raise SharedError(f"{self._path}: full")
+        return empty, None
+
+    def _head(self, fd: int) -> tuple[int, int, int, float]:
+        raw = pread(fd, _HEAD.size, 0)
+        if len(raw) == _HEAD.size:
+            mark, slots, entries, volume, allowed, changed = _HEAD.unpack(raw)
+            if mark == _MARK and slots == self._slots:
+                return max(0, entries), max(0, volume), allowed, changed
+        raise SharedError(f"{self._path}: no ledger")
+
+    def _write_head(
+        self, fd: int, entries: int, volume: int, allowed: int, changed: float
+    ) -> None:
+        pwrite(fd, _HEAD.pack(_MARK, self._slots, entries, volume, allowed, changed), 0)
+
+    def _lay_out(self, fd: int) -> None:
+        os.ftruncate(fd, _FIRST + self._slots * _SLOT.size)
+        self._write_head(fd, 0, 0, self._entries, self._clock.monotonic())
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """The descriptor under its lock, for this thread of this process alone."""
+        with self._threads:
+            fd = self._open()
+            if not lock_within(fd, self._patience, self._clock):
+                raise SharedError(f"{self._path}: its holder does not move")
+            try:
+                yield fd
+            finally:
+                unlock(fd)
+
+    def _open(self) -> int:
+        pid = os.getpid()
+        if self._fd >= 0 and self._owner == pid:
+            return self._fd
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = open_private(self._path)
+        try:
+            if not lock_within(fd, self._patience, self._clock):
+                raise SharedError(f"{self._path}: its holder does not move")
+            try:
+                # A file of another size was made for other settings.
+                if os.fstat(fd).st_size != _FIRST + self._slots * _SLOT.size:
+                    os.ftruncate(fd, 0)
+                    self._lay_out(fd)
+                try:
+                    self._head(fd)
+                except SharedError:
+                    os.ftruncate(fd, 0)
+                    self._lay_out(fd)
+            finally:
+                unlock(fd)
+        except OSError as failure:
+            os.close(fd)
+            raise SharedError(f"{self._path}: {failure.strerror}") from failure
+        except SharedError:
+            os.close(fd)
+            raise
+        self._fd, self._owner = fd, pid
+        return fd
+
+    def _now_part(self) -> int:
+        return int(self._clock.wall_ms() / 1000 / self._part)
+
+    def _stamp(self) -> float:
+        # Strictly rising within a process, whatever the clock does: the order
+        # of two uses must not depend on its resolution.
+        self._last_stamp = max(
+            self._clock.wall_ms() / 1000, self._last_stamp + 0.000_001
+        )
+        return self._last_stamp
