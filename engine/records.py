@@ -141,6 +141,8 @@ class Page(Struct):
         task: The task's number, for `${task}`.
         entity: `${entityName}`, or None.
         parent: The parent record for `${parent.<path>}` as JSON, or None.
+        parent_value: What it names as `${parent_value}`: str, int, bool, or
+            `Raw` for a number with a fraction; or None.
         window: (start, end) in epoch milliseconds, or None.
     """
 
@@ -156,6 +158,7 @@ class Page(Struct):
     entity: str | None = None
     parent: Raw | None = None
     window: tuple[int, int] | None = None
+    parent_value: object = None
 
     @property
     def received(self) -> int:

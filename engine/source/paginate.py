@@ -73,6 +73,7 @@ class Paginator:
         offset: Offset | None,
         now_ms: int,
         scope: Mapping[str, object] | None = None,
+        number: int | None = None,
     ) -> Course:
         """
         A walk from a stored offset.
@@ -80,6 +81,7 @@ class Paginator:
         Args:
             now_ms: `${now}` of this poll, epoch milliseconds.
             scope: `parent`, `parent_value` and the like, for its templates.
+            number: Of the poll, or None: as the offset counts them.
 
         Raises:
             StateError: The offset cannot be read, or belongs to another type.
@@ -89,6 +91,8 @@ class Paginator:
         standing = Standing(offset, type=plan.paging.type, mode=plan.paging.mode)
         if standing.poll <= plan.idle_poll:
             standing.poll, standing.fresh = plan.idle_poll + 1, True
+        if number is not None:
+            standing.poll = number
         start = plan.shape.begin(now_ms, scope)
         if plan.paging.type == "keyset":
             return KeysetCourse(plan, standing, start)

@@ -11,7 +11,7 @@ Path: `task.flow` -> here -> `source.paginate`, `source.fetch`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from typing import Final
 
@@ -66,11 +66,21 @@ class Poll:
         self._name = name
         self._clock = clock
 
-    def pages(self, offset: Offset | None) -> Generator[Page]:
+    def pages(
+        self,
+        offset: Offset | None,
+        *,
+        scope: Mapping[str, object] | None = None,
+        number: int | None = None,
+    ) -> Generator[Page]:
         """
         One poll, from where an offset says, first page to last.
 
         Each page carries the offset that holds once it is delivered.
+
+        Args:
+            scope: `parent` and `parent_value`, of a child.
+            number: Of the poll, where somebody else counts them: a parent.
 
         Raises:
             SourceError: A page could not be had; those before it were yielded.
@@ -78,7 +88,7 @@ class Poll:
 
         Blocks: for each page until it is there; stopping cuts it.
         """
-        course = self._paginator.start(offset, self._clock.wall_ms())
+        course = self._paginator.start(offset, self._clock.wall_ms(), scope, number)
         answer = self._answer_for(course)
         if self._ahead is None:
             pages = one_by_one(course, answer, self._stopping)

@@ -493,7 +493,9 @@ class PageTransform:
         if "parent" in names or "parent_value" in names:
             parent = MISSING if page.parent is None else opened(page.parent)
             scope["parent"] = parent
-            if self._parent_field is not None and parent is not MISSING:
+            if page.parent_value is not None:
+                scope["parent_value"] = page.parent_value
+            elif self._parent_field is not None and parent is not MISSING:
                 scope["parent_value"] = self._parent_field.get(parent)
         if page.window is not None:
             for name, ms in zip(("window.start", "window.end"), page.window):
