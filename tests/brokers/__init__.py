@@ -40,10 +40,16 @@ class Seen(NamedTuple):
 
 
 class Broker:
-    """A broker that tests may ask, fill, stop and start."""
+    """
+    A broker that tests may ask, fill, stop and start.
 
-    def __init__(self, address: str) -> None:
+    Attributes:
+        lag: Seconds in which a record that was acknowledged may not be seen yet.
+    """
+
+    def __init__(self, address: str, lag: float = 0.0) -> None:
         self.address = address
+        self.lag = lag
 
     def create(self, name: str, partitions: int = 1, **settings: str) -> str:
         """Create a topic; `_` in a setting's name stands for a dot."""
@@ -90,12 +96,13 @@ class Broker:
             consumer.assign(places)
             seen: list[Seen] = []
             ended = 0
-            deadline = time.monotonic() + PATIENCE
-            while ended < count:
+            quiet = deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < quiet:
                 assert time.monotonic() < deadline, f"no end of {name}"
-                for message in consumer.consume(10_000, 0.5):
+                for message in consumer.consume(10_000, 0.1):
                     error = message.error()
                     if error is None:
+                        quiet = deadline
                         seen.append(
                             Seen(
                                 message.partition(),
@@ -108,6 +115,8 @@ class Broker:
                         )
                     elif error.name() == "_PARTITION_EOF":
                         ended += 1
+                        if ended >= count:
+                            quiet = time.monotonic() + self.lag
                     else:
                         raise KafkaException(error)
             return sorted(seen, key=lambda each: each[:2])
@@ -181,7 +190,7 @@ def embedded_kafka() -> Iterator[Broker]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        broker = Broker(f"127.0.0.1:{port}")
+        broker = Broker(f"127.0.0.1:{port}", lag=0.5)
         deadline = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(KafkaException):
