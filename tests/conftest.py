@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.brokers.fixtures import apache, broker, embedded
+from tests.brokers.fixtures import apache, broker, embedded, own_apache
 
-__all__ = ["apache", "broker", "embedded"]
+__all__ = ["apache", "broker", "embedded", "own_apache"]

@@ -213,9 +213,7 @@ def missing_embedded() -> str | None:
     return None if there else "noida-db is not installed"
 
 
-def missing_apache() -> str | None:
-    """Why there is no Apache Kafka here, or None."""
-    if os.environ.get("KAFKA_BOOTSTRAP"):
-        return None
+def missing_java() -> str | None:
+    """Why Apache Kafka cannot be started here, or None."""
     absent = [name for name in ("java", "mvn") if shutil.which(name) is None]
     return f"no {' and no '.join(absent)} here" if absent else None

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.brokers import (
+    Apache,
     Broker,
     apache_kafka,
     embedded_kafka,
-    missing_apache,
     missing_embedded,
+    missing_java,
 )
 
 
@@ -35,12 +36,26 @@ def embedded() -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def apache() -> Iterator[Broker]:
     """Apache Kafka: the one KAFKA_BOOTSTRAP names, or one of our own."""
-    _skip(missing_apache())
     given = os.environ.get("KAFKA_BOOTSTRAP")
     if given:
         yield Broker(given)
         return
+    _skip(missing_java())
     with apache_kafka() as found:
+        yield found
+
+
+@pytest.fixture
+def own_apache(request: pytest.FixtureRequest) -> Iterator[Apache]:
+    """
+    An Apache Kafka for one test, which may stop, freeze and kill it.
+
+    Its parameter, if it has one, holds lines of server.properties.
+    """
+    _skip(missing_java())
+    lines = getattr(request, "param", {}).items()
+    extra = [word for name, value in lines for word in ("--set", f"{name}={value}")]
+    with apache_kafka(*extra) as found:
         yield found
 
 

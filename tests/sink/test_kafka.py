@@ -1,0 +1,257 @@
+"""Clients from plain values; foreign failures get our names."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
+
+import kafka.errors as foreign
+import pytest
+
+from engine.errors import Doubtful, Fenced, Misconfigured, SinkError, Unavailable
+from engine.sink import kafka as gate
+from engine.sink.kafka import (
+    Cluster,
+    floor_logs,
+    naming,
+    reachable,
+    renamed,
+    tls,
+    wait_for_broker,
+)
+from tests.brokers import Broker
+from tests.fakes.hands import Hands
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (foreign.KafkaTimeoutError("t"), Unavailable),
+        (foreign.KafkaConnectionError("c"), Unavailable),
+        (foreign.NotEnoughReplicasError("r"), Unavailable),
+        (foreign.KafkaStorageError("disk"), Unavailable),
+        (ConnectionRefusedError(111, "refused"), Unavailable),
+        (foreign.TopicAuthorizationFailedError("orders"), Misconfigured),
+        (foreign.SaslAuthenticationFailedError("who"), Misconfigured),
+        (foreign.InvalidTopicError("a b"), Misconfigured),
+        (foreign.UnknownTopicOrPartitionError("gone"), Misconfigured),
+        (foreign.ProducerFencedError("newer"), Fenced),
+        (foreign.MessageSizeTooLargeError("10"), Doubtful),
+        (foreign.OutOfOrderSequenceNumberError("45"), Doubtful),
+        (foreign.IllegalStateError("bug"), Doubtful),
+    ],
+)
+def test_a_failure_of_the_library_gets_our_name(
+    error: Exception, name: type[SinkError]
+) -> None:
+    with (
+        pytest.raises(SinkError, match="writing to orders-1: ") as caught,
+        naming("writing to orders-1"),
+    ):
+        raise error
+
+    assert name is caught.type
+
+
+def test_every_error_of_the_library_has_a_name() -> None:
+    kinds = [
+        each
+        for each in vars(foreign).values()
+        if isinstance(each, type) and issubclass(each, foreign.BrokerResponseError)
+    ]
+
+    assert len(kinds) > 100
+    assert all(isinstance(renamed(kind("x"), "doing"), SinkError) for kind in kinds)
+
+
+def test_a_cluster_never_shows_its_login() -> None:
+    cluster = Cluster(bootstrap=("b:1",), login={"password": "s3cret"}, key="PRIVATE")
+
+    assert "Cluster(b:1)" == repr(cluster) == str(cluster)
+
+
+def test_the_librarys_loggers_stay_at_info() -> None:
+    logger = logging.getLogger("kafka.producer.sender")
+    root = logging.getLogger()
+    before = root.level
+    try:
+        root.setLevel(logging.DEBUG)
+        floor_logs(wire=False)
+        assert not logger.isEnabledFor(logging.DEBUG)
+        floor_logs(wire=True)
+        assert logger.isEnabledFor(logging.DEBUG)
+    finally:
+        root.setLevel(before)
+        floor_logs(wire=False)
+
+
+def test_a_pem_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(Misconfigured, match="ssl.truststore"):
+        tls(Cluster(bootstrap=("b:1",), ca="no certificate"))
+    with pytest.raises(Misconfigured, match="ssl.keystore"):
+        tls(Cluster(bootstrap=("b:1",), chain_file="/nowhere.pem"))
+
+
+def test_tls_checks_the_host_unless_told_not_to() -> None:
+    strict = tls(Cluster(bootstrap=("b:1",)))
+    loose = tls(Cluster(bootstrap=("b:1",), check_hostname=False))
+
+    assert (True, ssl.CERT_REQUIRED) == (strict.check_hostname, strict.verify_mode)
+    assert (False, ssl.CERT_REQUIRED) == (loose.check_hostname, loose.verify_mode)
+    assert ssl.TLSVersion.TLSv1_2 == strict.minimum_version
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512", "OAUTHBEARER"])
+def test_a_login_that_lacks_its_parts_is_refused(mechanism: str) -> None:
+    cluster = Cluster(
+        bootstrap=("127.0.0.1:1",), protocol="SASL_PLAINTEXT", mechanism=mechanism
+    )
+
+    with pytest.raises(Misconfigured, match=r"sasl\.jaas\.config lacks"):
+        reachable(cluster)
+
+
+class Waiting:
+    """A stop flag whose waiting turns the clock, and that is set in the end."""
+
+    def __init__(self, clock: Hands, seconds: float) -> None:
+        self.clock = clock
+        self.until = clock.monotonic() + seconds
+
+    def is_set(self) -> bool:
+        return self.clock.monotonic() >= self.until
+
+    def wait(self, seconds: float) -> bool:
+        self.clock.turn(seconds)
+        return self.is_set()
+
+
+def test_a_broker_that_is_away_is_told_of_within_ten_seconds_then_each_minute() -> None:
+    clock = Hands()
+    said: list[tuple[float, str]] = []
+    began = clock.monotonic()
+    cluster = Cluster(bootstrap=("127.0.0.1:1",))
+
+    found = wait_for_broker(
+        cluster,
+        Waiting(clock, 200.0),
+        lambda text: said.append((clock.monotonic() - began, text)),
+        clock=clock,
+    )
+
+    assert not found
+    times = [at for at, _ in said]
+    assert times[0] <= 10.0
+    assert all(59.0 <= b - a <= 61.0 for a, b in pairwise(times))
+    assert len(times) == 4
+    assert all("127.0.0.1:1" in text for _, text in said)
+
+
+def test_a_broker_that_is_there_is_not_talked_about(broker: Broker) -> None:
+    said: list[str] = []
+    clock = Hands()
+
+    assert wait_for_broker(
+        Cluster(bootstrap=(broker.address,)), Waiting(clock, 60.0), said.append
+    )
+
+    assert [] == said
+
+
+def test_a_socket_that_never_answers_is_no_broker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gate, "PROBE_LIMIT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+
+        with pytest.raises(Unavailable, match=address):
+            reachable(Cluster(bootstrap=(address,)), 0.5)
+
+
+#: A broker that lets in alice only.
+LOGIN = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required "
+    'username="alice" password="al=ice" user_alice="al=ice";'
+)
+GUARDED = {
+    "listeners": "SASL_PLAINTEXT://127.0.0.1:${port},"
+    "CONTROLLER://127.0.0.1:${controller}",
+    "advertised.listeners": "SASL_PLAINTEXT://127.0.0.1:${port}",
+    "listener.security.protocol.map": "SASL_PLAINTEXT:SASL_PLAINTEXT,"
+    "CONTROLLER:PLAINTEXT",
+    "inter.broker.listener.name": "SASL_PLAINTEXT",
+    "sasl.mechanism.inter.broker.protocol": "PLAIN",
+    "sasl.enabled.mechanisms": "PLAIN",
+    "listener.name.sasl_plaintext.plain.sasl.jaas.config": LOGIN,
+}
+
+
+def alice(address: str, password: str) -> Cluster:
+    return Cluster(
+        bootstrap=(address,),
+        protocol="SASL_PLAINTEXT",
+        mechanism="PLAIN",
+        login={"username": "alice", "password": password},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.kafka
+@pytest.mark.parametrize("own_apache", [GUARDED], indirect=True)
+def test_a_right_login_is_let_in_and_a_wrong_one_is_named(own_apache: Broker) -> None:
+    reachable(alice(own_apache.address, "al=ice"), 10.0)
+
+    with pytest.raises(Misconfigured, match="Authentication") as caught:
+        reachable(alice(own_apache.address, "s3cret"), 5.0)
+
+    assert "s3cret" not in str(caught.value)
+
+
+class Issuer(BaseHTTPRequestHandler):
+    """Gives tokens to who logs in as `id` with `secret`."""
+
+    asked: list[tuple[str, str]]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.asked.append((self.headers["Authorization"], body))
+        answer = json.dumps({"access_token": f"t{len(self.asked)}", "expires_in": 100})
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, *words: object) -> None:
+        """Quiet."""
+
+
+def test_an_oauth_token_is_kept_until_near_its_end() -> None:
+    Issuer.asked = []
+    server = HTTPServer(("127.0.0.1", 0), Issuer)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    clock = Hands()
+    options = {"clientId": "id", "clientSecret": "secret", "scope": "kafka"}
+    url = f"http://127.0.0.1:{server.server_port}/token"
+    try:
+        tokens = gate._Tokens(url, options, ssl.create_default_context(), clock)
+        first = [tokens.token(), tokens.token()]
+        clock.turn(90.0)
+        second = tokens.token()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    assert (["t1", "t1"], "t2") == (first, second)
+    login, form = Issuer.asked[0]
+    assert ("Basic aWQ6c2VjcmV0", "grant_type=client_credentials&scope=kafka") == (
+        login,
+        form,
+    )
