@@ -25,6 +25,7 @@ from typing import Any
 import kafka.errors as foreign
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
+from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 from msgspec import Struct
 
@@ -62,6 +63,11 @@ MISCONFIGURED = (
     foreign.KafkaConfigurationError,
     foreign.UnrecognizedBrokerVersion,
     foreign.UnsupportedCodecError,
+)
+REFUSED_LOGIN = (
+    foreign.SaslAuthenticationFailedError,
+    foreign.UnsupportedSaslMechanismError,
+    foreign.AuthorizationError,
 )
 FENCED = (
     foreign.ProducerFencedError,
@@ -287,6 +293,7 @@ def _settings(cluster: Cluster, limit: float) -> dict[str, Any]:
     return {
         "bootstrap_servers": list(cluster.bootstrap),
         "client_id": cluster.client_id,
+        "kafka_client": _Client,
         "bootstrap_timeout_ms": int(limit * 1000),
         "request_timeout_ms": int(cluster.request_timeout * 1000),
         "metadata_max_age_ms": int(cluster.metadata_max_age * 1000),
@@ -298,6 +305,50 @@ def _settings(cluster: Cluster, limit: float) -> dict[str, Any]:
         "receive_buffer_bytes": cluster.receive_buffer,
         **_login(cluster, SYSTEM),
     }
+
+
+class _Client(KafkaNetClient):  # type: ignore[misc]
+    """
+    The library's network client, mended in two places.
+
+    A refused login ends the bootstrap; the library tries again until its time is
+    over, and then says only that.  And an answer that arrives together with the
+    end of its connection is read; the library drops it, a refusal for one.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        manager = self._manager
+        connect, build = manager.get_connection, manager._build_transport
+
+        refused: dict[str, Exception] = {}
+
+        def get_connection(node: str, *more: Any, **named: Any) -> Any:
+            if node in refused:
+                raise refused[node]
+            made = connect(node, *more, **named)
+            if not made.init_future.is_done and manager.cluster.is_bootstrap(node):
+                made.init_future.add_errback(note, node)
+            return made
+
+        def note(node: str, error: Exception) -> None:
+            if isinstance(error, REFUSED_LOGIN):
+                refused[node] = error
+
+        async def build_transport(*more: Any, **named: Any) -> Any:
+            made = await build(*more, **named)
+            receive = made._sock_recv
+
+            def received() -> tuple[bytes, Exception | None]:
+                data, error = receive()
+                # The end is still there at the next look.
+                return data, None if data else error
+
+            made._sock_recv = received
+            return made
+
+        manager.get_connection = get_connection
+        manager._build_transport = build_transport
 
 
 class _Producer(KafkaProducer):  # type: ignore[misc]

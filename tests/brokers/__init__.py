@@ -207,13 +207,11 @@ def embedded_kafka() -> Iterator[Broker]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def missing_embedded() -> str | None:
-    """Why there is no embedded broker here, or None."""
-    there = Path(sys.executable).with_name("noida-db").exists()
-    return None if there else "noida-db is not installed"
+def has_embedded() -> bool:
+    """Whether the embedded broker can be started here."""
+    return Path(sys.executable).with_name("noida-db").exists()
 
 
-def missing_java() -> str | None:
-    """Why Apache Kafka cannot be started here, or None."""
-    absent = [name for name in ("java", "mvn") if shutil.which(name) is None]
-    return f"no {' and no '.join(absent)} here" if absent else None
+def has_java() -> bool:
+    """Whether Apache Kafka can be started here."""
+    return all(shutil.which(name) for name in ("java", "mvn"))

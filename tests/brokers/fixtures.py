@@ -12,23 +12,16 @@ from tests.brokers import (
     Broker,
     apache_kafka,
     embedded_kafka,
-    missing_embedded,
-    missing_java,
+    has_embedded,
+    has_java,
 )
-
-
-def _skip(why: str | None) -> None:
-    """What is missing is skipped at home and missed where it must be there."""
-    if why is not None:
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+from tests.needs import need
 
 
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[Broker]:
     """The embedded broker."""
-    _skip(missing_embedded())
+    need(has_embedded(), "noida-db")
     with embedded_kafka() as found:
         yield found
 
@@ -40,7 +33,7 @@ def apache() -> Iterator[Broker]:
     if given:
         yield Broker(given)
         return
-    _skip(missing_java())
+    need(has_java(), "Java or Maven")
     with apache_kafka() as found:
         yield found
 
@@ -52,7 +45,7 @@ def own_apache(request: pytest.FixtureRequest) -> Iterator[Apache]:
 
     Its parameter, if it has one, holds lines of server.properties.
     """
-    _skip(missing_java())
+    need(has_java(), "Java or Maven")
     lines = getattr(request, "param", {}).items()
     extra = [word for name, value in lines for word in ("--set", f"{name}={value}")]
     with apache_kafka(*extra) as found:
