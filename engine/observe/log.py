@@ -41,6 +41,10 @@ LEVELS = {
 #: Libraries that print passwords, URLs and records below INFO.
 FLOORED = ("kafka", "urllib3", "requests")
 
+#: Warns of a busy machine as if it were a fault, and a clean run at WARN writes
+#: no line: only its errors, unless somebody asks for it by name or for DEBUG.
+NERVOUS = "kafka.net.selector"
+
 #: Where systemd's journal takes whole records.
 JOURNAL = "/run/systemd/journal/socket"
 
@@ -461,6 +465,10 @@ def set_level(logger: str, level: str) -> None:
         logging.getLogger(one).setLevel(LEVELS[word])
     if _STATE.unsafe:
         return
+    if NERVOUS not in _STATE.levels:
+        everything = LEVELS[_STATE.levels.get("", "INFO")] < logging.INFO
+        quiet = logging.NOTSET if everything else logging.ERROR
+        logging.getLogger(NERVOUS).setLevel(quiet)
     # Whatever was set, a floored library and what lies under it stays quiet.
     for floored in FLOORED:
         wanted = LEVELS[_STATE.levels.get(floored, _STATE.levels.get("", "INFO"))]

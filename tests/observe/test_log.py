@@ -35,7 +35,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in (*log.FLOORED, "kafka.conn", "engine.test"):
+    for name in (*log.FLOORED, "kafka.conn", log.NERVOUS, "engine.test"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -299,6 +299,23 @@ def test_a_quieter_root_quiets_the_libraries_too(pipe: Pipe) -> None:
     logging.getLogger("kafka.conn").warning("x")
 
     assert "" == pipe.text()
+
+
+@pytest.mark.parametrize(
+    ("level", "by_name", "lines"),
+    [("INFO", None, 0), ("WARN", None, 0), ("DEBUG", None, 1), ("WARN", "WARN", 1)],
+)
+def test_a_busy_machine_is_no_warning_in_a_clean_run(
+    level: str, by_name: str | None, lines: int, pipe: Pipe
+) -> None:
+    log.configure(level=level, fd=pipe.writer)
+    if by_name is not None:
+        log.set_level(log.NERVOUS, by_name)
+
+    logging.getLogger(log.NERVOUS).warning("Task ran for 0.197s.")
+    logging.getLogger(log.NERVOUS).error("Task died.")
+
+    assert lines + 1 == pipe.text().count("\n")
 
 
 def test_the_wire_is_shown_to_who_asks_for_it_by_name(pipe: Pipe) -> None:
