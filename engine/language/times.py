@@ -21,9 +21,13 @@ from msgspec import Raw, Struct
 from engine.language.faults import EvaluationError, LanguageError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_WALL: Final = datetime(1970, 1, 1)
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _DAY_MS: Final = 86_400_000
+
+#: Lengths of an ISO time in UTC without and with milliseconds.
+_QUICK: Final = (20, 24)
 
 _MONTHS: Final = [
     "Jan",
@@ -167,20 +171,6 @@ def _day(year: int, month: int, day: int) -> int:
 
 def parse_iso(text: str, zone: tzinfo = UTC) -> int | None:
     """Epoch ms of an ISO 8601 time, None if the text is of another shape."""
-    # Hot path: the commonest shape; the fixed marks leave `fromisoformat` no
-    # other reading, and it costs a third of the expression below.
-    if (
-        len(text) in (20, 24)
-        and text[10] == "T"
-        and text[-1] == "Z"
-        and text[4] == text[7] == "-"
-        and text[13] == text[16] == ":"
-        and (len(text) == 20 or text[19] == ".")
-    ):
-        try:
-            return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
-        except ValueError:
-            pass
     match = _ISO.fullmatch(text)
     if match is None:
         return None
@@ -279,7 +269,7 @@ def parse_timestamp(value: object, zone: tzinfo, pattern: Pattern | None = None)
     if isinstance(value, str):
         if pattern is not None:
             return pattern.parse(value, zone)
-        return _read(value, zone)
+        return parse_text(value, zone)
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
         if pattern is not None:
             return pattern.parse(str(value), zone)
@@ -296,7 +286,29 @@ _NUMBER_JSON: Final = re.compile(
 )
 
 
-def _read(text: str, zone: tzinfo) -> int:
+def parse_text(text: str, zone: tzinfo) -> int:
+    """
+    Epoch milliseconds of a text, as `parse_timestamp` reads it.
+
+    Raises: EvaluationError.
+    """
+    # Hot path: the commonest shape, `2024-01-02T03:04:05Z` with or without
+    # milliseconds.  The fixed marks leave `fromisoformat` no other reading,
+    # and it costs a fifth of the expression that follows.
+    if (
+        len(text) in _QUICK
+        and text[4:8:3] == "--"
+        and text[10:17:3] == "T::"
+        and text[-1] == "Z"
+        and text[19] in "Z."
+    ):
+        try:
+            since = datetime.fromisoformat(text[:-1]) - _EPOCH_WALL
+        except ValueError:
+            pass
+        else:
+            whole = since.days * _DAY_MS + since.seconds * 1000
+            return whole + since.microseconds // 1000
     found = parse_iso(text, zone)
     if found is not None:
         return found

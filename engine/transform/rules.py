@@ -77,6 +77,7 @@ class FieldMapping(Struct, frozen=True):
         default: For missing and null, or MISSING: there is none.
         nulls: SKIP, KEEP or FAIL, for null without a default.
         cast: Of a value that is there.
+        patterned: True if it has a `format`.
     """
 
     rule: str
@@ -86,6 +87,7 @@ class FieldMapping(Struct, frozen=True):
     default: Any
     nulls: str
     cast: Cast | None
+    patterned: bool = False
 
     def apply(self, value: Any) -> Any:
         """
@@ -313,6 +315,7 @@ def _mapping(rule: Any, at: int, nulls: str, zone: tzinfo) -> FieldMapping:
         default,
         nulls,
         None if kind is None else cast_of(kind, zone, pattern),
+        pattern is not None,
     )
 
 

@@ -30,13 +30,27 @@ from engine.language import MISSING, EvaluationError, Path, Template, plain
 from engine.language.paths import Step, Token
 from engine.language.templates import (
     Answer,
+    Call,
+    Chain,
+    Const,
     Expression,
     Moment,
     Name,
+    Node,
+    Unary,
+    answer,
     children,
     lookup_in,
 )
-from engine.language.values import DEPTH, as_integer, check_depth, encode
+from engine.language.times import parse_text
+from engine.language.values import (
+    DEPTH,
+    as_integer,
+    check_depth,
+    encode,
+    settle,
+    text_of,
+)
 from engine.transform import schemas
 from engine.transform.conditions import (
     Condition,
@@ -182,7 +196,7 @@ class _Builder:
         self.keys = keys
         self.marks = marks
         #: The whole record is kept: it is decoded as a dict of `Raw`.
-        self.whole = rules.keep or bool(rules.enrichment and not rules.mappings)
+        self.whole = bool(rules.keep if rules.mappings else rules.enrichment)
         #: The record goes out as it came.
         self.untouched = not rules.mappings and not rules.enrichment
         self.fields: dict[str, _Leaf] = {}
@@ -369,7 +383,9 @@ class _Builder:
             test = self._condition(condition)
             named = self.const(name)
             self.emit(f"if not {test}:")
-            self.emit(f"    filtered((start + place, {named}))")
+            self.emit(
+                f"    filtered((start + len(values) + len(gone) + len(rest), {named}))"
+            )
             self.emit("    continue")
         for _, check in self.rules.checks:
             value = self.look(check.path, "raw")
@@ -417,7 +433,8 @@ class _Builder:
             )
             apply = self.const(_casting(mapping))
             self.emit(f"{out} = {source}")
-            for line in _SHORTCUTS[mapping.kind or ""]:
+            kind = "PATTERN" if mapping.patterned else mapping.kind or ""
+            for line in _SHORTCUTS[kind]:
                 self.emit(line.format(out=out, apply=apply))
         # With a default a field that is there need not be the source's.
         shared = copied if mapping.default is MISSING else None
@@ -463,29 +480,94 @@ class _Builder:
                 return f"settled({found})"
         if template.constant:
             return self.const(template.literal)
-        paths: list[Path] = []
+        if template.lone:
+            assert isinstance(only, Expression)
+            return f"settle({self._plain(only.node)})"
+        pieces = []
         for part in template.parts:
-            if isinstance(part, Expression):
-                rest = [part.node]
-                while rest:
-                    each = rest.pop()
-                    if isinstance(each, Name) and each.key == "record":
-                        paths.append(each.path)
-                    rest.extend(children(each))
+            if isinstance(part, str):
+                pieces.append(self.const(part))
+            else:
+                pieces.append(self._text(part.node))
+        nothing = " or ".join(f"{piece} is None" for piece in pieces if piece[0] == "t")
+        joined = self.fresh()
+        self.emit(f"{joined} = None if {nothing} else {' + '.join(pieces)}")
+        return joined
+
+    def _text(self, node: Node) -> str:
+        """A variable with a node's value as text, None for null."""
+        found = self.fresh()
+        if isinstance(node, Name) and node.key == "record":
+            # As written: a number that is only shown is not computed with.
+            self.emit(f"{found} = {self.look(node.path, 'value')}")
+            shown = f"text(scalar({found}))"
+        else:
+            self.emit(f"{found} = {self._plain(node)}")
+            shown = f"text({found})"
+        self.emit(f"if type({found}) is not str: {found} = {shown}")
+        return found
+
+    def _plain(self, node: Node) -> str:
+        """A variable or constant with a node's plain value, or MISSING."""
+        match node:
+            case Const(value):
+                return self.const(value)
+            case Name("record", path):
+                found = self.fresh()
+                self.emit(f"{found} = {self.look(path, 'value')}")
+                self.emit(
+                    f"if type({found}) is not str: {found} = plain(scalar({found}))"
+                )
+                return found
+            case Call(function, items):
+                values = [self._plain(item) for item in items]
+                found = self.fresh()
+                apply = self.const(function.apply)
+                call = f"{apply}({', '.join(values)})"
+                method = _METHODS.get(function.name)
+                if method is not None:
+                    call = f"{values[0]}.{method}() if type({values[0]}) is str else {call}"
+                self.emit(f"{found} = {call}")
+                return found
+            case Chain(first, rest):
+                value = self._plain(first)
+                for operator, item in rest:
+                    other = self._plain(item)
+                    found = self.fresh()
+                    self.emit(f"{found} = {self.const(operator)}({value}, {other})")
+                    value = found
+                return value
+            case Unary(function, item):
+                found = self.fresh()
+                inner = self._plain(item)
+                self.emit(f"{found} = {self.const(function)}({inner})")
+                return found
+        return self._closure(node)
+
+    def _closure(self, node: Node) -> str:
+        """The rest of the nodes, which do not look at every value they hold."""
+        paths: list[Path] = []
+        rest = [node]
+        while rest:
+            each = rest.pop()
+            if isinstance(each, Name) and each.key == "record":
+                paths.append(each.path)
+            rest.extend(children(each))
         looked = [f"scalar({self.look(path, 'value')})" for path in paths]
-        places = iter(range(1, len(paths) + 1))
-        order = {id(path): place for path, place in zip(paths, places)}
+        order = {id(path): place for place, path in enumerate(paths, 1)}
         usual = lookup_in(self.routes.zone)
 
-        def lookup(node: Name | Moment) -> Answer:
-            if isinstance(node, Name) and node.key == "record":
-                place = order[id(node.path)]
+        def lookup(name: Name | Moment) -> Answer:
+            if isinstance(name, Name) and name.key == "record":
+                place = order[id(name.path)]
                 return lambda scope: scope[place]
-            of_page = usual(node)
+            of_page = usual(name)
             return lambda scope: of_page(scope[0])
 
-        call = self.const(template.bound(lookup).value)
-        return f"{call}([scope, {', '.join(looked)}])"
+        call = self.const(answer(node, lookup))
+        found = self.fresh()
+        self.emit(f"{found} = plain({call}([scope, {', '.join(looked)}]))")
+        return found
 
     # -- conditions
 
@@ -625,7 +707,6 @@ class _Builder:
             self.emit("headers(header)")
         if self.marks:
             self.emit("marks(mark)")
-        self.emit("index(start + place)")
 
     def _finish_whole(self) -> None:
         """A dict of what there was, with what was set put into it."""
@@ -721,9 +802,8 @@ def _leaves(tree: dict[str, Any]) -> list[str]:
 #: For each type: the lines that decide whether `{out}` is the result already.
 _SHORTCUTS: Final[dict[str, tuple[str, ...]]] = {
     "STRING": (
-        "kind = type({out})",
-        "if kind is int: {out} = str({out})",
-        "elif kind is not str: {out} = {apply}({out})",
+        "if type({out}) is not str:",
+        "    {out} = str({out}) if type({out}) is int else {apply}({out})",
     ),
     "INTEGER": (
         "if type({out}) is not int or not -2147483648 <= {out} <= 2147483647:",
@@ -735,11 +815,17 @@ _SHORTCUTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "DOUBLE": ("if type({out}) is not float: {out} = {apply}({out})",),
     "BOOLEAN": ("if type({out}) is not bool: {out} = {apply}({out})",),
-    "TIMESTAMP": ("{out} = {apply}({out})",),
+    "TIMESTAMP": (
+        "{out} = time({out}, zone) if type({out}) is str else {apply}({out})",
+    ),
+    "PATTERN": ("{out} = {apply}({out})",),
 }
 
 #: Bounds beyond it might have no double.
 _HUGE: Final = 10**300
+
+#: Functions of a text that are a method of it.
+_METHODS: Final = {"upper": "upper", "lower": "lower", "trim": "strip"}
 
 _ORDERS: Final = {
     "GREATER_THAN": ">",
@@ -782,9 +868,13 @@ def _keyed(keys: TextKey) -> Callable[[Any], bytes | None]:
     one = keys.one
 
     def key(value: Any) -> bytes | None:
-        return one(_scalar(None if value is MISSING else value))
+        return one(single(_scalar(None if value is MISSING else value)))
 
     return key
+
+
+def _settle(value: Any) -> Any:
+    return None if value is MISSING else settle(value)
 
 
 def _settled(value: Any) -> Any:
@@ -857,16 +947,21 @@ class Typed:
             return list(range(len(records)))
         rest: list[int] = []
         self._loop(records, start, scope, made, rest)
+        made.indexes = list(range(start, start + len(records)))
+        if rest or made.filtered:
+            left = {start + place for place in rest}
+            left.update(index for index, _ in made.filtered)
+            made.indexes = [index for index in made.indexes if index not in left]
         if self._lines and made.values:
             made.values = _encoded(made.values)
-            if self._whole:
-                deep = _deep(made.values)
-                if deep:
-                    rest = sorted([*rest, *(made.indexes[at] - start for at in deep)])
-                    left = set(deep)
-                    made.keep([at for at in range(len(made.values)) if at not in left])
         if self._marked:
             made.marks = [digest(bytes(value)) for value in made.values]
+        if self._whole and self._lines:
+            deep = _deep(made.values)
+            if deep:
+                rest = sorted([*rest, *(made.indexes[at] - start for at in deep)])
+                kept = set(range(len(made.values))) - set(deep)
+                made.keep(sorted(kept))
         if len(rest) * 2 > len(records):
             self._pause = _PAUSE
         return rest
@@ -901,26 +996,25 @@ def _encoded(outputs: list[Any]) -> list[bytes]:
 #: Lines around the generated ones.
 _HEAD: Final = """
 def loop(records, start, scope, made, rest):
-    now = scope.get("now", 0)
-    index = made.indexes.append
-    value = made.values.append
-    filtered = made.filtered.append
+    now = scope.get(NOW, 0)
+    values = made.values
+    gone = made.filtered
+    value = values.append
+    filtered = gone.append
     topics = None if made.topics is None else made.topics.append
     keys = None if made.keys is None else made.keys.append
     stamps = None if made.stamps is None else made.stamps.append
     headers = None if made.headers is None else made.headers.append
     marks = None if made.marks is None else made.marks.append
-    place = -1
-    rows = iter(records)
+    rows = ROWS
     while True:
         try:
-            for raw in rows:
-                place += 1
+            for ROW in rows:
 """
 _TAIL: Final = """
             return
         except REDO:
-            rest.append(place)
+            rest.append(len(values) + len(gone) + len(rest))
 """
 _BODY: Final = " " * 16
 
@@ -963,26 +1057,34 @@ def compile_typed(
             )
     except _NotTyped:
         return None
-    head = ["if raw == NULL: raise Redo"] if not builder.fields else []
+    # Each row counts in exactly one of values, gone and rest, so that no
+    # counter is needed; a `map` goes on behind a record that failed.
+    head: list[str] = []
+    rows, row = "map(decode, records)", "row"
     if builder.whole:
         decode = _WHOLE
-        head.append("row = decode(raw)")
         head.append("get = row.get")
     elif builder.fields:
         decode = msgspec.json.Decoder(received, float_hook=Raw).decode
-        head.append("row = decode(raw)")
     else:
         decode = _LOADS
+        rows, row = "iter(records)", "raw"
+        head.append("if raw == NULL: raise Redo")
+    if builder.untouched and builder.fields:
+        rows, row = "iter(records)", "raw"
+        head.append("row = decode(raw)")
     lines = [*head, *reading, *builder.lines]
     if any(not _LINE.fullmatch(line) for line in lines):
         raise AssertionError("a generated line holds more than numbered names")
-    source = _HEAD + "\n".join(_BODY + line for line in lines) + _TAIL
+    opening = _HEAD.replace("ROWS", rows).replace("ROW", row)
+    source = opening + "\n".join(_BODY + line for line in lines) + _TAIL
     names: dict[str, Any] = {
         **builder.names,
         "ABSENT": ABSENT,
         "INTEGER": b"%d",
         "LONG": 2**63,
         "MISSING": MISSING,
+        "NOW": "now",
         "NULL": NULL,
         "REDO": REDO,
         "Redo": Redo,
@@ -995,8 +1097,12 @@ def compile_typed(
         "present": _present,
         "python": schemas.python,
         "scalar": _scalar,
+        "settle": _settle,
         "settled": _settled,
         "single": single,
+        "text": text_of,
+        "time": parse_text,
+        "zone": routes.zone,
     }
     # Only our own lines are compiled: every name in them is numbered.
     module = compile(ast.parse(source), "<transform>", "exec")

@@ -1,0 +1,367 @@
+"""
+Avro: values into Avro's binary encoding.
+
+GATE fastavro.  It takes what it is given rather generously (a fraction
+becomes a long, an unknown field nothing), so every value is looked at first:
+what does not fit the schema exactly is a bad record.
+
+Path: `registered` -> here -> fastavro
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+import fastavro
+from fastavro.schema import SchemaParseException, UnknownType
+from msgspec import Raw
+
+from engine.clock import SYSTEM, Clock
+from engine.language import EvaluationError, plain
+from engine.language.values import as_integer, kind_of
+from engine.transform.registered import Registered, Writer
+from engine.transform.registry import Schema, Schemas
+from engine.transform.schemas import Type, Unfit, avro_schema
+
+#: A value as fastavro wants it; raises Unfit.
+Fit = Callable[[Any], Any]
+
+#: Types of value that go in as they are, and what to do with all others.
+_Fitting = tuple[frozenset[type], Fit]
+
+
+def _none(kind: str) -> Fit:
+    def refuse(value: Any) -> Any:
+        raise Unfit(f"{_kind(value)} where {kind} belongs")
+
+    return refuse
+
+
+def _kind(value: Any) -> str:
+    try:
+        return kind_of(plain(value))
+    except EvaluationError:
+        return "something unreadable"
+
+
+def _whole(kind: str, low: int, high: int) -> Fit:
+    def fit(value: Any) -> int:
+        number = plain(value) if isinstance(value, (Raw, float)) else value
+        if isinstance(number, Decimal):
+            number = as_integer(number)
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise Unfit(f"{_kind(value)} where {kind} belongs")
+        if not low <= number <= high:
+            raise Unfit(f"out of the range of {kind}")
+        return number
+
+    return fit
+
+
+_FLOAT_MAX: Final = 3.4028235677973366e38
+
+
+def _real(kind: str) -> Fit:
+    def fit(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, Raw)):
+            raise Unfit(f"{_kind(value)} where {kind} belongs")
+        try:
+            number = float(bytes(value) if isinstance(value, Raw) else value)
+        except (OverflowError, ValueError) as e:
+            raise Unfit(f"out of the range of {kind}") from e
+        most = _FLOAT_MAX if kind == "float" else float("inf")
+        if not -most < number < most:
+            raise Unfit(f"out of the range of {kind}")
+        return number
+
+    return fit
+
+
+def _octets(size: int | None) -> Fit:
+    """Avro's own JSON spelling: each character is one byte."""
+
+    def fit(value: Any) -> bytes:
+        if not isinstance(value, str):
+            raise Unfit(f"{_kind(value)} where bytes belong")
+        try:
+            data = value.encode("latin-1")
+        except UnicodeEncodeError as e:
+            raise Unfit("a character that is no byte") from e
+        if size is not None and len(data) != size:
+            raise Unfit(f"{len(data)} bytes where {size} belong")
+        return data
+
+    return fit
+
+
+def _decimal(schema: Mapping[str, Any]) -> Fit:
+    scale = int(schema.get("scale", 0))
+    precision = int(schema["precision"])
+    quantum = Decimal((0, (1,), -scale))
+
+    def fit(value: Any) -> Decimal:
+        number = plain(value)
+        if isinstance(number, bool) or not isinstance(number, (int, Decimal)):
+            raise Unfit(f"{_kind(value)} where a decimal belongs")
+        exact = Decimal(number)
+        if exact.adjusted() >= precision:
+            raise Unfit(f"more than {precision} digits")
+        scaled = exact.quantize(quantum) if exact.adjusted() < 28 else exact
+        if scaled != exact or len(scaled.as_tuple().digits) > precision:
+            raise Unfit(f"not a decimal({precision}, {scale})")
+        return scaled
+
+    return fit
+
+
+def _symbol(symbols: frozenset[str]) -> Fit:
+    def fit(value: Any) -> str:
+        if not isinstance(value, str) or value not in symbols:
+            raise Unfit("none of the enum's symbols")
+        return value
+
+    return fit
+
+
+def _array(items: _Fitting) -> Fit:
+    kinds, deep = items
+
+    def fit(value: Any) -> list[Any]:
+        if type(value) is not list:
+            raise Unfit(f"{_kind(value)} where an array belongs")
+        return [each if type(each) in kinds else deep(each) for each in value]
+
+    return fit
+
+
+def _map(values: _Fitting) -> Fit:
+    kinds, deep = values
+
+    def fit(value: Any) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise Unfit(f"{_kind(value)} where a map belongs")
+        return {
+            name: each if type(each) in kinds else deep(each)
+            for name, each in value.items()
+        }
+
+    return fit
+
+
+_ABSENT: Final = object()
+
+
+class _Record:
+    """Fits an object to a record; itself where nothing is to be changed."""
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[str, frozenset[type], Fit, bool]] = []
+
+    def __call__(self, value: Any) -> Any:
+        if type(value) is not dict:
+            raise Unfit(f"{_kind(value)} where an object belongs")
+        get = value.get
+        known = 0
+        changed = None
+        for name, kinds, deep, has_default in self.fields:
+            each = get(name, _ABSENT)
+            if type(each) in kinds:
+                known += 1
+            elif each is not _ABSENT:
+                known += 1
+                try:
+                    fitted = deep(each)
+                except Unfit as e:
+                    raise Unfit(f"{name}: {e}") from e
+                if fitted is not each:
+                    changed = changed or dict(value)
+                    changed[name] = fitted
+            elif not has_default:
+                raise Unfit(f"{name} is missing")
+        if known != len(value):
+            names = {field[0] for field in self.fields}
+            extra = next(name for name in value if name not in names)
+            raise Unfit(f"{extra} is not in the schema")
+        return changed or value
+
+
+def _union(branches: list[tuple[_Fitting, Any]]) -> _Fitting:
+    """The kinds of all branches; the rest goes to the first that takes it."""
+    kinds = frozenset().union(*(each[0][0] for each in branches))
+
+    def fit(value: Any) -> Any:
+        reason: Unfit | None = None
+        for (own, deep), _ in branches:
+            if type(value) in own:
+                return value
+            try:
+                return deep(value)
+            except Unfit as e:
+                # The branch of the value's own kind knows best what is wrong.
+                if reason is None or isinstance(deep, _Record):
+                    reason = e
+        assert reason is not None
+        raise reason
+
+    return kinds, fit
+
+
+class _Fitter:
+    """Compiles a schema into what looks at its values."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, _Fitting] = {}
+        self.exact = False
+
+    def fitting(self, schema: Any) -> _Fitting:
+        if isinstance(schema, str):
+            return self._simple(schema, {})
+        if isinstance(schema, list):
+            return _union([(self.fitting(each), each) for each in schema])
+        kind = schema["type"]
+        if isinstance(kind, (dict, list)):
+            return self.fitting(kind)
+        if kind in ("record", "error"):
+            record = _Record()
+            found: _Fitting = (frozenset(), record)
+            self._named[schema["name"]] = found
+            for field in schema["fields"]:
+                own, deep = self.fitting(field["type"])
+                record.fields.append((field["name"], own, deep, "default" in field))
+            return found
+        if kind == "array":
+            return frozenset(), _array(self.fitting(schema["items"]))
+        if kind == "map":
+            return frozenset(), _map(self.fitting(schema["values"]))
+        if kind == "enum":
+            found = (frozenset(), _symbol(frozenset(schema["symbols"])))
+            self._named[schema["name"]] = found
+            return found
+        if kind == "fixed":
+            found = self._simple("fixed", schema)
+            self._named[schema["name"]] = found
+            return found
+        return self._simple(kind, schema)
+
+    def _simple(self, kind: str, schema: Mapping[str, Any]) -> _Fitting:
+        if schema.get("logicalType") == "decimal":
+            self.exact = True
+            return frozenset(), _decimal(schema)
+        match kind:
+            case "null":
+                return frozenset({type(None)}), _none("null")
+            case "boolean":
+                return frozenset({bool}), _none("a boolean")
+            case "int":
+                return frozenset(), _whole("int", -(2**31), 2**31 - 1)
+            case "long":
+                return frozenset({int}), _whole("long", -(2**63), 2**63 - 1)
+            case "float":
+                return frozenset(), _real("float")
+            case "double":
+                return frozenset({float, int}), _real("double")
+            case "string":
+                return frozenset({str}), _none("a string")
+            case "bytes":
+                return frozenset(), _octets(None)
+            case "fixed":
+                return frozenset(), _octets(schema["size"])
+        return self._named[kind]
+
+
+class AvroWriter:
+    """Encodes with one schema."""
+
+    prefix = b""
+
+    def __init__(self, text: str):
+        try:
+            schema = json.loads(text)
+            self._schema = fastavro.parse_schema(schema)
+        except (
+            SchemaParseException,
+            UnknownType,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ) as e:
+            raise Unfit(f"no Avro schema: {type(e).__name__}: {e}") from e
+        parsed: Any = self._schema
+        self.name = (
+            parsed["name"] if isinstance(parsed, dict) and "name" in parsed else ""
+        )
+        fitter = _Fitter()
+        self._kinds, self._fit = fitter.fitting(parsed)
+        self.exact = fitter.exact
+
+    def write(self, item: Any) -> bytes:
+        if type(item) not in self._kinds:
+            item = self._fit(item)
+        buffer = io.BytesIO()
+        try:
+            fastavro.schemaless_writer(buffer, self._schema, item)
+        except (ValueError, TypeError, OverflowError, AttributeError, KeyError) as e:
+            raise Unfit(f"not encodable: {e}") from e
+        return buffer.getvalue()
+
+
+class Avro:
+    """
+    The schema language.
+
+    Args:
+        exact: Numbers with a fraction are handed over unread (decimals).
+    """
+
+    kind = "AVRO"
+    values = True
+
+    def __init__(self, exact: bool = False):
+        self.exact = exact
+
+    def spell(self, seen: Type, name: str) -> str:
+        return json.dumps(avro_schema(seen, name), separators=(",", ":"))
+
+    def writer(self, text: str) -> Writer:
+        return AvroWriter(text)
+
+    def decoded(self, item: Any) -> Any:
+        return item
+
+    def schema(self, text: str, schemas: Schemas) -> Schema:
+        return Schema(self.kind, text)
+
+
+def avro_converter(
+    registry: Schemas,
+    *,
+    side: str,
+    strategy: str = "TopicName",
+    given: str | None = None,
+    latest: bool = False,
+    clock: Clock = SYSTEM,
+) -> Registered:
+    """
+    AvroConverter.
+
+    Args:
+        given: The text of an .avsc, or None: inferred.
+
+    Raises: Unfit: no Avro schema.
+    """
+    # The registry's schema is not known yet: it may hold decimals.
+    exact = latest or (given is not None and AvroWriter(given).exact)
+    return Registered(
+        Avro(exact),
+        registry,
+        side=side,
+        strategy=strategy,
+        given=given,
+        latest=latest,
+        clock=clock,
+    )
