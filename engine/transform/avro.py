@@ -10,7 +10,6 @@ Path: `registered` -> here -> fastavro
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -61,6 +60,9 @@ def _whole(kind: str, low: int, high: int) -> Fit:
 
     return fit
 
+
+#: Its stub asks for a file; it calls `write` and nothing else.
+_write: Final[Callable[..., None]] = fastavro.schemaless_writer
 
 _FLOAT_MAX: Final = 3.4028235677973366e38
 
@@ -152,41 +154,60 @@ def _map(values: _Fitting) -> Fit:
     return fit
 
 
-_ABSENT: Final = object()
+#: Shapes of records a schema remembers.
+_SHAPES: Final = 1000
 
 
 class _Record:
-    """Fits an object to a record; itself where nothing is to be changed."""
+    """
+    Fits an object to a record; itself where nothing is to be changed.
+
+    Records of one shape (the same members with the same types in the same
+    order) need the same looks: the shape is found in one step of C, and only
+    the members whose value decides are looked at again.
+    """
 
     def __init__(self) -> None:
         self.fields: list[tuple[str, frozenset[type], Fit, bool]] = []
+        self._shapes: dict[tuple[Any, ...], list[tuple[str, Fit]]] = {}
 
     def __call__(self, value: Any) -> Any:
         if type(value) is not dict:
             raise Unfit(f"{_kind(value)} where an object belongs")
-        get = value.get
-        known = 0
+        shape = (*value, *map(type, value.values()))
+        looks = self._shapes.get(shape)
+        if looks is None:
+            looks = self._looks(value)
+            if len(self._shapes) < _SHAPES:
+                self._shapes[shape] = looks
         changed = None
+        for name, deep in looks:
+            each = value[name]
+            try:
+                fitted = deep(each)
+            except Unfit as e:
+                raise Unfit(f"{name}: {e}") from e
+            if fitted is not each:
+                if changed is None:
+                    changed = dict(value)
+                changed[name] = fitted
+        return value if changed is None else changed
+
+    def _looks(self, value: dict[str, Any]) -> list[tuple[str, Fit]]:
+        """The members of such an object that have to be looked at each time."""
+        looks = []
+        names = set()
         for name, kinds, deep, has_default in self.fields:
-            each = get(name, _ABSENT)
-            if type(each) in kinds:
-                known += 1
-            elif each is not _ABSENT:
-                known += 1
-                try:
-                    fitted = deep(each)
-                except Unfit as e:
-                    raise Unfit(f"{name}: {e}") from e
-                if fitted is not each:
-                    changed = changed or dict(value)
-                    changed[name] = fitted
-            elif not has_default:
-                raise Unfit(f"{name} is missing")
-        if known != len(value):
-            names = {field[0] for field in self.fields}
-            extra = next(name for name in value if name not in names)
-            raise Unfit(f"{extra} is not in the schema")
-        return changed or value
+            names.add(name)
+            if name not in value:
+                if not has_default:
+                    raise Unfit(f"{name} is missing")
+            elif type(value[name]) not in kinds:
+                looks.append((name, deep))
+        for name in value:
+            if name not in names:
+                raise Unfit(f"{name} is not in the schema")
+        return looks
 
 
 def _union(branches: list[tuple[_Fitting, Any]]) -> _Fitting:
@@ -273,6 +294,16 @@ class _Fitter:
         return self._named[kind]
 
 
+class _Sink:
+    """What fastavro writes to: it writes each record once, whole."""
+
+    __slots__ = ("chunks", "write")
+
+    def __init__(self) -> None:
+        self.chunks: list[bytearray] = []
+        self.write = self.chunks.append
+
+
 class AvroWriter:
     """Encodes with one schema."""
 
@@ -298,16 +329,16 @@ class AvroWriter:
         fitter = _Fitter()
         self._kinds, self._fit = fitter.fitting(parsed)
         self.exact = fitter.exact
+        self._sink = _Sink()
 
-    def write(self, item: Any) -> bytes:
+    def write(self, item: Any) -> bytearray:
         if type(item) not in self._kinds:
             item = self._fit(item)
-        buffer = io.BytesIO()
         try:
-            fastavro.schemaless_writer(buffer, self._schema, item)
+            _write(self._sink, self._schema, item)
         except (ValueError, TypeError, OverflowError, AttributeError, KeyError) as e:
             raise Unfit(f"not encodable: {e}") from e
-        return buffer.getvalue()
+        return self._sink.chunks.pop()
 
 
 class Avro:

@@ -117,7 +117,7 @@ class Columns:
     def __init__(
         self, topics: bool, keys: bool, stamps: bool, headers: bool, marks: bool
     ):
-        self.indexes: list[int] = []
+        self.indexes: Sequence[int] = []
         self.values: list[Any] = []
         self.topics: list[str] | None = [] if topics else None
         self.keys: list[Any] | None = [] if keys else None
@@ -141,11 +141,12 @@ class Columns:
 
 
 class Constant(Struct):
-    """What is the same for every record of a page."""
+    """What is the same for every record of a page; `size` is the headers'."""
 
     topic: str
     stamp: int
     headers: KafkaHeaders
+    size: int
 
 
 class PageTransform:
@@ -219,6 +220,11 @@ class PageTransform:
             if rule.template is not None:
                 names |= rule.template.names
         self._names = names
+        #: What no page changes but for its time of receipt.
+        self._fixed = not names and not (
+            self._topic_varies or self._stamp_varies or self._headers_vary
+        )
+        self._constants: Constant | None = None
         #: Records leave as they came, and nothing is asked of one by one.
         self._untouched = (
             not rules
@@ -253,10 +259,9 @@ class PageTransform:
             self.largest_batch, min(len(records), self._batch_size)
         )
         if self._untouched and type(constant) is Constant:
-            fixed = _size(constant.headers)
             # Hot path: one C loop over the page; a null has four bytes.
-            sizes = list(map(len, records))
-            if max(sizes) + fixed <= self.record_limit and min(sizes) > 4:
+            sizes = set(map(len, records))
+            if max(sizes) + constant.size <= self.record_limit and min(sizes) > 4:
                 return Parcel(
                     page,
                     constant.topic,
@@ -298,7 +303,10 @@ class PageTransform:
                     stage=error.stage,
                     rule=error.rule,
                 ) from error
-            _extend(columns, made)
+            if start == 0:
+                columns = made
+            else:
+                _extend(columns, made)
         return self._parcel(page, columns, constant)
 
     def _columns(self) -> Columns:
@@ -454,6 +462,8 @@ class PageTransform:
             mark = self._mark(scope, bytes(value))
         if self._value_converter.values:
             value = self._decode(bytes(value))
+        if type(made.indexes) is not list:
+            made.indexes = list(made.indexes)
         made.indexes.append(index)
         made.values.append(value)
         if made.topics is not None:
@@ -514,6 +524,9 @@ class PageTransform:
 
     def _constant(self, page: Page, scope: Scope) -> Constant | RecordError:
         """What holds for all of the page, or why none of it can be routed."""
+        if self._constants is not None and self._routes.timestamp is None:
+            self._constants.stamp = page.response.received_ms
+            return self._constants
         routes = self._routes
         try:
             headers: KafkaHeaders = ()
@@ -525,7 +538,10 @@ class PageTransform:
             topic = "" if self._topic_varies else routes.topic_of(scope)
         except RecordError as error:
             return error
-        return Constant(topic, stamp, headers)
+        constant = Constant(topic, stamp, headers, _size(headers))
+        if self._fixed:
+            self._constants = constant
+        return constant
 
     def _context(self, page: Page) -> Context:
         return Context(
@@ -590,7 +606,7 @@ class PageTransform:
         self, made: Columns, constant: Constant, bad: dict[int, RecordError]
     ) -> None:
         limit = self.record_limit
-        fixed = _size(constant.headers)
+        fixed = constant.size if made.headers is None else 0
         if not bad and made.headers is None:
             # Hot path: no record is near the limit on nearly every page.
             largest = max(map(len, made.values))
@@ -749,10 +765,8 @@ def _first(each: tuple[int, RecordError]) -> int:
 
 
 def _extend(columns: Columns, made: Columns) -> None:
-    if columns.headers is None and made.headers is not None:
-        columns.headers = []
-    columns.indexes += made.indexes
-    columns.values += made.values
+    columns.indexes = [*columns.indexes, *made.indexes]
+    columns.values = [*columns.values, *made.values]
     for name in ("topics", "keys", "stamps", "headers", "marks"):
         column = getattr(columns, name)
         if column is not None:

@@ -51,7 +51,7 @@ class Writer(Protocol):
     name: str
     prefix: bytes
 
-    def write(self, item: Any) -> bytes:
+    def write(self, item: Any) -> bytes | bytearray:
         """
         Raises: Unfit: the value is not of the schema.
         """

@@ -776,17 +776,24 @@ class _Builder:
 
     def _finish_python(self) -> None:
         def build(tree: dict[str, Any], into: str) -> None:
-            self.emit(f"{into} = {{}}")
+            members = []
+            absent = []
             for name, each in tree.items():
                 key = self.const(name)
                 if isinstance(each, dict):
                     inner = self.fresh()
                     build(each, inner)
-                    self.emit(f"if {inner}: {into}[{key}] = {inner}")
-                elif each.startswith("e"):
-                    self.emit(f"{into}[{key}] = {each}")
-                else:
-                    self.emit(f"if {each} is not UNSET: {into}[{key}] = {each}")
+                    self.emit(f"if not {inner}: {inner} = UNSET")
+                    each = inner
+                members.append(f"{key}: {each}")
+                if not each.startswith("e"):
+                    absent.append((key, each))
+            self.emit(f"{into} = {{{', '.join(members)}}}")
+            if absent:
+                test = " or ".join(f"{each} is UNSET" for _, each in absent)
+                self.emit(f"if {test}:")
+                for key, each in absent:
+                    self.emit(f"    if {each} is UNSET: del {into}[{key}]")
 
         build(self._tree(), "out")
         self.emit("value(out)")
@@ -947,7 +954,7 @@ class Typed:
             return list(range(len(records)))
         rest: list[int] = []
         self._loop(records, start, scope, made, rest)
-        made.indexes = list(range(start, start + len(records)))
+        made.indexes = range(start, start + len(records))
         if rest or made.filtered:
             left = {start + place for place in rest}
             left.update(index for index, _ in made.filtered)
