@@ -217,14 +217,6 @@ PANELS: tuple[Panel, ...] = (
         stack=True,
     ),
     Panel(
-        "Where the time goes",
-        "timeseries",
-        ((_rate(n.BUSY_SECONDS, "connector, step"), "{{connector}} {{step}}"),),
-        "percentunit",
-        n.BUSY_SECONDS.act,
-        stack=True,
-    ),
-    Panel(
         "Time a page spends in each stage (detailed metrics)",
         "timeseries",
         ((_mean(n.STAGE_SECONDS, "api, stage"), "{{api}} {{stage}}"),),

@@ -245,9 +245,6 @@ def _of_times(
     for column, on in names.WAITS.items():
         seconds = counts.get(column, 0) / 1e9
         found[names.WAIT_SECONDS].append(((*place, on), seconds))
-    for column, step in names.STEPS.items():
-        seconds = counts.get(column, 0) / 1e9
-        found[names.BUSY_SECONDS].append(((*place, step), seconds))
 
 
 def _summed(found: _Computed) -> list[tuple[tuple[str, ...], float]]:

@@ -35,14 +35,13 @@ from engine.config.entries import Entry
 from engine.config.masking import shown
 from engine.observe import log as logs
 from engine.observe.machine import cost
+from engine.observe.meters import DIRECTORY
 from engine.shared.board import Board
 from engine.shared.link import Message, SetLevel
 from engine.supervisor import status
 from engine.supervisor.status import Snapshot
 
-#: Directory of the meters' files and file of the bound addresses, both in the
-#: supervisor's runtime directory.
-METERS = "meters"
+#: File of the bound addresses, in the supervisor's runtime directory.
 LISTENERS = "listeners"
 
 #: States of a child that Connect has another word for.
@@ -177,8 +176,8 @@ class Running:
     def __init__(
         self, context: Home, connectors: Sequence[ConnectorCard], *, worker_id: str
     ) -> None:
-        self.worker_id = worker_id
-        self.meters = str(context.runtime / METERS)
+        self._worker_id = worker_id
+        self.meters = str(context.runtime / DIRECTORY)
         self._context = context
         self._board = context.board
         self._cards = tuple(connectors)
@@ -188,6 +187,19 @@ class Running:
         # Shards that no task holds any more: they stay part of the totals.
         self._labels = self._all_labels()
         self.started_ms = self._snapshot().started_ms or SYSTEM.wall_ms()
+
+    @property
+    def worker_id(self) -> str:
+        """With the port that was found, where any would do."""
+        host, _, port = self._worker_id.rpartition(":")
+        if port == "0":
+            try:
+                urls = (self._context.runtime / LISTENERS).read_text().split()
+            except OSError:
+                urls = []
+            if urls:
+                self._worker_id = f"{host}:{address(urls[0]).port}"
+        return self._worker_id
 
     def connectors(self) -> Sequence[ConnectorCard]:
         return self._cards

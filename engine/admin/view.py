@@ -173,7 +173,6 @@ class View(Protocol):
         version: Of the engine.
         commit: Of its source, or "unknown".
         cluster_id: Kafka's cluster id, or "" while it is not known.
-        worker_id: "host:port" as Connect names a worker.
         started_ms: Wall milliseconds of the supervisor's start.
         meters: Directory of the meters' files.
     """
@@ -181,9 +180,12 @@ class View(Protocol):
     version: str
     commit: str
     cluster_id: str
-    worker_id: str
     started_ms: int
     meters: str
+
+    @property
+    def worker_id(self) -> str:
+        """ "host:port" as Connect names a worker."""
 
     def connectors(self) -> Sequence[ConnectorCard]:
         """Every connector, in the order of their files."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from engine import config
+from engine.admin import running as admin
 from engine.cli.check import load
 from engine.cli.display import SUMS, Display, Row, display, document, rate, summary
 from engine.clock import SYSTEM
@@ -29,7 +30,7 @@ from engine.observe import log as logs
 from engine.shared.board import Board
 from engine.supervisor import assign, orders
 from engine.supervisor.broker import EmbeddedBroker
-from engine.supervisor.child import ChildContext
+from engine.supervisor.child import ChildContext, ChildSpec
 from engine.supervisor.loop import Supervisor
 from engine.supervisor.restart import Limits
 from engine.supervisor.runtime import Runtime, base_of, make_private
@@ -153,12 +154,36 @@ class Plan:
                     most=process["task.restart.limit"],
                 ),
             ),
+            others=self._others(loaded),
             secrets=loaded.variables,
             embedded=any(
                 connector.values["bootstrap.servers"] == ("embedded",)
                 for connector in loaded.connectors
             ),
             level=process["log.level"],
+        )
+
+    def _others(self, loaded: Loaded) -> tuple[ChildSpec, ...]:
+        """
+        The admin process, unless `listeners=none`.
+
+        A run that ends by itself has one only where it was asked for: beside a
+        service it would find the port taken.
+        """
+        process = loaded.process
+        if process["listeners"] == ("none",):
+            return ()
+        if self._args.once and not process.stated("listeners"):
+            return ()
+        prints = [connector.fingerprint for connector in loaded.connectors]
+        prints += [api.fingerprint for c in loaded.connectors for api in c.apis]
+        return (
+            ChildSpec(
+                key="admin",
+                fingerprint="".join([process.fingerprint, *prints]),
+                entry=functools.partial(admin.run, loaded=loaded),
+                auxiliary=True,
+            ),
         )
 
     def _connector(self, connector: Connector, process: Values) -> orders.Connector:

@@ -63,9 +63,7 @@ UNBUILT_NOW = (
     Unbuilt(("http.client.http2.enabled",), (True,)),
     Unbuilt(("http.source.endpoints",)),
     Unbuilt(("rate.limit.enabled",), (True,)),
-    Unbuilt(("jmx.enabled", "jmx.metrics.detailed"), (True,)),
     Unbuilt(("auto.scaling.enabled",), (True,)),
-    Unbuilt(("listeners", "admin.token"), off=(("none",),)),
     Unbuilt(
         ("key.converter", "value.converter"),
         ("AvroConverter", "ProtobufConverter", "JsonSchemaConverter"),

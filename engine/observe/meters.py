@@ -25,6 +25,9 @@ from prometheus_client.values import MultiProcessValue
 from engine.clock import SYSTEM, Clock
 from engine.observe.names import Merge, Metric
 
+#: Where the files are, in the supervisor's runtime directory.
+DIRECTORY = "meters"
+
 #: Label sets of one family in one task; what comes later is called `other`.
 LABEL_SETS = 100
 

@@ -594,15 +594,6 @@ RATE_LIMIT_WAIT_SECONDS = _admin(
     "Near one second a second: the limit, not the engine, sets the pace.",
     unit="seconds",
 )
-BUSY_SECONDS = _admin(
-    "busy_seconds_total",
-    Kind.COUNTER,
-    ("connector", "task", "api", "step"),
-    "Time spent at the steps of a page.",
-    "The step that grows is the one to tune.",
-    unit="seconds",
-    values={"step": ("fetch", "transform", "send")},
-)
 CACHE_HIT_RATIO = _admin(
     "cache_hit_ratio",
     Kind.GAUGE,
@@ -695,13 +686,6 @@ WAITS: dict[str, str] = {
     "wait_pause_ns": "retry_after",
     "wait_breaker_ns": "breaker",
     "wait_broker_ns": "broker",
-}
-
-#: Board column in nanoseconds -> the step it was spent on.
-STEPS: dict[str, str] = {
-    "fetch_ns": "fetch",
-    "transform_ns": "transform",
-    "send_ns": "send",
 }
 
 #: Columns of the board that are shown as they are.

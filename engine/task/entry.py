@@ -20,6 +20,7 @@ from engine.clock import SYSTEM
 from engine.config import Api, Connector, Values
 from engine.errors import EngineError
 from engine.observe import log as logs
+from engine.observe.meters import DIRECTORY, Meters
 from engine.records import Offset, Parcel, Shard
 from engine.shared.board import Board, Notice, Slot
 from engine.shared.link import Assigned
@@ -30,6 +31,7 @@ from engine.sink.state import Saved, State
 from engine.source.pace import Interval
 from engine.task.broker import Brokers, bootstrap_of
 from engine.task.flow import Flow
+from engine.task.metering import Held, Metering
 from engine.task.pulse import Patience, Pulse
 from engine.task.run import ONCE_PATIENCE, Context, Impatience, Stopper, Task
 from engine.task.source import Places, Sources, pace_of
@@ -69,7 +71,18 @@ def run(
     logs.name_process(connector=connector.name, task=str(context.number))
     bootstrap = bootstrap_of(connector.values, embedded)
     brokers = Brokers(connector, bootstrap, context.number)
-    wiring = Wiring(context, connector, process, brokers, once)
+    meters = Meters(
+        directory=context.runtime / DIRECTORY,
+        connector=connector.name,
+        task=context.number,
+        detailed=connector.values["performance.metrics.detailed"],
+    )
+    metering = Metering(
+        meters,
+        letters="topic" if brokers.letters() else "log",
+        insecure=not all(api.values["https.ssl.verify"] for api in connector.apis),
+    )
+    wiring = Wiring(context, connector, process, brokers, metering, once)
 
     def wait() -> bool:
         stopping: Stopper = context.stopping
@@ -77,7 +90,10 @@ def run(
             stopping = Impatience(stopping, ONCE_PATIENCE)
         return wait_for_broker(brokers.admin, stopping, log.warning)
 
-    return Task(context, wiring, wait, once=once).run()
+    try:
+        return Task(context, wiring, wait, once=once).run()
+    finally:
+        metering.close()
 
 
 class Wiring:
@@ -89,8 +105,10 @@ class Wiring:
         connector: Connector,
         process: Values,
         brokers: Brokers,
+        metering: Metering,
         once: bool,
     ):
+        self._metering = metering
         self._context = context
         self._connector = connector
         self._process = process
@@ -120,7 +138,7 @@ class Wiring:
             budget=budget,
             stopping=Patience(stop, Pulse(fetch=0.0, work=0.0)),
         )
-        session = Session(delivery)
+        session = Session(delivery, self._metering)
         try:
             sources = Sources(
                 self._connector,
@@ -129,8 +147,13 @@ class Wiring:
                 places=self._places,
                 budget=budget,
                 stop=Patience(stop, Pulse(fetch=0.0, work=0.0)),
+                metering=self._metering,
             )
             session.sources = sources
+            self._metering.follow(sources.counters, sources.pool, budget)
+            for assigned in self._context.assigned[:1]:
+                slot = self._context.board.shard(assigned.slot)
+                session.held = Held(sources.limiter.waited, budget, slot)
             for assigned in self._context.assigned:
                 if assigned.shard not in settled:
                     session.walkers.append(
@@ -194,15 +217,20 @@ class Wiring:
                 crew=self._crew(assigned),
                 others=others,
             ),
-            transform=transform_of(
-                self._connector,
-                api,
-                shard,
-                zone=self._process["schedule.timezone"],
-                limit=self._limit(api, topics),
-                reserved=self._reserved(),
+            transform=self._metering.transform(
+                api.name,
+                transform_of(
+                    self._connector,
+                    api,
+                    shard,
+                    zone=self._process["schedule.timezone"],
+                    limit=self._limit(api, topics),
+                    reserved=self._reserved(),
+                ),
             ),
-            outlet=delivery.outlet(shard.partition, state, pause=pause),
+            outlet=self._metering.outlet(
+                api.name, delivery.outlet(shard.partition, state, pause=pause)
+            ),
             count=tally.parcel,
             pulse=pulse,
             stopping=patience,
@@ -251,9 +279,11 @@ class Wiring:
 class Session:
     """What a task has open between two absences of the broker."""
 
-    def __init__(self, delivery: Delivery):
+    def __init__(self, delivery: Delivery, metering: Metering):
+        self._metering = metering
         self.walkers: list[Walker] = []
         self.sources: Sources | None = None
+        self.held: Held | None = None
         self._delivery = delivery
         self._swept = SYSTEM.monotonic()
 
@@ -263,10 +293,15 @@ class Session:
         if self.sources is not None and now - self._swept >= 1.0:
             self._swept = now
             self.sources.tick(now)
+            if self.held is not None:
+                self.held.move()
+        self._metering.tick(now)
         return due
 
     def close(self, timeout: float) -> None:
         """As `task.run.Wired`."""
+        if self.held is not None:
+            self.held.move()
         try:
             self._delivery.close(timeout)
         except EngineError as failure:

@@ -10,14 +10,16 @@ Path: ``task.entry`` makes it, ``task.run`` ticks it -> ``observe.meters``
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
 from engine.clock import SYSTEM, Clock
+from engine.errors import RecordError
 from engine.observe import names
 from engine.observe.meters import Meters, Stage
-from engine.records import Offset, Parcel
-from engine.seams import Outlet
+from engine.records import Offset, Page, Parcel
+from engine.seams import Outlet, Transform
+from engine.shared.board import Slot
 
 #: Seconds between two readings.
 PERIOD = 1.0
@@ -44,6 +46,8 @@ class Connections(Protocol):
 
 class Room(Protocol):
     """What is read of `sink.window.Budget`."""
+
+    waited: float
 
     @property
     def used(self) -> int:
@@ -74,16 +78,68 @@ class _Timed:
         self._inner.commit()
 
 
+#: What the limiter calls a cause -> the board's column for it.
+_HELD = {
+    "rate": "wait_limit_ns",
+    "api_rate": "wait_limit_ns",
+    "retry_after": "wait_pause_ns",
+    "budget": "wait_pause_ns",
+    "throttled": "wait_pause_ns",
+}
+
+
+class Held:
+    """
+    Moves to the board what made a task wait, where scaling and admin see it.
+
+    The limiter knows the task and not the shard, so that all of it goes to one
+    of the task's shards.
+
+    Args:
+        waited: Cause -> seconds so far, from zero (`shared.limiter`).
+        room: Its `waited` is the time the broker kept the task from going on.
+        slot: Where it goes.
+    """
+
+    def __init__(self, waited: Mapping[str, float], room: Room, slot: Slot) -> None:
+        self._waited = waited
+        self._room = room
+        self._slot = slot
+        self._before: dict[str, float] = {}
+
+    def move(self) -> None:
+        """What came since the last call."""
+        for cause, seconds in {**self._waited, "broker": self._room.waited}.items():
+            column = _HELD.get(cause, "wait_broker_ns")
+            grown = seconds - self._before.get(cause, 0.0)
+            if grown > 0:
+                self._slot.add(column, int(grown * 1e9))
+                self._before[cause] = seconds
+
+
 class Metering:
     """
     One task's; lives as long as the process, over absences of the broker.
 
     Args:
         meters: Where all of it goes.
+        letters: Where dead letters go: "topic" or "log".
+        insecure: Certificates of some api are not verified.
     """
 
-    def __init__(self, meters: Meters, *, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self,
+        meters: Meters,
+        *,
+        letters: str = "log",
+        insecure: bool = False,
+        clock: Clock = SYSTEM,
+    ) -> None:
         self.meters = meters
+        self._letters = (letters,)
+        meters.state(names.TLS_INSECURE, (), float(insecure))
+        # Records and state do not go in one transaction yet.
+        meters.state(names.EOS_ACTIVE, (), 0.0)
         self._clock = clock
         self._at = clock.monotonic()
         self._active = 0
@@ -128,6 +184,29 @@ class Metering:
             return made
 
         return timed
+
+    def transform(self, api: str, step: Callable[[Page], Parcel]) -> Transform:
+        """The same transformation, its pages timed from here to their end."""
+        timed = self.timed
+        step = self.through(api, "transform", step)
+
+        def transformed(page: Page) -> Parcel:
+            try:
+                parcel = step(page)
+            except RecordError as failure:
+                self.meters.count(names.RECORD_ERRORS, (failure.stage,))
+                raise
+            if parcel.letters:
+                self._bad(parcel)
+            timed(parcel, api)
+            return parcel
+
+        return transformed
+
+    def _bad(self, parcel: Parcel) -> None:
+        for letter in parcel.letters:
+            self.meters.count(names.RECORD_ERRORS, (letter.stage,))
+        self.meters.count(names.DEAD_LETTERS, self._letters, len(parcel.letters))
 
     def outlet(self, api: str, inner: Outlet) -> Outlet:
         """The same outlet, handing over told as "encode" where wanted."""

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from engine.config import Api, Connector, Secret, Values
 from engine.language.cron import compile_cron
+from engine.observe.meters import Stage
 from engine.records import Offset, Response, Shard
 from engine.seams import Fetch, Stopping
 from engine.shared.breaker import Breaker
@@ -44,6 +45,7 @@ from engine.source.decode import Decode, Decoded, compile_decoder
 from engine.source.dns import Resolver
 from engine.source.fetch import Guarded, Limited, Retrying, Turnstile
 from engine.source.http import Auth, Http, HttpOptions, ProxyOptions
+from engine.source.metered import Metered
 from engine.source.oauth import OAuth2, OAuthOptions
 from engine.source.origin import AddressRules, Borders, origin_of
 from engine.source.pace import Interval, Schedule
@@ -54,6 +56,7 @@ from engine.source.request import Shape, behind
 from engine.source.retry import RetryPolicy
 from engine.source.tls import TlsOptions
 from engine.source.walk import Crew, Paging
+from engine.task.metering import Metering
 
 #: Pagination types whose pages can be asked for by number.
 ADDRESSABLE = ("offset", "page")
@@ -371,6 +374,7 @@ class Sources:
         places: Where shared files stand.
         budget: Where the bytes of pages fetched ahead count.
         stop: The only way to wait, for what no single shard asks for.
+        metering: Where requests and their stages are counted, or None.
 
     Attributes:
         pool: The task's connections.
@@ -386,7 +390,9 @@ class Sources:
         places: Places,
         budget: Budget | None,
         stop: Stopping,
+        metering: Metering | None = None,
     ):
+        self._metering = metering
         values = connector.values
         self.zone = ZoneInfo(zone)
         self.pool = pool_of(values)
@@ -428,8 +434,15 @@ class Sources:
 
     def _turnstile(self, api: Api, stopping: Stopping) -> Turnstile:
         return Turnstile(
-            self.limiter, stopping=stopping, api=api.name, counters=self.counters
+            self.limiter,
+            stopping=stopping,
+            api=api.name,
+            counters=self.counters,
+            stage=self._stage(api),
         )
+
+    def _stage(self, api: Api) -> Stage | None:
+        return None if self._metering is None else self._metering.stage(api.name)
 
     def _try(self, api: Api) -> Fetch:
         """One request of an api, with its credentials."""
@@ -444,6 +457,7 @@ class Sources:
                 resolver=self._resolver,
                 tokens=self._turnstile(api, self._stop),
                 multiplexer=self._http2(values),
+                stage=self._stage(api),
             )
             if values["http.auth.class"] is not None:
                 origin = values.origin("http.auth.class")
@@ -588,6 +602,9 @@ class Sources:
         the cache's skin goes around all of it.
         """
         values = api.values
+        metering = self._metering
+        if metering is not None:
+            decode = metering.through(api.name, "decode", decode)
         fetch = self._try(api)
         if not isinstance(fetch, SessionAuth):
             fetch = Limited(fetch, self._turnstile(api, stopping))
@@ -611,6 +628,8 @@ class Sources:
             refresh=auth.refresh if isinstance(auth, OAuth2) else None,
             allow=closed(breaker),
         )
+        if metering is not None:
+            fetch = Metered(fetch, metering.meters, stopping=stopping)
         if breaker is not None:
             fetch = Guarded(fetch, breaker, stopping=stopping)
         return fetch

@@ -55,9 +55,7 @@ def everything(stage: Stage) -> None:
             stage.meters.state(metric, labels, 2)
         else:
             stage.meters.observe(metric, labels, 0.02)
-    stage.counts = dict.fromkeys(
-        [*names.BY_COLUMN, *names.WAITS, *names.STEPS], 1_000_000_000
-    )
+    stage.counts = dict.fromkeys([*names.BY_COLUMN, *names.WAITS], 1_000_000_000)
     stage.shard(success_ms=stage.clock.wall_ms())
     stage.view.judgements = {("orders", "up", "throughput"): 1}
     stage.view.others = [Process("supervisor", 1), Process("admin", 2)]

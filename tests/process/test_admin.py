@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from engine import config
 from engine.admin import running
 from engine.observe import names
-from engine.observe.meters import Meters
+from engine.observe.meters import DIRECTORY, Meters
 from engine.supervisor.child import ChildContext
 from engine.supervisor.orders import Wanted
 from tests.process.rig import Engine, auxiliary, connector, until, wanted
@@ -44,7 +44,7 @@ def counting(context: ChildContext) -> int:
     """A task that delivers ten records a turn and says when it debugs."""
     context.ready()
     meters = Meters(
-        directory=context.runtime / running.METERS,
+        directory=context.runtime / DIRECTORY,
         connector=context.connector,
         task=context.number,
     )
@@ -126,6 +126,7 @@ def test_it_tells_what_the_tasks_do(base: tuple[Engine, str]) -> None:
 
     assert metrics["totalMessages"] > 0 == metrics["errorRate"]
     assert ["RUNNING", "RUNNING"] == [task["state"] for task in status["tasks"]]
+    assert status["tasks"][0]["worker_id"].endswith(address[address.rindex(":") :])
     assert get(f"{address}/jolokia/read/{name}/TotalMessages")["value"] > 0
     assert "http_source_batches_total" in get(f"{address}/metrics")
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from engine.admin.store import Store
+from engine.errors import RecordError
 from engine.observe.meters import Meters
-from engine.records import Page, Parcel, Request, Response
-from engine.task.metering import Metering
+from engine.records import DeadLetter, Page, Parcel, Request, Response
+from engine.shared.board import Board
+from engine.task.metering import Held, Metering
 from tests.fakes.view import FakeClock
 
 
@@ -27,6 +29,7 @@ class Connections:
 
 class Room:
     used = 4096
+    waited = 0.0
 
 
 class Stage:
@@ -74,7 +77,8 @@ def test_counters_are_read_once_a_second(stage: Stage) -> None:
     stage.counters.repeats["429"] = 2
 
     stage.metering.tick(stage.clock.now + 0.5)
-    assert {} == Store(stage.directory).read()
+    before = Store(stage.directory).read()
+    assert not [one for one in before if one.kind == "counter"]
 
     found = stage.seen()
     assert (5, 2) == (found["connections_opened_total",], found["retries_total", "429"])
@@ -184,3 +188,46 @@ def test_with_detailed_metrics_each_step_is_timed_by_api(tmp_path: Path) -> None
         if series.sample == "http_source_stage_seconds_sum"
     }
     assert {"transform": 0.5, "encode": 0.25, "ack": 0.25} == spent
+
+
+def test_waits_go_to_the_board_by_what_was_waited_for() -> None:
+    slot = Board().shard(3)
+    waited = {"rate": 1.5, "retry_after": 0.5, "budget": 0.25}
+    room = Room()
+    held = Held(waited, room, slot)
+
+    held.move()
+    waited["rate"] = 2.0
+    room.waited = 3.0
+    held.move()
+    held.move()
+
+    assert 2_000_000_000 == slot.get("wait_limit_ns")
+    assert 750_000_000 == slot.get("wait_pause_ns")
+    assert 3_000_000_000 == slot.get("wait_broker_ns")
+
+
+def test_bad_records_are_counted_by_stage_and_by_where_they_went(stage: Stage) -> None:
+    def transform(page: Page) -> Parcel:
+        made = parcel(stage.clock.now, 1)
+        made.letters = [DeadLetter(0, b"{}", "map", "RecordError", "no id")]
+        return made
+
+    def refusing(page: Page) -> Parcel:
+        raise RecordError("no id", stage="validate")
+
+    page = parcel(0.0, 0).page
+    stage.metering.transform("api1", transform)(page)
+    with pytest.raises(RecordError):
+        stage.metering.transform("api1", refusing)(page)
+
+    stage.clock.pass_by(1)
+    stage.metering.tick(stage.clock.now)
+    seen = {
+        (series.family, series.label("stage") or series.label("to")): value
+        for series, value in Store(stage.directory).read().items()
+    }
+    assert 1 == seen["http_source_record_errors_total", "map"]
+    assert 1 == seen["http_source_record_errors_total", "validate"]
+    assert 1 == seen["http_source_dead_letters_total", "log"]
+    assert 0 == seen["http_source_tls_insecure", ""]
