@@ -1,0 +1,202 @@
+"""Apache Kafka is stopped, frozen and killed under a delivery: nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from engine.errors import Unavailable
+from engine.sink.accumulator import Accumulator
+from engine.sink.commit import Delivery
+from engine.sink.compress import PLAIN
+from engine.sink.kafka import Cluster, producer, wait_for_broker
+from engine.sink.preflight import Group, Topics
+from engine.sink.state import TopicState, canonical
+from engine.sink.window import Budget
+from tests.brokers import Apache
+from tests.sink.rig import SHARD, Flag, Memory, delivering, outlet, parcel, topic_name
+
+pytestmark = [pytest.mark.slow, pytest.mark.kafka]
+
+
+def values(page: int, count: int = 100) -> list[bytes]:
+    return [b"%06d-%03d-" % (page, at) + b"x" * 200 for at in range(count)]
+
+
+@pytest.mark.timeout(180)
+def test_a_restart_of_the_broker_loses_and_repeats_nothing(own_apache: Apache) -> None:
+    name = own_apache.create(topic_name(), 3)
+    saver = Memory()
+    restarted = threading.Event()
+
+    def restart() -> None:
+        own_apache.stop()
+        time.sleep(2.0)
+        own_apache.start()
+        restarted.set()
+
+    with delivering(own_apache.address, delivery_timeout=90.0) as delivery:
+        out = outlet(delivery, saver)
+        trouble = threading.Thread(target=restart)
+        page = 0
+        while page < 100 or not restarted.is_set():
+            if page == 30:
+                trouble.start()
+            out.hand_over(parcel(page, values(page), name), {"page": page})
+            page += 1
+            time.sleep(0.01)
+        out.commit()
+        trouble.join()
+
+    seen = Counter(each.value for each in own_apache.read(name))
+    assert Counter(value for at in range(page) for value in values(at)) == seen
+    assert {"page": page - 1} == saver.saved[-1]
+
+
+@pytest.mark.timeout(180)
+def test_a_frozen_broker_is_waited_for_and_memory_stays_bounded(
+    own_apache: Apache,
+) -> None:
+    name = own_apache.create(topic_name(), 3)
+
+    with delivering(
+        own_apache.address, delivery_timeout=60.0, budget=500_000
+    ) as delivery:
+        out = outlet(delivery, Memory())
+        out.hand_over(parcel(0, values(0), name), {"page": 0})
+        out.commit()
+        handed = [0]
+
+        def work() -> None:
+            for page in range(1, 101):
+                out.hand_over(parcel(page, values(page), name), {"page": page})
+                handed[0] = page
+            out.commit()
+
+        task = threading.Thread(target=work)
+        with own_apache.frozen():
+            task.start()
+            time.sleep(8.0)
+            stuck = handed[0]
+            assert 0 < stuck < 100
+            assert delivery.budget.used <= 500_000
+            time.sleep(0.5)
+            assert stuck == handed[0]
+        task.join(60.0)
+        assert not task.is_alive()
+        assert delivery.budget.waited > 5.0
+
+    seen = Counter(each.value for each in own_apache.read(name))
+    assert Counter(value for at in range(101) for value in values(at)) == seen
+
+
+@pytest.mark.timeout(240)
+def test_a_broker_that_is_away_too_long_is_waited_for_and_the_work_goes_on(
+    own_apache: Apache,
+) -> None:
+    """As a task does it: fail, close, wait, build anew, go on from the state."""
+    name, offsets = own_apache.create(topic_name(), 3), topic_name()
+    cluster = Cluster(bootstrap=(own_apache.address,), request_timeout=2.0)
+    said: list[str] = []
+    total = 60
+
+    def session() -> None:
+        state = TopicState(cluster, "orders", offsets, partitions=2)
+        saved = state.load().get(canonical(SHARD.partition))
+        start = saved.offset["page"] if saved else 0
+        assert isinstance(start, int)
+        topics = Topics(cluster, [Group()], say=said.append)
+        delivery = Delivery(
+            Accumulator(producer(cluster, delivery_timeout=4.0)),
+            stopping=Flag(),
+            budget=Budget(1 << 20),
+            packing=PLAIN,
+            limits=topics.limit,
+        )
+        try:
+            out = outlet(delivery, state)
+            out.begin()
+            for page in range(start, total):
+                out.hand_over(parcel(page, values(page), name), {"page": page + 1})
+                time.sleep(0.02)
+                if page == 20 and not said:
+                    own_apache.kill()
+                    back = threading.Timer(12.0, own_apache.start)
+                    back.start()
+                    said.append("gone")
+            out.commit()
+        finally:
+            began = time.monotonic()
+            delivery.close(5.0)
+            assert time.monotonic() - began < 6.0
+
+    failures = 0
+    while True:
+        try:
+            session()
+            break
+        except Unavailable:
+            failures += 1
+            assert wait_for_broker(cluster, Flag(), said.append)
+
+    assert 1 <= failures
+    assert any(own_apache.address in text for text in said)
+    seen = Counter(each.value for each in own_apache.read(name))
+    expected = {value for at in range(total) for value in values(at)}
+    assert expected == set(seen)
+    # What was in flight may stand there twice, and nothing else.
+    assert sum(seen.values()) - len(expected) <= (1 << 20) // 200
+
+
+@pytest.mark.timeout(120)
+def test_closing_ends_in_time_with_the_broker_gone(own_apache: Apache) -> None:
+    name = own_apache.create(topic_name(), 1)
+    cluster = Cluster(bootstrap=(own_apache.address,), request_timeout=5.0)
+    delivery = Delivery(
+        Accumulator(producer(cluster)),
+        stopping=Flag(),
+        budget=Budget(1 << 20),
+        packing=PLAIN,
+        limits=lambda topic: 1 << 20,
+    )
+    out = outlet(delivery, Memory())
+    out.hand_over(parcel(0, values(0), name), {"page": 0})
+    out.commit()
+
+    own_apache.kill()
+    out.hand_over(parcel(1, values(1), name), {"page": 1})
+    began = time.monotonic()
+    ended = delivery.close(5.0)
+
+    assert ended
+    assert time.monotonic() - began < 5.5
+    with pytest.raises(Unavailable):
+        out.commit()
+
+
+@pytest.mark.timeout(120)
+def test_closing_ends_in_time_with_the_broker_frozen(own_apache: Apache) -> None:
+    name = own_apache.create(topic_name(), 1)
+    cluster = Cluster(bootstrap=(own_apache.address,), request_timeout=5.0)
+    delivery = Delivery(
+        Accumulator(producer(cluster)),
+        stopping=Flag(),
+        budget=Budget(1 << 20),
+        packing=PLAIN,
+        limits=lambda topic: 1 << 20,
+    )
+    out = outlet(delivery, Memory())
+    out.hand_over(parcel(0, values(0), name), {"page": 0})
+    out.commit()
+
+    with own_apache.frozen():
+        out.hand_over(parcel(1, values(1), name), {"page": 1})
+        time.sleep(0.2)
+        began = time.monotonic()
+        delivery.close(5.0)
+        took = time.monotonic() - began
+
+    assert took < 5.5
