@@ -9,6 +9,7 @@ import signal
 import socket
 import urllib.error
 import urllib.request
+from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine import config
 from engine.admin import running
+from engine.cli.run import Plan
 from engine.observe import names
 from engine.observe.meters import DIRECTORY, Meters
+from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.child import ChildContext
 from engine.supervisor.orders import Wanted
 from tests.process.rig import Engine, auxiliary, connector, until, wanted
@@ -211,3 +214,27 @@ def test_it_ends_with_the_engine(base: tuple[Engine, str]) -> None:
 
     assert 0 == engine.stop()
     assert not engine.children()
+
+
+@pytest.mark.parametrize(
+    ("listeners", "once", "admins"),
+    [
+        (None, False, 1),
+        (None, True, 0),
+        ("http://127.0.0.1:0", True, 1),
+        ("none", False, 0),
+    ],
+)
+def test_a_run_has_an_admin_process_unless_it_ends_by_itself_or_none_is_wanted(
+    tmp_path: Path, listeners: str | None, once: bool, admins: int
+) -> None:
+    file = tmp_path / "c.properties"
+    file.write_text(FILE + (f"listeners={listeners}\n" if listeners else ""))
+    loaded = config.load([file], environment={"THE_KEY": "k3y"})
+    args = Namespace(files=[file], overrides=[], once=once)
+    broker = EmbeddedBroker(state=tmp_path, runtime=tmp_path)
+
+    planned = Plan(args, loaded, state=tmp_path, broker=broker)()
+
+    assert admins == len(planned.others)
+    assert all(child.auxiliary for child in planned.others)
