@@ -59,17 +59,10 @@ UNBUILT_NOW = (
     Unbuilt(("cache.enabled",), (True,)),
     Unbuilt(("cache.[!s]*", "cache.statistics.*"), unless=("cache.enabled", False)),
     Unbuilt(("cache.schema.*",)),
-    Unbuilt(("auth.type",), ("OAUTH2", "AWS_SIGV4")),
-    Unbuilt(("http.client.http2.enabled",), (True,)),
-    Unbuilt(("http.source.endpoints",)),
-    Unbuilt(("rate.limit.enabled",), (True,)),
-    Unbuilt(("auto.scaling.enabled",), (True,)),
     Unbuilt(
         ("key.converter", "value.converter"),
         ("AvroConverter", "ProtobufConverter", "JsonSchemaConverter"),
     ),
-    Unbuilt(("errors.deadletterqueue.topic.name",)),
-    Unbuilt(("deduplication.enabled",), (True,)),
     Unbuilt(("api.chaining.parent",)),
 )
 

@@ -47,6 +47,9 @@ _LOG = logging.getLogger(__name__)
 #: Seconds between two beats of a child that waits.
 BEAT = 1.0
 
+#: Seconds within which two requests to stop are one that arrived twice.
+ECHO = 0.1
+
 #: prctl(2): the signal a process gets when the thread that forked it ends; the
 #: name that `top` shows, 15 bytes of it.
 _PR_SET_PDEATHSIG = 1
@@ -121,6 +124,7 @@ class Stopper:
         self._link = link
         self._clock = clock
         self._told = False
+        self._told_at = 0.0
         self._hurried = False
         self._orders: deque[Message] = deque()
         self._main = threading.get_ident()
@@ -175,6 +179,8 @@ class Stopper:
     def tell(self, *, hurry: bool = False) -> None:
         """Ask the process to end; asked twice, or with `hurry`, to hurry."""
         self._hurried = self._hurried or self._told or hurry
+        if not self._told:
+            self._told_at = self._clock.monotonic()
         self._told = True
         try:
             os.write(self._waken, b"\0")
@@ -196,7 +202,12 @@ class Stopper:
         return self._wake, self._waken
 
     def _on_term(self, *_: object) -> None:
-        self._hurried = self._hurried or self._told
+        # A signal to the whole group comes twice: from its sender, and passed
+        # on by the supervisor.  That is one request, not two.
+        now = self._clock.monotonic()
+        self._hurried = self._hurried or (self._told and now - self._told_at > ECHO)
+        if not self._told:
+            self._told_at = now
         self._told = True
 
     def _take_orders(self) -> bool:

@@ -31,7 +31,7 @@ from engine.shared.lock import Claim
 from engine.supervisor import restart, scale, signals, status
 from engine.supervisor.assign import most_tasks, overlap
 from engine.supervisor.broker import EmbeddedBroker
-from engine.supervisor.child import Child, ChildSpec, LetGo, entitle, spawn
+from engine.supervisor.child import ECHO, Child, ChildSpec, LetGo, entitle, spawn
 from engine.supervisor.notify import Notify
 from engine.supervisor.orders import Orders, Places, Wanted, specs
 from engine.supervisor.runtime import Runtime
@@ -187,6 +187,7 @@ class Supervisor:
 
         self._terminal = _is_terminal()
         self._asked_to_stop = 0
+        self._asked_at = 0.0
         self._undrained = False
         self._listens_since = clock.monotonic()
         self._woke = clock.monotonic()
@@ -306,7 +307,10 @@ class Supervisor:
                 self._reload()
 
     def _stop(self, now: float) -> None:
+        if self._asked_to_stop and now - self._asked_at <= ECHO:
+            return
         self._asked_to_stop += 1
+        self._asked_at = now
         patience = self._orders.wanted.patience
         if self._asked_to_stop == 1:
             _LOG.info("Stopping: tasks finish their page and end.")

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from engine.clock import SYSTEM
+from engine.clock import SYSTEM, Clock
 from engine.config import Api, Connector, Values
 from engine.errors import EngineError
 from engine.observe import log as logs
 from engine.observe.meters import DIRECTORY, Meters
+from engine.observe.redact import redact
 from engine.records import Offset, Parcel, Shard
 from engine.shared.board import Board, Notice, Slot
 from engine.shared.link import Assigned
@@ -115,6 +116,9 @@ class Wiring:
         self._brokers = brokers
         self._once = once
         self._apis = {api.name: api for api in connector.apis}
+        self._complaints = Complaints(
+            connector.values, always=brokers.letters() is None
+        )
         self._places = Places(context.runtime, Path(process["state.dir"]))
 
     def __call__(
@@ -204,7 +208,7 @@ class Wiring:
             work=self._process["task.heartbeat.timeout.ms"] / 1000,
         )
         patience = Patience(stop, pulse)
-        tally = Tally(self._context.board.shard(assigned.slot))
+        tally = Tally(shard, self._context.board.shard(assigned.slot), self._complaints)
         own, others = stored(saved.values(), shard)
         offset = None if own is None else own.offset
         flow = Flow(
@@ -310,11 +314,62 @@ class Session:
             self.sources.close()
 
 
+class Complaints:
+    """
+    Says in the log which records could not be produced.
+
+    Args:
+        values: `errors.log.enable`, `errors.log.include.messages`.
+        always: No topic takes the dead letters: the log is all there is.
+    """
+
+    #: Lines a second, of one task.
+    MOST = 10
+
+    def __init__(self, values: Values, *, always: bool, clock: Clock = SYSTEM):
+        self._enabled = values["errors.log.enable"] or always
+        self._whole = values["errors.log.include.messages"]
+        self._clock = clock
+        self._second = 0
+        self._said = 0
+        self._kept_back = 0
+
+    def hear(self, shard: Shard, parcel: Parcel) -> None:
+        """Say what is new, at most ten lines a second."""
+        if not self._enabled:
+            return
+        for letter in parcel.letters:
+            second = int(self._clock.monotonic())
+            if second != self._second:
+                self._second, self._said = second, 0
+            if self._said >= self.MOST:
+                self._kept_back += 1
+                continue
+            self._said += 1
+            more = f" ({self._kept_back} more not shown)" if self._kept_back else ""
+            self._kept_back = 0
+            value = ""
+            if self._whole:
+                value = ": " + redact(letter.value[:1000].decode(errors="replace"))
+            log.error(
+                "%s, page %d, record %d is a bad record (%s): %s%s%s",
+                shard.label,
+                parcel.page.index,
+                letter.index,
+                letter.stage,
+                letter.message,
+                value,
+                more,
+            )
+
+
 class Tally:
     """Counts a shard's pages on the board, where they outlive this process."""
 
-    def __init__(self, slot: Slot):
+    def __init__(self, shard: Shard, slot: Slot, complaints: Complaints):
+        self._shard = shard
         self._slot = slot
+        self._complaints = complaints
 
     def parcel(self, parcel: Parcel) -> None:
         """A page was handed over: nine additions, about 1.5 us a page."""
@@ -327,6 +382,7 @@ class Tally:
             add("filtered", parcel.filtered)
         if parcel.letters:
             add("dead_lettered", len(parcel.letters))
+            self._complaints.hear(self._shard, parcel)
         if parcel.deduplicated:
             add("deduplicated", parcel.deduplicated)
         if page.saved:

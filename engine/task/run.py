@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import EngineError, Exit, SinkError, Then
+from engine.errors import Doubtful, EngineError, Exit, SinkError, Then
 from engine.observe.redact import redact
 from engine.records import Shard
 from engine.shared.board import ChildSlot
@@ -68,6 +68,9 @@ class Stopper(Protocol):
     """The process's own flag."""
 
     def is_set(self) -> bool: ...
+
+    @property
+    def hurried(self) -> bool: ...
 
     def wait(self, seconds: float) -> bool: ...
 
@@ -217,6 +220,9 @@ class Task:
                 stop.set()
             if not running and (self._once or stop.is_set()):
                 return None
+            if context.stopping.hurried:
+                # Pages in hand are dropped whole: the state does not know them.
+                return Doubtful("asked again to stop; pages in hand were dropped")
             context.orders()
             self._wake.wait(due)
 
@@ -335,6 +341,10 @@ class Impatience:
         self._stopping = stopping
         self._clock = clock
         self._until = clock.monotonic() + patience
+
+    @property
+    def hurried(self) -> bool:
+        return self._stopping.hurried
 
     def is_set(self) -> bool:
         return self._stopping.is_set() or self._clock.monotonic() >= self._until

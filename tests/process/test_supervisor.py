@@ -22,7 +22,7 @@ import pytest
 from engine.errors import ConfigError, Exit, Fenced, Unavailable
 from engine.shared import link
 from engine.supervisor.assign import Api
-from engine.supervisor.child import ChildContext, ChildSpec
+from engine.supervisor.child import ECHO, ChildContext, ChildSpec
 from engine.supervisor.notify import Notify
 from engine.supervisor.orders import Wanted
 from engine.supervisor.restart import Limits
@@ -75,6 +75,16 @@ def test_a_signal_that_comes_before_the_first_child_is_obeyed(
     assert 0 == engine(plan).wait()
 
 
+def ask_again(run: Engine) -> None:
+    """A second request to stop, later than the echo of the first would be."""
+
+    def asked() -> bool:
+        run.signal(signal.SIGTERM)
+        return "Asked again" in run.log
+
+    until(asked, "it is asked again")
+
+
 def test_a_second_sigterm_hurries_the_children(engine: Start, tmp_path: Path) -> None:
     def entry(context: ChildContext) -> int:
         context.ready()
@@ -90,7 +100,7 @@ def test_a_second_sigterm_hurries_the_children(engine: Start, tmp_path: Path) ->
 
     run.signal(signal.SIGTERM)
     until(lambda: "Stopping" in run.log, "it takes notice")
-    run.signal(signal.SIGTERM)
+    ask_again(run)
 
     assert 0 == run.wait()
     assert (tmp_path / "hurried").exists()
@@ -116,7 +126,7 @@ def test_two_sigterms_in_a_row_hurry_a_child_that_is_busy(
     run.running(1)
     run.signal(signal.SIGTERM)
     until(lambda: "Stopping" in run.log, "it takes notice")
-    run.signal(signal.SIGTERM)
+    ask_again(run)
 
     assert 0 == run.wait()
     assert (tmp_path / "hurried-True").exists()
@@ -131,9 +141,11 @@ def test_a_third_signal_ends_it_at_once(engine: Start, tmp_path: Path) -> None:
     patience = msgspec.structs.replace(QUICK, grace=60.0, hurry=60.0)
     run = engine(lambda: wanted(connector(tmp_path, entry), patience=patience))
     run.running(1)
-    for words in ("Stopping", "hurrying"):
-        run.signal(signal.SIGTERM)
-        until(lambda: words in run.log, words)  # noqa: B023
+    run.signal(signal.SIGTERM)
+    until(lambda: "Stopping" in run.log, "it takes notice")
+    ask_again(run)
+    asked = time.monotonic()
+    until(lambda: time.monotonic() > asked + ECHO, "an echo would have come")
     run.signal(signal.SIGTERM)
 
     assert Exit.TRY_AGAIN == run.wait()
