@@ -149,19 +149,20 @@ def _silent(
     Apis without success for three intervals.
 
     An interval shorter than a request takes is stretched to it: a poll that
-    outlasts its tick is late, not silent.
+    outlasts its tick is late, not silent.  Time in which no task could poll,
+    because it was starting or the broker was away, is nobody's silence.
     """
     found = []
+    able_for = picture.now - max(began, picture.held_at(card.name))
     for api in card.apis:
         mine = [shard for shard in shards if shard.api == api.name]
         if api.interval is None or not mine:
             continue
         interval = max(api.interval, SHORTEST_INTERVAL, figures.response_ms / 1000)
         newest = max(shard.success_ms for shard in mine)
+        silence = able_for
         if newest:
-            silence = (picture.wall_ms - newest) / 1000
-        else:
-            silence = picture.now - began
+            silence = min(silence, (picture.wall_ms - newest) / 1000)
         if silence > SILENT_INTERVALS * interval:
             found.append(
                 f"{api.name}: nothing succeeded for {silence:.0f} s, "

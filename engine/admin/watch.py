@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from engine.admin.store import Reading, Series, Store
-from engine.admin.view import ConnectorCard, ShardState, TaskState, View
+from engine.admin.view import WAITING, ConnectorCard, ShardState, TaskState, View
 from engine.clock import SYSTEM, Clock
 from engine.observe import names
 from engine.observe.names import SECONDS, Metric
@@ -198,13 +198,17 @@ class Window:
 
 
 class Life:
-    """How a task spent its time, and when its errors last grew."""
+    """
+    How a task spent its time, when its errors last grew, and when it was last
+    seen unable to poll: not started, or waiting for the broker.
+    """
 
-    __slots__ = ("errors", "last_error_ms", "paused", "running", "total")
+    __slots__ = ("errors", "held_at", "last_error_ms", "paused", "running", "total")
 
     def __init__(self) -> None:
         self.running = self.paused = self.total = 0.0
         self.errors = 0.0
+        self.held_at = 0.0
         self.last_error_ms = 0
 
 
@@ -264,6 +268,17 @@ class Picture(Struct, frozen=True):
     def shards_of(self, connector: str) -> list[ShardState]:
         """Its shards."""
         return [shard for shard in self.shards if shard.connector == connector]
+
+    def held_at(self, connector: str) -> float:
+        """Monotonic seconds at which a task of it was last unable to poll."""
+        return max(
+            (
+                life.held_at
+                for place, life in self.lives.items()
+                if place[0] == connector
+            ),
+            default=0.0,
+        )
 
     def figures(
         self, connectors: Iterable[str] | None = None, task: str | None = None
@@ -518,6 +533,8 @@ class Watch:
             place = (task.connector, str(task.number))
             life = self._lives.setdefault(place, Life())
             life.total += passed
+            if task.state == "UNASSIGNED" or task.phase == WAITING:
+                life.held_at = now
             if task.state == "RUNNING":
                 life.running += passed
             elif task.state == "PAUSED":

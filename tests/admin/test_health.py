@@ -156,6 +156,27 @@ def test_a_broker_that_is_away_makes_it_degraded_and_never_failed(
     assert "broker" in body["message"]
 
 
+def test_time_without_a_broker_is_not_held_against_the_api(stage: Stage) -> None:
+    stage.deliver(5)
+    stage.view.task_states = [TaskState("orders", 0, "RUNNING", phase=WAITING)]
+    stage.clock.pass_by(3600)
+    stage.watch.tick()
+    stage.view.task_states = [TaskState("orders", 0, "RUNNING")]
+
+    stage.clock.pass_by(29)
+    assert (200, "healthy") == (told(stage)[0], told(stage)[1]["status"])
+
+    stage.clock.pass_by(2)
+    assert 500 == told(stage)[0]
+
+
+def test_a_task_that_has_not_started_is_not_silent(stage: Stage) -> None:
+    stage.view.task_states = [TaskState("orders", 0, "UNASSIGNED")]
+    stage.clock.pass_by(600)
+
+    assert (503, "starting") == (told(stage)[0], told(stage)[1]["status"])
+
+
 def test_a_failed_task_fails_it_with_the_first_line_of_its_trace(stage: Stage) -> None:
     stage.deliver(5)
     stage.view.task_states = [
