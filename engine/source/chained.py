@@ -125,7 +125,6 @@ class ChainCourse:
         paging = plan.paging
         records = decoded.records
         self._asked = False
-        count = len(records)
         if paging.type == "none":
             self.over = True
             return ledger.page(response, records, {}, ended=True, index=0)
@@ -133,19 +132,19 @@ class ChainCourse:
         onward = self._onward(request, response, decoded)
         tip = ledger.guard.check(request, records)
         more = ledger.more(decoded, response)
-        ledger.totals.learn(count, decoded.found)
         ledger.learn_last(records)
+        kept, dropped = self._drop_known(records)
+        ledger.totals.learn(len(kept), decoded.found)
         if more and onward is None:
             raise BadPage("there is more, but no cursor or link to it", url=request.url)
         ended = tip or more is False or ledger.totals.reached or onward is None
         if ended and onward is None:
             ledger.mismatch()
 
-        records, dropped = self._drop_known(records)
         position = self._position(onward, decoded, request)
         index = ledger.index
         page = ledger.page(
-            response, records, position, ended=ended, index=index, dropped=dropped
+            response, kept, position, ended=ended, index=index, dropped=dropped
         )
         self._at = onward
         self.over = page.last
@@ -275,9 +274,9 @@ class KeysetCourse:
         count = len(records)
         tip = ledger.guard.check(request, records)
         more = ledger.more(decoded, response)
-        ledger.totals.learn(count, decoded.found)
         ledger.learn_last(records)
         kept = self._without_ties(records)
+        ledger.totals.learn(len(kept), decoded.found)
         stuck = False
         if records:
             stuck = self._advance(records, bool(more), bool(kept), request)

@@ -35,6 +35,8 @@ _WRITERS: Final = frozenset({"v", "seq", "at"})
 
 
 _COMMON: Final = frozenset({"poll", "done"})
+#: Sums over one poll: the next one begins them anew.
+_SUMS: Final = frozenset({"received", "pages"})
 
 
 #: The part of an offset that says where, for each type: what a user may set.
@@ -137,12 +139,15 @@ class Standing:
     Attributes:
         poll: Number of the poll that is to be walked, from 1.
         fresh: True if it starts at the beginning.
+        later: True if it goes on from where a finished poll ended: what is
+            there in total is more than it will bring.
         position: The fields that say where; empty if fresh.
     """
 
     def __init__(self, offset: Offset | None, *, type: str, mode: str):
         self.poll = 1
         self.fresh = offset is None
+        self.later = False
         self.position: dict[str, Primitive] = {}
         if offset is None:
             return
@@ -155,12 +160,14 @@ class Standing:
             if mode == "FULL":
                 self.fresh = True
                 return
+            self.later = True
         allowed = POSITION_FIELDS[type]
         for key, value in offset.items():
             if key in allowed or key.startswith("last."):
                 if not isinstance(value, str | int | float | bool):
                     raise StateError(f"the stored offset's {key} is no primitive")
-                self.position[key] = value
+                if not (self.later and key in _SUMS):
+                    self.position[key] = value
             elif key not in _COMMON and key not in _WRITERS:
                 raise StateError(
                     f"the stored offset has {key!r}, which pagination.type={type} "

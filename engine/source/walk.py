@@ -412,6 +412,7 @@ class Ledger:
             whole(position, "pages", 0),
         )
         self.last: dict[str, object] = standing.last()
+        self._later = standing.later
 
     def more(self, decoded: Decoded, response: Response) -> bool | None:
         """`has.more.field`, or None: not configured, or a status without body."""
@@ -467,7 +468,7 @@ class Ledger:
     def mismatch(self) -> None:
         """Say so if fewer came than were promised."""
         totals = self.totals
-        if totals.known and not totals.reached:
+        if not self._later and totals.known and not totals.reached:
             if totals.records is not None:
                 self.short_of(f"{totals.records} records ({totals.received} came)")
             else:
