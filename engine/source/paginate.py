@@ -9,7 +9,7 @@ Path: `source.poll` asks -> here -> `source.chained`, `source.counted`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from engine.records import Offset
 from engine.source.chained import ChainCourse, KeysetCourse
@@ -27,7 +27,8 @@ class Paginator:
         shape: Makes requests.
         follow: (URL asked, reference) to the URL it leads to, or Forbidden.
         index, count: Which of the shards this is.
-        others: Stored offsets of shards of another count.
+        others: Stored offsets of shards of another count; those of this one
+            are passed over.
         crew: Where the shards of this api meet.
         note: Told the name of each counter that goes up.
         empty: Statuses that mean an empty page (`http.response.status.empty`).
@@ -44,7 +45,7 @@ class Paginator:
         others: Others = (),
         crew: Crew | None = None,
         note: Note = lambda name: None,
-        empty: Collection[int] = (204, 205),
+        empty: Container[int] = (204, 205),
     ):
         self._plan = Plan(
             paging,
@@ -52,10 +53,10 @@ class Paginator:
             follow=follow,
             index=index,
             count=count,
-            others=others,
+            others=[other for other in others if other[1] != count],
             crew=crew,
             note=note,
-            empty=frozenset(empty),
+            empty=empty,
         )
 
     @property

@@ -11,7 +11,7 @@ Path: `source.chained`, `source.counted` -> here -> `source.standing`,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from msgspec import Raw, Struct
@@ -361,7 +361,7 @@ class Plan:
         others: Others,
         crew: Crew | None,
         note: Note,
-        empty: frozenset[int],
+        empty: Container[int],
     ):
         self.paging = paging
         self.fields = Fields(

@@ -30,6 +30,7 @@ from engine.sink.kafka import wait_for_broker
 from engine.sink.preflight import Topics
 from engine.sink.state import Saved, State
 from engine.source.pace import Interval
+from engine.source.walk import gathered
 from engine.task.broker import Brokers, bootstrap_of
 from engine.task.flow import Flow
 from engine.task.metering import Held, Metering
@@ -438,17 +439,14 @@ class Siblings:
 
     def learn(self, poll: int) -> tuple[int, int | None] | None:
         """As `Crew`."""
-        size: int | None = None
-        end: int | None = None
-        for notice in self._all:
-            told = notice.read()
-            if told is None or told[0] < poll:
-                continue
-            if told[1] > 0:
-                size = told[1]
-            if told[0] == poll and told[2] >= 0:
-                end = told[2] if end is None else min(end, told[2])
-        return None if size is None else (size, end)
+        told = [notice.read() for notice in self._all]
+        return gathered(
+            poll,
+            [
+                (its_poll, size, None if end < 0 else end)
+                for its_poll, size, end in filter(None, told)
+            ],
+        )
 
 
 def stored(

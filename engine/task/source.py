@@ -337,6 +337,7 @@ def paginator_of(
         others=others,
         crew=crew,
         note=note,
+        empty=values["http.response.status.empty"],
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.errors import Unexpected
 from engine.records import Offset, Page
 from engine.source.poll import Poll
 from engine.source.standing import done_once
@@ -272,3 +273,24 @@ def test_kills_and_changes_of_the_number_of_shards_lose_and_repeat_nothing(
 
     assert list(range(count)) == fleet.numbers()
     assert not fleet.unfinished()
+
+
+def test_a_first_page_that_cannot_be_read_ends_the_poll_of_all() -> None:
+    fetch = Answers(lambda query: 500 if query["page"] == "1" else page(1))
+    fleet = Fleet("page", fetch, 3, limit=1)
+
+    with pytest.raises(Unexpected):
+        next(fleet.shard(0))
+
+    assert [] == list(fleet.shard(1))
+    assert [] == list(fleet.shard(2))
+    assert 1 == len(fetch.asked)
+
+
+def test_once_a_shard_waits_for_no_poll_that_is_not_to_come() -> None:
+    done = {"poll": 2, "done": True}
+
+    assert done_once(done, [done, {"poll": 2, "done": False}])
+    assert not done_once(done, [done, done])
+    assert not done_once({"poll": 2, "done": False}, [done])
+    assert not done_once(None, [done])
