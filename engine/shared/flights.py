@@ -57,7 +57,7 @@ class Flights:
         A failure of the files is a flight, too: it is better to ask twice
         than not at all.
         """
-        number = int(key[:8], 16) % FILES
+        number = int(key[-8:], 16) % FILES
         # A file's lock belongs to its descriptor: within the process two
         # threads would each have one of their own, so the set goes first.
         with self._threads:

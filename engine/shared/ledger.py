@@ -136,9 +136,9 @@ class Ledger:
         patience: float = 0.25,
         clock: Clock = SYSTEM,
     ) -> None:
-        # Room for four times the entries, to which tuning may go, and never
-        # more than half full of those configured: a search stays short.
-        wanted = min(MOST_SLOTS, max(64, 4 * entries))
+        # Room for four times the entries, to which tuning may go, with a third
+        # to spare: a search stays short.
+        wanted = min(MOST_SLOTS, max(64, 16 * entries // 3 + 1))
         self._slots = 1 << (wanted - 1).bit_length()
         self._entries = min(entries, self._slots * 3 // 4)
         self._path = path

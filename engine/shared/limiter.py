@@ -241,6 +241,20 @@ class Limiter:
         """Seconds for which nobody may ask the host, 0.0: none."""
         return self._host(host).pause(self._monotonic())
 
+    def spare(self, host: str, api: str) -> bool:
+        """
+        True if a request could go now and leave half of each bucket to others.
+
+        Takes nothing; for what is asked ahead of need only.
+        """
+        if self.paused(host) > 0.0:
+            return False
+        for bucket in self._route(host, api):
+            reading = bucket.reading()
+            if reading.left < max(1.0, reading.capacity / 2):
+                return False
+        return True
+
     def observe(self, host: str, status: int, headers: list[tuple[str, str]]) -> None:
         """
         Learn from an answer what binds all tasks.

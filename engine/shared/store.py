@@ -278,7 +278,7 @@ class Store:
 
     def _failed(self, failure: Exception) -> None:
         self.failures += 1
-        if isinstance(failure, Unsafe):
+        if isinstance(failure, Unsafe) or "decode to UTF-8" in str(failure):
             # A foreign row: the others may be good.
             self.corrupt_values += 1
             log.warning("%s: %s; not read.", self.directory, failure)

@@ -260,7 +260,7 @@ class MemoryTier(Generic[Value]):
 
     def _pass(self, limit: int) -> None:
         while len(self._entries) > 1 and self.occupancy() >= self._cache.threshold:
-            count = passing(self._cache.batch, self.allowed, len(self._entries))
+            count = passing(self._cache, self.allowed, len(self._entries))
             policy = order(self._settings.policy)
             part = int(self._clock.monotonic() / self._part)
             lines = sorted(
@@ -393,7 +393,7 @@ class SharedTier:
                 self._cache.threshold
             ):
                 return []
-            count = passing(self._cache.batch, allowed, entries)
+            count = passing(self._cache, allowed, entries)
             return self.ledger.first_to_leave(count, self.settings.policy)
         except (SharedError, OSError) as failure:
             self._failed(failure)
@@ -477,9 +477,14 @@ class SharedTier:
             self._failed(failure)
 
 
-def passing(batch: int, allowed: int, entries: int) -> int:
-    """How many one pass drops: at most a quarter of the tier, never the last."""
-    return max(1, min(batch, allowed // 4, entries - 1))
+def passing(cache: CacheSettings, allowed: int, entries: int) -> int:
+    """
+    How many one pass drops: at most a quarter of the tier, never the last.
+
+    A tier that is full by its bytes is as large as the entries that filled it.
+    """
+    full = min(allowed, round(entries / cache.threshold))
+    return max(1, min(cache.batch, full // 4, entries - 1))
 
 
 class Tiers(Generic[Value]):

@@ -1,0 +1,119 @@
+"""
+Unchanged: pages that brought the same bytes as in the last finished poll.
+
+Owns the hashes of one shard's pages, of the poll that is under way and of the
+one before it; what it knows survives in the state.  A page of a chain has no
+twin in another poll and is not looked at.  Knows nothing of the cache: a page
+is the same by its bytes, whether they were kept or sent again.
+
+Path: `source.poll` (Page) -> here -> `transform`
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from hashlib import sha1
+from typing import Any
+
+from engine.errors import StateError
+from engine.records import Page, Primitive
+
+#: Bytes of a hash, and pages of which one is kept; later ones are produced.
+WIDTH = 8
+MOST_PAGES = 10_000
+
+#: Stands for a page of which nothing is known; no page has it.
+_UNKNOWN = bytes(WIDTH)
+
+
+class Unchanged:
+    """
+    One shard's memory of its pages, for mode FULL.
+
+    Args:
+        rules: What shapes the records beside the body, in any form that
+            changes with it (mappings, filters, topic, key, converter, ...).
+        stored: What `finished` gave the last time, out of the state.
+        count: Over how many shards the pages are dealt.
+
+    Raises: StateError for a stored value it did not write.
+    """
+
+    def __init__(
+        self,
+        rules: bytes,
+        stored: Mapping[str, Primitive] | None = None,
+        *,
+        count: int = 1,
+    ) -> None:
+        #: Pages and records that were not produced again, in this process.
+        self.pages = 0
+        self.records = 0
+        # SHA-1 has an instruction of its own: 90 us for 145 KB where BLAKE2
+        # takes 210.  It tells pages apart that one API sent, nothing else.
+        self._rules = sha1(rules + b"\0", usedforsecurity=False)
+        self._count = count
+        self._before = _read(stored)
+        self._now: dict[int, bytes] = {}
+
+    def begin(self) -> None:
+        """A new poll starts from its first page."""
+        self._now = {}
+
+    def judge(self, page: Page) -> None:
+        """
+        Take the records off a page that is the same as in the last finished poll.
+
+        Such a page is `saved`: it was not received, and produces nothing.
+        """
+        if page.response.request.chained:
+            return
+        place = page.index // self._count
+        if place >= MOST_PAGES:
+            return
+        found = self._digest(page)
+        self._now[place] = found
+        if self._before.get(place) == found:
+            page.saved = True
+            self.pages += 1
+            self.records += len(page.records)
+            page.records = []
+            page.deduplicated = 0
+        else:
+            # What is delivered now is newer than the poll before: should this
+            # one not be finished, the old page must not pass for it again.
+            self._before.pop(place, None)
+
+    def finished(self, poll: int) -> dict[str, Primitive]:
+        """
+        The poll is over, delivered to its last page: what the state keeps.
+
+        Pages this process did not see, after a restart in the middle, stand as
+        unknown and are produced the next time.
+        """
+        self._before, self._now = self._now, {}
+        last = max(self._before, default=-1)
+        raw = b"".join(self._before.get(n, _UNKNOWN) for n in range(last + 1))
+        return {"poll": poll, "hashes": base64.b64encode(raw).decode()}
+
+    def _digest(self, page: Page) -> bytes:
+        digest = self._rules.copy()
+        digest.update(page.response.body)
+        return digest.digest()[:WIDTH]
+
+
+def _read(stored: Mapping[str, Any] | None) -> dict[int, bytes]:
+    if stored is None:
+        return {}
+    try:
+        raw = base64.b64decode(stored["hashes"], validate=True)
+    except (KeyError, TypeError, ValueError, binascii.Error) as failure:
+        raise StateError(f"the stored hashes of pages cannot be read: {failure}") from (
+            failure
+        )
+    if len(raw) % WIDTH:
+        raise StateError("the stored hashes of pages are cut")
+    pieces = {n // WIDTH: raw[n : n + WIDTH] for n in range(0, len(raw), WIDTH)}
+    return {place: piece for place, piece in pieces.items() if piece != _UNKNOWN}
