@@ -551,16 +551,19 @@ class Tiers(Generic[Value]):
         self._refresh_at = 0.0
         self._secret: bytes | None = None
 
-    def find(self, key: str) -> Found[Value] | None:
+    def find(self, key: str, *, anew: bool = False) -> Found[Value] | None:
         """
         The entry of a key, or None.
 
+        Args:
+            anew: Another process may just have entered a newer one: what this
+                process holds in memory counts only if nothing stands below.
+
         Blocks: in a shared tier for its patience at most.
         """
-        if self._l1 is not None:
-            held = self._l1.get(key)
-            if held is not None:
-                return Found(held[0], 1, held[1])
+        held = self._l1.get(key) if self._l1 is not None else None
+        if held is not None and not anew:
+            return Found(held[0], 1, held[1])
         for tier in self._shared:
             if not tier.usable():
                 continue
@@ -579,7 +582,7 @@ class Tiers(Generic[Value]):
             if tier.level == 3 and len(self._shared) == 2:
                 self._rise(key, raw, received)
             return Found(value, tier.level, self._age(received))
-        return None
+        return Found(held[0], 1, held[1]) if held is not None else None
 
     def keep(self, key: str, value: Value) -> None:
         """Enter what was received just now, in place of what stood there."""

@@ -77,7 +77,7 @@ class Flight(Protocol):
 class Kept(Protocol):
     """What finds and keeps: see `engine.shared.tiers.Tiers`."""
 
-    def find(self, key: str) -> Hit | None: ...
+    def find(self, key: str, *, anew: bool = False) -> Hit | None: ...
     def keep(self, key: str, value: Stored) -> None: ...
     def drop(self, key: str) -> None: ...
     def lead(self, key: str) -> Flight | None: ...
@@ -109,7 +109,8 @@ class Cached:
             renewed); hashed before it is part of a key.
         repeatable: False where pages are not asked for twice the same way.
         patience: Seconds to wait for another process's answer.
-        watch: Told of each request that could be kept (warming learns from it).
+        watch: Told the key of each request that could be kept, and whether it
+            was fresh (warming learns from it).
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Cached:
         credential: str = "",
         repeatable: bool = True,
         patience: float = 60.0,
-        watch: Callable[[str, Request], None] | None = None,
+        watch: Callable[[str, Request, bool], None] | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self.saved = Saved()
@@ -151,13 +152,12 @@ class Cached:
             if name.lower() in OWN:
                 return self._inner(request)
         key = self.key(request)
-        if self._watch is not None:
-            self._watch(key, request)
         hit, place = self._select(key, request)
-        if hit is not None:
-            answer = self._use(hit, request, place)
-            if answer is not None:
-                return answer
+        answer = self._use(hit, request, place) if hit is not None else None
+        if self._watch is not None:
+            self._watch(key, request, answer is not None)
+        if answer is not None:
+            return answer
         if "only-if-cached" in requested(request):
             return self._timed_out(request)
         if place in self._unkept:
@@ -202,9 +202,11 @@ class Cached:
         finally:
             flight.land()
 
-    def _select(self, key: str, request: Request) -> tuple[Hit | None, str]:
+    def _select(
+        self, key: str, request: Request, *, anew: bool = False
+    ) -> tuple[Hit | None, str]:
         """(what is stored for this request, the key it stands or would stand by)."""
-        hit = self._tiers.find(key)
+        hit = self._tiers.find(key, anew=anew)
         if hit is None:
             return None, key
         stored = hit.value
@@ -212,7 +214,7 @@ class Cached:
             # Only which headers make a difference stands here.
             names = ",".join(name for name, _ in stored.vary)
             place = _variant(key, varying(request, names))
-            hit = self._tiers.find(place)
+            hit = self._tiers.find(place, anew=anew)
             if hit is None:
                 return None, place
             stored = hit.value
@@ -274,7 +276,7 @@ class Cached:
             flight = self._tiers.lead(place)
         try:
             if waited:
-                newer, place = self._select(key, request)
+                newer, place = self._select(key, request, anew=True)
                 if newer is not None:
                     passed = self._clock.monotonic() - began
                     if newer.age < passed:

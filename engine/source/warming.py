@@ -59,17 +59,19 @@ class Trace:
         self._known: OrderedDict[str, tuple[Request, deque[float]]] = OrderedDict()
         self._warmed: set[str] = set()
 
-    def asked(self, key: str, request: Request) -> None:
-        """A poll asks for it."""
+    def asked(self, key: str, request: Request, hit: bool) -> None:
+        """A poll asked for it, and it was fresh or not."""
         with self._threads:
             _, times = self._known.pop(key, (request, deque(maxlen=POLLS)))
             times.append(self._monotonic())
             self._known[key] = request, times
             if key in self._warmed:
                 self._warmed.discard(key)
-                self.used += 1
+                self.used += hit
+                self.unused += not hit
             while len(self._known) > MOST_KNOWN:
                 gone, _ = self._known.popitem(last=False)
+                self.unused += gone in self._warmed
                 self._warmed.discard(gone)
 
     def warmed(self, key: str) -> None:
@@ -173,8 +175,8 @@ class Warming:
         if reason is None:
             return 0
         fetched = 0
-        for request in self.plan(reason)[:MOST]:
-            if stopping is not None and stopping.is_set():
+        for request in self.plan(reason):
+            if fetched >= MOST or (stopping is not None and stopping.is_set()):
                 break
             if not self._spare(request):
                 # What is left belongs to the polls.
