@@ -4,30 +4,43 @@ What does one request cost in CPU, for a page of 100 KB and for a small one?
     python -m perf.bench_fetch [--requests 3000] [--rounds 9] [--quick]
 
 Contestants share one process, one nginx and one run, in turns: our own client,
-bare `urllib3.PoolManager.request`, requests as people use it, and pycurl.  The
-figure is CPU (user and system) of this process a request; the claim is the
-ratio to bare urllib3, median over the rounds.
+bare `urllib3.PoolManager.request`, requests as people use it, and pycurl; over
+HTTP/2 ours and bare pycurl.  The figure is CPU (user and system) of this process
+a request; the claims are the ratios to bare urllib3 and to bare pycurl, medians
+over the rounds.  At the end: how much faster eight requests at once are than one
+by one, on one HTTP/2 connection to an API that takes 50 ms a page.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
+import os
 import resource
+import shutil
 import statistics
-from collections.abc import Callable
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pycurl
 import requests
 import urllib3
 
 from engine.records import Request
+from engine.source.curl import Multiplexer
 from engine.source.dns import Resolver
 from engine.source.http import Http, HttpOptions
 from engine.source.origin import AddressRules, Borders, origin_of
 from engine.source.pool import Pool, PoolOptions
+from engine.source.tls import TlsOptions
 from perf import rig
+from tests.fakes.misbehaving import MisbehavingH2, Say, authority, authority_pem
 
 
 def ours(url: str) -> Callable[[], int]:
@@ -72,6 +85,128 @@ def bare_pycurl(url: str) -> Callable[[], int]:
     return ask
 
 
+def ours_h2(url: str) -> Callable[[], int]:
+    client = client_h2(url)
+    number = 0
+
+    def ask() -> int:
+        nonlocal number
+        number += 1
+        return len(client(Request("GET", f"{url}?n={number}")).body)
+
+    return ask
+
+
+def client_h2(url: str) -> Http:
+    return Http(
+        HttpOptions(
+            borders=Borders((origin_of(url),)),
+            addresses=AddressRules(home=(origin_of(url).host,)),
+            tls=TlsOptions(ca_pem=authority_pem()),
+        ),
+        pool=Pool(PoolOptions()),
+        resolver=Resolver(60.0),
+        multiplexer=Multiplexer(
+            streams=100, connections=10, idle=60.0, buffer_size=64 * 1024
+        ),
+    )
+
+
+def pycurl_h2(url: str) -> Callable[[], int]:
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.URL, url)
+    handle.setopt(pycurl.CAINFO_BLOB, authority_pem())
+    handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+
+    def ask() -> int:
+        body = io.BytesIO()
+        handle.setopt(pycurl.WRITEDATA, body)
+        handle.perform()
+        return len(body.getvalue())
+
+    return ask
+
+
+OVER_H2 = {"ours, HTTP/2": ours_h2, "pycurl, HTTP/2": pycurl_h2}
+
+TLS = """\
+daemon off;
+worker_processes 1;
+pid {dir}/nginx.pid;
+error_log {dir}/error.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {dir}/body;
+  proxy_temp_path {dir}/proxy;
+  fastcgi_temp_path {dir}/fastcgi;
+  uwsgi_temp_path {dir}/uwsgi;
+  scgi_temp_path {dir}/scgi;
+  ssl_certificate {dir}/cert.pem;
+  ssl_certificate_key {dir}/key.pem;
+  http2_max_requests 100000000;
+  keepalive_requests 100000000;
+  server {{
+    listen 127.0.0.1:{port} ssl http2;
+    root {dir};
+    default_type application/json;
+  }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx_h2() -> Iterator[str]:
+    """A page of 100 KB over TLS and HTTP/2; yields its URL."""
+    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+    with tempfile.TemporaryDirectory(prefix="khs-perf-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        made = authority().issue_cert("localhost")
+        chain = b"".join(pem.bytes() for pem in made.cert_chain_pems)
+        (folder / "cert.pem").write_bytes(chain)
+        made.private_key_pem.write_to_path(str(folder / "key.pem"))
+        items = b",".join(rig.record(number) for number in range(345))
+        (folder / "p0.json").write_bytes(b'{"records":[' + items + b'],"next":null}')
+        port = rig.free_port()
+        user = "user root;\n" if os.getuid() == 0 else ""
+        (folder / "nginx.conf").write_text(user + TLS.format(dir=folder, port=port))
+        server = subprocess.Popen(
+            [nginx, "-c", str(folder / "nginx.conf"), "-p", name],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            rig.await_port(port)
+            yield f"https://localhost:{port}/p0.json"
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+def at_once(pages: int = 160) -> float:
+    """How much sooner 8 threads are through than one, 50 ms a page."""
+    with MisbehavingH2(Say(body=b"{}", wait=0.05)) as server:
+        client = client_h2(server.url)
+        client(Request("GET", f"{server.url}/"))
+
+        def ask(count: int) -> None:
+            for _ in range(count):
+                client(Request("GET", f"{server.url}/"))
+
+        began = time.monotonic()
+        ask(pages // 8)
+        alone = (time.monotonic() - began) * 8
+        threads = [threading.Thread(target=ask, args=(pages // 8,)) for _ in range(8)]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        together = time.monotonic() - began
+        assert 1 == len({asked.connection for asked in server.asked})
+    return alone / together
+
+
 CONTESTANTS = {
     "ours": ours,
     "urllib3.PoolManager.request": bare_urllib3,
@@ -93,8 +228,13 @@ def cpu(ask: Callable[[], int], count: int) -> float:
     )
 
 
-def contest(url: str, count: int, rounds: int) -> dict[str, list[float]]:
-    asks = {name: make(url) for name, make in CONTESTANTS.items()}
+def contest(
+    contestants: Mapping[str, Callable[[str], Callable[[], int]]],
+    url: str,
+    count: int,
+    rounds: int,
+) -> dict[str, list[float]]:
+    asks = {name: make(url) for name, make in contestants.items()}
     sizes = {name: ask() for name, ask in asks.items()}
     assert 1 == len(set(sizes.values())), sizes
     results: dict[str, list[float]] = {name: [] for name in asks}
@@ -102,6 +242,18 @@ def contest(url: str, count: int, rounds: int) -> dict[str, list[float]]:
         for name, ask in asks.items():
             results[name].append(cpu(ask, count))
     return results
+
+
+def show(label: str, results: dict[str, list[float]], base: str) -> dict[str, object]:
+    """Print a table; the ratios are medians over the rounds."""
+    print(f"\n{label:28} {'CPU us min / median / max':>28} {'ratio':>8}")
+    ratios = {}
+    for name, values in results.items():
+        ratios[name] = statistics.median(
+            mine / other for mine, other in zip(values, results[base], strict=True)
+        )
+        print(f"{name:28} {rig.spread(values, 0):>28} {ratios[name]:>8.2f}")
+    return {"cpu us": results, f"ratio to {base}": ratios}
 
 
 def main() -> None:
@@ -116,16 +268,16 @@ def main() -> None:
     document["machine"] = rig.machine()
     for label, per_page in (("100 KB", 345), ("300 bytes", 1)):
         with rig.pages(1, per_page=per_page, size=290) as base:
-            results = contest(f"{base}/p0.json", count, rounds)
-        bare = results["urllib3.PoolManager.request"]
-        print(f"\n{label:28} {'CPU us min / median / max':>28} {'to urllib3':>11}")
-        for name, values in results.items():
-            ratios = [mine / other for mine, other in zip(values, bare, strict=True)]
-            print(
-                f"{name:28} {rig.spread(values, 0):>28} "
-                f"{statistics.median(ratios):>11.2f}"
-            )
-        document[label] = results
+            results = contest(CONTESTANTS, f"{base}/p0.json", count, rounds)
+        document[label] = show(label, results, "urllib3.PoolManager.request")
+    with nginx_h2() as url:
+        results = contest(OVER_H2, url, count, rounds)
+    document["HTTP/2"] = show("100 KB, TLS, HTTP/2", results, "pycurl, HTTP/2")
+    faster = at_once()
+    print(
+        f"\n8 requests at once on one HTTP/2 connection, 50 ms a page: {faster:.1f} x"
+    )
+    document["8 at once, 50 ms a page"] = faster
     if not options.quick:
         target = rig.ROOT / "perf" / "results" / "fetch.json"
         target.parent.mkdir(exist_ok=True)

@@ -257,6 +257,17 @@ class _Pieces:
             self._file.writelines(self._pieces)
             self._pieces.clear()
 
+    def extend(self, pieces: list[bytes], length: int) -> None:
+        """Many pieces at once, of this length together."""
+        if self._file is not None or self.length + length > self._bounds.spool_above:
+            for piece in pieces:
+                self.add(piece)
+            return
+        self.length += length
+        if self.length > self._bounds.size:
+            raise too_large(self._bounds.size)
+        self._pieces += pieces
+
     def whole(self) -> bytes | memoryview:
         if self._file is None:
             pieces = self._pieces
@@ -364,6 +375,16 @@ class Collector:
                     raise Unreachable("the request's time is up while inflating")
         except _BROKEN as error:
             raise Unreachable(f"the compressed body is broken: {error}") from error
+
+    def extend(self, pieces: list[bytes]) -> None:
+        """Many pieces at once."""
+        if self._inflater is None:
+            length = sum(map(len, pieces))
+            self.wire += length
+            self._body.extend(pieces, length)
+            return
+        for piece in pieces:
+            self.add(piece)
 
     def finish(self) -> bytes | memoryview:
         if self._inflater is not None and self.wire and not self._inflater.ended():

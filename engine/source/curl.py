@@ -43,6 +43,9 @@ except ImportError:  # the extra [http2] is not installed
 #: Longest sleep of whoever drives, in seconds: silence is looked at so often.
 LONGEST_SLEEP = 0.25
 
+#: Longest sleep where libcurl names no socket, in seconds.
+UNSEEN = 0.01
+
 #: Codes of libcurl after which nothing can have been sent.
 _UNSENT = ("E_COULDNT_RESOLVE_HOST", "E_COULDNT_CONNECT", "E_SSL_CONNECT_ERROR",
            "E_PEER_FAILED_VERIFICATION", "E_COULDNT_RESOLVE_PROXY",
@@ -105,99 +108,123 @@ class Order:
 
 
 class _Transfer:
-    """One order under way: what libcurl's callbacks collect."""
+    """
+    One order under way: what libcurl hands over, and what becomes of it.
+
+    Hot path: libcurl's callbacks are the appends of two lists, no frame a piece;
+    `take` looks at what they hold after each turn of the loop.
+    """
 
     def __init__(self, order: Order):
         self.order = order
-        self.woken = threading.Event()
         self.done = False
         self.failure: Exception | None = None
         self.answer: Answer | None = None
         self.heard = SYSTEM.monotonic()
         self.handle: Any = None
+        self.lines: list[bytes] = []
+        self.pieces: list[bytes] = []
+        # A lock as a flag: an Event costs more than all else a caller alone pays.
+        self._flag = threading.Lock()
+        self._flag.acquire()
         self._status = 0
         self._headers: list[tuple[str, str]] = []
-        self._head_bytes = 0
-        self._head_done = False
         self._collector: Collector | None = None
-        self._proven = False
 
-    def on_header(self, line: bytes) -> int | None:
-        """A line of a head; libcurl hands over trailers as well."""
-        self.heard = SYSTEM.monotonic()
-        self._head_bytes += len(line)
-        try:
-            if self._head_bytes > MAX_HEAD:
+    def wake(self) -> None:
+        """Let its caller look again."""
+        with contextlib.suppress(RuntimeError):
+            self._flag.release()
+
+    def sleep(self, seconds: float) -> None:
+        """Until `wake`, at most so long."""
+        self._flag.acquire(timeout=seconds)
+
+    @property
+    def fresh(self) -> bool:
+        """True while its head is not read."""
+        return self._collector is None
+
+    @property
+    def answering(self) -> bool:
+        """True once the first byte of an answer is there."""
+        return bool(self.lines)
+
+    def take(self, now: float) -> None:
+        """
+        Look at what came.
+
+        Raises: Unreachable, BadPage, Forbidden.
+        """
+        self.heard = now
+        if self._collector is None:
+            if sum(map(len, self.lines)) > MAX_HEAD:
                 raise Forbidden(f"the headers are over {MAX_HEAD} bytes")
-            if line.startswith(b"HTTP/") and not self._head_done:
-                self._status = int(line.split(None, 2)[1][:3])
-                self._headers = []
-            elif line in (b"\r\n", b"\n"):
-                if self._status >= 200 and not self._head_done:
-                    self._head_done = True
-                    self._judge()
-            elif not self._head_done:
-                name, _, value = line.partition(b":")
-                self._headers.append(
-                    (header_name(name.strip()), value.strip().decode("latin-1"))
-                )
-                if len(self._headers) > MAX_HEADERS:
-                    raise Forbidden(f"more than {MAX_HEADERS} headers")
-        except (SourceError, ValueError, IndexError) as error:
-            self.failure = (
-                error
-                if isinstance(error, SourceError)
-                else Unreachable("not an HTTP answer")
-            )
-            return -1
-        return None
+            if not self.lines or self.lines[-1] not in (b"\r\n", b"\n"):
+                if not self.pieces:
+                    return
+                raise Unreachable("not an HTTP answer")
+            self._read_head()
+        if self.pieces and self._collector is not None:
+            self._collector.extend(self.pieces)
+            self.pieces.clear()
+
+    def _read_head(self) -> None:
+        """The last head among the lines; interim ones are skipped."""
+        headers: list[tuple[str, str]] = []
+        for line in self.lines:
+            name, colon, value = line.partition(b":")
+            if colon:
+                headers.append((header_name(name), value.strip().decode("latin-1")))
+            elif line.startswith(b"HTTP/"):
+                words = line.split(None, 2)
+                if len(words) < 2 or not words[1][:3].isdigit():
+                    raise Unreachable("not an HTTP answer")
+                self._status = int(words[1][:3])
+                headers.clear()
+        self._headers = headers
+        if self._status < 200:
+            return
+        if len(self._headers) > MAX_HEADERS:
+            raise Forbidden(f"more than {MAX_HEADERS} headers")
+        self._judge()
 
     def _judge(self) -> None:
         order = self.order
-        lengths = [v for n, v in self._headers if n == "content-length"]
-        encoding = ",".join(v for n, v in self._headers if n == "content-encoding")
-        if any(not v.isascii() or not v.isdigit() for v in lengths) or (
-            len(set(lengths)) > 1
-        ):
-            raise Unreachable("a length that is no number")
-        if lengths and int(lengths[0]) > order.bounds.size:
-            raise Forbidden(f"the body is over {order.bounds.size} bytes")
+        lengths: set[str] = set()
+        encoding = ""
+        for name, value in self._headers:
+            if name == "content-length":
+                lengths.add(value)
+            elif name == "content-encoding":
+                encoding = f"{encoding},{value}"
+        if lengths:
+            length = lengths.pop()
+            if lengths or not length.isascii() or not length.isdigit():
+                raise Unreachable("a length that is no number")
+            if int(length) > order.bounds.size:
+                raise Forbidden(f"the body is over {order.bounds.size} bytes")
         inflater = None
         if encoding and self._status not in BODILESS:
             inflater = inflated(encoding, order.asked, order.bounds)
         self._collector = Collector(inflater, order.bounds, order.deadline)
 
-    def on_body(self, data: bytes) -> int | None:
-        self.heard = SYSTEM.monotonic()
-        try:
-            assert self._collector is not None
-            self._collector.add(data)
-        except SourceError as error:
-            self.failure = error
-            return -1
-        return None
+    def finish(self, now: float) -> None:
+        """
+        The stream came to its end.
 
-    def finish(self) -> None:
-        """The stream came to its end: the answer, or what is missing."""
-        try:
-            if self._collector is None:
-                raise Unreachable("no answer")
-            body = self._collector.finish()
-        except SourceError as error:
-            self.failure = error
-            return
+        Raises: Unreachable, BadPage, Forbidden.
+        """
+        self.take(now)
+        if self._collector is None:
+            raise Unreachable("no answer")
         self.answer = Answer(
             status=self._status,
             headers=self._headers,
-            body=body,
+            body=self._collector.finish(),
             wire_bytes=self._collector.wire,
             keep=True,
         )
-
-    @property
-    def answering(self) -> bool:
-        """True once the first byte of an answer is there."""
-        return self._head_bytes > 0
 
     def ends(self) -> float:
         """Monotonic seconds at which it is cut if nothing more is heard."""
@@ -238,12 +265,7 @@ class Multiplexer:
         multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, streams)
         multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, 1)
         multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, connections)
-        multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._wake, select.EPOLLIN)
-        self._timer: float | None = None
         self._lead = threading.Lock()
         self._new: deque[_Transfer] = deque()
         self._running: dict[Any, _Transfer] = {}
@@ -268,8 +290,7 @@ class Multiplexer:
                     self._pass_on()
             else:
                 os.eventfd_write(self._wake, 1)
-                transfer.woken.wait(LONGEST_SLEEP)
-                transfer.woken.clear()
+                transfer.sleep(LONGEST_SLEEP)
         if transfer.failure is not None:
             raise transfer.failure
         assert transfer.answer is not None
@@ -282,7 +303,6 @@ class Multiplexer:
                 handle.close()
             self._spare.clear()
             self._multi.close()
-            self._epoll.close()
             os.close(self._wake)
 
     # -- driving: only whoever holds the lead -----------------------------
@@ -290,62 +310,69 @@ class Multiplexer:
     def _pass_on(self) -> None:
         """Wake one of those who wait, so that it leads."""
         for transfer in [*self._running.values(), *self._new]:
-            transfer.woken.set()
+            transfer.wake()
             return
 
     def _drive(self, own: _Transfer) -> None:
+        # Hot path: perform and select cost two thirds of libcurl's callbacks for
+        # sockets and timers, which run in Python; an HTTP/2 host is one socket.
         multi = self._multi
-        while not own.done:
+        while True:
             while self._new:
                 self._start(self._new.popleft())
+            multi.perform()
             now = SYSTEM.monotonic()
-            wait = LONGEST_SLEEP
-            if self._timer is not None:
-                wait = min(wait, max(0.0, self._timer - now))
-            for transfer in self._running.values():
-                wait = min(wait, max(0.0, transfer.ends() - now))
-            for fd, event in self._epoll.poll(wait):
-                if fd == self._wake:
-                    with contextlib.suppress(BlockingIOError):
-                        os.eventfd_read(self._wake)
-                    continue
-                flags = 0
-                if event & (select.EPOLLIN | select.EPOLLHUP):
-                    flags |= pycurl.CSELECT_IN
-                if event & select.EPOLLOUT:
-                    flags |= pycurl.CSELECT_OUT
-                if event & select.EPOLLERR:
-                    flags |= pycurl.CSELECT_ERR
-                multi.socket_action(fd, flags)
-            now = SYSTEM.monotonic()
-            if self._timer is not None and now >= self._timer:
-                self._timer = None
-                multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-            self._collect()
             for transfer in list(self._running.values()):
-                why = transfer.overdue(now)
-                if why is not None:
-                    transfer.failure = Unreachable(why)
-                    self._end(transfer, broken=True)
+                self._look_at(transfer, now)
+            self._collect(now)
+            if own.done:
+                return
+            wait = LONGEST_SLEEP
+            for transfer in self._running.values():
+                wait = min(wait, transfer.ends() - now)
+            timer = multi.timeout()
+            if timer >= 0:
+                wait = min(wait, timer / 1000)
+            if wait > 0 and not self._new:
+                self._wait(wait)
 
-    def _collect(self) -> None:
+    def _wait(self, seconds: float) -> None:
+        """Until a socket is ready, somebody has an order, or a timer is due."""
+        readers, writers, _ = self._multi.fdset()
+        if not readers and not writers:
+            # Resolving or connecting in libcurl, or a descriptor beyond select.
+            seconds = min(seconds, UNSEEN)
+        ready, _, _ = select.select([self._wake, *readers], writers, (), seconds)
+        if self._wake in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+
+    def _look_at(self, transfer: _Transfer, now: float) -> None:
+        """Take what came, and cut what is over its time or its bounds."""
+        try:
+            if transfer.pieces or (transfer.lines and transfer.fresh):
+                transfer.take(now)
+            why = transfer.overdue(now)
+            if why is not None:
+                raise Unreachable(why)
+        except SourceError as error:
+            transfer.failure = error
+            self._end(transfer, broken=True)
+
+    def _collect(self, now: float) -> None:
+        """End the transfers that libcurl is through with."""
         while True:
             left, good, bad = self._multi.info_read()
             for handle in good:
                 transfer = self._running[handle]
-                if transfer.failure is None:
-                    transfer.finish()
+                try:
+                    transfer.finish(now)
+                except SourceError as error:
+                    transfer.failure = error
                 self._end(transfer, broken=transfer.failure is not None)
             for handle, code, message in bad:
                 transfer = self._running[handle]
-                if transfer.failure is None:
-                    unsent = {getattr(pycurl, name, -1) for name in _UNSENT}
-                    ended = code in (pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING)
-                    transfer.failure = (
-                        Silent(message)
-                        if ended and not transfer.answering
-                        else _renamed(code, message, code in unsent)
-                    )
+                transfer.failure = _renamed(code, message, transfer.answering)
                 self._end(transfer, broken=True)
             if not left:
                 return
@@ -366,27 +393,7 @@ class Multiplexer:
         else:
             self._spare.append(handle)
         transfer.done = True
-        transfer.woken.set()
-
-    def _watch(self, event: int, fd: int, _multi: Any, _data: Any) -> None:
-        if event == pycurl.POLL_REMOVE:
-            with contextlib.suppress(OSError, ValueError):
-                self._epoll.unregister(fd)
-            return
-        mask = 0
-        if event in (pycurl.POLL_IN, pycurl.POLL_INOUT):
-            mask |= select.EPOLLIN
-        if event in (pycurl.POLL_OUT, pycurl.POLL_INOUT):
-            mask |= select.EPOLLOUT
-        try:
-            self._epoll.modify(fd, mask)
-        except FileNotFoundError:
-            self._epoll.register(fd, mask)
-
-    def _set_timer(self, milliseconds: int) -> None:
-        self._timer = (
-            None if milliseconds < 0 else SYSTEM.monotonic() + milliseconds / 1000
-        )
+        transfer.wake()
 
     def _handle(self) -> Any:
         handle = pycurl.Curl()
@@ -404,12 +411,9 @@ class Multiplexer:
     def _set(self, handle: Any, transfer: _Transfer) -> None:
         # Hot path: a handle keeps what it was told; only what differs is set.
         order = transfer.order
-        now = SYSTEM.monotonic()
         handle.setopt(pycurl.URL, order.url)
-        handle.setopt(pycurl.HEADERFUNCTION, transfer.on_header)
-        handle.setopt(pycurl.WRITEFUNCTION, transfer.on_body)
-        left = max(1, int((order.deadline - now) * 1000))
-        handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(left, int(order.connect * 1000)))
+        handle.setopt(pycurl.HEADERFUNCTION, transfer.lines.append)
+        handle.setopt(pycurl.WRITEFUNCTION, transfer.pieces.append)
         known = getattr(handle, "known", None)
         shape = (order.method, id(order.lines), order.body is None, order.resolve)
         if known == shape and order.body is None:
@@ -424,6 +428,8 @@ class Multiplexer:
             handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(order.body))
             handle.setopt(pycurl.COPYPOSTFIELDS, order.body)
         handle.setopt(pycurl.CUSTOMREQUEST, order.method)
+        # The deadline of the whole is ours to watch.
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(order.connect * 1000)))
         if order.resolve is not None:
             # "-host:port" first: an address that is out of date goes.
             host_port = order.resolve.rpartition("|")[0]
@@ -473,12 +479,15 @@ def _set_tls(handle: Any, tls: TlsOptions) -> None:
         handle.setopt(pycurl.PINNEDPUBLICKEY, pins)
 
 
-def _renamed(code: int, message: str, unsent: bool) -> SourceError:
+def _renamed(code: int, message: str, answering: bool) -> Exception:
     """libcurl's failure as one of ours; its text shows no header and no body."""
     if code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
         return Forbidden("the server's key is not pinned")
+    if code in (pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING) and not answering:
+        return Silent(message)
     if code == pycurl.E_OPERATION_TIMEDOUT:
         return Unreachable("no connection in time", sent=False)
     if code in (pycurl.E_PARTIAL_FILE, getattr(pycurl, "E_HTTP2_STREAM", 92)):
         return Unreachable(f"the answer is cut: {message}")
-    return Unreachable(message or f"libcurl {code}", sent=not unsent)
+    unsent = {getattr(pycurl, name, -1) for name in _UNSENT}
+    return Unreachable(message or f"libcurl {code}", sent=code not in unsent)

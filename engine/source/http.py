@@ -212,6 +212,7 @@ class Http:
         self._multiplexer = multiplexer
         self._resolver = resolver
         self._h2: dict[Origin, tuple[bool, float]] = {}
+        self._checked: dict[Origin, tuple[object, str]] = {}
         self._pool = pool
         self._auth = auth
         self._tokens = tokens
@@ -440,10 +441,16 @@ class Http:
         resolve = None
         if proxy is None:
             found = self._resolver.resolve(origin.host, origin.port, deadline)
-            addresses = [str(entry[4][0]) for entry in found]
-            self._guard.check(origin.host, addresses)
-            listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
-            resolve = f"{origin.host}:{origin.port}|{listed}"
+            before = self._checked.get(origin)
+            # Hot path: the same answer of the resolver is checked once.
+            if before is not None and before[0] is found:
+                resolve = before[1]
+            else:
+                addresses = [str(entry[4][0]) for entry in found]
+                self._guard.check(origin.host, addresses)
+                listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
+                resolve = f"{origin.host}:{origin.port}|{listed}"
+                self._checked[origin] = found, resolve
         assert self._multiplexer is not None
         order = Order(
             method,
