@@ -7,6 +7,8 @@ RETRY inside `source.fetch`, which has bounds of its own).
 
     EngineError                     EXIT      leave; the supervisor starts the task again
     |- ConfigError                  GIVE_UP   78  before any fork, or a refused reload
+    |  |- NoInput                   GIVE_UP   66  a file that is not there
+    |  `- NotReadable               GIVE_UP   77  a file that may not be read
     |- SourceError
     |  |- Unreachable               RETRY     69  no answer, or only part of one
     |  |- Throttled                 RETRY     75  the API said when (429, 503)
@@ -132,6 +134,18 @@ class ConfigError(EngineError):
             findings = (Finding("error", "", 0, "", None, findings),)
         self.findings = tuple(findings)
         super().__init__("\n".join(map(str, self.findings)))
+
+
+class NoInput(ConfigError):
+    """A configuration file that is not there."""
+
+    code = Exit.NO_INPUT
+
+
+class NotReadable(ConfigError):
+    """A configuration file that may not be read."""
+
+    code = Exit.PERMISSION
 
 
 class SourceError(EngineError):

@@ -43,7 +43,7 @@ def load(args: argparse.Namespace, *, quiet: bool = False) -> Loaded:
 
 
 def check(args: argparse.Namespace) -> int:
-    """`check FILE...`: all findings, then 0 or 78; `--connect` may give 69."""
+    """`check FILE...`: all findings, then 0, 78 (66, 77 for a file), or 69."""
     findings: list[Finding] = []
     code = Exit.OK
     loaded = None
@@ -52,7 +52,7 @@ def check(args: argparse.Namespace) -> int:
         findings.extend(loaded.findings)
     except ConfigError as failure:
         findings.extend(failure.findings)
-        code = Exit.CONFIG
+        code = failure.code
     if args.strict and any(f.severity == "warning" for f in findings):
         code = Exit.CONFIG
     if loaded is not None and args.connect:

@@ -19,6 +19,7 @@ from engine.config.entries import Document, Entry, Findings
 from engine.config.files import NotRegularError, read_regular
 from engine.config.kinds import Csv, Json, Kind
 from engine.config.properties import Properties
+from engine.errors import ConfigError, NoInput, NotReadable
 
 #: A larger file is refused.
 MOST_BYTES = 1 << 20
@@ -36,9 +37,14 @@ class Reader:
     Args:
         kind_of: The kind of a key, `apiN.` included; None if it is unknown.
         findings: Where to write what is wrong.
+
+    Attributes:
+        failure: What a load fails with: a file that is not there, or may not
+            be read, has an exit code of its own; the first such file's counts.
     """
 
     def __init__(self, kind_of: Callable[[str], Kind | None], findings: Findings):
+        self.failure: type[ConfigError] = ConfigError
         self._kind_of = kind_of
         self._findings = findings
 
@@ -58,6 +64,8 @@ class Reader:
             data, public = _read_regular(path)
         except _Unreadable as error:
             self._error(str(path), 0, str(error))
+            if self.failure is ConfigError:
+                self.failure = error.failure
             return []
         return self.parse(data, str(path), path.absolute().parent, public=public)
 
@@ -120,15 +128,19 @@ def _line(data: bytes, at: int) -> int:
 class _Unreadable(Exception):
     """A file that is none of ours to read; says why."""
 
+    def __init__(self, message: str, failure: type[ConfigError] = ConfigError):
+        super().__init__(message)
+        self.failure = failure
+
 
 def _read_regular(path: Path) -> tuple[bytes, bool]:
     """The bytes of a regular file, and whether others may read it."""
     try:
         data, before, after = read_regular(path, MOST_BYTES + 1)
     except FileNotFoundError as error:
-        raise _Unreadable("no such file") from error
+        raise _Unreadable("no such file", NoInput) from error
     except PermissionError as error:
-        raise _Unreadable("not readable: permission denied") from error
+        raise _Unreadable("not readable: permission denied", NotReadable) from error
     except IsADirectoryError as error:
         raise _Unreadable("a directory, allowed: a file") from error
     except NotRegularError as error:

@@ -103,7 +103,7 @@ class Loading:
         documents = [
             document for path in paths for document in reader.read(path, stdin)
         ]
-        self._fail_if_unreadable(documents)
+        self._fail_if_unreadable(documents, reader.failure)
         on_top = self._overrides(overrides)
         joined = _join(documents, Path(str(paths[0])).stem, on_top, findings)
         drafts = [self._connector(*parts) for parts in joined]
@@ -124,11 +124,14 @@ class Loading:
             variables=frozenset(self._providers.variables),
         )
 
-    def _fail_if_unreadable(self, documents: Sequence[Document]) -> None:
-        if not documents:
-            if not self._findings.errors:
-                self._findings.add("error", "no connector in it")
-            raise ConfigError(self._findings.errors)
+    def _fail_if_unreadable(
+        self, documents: Sequence[Document], failure: type[ConfigError]
+    ) -> None:
+        if not documents and not self._findings.errors:
+            self._findings.add("error", "no connector in it")
+        # What the other files say hangs on the one that is missing.
+        if not documents or failure is not ConfigError:
+            raise failure(self._findings.errors)
 
     def _overrides(self, overrides: Sequence[str]) -> dict[str, Entry]:
         found: dict[str, Entry] = {}
