@@ -39,6 +39,7 @@ kafka.topic=orders
 kafka.key=${{record.customer}}
 bootstrap.servers=embedded
 listeners=none
+log.level=WARN
 state.dir={folder}/state
 runtime.dir={folder}/run
 """
