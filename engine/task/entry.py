@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from msgspec import Struct
+
 from engine.clock import SYSTEM, Clock
 from engine.config import Api, Connector, Values
 from engine.errors import EngineError
@@ -30,6 +32,7 @@ from engine.sink.kafka import wait_for_broker
 from engine.sink.preflight import Topics
 from engine.sink.state import Saved, State
 from engine.source.pace import Interval
+from engine.source.standing import done_once
 from engine.source.walk import gathered
 from engine.task.broker import Brokers, bootstrap_of
 from engine.task.flow import Flow
@@ -45,6 +48,17 @@ log = logging.getLogger("task")
 #: Seconds a request may take over its own deadline before its loop counts as
 #: dead: DNS and TLS have no better clock than the deadline they were given.
 SLACK = 10.0
+
+
+#: What a counter of the source's means to who reads the log.
+NOTES = {
+    "total_mismatch_total": "the API promised more records than it sent",
+    "page_rewritten_total": "the API has rewritten a page that was delivered before",
+    "polls_truncated_total": "the poll was cut by pagination.max.pages; "
+    "the next one goes on from there",
+    "children_without_value_total": "a parent record has no value for its child",
+    "child_polls_skipped_total": "a child's poll failed and was skipped",
+}
 
 
 class Home(Context, Protocol):
@@ -161,19 +175,21 @@ class Wiring:
                 session.held = Held(sources.limiter.waited, budget, slot)
             for assigned in self._context.assigned:
                 if assigned.shard not in settled:
-                    session.walkers.append(
-                        self._walker(
-                            assigned,
-                            delivery=delivery,
-                            sources=sources,
-                            state=state,
-                            saved=saved,
-                            topics=topics,
-                            stop=stop,
-                            ended=ended,
-                            pause=values["offset.flush.interval.ms"] / 1000,
-                        )
+                    walker = self._walker(
+                        assigned,
+                        delivery=delivery,
+                        sources=sources,
+                        state=state,
+                        saved=saved,
+                        topics=topics,
+                        stop=stop,
+                        ended=ended,
+                        pause=values["offset.flush.interval.ms"] / 1000,
                     )
+                    if walker is None:
+                        session.done.append(assigned.shard)
+                    else:
+                        session.walkers.append(walker)
         except BaseException:
             session.close(0.0)
             raise
@@ -200,8 +216,15 @@ class Wiring:
         stop: threading.Event,
         ended: Callable[[Walker], None],
         pause: float,
-    ) -> Walker:
+    ) -> Walker | None:
+        """A shard's loop, None if `run --once` has nothing to do for it."""
         shard = assigned.shard
+        standing = stored(saved.values(), shard)
+        slot = self._context.board.shard(assigned.slot)
+        if self._once and over(standing, slot):
+            return None
+        if shard.index == 0 and standing.outlived(shard.count):
+            state.reset([each.partition for each in standing.others])
         api = self._apis[shard.api]
         values = api.values
         pulse = Pulse(
@@ -209,8 +232,8 @@ class Wiring:
             work=self._process["task.heartbeat.timeout.ms"] / 1000,
         )
         patience = Patience(stop, pulse)
-        tally = Tally(shard, self._context.board.shard(assigned.slot), self._complaints)
-        own, others = stored(saved.values(), shard)
+        tally = Tally(shard, slot, self._complaints)
+        own = standing.own
         offset = None if own is None else own.offset
         flow = Flow(
             shard,
@@ -220,7 +243,8 @@ class Wiring:
                 shard,
                 stopping=patience,
                 crew=self._crew(assigned),
-                others=others,
+                others=standing.family,
+                note=tally.note,
             ),
             transform=self._metering.transform(
                 api.name,
@@ -287,6 +311,7 @@ class Session:
     def __init__(self, delivery: Delivery, metering: Metering):
         self._metering = metering
         self.walkers: list[Walker] = []
+        self.done: list[Shard] = []
         self.sources: Sources | None = None
         self.held: Held | None = None
         self._delivery = delivery
@@ -413,6 +438,12 @@ class Tally:
         """Ticks of the interval passed while a poll ran."""
         self._slot.add("polls_skipped", count)
 
+    def note(self, name: str) -> None:
+        """A counter of the source's has gone up; the board's own are not its."""
+        words = NOTES.get(name)
+        if words is not None:
+            log.warning("%s: %s", self._shard.label, words)
+
     def given_up(self, failure: Exception) -> None:
         """A poll was given up; the next tick tries again."""
         self._slot.add("errors")
@@ -449,17 +480,53 @@ class Siblings:
         )
 
 
-def stored(
-    saved: Iterable[Saved], shard: Shard
-) -> tuple[Saved | None, list[tuple[int, int, Offset]]]:
+class Standing(Struct, frozen=True):
     """
-    What is stored for a shard.
+    What is stored of an api's entity.
 
-    Returns: its own state or None, and (index, count, offset) of the shards
-    of another count that worked on the same api and entity.
+    Attributes:
+        own: The shard's own state, or None.
+        siblings: States of all shards of the same count, its own among them.
+        others: States of shards of another count that worked on the same.
     """
+
+    own: Saved | None
+    siblings: tuple[Saved, ...]
+    others: tuple[Saved, ...]
+
+    @property
+    def family(self) -> list[tuple[int, int, Offset]]:
+        """The others as (index, count, offset)."""
+        return [(*cut_of(each), each.offset) for each in self.others]
+
+    def outlived(self, count: int) -> bool:
+        """True if the present shards have finished a poll: the others may go."""
+        done = [each for each in self.siblings if each.offset.get("done") is True]
+        return bool(self.others) and len(done) == count
+
+    def finished(self) -> bool:
+        """True if the shard's part of an unfinished poll is done."""
+        mine = None if self.own is None else self.own.offset
+        return done_once(mine, [each.offset for each in self.siblings])
+
+
+def over(standing: Standing, slot: Slot) -> bool:
+    """
+    Whether a shard's poll of this `run --once` is over.
+
+    It had its part of a poll that others have yet to finish, or this run saw
+    it end before its task was started again.
+    """
+    own = standing.own
+    ended = own is not None and own.offset.get("done") is True
+    return standing.finished() or (ended and slot.get("polls") > 0)
+
+
+def stored(saved: Iterable[Saved], shard: Shard) -> Standing:
+    """What is stored for a shard and for those it shares an api with."""
     own: Saved | None = None
-    others: list[tuple[int, int, Offset]] = []
+    siblings: list[Saved] = []
+    others: list[Saved] = []
     for each in saved:
         partition = each.partition
         if partition.get("api") != shard.api or "part" in partition:
@@ -468,7 +535,11 @@ def stored(
             continue
         if partition == shard.partition:
             own = each
-            continue
-        index, _, count = partition.get("shard", "0/1").partition("/")
-        others.append((int(index), int(count), each.offset))
-    return own, others
+        (siblings if cut_of(each)[1] == shard.count else others).append(each)
+    return Standing(own, tuple(siblings), tuple(others))
+
+
+def cut_of(saved: Saved) -> tuple[int, int]:
+    """(index, count) of the shard that a state belongs to."""
+    index, _, count = saved.partition.get("shard", "0/1").partition("/")
+    return int(index), int(count)

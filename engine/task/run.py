@@ -76,9 +76,16 @@ class Stopper(Protocol):
 
 
 class Wired(Protocol):
-    """Everything a task has opened; `task.build` makes it."""
+    """
+    Everything a task has opened; `task.entry` makes it.
+
+    Attributes:
+        walkers: One for each shard that has something to do.
+        done: Shards with nothing to do under `run --once`.
+    """
 
     walkers: list[Walker]
+    done: list[Shard]
 
     def tick(self, now: float) -> float:
         """What is due now; seconds until it wants to be called again."""
@@ -181,6 +188,9 @@ class Task:
             gc.collect()
             gc.freeze()
             running = set(wired.walkers)
+            for shard in wired.done:
+                self._settle(shard, Exit.OK)
+                self._context.report(ShardFinished(shard, self._slots[shard]))
             for walker in wired.walkers:
                 walker.start()
             self._context.ready()

@@ -115,7 +115,8 @@ class Walker(threading.Thread):
 
     def _walk(self) -> Verdict:
         while not self._stopping.is_set():
-            wait = self._pace.due()
+            # Under `--once` whoever started it is the schedule.
+            wait = 0.0 if self._once else self._pace.due()
             if wait > 0:
                 self._stopping.wait(wait)
                 continue
