@@ -44,18 +44,6 @@ def keys_of(page: int) -> list[bytes]:
     ]
 
 
-class Never:
-    """A stop flag that is never set."""
-
-    def is_set(self) -> bool:
-        return False
-
-    def wait(self, seconds: float) -> bool:
-        if seconds:
-            time.sleep(seconds)
-        return False
-
-
 def ours(
     bootstrap: str, topic: str, count: int, keyed: bool, kind: str
 ) -> Iterator[None]:
@@ -76,7 +64,6 @@ def ours(
     state.load()
     delivery = Delivery(
         Accumulator(producer(cluster)),
-        stopping=Never(),
         budget=Budget(33554432),
         packing=packing(kind),
         limits=topics.limit,

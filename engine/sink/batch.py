@@ -139,7 +139,7 @@ def _each(table: Any, names: Sequence[int]) -> Sequence[Any]:
 
 class Column(Struct):
     """
-    Records of one partition that are to stand one after the other.
+    Records that are to stand one after the other.
 
     Attributes:
         values: Encoded values; None is a tombstone.
@@ -149,7 +149,11 @@ class Column(Struct):
         timestamps: Epoch milliseconds, one for all or one for each.
         headers: Header blocks, one for all or one for each.
         short: True if all of it can be written from tables: nothing is missing
-            or long, and the headers are the same.
+            or long, and headers and timestamps are the same.
+        weights: Bytes of each record without its framing.
+        framing: The most bytes of framing a record has.
+        template: Pieces of the records, heads and indexes left out; made with
+            the first use, empty till then.
     """
 
     values: Sequence[bytes | Raw | None]
@@ -159,23 +163,24 @@ class Column(Struct):
     timestamps: int | Sequence[int]
     headers: bytes | Sequence[bytes]
     short: bool
+    weights: Sequence[int]
+    framing: int
+    template: list[Any] = []
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def part(self, start: int, stop: int) -> Column:
-        """The records from `start` up to but without `stop`."""
-        return self._cut(itemgetter(slice(start, stop)))
+    @property
+    def width(self) -> int:
+        """Pieces of a record in the template."""
+        return 4 if self.keys is None else 6
 
     def picked(self, members: Sequence[int]) -> Column:
-        """The records at these places, at least one."""
-        if len(members) == len(self):
-            return self
+        """The records at these places, in this order; at least one."""
         if len(members) == 1:
-            return self.part(members[0], members[0] + 1)
-        return self._cut(itemgetter(*members))
-
-    def _cut(self, cut: Callable[[Any], Any]) -> Column:
+            cut: Callable[[Any], Any] = itemgetter(slice(members[0], members[0] + 1))
+        else:
+            cut = itemgetter(*members)
         stamps, headers = self.timestamps, self.headers
         return Column(
             cut(self.values),
@@ -185,20 +190,38 @@ class Column(Struct):
             stamps if isinstance(stamps, int) else cut(stamps),
             headers if isinstance(headers, bytes) else cut(headers),
             self.short,
+            cut(self.weights),
+            self.framing,
         )
 
     def without_keys(self) -> Column:
         """The same records for any partition; none of them has a key."""
         return column_from(self.values, None, self.timestamps, self.headers)
 
-    def sizes(self) -> tuple[Sequence[int], int]:
-        """Bytes of each record without its framing; the most framing of one."""
-        sizes = self.lengths
-        if self.key_lengths is not None:
-            sizes = list(map(add, sizes, self.key_lengths))
-        if isinstance(self.headers, bytes):
-            return sizes, RECORD_OVERHEAD + len(self.headers)
-        return list(map(add, sizes, map(len, self.headers))), RECORD_OVERHEAD
+    def weight(self, start: int, stop: int) -> int:
+        """The most bytes that the records from `start` to `stop` take."""
+        return sum(self.weights[start:stop]) + (stop - start) * self.framing
+
+    def pieces(self, start: int, stop: int) -> list[Any]:
+        """
+        The records from `start` to `stop` in pieces, a place free for head and index.
+
+        Only for `short` columns.
+        """
+        # Hot path: made once for a page, and cut for its partitions.
+        width = self.width
+        if not self.template:
+            made = self.template = [b""] * (width * len(self))
+            if self.keys is None:
+                made[2::4] = _each(KEYLESS, self.lengths)
+                made[3::4] = self.values
+            else:
+                assert self.key_lengths is not None
+                made[2::6] = _each(NUMBERS_SHORT, self.key_lengths)
+                made[3::6] = self.keys
+                made[4::6] = _each(NUMBERS_SHORT, self.lengths)
+                made[5::6] = self.values
+        return self.template[width * start : width * stop]
 
 
 class Sealed(Struct):
@@ -230,15 +253,10 @@ class Sealed(Struct):
 class Part(Struct):
     """Encoded records that are not yet in their batch."""
 
-    pieces: list[Any]
-    size: int
+    block: bytes
     count: int
     base: int
     latest: int
-
-
-def _first(stamps: int | Sequence[int]) -> int:
-    return stamps if isinstance(stamps, int) else stamps[0]
 
 
 class Batch:
@@ -250,19 +268,21 @@ class Batch:
         size: Bytes it takes at most before compression, header included.
     """
 
-    __slots__ = ("_base", "_heads", "_latest", "_pieces", "count", "size")
+    __slots__ = ("_base", "_blocks", "_heads", "_latest", "count", "size")
 
     def __init__(self, heads: HeadStore) -> None:
         self._heads = heads
-        self._pieces: list[Any] = [bytes(HEADER.size)]
+        self._blocks = [bytes(HEADER.size)]
         self._base = 0
         self._latest = 0
         self.count = 0
         self.size = HEADER.size
 
-    def fitting(self, column: Column, limit: int) -> tuple[int, int]:
+    def fitting(
+        self, column: Column, start: int, stop: int, limit: int
+    ) -> tuple[int, int]:
         """
-        How many of the first records fit, and the bytes they take at most.
+        How many of the records from `start` to `stop` fit, and their bytes at most.
 
         Args:
             limit: Bytes the batch may have before compression.
@@ -270,12 +290,12 @@ class Batch:
         Returns: none only if the batch is not empty: a record larger than
             `limit` stands alone in its batch.
         """
-        sizes, framing = column.sizes()
         room = limit - self.size
-        whole = sum(sizes) + len(sizes) * framing
+        whole = column.weight(start, stop)
         if whole <= room:
-            return len(sizes), whole
-        ends = list(accumulate(sizes))
+            return stop - start, whole
+        framing = column.framing
+        ends = list(accumulate(column.weights[start:stop]))
         taken = bisect_right(
             range(len(ends)), room, key=lambda at: ends[at] + (at + 1) * framing
         )
@@ -285,87 +305,77 @@ class Batch:
 
     def append(self, column: Column) -> None:
         """Add records behind the others; whether they fit is asked before."""
-        self.commit(self.encode(column))
+        self.commit(self.encode(column, 0, len(column)))
 
-    def encode(self, column: Column) -> Part:
+    def encode(self, column: Column, start: int, stop: int) -> Part:
         """
-        The records as they would stand behind the others; changes nothing.
+        The records from `start` to `stop` as they would stand behind the others.
 
         Apart from `commit` so that a batch which another thread may close is
         held only for the moment in which it grows.
         """
         stamps = column.timestamps
-        base = self._base if self.count else _first(stamps)
-        if column.short and isinstance(stamps, int):
-            pieces, size = self._short(column, stamps - base)
+        first = stamps if isinstance(stamps, int) else stamps[start]
+        base = self._base if self.count else first
+        if column.short:
+            pieces = self._short(column, start, stop, first - base)
         else:
-            pieces = self._any(column, base)
-            size = sum(map(len, pieces))
-        latest = stamps if isinstance(stamps, int) else max(stamps)
-        return Part(pieces, size, len(column), base, latest)
+            pieces = self._any(column, start, stop, base)
+        latest = stamps if isinstance(stamps, int) else max(stamps[start:stop])
+        # Hot path: joined while the page is in the processor's cache, and the
+        # page's body is let go; a second copy when the batch is sealed costs 20 ns
+        # a record, fetching the pieces from memory then 500.
+        return Part(b"".join(pieces), stop - start, base, latest)
 
     def commit(self, part: Part) -> None:
         """Take in what `encode` made since the last commit."""
         self._latest = max(self._latest, part.latest) if self.count else part.latest
         self._base = part.base
-        self._pieces += part.pieces
-        self.size += part.size
+        self._blocks.append(part.block)
+        self.size += len(part.block)
         self.count += part.count
 
-    def _short(self, column: Column, delta: int) -> tuple[list[Any], int]:
+    def _short(self, column: Column, start: int, stop: int, delta: int) -> list[Any]:
         # Hot path: no Python per record, only C loops over columns; 0.2 us a
         # record without key and 0.3 with one, join included, where a loop takes
         # 0.45 and 0.8.
-        count = len(column)
         tail = column.headers
         assert isinstance(tail, bytes)
-        rest = _each(WITH_LENGTH, column.lengths)
-        if column.keys is None:
-            width = 4
-        else:
-            assert column.key_lengths is not None
-            rest = list(map(add, rest, _each(WITH_LENGTH, column.key_lengths)))
-            width = 6
-        pieces: list[Any] = [b""] * (width * count)
-        first, last = self.count, self.count + count
+        width = column.width
+        pieces = column.pieces(start, stop)
+        weights = column.weights[start:stop]
+        first, last = self.count, self.count + stop - start
         indexes = NUMBERS_SHORT[first:last]
         if last > SHORT:
             indexes += [varint(at) for at in range(max(first, SHORT), last)]
         pieces[1::width] = indexes
-        size = sum(rest)
         done = 0
         for index_size, below in INDEX_SIZES:
             upto = min(below, last) - first
             if upto > done:
-                fixed = index_size + (column.keys is None)
+                fixed = index_size + (width == 4)
                 table = self._heads.heads(tail, delta, fixed)
-                heads = _each(table, rest[done:upto])
-                pieces[width * done : width * upto : width] = heads
-                size += sum(map(len, heads)) + fixed * (upto - done)
+                pieces[width * done : width * upto : width] = _each(
+                    table, weights[done:upto]
+                )
+                if below >= last:
+                    break
                 done = upto
-        if column.keys is None:
-            pieces[2::4] = _each(KEYLESS, column.lengths)
-            pieces[3::4] = column.values
-        else:
-            assert column.key_lengths is not None
-            pieces[2::6] = _each(NUMBERS_SHORT, column.key_lengths)
-            pieces[3::6] = column.keys
-            pieces[4::6] = _each(NUMBERS_SHORT, column.lengths)
-            pieces[5::6] = column.values
         # A page stands for itself: its first head has no record before it, and
         # its last record gets its own end.
         pieces[0] = pieces[0][len(tail) :]
         pieces.append(tail)
-        return pieces, size
+        return pieces
 
-    def _any(self, column: Column, base: int) -> list[Any]:
+    def _any(self, column: Column, start: int, stop: int, base: int) -> list[Any]:
         stamps, headers = column.timestamps, column.headers
         pieces: list[Any] = []
-        for at, value in enumerate(column.values):
+        for index, at in enumerate(range(start, stop), self.count):
+            value = column.values[at]
             stamp = stamps if isinstance(stamps, int) else stamps[at]
             tail = headers if isinstance(headers, bytes) else headers[at]
             key = column.keys[at] if column.keys is not None else None
-            lead = b"\0" + varint(stamp - base) + _number(self.count + at)
+            lead = b"\0" + varint(stamp - base) + _number(index)
             lead += NO_KEY if key is None else _number(len(key)) + key
             lead += b"\1" if value is None else _number(column.lengths[at])
             length = len(lead) + column.lengths[at] + len(tail)
@@ -380,7 +390,7 @@ class Batch:
         A block that compression would make larger is left as it is: a batch
         must never outgrow what was reckoned for it.
         """
-        buffer = bytearray().join(self._pieces)
+        buffer = bytearray().join(self._blocks)
         raw = len(buffer)
         attributes = 0
         if packing.codec is not None:
@@ -430,8 +440,35 @@ def column_from(
     if keys is not None:
         key_lengths, longest_key = _lengths(keys)
         longest = max(longest, longest_key)
-    short = longest < SHORT and isinstance(headers, bytes)
-    return Column(values, lengths, keys, key_lengths, timestamps, headers, short)
+    framing = RECORD_OVERHEAD
+    weights: Sequence[int] = lengths
+    short = (
+        0 < len(lengths)
+        and longest < SHORT
+        and isinstance(headers, bytes)
+        and isinstance(timestamps, int)
+    )
+    if short:
+        weights = _each(WITH_LENGTH, lengths)
+        if key_lengths is not None:
+            weights = list(map(add, weights, _each(WITH_LENGTH, key_lengths)))
+    elif key_lengths is not None:
+        weights = list(map(add, lengths, key_lengths))
+    if isinstance(headers, bytes):
+        framing += len(headers)
+    else:
+        weights = list(map(add, weights, map(len, headers)))
+    return Column(
+        values,
+        lengths,
+        keys,
+        key_lengths,
+        timestamps,
+        headers,
+        short,
+        weights,
+        framing,
+    )
 
 
 def _lengths(texts: Sequence[Any]) -> tuple[list[int], int]:

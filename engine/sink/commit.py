@@ -14,7 +14,8 @@ another outlet over the same `Delivery`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from itertools import chain
 from threading import Condition, RLock
 from typing import Protocol, TypeAlias
 
@@ -23,7 +24,6 @@ from msgspec import Struct, field
 from engine.clock import SYSTEM, Clock
 from engine.errors import Refused, SinkError, StateError, Unavailable
 from engine.records import Offset, Parcel
-from engine.seams import Stopping
 from engine.sink.accumulator import Accumulator, Slot
 from engine.sink.batch import HEADER, Batch, Column, HeadStore, column_of
 from engine.sink.compress import PLAIN, Packing
@@ -39,6 +39,10 @@ IDLE = 1.0
 
 #: What a write ended with: None for well.
 Failure: TypeAlias = SinkError | StateError | None
+
+
+#: A partition, or None for any, and the records for it: column, start, stop.
+Part: TypeAlias = tuple[int | None, Column, int, int]
 
 
 class Saver(Protocol):
@@ -85,7 +89,6 @@ class Delivery:
         self,
         accumulator: Accumulator,
         *,
-        stopping: Stopping,
         budget: Budget,
         batch_size: int = 262144,
         packing: Packing = PLAIN,
@@ -102,7 +105,6 @@ class Delivery:
         self.budget = budget
         self.letters = letters
         self._accumulator = accumulator
-        self._stopping = stopping
         self._batch_size = batch_size
         self._packing = packing
         self._limits = limits
@@ -115,7 +117,6 @@ class Delivery:
         # For single records, which are sent under the lock.
         self._heads = HeadStore()
         self._failure: SinkError | StateError | None = None
-        self._told: deque[Callable[[], None]] = deque()
 
     # -- for the task ----------------------------------------------------------
 
@@ -142,14 +143,14 @@ class Delivery:
 
     def tick(self, now: float) -> float:
         """
-        Tell pages that they are acknowledged, and save what waited for its pause.
+        Save what waited for its pause.
 
         Batches linger and state follows acknowledgements without it.
 
         Returns: seconds until it wants to be called again, at most `IDLE`.
         Raises: what the delivery failed with.  Never blocks.
         """
-        self.settle()
+        self.check_failure()
         with self.lock:
             due = min(
                 (outlet.save(now) for outlet in self._outlets), default=now + IDLE
@@ -168,32 +169,10 @@ class Delivery:
 
     # -- for outlets and savers ------------------------------------------------
 
-    def settle(self) -> None:
-        """
-        Tell pages that they are acknowledged.
-
-        Raises: what the delivery failed with, for ever.
-        """
-        while self._told:
-            self._told.popleft()()
+    def check_failure(self) -> None:
+        """Raise what the delivery failed with, for ever."""
         if self._failure is not None:
             raise self._failure
-
-    def wait(self) -> None:
-        """
-        Wait for an answer.
-
-        Raises: as `settle`.  Blocks: at most `LOOK` seconds.
-        """
-        with self.changed:
-            if self._failure is None:
-                self.changed.wait(LOOK)
-        self.settle()
-
-    def tell(self, entry: Entry) -> None:
-        """A page is delivered; its own thread is to hear of it."""
-        if entry.acknowledged is not None:
-            self._told.append(entry.acknowledged)
 
     def fail(self, why: SinkError | StateError) -> None:
         """Nothing is delivered from here on; the first reason counts."""
@@ -238,13 +217,12 @@ class Delivery:
 
         Raises: Refused.  Blocks: at a topic's first record, to ask for its limit.
         """
-        limit = self._limits(topic) - HEADER.size
-        sizes, framing = column.sizes()
-        if sizes and max(sizes) + framing > limit:
-            at = max(range(len(sizes)), key=sizes.__getitem__)
+        limit = self._limits(topic) - HEADER.size - column.framing
+        if len(column) and max(column.weights) > limit:
+            at = max(range(len(column)), key=column.weights.__getitem__)
             raise Refused(
-                f"record {at} for topic {topic} has {sizes[at]} bytes, "
-                f"more than the {limit - framing} it may have"
+                f"record {at} for topic {topic} has {column.weights[at]} bytes, "
+                f"more than the {limit} it may have"
             )
 
     def add(
@@ -256,8 +234,7 @@ class Delivery:
         Raises: a SinkError.
         Blocks: while the bytes in flight are at the budget's limit.
         """
-        sizes, framing = column.sizes()
-        left = sum(sizes) + len(sizes) * framing
+        left = column.weight(0, len(column))
         if not self.budget.take(left):
             self._make_room(left)
         limit = min(self._batch_size, self._limits(topic))
@@ -266,11 +243,11 @@ class Delivery:
             # Asked for outside the lock: the sender's thread brings the answer.
             count = self._accumulator.partitions(topic)
             if column.keys is None:
-                parts: Sequence[tuple[int | None, Column]] = [(None, column)]
+                parts: list[Part] = [(None, column, 0, len(column))]
             else:
                 parts = _split(column, count)
-            for partition, part in parts:
-                left -= self._add_to(topic, partition, part, limit, page, count)
+            for part in parts:
+                left -= self._add_to(topic, part, limit, page, count)
         finally:
             # Not 0 only if something failed in between.
             self.budget.give(left)
@@ -287,8 +264,7 @@ class Delivery:
     def _add_to(
         self,
         topic: str,
-        partition: int | None,
-        column: Column,
+        part: Part,
         limit: int,
         page: tuple[Entry, AtLeastOnce],
         count: int,
@@ -298,6 +274,7 @@ class Delivery:
 
         Returns: the bytes that the batches hold now of the budget.
         """
+        partition, column, start, stop = part
         key = topic, partition
         outlet = page[1]
         held = 0
@@ -306,17 +283,16 @@ class Delivery:
             if opened is None:
                 opened = outlet.opened[key] = _Open(Batch(outlet.heads))
             batch = opened.batch
-            taken, size = batch.fitting(column, limit)
+            taken, size = batch.fitting(column, start, stop, limit)
             if not taken:
                 outlet.finish(key)
                 continue
-            rest = len(column) - taken
-            part = batch.encode(column.part(0, taken) if rest else column)
+            records = batch.encode(column, start, start + taken)
             with self.lock:
                 slot = opened.slot
                 if slot is None:
-                    batch.commit(part)
-                elif not slot.commit(part):
+                    batch.commit(records)
+                elif not slot.commit(records):
                     # The sender took it while we encoded: once more, for a new one.
                     del outlet.opened[key]
                     continue
@@ -327,10 +303,10 @@ class Delivery:
                 if slot is None:
                     opened.slot = self._put(topic, partition, opened, count, outlet)
             held += size
-            if not rest:
+            start += taken
+            if start == stop:
                 return held
             outlet.finish(key)
-            column = column.part(taken, taken + rest)
 
     def _put(
         self,
@@ -359,8 +335,11 @@ class Delivery:
         # What lingers holds room that only an acknowledgement gives back.
         self.flush()
         try:
-            while not self.budget.take(size):
-                self.wait()
+            with self.changed:
+                while not self.budget.take(size):
+                    self.check_failure()
+                    # Room is given before the lock is taken to tell of it.
+                    self.changed.wait(LOOK)
         finally:
             self.budget.waiting(self._clock.monotonic() - began)
 
@@ -380,29 +359,30 @@ class Delivery:
             self.changed.notify_all()
 
 
-def _split(column: Column, count: int) -> list[tuple[int | None, Column]]:
+def _split(column: Column, count: int) -> list[Part]:
     """The records by partition, their order kept; None for those without key."""
-    keys, lengths = column.keys, column.key_lengths
-    assert keys is not None
-    assert lengths is not None
-    parts: list[tuple[int | None, Column]] = []
-    if not column.short and None in keys:
-        keyless = [at for at, key in enumerate(keys) if key is None]
-        parts.append((None, column.picked(keyless).without_keys()))
-        keyed = [at for at, key in enumerate(keys) if key is not None]
+    assert column.keys is not None
+    parts: list[Part] = []
+    if not column.short and None in column.keys:
+        keyless = [at for at, key in enumerate(column.keys) if key is None]
+        rest = column.picked(keyless).without_keys()
+        parts.append((None, rest, 0, len(rest)))
+        keyed = [at for at, key in enumerate(column.keys) if key is not None]
         if not keyed:
             return parts
         column = column.picked(keyed)
-        keys, lengths = column.keys, column.key_lengths
+    keys, lengths = column.keys, column.key_lengths
     members: list[list[int]] = [[] for _ in range(count)]
     # Hot path: the one loop over keyed records, 60 ns each.
     for at, partition in enumerate(partitions_of(keys, lengths, count)):  # type: ignore[arg-type]
         members[partition].append(at)
-    parts += [
-        (partition, column.picked(found))
-        for partition, found in enumerate(members)
-        if found
-    ]
+    # The page is put in order once and cut without copies.
+    ordered = column.picked(list(chain.from_iterable(members)))
+    start = 0
+    for partition, found in enumerate(members):
+        if found:
+            parts.append((partition, ordered, start, start + len(found)))
+            start += len(found)
     return parts
 
 
@@ -433,6 +413,8 @@ class AtLeastOnce:
         # without a key.  Of this outlet's thread, as are heads and turns: no
         # batch is shared between shards, and no lock is held while encoding.
         self.opened: dict[tuple[str, int | None], _Open] = {}
+        # Pages that are delivered; their own thread calls them.
+        self._told: deque[Callable[[], None]] = deque()
         self.heads = HeadStore()
         self.turns: dict[str, int] = {}
 
@@ -442,7 +424,7 @@ class AtLeastOnce:
 
         Raises: what the delivery failed with, before anything is asked of the API.
         """
-        self._delivery.settle()
+        self.settle()
 
     def hand_over(self, parcel: Parcel, offset: Offset) -> None:
         """
@@ -452,7 +434,7 @@ class AtLeastOnce:
         out or dead-lettered moves the mark like what was produced.
         """
         delivery = self._delivery
-        delivery.settle()
+        self.settle()
         columns = _columns(parcel)
         letters = delivery.letters
         if parcel.letters and letters is not None:
@@ -474,7 +456,7 @@ class AtLeastOnce:
         delivery = self._delivery
         self.flush()
         while True:
-            delivery.settle()
+            self.settle()
             with delivery.changed:
                 self._next = 0.0
                 self.save(delivery.now())
@@ -482,7 +464,17 @@ class AtLeastOnce:
                     break
                 # Nobody can have changed anything since the look above.
                 delivery.changed.wait(LOOK)
-        delivery.settle()
+        self.settle()
+
+    def settle(self) -> None:
+        """
+        Tell pages that they are acknowledged.
+
+        Raises: what the delivery failed with.
+        """
+        while self._told:
+            self._told.popleft()()
+        self._delivery.check_failure()
 
     # -- for the delivery --------------------------------------------------------
 
@@ -502,8 +494,8 @@ class AtLeastOnce:
 
     def delivered(self, entry: Entry) -> None:
         """A part of a page is delivered."""
-        if self._window.close_one(entry):
-            self._delivery.tell(entry)
+        if self._window.close_one(entry) and entry.acknowledged is not None:
+            self._told.append(entry.acknowledged)
 
     def save(self, now: float) -> float:
         """

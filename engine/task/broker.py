@@ -17,7 +17,6 @@ from typing import Any
 from engine.config import Connector, Secret, Values, jaas
 from engine.errors import Misconfigured
 from engine.observe.redact import redact
-from engine.seams import Stopping
 from engine.sink.accumulator import Accumulator
 from engine.sink.commit import Delivery
 from engine.sink.compress import packing
@@ -179,7 +178,6 @@ class Brokers:
         topics: Topics,
         *,
         budget: Budget,
-        stopping: Stopping,
     ) -> Delivery:
         """
         A producer and what feeds it.
@@ -210,7 +208,6 @@ class Brokers:
             )
         return Delivery(
             Accumulator(made),
-            stopping=stopping,
             budget=budget,
             batch_size=values["producer.batch.size"],
             packing=packing(values["producer.compression.type"]),

@@ -155,7 +155,6 @@ class Wiring:
         delivery = brokers.delivery(
             topics,
             budget=budget,
-            stopping=Patience(stop, Pulse(fetch=0.0, work=0.0)),
         )
         session = Session(delivery, self._metering)
         try:

@@ -210,10 +210,10 @@ def test_a_batch_grows_until_the_sender_takes_it(broker: Broker) -> None:
     with accumulating(broker, linger=20.0) as (to, catcher, answers):
         filled = batch(b"a")
         slot = to.put(topic, 0, filled, PLAIN, answers.to(1))
-        assert slot.commit(filled.encode(column_of([b"b"], None, 5)))
+        assert slot.commit(filled.encode(column_of([b"b"], None, 5), 0, 1))
         slot.finish()
         answers.wait(1)
-        assert not slot.commit(filled.encode(column_of([b"c"], None, 5)))
+        assert not slot.commit(filled.encode(column_of([b"c"], None, 5), 0, 1))
 
     assert [(0, 2)] == [header(sent)[2:] for sent in catcher.sent]
     assert [b"a", b"b"] == [each.value for each in broker.read(topic)]

@@ -144,7 +144,6 @@ def delivering(
     topics = Topics(cluster, [Group(partitions=partitions)], say=lambda text: None)
     made = Delivery(
         Accumulator(producer(cluster, **settings)),
-        stopping=Flag(),
         budget=Budget(budget),
         batch_size=batch_size,
         packing=packing(compression),

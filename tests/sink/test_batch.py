@@ -41,15 +41,17 @@ def packed(pages: Sequence[tuple[Any, ...]], limit: int, heads: HeadStore) -> li
     batches = [Batch(heads)]
     for page in pages:
         column = column_of(*page)
-        while len(column):
-            taken, size = batches[-1].fitting(column, limit)
+        start = 0
+        while start < len(column):
+            last = batches[-1]
+            taken, size = last.fitting(column, start, len(column), limit)
             if not taken:
                 batches.append(Batch(heads))
                 continue
-            before = batches[-1].size
-            batches[-1].append(column.part(0, taken))
-            assert batches[-1].size - before <= size
-            column = column.part(taken, len(column))
+            before = last.size
+            last.commit(last.encode(column, start, start + taken))
+            assert last.size - before <= size
+            start += taken
     return batches
 
 

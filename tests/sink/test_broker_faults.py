@@ -111,7 +111,6 @@ def test_a_broker_that_is_away_too_long_is_waited_for_and_the_work_goes_on(
         topics = Topics(cluster, [Group()], say=said.append)
         delivery = Delivery(
             Accumulator(producer(cluster, delivery_timeout=4.0)),
-            stopping=Flag(),
             budget=Budget(1 << 20),
             packing=PLAIN,
             limits=topics.limit,
@@ -157,7 +156,6 @@ def test_closing_ends_in_time_with_the_broker_gone(own_apache: Apache) -> None:
     cluster = Cluster(bootstrap=(own_apache.address,), request_timeout=5.0)
     delivery = Delivery(
         Accumulator(producer(cluster)),
-        stopping=Flag(),
         budget=Budget(1 << 20),
         packing=PLAIN,
         limits=lambda topic: 1 << 20,
@@ -183,7 +181,6 @@ def test_closing_ends_in_time_with_the_broker_frozen(own_apache: Apache) -> None
     cluster = Cluster(bootstrap=(own_apache.address,), request_timeout=5.0)
     delivery = Delivery(
         Accumulator(producer(cluster)),
-        stopping=Flag(),
         budget=Budget(1 << 20),
         packing=PLAIN,
         limits=lambda topic: 1 << 20,

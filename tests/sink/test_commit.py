@@ -13,7 +13,7 @@ from engine.sink.commit import Delivery
 from engine.sink.deadletter import DeadLetters
 from engine.sink.window import Budget
 from tests.fakes.hands import Hands
-from tests.sink.rig import SHARD, Flag, Hand, Memory, outlet, parcel
+from tests.sink.rig import SHARD, Hand, Memory, outlet, parcel
 
 
 def delivery(
@@ -21,7 +21,6 @@ def delivery(
 ) -> Delivery:
     return Delivery(
         hand,  # type: ignore[arg-type]
-        stopping=Flag(),
         budget=Budget(budget),
         limits=settings.pop("limits", lambda topic: 1 << 20),  # type: ignore[arg-type]
         clock=clock or Hands(),
@@ -137,7 +136,7 @@ def test_a_failed_write_of_state_ends_the_delivery() -> None:
         out.commit()
 
 
-def test_a_page_hears_of_its_acknowledgement_on_the_tasks_thread() -> None:
+def test_a_page_hears_of_its_acknowledgement_on_its_own_thread() -> None:
     hand = Hand()
     made = delivery(hand)
     out = outlet(made, Memory())
@@ -150,7 +149,7 @@ def test_a_page_hears_of_its_acknowledgement_on_the_tasks_thread() -> None:
     sender.start()
     sender.join()
     assert [] == told
-    made.tick(0.0)
+    out.commit()
 
     assert [threading.get_ident()] == told
 
@@ -160,7 +159,7 @@ def test_a_refused_page_sends_nothing_and_holds_the_mark() -> None:
     made = delivery(hand, limits=lambda topic: 1000)
     out = outlet(made, saver)
 
-    with pytest.raises(Refused, match="record 1 for topic t has 2000 bytes"):
+    with pytest.raises(Refused, match="record 1 for topic t has 2002 bytes"):
         out.hand_over(parcel(0, [b"x", b"x" * 2000]), {"page": 0})
     out.hand_over(parcel(1, []), {"page": 1})
 
@@ -169,15 +168,16 @@ def test_a_refused_page_sends_nothing_and_holds_the_mark() -> None:
     assert 0 == made.budget.used
 
 
-def test_pages_of_two_shards_share_batches_and_keep_their_own_marks() -> None:
+def test_shards_have_batches_and_marks_of_their_own() -> None:
     hand, first, second = Hand(), Memory(), Memory()
     made = delivery(hand)
     one, two = outlet(made, first), outlet(made, second)
 
     one.hand_over(parcel(0, [b"a"]), {"page": 10})
     two.hand_over(parcel(0, [b"b"]), {"page": 20})
-    [(_, _, batch, _)] = hand.queued
-    assert 2 == batch.count
+    assert [1, 1] == [batch.count for _, _, batch, _ in hand.queued]
+    hand.answer(1)
+    assert ([], [{"page": 20}]) == (first.saved, second.saved)
     hand.answer()
 
     assert ([{"page": 10}], [{"page": 20}]) == (first.saved, second.saved)
@@ -199,7 +199,7 @@ def test_what_the_sender_has_taken_does_not_grow() -> None:
     out = outlet(made, Memory())
 
     out.hand_over(parcel(0, [b"x"]), {"page": 0})
-    next(iter(made._opened.values())).slot.finish()  # type: ignore[union-attr]
+    next(iter(out.opened.values())).slot.finish()  # type: ignore[union-attr]
     out.hand_over(parcel(1, [b"y"]), {"page": 1})
 
     assert [1, 1] == [batch.count for _, _, batch, _ in hand.queued]
@@ -224,7 +224,6 @@ def test_bytes_in_flight_hold_a_page_back_until_they_are_answered() -> None:
 
     assert done.wait(5.0)
     task.join()
-    assert made._stopping.looks > 0  # type: ignore[attr-defined]
 
 
 def test_close_always_ends_and_names_what_was_lost() -> None:
