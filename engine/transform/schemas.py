@@ -32,7 +32,9 @@ class Type(Struct, frozen=True):
 
     Attributes:
         boolean, string: Were there any?
-        number: "" (none), "int64" or "double".
+        integer: Were there integers of 64 bits?
+        wide: Was there one among them that no double holds exactly?
+        double: Were there numbers with a fraction or an exponent?
         items: The type of the items of arrays, or None: there were none.
         fields: The types of the fields of objects in order of appearance, or
             None: there were none.
@@ -40,7 +42,9 @@ class Type(Struct, frozen=True):
 
     boolean: bool = False
     string: bool = False
-    number: str = ""
+    integer: bool = False
+    wide: bool = False
+    double: bool = False
     items: Type | None = None
     fields: tuple[tuple[str, Type], ...] | None = None
 
@@ -50,17 +54,28 @@ class Type(Struct, frozen=True):
         return (
             self.boolean
             + self.string
-            + bool(self.number)
+            + len(self.numbers)
             + (self.items is not None)
             + (self.fields is not None)
         )
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """
+        The number types it needs: a double holds small integers as well.
+        """
+        if self.double:
+            return ("int64", "double") if self.wide else ("double",)
+        return ("int64",) if self.integer else ()
 
 
 NOTHING: Final = Type()
 _BOOLEAN: Final = Type(boolean=True)
 _STRING: Final = Type(string=True)
-_INT64: Final = Type(number="int64")
-_DOUBLE: Final = Type(number="double")
+_INT64: Final = Type(integer=True)
+_WIDE: Final = Type(integer=True, wide=True)
+_DOUBLE: Final = Type(double=True)
+_EXACT: Final = 2**53
 
 
 def infer(value: Any) -> Type:
@@ -78,7 +93,7 @@ def infer(value: Any) -> Type:
     if isinstance(value, int):
         if not _LEAST <= value <= _MOST:
             raise Unfit("an integer beyond 64 bits")
-        return _INT64
+        return _INT64 if -_EXACT <= value <= _EXACT else _WIDE
     if isinstance(value, (float, Raw)):
         return _DOUBLE
     if isinstance(value, list):
@@ -102,8 +117,15 @@ def join(a: Type, b: Type) -> Type:
         for name, each in b.fields:
             merged[name] = join(merged[name], each) if name in merged else each
         fields = tuple(merged.items())
-    number = max(a.number, b.number, key=("", "int64", "double").index)
-    return Type(a.boolean or b.boolean, a.string or b.string, number, items, fields)
+    return Type(
+        boolean=a.boolean or b.boolean,
+        string=a.string or b.string,
+        integer=a.integer or b.integer,
+        wide=a.wide or b.wide,
+        double=a.double or b.double,
+        items=items,
+        fields=fields,
+    )
 
 
 def python(value: Any) -> Any:
@@ -134,8 +156,8 @@ def _connect(seen: Type) -> dict[str, Any]:
         raise Unfit("values of several kinds in one array")
     if seen.boolean:
         return {"type": "boolean", "optional": True}
-    if seen.number:
-        return {"type": seen.number, "optional": True}
+    if seen.numbers:
+        return {"type": seen.numbers[0], "optional": True}
     if seen.items is not None:
         return {"type": "array", "items": _connect(seen.items), "optional": True}
     if seen.fields is not None:
@@ -153,35 +175,40 @@ def avro_schema(seen: Type, name: str) -> Any:
 
     Raises: Unfit: a field's name that Avro does not allow.
     """
+    names: set[str] = set()
     if seen.fields is not None and seen.kinds == 1:
-        return _avro_record(seen.fields, name)
-    return _avro(seen, name)
+        return _avro_record(seen.fields, name, names)
+    return _avro(seen, name, names)
 
 
-def _avro_record(fields: tuple[tuple[str, Type], ...], name: str) -> dict[str, Any]:
+def _avro_record(
+    fields: tuple[tuple[str, Type], ...], name: str, names: set[str]
+) -> dict[str, Any]:
+    while name in names:
+        # Two places whose names, joined, are the same.
+        name += "_"
+    names.add(name)
     spelled = []
     for field, each in fields:
         if _NAME.fullmatch(field) is None:
             raise Unfit(f"a field's name that Avro does not allow: {field!r}")
-        spelled.append(
-            {"name": field, "type": _avro(each, f"{name}_{field}"), "default": None}
-        )
+        kind = _avro(each, f"{name}_{field}", names)
+        spelled.append({"name": field, "type": kind, "default": None})
     return {"type": "record", "name": name, "fields": spelled}
 
 
-def _avro(seen: Type, name: str) -> list[Any]:
+def _avro(seen: Type, name: str, names: set[str]) -> list[Any]:
     branches: list[Any] = ["null"]
     if seen.boolean:
         branches.append("boolean")
-    if seen.number:
-        branches.append({"int64": "long", "double": "double"}[seen.number])
+    branches += [{"int64": "long"}.get(each, each) for each in seen.numbers]
     if seen.string or not seen.kinds:
         branches.append("string")
     if seen.items is not None:
-        items = _avro(seen.items, name)
+        items = _avro(seen.items, f"{name}_item", names)
         branches.append({"type": "array", "items": items})
     if seen.fields is not None:
-        branches.append(_avro_record(seen.fields, name))
+        branches.append(_avro_record(seen.fields, name, names))
     return branches
 
 
@@ -202,8 +229,8 @@ def _json_schema(seen: Type) -> dict[str, Any]:
     spelled: dict[str, Any] = {}
     if seen.boolean:
         kinds.append("boolean")
-    if seen.number:
-        kinds.append({"int64": "integer", "double": "number"}[seen.number])
+    if seen.numbers:
+        kinds.append("integer" if seen.numbers == ("int64",) else "number")
     if seen.string or not seen.kinds:
         kinds.append("string")
     if seen.items is not None:
