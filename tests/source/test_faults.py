@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import gzip
+import os
 import socket
 import ssl
 import threading
@@ -34,6 +35,7 @@ from engine.errors import (
     Unreachable,
 )
 from engine.records import Request
+from engine.source.curl import installed
 from engine.source.http import ProxyOptions
 from tests.fakes.misbehaving import (
     Act,
@@ -311,6 +313,9 @@ def test_over_http_1_1(row: Row) -> None:
         outcome(row, server, http2=False)
 
 
+@pytest.mark.skipif(
+    not installed() and "CI" not in os.environ, reason="the extra [http2] is missing"
+)
 @pytest.mark.parametrize("row", [row for row in ROWS if row.in_words], ids=name)
 def test_over_http_2(row: Row) -> None:
     acts = [act for act in row.acts if isinstance(act, Say)]
