@@ -709,7 +709,7 @@ class _Reader:
 
     def _name(self, root: str, at: int) -> Node:
         root = self._hyphenated(root, root in self._names or self._partial(root))
-        if self._partial(root):
+        if self._partial(root) or self._next_is_known(root):
             key, steps = self._dotted(root, at)
         elif root in self._names and root != "*":
             key, steps = root, self._steps()
@@ -732,6 +732,13 @@ class _Reader:
         return root not in self._names and any(
             name.startswith(f"{root}.") for name in self._names
         )
+
+    def _next_is_known(self, root: str) -> bool:
+        """Do the root and its next step stand for a value of their own?"""
+        if not self._text.startswith(".", self._at):
+            return False
+        step = _STEP.match(self._text, self._at + 1)
+        return step is not None and f"{root}.{step[0]}" in self._names
 
     def _dotted(self, root: str, at: int) -> tuple[str, list[Step]]:
         known = sorted(n for n in self._names if n.startswith(f"{root}."))
