@@ -134,6 +134,8 @@ def http_options(api: Api) -> HttpOptions:
             else ()
         ),
         idempotent=values["http.source.idempotent"],
+        # Only JSON proves its own end where a body ends with its connection.
+        close_delimited=values["http.response.format"] == "json",
         proxy=proxy_of(values),
         redirects=values["http.redirects.max"],
         tls=TlsOptions(
