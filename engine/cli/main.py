@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -186,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command: Callable[[argparse.Namespace], int] = getattr(
             importlib.import_module(f"engine.cli.{module}"), function
         )
+        if command.__name__ != "run":
+            interruptible()
         return int(command(args))
     except EngineError as failure:
         return told(failure, failure.code, args.debug)
@@ -202,6 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as failure:  # noqa: BLE001 - the last wall before the shell
         hint = "" if args.debug else " (a bug; --debug shows where)"
         return told(f"{type(failure).__name__}: {failure}{hint}", Exit.BUG, args.debug)
+
+
+def interruptible() -> None:
+    """A signal ends a command as it ends any program; `run` has its own way."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def told(failure: object, code: Exit, debug: bool) -> int:

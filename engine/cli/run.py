@@ -28,7 +28,7 @@ from engine.config import Connector, Loaded, Values
 from engine.errors import ConfigError
 from engine.observe import log as logs
 from engine.shared.board import Board
-from engine.supervisor import assign, orders
+from engine.supervisor import assign, orders, signals
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.child import ChildContext, ChildSpec
 from engine.supervisor.loop import Supervisor
@@ -45,6 +45,8 @@ log = logging.getLogger("run")
 
 def run(args: argparse.Namespace) -> int:
     """`run FILE...`: until SIGTERM or Ctrl-C, or with `--once` to the end."""
+    # From here on no signal is lost or interrupts: the supervisor takes them up.
+    signals.block()
     loaded = load(args)
     refuse_unbuilt(loaded)
     process = loaded.process

@@ -1,0 +1,190 @@
+"""Stop, Ctrl-C and reload, at any moment, as a shell and systemd give them."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import Make
+from tests.e2e.rig import ROOT, TYPES, Setup, until
+from tests.fakes.api import Api
+
+pytestmark = pytest.mark.slow
+
+#: A cursor chain that goes on in one poll, some hundred pages of it.
+CHAIN = {
+    "pagination.type": "cursor",
+    **TYPES["cursor"],
+    "pagination.max.pages": 100_000,
+}
+
+
+@pytest.fixture
+def slow_api() -> Iterator[Api]:
+    """400 pages, each 10 ms away: a run long enough to be stopped in."""
+    with Api(pages=400, records=50, size=100, latency=0.01) as found:
+        yield found
+
+
+def under_way(api: Api, pages: int) -> None:
+    until(lambda: len(api.targets()) >= pages, f"{pages} pages were asked")
+
+
+def test_a_stop_in_the_middle_loses_nothing_and_repeats_nothing(
+    make: Make, slow_api: Api
+) -> None:
+    setup = make(f"{slow_api.url}/cursor/0", CHAIN)
+
+    for part in (60, 150):
+        with setup.running() as running:
+            under_way(slow_api, part)
+            assert 0 == running.end().code, running.err
+        assert not running.children()
+    rest = setup.once()
+
+    assert 0 == rest.code, rest.err
+    assert 0 < rest.total["produced"] < 20_000
+    assert slow_api.all_records() == setup.values()
+
+
+def test_ctrl_c_in_the_middle_drains_and_prints_the_totals(
+    make: Make, slow_api: Api
+) -> None:
+    setup = make(f"{slow_api.url}/cursor/0", CHAIN)
+
+    with setup.running() as running:
+        under_way(slow_api, 60)
+        running.interrupt()
+        done = running.done()
+
+    assert 0 == done.code, done.err
+    assert "Traceback" not in done.err
+    assert re.search(r"^total: .* records/s$", done.out, re.MULTILINE), done.out
+    values = setup.values()
+    assert slow_api.all_records()[: len(values)] == values
+
+
+def test_a_second_signal_hurries(make: Make) -> None:
+    with Api(pages=3, latency=30.0) as stuck:
+        setup = make(f"{stuck.url}/cursor/0", CHAIN)
+        with setup.running() as running:
+            under_way(stuck, 1)
+            running.interrupt()
+            until(lambda: running.said("Stopping"), "the first was heard")
+            running.interrupt()
+            began = time.monotonic()
+            done = running.done()
+
+    assert time.monotonic() - began < 15
+    assert "Traceback" not in done.err
+
+
+def interpreter_alone(err: str) -> bool:
+    """True for Python's own complaint from before it knew our first line."""
+    return "KeyboardInterrupt" in err and f"{ROOT}/engine" not in err
+
+
+@pytest.mark.timeout(240)
+def test_ctrl_c_at_any_moment_leaves_no_traceback_and_no_process(
+    make: Make, slow_api: Api
+) -> None:
+    setup = make(f"{slow_api.url}/cursor/0", CHAIN)
+    # How long a start takes here decides which moments are of interest.
+    with setup.running() as running:
+        under_way(slow_api, 1)
+        whole = time.monotonic() - running.started
+        assert 0 == running.end().code
+    moments = random.Random(5)
+
+    for _ in range(10):
+        moment = moments.uniform(0.02, 1.3 * whole)
+        with setup.running() as running:
+            with contextlib.suppress(Exception):
+                running.process.wait(moment)
+            left = running.children()
+            running.interrupt()
+            done = running.done()
+        if not interpreter_alone(done.err):
+            assert "Traceback" not in done.err + done.out, (moment, done.err)
+            assert "KeyboardInterrupt" not in done.err, (moment, done.err)
+            assert 0 == done.code, (moment, done)
+        assert not any(each.is_running() for each in left), moment
+
+    assert 0 == setup.once().code
+    assert slow_api.all_records() == setup.values()
+
+
+# -- reload ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(make: Make) -> Iterator[tuple[Api, Setup]]:
+    """Two apis in two tasks, polled ten times a second."""
+    with Api(sources=2, pages=1, records=5) as api:
+        setup = make(
+            "",
+            {
+                "http.source.url": None,
+                "kafka.topic": None,
+                "apis.num": 2,
+                "tasks.max": 2,
+                "http.source.poll.interval.ms": 100,
+                "pagination.type": "keyset",
+                "http.offset.mode": "CHAINING",
+                "http.offset.json.pointer": "n",
+                "api1.http.source.url": f"{api.url}/keyset/0",
+                "api2.http.source.url": f"{api.url}/keyset/1",
+                "api1.kafka.topic": "reload-one",
+                "api2.kafka.topic": "reload-two",
+            },
+        )
+        yield api, setup
+
+
+def polled(api: Api) -> None:
+    """Wait until each api has been asked again."""
+    api.forget()
+    until(
+        lambda: {"/keyset/0", "/keyset/1"} <= set(api.counts.by_path),
+        "both apis are polled",
+    )
+
+
+def test_a_reload_restarts_the_task_of_the_changed_api_alone(
+    two: tuple[Api, Setup],
+) -> None:
+    api, setup = two
+    with setup.running() as running:
+        until(lambda: len(running.tasks()) == 2, "two tasks")
+        polled(api)
+        before = running.tasks()
+        setup.write(**{"api2.http.source.query.params": "fresh=1"})
+        running.tell(signal.SIGHUP)
+        until(lambda: any("fresh=1" in t for t in api.targets()), "the new key works")
+        after = running.tasks()
+        polled(api)
+        assert 0 == running.end().code
+
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
+def test_a_bad_file_is_refused_and_the_old_goes_on(two: tuple[Api, Setup]) -> None:
+    api, setup = two
+    with setup.running() as running:
+        until(lambda: len(running.tasks()) == 2, "two tasks")
+        before = running.tasks()
+        setup.write(**{"pagination.tpye": "page"})
+        running.tell(signal.SIGHUP)
+        said = until(lambda: running.said("reload is refused.*"), "it is refused")
+        polled(api)
+        assert before == running.tasks()
+        assert 0 == running.end().code
+
+    assert "pagination.tpye" in said.group()
