@@ -123,6 +123,7 @@ class Ledger:
     Args:
         path: Its file.
         entries: Entries the tier may hold, as configured.
+        grown: How many times as many it may be allowed later.
         window: Seconds over which uses are counted (LFU).
         patience: Seconds to wait for another process.
     """
@@ -132,13 +133,13 @@ class Ledger:
         path: Path,
         *,
         entries: int,
+        grown: float = 4.0,
         window: float = 3600.0,
         patience: float = 0.25,
         clock: Clock = SYSTEM,
     ) -> None:
-        # Room for four times the entries, to which tuning may go, with a third
-        # to spare: a search stays short.
-        wanted = min(MOST_SLOTS, max(64, 16 * entries // 3 + 1))
+        # With a third to spare: a search stays short.
+        wanted = min(MOST_SLOTS, max(64, int(entries * grown * 4 / 3) + 1))
         self._slots = 1 << (wanted - 1).bit_length()
         self._entries = min(entries, self._slots * 3 // 4)
         self._path = path

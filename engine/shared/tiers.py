@@ -321,8 +321,11 @@ class SharedTier:
         self._cache = cache
         self._clock = clock
         self._age = Ages(clock).of
+        #: How full it was after the last entry of this process.
+        self.fullness = 0.0
         self._errors = 0
         self._rests_until = 0.0
+        self._told_at = -1e9
         self._agreed = False
         self.store = Store(
             directory / f"l{level}", durable=durable, patience=patience, clock=clock
@@ -330,6 +333,7 @@ class SharedTier:
         self.ledger = Ledger(
             directory / f"l{level}.ledger",
             entries=settings.entries,
+            grown=MOST_GROWN if cache.tuning is not None else 1.0,
             window=cache.window,
             patience=patience,
             clock=clock,
@@ -349,7 +353,8 @@ class SharedTier:
 
     def put(self, key: str, value: bytes, received: Moment) -> str:
         """
-        "kept"; "full" where nothing may be evicted; "unfit" for this tier.
+        "kept"; "full": the tier's bounds hold, whatever waits to be evicted;
+        "unfit" for this tier.
 
         Entered before it is stored: a process killed between the two leaves an
         entry without a value, which is a miss.
@@ -361,9 +366,9 @@ class SharedTier:
             return "unfit"
         digest = bytes.fromhex(key)
         try:
-            if not self._cache.evict and not self._room(digest, size):
+            if not self._room(digest, size):
                 return "full"
-            self.ledger.put(digest, size, received)
+            self.fullness = self._fullness(*self.ledger.put(digest, size, received))
         except (SharedError, OSError) as failure:
             self._failed(failure)
             return "unfit"
@@ -460,14 +465,17 @@ class SharedTier:
 
     def _room(self, digest: bytes, size: int) -> bool:
         entries, volume, allowed = self.ledger.totals()
-        if self.ledger.has(digest):
+        if entries < allowed and volume + size <= self.settings.volume:
             return True
-        return entries < allowed and volume + size <= self.settings.volume
+        return self.ledger.has(digest) and volume + size <= self.settings.volume
 
     def _failed(self, failure: Exception) -> None:
+        now = self._clock.monotonic()
         self._errors += 1
-        self._rests_until = self._clock.monotonic() + 1.0
-        log.warning("Cache tier %d: %s.", self.level, failure)
+        self._rests_until = now + 1.0
+        if now - self._told_at >= 60.0:
+            self._told_at = now
+            log.warning("Cache tier %d: %s.", self.level, failure)
 
     @contextlib.contextmanager
     def _quietly(self) -> Iterator[None]:
@@ -499,6 +507,8 @@ class Tiers(Generic[Value]):
         encode, decode: A value as bytes and back; `decode` raises ValueError
             for bytes it did not write.
         patience: Seconds for any one call into a shared tier.
+        background: What leaves L2 is moved by a thread of this object's own,
+            begun at first need, instead of by whoever stores.
     """
 
     def __init__(
@@ -511,6 +521,7 @@ class Tiers(Generic[Value]):
         encode: Callable[[Value], bytes],
         decode: Callable[[bytes], Value],
         patience: float = 0.25,
+        background: bool = False,
         clock: Clock = SYSTEM,
     ) -> None:
         first, second, third = levels
@@ -546,6 +557,10 @@ class Tiers(Generic[Value]):
         ]
         self._flights = Flights(runtime / "flights")
         self._sweeper = Flights(runtime / "sweep")
+        self._mover = Flights(runtime / "move")
+        self._background = background
+        self._crowd = threading.Event()
+        self._mover_pid = 0
         self._sweep_at = clock.monotonic() + settings.cleanup
         self._tune_at = clock.monotonic() + (settings.tuning or 0.0)
         self._refresh_at = 0.0
@@ -762,16 +777,49 @@ class Tiers(Generic[Value]):
         tier.drop(key)
 
     def _make_room(self) -> None:
-        if not self.settings.evict:
+        """Begin a pass where a tier is full enough."""
+        cache = self.settings
+        if not cache.evict:
             return
-        for tier in self._shared:
-            while tier.usable() and (lines := tier.leaving()):
-                for line in lines:
-                    self._lower(tier, line)
-                    tier.evictions += 1
-                    tier.evicted_since += 1
-        if self.settings.total is not None:
-            self._hold_total(self.settings.total)
+        crowded = any(tier.fullness >= cache.threshold for tier in self._shared)
+        if not crowded and cache.total is None:
+            return
+        if self._background:
+            if self._mover_pid != os.getpid():
+                self._mover_pid = os.getpid()
+                self._crowd = threading.Event()
+                mover = threading.Thread(
+                    target=self._move, name="cache-mover", daemon=True
+                )
+                mover.start()
+            self._crowd.set()
+        else:
+            self._pass()
+
+    def _move(self) -> None:
+        """The mover's thread: a pass whenever somebody found a tier crowded."""
+        while True:
+            self._crowd.wait()
+            self._crowd.clear()
+            self._pass()
+
+    def _pass(self) -> None:
+        """Move and drop until no tier is crowded; one process at a time."""
+        flight = self._mover.lead("0" * 32)
+        if flight is None:
+            return
+        try:
+            for tier in self._shared:
+                tier.fullness = 0.0
+                while tier.usable() and (lines := tier.leaving()):
+                    for line in lines:
+                        self._lower(tier, line)
+                        tier.evictions += 1
+                        tier.evicted_since += 1
+            if self.settings.total is not None:
+                self._hold_total(self.settings.total)
+        finally:
+            flight.land()
 
     def _hold_total(self, total: int) -> None:
         excess = sum(tier.totals()[0] for tier in self._shared) - total

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def key(number: int) -> str:
 
 def make(path: Path, clock: Hands, sizes=(1000, 1000, 1000), **more) -> Tiers[bytes]:
     ttls = more.pop("ttls", (300.0, 3600.0, 14400.0))
+    background = more.pop("background", False)
     policies = more.pop("policies", ("LRU", "LRU", "LRU"))
     volumes = more.pop("volumes", (64 * MIB, 64 * MIB, 1024 * MIB))
     levels = tuple(
@@ -41,6 +43,7 @@ def make(path: Path, clock: Hands, sizes=(1000, 1000, 1000), **more) -> Tiers[by
         encode=bytes,
         decode=bytes,
         patience=5.0,
+        background=background,
         clock=clock,
     )
 
@@ -105,6 +108,20 @@ def test_what_leaves_l2_moves_to_l3_and_comes_back(tmp_path, clock) -> None:
     assert 2 == level_of(tiers, 0)
     assert b"v0" == tiers.find(key(0)).value
     assert 100 == sum(entries(tiers).values())
+
+
+def test_a_thread_of_its_own_moves_what_leaves(tmp_path, clock) -> None:
+    tiers = make(tmp_path, clock, sizes=(0, 100, 1000), background=True)
+    for n in range(300):
+        tiers.keep(key(n), b"v")
+        assert entries(tiers)[2] <= 100
+
+    deadline = time.monotonic() + 10
+    while entries(tiers)[2] >= 80 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    found = entries(tiers)
+    assert found[2] < 80
+    assert found[3] > 100
 
 
 def test_six_thousand_answers_leave_a_thousand_or_more_in_l3(tmp_path, clock) -> None:
