@@ -13,6 +13,7 @@ import argparse
 import base64
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 
 import msgspec
 from msgspec import Raw
@@ -22,6 +23,7 @@ from engine.config import Api, Connector
 from engine.errors import ConfigError, Exit
 from engine.records import Encoded, KafkaHeaders, Parcel
 from engine.task.probe import pages
+from engine.task.registry import Registries
 from engine.task.transform import transform_of
 
 
@@ -40,19 +42,22 @@ def preview(args: argparse.Namespace) -> int:
         raise ConfigError(f"no api is named {args.api!r}")
     for connector, api in chosen:
         show = differences if args.diff else records
-        for line, bad in show(connector, api, zone, args.records):
-            print(line)
-            worst = Exit.DATA if bad else worst
+        with closing(Registries(connector)) as registries:
+            for line, bad in show(connector, api, zone, args.records, registries):
+                print(line)
+                worst = Exit.DATA if bad else worst
         sys.stdout.flush()
     return worst
 
 
 def records(
-    connector: Connector, api: Api, zone: str, count: int
+    connector: Connector, api: Api, zone: str, count: int, registries: Registries
 ) -> Iterator[tuple[str, bool]]:
     """The first records of an api as produced; each a line, and whether it is bad."""
     walk = pages(connector, api, zone)
-    transform = transform_of(connector, api, walk.shard, zone=zone)
+    transform = transform_of(
+        connector, api, walk.shard, zone=zone, registries=registries
+    )
     left = count
     with walk as found:
         for page in found:
@@ -73,11 +78,13 @@ def records(
 
 
 def differences(
-    connector: Connector, api: Api, zone: str, count: int
+    connector: Connector, api: Api, zone: str, count: int, registries: Registries
 ) -> Iterator[tuple[str, bool]]:
     """The first records of an api before and after, and what left them out."""
     walk = pages(connector, api, zone)
-    transform = transform_of(connector, api, walk.shard, zone=zone)
+    transform = transform_of(
+        connector, api, walk.shard, zone=zone, registries=registries
+    )
     left = count
     with walk as found:
         for page in found:

@@ -58,11 +58,6 @@ LATER = (
 UNBUILT_NOW = (
     Unbuilt(("cache.enabled",), (True,)),
     Unbuilt(("cache.[!s]*", "cache.statistics.*"), unless=("cache.enabled", False)),
-    Unbuilt(("cache.schema.*",)),
-    Unbuilt(
-        ("key.converter", "value.converter"),
-        ("AvroConverter", "ProtobufConverter", "JsonSchemaConverter"),
-    ),
     Unbuilt(("api.chaining.parent",)),
 )
 

@@ -38,8 +38,9 @@ from engine.task.broker import Brokers, bootstrap_of
 from engine.task.flow import Flow
 from engine.task.metering import Held, Metering
 from engine.task.pulse import Patience, Pulse
+from engine.task.registry import Persistent, Registries
 from engine.task.run import ONCE_PATIENCE, Context, Impatience, Stopper, Task
-from engine.task.source import Places, Sources, pace_of
+from engine.task.source import Places, Sources, pace_of, policy_of
 from engine.task.transform import transform_of
 from engine.task.walker import Walker
 
@@ -109,6 +110,7 @@ def run(
     try:
         return Task(context, wiring, wait, once=once).run()
     finally:
+        wiring.registries.close()
         metering.close()
 
 
@@ -134,6 +136,7 @@ class Wiring:
         self._complaints = Complaints(
             connector.values, always=brokers.letters() is None
         )
+        self.registries = Registries(connector)
         self._places = Places(context.runtime, Path(process["state.dir"]))
 
     def __call__(
@@ -247,13 +250,18 @@ class Wiring:
             ),
             transform=self._metering.transform(
                 api.name,
-                transform_of(
-                    self._connector,
-                    api,
-                    shard,
-                    zone=self._process["schedule.timezone"],
-                    limit=self._limit(api, topics),
-                    reserved=self._reserved(),
+                Persistent(
+                    transform_of(
+                        self._connector,
+                        api,
+                        shard,
+                        zone=self._process["schedule.timezone"],
+                        registries=self.registries,
+                        limit=self._limit(api, topics),
+                        reserved=self._reserved(),
+                    ),
+                    policy_of(values),
+                    stopping=patience,
                 ),
             ),
             outlet=self._metering.outlet(

@@ -12,11 +12,12 @@ from collections.abc import Collection
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from engine.config import Api, Connector
+from engine.config import Api, Connector, Values
 from engine.observe.redact import redact
 from engine.records import Shard
+from engine.task.registry import MODULES, Registries
 from engine.transform.compile import PageTransform, compile_transform
-from engine.transform.convert import JsonKey, TextKey, simple_converter
+from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
 
 
 def transform_of(
@@ -25,6 +26,7 @@ def transform_of(
     shard: Shard,
     *,
     zone: str,
+    registries: Registries,
     limit: int | None = None,
     reserved: Collection[str] = (),
 ) -> PageTransform:
@@ -33,20 +35,18 @@ def transform_of(
 
     Args:
         zone: `schedule.timezone`.
+        registries: Where converters find their schemas.
         limit: Bytes a record of the api's topic may have, where known; the
             smallest of this and the configured ones counts.
         reserved: Topics that no record may go to.
 
     Raises: ConfigError with every finding; a user's function that cannot be
-    loaded is one.
+    loaded is one, and a schema that is none.
     """
     values = api.values
     origin = values.origin("transformation.function")
     limits = [values["transformation.max.record.size.bytes"]]
     limits += [] if limit is None else [limit]
-    key = None
-    if values["key.converter"] == "JsonConverter":
-        key = JsonKey(values["key.converter.schemas.enable"])
     return compile_transform(
         shard=shard,
         topic=values["kafka.topic"],
@@ -75,15 +75,31 @@ def transform_of(
         deduplication=values["deduplication.enabled"],
         deduplication_fields=tuple(values["deduplication.key.fields"] or ()),
         deduplication_window=values["deduplication.window.minutes"] * 60.0,
-        value_converter=simple_converter(
-            short(values["value.converter"]),
-            values["value.converter.schemas.enable"],
-        ),
-        key_converter=key if key is not None else TextKey(),
+        value_converter=value_converter_of(values, registries),
+        key_converter=key_converter_of(values, registries),
         parent_field=values["api.chaining.extract.field"],
         zone=ZoneInfo(zone),
         mask=redact,
     )
+
+
+def value_converter_of(values: Values, registries: Registries) -> Converter:
+    """What `value.converter` names."""
+    if values["value.converter"] in MODULES:
+        return registries.converter(values, "value")
+    return simple_converter(
+        short(values["value.converter"]), values["value.converter.schemas.enable"]
+    )
+
+
+def key_converter_of(values: Values, registries: Registries) -> TextKey | JsonKey:
+    """What `key.converter` names."""
+    kind = values["key.converter"]
+    if kind in MODULES:
+        return JsonKey(registries.converter(values, "key"))
+    if kind == "JsonConverter":
+        return JsonKey(simple_converter("Json", values["key.converter.schemas.enable"]))
+    return TextKey()
 
 
 def short(name: str) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -67,6 +68,10 @@ class SchemaCache:
         enabled: False: nothing is remembered, every page asks anew.
         size: Most entries; the least recently used goes.
         ttl: Seconds after which an entry is asked for again.
+
+    Attributes:
+        hits, misses: Look-ups so far that were answered from here, and those
+            that were not.
     """
 
     def __init__(
@@ -82,24 +87,31 @@ class SchemaCache:
         self._ttl = ttl
         self._clock = clock
         self._entries: OrderedDict[Any, tuple[float, Any]] = OrderedDict()
+        self._lock = Lock()
+        self.hits = 0
+        self.misses = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, key: Any, make: Callable[[], Any]) -> Any:
         """What is remembered under a key, or what `make` gives now."""
-        if not self._enabled:
-            return make()
         now = self._clock.monotonic()
-        entry = self._entries.get(key)
-        if entry is not None and now - entry[0] < self._ttl:
-            self._entries.move_to_end(key)
-            return entry[1]
+        with self._lock:
+            entry = self._entries.get(key) if self._enabled else None
+            if entry is not None and now - entry[0] < self._ttl:
+                self._entries.move_to_end(key)
+                self.hits += 1
+                return entry[1]
+            self.misses += 1
+        # Asked outside the lock: another shard's schema need not wait for it.
         value = make()
-        self._entries[key] = (now, value)
-        self._entries.move_to_end(key)
-        while len(self._entries) > self._size:
-            self._entries.popitem(last=False)
+        if self._enabled:
+            with self._lock:
+                self._entries[key] = (now, value)
+                self._entries.move_to_end(key)
+                while len(self._entries) > self._size:
+                    self._entries.popitem(last=False)
         return value
 
 

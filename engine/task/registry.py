@@ -1,0 +1,190 @@
+"""
+Registry: converters that need a Schema Registry, made from their keys.
+
+Owns the way to the registries of a task: connections of its own, without the
+API's credentials and without its rate limit, and one cache of schemas.  What
+stays away is asked again as `retry.*` says and is then an API that stays away.
+
+Path: ``task.transform`` -> here -> `engine.transform.registry`, ``source.http``
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engine.config import Connector, Values
+from engine.errors import ConfigError, Finding, Unavailable, Unreachable
+from engine.records import Page, Parcel
+from engine.seams import Stopping, Transform
+from engine.source.dns import Resolver
+from engine.source.http import Http, HttpOptions
+from engine.source.origin import AddressRules, Borders, origin_of
+from engine.source.pool import Pool, PoolOptions
+from engine.source.retry import RetryPolicy, pause
+from engine.source.tls import TlsOptions
+from engine.transform.convert import Converter
+from engine.transform.registry import Registry, SchemaCache
+from engine.transform.schemas import Unfit
+
+#: Converter -> its module, and the extra that its library comes with.
+MODULES = {
+    "AvroConverter": ("engine.transform.avro", "avro"),
+    "JsonSchemaConverter": ("engine.transform.jsonschema", "schema"),
+    "ProtobufConverter": ("engine.transform.protobuf", "protobuf"),
+}
+
+#: Seconds one question to a registry may take, and to connect.
+ANSWER = 10.0
+CONNECT = 5.0
+
+
+class Registries:
+    """
+    A task's registries; opens nothing until a page is converted.
+
+    Attributes:
+        cache: `cache.schema.*`, shared by all converters.
+    """
+
+    def __init__(self, connector: Connector):
+        values = connector.values
+        self.cache = SchemaCache(
+            enabled=values["cache.schema.enabled"],
+            size=values["cache.schema.max.size"],
+            ttl=float(values["cache.schema.ttl.seconds"]),
+        )
+        self._pool = Pool(PoolOptions(max_connections=8, max_per_route=4))
+        self._resolver = Resolver(self._pool.options.dns_ttl)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.close()
+
+    def converter(self, values: Values, side: str) -> Converter:
+        """
+        The converter of one side of an api.
+
+        Args:
+            side: key or value; its `<side>.converter` is one of `MODULES`.
+
+        Raises: ConfigError: its library is not installed, or the schema that
+        is given is none.
+        """
+        name = f"{side}.converter"
+        kind = values[name]
+        path, extra = MODULES[kind]
+        try:
+            module = importlib.import_module(path)
+        except ImportError as missing:
+            raise _wrong(
+                values, name, f"needs pip install 'kafka-http-source[{extra}]'"
+            ) from missing
+        shared = {
+            "side": side,
+            "strategy": values[f"{name}.subject.name.strategy"].removesuffix(
+                "Strategy"
+            ),
+            "latest": values[f"{name}.use.latest.version"],
+        }
+        registry = self._registry(values, name)
+        file = f"{side}.schema.file"
+        given = values[file]
+        made: Converter
+        try:
+            if kind == "ProtobufConverter":
+                made = module.protobuf_converter(
+                    registry,
+                    data=Path(given).read_bytes(),
+                    message=values[f"{side}.schema.message"],
+                    **shared,
+                )
+            else:
+                text = None if given is None else Path(given).read_text("utf-8")
+                maker = (
+                    module.avro_converter
+                    if kind == "AvroConverter"
+                    else module.json_schema_converter
+                )
+                made = maker(registry, given=text, **shared)
+        except (OSError, UnicodeDecodeError, Unfit) as refused:
+            raise _wrong(values, file, str(refused)) from refused
+        return made
+
+    def _registry(self, values: Values, name: str) -> Registry:
+        urls: Sequence[str] = values[f"{name}.schema.registry.url"]
+        login = values[f"{name}.basic.auth.user.info"]
+        origins = tuple(dict.fromkeys(map(origin_of, urls)))
+        trust = values["https.ssl.truststore.location"]
+        pem = values["https.ssl.truststore.certificates"]
+        options = HttpOptions(
+            connect_timeout=CONNECT,
+            socket_timeout=ANSWER,
+            request_timeout=ANSWER,
+            # A redirect of a registration would arrive as a question.
+            redirects=0,
+            tls=TlsOptions(
+                ca_file=None if trust is None else str(trust),
+                ca_pem=None if pem is None else pem.reveal(),
+            ),
+            addresses=AddressRules(home=tuple(origin.host for origin in origins)),
+            borders=Borders(origins),
+        )
+        return Registry(
+            urls,
+            Http(options, pool=self._pool, resolver=self._resolver),
+            login=None if login is None else login.reveal(),
+            register=values[f"{name}.auto.register.schemas"],
+            cache=self.cache,
+        )
+
+
+class Persistent:
+    """
+    A transformation that asks again where a registry does not answer.
+
+    Args:
+        policy: `max.retries` and `retry.*`.
+        draw: Uniform random number between two bounds.
+    """
+
+    def __init__(
+        self,
+        inner: Transform,
+        policy: RetryPolicy,
+        *,
+        stopping: Stopping,
+        draw: Callable[[float, float], float] = random.uniform,
+    ):
+        self._inner = inner
+        self._policy = policy
+        self._stopping = stopping
+        self._draw = draw
+
+    def __call__(self, page: Page) -> Parcel:
+        """
+        As `seams.Transform`.
+
+        Raises: Unreachable once the tries are used up, so that the poll is
+        given up and its position kept.
+        Blocks: for the pauses between the tries; stopping cuts them.
+        """
+        tried = 0
+        while True:
+            tried += 1
+            try:
+                return self._inner(page)
+            except Unavailable as away:
+                failure = Unreachable(str(away))
+                wait = pause(failure, tried, self._policy, self._draw)
+                if wait is None or self._stopping.wait(wait):
+                    raise failure from away
+
+
+def _wrong(values: Values, key: str, message: str) -> ConfigError:
+    entry = values.entry(key)
+    file, line = ("", 0) if entry is None else (entry.file, entry.line)
+    name = key if entry is None else entry.key
+    return ConfigError((Finding("error", file, line, name, None, message),))
