@@ -17,6 +17,7 @@ import logging
 import os
 import signal
 import socket
+import struct
 import subprocess
 from pathlib import Path
 from select import select
@@ -44,6 +45,9 @@ AGAIN = 1.0
 
 #: Bytes of the broker's own output that an error quotes.
 _QUOTED = 600
+
+#: The shortest Kafka request: ApiVersions, version 0, correlation 1, no client id.
+_HELLO = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 
 #: The dynamic loader says this on older systems; it means nothing.
 _HARMLESS = "weak version"
@@ -76,7 +80,7 @@ class EmbeddedBroker:
         *,
         state: Path,
         runtime: Path,
-        patience: float = 15.0,
+        patience: float = 60.0,
         grace: float = 5.0,
         clock: Clock = SYSTEM,
     ) -> None:
@@ -244,9 +248,17 @@ class EmbeddedBroker:
         return self._process
 
     def _listens(self) -> bool:
-        with socket.socket() as probe:
-            probe.settimeout(1.0)
-            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+        """
+        Whether it answers; it takes connections before it has read its data.
+
+        Blocks: at most a second.
+        """
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), 1.0) as probe:
+                probe.sendall(_HELLO)
+                return len(probe.recv(4)) == 4
+        except OSError:
+            return False
 
     def _log(self) -> Path:
         return self._data / "output.log"
