@@ -455,7 +455,8 @@ class Sources:
             auth = self._auths[api.name] = self._auth(api)
             http = functools.partial(
                 Http,
-                http_options(api),
+                # The system's temporary directory may be memory.
+                replace(http_options(api), spool_dir=str(self._places.state)),
                 pool=self.pool,
                 resolver=self._resolver,
                 tokens=self._turnstile(api, self._stop),
