@@ -217,7 +217,7 @@ def main() -> None:
                 done = rig.run([*command, name, bootstrap, topic, str(records)])
                 found = json.loads(done.output.splitlines()[-1])
                 rows[name].add(records, found["seconds"], found["cpu"], done.peak)
-                landed = rig.count_topic(bootstrap, topic)
+                landed = rig.Topic(bootstrap, topic).count()
                 assert landed == records, f"{name}: {landed} of {records} arrived"
                 print(f"round {turn + 1}, {at + 1}/{len(SENDING)} {name}: {found}")
     for name, prepared in ALONE.items():

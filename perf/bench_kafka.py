@@ -1,11 +1,15 @@
 """
 What does a record cost from HTTP into Kafka, against loops written by hand?
 
-    python -m perf.bench_kafka [--pages 600] [--runs 3] [--tasks 1]
+    python -m perf.bench_kafka [--pages 4000] [--runs 3] [--plain-pages 200]
+    python -m perf.bench_kafka --keyed [--partitions 6]
 
 Cursor paging from nginx, 500 records of 290 bytes a page, Apache Kafka, acks=all,
-idempotent.  Each contestant reads all pages into a topic of its own, in turn,
-so that a slow minute of the machine hits all of them.
+idempotent, one task, the engine's defaults.  Each contestant reads all pages
+into a topic of its own, in turn, so that a slow minute of the machine hits all
+of them.  Compared is what the working process spends between 20 and 90 of 100
+records; whole processes from start to end stand in the notes.  `--keyed` sets
+the engine with a key from each record against itself without.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from perf import rig
@@ -26,79 +32,154 @@ pagination.cursor.field=next
 pagination.max.pages=1000000
 kafka.topic={topic}
 bootstrap.servers={bootstrap}
+offsets.storage.topic={topic}-offsets
 state.dir={folder}/state
 runtime.dir={folder}/run
 """
 
+PER_PAGE = 500
 
-def engine(url: str, bootstrap: str, topic: str, extra: str = "") -> rig.Run:
+Contestant = Callable[[str, str, str, rig.Topic, tuple[int, int]], rig.Run]
+
+
+def engine(extra: str = "") -> Contestant:
     """One `run --once` of the engine."""
-    with tempfile.TemporaryDirectory(prefix="khs-bench-") as folder:
-        config = Path(folder) / "bench.properties"
-        config.write_text(
-            CONFIG.format(url=url, topic=topic, bootstrap=bootstrap, folder=folder)
-            + f"offsets.storage.topic={topic}-offsets\n"
-            + extra
-        )
-        return rig.run(
-            [sys.executable, "-m", "engine", "run", "--once", "--json", str(config)]
-        )
+
+    def run(
+        url: str, bootstrap: str, name: str, topic: rig.Topic, window: tuple[int, int]
+    ) -> rig.Run:
+        with tempfile.TemporaryDirectory(prefix="khs-bench-") as folder:
+            config = Path(folder) / "bench.properties"
+            text = CONFIG.format(
+                url=url, topic=name, bootstrap=bootstrap, folder=folder
+            )
+            config.write_text(text + extra)
+            command = ["-m", "engine", "run", "--once", "--json", str(config)]
+            return rig.run([sys.executable, *command], topic=topic, window=window)
+
+    return run
 
 
-def loop(name: str, url: str, bootstrap: str, topic: str) -> rig.Run:
+def loop(module: str) -> Contestant:
     """One run of a loop written by hand."""
-    module = f"perf.baselines.{name}"
-    return rig.run([sys.executable, "-m", module, f"{url}/cursor", bootstrap, topic])
+
+    def run(
+        url: str, bootstrap: str, name: str, topic: rig.Topic, window: tuple[int, int]
+    ) -> rig.Run:
+        command = ["-m", f"perf.baselines.{module}", f"{url}/cursor", bootstrap, name]
+        return rig.run([sys.executable, *command], topic=topic, window=window)
+
+    return run
+
+
+class Contest:
+    """Runs in turn, and what came of them."""
+
+    def __init__(self, bootstrap: str, partitions: int):
+        self._bootstrap = bootstrap
+        self._partitions = partitions
+        self.rows: dict[str, rig.Row] = {}
+        self.notes: dict[str, list[float]] = {}
+
+    def run(self, name: str, turn: int, url: str, pages: int, go: Contestant) -> None:
+        """
+        One run of one contestant.
+
+        Raises: SystemExit unless every record has arrived, once.
+        """
+        records = pages * PER_PAGE
+        place = f"{name}-{turn}-{time.time_ns()}".replace(" ", "-").replace("_", "-")
+        rig.create_topic(self._bootstrap, place, self._partitions)
+        topic = rig.Topic(self._bootstrap, place)
+        window = (records // 5, records * 9 // 10)
+        done = go(url, self._bootstrap, place, topic, window)
+        arrived = topic.count()
+        topic.close()
+        if done.code or arrived != records:
+            raise SystemExit(
+                f"{name}: exit code {done.code}, {arrived} of {records} arrived"
+            )
+        row = self.rows.setdefault(name, rig.Row(name))
+        if not done.records:
+            # Too short for two looks at its middle.
+            done.records, done.window, done.worker = records, done.seconds, done.cpu
+        row.add(done.records, done.window, done.worker, done.worker_peak)
+        self._note(f"{name}: CPU us a record, start to end", done.cpu / records * 1e6)
+        self._note(f"{name}: records/s, start to end", records / done.seconds)
+        self._note(f"{name}: peak MB of all processes", done.peak / 1e6)
+        if name.startswith("engine"):
+            self._note(
+                f"{name}: supervisor, % of a core", done.first / done.window * 100
+            )
+            self._note(f"{name}: admin, % of a core", done.others / done.window * 100)
+        print(f"{name} {turn}: {row.cpu_us_per_record[-1]} us", file=sys.stderr)
+
+    def _note(self, name: str, value: float) -> None:
+        self.notes.setdefault(name, []).append(round(value, 2))
+
+    def compare(self, one: str, other: str) -> None:
+        """Note how one stands to another, run by run."""
+        if one not in self.rows or other not in self.rows:
+            return
+        a, b = self.rows[one], self.rows[other]
+        for title, ours, theirs in (
+            ("CPU", a.cpu_us_per_record, b.cpu_us_per_record),
+            ("records/s", a.records_per_second, b.records_per_second),
+        ):
+            for x, y in zip(ours, theirs, strict=False):
+                self.notes.setdefault(f"{title}, {one} / {other}", []).append(
+                    round(x / y, 3)
+                )
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    words.add_argument("--pages", type=int, default=600)
+    question = (__doc__ or "").strip().splitlines()[0]
+    words = argparse.ArgumentParser(description=question)
+    words.add_argument("--pages", type=int, default=4000)
+    words.add_argument("--plain-pages", type=int, default=200)
     words.add_argument("--runs", type=int, default=3)
+    words.add_argument("--partitions", type=int, default=1)
+    words.add_argument("--keyed", action="store_true")
     words.add_argument("--quick", action="store_true", help="one short run")
     words.add_argument("--only", default="", help="contestants, comma separated")
     args = words.parse_args()
     if args.quick:
-        args.pages, args.runs = 40, 1
-    per_page = 500
-    records = args.pages * per_page
-    rows = {
-        name: rig.Row(name)
-        for name in ("engine", "hand_loop", "plain_loop")
-        if not args.only or name in args.only.split(",")
+        args.pages, args.plain_pages, args.runs = 60, 10, 1
+    only = args.only.split(",") if args.only else []
+    contestants = {
+        "engine": engine(),
+        "hand_loop": loop("hand_loop"),
+        "plain_loop": loop("plain_loop"),
     }
-    with rig.apache_kafka() as bootstrap, rig.pages(args.pages, per_page) as url:
+    if args.keyed:
+        contestants = {
+            "engine": engine(),
+            "engine keyed": engine("kafka.key=${key}\n"),
+        }
+    with (
+        rig.apache_kafka() as bootstrap,
+        rig.pages(args.pages, PER_PAGE) as url,
+        rig.pages(args.plain_pages, PER_PAGE) as short,
+    ):
+        contest = Contest(bootstrap, args.partitions)
         for turn in range(args.runs):
-            for name, row in rows.items():
-                if name == "plain_loop" and turn:
+            for name, go in contestants.items():
+                if only and name not in only:
                     continue
-                topic = f"{name}-{turn}".replace("_", "-")
-                rig.create_topic(bootstrap, topic)
-                done = (
-                    engine(url, bootstrap, topic)
-                    if name == "engine"
-                    else loop(name, url, bootstrap, topic)
-                )
-                arrived = rig.count_topic(bootstrap, topic)
-                if done.code or arrived != records:
-                    raise SystemExit(
-                        f"{name}: exit code {done.code}, {arrived} of {records} arrived"
-                    )
-                row.add(records, done.seconds, done.cpu, done.peak)
-    notes: dict[str, object] = {"records a run": records}
-    if "engine" in rows and "hand_loop" in rows:
-        own, hand = rows["engine"], rows["hand_loop"]
-        notes["CPU, engine / hand loop"] = [
-            round(a / b, 3)
-            for a, b in zip(own.cpu_us_per_record, hand.cpu_us_per_record, strict=True)
-        ]
-        notes["records/s, engine / hand loop"] = [
-            round(a / b, 3)
-            for a, b in zip(
-                own.records_per_second, hand.records_per_second, strict=True
-            )
-        ]
-    rig.report("kafka", __doc__.strip().splitlines()[0], list(rows.values()), notes)
+                if name != "plain_loop":
+                    contest.run(name, turn, url, args.pages, go)
+                elif not turn:
+                    contest.run(name, turn, short, args.plain_pages, go)
+    for other in ("hand_loop", "plain_loop"):
+        contest.compare("engine", other)
+    contest.compare("engine keyed", "engine")
+    notes: dict[str, object] = {
+        "records a run": args.pages * PER_PAGE,
+        "partitions": args.partitions,
+        **contest.notes,
+    }
+    name = "kafka_keyed" if args.keyed else "kafka"
+    rig.report(name, question, list(contest.rows.values()), notes, keep=not args.quick)
 
 
 if __name__ == "__main__":

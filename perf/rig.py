@@ -30,6 +30,9 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: Pages of different records; a long run has them again and again.
+CONTENTS = 50
+
 NGINX = """\
 daemon off;
 worker_processes 1;
@@ -95,17 +98,22 @@ def pages(count: int, per_page: int = 500, size: int = 290) -> Iterator[str]:
     Serve `count` cursor pages at URL/cursor; yields URL.
 
     Page 0 has no cursor; each page names the next in `next`, the last null.
+    Contents come again after `CONTENTS` pages.
     URL/numbered?page=N answers any N with one of the first ten pages.
     """
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-    folder = Path(tempfile.mkdtemp(prefix="khs-perf-"))
+    # In memory where there is such a place: the disk is not what is measured.
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="khs-perf-", dir=place))
     folder.chmod(0o755)
     try:
         (folder / "pages").mkdir()
+        made = [
+            b",".join(record(page * per_page + i, size) for i in range(per_page))
+            for page in range(min(count, CONTENTS))
+        ]
         for page in range(count):
-            items = b",".join(
-                record(page * per_page + i, size) for i in range(per_page)
-            )
+            items = made[page % CONTENTS]
             following = b"null" if page == count - 1 else b'"%d"' % (page + 1)
             body = b'{"records":[' + items + b'],"next":' + following + b"}"
             name = "p.json" if page == 0 else f"p{page}.json"
@@ -173,46 +181,82 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1) -> None:
         future.result(30)
 
 
-def count_topic(bootstrap: str, name: str) -> int:
-    """Records in a topic, by its watermarks (Apache Kafka only)."""
-    from confluent_kafka import Consumer, TopicPartition
-
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "count"})
-    try:
-        parts = consumer.list_topics(name, 10).topics[name].partitions
-        total = 0
-        for part in parts:
-            low, high = consumer.get_watermark_offsets(TopicPartition(name, part), 10)
-            total += high - low
-        return total
-    finally:
-        consumer.close()
-
-
 @dataclass
 class Run:
     """
-    One process tree, from start to end.
+    One process tree, from start to end, and a window in the middle of it.
+
+    The window lies between two looks at the topic, behind the start and before
+    the end, so that imports and connecting are not in it.
 
     Attributes:
-        cpu: User and system seconds of the tree.
-        worker_cpu: The same without the first process (for a supervisor: its
-            children), or equal to `cpu` where there is only one.
-        peak: Largest sum of resident bytes seen, sampled.
+        seconds, cpu: Of the whole tree; CPU is user and system time.
+        peak: Largest sum of resident bytes of the tree, sampled.
+        worker_peak: The same of the process that did the work.
+        records: That arrived within the window; 0 if there was no window.
+        window: Its seconds.
+        worker: CPU seconds of the process that did the work: the child with
+            the most, or the first process where it has no children.
+        first: CPU seconds of the first process: a supervisor.
+        others: CPU seconds of all others.
+        trail: Each look: seconds since the start, records that have arrived,
+            CPU of the worker, its resident bytes.
     """
 
     seconds: float
     cpu: float
-    worker_cpu: float
     peak: int
+    worker_peak: int
     code: int
     output: str
+    records: int = 0
+    window: float = 0.0
+    worker: float = 0.0
+    first: float = 0.0
+    others: float = 0.0
+    trail: list[tuple[float, int, float, int]] = field(default_factory=list)
+
+
+class Topic:
+    """How many records a topic holds, asked again and again."""
+
+    def __init__(self, bootstrap: str, name: str):
+        from confluent_kafka import Consumer, TopicPartition
+
+        self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "count"})
+        parts = self._consumer.list_topics(name, 10).topics[name].partitions
+        self._places = [TopicPartition(name, part) for part in parts]
+
+    def count(self) -> int:
+        """Records in it, by its watermarks; transactions' markers count, too."""
+        ends = [self._consumer.get_watermark_offsets(each, 10) for each in self._places]
+        return sum(high - low for low, high in ends)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+#: One look: monotonic seconds, records, CPU seconds and resident bytes by pid.
+Look = tuple[float, int, dict[int, float], dict[int, int]]
 
 
 def run(
-    command: Sequence[str], timeout: float = 600, env: dict[str, str] | None = None
+    command: Sequence[str],
+    timeout: float = 600,
+    env: dict[str, str] | None = None,
+    *,
+    topic: Topic | None = None,
+    window: tuple[int, int] | None = None,
+    until: int | None = None,
 ) -> Run:
-    """Run a command to its end and account for its whole tree."""
+    """
+    Run a command to its end and account for its whole tree.
+
+    Args:
+        topic: Looked at meanwhile.
+        window: Records between which the window lies.
+        until: Send SIGTERM once that many records have arrived.
+    """
     begin = time.monotonic()
     before = os.times()
     process = psutil.Popen(
@@ -223,20 +267,25 @@ def run(
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
     )
-    peak = 0
-    own = 0.0
+    looks: list[Look] = []
     ended = threading.Event()
 
-    def sample() -> None:
-        nonlocal peak, own
-        while not ended.wait(0.05):
+    def watch() -> None:
+        told = False
+        while not ended.wait(0.1):
             with contextlib.suppress(psutil.Error):
-                tree = [process, *process.children(recursive=True)]
-                peak = max(peak, sum(p.memory_info().rss for p in tree))
-                times = process.cpu_times()
-                own = times.user + times.system
+                cpu, resident = {}, {}
+                count = topic.count() if topic is not None else 0
+                for each in [process, *process.children(recursive=True)]:
+                    times = each.cpu_times()
+                    cpu[each.pid] = times.user + times.system
+                    resident[each.pid] = each.memory_info().rss
+                looks.append((time.monotonic(), count, cpu, resident))
+                if until is not None and count >= until and not told:
+                    told = True
+                    process.terminate()
 
-    watcher = threading.Thread(target=sample, daemon=True)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         output, errors = process.communicate(timeout=timeout)
@@ -246,19 +295,39 @@ def run(
             process.kill()
     watcher.join()
     after = os.times()
-    cpu = (after.children_user - before.children_user) + (
-        after.children_system - before.children_system
-    )
     if process.returncode != 0:
         sys.stderr.write(errors[-4000:])
-    return Run(
+    done = Run(
         seconds=time.monotonic() - begin,
-        cpu=cpu,
-        worker_cpu=max(cpu - own, 0.0),
-        peak=peak,
+        cpu=(after.children_user - before.children_user)
+        + (after.children_system - before.children_system),
+        peak=max((sum(look[3].values()) for look in looks), default=0),
+        worker_peak=0,
         code=process.returncode,
         output=output,
     )
+    most: dict[int, float] = {}
+    for look in looks:
+        most.update(look[2])
+    first = process.pid
+    children = [pid for pid in most if pid != first]
+    worker = max(children, key=most.__getitem__) if children else first
+    done.trail = [
+        (at - begin, count, cpu[worker], resident[worker])
+        for at, count, cpu, resident in looks
+        if worker in cpu
+    ]
+    done.worker_peak = max((each[3] for each in done.trail), default=0)
+    low, high = window or (0, 0)
+    inside = [look for look in looks if low <= look[1] <= high and worker in look[2]]
+    if len(inside) > 1:
+        one, two = inside[0], inside[-1]
+        spent = {pid: cpu - one[2].get(pid, 0.0) for pid, cpu in two[2].items()}
+        done.window, done.records = two[0] - one[0], two[1] - one[1]
+        done.worker = spent.pop(worker)
+        done.first = done.worker if worker == first else spent.pop(first)
+        done.others = sum(cpu for pid, cpu in spent.items() if pid != first)
+    return done
 
 
 @dataclass
@@ -271,9 +340,9 @@ class Row:
     peak_mb: list[float] = field(default_factory=list)
 
     def add(self, records: int, seconds: float, cpu: float, peak: int) -> None:
-        self.records_per_second.append(records / seconds)
-        self.cpu_us_per_record.append(cpu / records * 1e6)
-        self.peak_mb.append(peak / 1e6)
+        self.records_per_second.append(round(records / seconds, 1))
+        self.cpu_us_per_record.append(round(cpu / records * 1e6, 3))
+        self.peak_mb.append(round(peak / 1e6, 1))
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -300,9 +369,19 @@ def machine() -> dict[str, str]:
 
 
 def report(
-    name: str, question: str, rows: Sequence[Row], notes: dict[str, object]
+    name: str,
+    question: str,
+    rows: Sequence[Row],
+    notes: dict[str, object],
+    *,
+    keep: bool = True,
 ) -> None:
-    """Print the table and keep it in perf/results/<name>.json."""
+    """
+    Print the table and keep it in perf/results/<name>.json.
+
+    Args:
+        keep: False only to print: a quick run is no result.
+    """
     print(f"\n{question}\n")
     print(f"{'':34} {'records/s':>34} {'CPU us a record':>24} {'peak MB':>9}")
     for row in rows:
@@ -312,6 +391,8 @@ def report(
         )
     for key, value in notes.items():
         print(f"{key}: {value}")
+    if not keep:
+        return
     folder = ROOT / "perf" / "results"
     folder.mkdir(exist_ok=True)
     document = {
