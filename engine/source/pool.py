@@ -169,6 +169,7 @@ class Pool:
         self._changed = threading.Condition(threading.Lock())
         self._shelves: dict[Hashable, Shelf] = {}
         self._open = 0
+        self._taken: set[Connection] = set()
         self._buffers: deque[memoryview] = deque()
         self._reuse = options.enabled and options.keep_alive
         self._per_route = min(options.max_per_route, options.max_connections)
@@ -215,6 +216,7 @@ class Pool:
         while True:
             connection = self._place(shelf, deadline, fresh)
             if connection.sock is None or self._usable(connection, repeatable):
+                self._taken.add(connection)
                 return connection
             self.drop(connection)
 
@@ -298,6 +300,7 @@ class Pool:
             keep: Whether the server keeps it open.
         """
         longest, most = self._longest, self.options.keep_alive_requests
+        self._taken.discard(connection)
         if keep and self._reuse:
             for name, value in headers:
                 if name == "keep-alive":
@@ -315,6 +318,7 @@ class Pool:
 
     def drop(self, connection: Connection) -> None:
         """Close a connection that is in use, and free its place."""
+        self._taken.discard(connection)
         if connection.sock is not None:
             self.counters.connections_closed += 1
         connection.close()
@@ -340,6 +344,20 @@ class Pool:
             if closed:
                 self._changed.notify_all()
         return closed
+
+    def cut(self) -> None:
+        """
+        End what is under way: whoever waits for an answer sees its connection end.
+
+        For a stop that waits no longer; callable from any thread.
+        """
+        for connection in tuple(self._taken):
+            sock = connection.sock
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    # Not the method of a TLS socket: that takes its state from
+                    # under the thread that reads.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close every idle connection; those in use end with their request."""

@@ -335,6 +335,11 @@ class Session:
         self._metering.tick(now)
         return due
 
+    def cut(self) -> None:
+        """As `task.run.Wired`."""
+        if self.sources is not None:
+            self.sources.cut()
+
     def close(self, timeout: float) -> None:
         """As `task.run.Wired`."""
         if self.held is not None:

@@ -39,6 +39,10 @@ LOOK = 0.5
 #: Seconds a closed producer may take to let go of its thread.
 CLOSING = 3.0
 
+#: Seconds a stop waits for the answers under way; what came is delivered, what
+#: did not is asked for again by the next start.
+LAST_ANSWERS = 2.0
+
 #: Seconds `run --once` waits for a broker before it gives up.
 ONCE_PATIENCE = 30.0
 
@@ -89,6 +93,9 @@ class Wired(Protocol):
 
     def tick(self, now: float) -> float:
         """What is due now; seconds until it wants to be called again."""
+
+    def cut(self) -> None:
+        """End the requests under way: a stop waits for them no longer."""
 
     def close(self, timeout: float) -> None:
         """Let go of everything; never raises, at most `timeout` seconds."""
@@ -205,6 +212,7 @@ class Task:
     ) -> EngineError | None:
         context = self._context
         beaten = 0.0
+        cut_at = float("inf")
         failure: EngineError | None = None
         while True:
             # Cleared before anything is looked at: what happens from here on
@@ -228,6 +236,9 @@ class Task:
             if context.stopping.is_set() and not stop.is_set():
                 context.beat("draining")
                 stop.set()
+                cut_at = now + LAST_ANSWERS
+            if now >= cut_at:
+                wired.cut()
             if not running and (self._once or stop.is_set()):
                 return None
             if context.stopping.hurried:

@@ -415,6 +415,10 @@ class Sources:
         self._auths: dict[str, Auth | None] = {}
         self._endpoints: dict[str, Endpoints] = {}
 
+    def cut(self) -> None:
+        """End the requests under way; their shards see a failed answer."""
+        self.pool.cut()
+
     def close(self) -> None:
         """Close the connections and the limiter's files."""
         self.pool.close()
