@@ -45,12 +45,11 @@ _MARK = b"led1"
 _HEAD = struct.Struct("<4sIqqqd")
 _FIRST = 64
 
-#: Digest, bytes, boot, stored, used, received (monotonic, wall), part, uses.
+#: Digest, bytes, boot, stored, received (monotonic, wall), used, part, uses; the
+#: last three change with each use, in one write.
 _SLOT = struct.Struct(f"<16sI4s4dI{PARTS}H")
-_USED = struct.Struct("<d")
-_USED_AT = 16 + 4 + 4 + 8
-_USES = struct.Struct(f"<I{PARTS}H")
-_USES_AT = _SLOT.size - _USES.size
+_USE = struct.Struct(f"<dI{PARTS}H")
+_USE_AT = _SLOT.size - _USE.size
 _CHUNK = 16
 _FREE = bytes(16)
 _GONE = b"\xff" * 16
@@ -159,8 +158,8 @@ class Ledger:
         """
         stamp = self._stamp()
         line = _SLOT.pack(
-            digest, size, received.boot, stamp, stamp, received.monotonic,
-            received.wall, self._now_part(), *([0] * PARTS),
+            digest, size, received.boot, stamp, received.monotonic, received.wall,
+            stamp, self._now_part(), *([0] * PARTS),
         )  # fmt: skip
         with self._locked() as fd:
             entries, volume, allowed, changed = self._head(fd)
@@ -187,8 +186,7 @@ class Ledger:
             passed = min(PARTS, now - part) if now > part else PARTS
             uses = [0] * passed + uses[: PARTS - passed]
         uses[0] = min(_MOST_USES, uses[0] + 1)
-        pwrite(fd, _USED.pack(self._stamp()), at + _USED_AT)
-        pwrite(fd, _USES.pack(now, *uses), at + _USES_AT)
+        pwrite(fd, _USE.pack(self._stamp(), now, *uses), at + _USE_AT)
 
     def drop(self, digest: bytes) -> bool:
         """Strike out; True if it was there."""
@@ -227,7 +225,7 @@ class Ledger:
                 if raw[at : at + 16] in (_FREE, _GONE):
                     continue
                 found = _SLOT.unpack_from(raw, at)
-                digest, size, born, stored, used, monotonic, wall, part, *uses = found
+                digest, size, born, stored, monotonic, wall, used, part, *uses = found
                 inside = PARTS - max(0, now - part)
                 yield Line(
                     digest, size, stored, used, Moment(monotonic, wall, born),

@@ -155,20 +155,24 @@ class Store:
         self._rests_until = 0.0
         self._threads = threading.Lock()
 
-    def get(self, key: str) -> bytes | None:
-        """The value, or None; a value that is not as written is dropped."""
+    def get(self, key: str) -> memoryview | None:
+        """
+        The value, or None; a value that is not as written is dropped.
+
+        A view, since a copy of a page costs more than finding it.
+        """
         value: bytes | None = self._try(lambda cache: cache.get(key, retry=False))
         if value is None:
             return None
-        body = value[SUM:]
-        if value[:SUM] == _sum(key, body):
+        body = memoryview(value)[SUM:]
+        if value.startswith(_sum(key, body)):
             return body
         self.corrupt_values += 1
         log.warning("A cached value in %s was damaged; dropped.", self.directory)
         self.delete(key)
         return None
 
-    def set(self, key: str, value: bytes, expire: float) -> bool:
+    def set(self, key: str, value: bytes | memoryview, expire: float) -> bool:
         """
         True if the value is kept, for `expire` seconds at most.
 
@@ -176,7 +180,7 @@ class Store:
         """
         if len(value) > LARGEST:
             return False
-        whole = _sum(key, value) + value
+        whole = b"".join((_sum(key, value), value))
         kept = self._try(
             lambda cache: cache.set(key, whole, expire=expire, retry=False)
         )
@@ -364,7 +368,7 @@ class Store:
             self.directory.chmod(0o700)
 
 
-def _sum(key: str, body: bytes) -> bytes:
+def _sum(key: str, body: bytes | memoryview) -> bytes:
     # The key is in it, so that no value can stand in for another one.  It
     # finds damage, not forgery: the directory is ours alone.  SHA-1 has an
     # instruction of its own, and takes 12 us for 20 KB where BLAKE2 takes 29.

@@ -339,7 +339,7 @@ class SharedTier:
             clock=clock,
         )
 
-    def get(self, key: str) -> tuple[bytes, Moment] | None:
+    def get(self, key: str) -> tuple[memoryview, Moment] | None:
         """(value, when it was received), or None."""
         whole = self.store.get(key)
         if whole is None or len(whole) < _RECEIVED.size:
@@ -347,11 +347,13 @@ class SharedTier:
         received = Moment(*_RECEIVED.unpack_from(whole))
         if self._age(received) >= self.settings.ttl:
             return None
-        with self._quietly():
+        try:
             self.ledger.touch(bytes.fromhex(key))
+        except (SharedError, OSError) as failure:
+            self._failed(failure)
         return whole[_RECEIVED.size :], received
 
-    def put(self, key: str, value: bytes, received: Moment) -> str:
+    def put(self, key: str, value: bytes | memoryview, received: Moment) -> str:
         """
         "kept"; "full": the tier's bounds hold, whatever waits to be evicted;
         "unfit" for this tier.
@@ -373,7 +375,7 @@ class SharedTier:
             self._failed(failure)
             return "unfit"
         head = _RECEIVED.pack(received.monotonic, received.wall, received.boot)
-        if self.store.set(key, head + value, left):
+        if self.store.set(key, b"".join((head, value)), left):
             return "kept"
         self.drop(key)
         return "unfit"
@@ -519,7 +521,7 @@ class Tiers(Generic[Value]):
         levels: tuple[TierSettings, TierSettings, TierSettings],
         settings: CacheSettings,
         encode: Callable[[Value], bytes],
-        decode: Callable[[bytes], Value],
+        decode: Callable[[memoryview], Value],
         patience: float = 0.25,
         background: bool = False,
         clock: Clock = SYSTEM,
@@ -609,9 +611,10 @@ class Tiers(Generic[Value]):
         for tier in self._shared:
             tier.agree()
             if not done and self._below_total(tier, key):
-                # A tier that is off, or cannot hold it, passes it on; one that
-                # is full and may not evict does not.
-                done = tier.put(key, raw, received) != "unfit"
+                # What a tier cannot hold, or not before its mover has been, goes
+                # to the next; where nothing may be evicted it goes nowhere.
+                put = tier.put(key, raw, received)
+                done = put == "kept" or (put == "full" and not self.settings.evict)
             else:
                 # Only the highest holds it: an older copy must not come up.
                 tier.strike(key)
@@ -758,7 +761,7 @@ class Tiers(Generic[Value]):
         for tier in self._shared:
             tier.close()
 
-    def _rise(self, key: str, raw: bytes, received: Moment) -> None:
+    def _rise(self, key: str, raw: memoryview, received: Moment) -> None:
         """A hit in L3 moves to L2; where that refuses it, it stays."""
         upper, lower = self._shared
         if upper.usable() and upper.put(key, raw, received) == "kept":

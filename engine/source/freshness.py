@@ -138,7 +138,7 @@ def encode(stored: Stored) -> bytes:
     return b"".join((_META.pack(len(head)), head, stored.body))
 
 
-def decode(raw: bytes) -> Stored:
+def decode(raw: bytes | memoryview) -> Stored:
     """Raises ValueError for bytes that `encode` did not write."""
     if len(raw) < _META.size:
         raise ValueError("cut")
@@ -153,7 +153,7 @@ def decode(raw: bytes) -> Stored:
         stored.answered,
         stored.status,
         stored.headers,
-        raw[start:],
+        bytes(raw[start:]),
         stored.vary,
         stored.age,
         stored.received_ms,

@@ -30,7 +30,7 @@ def test_what_was_written_is_read_by_another_process(tmp_path) -> None:
     Store(tmp_path / "s").set(KEY, b"value", 100)
     code = (
         "import sys; from pathlib import Path; from engine.shared.store import Store; "
-        "print(Store(Path(sys.argv[1])).get(sys.argv[2]))"
+        "print(bytes(Store(Path(sys.argv[1])).get(sys.argv[2])))"
     )
     told = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "s"), KEY],
