@@ -179,7 +179,6 @@ class PageTransform:
         debug: bool,
         mask: Callable[[str], str],
         zone: tzinfo,
-        parent_field: Path | None,
         window: Callable[[int], Any],
         seen: Seen | None,
         seen_fields: Sequence[Path] | None,
@@ -205,7 +204,6 @@ class PageTransform:
             self._log.setLevel(logging.DEBUG)
         self._mask = mask
         self._zone = zone
-        self._parent_field = parent_field
         self._window = window
         self._seen = seen
         self._seen_fields = seen_fields
@@ -261,7 +259,9 @@ class PageTransform:
         if self._untouched and type(constant) is Constant:
             # Hot path: one C loop over the page; a null has four bytes.
             sizes = set(map(len, records))
-            if max(sizes) + constant.size <= self.record_limit and min(sizes) > 4:
+            if max(sizes) + constant.size <= self.record_limit and (
+                4 not in sizes or NULL not in records
+            ):
                 return Parcel(
                     page,
                     constant.topic,
@@ -845,7 +845,6 @@ def compile_transform(
     deduplication_window: float = 3600.0,
     value_converter: Converter | None = None,
     key_converter: TextKey | JsonKey | None = None,
-    parent_field: str | None = None,
     window_format: str = "ISO8601",
     zone: tzinfo = UTC,
     clock: Clock = SYSTEM,
@@ -872,7 +871,6 @@ def compile_transform(
         deduplication_window: Seconds.
         value_converter, key_converter: As `convert`, `registered` make them;
             None: JSON as it is, text.
-        parent_field: `api.chaining.extract.field`, for `${parent_value}`.
         window_format: `http.source.window.format`, for `${window.start}`.
         mask: Cuts secrets out of a text.
         fast: False: the general path only, what the fast one is held to.
@@ -903,10 +901,6 @@ def compile_transform(
         fields = [compile_path(text) for text in deduplication_fields] or None
     except LanguageError as e:
         raise ConfigError(f"deduplication.key.fields: {e}") from e
-    try:
-        parent = None if parent_field is None else compile_path(parent_field)
-    except LanguageError as e:
-        raise ConfigError(f"api.chaining.extract.field: {e}") from e
     called = None
     if function is not None and enabled:
         called = (
@@ -943,7 +937,6 @@ def compile_transform(
         debug=debug,
         mask=mask,
         zone=zone,
-        parent_field=parent,
         window=_window(window_format, zone),
         seen=Seen(deduplication_window, clock) if deduplication else None,
         seen_fields=fields,

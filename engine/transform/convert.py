@@ -72,10 +72,7 @@ class PlainString:
     exact = False
 
     def convert(self, topic: str, items: Sequence[Any]) -> Sequence[Converted]:
-        texts = list(map(bytes, items))
-        if not any(text.startswith(b'"') for text in texts):
-            return items
-        return [_unquoted(text) for text in texts]
+        return [None if item is None else _unquoted(bytes(item)) for item in items]
 
 
 def _unquoted(text: bytes) -> Converted:
