@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from engine.config import Api, Connector, Values
+from engine.language import compile_zone
 from engine.observe.redact import redact
 from engine.records import Shard
 from engine.task.registry import MODULES, Registries
@@ -77,8 +77,8 @@ def transform_of(
         deduplication_window=values["deduplication.window.minutes"] * 60.0,
         value_converter=value_converter_of(values, registries),
         key_converter=key_converter_of(values, registries),
-        parent_field=values["api.chaining.extract.field"],
-        zone=ZoneInfo(zone),
+        window_format=values["http.source.window.format"],
+        zone=compile_zone(zone),
         mask=redact,
     )
 

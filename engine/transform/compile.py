@@ -52,7 +52,7 @@ from engine.transform.function import (
 )
 from engine.transform.general import Scope
 from engine.transform.route import Provenance, Routes, varies
-from engine.transform.rules import Rules, compile_rules
+from engine.transform.rules import NULL, Rules, compile_rules
 from engine.transform.typed import Typed, compile_typed
 
 #: Characters of a value in a line of `transformation.debug.enabled`.
