@@ -501,12 +501,8 @@ class PageTransform:
         scope["task"] = page.task
         scope["entityName"] = page.entity
         if "parent" in names or "parent_value" in names:
-            parent = MISSING if page.parent is None else opened(page.parent)
-            scope["parent"] = parent
-            if page.parent_value is not None:
-                scope["parent_value"] = page.parent_value
-            elif self._parent_field is not None and parent is not MISSING:
-                scope["parent_value"] = self._parent_field.get(parent)
+            scope["parent"] = MISSING if page.parent is None else opened(page.parent)
+            scope["parent_value"] = page.parent_value
         if page.window is not None:
             for name, ms in zip(("window.start", "window.end"), page.window):
                 scope[name] = self._window(ms)
