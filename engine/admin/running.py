@@ -233,7 +233,9 @@ class Running:
         for shard in self._snapshot().shards:
             held.add(shard.slot)
             self._labels[shard.slot] = (shard.connector, shard.api, shard.label)
-            found.append(self._shard(shard.slot, task=shard.task, failed=shard.failed))
+            # A tree has failed once, and its root says so.
+            failed = "" if shard.below else shard.failed
+            found.append(self._shard(shard.slot, task=shard.task, failed=failed))
         found += [
             self._shard(slot, task=None, failed="")
             for slot in self._labels.keys() - held

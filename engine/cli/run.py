@@ -14,7 +14,7 @@ import argparse
 import functools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -24,7 +24,7 @@ from engine.admin import running as admin
 from engine.cli.check import load
 from engine.cli.display import SUMS, Display, Row, display, document, rate, summary
 from engine.clock import SYSTEM
-from engine.config import Connector, Loaded, Values
+from engine.config import Api, Connector, Loaded, Values
 from engine.errors import ConfigError
 from engine.observe import log as logs
 from engine.shared.board import Board
@@ -100,6 +100,14 @@ def say_start(loaded: Loaded) -> None:
     if loaded.absent:
         log.info("Not available yet, and off: %s.", ", ".join(loaded.absent))
     for connector in loaded.connectors:
+        if connector.values["http.source.url.pattern"] is not None:
+            found = config.endpoints(connector)
+            log.info(
+                "Connector %s owns %d of %d endpoints.",
+                connector.name,
+                sum(endpoint.owned for endpoint in found),
+                len(found),
+            )
         if connector.values["exactly.once.support"] == "requested":
             log.info(
                 "Connector %s: exactly.once.support=requested, and exactly once is "
@@ -211,22 +219,43 @@ class Plan:
                 broker=self._broker,
                 once=self._args.once,
             ),
-            apis=tuple(
-                assign.Api(
-                    name=api.name,
-                    fingerprint=api.fingerprint,
-                    entities=tuple(api.values["entity.names"] or ()),
-                    splittable=splittable(api),
-                )
-                for api in connector.apis
-                if api.values["api.chaining.parent"] is None
-            ),
+            apis=tuple(owned(connector)),
             claims=claims,
             fingerprint=f"{connector.fingerprint}{process.fingerprint}",
             tasks=values["tasks.max"],
             scaling=scaling,
             memory_max=values["process.memory.max.bytes"],
         )
+
+
+def owned(connector: Connector) -> Iterator[assign.Api]:
+    """
+    What a connector polls: its top-level apis, each with its tree.
+
+    Source: `http.source.url.pattern`, which leaves out apis and partitions.
+    """
+    found: dict[str, list[str | None]] = {}
+    for endpoint in config.endpoints(connector):
+        if endpoint.owned:
+            found.setdefault(endpoint.api.name, []).append(endpoint.entity)
+    for api in connector.apis:
+        if api.name in found:
+            below = tuple(descendants(connector, api))
+            prints = [each.fingerprint for each in (api, *below)]
+            yield assign.Api(
+                name=api.name,
+                fingerprint="/".join(prints),
+                entities=tuple(e for e in found[api.name] if e is not None),
+                splittable=splittable(connector, api),
+                below=tuple(each.name for each in below),
+            )
+
+
+def descendants(connector: Connector, api: Api) -> Iterator[Api]:
+    """The apis below one, parents before their children."""
+    for child in connector.children(api):
+        yield child
+        yield from descendants(connector, child)
 
 
 def run_task(

@@ -58,7 +58,6 @@ LATER = (
 UNBUILT_NOW = (
     Unbuilt(("cache.enabled",), (True,)),
     Unbuilt(("cache.[!s]*", "cache.statistics.*"), unless=("cache.enabled", False)),
-    Unbuilt(("api.chaining.parent",)),
 )
 
 

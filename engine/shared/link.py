@@ -40,11 +40,19 @@ class Assigned(Struct, frozen=True):
         slot: Its counters, notice and label.
         siblings: Slots of all shards that share its pages, by `index`; its
             own among them.
+        below: The apis that are polled for its records, and those for theirs:
+            no shards that could be held by themselves, but each with a place.
     """
 
     shard: Shard
     slot: int
     siblings: tuple[int, ...] = ()
+    below: tuple[Assigned, ...] = ()
+
+    @property
+    def tree(self) -> tuple[Assigned, ...]:
+        """It and all that is below it."""
+        return (self, *self.below)
 
 
 class Assign(Struct, frozen=True, tag="assign"):

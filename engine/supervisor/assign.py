@@ -29,12 +29,14 @@ class Api(Struct, frozen=True):
         fingerprint: Changes when, and only when, its configuration does.
         entities: `entity.names`, empty without.
         splittable: Its pages can be addressed, so they can be dealt.
+        below: Names of the other apis of its tree.
     """
 
     name: str
     fingerprint: str = ""
     entities: tuple[str, ...] = ()
     splittable: bool = False
+    below: tuple[str, ...] = ()
 
 
 def part(shard: Shard) -> Part:

@@ -722,8 +722,8 @@ class Supervisor:
             overlap(mine.shard, theirs.shard)
             for other in self._everyone()
             if other.child is not None and other is not seat
-            for mine in seat.spec.shards
-            for theirs in other.child.spec.shards
+            for mine in _everything(seat.spec)
+            for theirs in _everything(other.child.spec)
         )
 
     def _spawn(self, seat: Seat, now: float) -> None:
@@ -732,7 +732,7 @@ class Supervisor:
             if seat.index < 0:
                 return
             self.board.watch(seat.index).clear()
-        for assigned in seat.spec.shards:
+        for assigned in _everything(seat.spec):
             self._places.publish(assigned.shard)
         try:
             seat.child = spawn(
@@ -919,19 +919,21 @@ class Supervisor:
     def _shard_states(self) -> Iterator[ShardStatus]:
         for seat in self._tasks():
             for assigned in seat.spec.shards:
-                shard, slot = assigned.shard, assigned.slot
-                failure = seat.failed.get(slot) or seat.failure
-                yield ShardStatus(
-                    connector=shard.connector,
-                    api=shard.api,
-                    entity=shard.entity,
-                    label=shard.label,
-                    slot=slot,
-                    task=seat.spec.number,
-                    failed=failure.why if failure is not None else "",
-                    code=failure.code if failure is not None else 0,
-                    finished=slot in seat.finished,
-                )
+                failure = seat.failed.get(assigned.slot) or seat.failure
+                # What is below a shard fares as it does.
+                for each in assigned.tree:
+                    yield ShardStatus(
+                        connector=each.shard.connector,
+                        api=each.shard.api,
+                        entity=each.shard.entity,
+                        label=each.shard.label,
+                        slot=each.slot,
+                        task=seat.spec.number,
+                        failed=failure.why if failure is not None else "",
+                        code=failure.code if failure is not None else 0,
+                        finished=assigned.slot in seat.finished,
+                        below=each is not assigned,
+                    )
 
     # --- who there is -----------------------------------------------------
 
@@ -953,6 +955,11 @@ class Supervisor:
             elif seat.ending is not None and not seat.ending.killed:
                 moments.append(seat.ending.deadline)
         return max(0.0, min(moments) - now)
+
+
+def _everything(spec: ChildSpec) -> list[link.Assigned]:
+    """A task's shards, each with what is below it."""
+    return [each for assigned in spec.shards for each in assigned.tree]
 
 
 def _is_terminal() -> bool:

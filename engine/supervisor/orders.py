@@ -273,11 +273,23 @@ def _tasks(connector: Connector, orders: Orders, places: Places) -> list[ChildSp
     for shard in cut:
         siblings.setdefault((shard.api, shard.entity), []).append(places.slot(shard))
     prints = {api.name: api.fingerprint for api in connector.apis}
+    below = {api.name: api.below for api in connector.apis}
     children: list[ChildSpec] = []
     for number, mine in enumerate(dealt):
         key = f"{connector.name}/{number}"
         assigned = tuple(
-            Assigned(s, places.slot(s), tuple(siblings[s.api, s.entity])) for s in mine
+            Assigned(
+                s,
+                places.slot(s),
+                tuple(siblings[s.api, s.entity]),
+                tuple(
+                    Assigned(each, places.slot(each))
+                    for each in (
+                        Shard(s.connector, name, s.entity) for name in below[s.api]
+                    )
+                ),
+            )
+            for s in mine
         )
         parts = [f"{s.label}={prints[s.api]}" for s in mine]
         children.append(

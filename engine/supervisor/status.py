@@ -65,6 +65,8 @@ class ShardStatus(Struct, frozen=True, kw_only=True):
         failed: Why it was given up, or "".
         code: The exit code of that failure, 0 without.
         finished: Its poll is over, under `run --once`.
+        below: It is polled for the records of another api, and is no shard of
+            its own: what is said here of its state is that of its tree.
     """
 
     connector: str
@@ -76,6 +78,7 @@ class ShardStatus(Struct, frozen=True, kw_only=True):
     failed: str = ""
     code: int = 0
     finished: bool = False
+    below: bool = False
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from engine.observe import log as logs
 from engine.observe.meters import DIRECTORY, Meters
 from engine.observe.redact import redact
 from engine.records import Offset, Parcel, Shard
+from engine.seams import Transform
 from engine.shared.board import Board, Notice, Slot
 from engine.shared.link import Assigned
 from engine.sink.commit import Delivery
@@ -35,13 +36,14 @@ from engine.source.pace import Interval
 from engine.source.standing import done_once
 from engine.source.walk import gathered
 from engine.task.broker import Brokers, bootstrap_of
-from engine.task.flow import Flow
+from engine.task.flow import Flow, Source
 from engine.task.metering import Held, Metering
 from engine.task.pulse import Patience, Pulse
 from engine.task.registry import Persistent, Registries
 from engine.task.run import ONCE_PATIENCE, Context, Impatience, Stopper, Task
 from engine.task.source import Places, Sources, pace_of, policy_of
 from engine.task.transform import transform_of
+from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
 from engine.task.walker import Walker
 
 log = logging.getLogger("task")
@@ -50,6 +52,9 @@ log = logging.getLogger("task")
 #: dead: DNS and TLS have no better clock than the deadline they were given.
 SLACK = 10.0
 
+
+#: Seconds between two lines about the same counter of a shard.
+NOTE_EVERY = 60.0
 
 #: What a counter of the source's means to who reads the log.
 NOTES = {
@@ -237,36 +242,47 @@ class Wiring:
         tally = Tally(shard, slot, self._complaints)
         own = standing.own
         offset = None if own is None else own.offset
+        poll = sources.poll(
+            api,
+            shard,
+            stopping=patience,
+            crew=self._crew(assigned),
+            others=standing.family,
+            note=tally.note,
+        )
+        source: Source = poll
+        outlet = self._metering.outlet(
+            api.name, delivery.outlet(shard.partition, state, pause=pause)
+        )
+        if assigned.below:
+            tallies = self._tallies(assigned)
+            branches = Branches(
+                [
+                    self._branch(each, delivery, state, topics, pause, patience)
+                    for each in tallies.values()
+                ],
+                stored_below(saved.values(), shard, tallies),
+                delivery=delivery,
+                pulse=pulse,
+            )
+            outlet = Rooted(outlet, branches)
+            source = sources.tree(
+                api,
+                poll,
+                delivery=branches,
+                stopping=patience,
+                # Their waits are many at once and none of them is the loop's.
+                below=Patience(stop, Pulse(fetch=0.0, work=0.0)),
+                notes={name: each.note for name, each in tallies.items()},
+                note=tally.note,
+                entity=shard.entity,
+            )
         flow = Flow(
             shard,
             offset,
-            source=sources.poll(
-                api,
-                shard,
-                stopping=patience,
-                crew=self._crew(assigned),
-                others=standing.family,
-                note=tally.note,
-            ),
-            transform=self._metering.transform(
-                api.name,
-                Persistent(
-                    transform_of(
-                        self._connector,
-                        api,
-                        shard,
-                        zone=self._process["schedule.timezone"],
-                        registries=self.registries,
-                        limit=self._limit(api, topics),
-                        reserved=self._reserved(),
-                    ),
-                    policy_of(values),
-                    stopping=patience,
-                ),
-            ),
-            outlet=self._metering.outlet(
-                api.name, delivery.outlet(shard.partition, state, pause=pause)
-            ),
+            source=source,
+            transform=self._transform(api, shard, topics, patience),
+            outlet=outlet,
             count=tally.parcel,
             pulse=pulse,
             stopping=patience,
@@ -290,6 +306,54 @@ class Wiring:
             stopping=patience,
             given_up=tally.given_up,
             ended=ended,
+        )
+
+    def _tallies(self, assigned: Assigned) -> dict[str, Tally]:
+        """Those of the apis below a root, by name."""
+        board = self._context.board
+        return {
+            each.shard.api: Tally(each.shard, board.shard(each.slot), self._complaints)
+            for each in assigned.below
+        }
+
+    def _branch(
+        self,
+        tally: Tally,
+        delivery: Delivery,
+        state: State,
+        topics: Topics,
+        pause: float,
+        patience: Patience,
+    ) -> Branch:
+        shard = tally.shard
+        return Branch(
+            shard,
+            self._transform(self._apis[shard.api], shard, topics, patience),
+            open=lambda partition: delivery.outlet(partition, state, pause=pause),
+            timed=lambda outlet: self._metering.outlet(shard.api, outlet),
+            count=tally.parcel,
+        )
+
+    def _transform(
+        self, api: Api, shard: Shard, topics: Topics, patience: Patience
+    ) -> Transform:
+        if api.values["kafka.topic"] is None:
+            return without_topic
+        return self._metering.transform(
+            api.name,
+            Persistent(
+                transform_of(
+                    self._connector,
+                    api,
+                    shard,
+                    zone=self._process["schedule.timezone"],
+                    registries=self.registries,
+                    limit=self._limit(api, topics),
+                    reserved=self._reserved(),
+                ),
+                policy_of(api.values),
+                stopping=patience,
+            ),
         )
 
     def _limit(self, api: Api, topics: Topics) -> int | None:
@@ -404,10 +468,19 @@ class Complaints:
 class Tally:
     """Counts a shard's pages on the board, where they outlive this process."""
 
-    def __init__(self, shard: Shard, slot: Slot, complaints: Complaints):
-        self._shard = shard
+    def __init__(
+        self,
+        shard: Shard,
+        slot: Slot,
+        complaints: Complaints,
+        clock: Clock = SYSTEM,
+    ):
+        self.shard = shard
         self._slot = slot
         self._complaints = complaints
+        self._clock = clock
+        #: Name -> when it may be said again, and how often it was not.
+        self._noted: dict[str, tuple[float, int]] = {}
 
     def parcel(self, parcel: Parcel) -> None:
         """A page was handed over: nine additions, about 1.5 us a page."""
@@ -420,7 +493,7 @@ class Tally:
             add("filtered", parcel.filtered)
         if parcel.letters:
             add("dead_lettered", len(parcel.letters))
-            self._complaints.hear(self._shard, parcel)
+            self._complaints.hear(self.shard, parcel)
         if parcel.deduplicated:
             add("deduplicated", parcel.deduplicated)
         if page.saved:
@@ -451,10 +524,22 @@ class Tally:
         self._slot.add("polls_skipped", count)
 
     def note(self, name: str) -> None:
-        """A counter of the source's has gone up; the board's own are not its."""
+        """
+        A counter of the source's has gone up; the board's own are not its.
+
+        What comes again and again is said once a minute, with how often.
+        """
         words = NOTES.get(name)
-        if words is not None:
-            log.warning("%s: %s", self._shard.label, words)
+        if words is None:
+            return
+        now = self._clock.monotonic()
+        due, unsaid = self._noted.get(name, (now, 0))
+        if now < due:
+            self._noted[name] = due, unsaid + 1
+            return
+        more = f" ({unsaid} times more in between)" if unsaid else ""
+        log.warning("%s: %s%s", self.shard.label, words, more)
+        self._noted[name] = now + NOTE_EVERY, 0
 
     def given_up(self, failure: Exception) -> None:
         """A poll was given up; the next tick tries again."""

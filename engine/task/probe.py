@@ -97,6 +97,9 @@ class pages:
 def next_request(connector: Connector, api: Api, saved: Saved, zone: str) -> str | None:
     """What the shard would ask next, as `METHOD URL`, secrets cut; or None."""
     partition = saved.partition
+    if "parent" in partition:
+        # What a child asks for is in its parent's record, which is not stored.
+        return None
     index, _, count = partition.get("shard", "0/1").partition("/")
     shard = Shard(
         connector.name, api.name, partition.get("entity"), int(index), int(count)

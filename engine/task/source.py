@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -41,6 +41,7 @@ from engine.source.auth import (
     load_auth,
 )
 from engine.source.balance import Balanced, Endpoints
+from engine.source.chain import Child, Delivery, Tree
 from engine.source.decode import Decode, Decoded, compile_decoder
 from engine.source.dns import Resolver
 from engine.source.fetch import Guarded, Limited, Retrying, Turnstile
@@ -62,12 +63,13 @@ from engine.task.metering import Metering
 ADDRESSABLE = ("offset", "page")
 
 
-def splittable(api: Api) -> bool:
-    """True if the pages of an api can be dealt to several shards."""
+def splittable(connector: Connector, api: Api) -> bool:
+    """True if the pages of an api can be dealt to several shards; never a tree's."""
     values = api.values
     return (
         values["pagination.type"] in ADDRESSABLE
         and values["http.offset.mode"] == "FULL"
+        and not connector.children(api)
     )
 
 
@@ -688,6 +690,60 @@ class Sources:
             ahead=self._ahead if values["pagination.concurrent.enabled"] else None,
             name=f"ahead-{shard.label}",
         )
+
+    def tree(
+        self,
+        root: Api,
+        poll: Poll,
+        *,
+        delivery: Delivery,
+        stopping: Stopping,
+        below: Stopping,
+        notes: Mapping[str, Callable[[str], None]],
+        note: Callable[[str], None],
+        entity: str | None = None,
+    ) -> Tree:
+        """
+        The pages of a root, each behind those of its children.
+
+        Args:
+            poll: The root's own.
+            delivery: Where children's pages go.
+            below: How children wait; several threads do at once.
+            notes: As `note`, for each api below.
+            entity: The root's.
+        """
+        return Tree(
+            poll,
+            self._children(root, below, notes, entity),
+            delivery=delivery,
+            stopping=stopping,
+            note=note,
+        )
+
+    def _children(
+        self,
+        parent: Api,
+        stopping: Stopping,
+        notes: Mapping[str, Callable[[str], None]],
+        entity: str | None,
+    ) -> list[Child]:
+        return [
+            Child(
+                api.name,
+                self.poll(
+                    api,
+                    Shard(self._connector.name, api.name, entity),
+                    stopping=stopping,
+                    note=notes[api.name],
+                ),
+                extract=api.values["api.chaining.extract.field"],
+                concurrent=api.values["api.chaining.max.concurrent"],
+                patient=api.values["behavior.on.error"] == "IGNORE",
+                children=self._children(api, stopping, notes, entity),
+            )
+            for api in self._connector.children(parent)
+        ]
 
 
 def closed(breaker: Breaker | None) -> Callable[[str], bool] | None:

@@ -1,0 +1,190 @@
+"""
+Tree: how the pages of children reach Kafka, and where each child stands.
+
+Owns an outlet for each child that is under way, so that every parent value has
+a position of its own, and the promise that nothing of a tree is left open when
+its shard commits.  Polls nothing: which child is asked for is the source's.
+
+Path: ``source.chain`` hands over children's pages -> here -> ``sink.commit``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from engine.errors import Accounting
+from engine.records import Offset, Page, Parcel, Shard
+from engine.seams import Outlet, Transform
+from engine.sink.commit import AtLeastOnce
+from engine.sink.state import Saved
+from engine.task.flow import unbalanced
+from engine.task.pulse import Pulse
+
+#: Children whose outlets may be open at once.
+MOST_OPEN = 256
+
+
+class Outlets(Protocol):
+    """What is needed of `sink.commit.Delivery`."""
+
+    def forget(self, outlet: AtLeastOnce) -> None:
+        """As `Delivery.forget`."""
+
+
+class Branch(Struct, frozen=True):
+    """
+    What the pages of one api below a root go through.
+
+    Attributes:
+        shard: The api, with the entity of its root.
+        transform: What becomes of them.
+        open: Makes the outlet of a source partition.
+        timed: The same outlet as it is to be used.
+        count: Told each parcel that was handed over.
+    """
+
+    shard: Shard
+    transform: Transform
+    open: Callable[[Mapping[str, str]], AtLeastOnce]
+    timed: Callable[[AtLeastOnce], Outlet]
+    count: Callable[[Parcel], None]
+
+
+class Branches:
+    """
+    All that is below one root; a `source.chain.Delivery`.
+
+    Used by the thread that walks the root.
+
+    Args:
+        branches: One for each api below the root.
+        offsets: What is stored, by api and parent value.
+        delivery: Where the outlets are made.
+        pulse: The root's: told what its loop is at.
+    """
+
+    def __init__(
+        self,
+        branches: Iterable[Branch],
+        offsets: Mapping[tuple[str, str], Offset],
+        *,
+        delivery: Outlets,
+        pulse: Pulse,
+    ):
+        self._branches = {branch.shard.api: branch for branch in branches}
+        self._offsets = dict(offsets)
+        self._delivery = delivery
+        self._pulse = pulse
+        self._open: dict[tuple[str, str], tuple[AtLeastOnce, Outlet]] = {}
+
+    def offset(self, api: str, parent: str) -> Offset | None:
+        """The newest offset handed over for a child, or the stored one."""
+        # From here on the loop waits for the requests of others, of which each
+        # has its deadline.
+        self._pulse.idle("fetch")
+        return self._offsets.get((api, parent))
+
+    def hand_over(self, api: str, parent: str, page: Page) -> None:
+        """
+        Transform a page of a child and give it to Kafka.
+
+        Raises: RecordError, Accounting, what the delivery failed with.
+        Blocks: while the bytes in flight are at `producer.buffer.memory`, and
+            each time too many children are open.
+        """
+        self._pulse.working()
+        branch = self._branches[api]
+        parcel = branch.transform(page)
+        if not parcel.balanced:
+            raise Accounting(unbalanced(branch.shard, parcel))
+        key = api, parent
+        if key not in self._open and len(self._open) >= MOST_OPEN:
+            self._commit()
+        self._outlet(branch, parent).hand_over(parcel, page.offset)
+        self._offsets[key] = page.offset
+        branch.count(parcel)
+        self._pulse.idle("fetch")
+
+    def settle(self) -> None:
+        """
+        Wait until all that was handed over is acknowledged and saved.
+
+        Raises: what the delivery failed with.
+        """
+        self._commit()
+        self._pulse.idle("fetch")
+
+    def _outlet(self, branch: Branch, parent: str) -> Outlet:
+        key = branch.shard.api, parent
+        found = self._open.get(key)
+        if found is None:
+            inner = branch.open({**branch.shard.partition, "parent": parent})
+            found = self._open[key] = inner, branch.timed(inner)
+            found[1].begin()
+        return found[1]
+
+    def _commit(self) -> None:
+        self._pulse.idle("commit")
+        # All of them first: their acknowledgements then come together.
+        for inner, _ in self._open.values():
+            inner.flush()
+        for _, outlet in self._open.values():
+            outlet.commit()
+        for inner, _ in self._open.values():
+            self._delivery.forget(inner)
+        self._open.clear()
+
+
+class Rooted:
+    """The outlet of a root: a commit is that of its whole tree."""
+
+    def __init__(self, inner: Outlet, branches: Branches):
+        self._inner = inner
+        self._branches = branches
+
+    def begin(self) -> None:
+        """As `seams.Outlet`."""
+        self._inner.begin()
+
+    def hand_over(self, parcel: Parcel, offset: Offset) -> None:
+        """As `seams.Outlet`."""
+        self._inner.hand_over(parcel, offset)
+
+    def commit(self) -> None:
+        """As `seams.Outlet`."""
+        self._branches.settle()
+        self._inner.commit()
+
+
+def stored_below(
+    saved: Iterable[Saved], root: Shard, apis: Iterable[str]
+) -> dict[tuple[str, str], Offset]:
+    """What is stored of the children of one root, by api and parent value."""
+    names = set(apis)
+    found: dict[tuple[str, str], Offset] = {}
+    for each in saved:
+        partition = each.partition
+        api, parent = partition.get("api"), partition.get("parent")
+        if api not in names or parent is None:
+            continue
+        if partition.get("entity") == root.entity:
+            found[str(api), parent] = each.offset
+    return found
+
+
+def without_topic(page: Page) -> Parcel:
+    """
+    What becomes of the page of a parent without `kafka.topic`.
+
+    Its records are only there for its children: they count as filtered.
+    """
+    return Parcel(
+        page,
+        "",
+        (),
+        filtered=len(page.records),
+        deduplicated=page.deduplicated,
+    )
