@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from engine.errors import Unavailable
+from engine.records import Parcel
 from engine.sink.accumulator import Accumulator
 from engine.sink.commit import Delivery
 from engine.sink.compress import PLAIN
@@ -20,6 +21,17 @@ from tests.brokers import Apache
 from tests.sink.rig import SHARD, Flag, Memory, delivering, outlet, parcel, topic_name
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]
+
+
+def sent(page: int, topic: str) -> Parcel:
+    """
+    A page of records of today.
+
+    A broker that starts judges the age of a producer by the time stamps of its
+    records: with old ones it forgets the producer, and takes a repeated batch
+    for a new one.
+    """
+    return parcel(page, values(page), topic, timestamps=time.time_ns() // 1_000_000)
 
 
 def values(page: int, count: int = 100) -> list[bytes]:
@@ -45,7 +57,7 @@ def test_a_restart_of_the_broker_loses_and_repeats_nothing(own_apache: Apache) -
         while page < 100 or not restarted.is_set():
             if page == 30:
                 trouble.start()
-            out.hand_over(parcel(page, values(page), name), {"page": page})
+            out.hand_over(sent(page, name), {"page": page})
             page += 1
             time.sleep(0.01)
         out.commit()
@@ -66,13 +78,13 @@ def test_a_frozen_broker_is_waited_for_and_memory_stays_bounded(
         own_apache.address, delivery_timeout=60.0, budget=500_000
     ) as delivery:
         out = outlet(delivery, Memory())
-        out.hand_over(parcel(0, values(0), name), {"page": 0})
+        out.hand_over(sent(0, name), {"page": 0})
         out.commit()
         handed = [0]
 
         def work() -> None:
             for page in range(1, 101):
-                out.hand_over(parcel(page, values(page), name), {"page": page})
+                out.hand_over(sent(page, name), {"page": page})
                 handed[0] = page
             out.commit()
 
@@ -119,7 +131,7 @@ def test_a_broker_that_is_away_too_long_is_waited_for_and_the_work_goes_on(
             out = outlet(delivery, state)
             out.begin()
             for page in range(start, total):
-                out.hand_over(parcel(page, values(page), name), {"page": page + 1})
+                out.hand_over(sent(page, name), {"page": page + 1})
                 time.sleep(0.02)
                 if page == 20 and not said:
                     own_apache.kill()
@@ -161,11 +173,11 @@ def test_closing_ends_in_time_with_the_broker_gone(own_apache: Apache) -> None:
         limits=lambda topic: 1 << 20,
     )
     out = outlet(delivery, Memory())
-    out.hand_over(parcel(0, values(0), name), {"page": 0})
+    out.hand_over(sent(0, name), {"page": 0})
     out.commit()
 
     own_apache.kill()
-    out.hand_over(parcel(1, values(1), name), {"page": 1})
+    out.hand_over(sent(1, name), {"page": 1})
     began = time.monotonic()
     ended = delivery.close(5.0)
 
@@ -186,11 +198,11 @@ def test_closing_ends_in_time_with_the_broker_frozen(own_apache: Apache) -> None
         limits=lambda topic: 1 << 20,
     )
     out = outlet(delivery, Memory())
-    out.hand_over(parcel(0, values(0), name), {"page": 0})
+    out.hand_over(sent(0, name), {"page": 0})
     out.commit()
 
     with own_apache.frozen():
-        out.hand_over(parcel(1, values(1), name), {"page": 1})
+        out.hand_over(sent(1, name), {"page": 1})
         time.sleep(0.2)
         began = time.monotonic()
         delivery.close(5.0)
