@@ -24,6 +24,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
@@ -526,7 +527,7 @@ class Tiers(Generic[Value]):
         background: bool = False,
         clock: Clock = SYSTEM,
     ) -> None:
-        first, second, third = levels
+        first, second, third = levels = _falling(levels)
         nothing = settings.total == 0
         self.settings = settings
         self.ratio = Ratio(settings.window, clock=clock)
@@ -906,6 +907,28 @@ class Tiers(Generic[Value]):
             "Cache tier %d may hold %d instead of %d: %s.", level, after, allowed, why
         )
         return after
+
+
+def _falling(
+    levels: tuple[TierSettings, TierSettings, TierSettings],
+) -> tuple[TierSettings, TierSettings, TierSettings]:
+    """
+    No tier holds longer than the one below it: what leaves it would be gone.
+
+    Source: `cache.l2.ttl.seconds`: a larger upper one is cut, with a warning.
+    """
+    found = list(levels)
+    for level in (1, 0):
+        below = next((one for one in found[level + 1 :] if one.entries), None)
+        if below is not None and found[level].entries and found[level].ttl > below.ttl:
+            log.warning(
+                "Cache tier %d holds for %.0f s as the one below it, not %.0f s.",
+                level + 1,
+                below.ttl,
+                found[level].ttl,
+            )
+            found[level] = msgspec.structs.replace(found[level], ttl=below.ttl)
+    return found[0], found[1], found[2]
 
 
 def _secret(path: Path) -> bytes:

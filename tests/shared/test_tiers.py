@@ -235,6 +235,17 @@ def test_bytes_are_bound_and_large_values_stay_outside(tmp_path, clock) -> None:
     assert sum(reading.bytes for reading in tiers.readings()) > MIB
 
 
+def test_no_tier_holds_longer_than_the_one_below(tmp_path, clock, caplog) -> None:
+    tiers = make(tmp_path, clock, ttls=(100.0, 50.0, 10.0))
+    tiers.keep(key(1), b"v")
+    clock.turn(11)
+
+    assert level_of(tiers, 1) is None
+    assert 2 == caplog.text.count("as the one below it")
+    make(tmp_path / "b", clock, sizes=(10, 0, 0), ttls=(100.0, 50.0, 10.0))
+    assert 2 == caplog.text.count("as the one below it")
+
+
 def test_each_tier_holds_for_its_own_time(tmp_path, clock) -> None:
     tiers = make(tmp_path, clock, ttls=(1.0, 2.0, 4.0))
     levels = []

@@ -1,0 +1,240 @@
+"""
+Cache: the response cache of a task, made from its configuration.
+
+Owns the translation of `cache.*` into tiers, skins and warming, and what
+tells one api's answers and records from another's.  Opens nothing: that
+happens with the first lookup.
+
+Path: ``task.source``, ``task.entry``
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from engine.clock import SYSTEM, Clock
+from engine.config import Api, Connector, Secret, Values
+from engine.language.cron import compile_cron
+from engine.records import Request
+from engine.seams import Fetch, Stopping
+from engine.shared.limiter import Limiter
+from engine.shared.tiers import CacheSettings, Tiers, TierSettings
+from engine.source.cached import Cached
+from engine.source.freshness import Stored, decode, encode
+from engine.source.origin import host_of
+from engine.source.pace import next_tick
+from engine.source.warming import Trace, Warming
+
+#: What shapes the records of a page beside its body.
+SHAPING = (
+    "deduplication.",
+    "header.converter",
+    "http.response.",
+    "kafka.",
+    "key.converter",
+    "key.schema",
+    "transformation.",
+    "value.converter",
+    "value.schema",
+)
+
+#: Who asks: keys that tell one identity from another and do not change by
+#: themselves, as tokens do.
+IDENTITY = (
+    "auth.type",
+    "http.auth.",
+    "connection.user",
+    "connection.password",
+    "bearer.token",
+    "api.key.",
+    "oauth2.",
+    "https.ssl.keystore.",
+)
+
+
+def tiers_of(
+    connector: Connector,
+    *,
+    runtime: Path,
+    disk: Path,
+    tasks: int,
+    clock: Clock = SYSTEM,
+) -> Tiers[Stored] | None:
+    """
+    The connector's cache as one task sees it; None if no api has one.
+
+    Args:
+        runtime: Directory in memory that all its tasks share.
+        disk: Directory that outlives the engine, of this connector alone.
+        tasks: Over how many tasks the memory of L1 is divided.
+    """
+    if not any(api.values["cache.enabled"] for api in connector.apis):
+        return None
+    values = connector.values
+    half = values["cache.max.memory.bytes"] // 2
+    volumes = (half // max(1, tasks), half, values["cache.l3.max.bytes"])
+    first, second, third = (
+        TierSettings(
+            entries=values[f"cache.l{level}.max.size"],
+            ttl=float(values[f"cache.l{level}.ttl.seconds"]),
+            policy=values[f"cache.l{level}.policy"],
+            volume=volume,
+        )
+        for level, volume in enumerate(volumes, 1)
+    )
+    tuning = None
+    if values["cache.auto.tuning.enabled"]:
+        tuning = 60.0 * values["cache.auto.tuning.interval.minutes"]
+    return Tiers(
+        runtime,
+        disk,
+        levels=(first, second, third),
+        settings=CacheSettings(
+            total=values["cache.response.max.size"],
+            evict=values["cache.eviction.enabled"],
+            threshold=values["cache.eviction.threshold"],
+            batch=values["cache.eviction.batch.size"],
+            cleanup=float(values["cache.cleanup.interval.seconds"]),
+            statistics=values["cache.statistics.enabled"],
+            window=60.0 * values["cache.statistics.window.minutes"],
+            ratio=values["cache.hit.ratio.threshold"],
+            tuning=tuning,
+        ),
+        encode=encode,
+        decode=decode,
+        background=True,
+        clock=clock,
+    )
+
+
+def skin_of(
+    api: Api,
+    fetch: Fetch,
+    tiers: Tiers[Stored],
+    *,
+    stopping: Stopping,
+    trace: Trace | None = None,
+    clock: Clock = SYSTEM,
+) -> Cached | None:
+    """
+    The outermost skin of an api's fetch; None where nothing could be kept.
+
+    Pages of a position that moves on are never asked for again.
+    """
+    values = api.values
+    if not values["cache.enabled"] or values["http.offset.mode"] != "FULL":
+        return None
+    # A page may take every try and pause of its leader; then its waiter asks.
+    patience = values["http.client.request.timeout.ms"] / 1000
+    return Cached(
+        fetch,
+        tiers,
+        stopping=stopping,
+        ttl=float(values["cache.response.ttl.seconds"]),
+        credential=_text(values, IDENTITY),
+        patience=patience,
+        watch=trace.asked if trace is not None else None,
+        clock=clock,
+    )
+
+
+def rules_of(api: Api) -> bytes:
+    """What makes records of a body, hashed: pages are unchanged only with it."""
+    text = _text(api.values, SHAPING)
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def warming_of(
+    connector: Connector,
+    *,
+    skins: Mapping[str, Cached],
+    tiers: Tiers[Stored],
+    limiter: Limiter,
+    trace: Trace,
+    zone: str,
+    url_of: Callable[[Values], str],
+    next_poll: Callable[[], float | None] = lambda: None,
+    clock: Clock = SYSTEM,
+) -> Warming | None:
+    """
+    What fetches ahead in this task; None unless `cache.warming.enabled`.
+
+    Args:
+        skins: By the api's name, of the apis this task polls.
+        url_of: The logical URL template of an api, absolute.
+        next_poll: Monotonic seconds of the next tick of any shard here.
+    """
+    values = connector.values
+    if not values["cache.warming.enabled"] or not skins:
+        return None
+    apis = {api.name: api for api in connector.apis if api.name in skins}
+    starts = {
+        name: url_of(api.values).split("${", 1)[0].partition("?")[0]
+        for name, api in apis.items()
+    }
+
+    def owner(url: str) -> str:
+        """The api whose URL it continues furthest; else the first of the origin."""
+        continued = [name for name, start in starts.items() if url.startswith(start)]
+        if continued:
+            return max(continued, key=lambda name: len(starts[name]))
+        host = host_of(url)
+        same = [name for name, start in starts.items() if host_of(start) == host]
+        return same[0] if same else ""
+
+    def request_for(url: str) -> Request | None:
+        name = owner(url)
+        if not name or apis[name].values["http.source.method"] != "GET":
+            return None
+        headers = apis[name].values["http.source.headers"] or ()
+        plain = tuple((k, v) for k, v in headers if "${" not in v)
+        return Request("GET", url, plain)
+
+    def recent(most: int) -> list[str]:
+        found = (tiers.find(key) for key in tiers.recent(most))
+        return [hit.value.url for hit in found if hit is not None]
+
+    def skin(request: Request) -> Cached:
+        return skins[owner(request.url) or next(iter(skins))]
+
+    first = next(iter(apis.values())).values
+    start = next(iter(starts.values()))
+    origin = "/".join(start.split("/", 3)[:3])
+    schedule = values["cache.warming.schedule"]
+    tick: Callable[[int], int] | None = None
+    if schedule is not None:
+        cron = compile_cron(schedule)
+
+        def tick(after: int) -> int:
+            return next_tick(cron, after, ZoneInfo(zone))
+
+    return Warming(
+        warm=lambda request: skin(request).warm(request),
+        key=lambda request: skin(request).key(request),
+        spare=lambda request: limiter.spare(host_of(request.url), owner(request.url)),
+        trace=trace,
+        recent=recent,
+        request_for=request_for,
+        lead=lambda: tiers.lead(b"warming".hex().ljust(32, "0")),
+        base=first["http.api.base.url"] or origin,
+        catalog=[start for start in starts.values() if "${" not in start],
+        strategies=values["cache.warming.strategies"],
+        patterns=values["cache.warming.patterns"] or (),
+        interval=first["http.source.poll.interval.ms"] / 1000,
+        next_poll=next_poll,
+        next_tick=tick,
+        clock=clock,
+    )
+
+
+def _text(values: Values, prefixes: tuple[str, ...]) -> str:
+    found = []
+    for key in sorted(values):
+        if key.startswith(prefixes):
+            value = values[key]
+            plain = value.reveal() if isinstance(value, Secret) else repr(value)
+            found.append(f"{key}={plain}")
+    return "\n".join(found)

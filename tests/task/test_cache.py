@@ -1,0 +1,260 @@
+"""Every `cache.*` key seen where it has its effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.config import Connector, load
+from engine.records import Request, Response
+from engine.shared.limiter import Limiter, Rate
+from engine.source.warming import Trace
+from engine.task.cache import rules_of, skin_of, tiers_of, warming_of
+from engine.task.source import url_of
+from tests.fakes.hands import Hands
+
+BASE = """
+name=orders
+http.source.url=https://api.example.com/v1/things
+kafka.topic=things
+bootstrap.servers=127.0.0.1:9092
+cache.enabled=true
+"""
+
+
+class Going:
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, seconds: float) -> bool:
+        return False
+
+
+@pytest.fixture
+def clock() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def connector(tmp_path):
+    count = 0
+
+    def make(*keys: str) -> Connector:
+        nonlocal count
+        count += 1
+        path = tmp_path / f"c{count}.properties"
+        path.write_text(BASE + "\n".join(keys))
+        path.chmod(0o600)
+        return load([path]).connectors[0]
+
+    return make
+
+
+def tiers(one: Connector, path: Path, clock: Hands, tasks: int = 2):
+    found = tiers_of(one, runtime=path / "r", disk=path / "d", tasks=tasks, clock=clock)
+    assert found is not None
+    return found
+
+
+def test_without_the_cache_there_is_none(connector, tmp_path) -> None:
+    assert tiers(connector(), tmp_path, Hands()) is not None
+    off = connector("api1.cache.enabled=false")
+
+    assert tiers_of(off, runtime=tmp_path, disk=tmp_path, tasks=1) is None
+
+
+def test_the_keys_reach_the_tiers(connector, tmp_path, clock) -> None:
+    one = tiers(
+        connector(
+            "cache.l1.max.size=11",
+            "cache.l2.max.size=22",
+            "cache.l3.max.size=33",
+            "cache.l1.ttl.seconds=111",
+            "cache.l2.ttl.seconds=222",
+            "cache.l3.ttl.seconds=333",
+            "cache.eviction.policy=LFU",
+            "cache.l2.policy=FIFO",
+            "cache.max.memory.bytes=8388608",
+            "cache.l3.max.bytes=77777777",
+            "cache.response.max.size=44",
+            "cache.eviction.enabled=false",
+            "cache.eviction.threshold=0.5",
+            "cache.eviction.batch.size=7",
+            "cache.cleanup.interval.seconds=9",
+            "cache.statistics.enabled=true",
+            "cache.statistics.window.minutes=3",
+            "cache.hit.ratio.threshold=0.6",
+            "cache.auto.tuning.enabled=true",
+            "cache.auto.tuning.interval.minutes=2",
+        ),
+        tmp_path,
+        clock,
+        tasks=4,
+    )
+
+    found = [(t.entries, t.ttl, t.policy, t.volume) for t in one._levels]
+    assert [
+        (11, 111.0, "LFU", 1 << 20),
+        (22, 222.0, "FIFO", 4 << 20),
+        (33, 333.0, "LFU", 77_777_777),
+    ] == found
+    settings = one.settings
+    assert (44, False, 0.5, 7, 9.0) == (
+        settings.total,
+        settings.evict,
+        settings.threshold,
+        settings.batch,
+        settings.cleanup,
+    )
+    assert (True, 180.0, 0.6, 120.0) == (
+        settings.statistics,
+        settings.window,
+        settings.ratio,
+        settings.tuning,
+    )
+
+
+class Api:
+    def __init__(self, clock: Hands, *headers: tuple[str, str]) -> None:
+        self.clock = clock
+        self.headers = headers
+        self.asked: list[str] = []
+
+    def __call__(self, request: Request) -> Response:
+        self.asked.append(request.url)
+        return Response(
+            request=request,
+            url=request.url,
+            status=200,
+            headers=list(self.headers),
+            body=b"[]",
+            sent_at=self.clock.monotonic(),
+            received_ms=self.clock.wall_ms(),
+        )
+
+
+def skin(one: Connector, path: Path, clock: Hands, api: Api, trace=None):
+    return skin_of(
+        one.apis[0],
+        api,
+        tiers(one, path, clock),
+        stopping=Going(),
+        trace=trace,
+        clock=clock,
+    )
+
+
+def test_a_time_to_live_makes_fresh_what_states_nothing(
+    connector, tmp_path, clock
+) -> None:
+    for seconds, asked in ((0, 5), (5, 1)):
+        api = Api(clock)
+        keys = f"cache.response.ttl.seconds={seconds}"
+        fetch = skin(connector(keys), tmp_path / keys, clock, api)
+        for _ in range(5):
+            fetch(Request("GET", "https://api.example.com/v1/things"))
+            clock.turn(0.9)
+
+        assert asked == len(api.asked)
+
+
+def test_positions_that_move_on_have_no_skin(connector, tmp_path, clock) -> None:
+    one = connector("http.offset.mode=SIMPLE_INCREMENTING")
+
+    assert skin(one, tmp_path, clock, Api(clock)) is None
+
+
+def test_credentials_are_part_of_the_key(connector, tmp_path, clock) -> None:
+    request = Request("GET", "https://api.example.com/v1/things")
+    keys = set()
+    for auth in (
+        [],
+        ["auth.type=BEARER", "bearer.token=one"],
+        ["auth.type=BEARER", "bearer.token=two"],
+        ["auth.type=BASIC", "connection.user=u", "connection.password=p"],
+    ):
+        keys.add(skin(connector(*auth), tmp_path, clock, Api(clock)).key(request))
+
+    assert 4 == len(keys)
+    again = connector("auth.type=BEARER", "bearer.token=one")
+    assert skin(again, tmp_path, clock, Api(clock)).key(request) in keys
+
+
+def test_what_shapes_the_records_is_part_of_their_hash(connector) -> None:
+    plain = rules_of(connector().apis[0])
+    mapped = (
+        'transformation.field.mappings=[{"source":"id","target":"x","type":"STRING"}]'
+    )
+    others = [
+        rules_of(connector(keys).apis[0])
+        for keys in (
+            mapped,
+            "kafka.key=${record.id}",
+            "value.converter=StringConverter",
+        )
+    ]
+
+    assert plain == rules_of(connector("cache.l1.max.size=5").apis[0])
+    assert plain not in others
+    assert len(set(others)) == len(others)
+
+
+def test_warming_asks_what_the_keys_name(connector, tmp_path, clock) -> None:
+    one = connector(
+        "cache.warming.enabled=true",
+        "cache.warming.strategies=PREDICTIVE,LRU",
+        "cache.warming.schedule=0 */5 * * * *",
+        'cache.warming.patterns=["v1/featured", "v1/users/*"]',
+        "cache.response.ttl.seconds=60",
+        "http.source.header.X-Plain=1",
+    )
+    api, trace = Api(clock), Trace(clock=clock)
+    shared = tiers(one, tmp_path, clock)
+    fetch = skin_of(
+        one.apis[0], api, shared, stopping=Going(), trace=trace, clock=clock
+    )
+    limiter = Limiter([tmp_path / "l"], "orders", rate=Rate(100.0), clock=clock)
+    warming = warming_of(
+        one,
+        skins={one.apis[0].name: fetch},
+        tiers=shared,
+        limiter=limiter,
+        trace=trace,
+        zone="UTC",
+        url_of=url_of,
+        clock=clock,
+    )
+    for path in ("v1/users/1", "v1/orders/1"):
+        fetch(Request("GET", f"https://api.example.com/{path}"))
+    clock.turn(61)
+    api.asked.clear()
+
+    clock.wall = 1_800_000_000_000
+    assert 3 == warming.step()
+    assert [
+        "https://api.example.com/v1/featured",
+        "https://api.example.com/v1/users/1",
+        "https://api.example.com/v1/orders/1",
+    ] == api.asked
+    # Fresh for a minute: five minutes later all of it goes again, at the tick.
+    clock.turn(299)
+    assert 0 == warming.step()
+    clock.turn(1)
+    assert 3 == warming.step()
+    assert 0 == warming.step()
+
+
+def test_without_warming_there_is_none(connector, tmp_path, clock) -> None:
+    one = connector()
+    found = warming_of(
+        one,
+        skins={"api1": skin(one, tmp_path, clock, Api(clock))},
+        tiers=tiers(one, tmp_path, clock),
+        limiter=Limiter([tmp_path], "orders", rate=None),
+        trace=Trace(),
+        zone="UTC",
+        url_of=url_of,
+    )
+
+    assert found is None
