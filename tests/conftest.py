@@ -12,22 +12,19 @@ from tests.brokers.fixtures import apache, broker, embedded, own_apache
 
 __all__ = ["apache", "broker", "embedded", "own_apache"]
 
-#: Rooms whose tests time real processes on a machine that others share.
-TIMED = ("process", "e2e", "faults", "brokers", "scripts", "guide")
+#: Rooms without processes, sockets and clocks: a test that fails once has failed.
+PURE = ("config", "language", "transform", "contracts")
 
-#: Times such a test is tried again before it counts as failed.
+#: Times any other test is tried again before it counts as failed.
 AGAIN = 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test of real processes may lose a race for the processor twice."""
+    """A test of real processes and sockets may lose the processor for a while."""
     root = Path(__file__).parent
     for item in items:
         room = item.path.relative_to(root).parts[0]
-        timed = room in TIMED or any(
-            item.get_closest_marker(name) for name in ("slow", "kafka")
-        )
-        if timed:
+        if room not in PURE:
             item.add_marker(pytest.mark.flaky(reruns=AGAIN, reruns_delay=1))
 
 
