@@ -2,7 +2,7 @@
 Commit: pages into Kafka, and behind their acknowledgement their offsets into state.
 
 Owns the order of things: what shares a batch, what is acknowledged, what may be
-saved.  Pages come from the task's own thread; answers come on the sender's
+saved.  Pages come from the thread of their shard; answers come on the sender's
 thread, which moves the mark and starts to save, so that state does not wait for
 the next page.  A failed write ends the delivery: nothing behind it moves a mark,
 and the task builds a new one or ends.
