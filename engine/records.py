@@ -177,6 +177,7 @@ class DeadLetter(Struct):
         cause: Class name of the failure.
         message: What went wrong, secrets cut.
         cut: True if `value` is only the beginning of what was received.
+        size: Bytes received, where `value` is cut.
     """
 
     index: int
@@ -185,6 +186,7 @@ class DeadLetter(Struct):
     cause: str
     message: str
     cut: bool = False
+    size: int = 0
 
 
 class Parcel(Struct):

@@ -145,6 +145,26 @@ def parser() -> Words:
     reset.add_argument("--yes", action="store_true", help="do it without asking")
     reset.set_defaults(target="offsets:reset")
 
+    dlq = verbs.add_parser("dlq", help="dead letters: look at them, try them again")
+    letters = dlq.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, target, text in (
+        ("list", "dlq:list_", "a line for each letter that has not gone through"),
+        ("show", "dlq:show", "letters with their headers and bytes"),
+    ):
+        look = letters.add_parser(name, help=text, description=text, parents=[files])
+        look.add_argument("--json", action="store_true", help="one document")
+        look.add_argument("--api", metavar="NAME", help="only this api's")
+        look.add_argument("--letter", metavar="P:OFFSET", help="only this one")
+        look.add_argument("--limit", type=positive, metavar="N", help="at most so many")
+        look.add_argument(
+            "--all", action="store_true", help="also those that went through"
+        )
+        look.set_defaults(target=target)
+    text = "put letters through again, after a fix; 65 if some still fail"
+    again = letters.add_parser("replay", help=text, description=text, parents=[files])
+    again.add_argument("--json", action="store_true", help="one document")
+    again.set_defaults(target="dlq:replay")
+
     asking = Words(add_help=False, parents=[common])
     asking.add_argument(
         "--url",

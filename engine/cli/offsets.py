@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -30,7 +30,7 @@ from engine.task.probe import next_request
 
 class Opened:
     """
-    The states of a command's connectors; a context.
+    The Kafka side of a command's connectors; a context.
 
     An embedded broker is started for the command if no engine runs it.
     """
@@ -41,17 +41,19 @@ class Opened:
         self._runtime: Runtime | None = None
         self._broker: EmbeddedBroker | None = None
 
-    def __enter__(self) -> Callable[[Connector], State]:
+    def __enter__(self) -> Self:
         make_private(self._state)
-        return self._open
+        return self
 
-    def _open(self, connector: Connector) -> State:
+    def state(self, connector: Connector) -> State:
+        """A connector's stored offsets."""
         values = connector.values
         if values["offset.storage.file.filename"] is not None:
             return Brokers(connector, ("none:0",)).state()
-        return Brokers(connector, bootstrap_of(values, self._embedded)).state()
+        return Brokers(connector, bootstrap_of(values, self.embedded)).state()
 
-    def _embedded(self) -> str:
+    def embedded(self) -> str:
+        """The embedded broker's address."""
         if self._broker is None:
             base = base_of(os.environ, configured=None, state=self._state)
             self._runtime = Runtime(base)
@@ -66,10 +68,16 @@ class Opened:
             self._runtime.remove()
 
 
-def claim_of(loaded: Loaded, connector: Connector) -> Claim:
-    """The connector's lock, as a running engine holds it."""
+def claim_of(loaded: Loaded, connector: Connector, what: str = "") -> Claim:
+    """
+    The connector's lock, as a running engine holds it.
+
+    Args:
+        what: In a folder of that name: a lock of a command's own.
+    """
     claims = Path(loaded.process["state.dir"]) / "locks" / state_place(connector.values)
-    for directory in (claims.parent, claims):
+    claims = claims / what if what else claims
+    for directory in dict.fromkeys((claims.parents[1], claims.parent, claims)):
         make_private(directory)
     return Claim(claims, connector.name)
 
@@ -79,10 +87,10 @@ def get(args: argparse.Namespace) -> int:
     loaded = load(args, quiet=args.json)
     zone = loaded.process["schedule.timezone"]
     shown = []
-    with Opened(loaded) as state_of:
+    with Opened(loaded) as opened:
         for connector in loaded.connectors:
             apis = {api.name: api for api in connector.apis}
-            for saved in state_of(connector).load().values():
+            for saved in opened.state(connector).load().values():
                 api = apis.get(saved.partition.get("api", ""))
                 request = None
                 if api is not None and "part" not in saved.partition:
@@ -120,12 +128,12 @@ def reset(args: argparse.Namespace) -> int:
     if not args.yes and not confirmed():
         raise ConfigError("offsets reset forgets where to go on: say --yes")
     forgotten = 0
-    with Opened(loaded) as state_of:
+    with Opened(loaded) as opened:
         for connector in loaded.connectors:
             claim = claim_of(loaded, connector)
             claim.take()
             try:
-                state = state_of(connector)
+                state = opened.state(connector)
                 chosen = [
                     saved.partition
                     for saved in state.load().values()

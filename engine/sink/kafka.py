@@ -20,6 +20,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any
 
 import kafka.errors as foreign
@@ -27,10 +28,12 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
+from kafka.structs import OffsetAndMetadata
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Fenced, Misconfigured, SinkError, Unavailable
+from engine.records import KafkaHeaders
 from engine.seams import Stopping
 
 #: Seconds until a broker that does not answer is given up for one try.
@@ -575,13 +578,23 @@ class Stored(Struct, frozen=True):
     timestamp: int
     key: bytes | None
     value: bytes | None
+    headers: KafkaHeaders = ()
 
 
 def read_topic(
-    cluster: Cluster, topic: str, limit: float, *, clock: Clock = SYSTEM
+    cluster: Cluster,
+    topic: str,
+    limit: float,
+    *,
+    starts: Mapping[int, int] = MappingProxyType({}),
+    clock: Clock = SYSTEM,
 ) -> Iterator[Stored]:
     """
     Every committed record of a topic up to the end it has now.
+
+    Args:
+        starts: Partition -> the first offset wanted; the others from their
+            beginning, and so is one whose records have expired.
 
     The end is the high watermark, also of open transactions: who reads only to
     the last stable offset misses newer records behind somebody else's open
@@ -600,11 +613,16 @@ def read_topic(
             allow_auto_create_topics=False,
             metrics_enabled=False,
             max_poll_records=5000,
+            auto_offset_reset="earliest",
             **_settings(cluster, PROBE_LIMIT),
         )
         try:
             client.assign(list(ends))
-            client.seek_to_beginning(*ends)
+            for place in ends:
+                if starts.get(place[1]):
+                    client.seek(place, starts[place[1]])
+                else:
+                    client.seek_to_beginning(place)
             left = {place for place in ends if client.position(place) < ends[place]}
             deadline = clock.monotonic() + limit
             while left:
@@ -618,6 +636,7 @@ def read_topic(
                                 each.timestamp,
                                 each.key,
                                 each.value,
+                                tuple(each.headers),
                             )
                 if found:
                     deadline = clock.monotonic() + limit
@@ -645,6 +664,54 @@ def _ends(cluster: Cluster, topic: str) -> dict[TopicPartition, int]:
             {place: OffsetSpec.LATEST for place in places}
         )
         return {place: found.offset for place, found in latest.items() if found.offset}
+
+
+def topic_ends(cluster: Cluster, topic: str) -> dict[int, int]:
+    """
+    The high watermark of each partition; empty if there is no such topic.
+
+    Raises: a SinkError.
+    """
+    with admin(cluster) as client:
+        if topic not in describe(client, [topic]):
+            return {}
+    return {place[1]: end for place, end in _ends(cluster, topic).items()}
+
+
+def group_offsets(
+    cluster: Cluster, group: str, topic: str
+) -> dict[int, tuple[int, str]]:
+    """
+    What a consumer group has committed: partition -> (offset, its note).
+
+    Raises: a SinkError.
+    """
+    with admin(cluster) as client:
+        found = client.list_group_offsets({group: None}).get(group, {})
+    return {
+        place.partition: (stored.offset, stored.metadata or "")
+        for place, stored in found.items()
+        if place.topic == topic and stored.offset >= 0
+    }
+
+
+def save_group_offsets(
+    cluster: Cluster, group: str, topic: str, offsets: Mapping[int, tuple[int, str]]
+) -> None:
+    """
+    Commit offsets with their notes for a group that has no members.
+
+    Raises: a SinkError.
+    """
+    wanted = {
+        TopicPartition(topic, partition): OffsetAndMetadata(offset, note, -1)
+        for partition, (offset, note) in offsets.items()
+    }
+    with admin(cluster) as client:
+        told = client.alter_group_offsets(group, wanted)
+        for place, error in told.items():
+            if error is not foreign.NoError:
+                raise error(f"{group} at {place.topic}-{place.partition}")
 
 
 def write_records(

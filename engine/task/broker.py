@@ -173,6 +173,12 @@ class Brokers:
             return None
         return str(name).replace("${connector}", self._connector.name)
 
+    def reserved(self) -> list[str]:
+        """Topics that hold the engine's own records: no template may name one."""
+        dead = self.letters()
+        own = self._values["offsets.storage.topic"]
+        return [own, *([dead] if dead else [])]
+
     def delivery(
         self,
         topics: Topics,

@@ -349,7 +349,7 @@ class Wiring:
                     zone=self._process["schedule.timezone"],
                     registries=self.registries,
                     limit=self._limit(api, topics),
-                    reserved=self._reserved(),
+                    reserved=self._brokers.reserved(),
                 ),
                 policy_of(api.values),
                 stopping=patience,
@@ -361,11 +361,6 @@ class Wiring:
         if topic is None or "${" in topic:
             return None
         return topics.record_limit(topic)
-
-    def _reserved(self) -> list[str]:
-        dead = self._brokers.letters()
-        own = self._connector.values["offsets.storage.topic"]
-        return [own, *([dead] if dead else [])]
 
     def _crew(self, assigned: Assigned) -> Siblings | None:
         if assigned.shard.count == 1:

@@ -239,6 +239,11 @@ class PageTransform:
             )
         )
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the templates ask for beside the record: roots of the scope."""
+        return frozenset(self._names)
+
     def __call__(self, page: Page) -> Parcel:
         """
         Page to parcel.
@@ -675,6 +680,7 @@ class PageTransform:
             type(error.__cause__ or error).__name__,
             self._mask(str(error)),
             cut,
+            len(value),
         )
 
     def _tell(
