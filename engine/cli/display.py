@@ -34,6 +34,7 @@ class Row(Struct, kw_only=True):
     Attributes:
         seconds: From the first poll's start to now, or to its end.
         error: Why it stands still, or None.
+        finished: Its poll is over, under `run --once`.
     """
 
     connector: str = ""
@@ -49,6 +50,7 @@ class Row(Struct, kw_only=True):
     seconds: float = 0.0
     records_per_second: float = 0.0
     error: str | None = None
+    finished: bool = False
 
 
 #: What is added up in a total.
@@ -163,13 +165,20 @@ class Screen:
                 f"{row.received:,}",
                 f"{row.produced:,}",
                 f"{moved / past:,.0f}",
-                "FAILED" if row.error else "running",
+                state_of(row),
             )
         self._then = now
         self._live.update(table, refresh=True)
 
     def close(self) -> None:
         self._live.stop()
+
+
+def state_of(row: Row) -> str:
+    """One word for the table."""
+    if row.error:
+        return "FAILED"
+    return "done" if row.finished else "running"
 
 
 def display(*, quiet: bool) -> Display:
@@ -203,9 +212,10 @@ def document(rows: Sequence[Row], seconds: float) -> dict[str, object]:
     names: dict[str, list[dict[str, object]]] = {}
     for row in rows:
         fields = structs.asdict(row)
+        del fields["finished"]
         names.setdefault(str(fields.pop("connector")), []).append(fields)
     sums = structs.asdict(total(rows, seconds))
-    for name in ("connector", "api", "shard", "error"):
+    for name in ("connector", "api", "shard", "error", "finished"):
         del sums[name]
     return {
         "connectors": [{"name": name, "apis": apis} for name, apis in names.items()],

@@ -316,6 +316,7 @@ class Showing:
                     seconds=round(seconds, 3),
                     records_per_second=rate(counts["produced"], seconds),
                     error=shard.failed or trouble.get(shard.task) or None,
+                    finished=shard.finished,
                 )
             )
         self.rows = rows
