@@ -11,7 +11,6 @@ Path: the gate under `sink.accumulator`, `sink.state` and `sink.preflight`.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 import ssl
@@ -112,16 +111,6 @@ def naming(doing: str) -> Iterator[None]:
         yield
     except (foreign.KafkaError, OSError) as error:
         raise renamed(error, doing) from error
-
-
-def floor_logs(wire: bool) -> None:
-    """
-    Keep the library's loggers at INFO: below it they print passwords and records.
-
-    Args:
-        wire: `log.unsafe.wire`; True leaves their level to the root logger.
-    """
-    logging.getLogger("kafka").setLevel(logging.NOTSET if wire else logging.INFO)
 
 
 class Cluster(Struct, frozen=True, kw_only=True):

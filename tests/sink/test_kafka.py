@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import ssl
 import threading
@@ -17,7 +16,6 @@ from engine.errors import Doubtful, Fenced, Misconfigured, SinkError, Unavailabl
 from engine.sink import kafka as gate
 from engine.sink.kafka import (
     Cluster,
-    floor_logs,
     naming,
     reachable,
     renamed,
@@ -73,21 +71,6 @@ def test_a_cluster_never_shows_its_login() -> None:
     cluster = Cluster(bootstrap=("b:1",), login={"password": "s3cret"}, key="PRIVATE")
 
     assert "Cluster(b:1)" == repr(cluster) == str(cluster)
-
-
-def test_the_librarys_loggers_stay_at_info() -> None:
-    logger = logging.getLogger("kafka.producer.sender")
-    root = logging.getLogger()
-    before = root.level
-    try:
-        root.setLevel(logging.DEBUG)
-        floor_logs(wire=False)
-        assert not logger.isEnabledFor(logging.DEBUG)
-        floor_logs(wire=True)
-        assert logger.isEnabledFor(logging.DEBUG)
-    finally:
-        root.setLevel(before)
-        floor_logs(wire=False)
 
 
 def test_a_pem_that_cannot_be_read_is_named() -> None:
