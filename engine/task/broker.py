@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -136,7 +137,19 @@ class Brokers:
     def topics(self, say: Callable[[str], None]) -> Topics:
         """The connector's topics, and how those that are missing are made."""
         values = self._values
-        groups = [*map(self._group, values["topic.creation.groups"] or ())]
+        groups = []
+        dead = self.letters()
+        if dead is not None:
+            groups.append(
+                Group(
+                    include=(re.escape(dead),),
+                    partitions=1,
+                    replication=values[
+                        "errors.deadletterqueue.topic.replication.factor"
+                    ],
+                )
+            )
+        groups += map(self._group, values["topic.creation.groups"] or ())
         groups.append(
             Group(
                 partitions=values["topic.creation.default.partitions"],

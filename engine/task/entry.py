@@ -156,7 +156,7 @@ class Wiring:
         values = self._connector.values
         brokers = self._brokers
         topics = brokers.topics(log.warning)
-        topics.ensure(self._fixed_topics())
+        topics.ensure(self._fixed_topics(), keyless=self._keyless())
         state = brokers.state()
         saved = state.load()
         budget = brokers.budget()
@@ -201,6 +201,16 @@ class Wiring:
             session.close(0.0)
             raise
         return session
+
+    def _keyless(self) -> list[str]:
+        """Fixed topics that get records without a key."""
+        return [
+            str(api.values["kafka.topic"])
+            for api in self._connector.apis
+            if api.values["kafka.topic"]
+            and "${" not in api.values["kafka.topic"]
+            and api.values["kafka.key"] is None
+        ]
 
     def _fixed_topics(self) -> list[str]:
         names = [
