@@ -1,7 +1,7 @@
 """
 What does a record cost in the transform, against the loop written by hand?
 
-    python -m perf.bench_transform [--pages 200] [--runs 15]
+    python -m perf.bench_transform [--pages 4] [--runs 40] [--quick]
 
 Pages of 500 records of about 300 bytes, in memory, nothing fetched, nothing
 sent: the part of a task between the split page and the encoded columns.  The
@@ -30,6 +30,7 @@ from engine.records import Page, Request, Response, Shard
 from engine.transform import compile_transform
 from engine.transform.avro import avro_converter
 from engine.transform.registry import Known, Reference, Schema
+from perf.rig import ROOT, machine
 
 RECORDS = 500
 
@@ -265,19 +266,15 @@ def contestants() -> dict[str, dict[str, Callable[[Page], Any]]]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pages", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=15)
-    options = parser.parse_args()
-    pages = [page(number) for number in range(options.pages)]
-    records = options.pages * RECORDS
-    print(f"{'':32} {'ours':>10} {'hand':>10} {'json':>10} {'ours / hand':>12}")
+def measure(pages: list[Page], runs: int) -> dict[str, dict[str, list[float]]]:
+    """CPU us a record of each contestant, run by run, in turn."""
+    records = len(pages) * RECORDS
+    found: dict[str, dict[str, list[float]]] = {}
     for name, loops in contestants().items():
         times: dict[str, list[float]] = {who: [] for who in loops}
         for loop in loops.values():
             loop(pages[0])
-        for _ in range(options.runs):
+        for _ in range(runs):
             for who, loop in loops.items():
                 gc.collect()
                 gc.disable()
@@ -286,11 +283,33 @@ def main() -> None:
                     loop(each)
                 times[who].append((time.process_time() - begin) / records * 1e6)
                 gc.enable()
-        middle = {who: statistics.median(found) for who, found in times.items()}
-        cells = [f"{middle[w]:10.3f}" if w in middle else " " * 10 for w in
-                 ("ours", "hand", "json")]  # fmt: skip
+        found[name] = times
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pages", type=int, default=4)
+    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--quick", action="store_true", help="one page, two runs")
+    options = parser.parse_args()
+    if options.quick:
+        options.pages, options.runs = 1, 2
+    found = measure([page(number) for number in range(options.pages)], options.runs)
+    print(f"{'':32} {'ours':>10} {'hand':>10} {'json':>10} {'ours / hand':>12}")
+    for name, times in found.items():
+        middle = {who: statistics.median(each) for who, each in times.items()}
+        cells = [
+            f"{middle[who]:10.3f}" if who in middle else " " * 10
+            for who in ("ours", "hand", "json")
+        ]
         print(f"{name:32} {' '.join(cells)} {middle['ours'] / middle['hand']:12.2f}")
     print("CPU us a record, median; the split of the page is in every figure")
+    if not options.quick:
+        document = {"machine": machine(), "cpu_us_per_record": found}
+        path = ROOT / "perf" / "results" / "transform.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -61,6 +61,15 @@ def _whole(kind: str, low: int, high: int) -> Fit:
     return fit
 
 
+_INT: Final = _whole("int", -(2**31), 2**31 - 1)
+
+
+def _small(value: int) -> int:
+    """An int of a record: in range, or not; its type is known already."""
+    fitted: int = _INT(value)
+    return fitted
+
+
 #: Its stub asks for a file; it calls `write` and nothing else.
 _write: Final[Callable[..., None]] = fastavro.schemaless_writer
 
@@ -163,26 +172,35 @@ class _Record:
     Fits an object to a record; itself where nothing is to be changed.
 
     Records of one shape (the same members with the same types in the same
-    order) need the same looks: the shape is found in one step of C, and only
-    the members whose value decides are looked at again.
+    order) need the same looks: the shape is found in a few steps of C, and
+    only the members whose value decides are looked at again.
     """
 
     def __init__(self) -> None:
         self.fields: list[tuple[str, frozenset[type], Fit, bool]] = []
-        self._shapes: dict[tuple[Any, ...], list[tuple[str, Fit]]] = {}
+        self._names: tuple[str, ...] = ()
+        self._shapes: dict[tuple[type, ...], list[tuple[str, Fit]]] = {}
 
     def __call__(self, value: Any) -> Any:
         if type(value) is not dict:
             raise Unfit(f"{_kind(value)} where an object belongs")
-        shape = (*value, *map(type, value.values()))
-        looks = self._shapes.get(shape)
+        # Hot path: the names of one page's records are the same objects, so
+        # that comparing them costs nothing and hashing them is not needed.
+        names = tuple(value)
+        kinds = tuple(map(type, value.values()))
+        if names != self._names:
+            self._names = names
+            self._shapes = {}
+        looks = self._shapes.get(kinds)
         if looks is None:
             looks = self._looks(value)
             if len(self._shapes) < _SHAPES:
-                self._shapes[shape] = looks
+                self._shapes[kinds] = looks
         changed = None
         for name, deep in looks:
             each = value[name]
+            if deep is _small and -(2**31) <= each < 2**31:
+                continue
             try:
                 fitted = deep(each)
             except Unfit as e:
@@ -203,7 +221,8 @@ class _Record:
                 if not has_default:
                     raise Unfit(f"{name} is missing")
             elif type(value[name]) not in kinds:
-                looks.append((name, deep))
+                small = deep is _INT and type(value[name]) is int
+                looks.append((name, _small if small else deep))
         for name in value:
             if name not in names:
                 raise Unfit(f"{name} is not in the schema")
@@ -278,7 +297,7 @@ class _Fitter:
             case "boolean":
                 return frozenset({bool}), _none("a boolean")
             case "int":
-                return frozenset(), _whole("int", -(2**31), 2**31 - 1)
+                return frozenset(), _INT
             case "long":
                 return frozenset({int}), _whole("long", -(2**63), 2**63 - 1)
             case "float":

@@ -57,6 +57,7 @@ from engine.transform.conditions import (
     Field,
     Group,
     Negation,
+    fields_of,
 )
 from engine.transform.convert import Converter, JsonKey, TextKey
 from engine.transform.dedup import digest
@@ -88,6 +89,11 @@ _DOUBLE: Final = int | float | str | bool | None | dict[str, Any] | list[Any]
 #: A page of which more than half was left to the general path is followed by
 #: so many slices that go there at once.
 _PAUSE: Final = 16
+
+
+#: More rules than this are for the general path: the loop would take longer
+#: to compile than it could save.
+_MOST: Final = 1000
 
 
 class Redo(ValueError):
@@ -1043,6 +1049,10 @@ def compile_typed(
         marks: What de-duplication compares; empty: the whole output; None: it
             is off.
     """
+    conditions = sum(len(fields_of(condition)) for _, condition in rules.filters)
+    others = len(rules.mappings) + len(rules.enrichment) + len(rules.checks)
+    if conditions + others > _MOST:
+        return None
     if marks is not None and not marks and values.values:
         # The whole output is compared as JSON, which is not written here.
         return None
