@@ -13,7 +13,7 @@ from tests.brokers.fixtures import apache, broker, embedded, own_apache
 __all__ = ["apache", "broker", "embedded", "own_apache"]
 
 #: Rooms without processes, sockets and clocks: a test that fails once has failed.
-PURE = ("config", "language", "transform", "contracts")
+PURE = ("config", "language", "transform")
 
 #: Times any other test is tried again before it counts as failed.
 AGAIN = 2
