@@ -266,9 +266,9 @@ def test_kills_and_changes_of_the_number_of_shards_lose_and_repeat_nothing(
         if not fleet.unfinished():
             break
         if 0 not in fleet.unfinished():
-            # The first shard has gone on to poll 2, and says its size there.
-            size = fleet.stored[0, fleet.count]["size"]
-            fleet.wall.notices[0] = (2, size, None)
+            # The first shard has gone on to poll 2, and says there what its
+            # first page held, also if it had nothing to do in poll 1.
+            fleet.wall.notices[0] = (2, min(10, cap, count) or 10, None)
         fleet.run(order, shards=fleet.unfinished())
 
     assert list(range(count)) == fleet.numbers()
