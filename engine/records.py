@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 #: One value inside an offset: Kafka Connect allows primitives only.
 Primitive: TypeAlias = str | int | float | bool
@@ -205,9 +205,12 @@ class Parcel(Struct):
         filtered: Records a filter left out.
         deduplicated: Records left out by `deduplication.*` or the page.
         letters: Records that could not be produced.
-        acknowledged: Called once, without arguments, when all of it is
-            acknowledged; or None.
+        acknowledged: Called once, by the thread of its shard, some time after
+            all of it is acknowledged; or None.
         added: Records a user's function gave beyond those it was given.
+        delivered: Each called once, by any thread, at the moment all of it is
+            acknowledged and before its offset is saved, with the monotonic
+            seconds of that moment.  Must neither block nor raise.
     """
 
     page: Page
@@ -221,6 +224,7 @@ class Parcel(Struct):
     letters: Sequence[DeadLetter] = ()
     acknowledged: Callable[[], None] | None = None
     added: int = 0
+    delivered: list[Callable[[float], None]] = field(default_factory=list)
 
     @property
     def balanced(self) -> bool:

@@ -83,6 +83,7 @@ class Delivery:
     Attributes:
         budget: The bytes in flight; also for queues of pages in other rooms.
         letters: Makes records of dead letters; None without a topic for them.
+        batches: Batches of records acknowledged so far.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Delivery:
         """
         self.budget = budget
         self.letters = letters
+        self.batches = 0
         self._accumulator = accumulator
         self._batch_size = batch_size
         self._packing = packing
@@ -350,6 +352,7 @@ class Delivery:
             self.fail(why)
             return
         with self.lock:
+            self.batches += 1
             for entry, outlet in opened.pages:
                 outlet.delivered(entry)
             if self._failure is None:
@@ -439,7 +442,9 @@ class AtLeastOnce:
         letters = delivery.letters
         if parcel.letters and letters is not None:
             columns.append((letters.topic, letters.column(parcel, self._api)))
-        entry = Entry(offset, acknowledged=parcel.acknowledged)
+        entry = Entry(
+            offset, acknowledged=parcel.acknowledged, delivered=parcel.delivered
+        )
         # From here on the mark waits for this page, also if it is refused.
         with delivery.lock:
             self._window.add(entry)
@@ -494,7 +499,12 @@ class AtLeastOnce:
 
     def delivered(self, entry: Entry) -> None:
         """A part of a page is delivered."""
-        if self._window.close_one(entry) and entry.acknowledged is not None:
+        if not self._window.close_one(entry):
+            return
+        now = self._delivery.now()
+        for tell in entry.delivered:
+            tell(now)
+        if entry.acknowledged is not None:
             self._told.append(entry.acknowledged)
 
     def save(self, now: float) -> float:

@@ -11,7 +11,7 @@ Path: `sink.commit` keeps one window for each shard and one budget for the task.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Condition
 
 from msgspec import Struct
@@ -32,12 +32,14 @@ class Entry(Struct, eq=False):
         offset: Holds once the page is delivered.
         open: Batches with records of the page, not yet acknowledged; the
             window's owner counts one more while the page is being cut.
-        acknowledged: To be called when nothing of the page is open, or None.
+        acknowledged: To be called by its shard's thread after that, or None.
+        delivered: To be called when nothing of the page is open, see `Parcel`.
     """
 
     offset: Offset
     open: int = 1
     acknowledged: Callable[[], None] | None = None
+    delivered: Sequence[Callable[[float], None]] = ()
 
 
 class Window:

@@ -17,6 +17,9 @@ from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Stopping, Transform
 from engine.task.pulse import Pulse
 
+#: Makes what counts a parcel: called with the moment of its acknowledgement.
+Counting = Callable[[Parcel], Callable[[float], None]]
+
 
 class Source(Protocol):
     """The pages of one shard."""
@@ -35,7 +38,7 @@ class Flow:
         source: Where pages come from.
         transform: What becomes of them.
         outlet: Where they go; moves the state.
-        count: Told each parcel that was handed over.
+        counting: Makes what counts a parcel once it is delivered.
         pulse: Told what the loop is at.
         stopping: Read between pages.
 
@@ -52,7 +55,7 @@ class Flow:
         source: Source,
         transform: Transform,
         outlet: Outlet,
-        count: Callable[[Parcel], None],
+        counting: Counting,
         pulse: Pulse,
         stopping: Stopping,
     ):
@@ -62,7 +65,7 @@ class Flow:
         self._source = source
         self._transform = transform
         self._outlet = outlet
-        self._count = count
+        self._counting = counting
         self._pulse = pulse
         self._stopping = stopping
 
@@ -94,10 +97,10 @@ class Flow:
                 parcel = self._transform(page)
                 if not parcel.balanced:
                     raise Accounting(unbalanced(self.shard, parcel))
+                parcel.delivered.append(self._counting(parcel))
                 self._outlet.hand_over(parcel, page.offset)
                 self.offset = page.offset
                 self.received += page.received
-                self._count(parcel)
                 if self._stopping.is_set():
                     break
                 pulse.fetching()

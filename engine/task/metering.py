@@ -1,9 +1,9 @@
 """
 Metering: what a task counts in plain attributes becomes its meters.
 
-Owns the reading, once a second, of the counters that the pool, the budget and
-the retries keep for themselves, and the time from a page's request to its
-acknowledgement.  It decides nothing, and nothing waits for it.
+Owns the reading, once a second, of the counters that the rooms of a task keep
+for themselves, the time from a page's request to its acknowledgement, and how
+saving its position went.  It decides nothing, and nothing waits for it.
 
 Path: ``task.entry`` makes it, ``task.run`` ticks it -> ``observe.meters``
 """
@@ -11,6 +11,7 @@ Path: ``task.entry`` makes it, ``task.run`` ticks it -> ``observe.meters``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Protocol, TypeVar
 
 from engine.clock import SYSTEM, Clock
@@ -20,9 +21,20 @@ from engine.observe.meters import Meters, Stage
 from engine.records import Offset, Page, Parcel
 from engine.seams import Outlet, Transform
 from engine.shared.board import Slot
+from engine.sink.commit import Delivery, Failure, Saver
 
 #: Seconds between two readings.
 PERIOD = 1.0
+
+#: Shown from the first reading on, at zero: a rate sees the first event only
+#: where the series was there before it.
+FROM_ZERO = (
+    names.RETRIES,
+    names.RECORD_ERRORS,
+    names.ACCOUNTING_ERRORS,
+    names.BATCHES,
+    names.COMMITS,
+)
 
 
 class Counters(Protocol):
@@ -44,6 +56,19 @@ class Connections(Protocol):
         """Those in use."""
 
 
+class Sent(Protocol):
+    """What is read of `sink.commit.Delivery`."""
+
+    batches: int
+
+
+class Schemas(Protocol):
+    """What is read of `transform.registry.SchemaCache`."""
+
+    hits: int
+    misses: int
+
+
 class Room(Protocol):
     """What is read of `sink.window.Budget`."""
 
@@ -53,6 +78,9 @@ class Room(Protocol):
     def used(self) -> int:
         """Bytes held."""
 
+
+#: Read of what outlives an absence of the broker: these counts go on.
+_OF_THE_PROCESS = (names.SCHEMA_REQUESTS,)
 
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
@@ -76,6 +104,32 @@ class _Timed:
 
     def commit(self) -> None:
         self._inner.commit()
+
+
+class _TimedSaver:
+    """A saver whose writes are counted and timed."""
+
+    def __init__(self, inner: Saver, meters: Meters, clock: Clock):
+        self._inner = inner
+        self._meters = meters
+        self._clock = clock
+
+    def save(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        offset: Offset,
+        done: Callable[[Failure], None],
+    ) -> None:
+        began = self._clock.monotonic()
+
+        def ended(why: Failure) -> None:
+            meters = self._meters
+            meters.count(names.COMMITS, ("ok" if why is None else "failed",))
+            meters.observe(names.COMMIT_SECONDS, (), self._clock.monotonic() - began)
+            done(why)
+
+        self._inner.save(delivery, partition, offset, ended)
 
 
 #: What the limiter calls a cause -> the board's column for it.
@@ -125,6 +179,7 @@ class Metering:
         meters: Where all of it goes.
         letters: Where dead letters go: "topic" or "log".
         insecure: Certificates of some api are not verified.
+        schemas: The task's cache of schemas.
     """
 
     def __init__(
@@ -133,6 +188,7 @@ class Metering:
         *,
         letters: str = "log",
         insecure: bool = False,
+        schemas: Schemas | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self.meters = meters
@@ -146,16 +202,29 @@ class Metering:
         self._counters: Counters | None = None
         self._connections: Connections | None = None
         self._room: Room | None = None
-        self._opened = 0
-        self._repeats: dict[str, int] = {}
+        self._sent: Sent | None = None
+        self._schemas = schemas
+        self._before: dict[tuple[names.Metric, tuple[str, ...]], int] = {}
+        meters.count(names.DEAD_LETTERS, self._letters, 0)
+        for metric in FROM_ZERO:
+            for values in product(*(metric.values[name] for name in metric.own)):
+                meters.count(metric, values, 0)
 
-    def follow(self, counters: Counters, connections: Connections, room: Room) -> None:
+    def follow(
+        self, counters: Counters, connections: Connections, room: Room, sent: Sent
+    ) -> None:
         """Read these from now on; their counts begin at zero."""
         self._read()
         self._counters, self._connections, self._room = counters, connections, room
-        self._opened = 0
-        self._repeats = {}
+        self._sent = sent
+        self._before = {
+            key: n for key, n in self._before.items() if key[0] in _OF_THE_PROCESS
+        }
         self._active = 0
+
+    def saver(self, inner: Saver) -> Saver:
+        """The same saver, its writes counted and timed."""
+        return _TimedSaver(inner, self.meters, self._clock)
 
     def stage(self, api: str) -> Stage | None:
         """What is told the stages of an api; None unless they are wanted."""
@@ -196,6 +265,9 @@ class Metering:
             except RecordError as failure:
                 self.meters.count(names.RECORD_ERRORS, (failure.stage,))
                 raise
+            if not parcel.balanced:
+                # Whoever asked for it ends the task.
+                self.meters.count(names.ACCOUNTING_ERRORS)
             if parcel.letters:
                 self._bad(parcel)
             timed(parcel, api)
@@ -222,22 +294,18 @@ class Metering:
         records = len(parcel.values)
         if not records:
             return
-        before = parcel.acknowledged
         sent_at = parcel.page.response.sent_at
         stage = self.stage(api)
         handed_at = self._clock.monotonic()
         self._active += records
 
-        def acknowledged() -> None:
-            now = self._clock.monotonic()
+        def delivered(now: float) -> None:
             self._active -= records
             self.meters.observe(names.FETCH_TO_ACK_SECONDS, (), now - sent_at)
             if stage is not None:
                 stage("ack", now - handed_at)
-            if before is not None:
-                before()
 
-        parcel.acknowledged = acknowledged
+        parcel.delivered.append(delivered)
 
     def tick(self, now: float) -> None:
         """Read and write what is due; call it as often as there is a turn."""
@@ -255,13 +323,14 @@ class Metering:
         meters = self.meters
         if self._counters is not None:
             opened = self._counters.connections_opened
-            meters.count(names.CONNECTIONS_OPENED, (), opened - self._opened)
-            self._opened = opened
+            self._grown(names.CONNECTIONS_OPENED, (), opened)
             for reason, n in list(self._counters.repeats.items()):
-                if n > self._repeats.get(reason, 0):
-                    grown = n - self._repeats.get(reason, 0)
-                    meters.count(names.RETRIES, (reason,), grown)
-                    self._repeats[reason] = n
+                self._grown(names.RETRIES, (reason,), n)
+        if self._sent is not None:
+            self._grown(names.BATCHES, (), self._sent.batches)
+        if self._schemas is not None:
+            self._grown(names.SCHEMA_REQUESTS, ("hit",), self._schemas.hits)
+            self._grown(names.SCHEMA_REQUESTS, ("miss",), self._schemas.misses)
         if self._connections is not None:
             busy = self._connections.busy
             meters.state(names.POOL_CONNECTIONS, ("busy",), busy)
@@ -270,3 +339,10 @@ class Metering:
         if self._room is not None:
             meters.state(names.BUFFER_BYTES, (), self._room.used)
         meters.state(names.RECORDS_ACTIVE, (), self._active)
+
+    def _grown(self, metric: names.Metric, labels: tuple[str, ...], n: int) -> None:
+        """Count what came since the last reading."""
+        before = self._before.get((metric, labels), 0)
+        if n != before:
+            self.meters.count(metric, labels, n - before)
+            self._before[metric, labels] = n

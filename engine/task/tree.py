@@ -20,7 +20,7 @@ from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Transform
 from engine.sink.commit import AtLeastOnce
 from engine.sink.state import Saved
-from engine.task.flow import unbalanced
+from engine.task.flow import Counting, unbalanced
 from engine.task.pulse import Pulse
 
 #: Children whose outlets may be open at once.
@@ -43,14 +43,14 @@ class Branch(Struct, frozen=True):
         transform: What becomes of them.
         open: Makes the outlet of a source partition.
         timed: The same outlet as it is to be used.
-        count: Told each parcel that was handed over.
+        counting: Makes what counts a parcel once it is delivered.
     """
 
     shard: Shard
     transform: Transform
     open: Callable[[Mapping[str, str]], AtLeastOnce]
     timed: Callable[[AtLeastOnce], Outlet]
-    count: Callable[[Parcel], None]
+    counting: Counting
 
 
 class Branches:
@@ -103,9 +103,9 @@ class Branches:
         key = api, parent
         if key not in self._open and len(self._open) >= MOST_OPEN:
             self._commit()
+        parcel.delivered.append(branch.counting(parcel))
         self._outlet(branch, parent).hand_over(parcel, page.offset)
         self._offsets[key] = page.offset
-        branch.count(parcel)
         self._pulse.idle("fetch")
 
     def settle(self) -> None:

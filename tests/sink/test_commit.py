@@ -154,6 +154,41 @@ def test_a_page_hears_of_its_acknowledgement_on_its_own_thread() -> None:
     assert [threading.get_ident()] == told
 
 
+def test_a_page_is_told_when_it_was_acknowledged_and_before_it_is_saved() -> None:
+    hand, saver, clock = Hand(), Memory(), Hands()
+    out = outlet(delivery(hand, clock), saver)
+    told: list[tuple[float, int]] = []
+    page = parcel(0, [b"x"])
+    page.delivered.append(lambda at: told.append((at, len(saver.saved))))
+    out.hand_over(page, {"page": 0})
+
+    clock.turn(3.0)
+    acknowledged_at = clock.monotonic()
+    sender = threading.Thread(target=hand.answer)
+    sender.start()
+    sender.join()
+    clock.turn(5.0)
+    out.commit()
+
+    assert [(acknowledged_at, 0)] == told
+    assert [{"page": 0}] == saver.saved
+
+
+def test_what_is_never_acknowledged_is_told_to_nobody() -> None:
+    hand = Hand()
+    out = outlet(delivery(hand), Memory())
+    told: list[float] = []
+    page = parcel(0, [b"x"])
+    page.delivered.append(told.append)
+    out.hand_over(page, {"page": 0})
+
+    hand.queued[0][3](Unavailable("gone"))
+
+    with pytest.raises(Unavailable):
+        out.commit()
+    assert [] == told
+
+
 def test_a_refused_page_sends_nothing_and_holds_the_mark() -> None:
     hand, saver = Hand(), Memory()
     made = delivery(hand, limits=lambda topic: 1000)

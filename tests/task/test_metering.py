@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from engine.admin.store import Store
-from engine.errors import RecordError
+from engine.errors import RecordError, Unavailable
 from engine.observe.meters import Meters
 from engine.records import DeadLetter, Page, Parcel, Request, Response
 from engine.shared.board import Board
 from engine.task.metering import Held, Metering
 from tests.fakes.view import FakeClock
+from tests.sink.rig import Memory
 
 
 class Counters:
@@ -32,6 +33,15 @@ class Room:
     waited = 0.0
 
 
+class Sent:
+    batches = 0
+
+
+class Schemas:
+    hits = 0
+    misses = 0
+
+
 class Stage:
     def __init__(self, directory: Path):
         self.directory = str(directory / "m")
@@ -39,9 +49,11 @@ class Stage:
         meters = Meters(
             directory=self.directory, connector="c", task=0, clock=self.clock
         )
-        self.metering = Metering(meters, clock=self.clock)
         self.counters = Counters()
-        self.metering.follow(self.counters, Connections(), Room())
+        self.sent = Sent()
+        self.schemas = Schemas()
+        self.metering = Metering(meters, schemas=self.schemas, clock=self.clock)
+        self.metering.follow(self.counters, Connections(), Room(), self.sent)
 
     def seen(self) -> dict[tuple[str, ...], float]:
         self.clock.pass_by(1)
@@ -52,7 +64,7 @@ class Stage:
                 *(
                     value
                     for name, value in series.labels
-                    if name in ("reason", "state")
+                    if name in ("reason", "state", "result")
                 ),
             ): value
             for series, value in Store(self.directory).read().items()
@@ -65,11 +77,16 @@ def stage(tmp_path: Path) -> Stage:
     return Stage(tmp_path)
 
 
-def parcel(sent_at: float, records: int, acknowledged: object = None) -> Parcel:
+def parcel(sent_at: float, records: int) -> Parcel:
     request = Request("GET", "http://a/")
     response = Response(request, request.url, 200, (), b"", sent_at, 0)
     page = Page(response, 0, [], {}, True)
-    return Parcel(page, "t", [b"1"] * records, acknowledged=acknowledged)  # type: ignore[arg-type]
+    return Parcel(page, "t", [b"1"] * records)
+
+
+def deliver(parcel: Parcel, now: float) -> None:
+    for tell in parcel.delivered:
+        tell(now)
 
 
 def test_counters_are_read_once_a_second(stage: Stage) -> None:
@@ -77,8 +94,7 @@ def test_counters_are_read_once_a_second(stage: Stage) -> None:
     stage.counters.repeats["429"] = 2
 
     stage.metering.tick(stage.clock.now + 0.5)
-    before = Store(stage.directory).read()
-    assert not [one for one in before if one.kind == "counter"]
+    assert not Store(stage.directory).read()
 
     found = stage.seen()
     assert (5, 2) == (found["connections_opened_total",], found["retries_total", "429"])
@@ -101,27 +117,29 @@ def test_only_what_has_grown_is_added(stage: Stage) -> None:
 
 def test_new_counters_begin_at_zero_and_totals_go_on(stage: Stage) -> None:
     stage.counters.connections_opened = 5
+    stage.schemas.hits = 3
     fresh = Counters()
-    stage.metering.follow(fresh, Connections(), Room())
+    stage.metering.follow(fresh, Connections(), Room(), Sent())
     fresh.connections_opened = 2
+    stage.schemas.hits += 1
 
-    assert 7 == stage.seen()["connections_opened_total",]
+    found = stage.seen()
+    assert 7 == found["connections_opened_total",]
+    assert 4 == found["schema_requests_total", "hit"]
 
 
 def test_a_page_is_timed_from_its_request_to_its_acknowledgement(stage: Stage) -> None:
-    told: list[bool] = []
-    handed = parcel(stage.clock.now, 7, lambda: told.append(True))
+    handed = parcel(stage.clock.now, 7)
     stage.metering.timed(handed, "api1")
-    stage.clock.pass_by(0.5)
+    acknowledged_at = stage.clock.now + 0.5
     assert 7 == stage.seen()["records_active",]
 
-    assert handed.acknowledged is not None
-    handed.acknowledged()
+    # However late the shard's own thread may hear of it.
+    deliver(handed, acknowledged_at)
 
     found = stage.seen()
-    assert 1.5 == pytest.approx(found["fetch_to_ack_seconds_sum",])
+    assert 0.5 == pytest.approx(found["fetch_to_ack_seconds_sum",])
     assert 0 == found["records_active",]
-    assert [True] == told
 
 
 def test_a_page_without_records_is_not_timed(stage: Stage) -> None:
@@ -129,7 +147,7 @@ def test_a_page_without_records_is_not_timed(stage: Stage) -> None:
 
     stage.metering.timed(empty, "api1")
 
-    assert empty.acknowledged is None
+    assert [] == empty.delivered
 
 
 def test_the_end_writes_what_is_left(stage: Stage) -> None:
@@ -178,8 +196,7 @@ def test_with_detailed_metrics_each_step_is_timed_by_api(tmp_path: Path) -> None
     assert 2 == metering.through("api1", "transform", transform)(1)
     metering.timed(handed, "api1")
     metering.outlet("api1", Sink(clock)).hand_over(handed, {})
-    assert handed.acknowledged is not None
-    handed.acknowledged()
+    deliver(handed, clock.now)
     metering.close()
 
     spent = {
@@ -231,3 +248,54 @@ def test_bad_records_are_counted_by_stage_and_by_where_they_went(stage: Stage) -
     assert 1 == seen["http_source_record_errors_total", "validate"]
     assert 1 == seen["http_source_dead_letters_total", "log"]
     assert 0 == seen["http_source_tls_insecure", ""]
+
+
+def test_what_can_be_counted_is_shown_before_it_is(stage: Stage) -> None:
+    found = stage.seen()
+
+    assert 0 == found["retries_total", "429"]
+    assert 0 == found["offset_commits_total", "failed"]
+    assert 0 == found["batches_total",]
+    assert 0 == found["accounting_errors_total",]
+    assert ("schema_requests_total", "hit") not in found
+
+
+def test_batches_and_schemas_are_read_from_who_counts_them(stage: Stage) -> None:
+    stage.sent.batches = 3
+    stage.schemas.hits, stage.schemas.misses = 2, 1
+
+    found = stage.seen()
+
+    assert 3 == found["batches_total",]
+    assert 2 == found["schema_requests_total", "hit"]
+    assert 1 == found["schema_requests_total", "miss"]
+
+
+def test_saving_a_position_is_counted_and_timed_to_its_end(stage: Stage) -> None:
+    memory = Memory()
+    memory.held = []
+    ends: list[object] = []
+    saver = stage.metering.saver(memory)
+
+    for _ in range(2):
+        saver.save(None, {}, {"page": 1}, ends.append)  # type: ignore[arg-type]
+    assert [] == ends
+    stage.clock.pass_by(0.5)
+    memory.held[0](None)
+    failure = Unavailable("gone")
+    memory.held[1](failure)
+
+    found = stage.seen()
+    assert [None, failure] == ends
+    assert 1 == found["offset_commits_total", "ok"]
+    assert 1 == found["offset_commits_total", "failed"]
+    assert 1.0 == pytest.approx(found["offset_commit_seconds_sum",])
+
+
+def test_a_page_whose_sums_are_off_is_counted(stage: Stage) -> None:
+    lost = parcel(stage.clock.now, 2)
+    assert not lost.balanced
+
+    stage.metering.transform("api1", lambda page: lost)(lost.page)
+
+    assert 1 == stage.seen()["accounting_errors_total",]
