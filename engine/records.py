@@ -211,6 +211,8 @@ class Parcel(Struct):
         delivered: Each called once, by any thread, at the moment all of it is
             acknowledged and before its offset is saved, with the monotonic
             seconds of that moment.  Must neither block nor raise.
+        lengths: Of the values, where somebody has asked for them already; else
+            None.
     """
 
     page: Page
@@ -225,6 +227,7 @@ class Parcel(Struct):
     acknowledged: Callable[[], None] | None = None
     added: int = 0
     delivered: list[Callable[[float], None]] = field(default_factory=list)
+    lengths: Sequence[int] | None = None
 
     @property
     def balanced(self) -> bool:

@@ -423,9 +423,10 @@ def column_of(
     keys: Sequence[bytes | None] | None = None,
     timestamps: int | Sequence[int] = 0,
     headers: KafkaHeaders | Sequence[KafkaHeaders] = (),
+    lengths: Sequence[int] | None = None,
 ) -> Column:
     """The columns of a parcel, as `records.Parcel` has them."""
-    return column_from(values, keys, timestamps, _blocks(headers))
+    return column_from(values, keys, timestamps, _blocks(headers), lengths)
 
 
 def column_from(
@@ -433,9 +434,13 @@ def column_from(
     keys: Sequence[bytes | None] | None,
     timestamps: int | Sequence[int],
     headers: bytes | Sequence[bytes],
+    lengths: Sequence[int] | None = None,
 ) -> Column:
     """The same with headers that are blocks already."""
-    lengths, longest = _lengths(values)
+    if lengths is None:
+        lengths, longest = _lengths(values)
+    else:
+        longest = max(lengths, default=0)
     key_lengths = None
     if keys is not None:
         key_lengths, longest_key = _lengths(keys)

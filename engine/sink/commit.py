@@ -29,7 +29,7 @@ from engine.sink.batch import HEADER, Batch, Column, HeadStore, column_of
 from engine.sink.compress import PLAIN, Packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.murmur2 import partitions_of
-from engine.sink.window import Budget, Entry, Window
+from engine.sink.window import EASED, Budget, Entry, Window
 
 #: Longest sleep while waiting for answers, so that the process beats.
 LOOK = 0.2
@@ -115,6 +115,9 @@ class Delivery:
         # Windows, outlets and the failure are changed under the lock, by the
         # shards' threads, the sender's and a state writer's.
         self.lock = RLock()
+        # Two causes, so that nobody is woken for what it does not wait for:
+        # room in the budget, and windows and states that have moved.
+        self.room = Condition(self.lock)
         self.changed = Condition(self.lock)
         # For single records, which are sent under the lock.
         self._heads = HeadStore()
@@ -178,10 +181,11 @@ class Delivery:
 
     def fail(self, why: SinkError | StateError) -> None:
         """Nothing is delivered from here on; the first reason counts."""
-        with self.changed:
+        with self.lock:
             if self._failure is None:
                 self._failure = why
             self.changed.notify_all()
+            self.room.notify_all()
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -336,12 +340,13 @@ class Delivery:
         began = self._clock.monotonic()
         # What lingers holds room that only an acknowledgement gives back.
         self.flush()
+        spare = self.budget.limit // EASED
         try:
-            with self.changed:
-                while not self.budget.take(size):
+            with self.room:
+                while not self.budget.take(size, spare):
                     self.check_failure()
                     # Room is given before the lock is taken to tell of it.
-                    self.changed.wait(LOOK)
+                    self.room.wait(LOOK)
         finally:
             self.budget.waiting(self._clock.monotonic() - began)
 
@@ -359,6 +364,8 @@ class Delivery:
                 now = self._clock.monotonic()
                 for outlet in {id(each): each for _, each in opened.pages}.values():
                     outlet.save(now)
+            if self.budget.eased:
+                self.room.notify_all()
             self.changed.notify_all()
 
 
@@ -540,7 +547,13 @@ class AtLeastOnce:
 
 def _columns(parcel: Parcel) -> list[tuple[str, Column]]:
     """The records by topic, their order kept."""
-    column = column_of(parcel.values, parcel.keys, parcel.timestamps, parcel.headers)
+    column = column_of(
+        parcel.values,
+        parcel.keys,
+        parcel.timestamps,
+        parcel.headers,
+        parcel.lengths,
+    )
     topic = parcel.topic
     if isinstance(topic, str):
         return [(topic, column)] if len(column) else []

@@ -23,6 +23,11 @@ from engine.seams import Stopping
 #: Seconds between two looks at the stop flag while waiting for room.
 LOOK = 0.2
 
+#: Who waited for room goes on when one part in so many of the budget is free:
+#: going on at each acknowledgement, page by page, would cost two switches of
+#: threads a batch while the broker is what is slow.
+EASED = 4
+
 
 class Entry(Struct, eq=False):
     """
@@ -138,18 +143,26 @@ class Budget:
             self._queued -= size
             self._changed.notify_all()
 
-    def take(self, size: int) -> bool:
+    def take(self, size: int, spare: int = 0) -> bool:
         """
         Take room for records on their way, if there is any; never blocks.
 
         There always is when no other records are on their way: only their
         acknowledgement gives room, so that waiting without any would not end.
+
+        Args:
+            spare: Bytes that are to stay free behind it.
         """
         with self._changed:
-            if self._sent and self.used + size > self.limit:
+            if self._sent and self.used + size + spare > self.limit:
                 return False
             self._sent += size
             return True
+
+    @property
+    def eased(self) -> bool:
+        """True if whoever waited for room may look: `EASED` of it is free."""
+        return not self._sent or self.used <= self.limit - self.limit // EASED
 
     def give(self, size: int) -> None:
         """Give back what was taken; never blocks."""

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Sequence
 
 from msgspec import Raw
+from xxhash import xxh3_64_intdigest
 
 from engine.errors import Looping
 from engine.records import Request
@@ -27,7 +28,7 @@ class Seen:
 
     def __init__(self) -> None:
         self._keys = array("q", bytes(8 * 64))
-        self._values = array("q", bytes(8 * 64))
+        self._values = array("Q", bytes(8 * 64))
         self._used = 0
 
     def swap(self, key: int, value: int) -> int | None:
@@ -53,7 +54,7 @@ class Seen:
         old = zip(self._keys, self._values)
         size = len(self._keys) * 2
         self._keys = array("q", bytes(8 * size))
-        self._values = array("q", bytes(8 * size))
+        self._values = array("Q", bytes(8 * size))
         self._used = 0
         for key, value in old:
             if key:
@@ -79,9 +80,9 @@ class Guard:
             Looping: The same request brought the same records again.
         """
         key = hash((request.method, request.url, request.body))
-        # Hot path: CPython's own 64-bit hash, 60 us for a page of 145 KB where
-        # blake2b takes 200; it need not mean anything to another process.
-        now = hash(b",".join(records))
+        # Hot path: 17 us for a page of 145 KB, joining included, where CPython's
+        # own hash takes 70 and blake2b 200.
+        now = xxh3_64_intdigest(b",".join(records))
         before = self._seen.swap(key, now)
         if before is None:
             return False

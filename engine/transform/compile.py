@@ -263,9 +263,9 @@ class PageTransform:
         )
         if self._untouched and type(constant) is Constant:
             # Hot path: one C loop over the page; a null has four bytes.
-            sizes = set(map(len, records))
-            if max(sizes) + constant.size <= self.record_limit and (
-                4 not in sizes or NULL not in records
+            lengths = list(map(len, records))
+            if max(lengths) + constant.size <= self.record_limit and (
+                4 not in lengths or NULL not in records
             ):
                 return Parcel(
                     page,
@@ -274,6 +274,7 @@ class PageTransform:
                     timestamps=constant.stamp,
                     headers=constant.headers,
                     deduplicated=page.deduplicated,
+                    lengths=lengths,
                 )
         return self._judged(page, scope, constant)
 

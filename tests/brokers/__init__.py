@@ -22,6 +22,8 @@ from typing import NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from engine.supervisor.broker import find, installed
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "kafka"
 
 #: Seconds anything of a broker may take on a busy machine.
@@ -181,7 +183,8 @@ def embedded_kafka() -> Iterator[Broker]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     directory = tempfile.mkdtemp(prefix="noida-")
-    command = [str(Path(sys.executable).with_name("noida-db")), "start"]
+    # Not the package's command: what that starts would outlive it.
+    command = [str(find()), "start"]
     command += ["--only", "kafka", "--kafka-port", str(port), "--data-dir", directory]
     child = subprocess.Popen(
         command,
@@ -209,7 +212,7 @@ def embedded_kafka() -> Iterator[Broker]:
 
 def has_embedded() -> bool:
     """Whether the embedded broker can be started here."""
-    return Path(sys.executable).with_name("noida-db").exists()
+    return installed()
 
 
 def has_java() -> bool:

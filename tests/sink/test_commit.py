@@ -251,8 +251,12 @@ def test_bytes_in_flight_hold_a_page_back_until_they_are_answered() -> None:
         out.hand_over(parcel(1, [b"y" * 300]), {"page": 1})
         done.set()
 
-    task = threading.Thread(target=more)
+    task = threading.Thread(target=more, daemon=True)
     task.start()
+    assert not done.wait(0.3)
+    assert made.budget.used <= 1000
+    hand.answer()
+    # A quarter of the budget stays free behind who waited.
     assert not done.wait(0.3)
     assert made.budget.used <= 1000
     hand.answer()

@@ -97,6 +97,21 @@ def test_queues_get_half_so_that_batches_find_room() -> None:
     assert not budget.take(1)
 
 
+def test_who_waited_goes_on_when_a_part_is_free_again() -> None:
+    budget = Budget(100)
+    assert budget.take(60) and budget.take(40)
+    assert not budget.eased
+
+    budget.give(40)
+    assert budget.eased
+    assert not budget.take(20, spare=25)
+    assert budget.take(15, spare=25)
+
+    budget.give(75)
+    assert budget.eased
+    assert budget.take(1000, spare=25), "nothing else is on its way"
+
+
 def test_a_page_larger_than_everything_passes_alone() -> None:
     budget = Budget(100)
     flag = Flag()

@@ -14,7 +14,7 @@ from engine.source.guard import Seen
             st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1)).filter(
                 lambda key: key != 1
             ),
-            st.integers(-(2**63), 2**63 - 1),
+            st.integers(0, 2**64 - 1),
         ),
         max_size=300,
     )
