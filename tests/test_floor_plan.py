@@ -57,7 +57,7 @@ GATES = {
     "subprocess": {"supervisor/broker.py", "cli/dev.py"},
     "multiprocessing": set(),
     "pickle": set(),
-    "rich": {"cli/display.py"},
+    "rich": {"cli/display.py", "cli/top.py"},
     "time": {"clock.py"},
 }
 

@@ -33,6 +33,7 @@ from engine.clock import SYSTEM
 from engine.config import Connector, Loaded, Values, keys
 from engine.config.entries import Entry
 from engine.config.masking import shown
+from engine.observe import build
 from engine.observe import log as logs
 from engine.observe.machine import cost
 from engine.observe.meters import DIRECTORY
@@ -170,8 +171,7 @@ class Running:
     """
 
     version = __version__
-    commit = "unknown"
-    cluster_id = ""
+    commit = build.commit()
 
     def __init__(
         self, context: Home, connectors: Sequence[ConnectorCard], *, worker_id: str
@@ -187,6 +187,10 @@ class Running:
         # Shards that no task holds any more: they stay part of the totals.
         self._labels = self._all_labels()
         self.started_ms = self._snapshot().started_ms or SYSTEM.wall_ms()
+
+    @property
+    def cluster_id(self) -> str:
+        return self._snapshot().cluster
 
     @property
     def worker_id(self) -> str:

@@ -172,16 +172,18 @@ class View(Protocol):
     Attributes:
         version: Of the engine.
         commit: Of its source, or "unknown".
-        cluster_id: Kafka's cluster id, or "" while it is not known.
         started_ms: Wall milliseconds of the supervisor's start.
         meters: Directory of the meters' files.
     """
 
     version: str
     commit: str
-    cluster_id: str
     started_ms: int
     meters: str
+
+    @property
+    def cluster_id(self) -> str:
+        """Kafka's cluster id, or "" while it is not known."""
 
     @property
     def worker_id(self) -> str:

@@ -1,16 +1,16 @@
 """
-Display: what `run` shows while it runs, and the summary it ends with.
+Display: what `run` shows while it runs, the summary it ends with, words of state.
 
-Owns the form of both (GATE rich): a table that refreshes in place on a
+Owns the form of them (GATE rich): a table that refreshes in place on a
 terminal that has rich, a status line each 10 seconds anywhere else.  Reads
-rows, knows nothing of processes.  All of it goes to stderr but the summary.
+rows, knows nothing of processes.  Progress goes to stderr, the rest to stdout.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TextIO
 
 from msgspec import Struct, structs
@@ -18,10 +18,19 @@ from msgspec import Struct, structs
 from engine.clock import SYSTEM, Clock
 
 try:
+    from rich.console import Console
     from rich.live import Live
     from rich.table import Table
+    from rich.text import Text
 except ImportError:  # the extra [terminal] is not installed
     Live = None  # type: ignore[assignment,misc]
+
+#: Words of state by how they are to be taken; never the colour alone says it.
+STATES = {
+    "green": ("healthy", "RUNNING"),
+    "yellow": ("degraded", "starting", "PAUSED", "UNASSIGNED", "RESTARTING"),
+    "bold red": ("failed", "FAILED"),
+}
 
 #: Seconds between two status lines where nothing can be redrawn.
 STATUS_EVERY = 10.0
@@ -189,6 +198,18 @@ def display(*, quiet: bool) -> Display:
     if Live is not None and sys.stderr.isatty() and sys.stdout.isatty() and not plain:
         return Screen()
     return StatusLine(sys.stderr)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines, words of state in colour where stdout is a terminal with rich."""
+    text = "\n".join(lines)
+    if Live is None or not sys.stdout.isatty():
+        print(text)
+        return
+    shown = Text(text)
+    for style, words in STATES.items():
+        shown.highlight_words(words, style)
+    Console(highlight=False).print(shown, soft_wrap=True)
 
 
 def summary(rows: Sequence[Row], seconds: float) -> str:

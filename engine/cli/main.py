@@ -173,10 +173,13 @@ def parser() -> Words:
     )
     asking.add_argument("--json", action="store_true", help="one document")
     verb("status", "remote:status", "how a running engine stands", asking)
-    tops = verb("top", "remote:top", "its tasks, refreshed in place", asking)
+    tops = verb("top", "top:top", "its tasks, refreshed in place", asking)
     tops.add_argument("--interval", type=positive, default=2, metavar="SECONDS")
     tops.add_argument(
         "--sort", metavar="COLUMN", default="task", help="out/s, p99, cpu, rss ..."
+    )
+    tops.add_argument(
+        "--filter", metavar="PATTERN", default="*", help="tasks to show: orders/*"
     )
 
     dev = verb("dev", "dev:dev", "show it working: sample API, embedded broker", common)

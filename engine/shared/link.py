@@ -131,6 +131,12 @@ class BrokerWaiting(Struct, frozen=True, tag="broker"):
         _shorten(self, self.reason)
 
 
+class BrokerKnown(Struct, frozen=True, tag="cluster"):
+    """The broker has said which cluster it is part of."""
+
+    cluster: str
+
+
 class Wanted(Struct, frozen=True, tag="wanted"):
     """Admin asks for a connector's state: RUNNING, PAUSED, STOPPED or RESTART."""
 
@@ -147,6 +153,7 @@ Message: TypeAlias = (
     | ShardFinished
     | ShardFailed
     | BrokerWaiting
+    | BrokerKnown
     | Wanted
 )
 

@@ -162,6 +162,11 @@ class Accumulator:
                 known = self._producer.partitions_for(topic)
         return len(known)
 
+    @property
+    def cluster(self) -> str:
+        """The cluster's id, "" until the broker has said it."""
+        return str(self._metadata.cluster_id or "")
+
     def put(
         self,
         topic: str,

@@ -172,6 +172,11 @@ class Delivery:
         self.fail(Unavailable("the producer is closed"))
         return self._accumulator.close(timeout)
 
+    @property
+    def cluster(self) -> str:
+        """The cluster's id, "" until the broker has said it."""
+        return self._accumulator.cluster
+
     # -- for outlets and savers ------------------------------------------------
 
     def check_failure(self) -> None:

@@ -202,6 +202,7 @@ class Supervisor:
         self._reload_error = ""
         self._scaling: Counter[str] = Counter()
         self._levels_changed: dict[str, int] = {}
+        self._cluster = ""
         self._said_all_failed = False
 
     # --- the run ----------------------------------------------------------
@@ -502,6 +503,8 @@ class Supervisor:
                 case link.BrokerWaiting():
                     waits = message.since is not None
                     seat.waiting = (message.reason or "broker") if waits else ""
+                case link.BrokerKnown():
+                    self._cluster = message.cluster
                 case link.Wanted():
                     self._order(message)
                 case link.SetLevel():
@@ -886,6 +889,7 @@ class Supervisor:
             levels_changed=dict(self._levels_changed),
             broker=broker.address if broker is not None else "",
             broker_pid=broker.pid if broker is not None else 0,
+            cluster=self._cluster,
         )
 
     def _child_state(self, seat: Seat) -> ChildStatus:

@@ -98,6 +98,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         levels_changed: Wall milliseconds of their last change, by logger.
         broker: "host:port" of the embedded broker, or "".
         broker_pid: Its process, or 0.
+        cluster: Id of the Kafka cluster, "" until a task has heard it.
     """
 
     pid: int
@@ -112,6 +113,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     levels_changed: Mapping[str, int] = {}
     broker: str = ""
     broker_pid: int = 0
+    cluster: str = ""
 
 
 def write(directory: Path, snapshot: Snapshot) -> None:

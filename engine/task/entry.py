@@ -27,7 +27,7 @@ from engine.observe.redact import redact
 from engine.records import Offset, Parcel, Shard
 from engine.seams import Transform
 from engine.shared.board import Board, Notice, Slot
-from engine.shared.link import Assigned
+from engine.shared.link import Assigned, BrokerKnown, Message
 from engine.sink.commit import Delivery, Saver
 from engine.sink.kafka import wait_for_broker
 from engine.sink.preflight import Topics
@@ -167,7 +167,7 @@ class Wiring:
             topics,
             budget=budget,
         )
-        session = Session(delivery, self._metering)
+        session = Session(delivery, self._metering, self._context.report)
         try:
             sources = Sources(
                 self._connector,
@@ -390,8 +390,15 @@ class Wiring:
 class Session:
     """What a task has open between two absences of the broker."""
 
-    def __init__(self, delivery: Delivery, metering: Metering):
+    def __init__(
+        self,
+        delivery: Delivery,
+        metering: Metering,
+        report: Callable[[Message], bool],
+    ):
         self._metering = metering
+        self._report = report
+        self._cluster = ""
         self.walkers: list[Walker] = []
         self.done: list[Shard] = []
         self.sources: Sources | None = None
@@ -407,6 +414,9 @@ class Session:
             self.sources.tick(now)
             if self.held is not None:
                 self.held.move()
+            cluster = self._delivery.cluster
+            if cluster != self._cluster and self._report(BrokerKnown(cluster)):
+                self._cluster = cluster
         self._metering.tick(now)
         return due
 

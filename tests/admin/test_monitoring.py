@@ -117,6 +117,79 @@ def test_panels_do_not_overlap_and_fill_the_width() -> None:
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
 
 
+#: TypeScript: a text stands for the enum it is a value of; options may be few.
+TYPES = """
+import type { Dashboard } from '@grafana/schema'
+%s
+type Written<T> =
+  T extends string ? (string extends T ? string : `${T}`)
+  : T extends (infer One)[] ? Written<One>[]
+  : T extends object ? { [Key in keyof T]: Written<T[Key]> }
+  : T
+type Some<T> =
+  T extends unknown[] ? T : T extends object ? { [Key in keyof T]?: Some<T[Key]> } : T
+export const dashboard: Written<Dashboard> = %s
+"""
+
+#: Panel type -> where Grafana keeps the types of its options and fields.
+PLUGINS = {
+    "timeseries": "timeseries/panelcfg/x/TimeSeriesPanelCfg",
+    "heatmap": "heatmap/panelcfg/x/HeatmapPanelCfg",
+    "state-timeline": "statetimeline/panelcfg/x/StateTimelinePanelCfg",
+    "stat": "stat/panelcfg/x/StatPanelCfg",
+    "table": "table/panelcfg/x/TablePanelCfg",
+}
+
+
+@pytest.mark.slow
+def test_grafanas_own_types_accept_the_dashboard(tmp_path: Path) -> None:
+    need(shutil.which("npm"), "npm")
+    (tmp_path / "package.json").write_text('{"private": true}')
+    packages = ["@grafana/schema@12.2.1", "typescript@5.9.3"]
+    words = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+    installed = subprocess.run(
+        [*words, *packages], cwd=tmp_path, capture_output=True, timeout=100, check=False
+    )
+    need(0 == installed.returncode, " and ".join(packages))
+    made = monitoring.dashboard()
+    del made["__inputs"]  # only the import dialogue reads it
+    kinds = {panel["type"] for panel in made["panels"]}
+    imports = "\n".join(
+        f"import type * as {kind.replace('-', '_')} from"
+        f" './node_modules/@grafana/schema/dist/types/raw/composable/{path}_types.gen'"
+        for kind, path in PLUGINS.items()
+        if kind in kinds
+    )
+    checks = []
+    for number, panel in enumerate(made["panels"]):
+        kind = panel["type"].replace("-", "_")
+        fields = json.dumps(panel["fieldConfig"]["defaults"].get("custom", {}))
+        options = json.dumps(panel["options"])
+        checks.append(
+            f"const o{number}: Some<Written<{kind}.Options>> = {options}\n"
+            + (
+                f"const f{number}: Some<Written<{kind}.FieldConfig>> = {fields}\n"
+                if fields != "{}"
+                else ""
+            )
+        )
+    source = TYPES % (imports, json.dumps(made, indent=1)) + "".join(checks)
+    (tmp_path / "dashboard.ts").write_text(source)
+
+    compiler = ["node", "node_modules/typescript/bin/tsc", "--noEmit", "--strict"]
+    compiler += ["--skipLibCheck", "--module", "esnext"]
+    ran = subprocess.run(
+        [*compiler, "--moduleResolution", "bundler", "dashboard.ts"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert "" == ran.stdout
+
+
 def test_the_dashboard_is_the_classic_model_with_its_own_data_source() -> None:
     made = monitoring.dashboard()
 

@@ -1,24 +1,29 @@
-"""Status and top against a served admin process: tables, JSON, no engine."""
+"""Status and top against a served admin process: lines, JSON, no engine."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from engine.admin.view import ShardState, TaskState
 from engine.cli import remote
 from engine.cli.main import main
-from engine.cli.remote import Top, human, parsed, quantile, table
+from engine.cli.top import SORTS, Top, drawn, human, parsed, quantile, table
 from engine.clock import SYSTEM
 from engine.observe import names
 from engine.observe.meters import Meters
@@ -125,7 +130,7 @@ def test_top_as_json_names_every_column(
     tasks = json.loads(capsys.readouterr().out)["tasks"]
     assert [1000, 0] == [task["written"] for task in tasks]
     assert 2 == tasks[0]["errors"]
-    assert set(remote.SORTS.values()) <= tasks[0].keys()
+    assert set(SORTS.values()) <= tasks[0].keys()
 
 
 def test_rates_are_of_the_interval_alone(stand: Stand) -> None:
@@ -152,40 +157,141 @@ def test_rows_are_sorted_by_the_column_asked_for(stand: Stand) -> None:
     assert ["0", "1"] == [row.task for row in by_errors]
 
 
+def test_tasks_are_shown_by_a_pattern(stand: Stand) -> None:
+    assert ["1"] == [row.task for row in Top(stand.url, only="*/1").look()]
+    assert [] == Top(stand.url, only="invoices/*").look()
+
+
 def test_what_does_not_fit_is_left_out_between_two_columns(stand: Stand) -> None:
-    rows = Top(stand.url).look()
+    watch = Top(stand.url)
+    rows = watch.look()
+    console = Console(width=60, file=io.StringIO())
 
-    narrow = table(rows, width=60)
+    with console.capture() as capture:
+        console.print(drawn(watch, rows, 60))
+    lines = capture.get().splitlines()
 
-    assert "TASK" in narrow[0] and "CPU" not in narrow[0]
-    assert all(len(line) <= 60 for line in narrow)
+    [head] = [line for line in lines if "TASK" in line]
+    assert "OUT/S" in head and "CPU" not in head
+    assert "CPU" in table(rows)[0]
+    assert all(len(line) <= 60 for line in lines)
 
 
-def test_top_refreshes_in_place_until_ctrl_c(stand: Stand) -> None:
-    leader, follower = pty.openpty()
-    ran = subprocess.Popen(
-        [
-            sys.executable,
-            *("-m", "engine", "top", "--url", stand.url, "--interval", "1"),
-        ],
-        stdout=follower,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TERM": "xterm"},
-    )
-    os.close(follower)
-    seen = b""
-    deadline = SYSTEM.monotonic() + 15
-    while seen.count(b"\x1b[H") < 2 and SYSTEM.monotonic() < deadline:
-        if select.select([leader], [], [], 0.2)[0]:
-            seen += os.read(leader, 65536)
-    ran.send_signal(signal.SIGINT)
-    _, stderr = ran.communicate(timeout=10)
-    rest = os.read(leader, 65536)
-    os.close(leader)
+class Terminal:
+    """`top` on a terminal of its own, read until it shows something."""
 
-    assert (0, b"") == (ran.returncode, stderr)
-    assert b"orders/0" in seen
-    assert rest.endswith(b"\x1b[?25h\x1b[?1049l")
+    def __init__(self, url: str, *words: str) -> None:
+        self.leader, follower = pty.openpty()
+        self.before = termios.tcgetattr(follower)
+        self.ran = subprocess.Popen(
+            [sys.executable, "-m", "engine", "top", "--url", url, *words],
+            stdin=follower,
+            stdout=follower,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "160", "LINES": "24"},
+        )
+        self.follower = follower
+        self.seen = b""
+
+    def until(self, wanted: Callable[[bytes], bool]) -> None:
+        deadline = SYSTEM.monotonic() + 20
+        while not wanted(self.seen):
+            assert SYSTEM.monotonic() < deadline, self.seen
+            if select.select([self.leader], [], [], 0.2)[0]:
+                self.seen += os.read(self.leader, 65536)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self.leader, keys)
+
+    def ended(self) -> None:
+        """It ends well and leaves the terminal as it was."""
+        self.until(lambda seen: b"\x1b[?1049l" in seen and b"\x1b[?25h" in seen)
+        _, stderr = self.ran.communicate(timeout=10)
+        after = termios.tcgetattr(self.follower)
+        assert (0, b"") == (self.ran.returncode, stderr)
+        assert self.before == after
+
+
+@pytest.fixture
+def on_terminal() -> Iterator[Callable[..., Terminal]]:
+    made: list[Terminal] = []
+
+    def start(*words: str) -> Terminal:
+        made.append(Terminal(*words))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.ran.kill()
+        one.ran.communicate()
+        os.close(one.leader)
+        os.close(one.follower)
+
+
+def test_top_refreshes_in_place_and_keys_sort_and_end_it(
+    stand: Stand, on_terminal: Callable[..., Terminal]
+) -> None:
+    terminal = on_terminal(stand.url, "--interval", "1")
+    terminal.until(lambda seen: b"orders/0" in seen and b"TASK*" in seen)
+    assert terminal.seen.startswith(b"\x1b[?1049h")
+
+    stand.deliver(4321)
+    terminal.until(lambda seen: b"4321" in seen)
+    terminal.press(b"s")
+    terminal.until(lambda seen: b"STATE*" in seen)
+    terminal.press(b"S")
+    terminal.press(b"S")
+    terminal.until(lambda seen: b"IN*" in seen)
+    terminal.press(b"q")
+
+    terminal.ended()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_the_terminal_as_it_was(
+    stand: Stand, on_terminal: Callable[..., Terminal], sign: signal.Signals
+) -> None:
+    terminal = on_terminal(stand.url)
+    terminal.until(lambda seen: b"orders/0" in seen)
+
+    terminal.ran.send_signal(sign)
+
+    terminal.ended()
+
+
+def test_an_engine_that_goes_away_is_said_and_asked_again(
+    tmp_path: Path, on_terminal: Callable[..., Terminal]
+) -> None:
+    stand = Stand(tmp_path)
+    with serving(stand.view, str(tmp_path / "ports")) as urls:
+        terminal = on_terminal(urls[0], "--interval", "1")
+        terminal.until(lambda seen: b"orders/0" in seen)
+    terminal.until(lambda seen: b"no engine answers" in seen)
+    terminal.seen = b""
+    with serving(stand.view, str(tmp_path / "ports"), listeners=[urls[0]]):
+        terminal.until(lambda seen: b"version" in seen)
+        terminal.press(b"q")
+        terminal.ended()
+
+
+@pytest.mark.parametrize("verb", ["status", "top"])
+def test_what_is_no_engine_at_all_is_said_with_69(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet() -> None:
+            client, _ = other.accept()
+            with client:
+                client.sendall(b"220 mail.example\r\n")
+
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        code = main([verb, "--url", f"127.0.0.1:{other.getsockname()[1]}"])
+        greeting.join()
+
+    assert 69 == code
+    assert "no engine answers at" in capsys.readouterr().err
 
 
 def test_the_engine_that_runs_here_is_asked_by_default(
