@@ -137,7 +137,8 @@ class Page(Struct):
         truncated: True if it ends because of `pagination.max.pages` only.
         deduplicated: Records received and dropped as already delivered;
             they are not among `records`.
-        saved: True if an unchanged page out of the cache: nothing to produce.
+        saved: True if it brought nothing new: nothing to produce.
+        saved_records: Records that were on it, of a saved page.
         task: The task's number, for `${task}`.
         entity: `${entityName}`, or None.
         parent: The parent record for `${parent.<path>}` as JSON, or None.
@@ -154,6 +155,7 @@ class Page(Struct):
     truncated: bool = False
     deduplicated: int = 0
     saved: bool = False
+    saved_records: int = 0
     task: int = 0
     entity: str | None = None
     parent: Raw | None = None

@@ -41,6 +41,9 @@ class Row(Struct, kw_only=True):
     The sums of one shard, or of all of them.
 
     Attributes:
+        saved: Pages that brought nothing new; they are not received.
+        saved_records: Records on them, none of them produced again.
+        saved_requests, saved_bytes: What the cache did not ask and fetch.
         seconds: From the first poll's start to now, or to its end.
         error: Why it stands still, or None.
         finished: Its poll is over, under `run --once`.
@@ -55,6 +58,10 @@ class Row(Struct, kw_only=True):
     filtered: int = 0
     dead_lettered: int = 0
     deduplicated: int = 0
+    saved: int = 0
+    saved_records: int = 0
+    saved_requests: int = 0
+    saved_bytes: int = 0
     bytes: int = 0
     seconds: float = 0.0
     records_per_second: float = 0.0
@@ -70,6 +77,10 @@ SUMS = (
     "filtered",
     "dead_lettered",
     "deduplicated",
+    "saved",
+    "saved_records",
+    "saved_requests",
+    "saved_bytes",
     "bytes",
 )
 
@@ -135,6 +146,8 @@ class StatusLine:
         for name in ("filtered", "dead_lettered", "deduplicated"):
             if count := getattr(sums, name):
                 line += f", {count:,} {name.replace('_', '-')}"
+        if sums.saved_records:
+            line += f", {sums.saved_records:,} unchanged"
         if failed:
             line += f"; {failed} of {len(rows)} shards FAILED"
         if note:
@@ -222,6 +235,11 @@ def summary(rows: Sequence[Row], seconds: float) -> str:
             text += f", {getattr(row, field):,} {field.replace('_', '-')}"
         text += f", {row.bytes:,} bytes, {row.seconds:.1f} s"
         text += f", {row.records_per_second:,.0f} records/s"
+        if row.saved or row.saved_requests:
+            text += (
+                f"; saved: {row.saved:,} unchanged pages, {row.saved_records:,} "
+                f"records, {row.saved_requests:,} requests, {row.saved_bytes:,} bytes"
+            )
         if row.error and row.shard:
             text += f"; {row.error}"
         lines.append(text)

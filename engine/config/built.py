@@ -28,16 +28,11 @@ class Unbuilt(Struct, frozen=True):
     Attributes:
         keys: Names, or patterns with `*`.
         values: The values that ask for it; None: any that is stated and is
-            neither the default nor `off`.
-        off: Values that say no.
-        unless: `key=value` of a switch that turns it off: where the switch
-            says so, nothing is asked for.
+            not the default.
     """
 
     keys: tuple[str, ...]
     values: tuple[object, ...] | None = None
-    off: tuple[object, ...] = ()
-    unless: tuple[str, object] | None = None
 
 
 #: Not part of what is promised for now.
@@ -54,24 +49,18 @@ LATER = (
     Unbuilt(("group.*", "session.timeout.ms", "heartbeat.interval.ms")),
 )
 
-#: Landing room by room: an entry goes when its room is there.
-UNBUILT_NOW = (
-    Unbuilt(("cache.enabled",), (True,)),
-    Unbuilt(("cache.[!s]*", "cache.statistics.*"), unless=("cache.enabled", False)),
-)
-
 
 def unbuilt(
     connectors: Sequence[Connector], process: Values, findings: Findings
 ) -> tuple[Finding, ...]:
     """Every stated value that asks for what is absent, also as a warning."""
     asks = []
-    for scopes in _scopes(connectors, process):
-        for key in scopes[0]:
-            entry = scopes[0].entry(key)
-            if entry is None or not _asks(key, scopes):
+    for values in _scopes(connectors, process):
+        for key in values:
+            entry = values.entry(key)
+            if entry is None or not _asks(key, values[key]):
                 continue
-            value = scopes[0][key]
+            value = values[key]
             shown = f"={value}" if isinstance(value, str) else ""
             message = f"not available yet: {key}{shown}"
             findings.add(
@@ -86,14 +75,13 @@ def unbuilt(
 def absent_defaults(connectors: Sequence[Connector]) -> tuple[str, ...]:
     """Defaults that would do something once they are built, as `key=value`."""
     found: dict[str, None] = {}
-    for scopes in _scopes(connectors, None):
-        values = scopes[0]
+    for values in _scopes(connectors, None):
         for key in values:
             named = any(
                 rule.values is not None
                 and values[key] in rule.values
                 and _matches(rule, key)
-                for rule in (*LATER, *UNBUILT_NOW)
+                for rule in LATER
             )
             if values.entry(key) is None and named:
                 shown = values[key]
@@ -104,7 +92,7 @@ def absent_defaults(connectors: Sequence[Connector]) -> tuple[str, ...]:
 
 def standing(key: str) -> str:
     """What of a key is not available yet, in words; "" if all of it is there."""
-    for rule in (*LATER, *UNBUILT_NOW):
+    for rule in LATER:
         if _matches(rule, key):
             if rule.values is None:
                 return "not available yet"
@@ -116,34 +104,20 @@ def standing(key: str) -> str:
     return ""
 
 
-def _scopes(
-    connectors: Sequence[Connector], process: Values | None
-) -> list[tuple[Values, ...]]:
-    found: list[tuple[Values, ...]] = [] if process is None else [(process,)]
+def _scopes(connectors: Sequence[Connector], process: Values | None) -> list[Values]:
+    found = [] if process is None else [process]
     for connector in connectors:
-        apis = tuple(api.values for api in connector.apis)
-        found.append((connector.values, *apis))
-        found += [(api, connector.values) for api in apis]
+        found.append(connector.values)
+        found += [api.values for api in connector.apis]
     return found
 
 
-def _asks(key: str, scopes: tuple[Values, ...]) -> bool:
-    value = scopes[0][key]
-    for rule in (*LATER, *UNBUILT_NOW):
-        if not _matches(rule, key):
-            continue
-        if rule.values is None:
-            if value in rule.off or value == _default(key):
-                continue
-        elif value not in rule.values:
-            continue
-        if rule.unless is not None:
-            switch, off = rule.unless
-            said = [values[switch] for values in scopes if switch in values]
-            if said and all(value == off for value in said):
-                continue
-        return True
-    return False
+def _asks(key: str, value: object) -> bool:
+    return any(
+        value != _default(key) if rule.values is None else value in rule.values
+        for rule in LATER
+        if _matches(rule, key)
+    )
 
 
 def _default(key: str) -> object:

@@ -269,6 +269,25 @@ PAGES_SAVED = _board(
     "Pages found unchanged, for which nothing had to be produced.",
     "None with ETags in use: the API does not honour conditional requests.",
 )
+CACHE_SAVED_RECORDS = _board(
+    "cache_saved_records",
+    "saved_records",
+    "Records on pages found unchanged; none of them was produced again.",
+    "What mode FULL does not cost.",
+)
+CACHE_SAVED_REQUESTS = _board(
+    "cache_saved_requests",
+    "saved_requests",
+    "Pages for which the API was not asked at all.",
+    "None with lifetimes in use: tiers too small, or shorter than the interval.",
+)
+CACHE_SAVED_BYTES = _board(
+    "cache_saved_bytes",
+    "saved_bytes",
+    "Body bytes that did not have to be fetched.",
+    "What the cache is worth.",
+    unit="bytes",
+)
 RESPONSE_BYTES = _board(
     "response_bytes",
     "bytes",
@@ -375,13 +394,6 @@ CACHE_WARMED = _counter(
     "Fetches ahead into the cache, by whether they were used later.",
     "Mostly unused: drop a pattern.",
     values={"result": ("fetched", "used", "unused")},
-)
-CACHE_SAVED_BYTES = _counter(
-    "cache_saved_bytes",
-    (),
-    "Body bytes that did not have to be fetched.",
-    "What the cache is worth.",
-    unit="bytes",
 )
 CACHE_BYTES = _gauge(
     "cache_bytes",

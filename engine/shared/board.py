@@ -27,7 +27,7 @@ from engine.errors import SharedError
 CHILD = ("heartbeat_ns", "phase", "state", "shards_running", "shards_failed")
 
 #: What the supervisor alone writes about a child.
-WATCH = ("pid", "started_ns", "restarts", "last_exit", "wanted")
+WATCH = ("pid", "started_ns", "restarts", "last_exit", "wanted", "crashes")
 
 #: What a child may be busy with; the supervisor judges its silence by it.
 PHASES = (
@@ -57,6 +57,9 @@ SHARD = (
     "dead_lettered",
     "deduplicated",
     "saved",
+    "saved_records",
+    "saved_requests",
+    "saved_bytes",
     "bytes",
     "polls",
     "polls_skipped",

@@ -247,6 +247,11 @@ class MemoryTier(Generic[Value]):
             self.drop(key)
         return len(old)
 
+    def clear(self) -> None:
+        with self._threads:
+            self._entries.clear()
+            self.bytes = 0
+
     def keys(self) -> list[str]:
         """Most recently used first."""
         held = sorted(self._entries.items(), key=lambda item: -item[1].used)
@@ -313,6 +318,7 @@ class SharedTier:
         *,
         durable: bool,
         patience: float,
+        guest: bool,
         clock: Clock,
     ) -> None:
         self.level = level
@@ -337,21 +343,29 @@ class SharedTier:
             grown=MOST_GROWN if cache.tuning is not None else 1.0,
             window=cache.window,
             patience=patience,
+            guest=guest,
             clock=clock,
         )
 
+    # Hot path: what is not entered costs no look into the database.
     def get(self, key: str) -> tuple[memoryview, Moment] | None:
-        """(value, when it was received), or None."""
+        """(value, when it was received), or None; counts as a use."""
+        try:
+            if not self.ledger.touch(bytes.fromhex(key)):
+                return None
+        except (SharedError, OSError) as failure:
+            self._failed(failure)
+            return None
+        return self.read(key)
+
+    def read(self, key: str) -> tuple[memoryview, Moment] | None:
+        """As `get`, and leaves no trace."""
         whole = self.store.get(key)
         if whole is None or len(whole) < _RECEIVED.size:
             return None
         received = Moment(*_RECEIVED.unpack_from(whole))
         if self._age(received) >= self.settings.ttl:
             return None
-        try:
-            self.ledger.touch(bytes.fromhex(key))
-        except (SharedError, OSError) as failure:
-            self._failed(failure)
         return whole[_RECEIVED.size :], received
 
     def put(self, key: str, value: bytes | memoryview, received: Moment) -> str:
@@ -512,6 +526,7 @@ class Tiers(Generic[Value]):
         patience: Seconds for any one call into a shared tier.
         background: What leaves L2 is moved by a thread of this object's own,
             begun at first need, instead of by whoever stores.
+        guest: Looks at what others keep; makes nothing that is not there.
     """
 
     def __init__(
@@ -525,6 +540,7 @@ class Tiers(Generic[Value]):
         decode: Callable[[memoryview], Value],
         patience: float = 0.25,
         background: bool = False,
+        guest: bool = False,
         clock: Clock = SYSTEM,
     ) -> None:
         first, second, third = levels = _falling(levels)
@@ -542,6 +558,9 @@ class Tiers(Generic[Value]):
         self._ages = Ages(clock)
         self._age = self._ages.of
         self._disk = disk
+        #: Touched by whoever clears, so that every process's L1 hears of it.
+        self._mark = runtime / "cleared"
+        self._cleared = 0
         self._l1: MemoryTier[Value] | None = None
         if first.entries and not nothing:
             self._l1 = MemoryTier(first, settings, clock=clock)
@@ -553,6 +572,7 @@ class Tiers(Generic[Value]):
                 settings,
                 durable=level == 3,
                 patience=patience,
+                guest=guest,
                 clock=clock,
             )
             for level, directory, tier in ((2, runtime, second), (3, disk, third))
@@ -626,7 +646,7 @@ class Tiers(Generic[Value]):
         if self._l1 is not None:
             self._l1.drop(key)
         for tier in self._shared:
-            tier.drop(key)
+            tier.strike(key)
 
     def lead(self, key: str) -> Flight | None:
         """The right to ask for a key, or None: somebody else does."""
@@ -676,6 +696,7 @@ class Tiers(Generic[Value]):
         if now >= self._refresh_at:
             self._refresh_at = now + 1.0
             self.judge()
+            self._hear_of_clearing()
             for tier in self._shared:
                 tier.store.refresh()
         if now >= self._sweep_at:
@@ -684,6 +705,16 @@ class Tiers(Generic[Value]):
         if self.settings.tuning is not None and now >= self._tune_at:
             self._tune_at = now + self.settings.tuning
             self._tune()
+
+    def _hear_of_clearing(self) -> None:
+        try:
+            cleared = self._mark.stat().st_mtime_ns
+        except OSError:
+            return
+        if cleared != self._cleared:
+            self._cleared = cleared
+            if self._l1 is not None:
+                self._l1.clear()
 
     def sweep(self) -> None:
         """Drop, or move down, what is past its tier's time; one process does."""
@@ -741,7 +772,7 @@ class Tiers(Generic[Value]):
                 continue
             for line in lines:
                 key = line.digest.hex()
-                got = tier.get(key)
+                got = tier.read(key)
                 if got is None:
                     continue
                 try:
@@ -751,12 +782,50 @@ class Tiers(Generic[Value]):
                 yield tier.level, key, value, self._age(got[1])
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything; within a second other processes' L1, too."""
         if self._l1 is not None:
-            for key in self._l1.keys():  # noqa: SIM118 - no dictionary
-                self._l1.drop(key)
+            self._l1.clear()
         for tier in self._shared:
             tier.clear()
+        with contextlib.suppress(OSError):
+            self._mark.touch()
+
+    def settle(self, within: float) -> int:
+        """
+        Move what L2 holds to L3, which outlives the engine; how many.
+
+        The most recently used first; one process does it.
+
+        Blocks: at most about `within` seconds.
+        """
+        if [tier.level for tier in self._shared] != [2, 3]:
+            return 0
+        flight = self._mover.lead("0" * 32)
+        if flight is None:
+            return 0
+        moved = 0
+        deadline = self._clock.monotonic() + within
+        upper, lower = self._shared
+        try:
+            lines = sorted(upper.ledger.lines(), key=lambda line: -line.used)
+            for line in lines:
+                usable = upper.usable() and lower.usable()
+                if not usable or self._clock.monotonic() >= deadline:
+                    break
+                self._lower(upper, line)
+                moved += 1
+        except (SharedError, OSError) as failure:
+            log.info("Cache tier 2 was not kept: %s.", failure)
+        finally:
+            flight.land()
+        return moved
+
+    def put_aside(self) -> None:
+        """What is there may crash whoever maps it: begin anew."""
+        for tier in self._shared:
+            tier.store.quarantine()
+            with contextlib.suppress(SharedError, OSError):
+                tier.ledger.clear()
 
     def close(self) -> None:
         for tier in self._shared:

@@ -85,20 +85,6 @@ class Kept(Protocol):
     def fingerprint(self, text: str) -> str: ...
 
 
-class Saved:
-    """What the cache saved, in this process; they only grow."""
-
-    __slots__ = ("bytes", "calls", "pages", "records")
-
-    def __init__(self) -> None:
-        #: Requests not sent at all, and body bytes not sent again.
-        self.calls = 0
-        self.bytes = 0
-        #: Pages and records not produced again, being unchanged.
-        self.pages = 0
-        self.records = 0
-
-
 class Cached:
     """
     Args:
@@ -126,7 +112,6 @@ class Cached:
         watch: Callable[[str, Request, bool], None] | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
-        self.saved = Saved()
         self._inner = inner
         self._tiers = tiers
         self._stopping = stopping
@@ -161,7 +146,7 @@ class Cached:
         if "only-if-cached" in requested(request):
             return self._timed_out(request)
         if place in self._unkept:
-            return self._ask(key, request, hit)
+            return self._ask(key, place, request, hit)
         return self._ask_alone(key, place, request, hit)
 
     def key(self, request: Request) -> str:
@@ -198,7 +183,7 @@ class Cached:
         if flight is None:
             return None
         try:
-            return self._ask(key, request, hit, counted=False)
+            return self._ask(key, place, request, hit, counted=False)
         finally:
             flight.land()
 
@@ -235,13 +220,11 @@ class Cached:
             self._tiers.count(hit.level, "stale")
         else:
             self._tiers.count(hit.level, "hit")
-        self.saved.calls += 1
         return self._answer(hit.value, hit.age, request, "fresh")
 
     def _answer(
         self, stored: Stored, age: float, request: Request, origin: str
     ) -> Response:
-        self.saved.bytes += len(stored.body)
         headers = [pair for pair in stored.headers if pair[0] != "age"]
         headers.append(("age", str(int(min(stored.age + age, 2**31)))))
         return Response(
@@ -268,29 +251,39 @@ class Cached:
         """
         began = self._clock.monotonic()
         flight = self._tiers.lead(place)
-        waited = flight is None
+        # Between the look that found nothing and the lead another process may
+        # have asked and landed.
+        look = flight is None or hit is None
         while flight is None:
             passed = self._clock.monotonic() - began
             if passed >= self._patience or self._stopping.wait(LOOK):
                 break
             flight = self._tiers.lead(place)
         try:
-            if waited:
+            if look:
                 newer, place = self._select(key, request, anew=True)
                 if newer is not None:
                     passed = self._clock.monotonic() - began
                     if newer.age < passed:
                         self._tiers.count(newer.level, "hit")
-                        self.saved.calls += 1
                         return self._answer(newer.value, newer.age, request, "fresh")
+                    answer = self._use(newer, request, place)
+                    if answer is not None:
+                        return answer
                     hit = newer
-            return self._ask(key, request, hit)
+            return self._ask(key, place, request, hit)
         finally:
             if flight is not None:
                 flight.land()
 
     def _ask(
-        self, key: str, request: Request, hit: Hit | None, *, counted: bool = True
+        self,
+        key: str,
+        place: str,
+        request: Request,
+        hit: Hit | None,
+        *,
+        counted: bool = True,
     ) -> Response:
         """Ask the API, for news only where something is stored."""
         conditions = validators(hit.value.headers) if hit is not None else {}
@@ -314,7 +307,7 @@ class Cached:
             self._tiers.count(None, "miss")
         if response.request is not request:
             response = msgspec.structs.replace(response, request=request)
-        self._store(key, request, response, delay)
+        self._store(key, place, request, response, delay)
         return response
 
     def _confirmed(
@@ -337,20 +330,19 @@ class Cached:
         return answer
 
     def _store(
-        self, key: str, request: Request, response: Response, delay: float
+        self, key: str, place: str, request: Request, response: Response, delay: float
     ) -> None:
         if not isinstance(response.body, memoryview) and storable(
             request, response, self._ttl
         ):
             self._enter(key, request, kept(request, response, delay))
             return
-        # An answer that may not be kept makes what was kept before it wrong.
-        _, place = self._select(key, request)
         self._unkept[place] = None
         while len(self._unkept) > MOST_UNKEPT:
             with contextlib.suppress(KeyError):
                 self._unkept.popitem(last=False)
         if response.status < 400:
+            # What may not be kept makes what was kept before it wrong.
             self._tiers.drop(key)
 
     def _enter(self, key: str, request: Request, stored: Stored) -> None:

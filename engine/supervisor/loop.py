@@ -452,6 +452,8 @@ class Supervisor:
         limits = self._orders.wanted.patience.restarts
         verdict = restart.decide(exited, seat.history, now, limits)
         seat.history = restart.remembered([*seat.history, exited], now)
+        watch = self.board.watch(seat.index)
+        watch.put("crashes", restart.crashes(seat.history, now))
         if isinstance(verdict, restart.GiveUp) and seat.spec.auxiliary:
             verdict = restart.Again(limits.backoff_max)
         if isinstance(verdict, restart.GiveUp):

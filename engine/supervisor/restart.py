@@ -26,6 +26,9 @@ HEALTHY = 60.0
 #: Trying again cannot help until somebody changes something.
 FINAL = frozenset({Exit.USAGE, Exit.DATA, Exit.NO_INPUT, Exit.PERMISSION, Exit.CONFIG})
 
+#: How a process ends whose mapped file was cut or damaged under it.
+CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGBUS})
+
 #: Somebody else is away: tried again for as long as it takes.
 WAITING = frozenset({Exit.UNAVAILABLE})
 
@@ -84,7 +87,7 @@ class Exited(Struct, frozen=True, kw_only=True):
             return "was over process.memory.max.bytes"
         if self.code == -signal.SIGKILL:
             return "was killed (SIGKILL; memory?)"
-        if self.code in (-signal.SIGSEGV, -signal.SIGBUS):
+        if self.code in CRASHES:
             return f"crashed ({name(self.code)}; a damaged shared file?)"
         if self.code < 0:
             return f"was ended by {name(self.code)}"
@@ -145,6 +148,11 @@ def decide(
 def counts(end: Exited) -> bool:
     """True if an end counts towards `task.restart.limit`."""
     return end.code not in WAITING
+
+
+def crashes(history: Sequence[Exited], now: float) -> int:
+    """Ends of the last 5 minutes by a fault in memory: a damaged shared file?"""
+    return sum(end.code in CRASHES and now - end.at < WINDOW for end in history)
 
 
 def remembered(history: Sequence[Exited], now: float) -> list[Exited]:

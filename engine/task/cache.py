@@ -1,16 +1,18 @@
 """
 Cache: the response cache of a task, made from its configuration.
 
-Owns the translation of `cache.*` into tiers, skins and warming, and what
-tells one api's answers and records from another's.  Opens nothing: that
-happens with the first lookup.
+Owns the translation of `cache.*` into tiers, skins and warming, the threads
+that tend them, and what tells one api's answers and records from another's.
+Opens nothing: that happens with the first lookup.
 
 Path: ``task.source``, ``task.entry``
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -55,30 +57,155 @@ IDENTITY = (
 )
 
 
+#: Seconds between two looks at what is due.
+TEND = 1.0
+
+
+class Caching:
+    """
+    The response cache of one task; lives as long as its process.
+
+    Args:
+        place: The directory in memory that all tasks of the engine share.
+        disk: The directory on disk that outlives it (`cache.dir`).
+        task: The task's number.
+        suspect: Processes that used it crashed: what is there is put aside.
+
+    Attributes:
+        speaks: True in the one task that tells what the shared tiers hold.
+        tiers: Where answers are kept, or None: no api has a cache.
+        trace: What the polls asked, where warming learns from it.
+        warming: What fetches ahead, once `tend` was called.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        *,
+        place: Path,
+        disk: Path,
+        task: int = 0,
+        suspect: bool = False,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        self.speaks = task == 0
+        self.trace: Trace | None = None
+        self.warming: Warming | None = None
+        self._connector = connector
+        self._clock = clock
+        self._skins: dict[str, Cached] = {}
+        self.tiers = tiers_of(connector, place=place, disk=disk, clock=clock)
+        if self.tiers is None:
+            return
+        if suspect:
+            self.tiers.put_aside()
+        if connector.values["cache.warming.enabled"]:
+            self.trace = Trace(clock=clock)
+
+    def around(self, api: Api, fetch: Fetch, stopping: Stopping) -> Fetch:
+        """The fetch of an api with the cache around it, where it has one."""
+        if self.tiers is None:
+            return fetch
+        skin = skin_of(
+            api,
+            fetch,
+            self.tiers,
+            stopping=stopping,
+            trace=self.trace,
+            clock=self._clock,
+        )
+        if skin is None:
+            return fetch
+        self._skins[api.name] = skin
+        return skin
+
+    def tend(
+        self,
+        stop: threading.Event,
+        *,
+        limiter: Limiter,
+        zone: str,
+        url_of: Callable[[Values], str],
+        next_poll: Callable[[], float | None],
+    ) -> None:
+        """
+        Sweep, tune and warm in threads of their own until `stop` is set.
+
+        Args: as for `warming_of`.
+        """
+        tiers = self.tiers
+        if tiers is None:
+            return
+
+        def keep() -> None:
+            while not stop.wait(TEND):
+                tiers.tick()
+
+        threading.Thread(target=keep, name="cache", daemon=True).start()
+        if self.trace is None:
+            return
+        self.warming = warming_of(
+            self._connector,
+            skins=self._skins,
+            tiers=tiers,
+            limiter=limiter,
+            trace=self.trace,
+            zone=zone,
+            url_of=url_of,
+            next_poll=next_poll,
+            clock=self._clock,
+        )
+        if self.warming is not None:
+            threading.Thread(
+                target=self.warming.loop, args=(stop,), name="warming", daemon=True
+            ).start()
+
+    def close(self, within: float) -> None:
+        """
+        Save what would end with the engine, and close the files.
+
+        Blocks: at most about `within` seconds.
+        """
+        if self.tiers is not None:
+            self.tiers.settle(within)
+            self.tiers.close()
+
+
+def places_of(connector: Connector, runtime: Path, disk: Path) -> tuple[Path, Path]:
+    """Where a connector's answers stand: in memory, on disk."""
+    return runtime / "cache" / connector.name, disk / connector.name
+
+
 def tiers_of(
     connector: Connector,
     *,
-    runtime: Path,
+    place: Path,
     disk: Path,
-    tasks: int,
+    guest: bool = False,
     clock: Clock = SYSTEM,
 ) -> Tiers[Stored] | None:
     """
     The connector's cache as one task sees it; None if no api has one.
 
+    The memory of L1 is divided over the most tasks there may be.
+
     Args:
-        runtime: Directory in memory that all its tasks share.
-        disk: Directory that outlives the engine, of this connector alone.
-        tasks: Over how many tasks the memory of L1 is divided.
+        place: Directory in memory that all its tasks share.
+        disk: Directory that outlives the engine.
+        guest: For a look only: has no L1 and makes nothing.
     """
     if not any(api.values["cache.enabled"] for api in connector.apis):
         return None
     values = connector.values
+    tasks = values["tasks.max"]
+    if values["auto.scaling.enabled"]:
+        tasks = max(tasks, values["auto.scaling.max.tasks"])
     half = values["cache.max.memory.bytes"] // 2
-    volumes = (half // max(1, tasks), half, values["cache.l3.max.bytes"])
+    volumes = (half // tasks, half, values["cache.l3.max.bytes"])
+    runtime, disk = places_of(connector, place, disk)
     first, second, third = (
         TierSettings(
-            entries=values[f"cache.l{level}.max.size"],
+            entries=0 if guest and level == 1 else values[f"cache.l{level}.max.size"],
             ttl=float(values[f"cache.l{level}.ttl.seconds"]),
             policy=values[f"cache.l{level}.policy"],
             volume=volume,
@@ -106,6 +233,7 @@ def tiers_of(
         encode=encode,
         decode=decode,
         background=True,
+        guest=guest,
         clock=clock,
     )
 
@@ -143,8 +271,15 @@ def skin_of(
 
 def rules_of(api: Api) -> bytes:
     """What makes records of a body, hashed: pages are unchanged only with it."""
-    text = _text(api.values, SHAPING)
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(_text(api.values, SHAPING).encode(), digest_size=16)
+    origin = api.values.origin("transformation.function")
+    if origin is not None:
+        # A user's own rules stand in a file beside the configuration's.
+        module = str(api.values["transformation.function"]).partition(":")[0]
+        with contextlib.suppress(OSError):
+            file = Path(origin[0]).resolve().parent / f"{module}.py"
+            digest.update(file.read_bytes())
+    return digest.digest()
 
 
 def warming_of(

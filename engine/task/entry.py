@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -31,17 +31,20 @@ from engine.shared.link import Assigned, BrokerKnown, Message
 from engine.sink.commit import Delivery, Saver
 from engine.sink.kafka import wait_for_broker
 from engine.sink.preflight import Topics
-from engine.sink.state import Saved, State
+from engine.sink.state import Saved, State, canonical
 from engine.source.pace import Interval
 from engine.source.standing import done_once
-from engine.source.walk import gathered
+from engine.source.unchanged import Unchanged
+from engine.source.walk import CHAINS, gathered
 from engine.task.broker import Brokers, bootstrap_of
+from engine.task.cache import Caching, rules_of
 from engine.task.flow import Flow, Source
+from engine.task.memory import PART, Forgetful, Remembering
 from engine.task.metering import Held, Metering
 from engine.task.pulse import Patience, Pulse
 from engine.task.registry import Persistent, Registries
 from engine.task.run import ONCE_PATIENCE, Context, Impatience, Stopper, Task
-from engine.task.source import Places, Sources, pace_of, policy_of
+from engine.task.source import Places, Sources, pace_of, policy_of, url_of
 from engine.task.transform import transform_of
 from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
 from engine.task.walker import Walker
@@ -52,6 +55,12 @@ log = logging.getLogger("task")
 #: dead: DNS and TLS have no better clock than the deadline they were given.
 SLACK = 10.0
 
+
+#: Crashes in a row after which what processes share in files is suspected.
+CRASHES = 2
+
+#: Seconds in which the cache may move what is in memory to the disk.
+SETTLING = 2.0
 
 #: Seconds between two lines about the same counter of a shard.
 NOTE_EVERY = 60.0
@@ -71,6 +80,7 @@ class Home(Context, Protocol):
     """What this room needs of the child's context beside `task.run.Context`."""
 
     board: Board
+    index: int
     runtime: Path
 
 
@@ -117,6 +127,7 @@ def run(
     try:
         return Task(context, wiring, wait, once=once).run()
     finally:
+        wiring.close()
         registries.close()
         metering.close()
 
@@ -146,6 +157,20 @@ class Wiring:
         )
         self._registries = registries
         self._places = Places(context.runtime, Path(process["state.dir"]))
+        self._caching = Caching(
+            connector,
+            place=context.runtime,
+            disk=Path(process["cache.dir"]),
+            task=context.number,
+            suspect=context.board.watch(context.index).get("crashes") >= CRASHES,
+        )
+        if self._caching.tiers is not None:
+            metering.follow_cache(self._caching)
+
+    def close(self) -> None:
+        """Let go of what outlives the broker's absences."""
+        hurried = self._context.stopping.hurried
+        self._caching.close(0.0 if hurried else SETTLING)
 
     def __call__(
         self,
@@ -177,6 +202,7 @@ class Wiring:
                 budget=budget,
                 stop=Patience(stop, Pulse(fetch=0.0, work=0.0)),
                 metering=self._metering,
+                caching=self._caching,
             )
             session.sources = sources
             self._metering.follow(sources.counters, sources.pool, budget, delivery)
@@ -202,6 +228,13 @@ class Wiring:
                         session.done.append(assigned.shard)
                     else:
                         session.walkers.append(walker)
+            self._caching.tend(
+                stop,
+                limiter=sources.limiter,
+                zone=self._process["schedule.timezone"],
+                url_of=url_of,
+                next_poll=session.next_poll,
+            )
         except BaseException:
             session.close(0.0)
             raise
@@ -247,7 +280,8 @@ class Wiring:
         if self._once and over(standing, slot):
             return None
         if shard.index == 0 and standing.outlived(shard.count):
-            state.reset([each.partition for each in standing.others])
+            gone = [each.partition for each in standing.others]
+            state.reset([*gone, *({**each, **PART} for each in gone)])
         api = self._apis[shard.api]
         values = api.values
         pulse = Pulse(
@@ -270,11 +304,12 @@ class Wiring:
         outlet = self._metering.outlet(
             api.name, delivery.outlet(shard.partition, saver, pause=pause)
         )
+        remember = self._remember(api, shard, delivery, saver, saved)
         if assigned.below:
             tallies = self._tallies(assigned)
             branches = Branches(
                 [
-                    self._branch(each, delivery, saver, topics, pause, patience)
+                    self._branch(each, delivery, saver, saved, topics, pause, patience)
                     for each in tallies.values()
                 ],
                 stored_below(saved.values(), shard, tallies),
@@ -299,6 +334,7 @@ class Wiring:
             source=source,
             transform=self._transform(api, shard, topics, patience),
             outlet=outlet,
+            memory=remember(shard.partition) or Forgetful(),
             counting=tally.counting,
             pulse=pulse,
             stopping=patience,
@@ -337,18 +373,50 @@ class Wiring:
         tally: Tally,
         delivery: Delivery,
         saver: Saver,
+        saved: Mapping[str, Saved],
         topics: Topics,
         pause: float,
         patience: Patience,
     ) -> Branch:
         shard = tally.shard
+        api = self._apis[shard.api]
         return Branch(
             shard,
-            self._transform(self._apis[shard.api], shard, topics, patience),
+            self._transform(api, shard, topics, patience),
             open=lambda partition: delivery.outlet(partition, saver, pause=pause),
+            memory=self._remember(api, shard, delivery, saver, saved),
             timed=lambda outlet: self._metering.outlet(shard.api, outlet),
             counting=tally.counting,
         )
+
+    def _remember(
+        self,
+        api: Api,
+        shard: Shard,
+        delivery: Delivery,
+        saver: Saver,
+        saved: Mapping[str, Saved],
+    ) -> Callable[[Mapping[str, str]], Remembering | None]:
+        """Makes the memory of a source partition, where its polls repeat."""
+        values = api.values
+        off = not values["cache.enabled"] or values["http.offset.mode"] != "FULL"
+        if off or values["kafka.topic"] is None:
+            return lambda partition: None
+        rules = rules_of(api)
+        chain = values["pagination.type"] in CHAINS
+
+        def remembering(partition: Mapping[str, str]) -> Remembering:
+            partition = {**partition, **PART}
+            kept = saved.get(canonical(partition))
+            stored = None if kept is None else kept.offset
+            return Remembering(
+                Unchanged(rules, stored, count=shard.count, chain=chain),
+                stored,
+                open=lambda: delivery.outlet(partition, saver, pause=0.0),
+                delivery=delivery,
+            )
+
+        return remembering
 
     def _transform(
         self, api: Api, shard: Shard, topics: Topics, patience: Patience
@@ -419,6 +487,13 @@ class Session:
                 self._cluster = cluster
         self._metering.tick(now)
         return due
+
+    def next_poll(self) -> float | None:
+        """Monotonic seconds of the next tick of any shard; None if none waits."""
+        return min(
+            (walker.due_at for walker in self.walkers if walker.due_at is not None),
+            default=None,
+        )
 
     def cut(self) -> None:
         """As `task.run.Wired`."""
@@ -516,6 +591,8 @@ class Tally:
         page = parcel.page
         if parcel.letters:
             self._complaints.hear(self.shard, parcel)
+        size = len(page.response.body)
+        cached = page.response.origin != "network"
         sums = [
             (name, n)
             for name, n in (
@@ -526,7 +603,10 @@ class Tally:
                 ("dead_lettered", len(parcel.letters)),
                 ("deduplicated", parcel.deduplicated),
                 ("saved", page.saved),
-                ("bytes", len(page.response.body)),
+                ("saved_records", page.saved_records),
+                ("saved_requests", cached and not page.response.tries),
+                ("saved_bytes", size if cached else 0),
+                ("bytes", 0 if cached else size),
                 ("requests", page.response.tries),
                 ("polls", page.last),
                 ("polls_truncated", page.truncated),

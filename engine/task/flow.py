@@ -15,6 +15,7 @@ from typing import Protocol
 from engine.errors import Accounting, RecordError, SourceError
 from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Stopping, Transform
+from engine.task.memory import Memory
 from engine.task.pulse import Pulse
 
 #: Makes what counts a parcel: called with the moment of its acknowledgement.
@@ -38,6 +39,7 @@ class Flow:
         source: Where pages come from.
         transform: What becomes of them.
         outlet: Where they go; moves the state.
+        memory: Which pages bring nothing new.
         counting: Makes what counts a parcel once it is delivered.
         pulse: Told what the loop is at.
         stopping: Read between pages.
@@ -55,6 +57,7 @@ class Flow:
         source: Source,
         transform: Transform,
         outlet: Outlet,
+        memory: Memory,
         counting: Counting,
         pulse: Pulse,
         stopping: Stopping,
@@ -65,6 +68,7 @@ class Flow:
         self._source = source
         self._transform = transform
         self._outlet = outlet
+        self._memory = memory
         self._counting = counting
         self._pulse = pulse
         self._stopping = stopping
@@ -89,11 +93,13 @@ class Flow:
         self.received = 0
         pulse = self._pulse
         self._outlet.begin()
+        self._memory.begin(self.offset)
         pages = self._source.pages(self.offset)
         try:
             pulse.fetching()
             for page in pages:
                 pulse.working()
+                self._memory.judge(page)
                 parcel = self._transform(page)
                 if not parcel.balanced:
                     raise Accounting(unbalanced(self.shard, parcel))
@@ -114,6 +120,8 @@ class Flow:
                 close()
         pulse.idle("commit")
         self._outlet.commit()
+        if page is not None and page.offset.get("done") is True:
+            self._memory.keep(page.offset)
         return page
 
 

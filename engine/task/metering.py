@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import product
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import RecordError
@@ -21,7 +21,9 @@ from engine.observe.meters import Meters, Stage
 from engine.records import Offset, Page, Parcel
 from engine.seams import Outlet, Transform
 from engine.shared.board import Slot
+from engine.shared.tiers import Tiers
 from engine.sink.commit import Delivery, Failure, Saver
+from engine.source.warming import Trace, Warming
 
 #: Seconds between two readings.
 PERIOD = 1.0
@@ -69,6 +71,26 @@ class Schemas(Protocol):
     misses: int
 
 
+class Cache(Protocol):
+    """What is read of `task.cache.Caching`."""
+
+    @property
+    def speaks(self) -> bool:
+        """True in the one task that tells what the shared tiers hold."""
+
+    @property
+    def tiers(self) -> Tiers[Any] | None:
+        """Where lookups are counted, and how full it is."""
+
+    @property
+    def trace(self) -> Trace | None:
+        """What became of answers that were fetched ahead."""
+
+    @property
+    def warming(self) -> Warming | None:
+        """How many those were."""
+
+
 class Room(Protocol):
     """What is read of `sink.window.Budget`."""
 
@@ -80,7 +102,13 @@ class Room(Protocol):
 
 
 #: Read of what outlives an absence of the broker: these counts go on.
-_OF_THE_PROCESS = (names.SCHEMA_REQUESTS,)
+_OF_THE_PROCESS = (
+    names.SCHEMA_REQUESTS,
+    names.CACHE_REQUESTS,
+    names.CACHE_EVICTIONS,
+    names.CACHE_ERRORS,
+    names.CACHE_WARMED,
+)
 
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
@@ -199,6 +227,7 @@ class Metering:
         self._clock = clock
         self._at = clock.monotonic()
         self._active = 0
+        self._cache: Cache | None = None
         self._counters: Counters | None = None
         self._connections: Connections | None = None
         self._room: Room | None = None
@@ -225,6 +254,10 @@ class Metering:
     def saver(self, inner: Saver) -> Saver:
         """The same saver, its writes counted and timed."""
         return _TimedSaver(inner, self.meters, self._clock)
+
+    def follow_cache(self, cache: Cache) -> None:
+        """Read this one's counts and sizes, too; for the life of the process."""
+        self._cache = cache
 
     def stage(self, api: str) -> Stage | None:
         """What is told the stages of an api; None unless they are wanted."""
@@ -336,6 +369,8 @@ class Metering:
             meters.state(names.POOL_CONNECTIONS, ("busy",), busy)
             idle = self._connections.open - busy
             meters.state(names.POOL_CONNECTIONS, ("idle",), idle)
+        if self._cache is not None:
+            self._read_cache(self._cache)
         if self._room is not None:
             meters.state(names.BUFFER_BYTES, (), self._room.used)
         meters.state(names.RECORDS_ACTIVE, (), self._active)
@@ -346,3 +381,25 @@ class Metering:
         if n != before:
             self.meters.count(metric, labels, n - before)
             self._before[metric, labels] = n
+
+    def _read_cache(self, cache: Cache) -> None:
+        tiers, meters = cache.tiers, self.meters
+        if tiers is None:
+            return
+        for name, n in list(tiers.lookups.items()):
+            self._grown(names.CACHE_REQUESTS, name, n)
+        for reading in tiers.readings():
+            level = (str(reading.level),)
+            if tiers.settings.statistics:
+                self._grown(names.CACHE_EVICTIONS, level, reading.evictions)
+            self._grown(names.CACHE_ERRORS, level, reading.errors)
+            if reading.level > 1 and not cache.speaks:
+                # All tasks see the same: one of them says it.
+                continue
+            meters.state(names.CACHE_BYTES, level, reading.bytes)
+            meters.state(names.CACHE_ENTRIES, level, reading.entries)
+            meters.state(names.CACHE_ENTRIES_LIMIT, level, reading.allowed)
+        if cache.trace is not None and cache.warming is not None:
+            self._grown(names.CACHE_WARMED, ("fetched",), cache.warming.fetched)
+            self._grown(names.CACHE_WARMED, ("used",), cache.trace.used)
+            self._grown(names.CACHE_WARMED, ("unused",), cache.trace.unused)

@@ -57,6 +57,7 @@ from engine.source.request import Shape, behind
 from engine.source.retry import RetryPolicy
 from engine.source.tls import TlsOptions
 from engine.source.walk import Crew, Paging
+from engine.task.cache import Caching
 from engine.task.metering import Metering
 
 #: Pagination types whose pages can be asked for by number.
@@ -380,6 +381,7 @@ class Sources:
         budget: Where the bytes of pages fetched ahead count.
         stop: The only way to wait, for what no single shard asks for.
         metering: Where requests and their stages are counted, or None.
+        caching: The response cache, or None: each page is asked for.
 
     Attributes:
         pool: The task's connections.
@@ -396,8 +398,10 @@ class Sources:
         budget: Budget | None,
         stop: Stopping,
         metering: Metering | None = None,
+        caching: Caching | None = None,
     ):
         self._metering = metering
+        self._caching = caching
         values = connector.values
         self.zone = ZoneInfo(zone)
         self.pool = pool_of(values)
@@ -642,6 +646,8 @@ class Sources:
             fetch = Metered(fetch, metering.meters, stopping=stopping)
         if breaker is not None:
             fetch = Guarded(fetch, breaker, stopping=stopping)
+        if self._caching is not None:
+            fetch = self._caching.around(api, fetch, stopping)
         return fetch
 
     def poll(
@@ -683,7 +689,7 @@ class Sources:
         return Poll(
             paginator,
             fetch=self.fetch(api, decode, stopping),
-            decode=decoded,
+            decode=once_decoded(decode),
             stopping=stopping,
             task=self._task,
             entity=shard.entity,
@@ -753,10 +759,17 @@ def closed(breaker: Breaker | None) -> Callable[[str], bool] | None:
     return lambda host: breaker.state(host) != "open"
 
 
-def decoded(response: Response) -> Decoded:
-    """What the retrying skin made of a response when it judged it."""
-    made: Decoded = response.decoded
-    return made
+def once_decoded(decode: Decode) -> Decode:
+    """
+    What the retrying skin made of a response when it judged it; what comes
+    out of the cache nobody has judged yet.
+    """
+
+    def decoded(response: Response) -> Decoded:
+        made: Decoded | None = response.decoded
+        return decode(response) if made is None else made
+
+    return decoded
 
 
 def pairs(text: str | None) -> tuple[tuple[str, str], ...]:

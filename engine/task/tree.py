@@ -21,10 +21,14 @@ from engine.seams import Outlet, Transform
 from engine.sink.commit import AtLeastOnce
 from engine.sink.state import Saved
 from engine.task.flow import Counting, unbalanced
+from engine.task.memory import Remembering
 from engine.task.pulse import Pulse
 
 #: Children whose outlets may be open at once.
 MOST_OPEN = 256
+
+#: Children of one root whose pages are remembered.
+MOST_REMEMBERED = 10_000
 
 
 class Outlets(Protocol):
@@ -42,6 +46,7 @@ class Branch(Struct, frozen=True):
         shard: The api, with the entity of its root.
         transform: What becomes of them.
         open: Makes the outlet of a source partition.
+        memory: Makes the memory of one, or None: it has none.
         timed: The same outlet as it is to be used.
         counting: Makes what counts a parcel once it is delivered.
     """
@@ -49,6 +54,7 @@ class Branch(Struct, frozen=True):
     shard: Shard
     transform: Transform
     open: Callable[[Mapping[str, str]], AtLeastOnce]
+    memory: Callable[[Mapping[str, str]], Remembering | None]
     timed: Callable[[AtLeastOnce], Outlet]
     counting: Counting
 
@@ -79,13 +85,20 @@ class Branches:
         self._delivery = delivery
         self._pulse = pulse
         self._open: dict[tuple[str, str], tuple[AtLeastOnce, Outlet]] = {}
+        self._memories: dict[tuple[str, str], Remembering | None] = {}
+        #: Children whose poll is over, with where they stand, not yet committed.
+        self._finished: dict[tuple[str, str], Offset] = {}
 
     def offset(self, api: str, parent: str) -> Offset | None:
         """The newest offset handed over for a child, or the stored one."""
         # From here on the loop waits for the requests of others, of which each
         # has its deadline.
         self._pulse.idle("fetch")
-        return self._offsets.get((api, parent))
+        offset = self._offsets.get((api, parent))
+        memory = self._memory(api, parent)
+        if memory is not None:
+            memory.begin(offset)
+        return offset
 
     def hand_over(self, api: str, parent: str, page: Page) -> None:
         """
@@ -97,15 +110,20 @@ class Branches:
         """
         self._pulse.working()
         branch = self._branches[api]
+        key = api, parent
+        memory = self._memory(api, parent)
+        if memory is not None:
+            memory.judge(page)
         parcel = branch.transform(page)
         if not parcel.balanced:
             raise Accounting(unbalanced(branch.shard, parcel))
-        key = api, parent
         if key not in self._open and len(self._open) >= MOST_OPEN:
             self._commit()
         parcel.delivered.append(branch.counting(parcel))
         self._outlet(branch, parent).hand_over(parcel, page.offset)
         self._offsets[key] = page.offset
+        if page.offset.get("done") is True:
+            self._finished[key] = page.offset
         self._pulse.idle("fetch")
 
     def settle(self) -> None:
@@ -136,6 +154,29 @@ class Branches:
         for inner, _ in self._open.values():
             self._delivery.forget(inner)
         self._open.clear()
+        self._remember()
+
+    def _remember(self) -> None:
+        """What has just been committed whole need not be produced again."""
+        handed = []
+        for key, offset in self._finished.items():
+            memory = self._memories.get(key)
+            outlet = None if memory is None else memory.hand_over(offset)
+            if outlet is not None:
+                handed.append(outlet)
+        self._finished.clear()
+        for outlet in handed:
+            outlet.commit()
+            self._delivery.forget(outlet)
+
+    def _memory(self, api: str, parent: str) -> Remembering | None:
+        """A child's memory; the children beyond the most have none."""
+        key = api, parent
+        if key not in self._memories and len(self._memories) < MOST_REMEMBERED:
+            branch = self._branches[api]
+            partition = {**branch.shard.partition, "parent": parent}
+            self._memories[key] = branch.memory(partition)
+        return self._memories.get(key)
 
 
 class Rooted:
@@ -168,7 +209,7 @@ def stored_below(
     for each in saved:
         partition = each.partition
         api, parent = partition.get("api"), partition.get("parent")
-        if api not in names or parent is None:
+        if api not in names or parent is None or "part" in partition:
             continue
         if partition.get("entity") == root.entity:
             found[str(api), parent] = each.offset

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Protocol
 
+from engine.clock import SYSTEM
 from engine.errors import BadPage, EngineError, Exit, SourceError, Then, Unexpected
 from engine.records import Page, Shard
 from engine.seams import Stopping
@@ -83,6 +84,8 @@ class Walker(threading.Thread):
         self.flow = flow
         self.pulse = pulse
         self.verdict = Verdict()
+        #: Monotonic seconds of the tick that is waited for; None while polling.
+        self.due_at: float | None = None
         self._pace = pace
         self._patient = patient
         self._once = once
@@ -118,8 +121,10 @@ class Walker(threading.Thread):
             # Under `--once` whoever started it is the schedule.
             wait = 0.0 if self._once else self._pace.due()
             if wait > 0:
+                self.due_at = SYSTEM.monotonic() + wait
                 self._stopping.wait(wait)
                 continue
+            self.due_at = None
             self._pace.started()
             try:
                 page = self.flow.poll()

@@ -183,6 +183,7 @@ class Setup:
             "kafka.topic": self.topic,
             "bootstrap.servers": address,
             "state.dir": folder / "state",
+            "cache.dir": folder / "cache",
             "runtime.dir": folder / "run",
             "listeners": "none",
         }

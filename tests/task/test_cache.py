@@ -51,8 +51,8 @@ def connector(tmp_path):
     return make
 
 
-def tiers(one: Connector, path: Path, clock: Hands, tasks: int = 2):
-    found = tiers_of(one, runtime=path / "r", disk=path / "d", tasks=tasks, clock=clock)
+def tiers(one: Connector, path: Path, clock: Hands):
+    found = tiers_of(one, place=path / "r", disk=path / "d", clock=clock)
     assert found is not None
     return found
 
@@ -61,12 +61,13 @@ def test_without_the_cache_there_is_none(connector, tmp_path) -> None:
     assert tiers(connector(), tmp_path, Hands()) is not None
     off = connector("api1.cache.enabled=false")
 
-    assert tiers_of(off, runtime=tmp_path, disk=tmp_path, tasks=1) is None
+    assert tiers_of(off, place=tmp_path, disk=tmp_path) is None
 
 
 def test_the_keys_reach_the_tiers(connector, tmp_path, clock) -> None:
     one = tiers(
         connector(
+            "tasks.max=4",
             "cache.l1.max.size=11",
             "cache.l2.max.size=22",
             "cache.l3.max.size=33",
@@ -90,7 +91,6 @@ def test_the_keys_reach_the_tiers(connector, tmp_path, clock) -> None:
         ),
         tmp_path,
         clock,
-        tasks=4,
     )
 
     found = [(t.entries, t.ttl, t.policy, t.volume) for t in one._levels]
