@@ -44,7 +44,7 @@ GATES = {
     "prometheus_client": {"observe/meters.py", "admin/store.py"},
     "waitress": {"admin/server.py"},
     "psutil": {"observe/machine.py"},
-    "crc32c": {"sink/batch.py"},
+    "crc32c": {"shared/store.py", "sink/batch.py"},
     "lz4": {"sink/compress.py"},
     "zstandard": {"sink/compress.py"},
     "snappy": {"sink/compress.py"},

@@ -145,6 +145,22 @@ def parser() -> Words:
     reset.add_argument("--yes", action="store_true", help="do it without asking")
     reset.set_defaults(target="offsets:reset")
 
+    cache = verbs.add_parser("cache", help="what is kept of the API's answers")
+    kept = cache.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, target, text in (
+        ("stats", "cache:stats", "how full each tier is, and what it answered"),
+        ("list", "cache:list_", "a line for each answer that is kept"),
+        ("clear", "cache:clear", "forget all of it; a running engine goes on"),
+    ):
+        look = kept.add_parser(name, help=text, description=text, parents=[files])
+        if name != "clear":
+            look.add_argument("--json", action="store_true", help="one document")
+        if name == "list":
+            look.add_argument(
+                "--limit", type=positive, metavar="N", help="at most so many"
+            )
+        look.set_defaults(target=target)
+
     dlq = verbs.add_parser("dlq", help="dead letters: look at them, try them again")
     letters = dlq.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, target, text in (

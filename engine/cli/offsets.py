@@ -91,9 +91,12 @@ def get(args: argparse.Namespace) -> int:
         for connector in loaded.connectors:
             apis = {api.name: api for api in connector.apis}
             for saved in opened.state(connector).load().values():
+                if "part" in saved.partition:
+                    # What is remembered beside a position is none.
+                    continue
                 api = apis.get(saved.partition.get("api", ""))
                 request = None
-                if api is not None and "part" not in saved.partition:
+                if api is not None:
                     request = next_request(connector, api, saved, zone)
                 shown.append((connector.name, saved, request))
     if args.json:
@@ -141,7 +144,7 @@ def reset(args: argparse.Namespace) -> int:
                 ]
                 if chosen:
                     state.reset(chosen)
-                forgotten += len(chosen)
+                forgotten += sum("part" not in partition for partition in chosen)
             finally:
                 claim.release()
     print(f"{forgotten} offset{'s' * (forgotten != 1)} forgotten")

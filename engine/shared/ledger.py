@@ -162,7 +162,7 @@ class Ledger:
         stamp = self._stamp()
         line = _SLOT.pack(
             digest, size, received.boot, stamp, received.monotonic, received.wall,
-            stamp, self._now_part(), *([0] * PARTS),
+            stamp, int(stamp / self._part), *([0] * PARTS),
         )  # fmt: skip
         with self._locked() as fd:
             entries, volume, allowed, changed = self._head(fd)
@@ -188,13 +188,14 @@ class Ledger:
         if found is None:
             return False
         part, *uses = found[7:]
-        now = self._now_part()
+        stamp = self._stamp()
+        now = int(stamp / self._part)
         if now != part:
             # Parts that passed since are empty; the newest stands first.
             passed = min(PARTS, now - part) if now > part else PARTS
             uses = [0] * passed + uses[: PARTS - passed]
         uses[0] = min(_MOST_USES, uses[0] + 1)
-        pwrite(fd, _USE.pack(self._stamp(), now, *uses), at + _USE_AT)
+        pwrite(fd, _USE.pack(stamp, now, *uses), at + _USE_AT)
         return True
 
     def drop(self, digest: bytes) -> bool:

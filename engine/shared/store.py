@@ -18,13 +18,14 @@ import os
 import shutil
 import sqlite3
 import stat
+import struct
 import threading
 from collections.abc import Callable
-from hashlib import sha1
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 import diskcache
+from crc32c import crc32c
 from diskcache.core import MODE_RAW
 
 from engine.clock import SYSTEM, Clock
@@ -36,8 +37,8 @@ log = logging.getLogger(__name__)
 #: Bytes of the largest value; it is read and written in one piece.
 LARGEST = 8 * 1024 * 1024
 
-#: Bytes of the check sum in front of a value.
-SUM = 16
+#: What stands in front of a value: its check sum and its size.
+_SUM = struct.Struct("<II")
 
 #: Failures in a row after which the store rests, and seconds for how long.
 FAILURES = 3
@@ -164,7 +165,7 @@ class Store:
         value: bytes | None = self._try(lambda cache: cache.get(key, retry=False))
         if value is None:
             return None
-        body = memoryview(value)[SUM:]
+        body = memoryview(value)[_SUM.size :]
         if value.startswith(_sum(key, body)):
             return body
         self.corrupt_values += 1
@@ -370,11 +371,9 @@ class Store:
 
 def _sum(key: str, body: bytes | memoryview) -> bytes:
     # The key is in it, so that no value can stand in for another one.  It
-    # finds damage, not forgery: the directory is ours alone.  SHA-1 has an
-    # instruction of its own, and takes 12 us for 20 KB where BLAKE2 takes 29.
-    digest = sha1(key.encode(), usedforsecurity=False)
-    digest.update(body)
-    return digest.digest()[:SUM]
+    # finds damage, not forgery: the directory is ours alone.  CRC-32C has an
+    # instruction of its own: 3 us for 20 KB, where SHA-1 takes 13 and BLAKE2 29.
+    return _SUM.pack(crc32c(body, crc32c(key.encode())), len(body))
 
 
 def _remove(path: Path) -> None:

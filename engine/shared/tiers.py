@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -55,6 +55,9 @@ BUCKETS = 60
 OVERHEAD = 600
 
 _RECEIVED = struct.Struct("<dd4s")
+
+#: A value's bytes, when it was received, and how many seconds ago that was.
+_Got: TypeAlias = tuple[memoryview, Moment, float]
 
 Value = TypeVar("Value")
 
@@ -326,6 +329,7 @@ class SharedTier:
         self.evictions = 0
         self.evicted_since = 0
         self._cache = cache
+        self._guest = guest
         self._clock = clock
         self._age = Ages(clock).of
         #: How full it was after the last entry of this process.
@@ -348,8 +352,8 @@ class SharedTier:
         )
 
     # Hot path: what is not entered costs no look into the database.
-    def get(self, key: str) -> tuple[memoryview, Moment] | None:
-        """(value, when it was received), or None; counts as a use."""
+    def get(self, key: str) -> _Got | None:
+        """What is there, or None; counts as a use."""
         try:
             if not self.ledger.touch(bytes.fromhex(key)):
                 return None
@@ -358,15 +362,16 @@ class SharedTier:
             return None
         return self.read(key)
 
-    def read(self, key: str) -> tuple[memoryview, Moment] | None:
+    def read(self, key: str) -> _Got | None:
         """As `get`, and leaves no trace."""
         whole = self.store.get(key)
         if whole is None or len(whole) < _RECEIVED.size:
             return None
         received = Moment(*_RECEIVED.unpack_from(whole))
-        if self._age(received) >= self.settings.ttl:
+        age = self._age(received)
+        if age >= self.settings.ttl:
             return None
-        return whole[_RECEIVED.size :], received
+        return whole[_RECEIVED.size :], received, age
 
     def put(self, key: str, value: bytes | memoryview, received: Moment) -> str:
         """
@@ -452,6 +457,8 @@ class SharedTier:
             self.clear()
 
     def clear(self) -> None:
+        if self._guest and not self.store.directory.is_dir():
+            return
         self.store.clear()
         with self._quietly():
             self.ledger.clear()
@@ -559,7 +566,7 @@ class Tiers(Generic[Value]):
         self._age = self._ages.of
         self._disk = disk
         #: Touched by whoever clears, so that every process's L1 hears of it.
-        self._mark = runtime / "cleared"
+        self._mark = str(runtime / "cleared")
         self._cleared = 0
         self._l1: MemoryTier[Value] | None = None
         if first.entries and not nothing:
@@ -599,7 +606,10 @@ class Tiers(Generic[Value]):
 
         Blocks: in a shared tier for its patience at most.
         """
-        held = self._l1.get(key) if self._l1 is not None else None
+        held = None
+        if self._l1 is not None:
+            self._hear_of_clearing(self._l1)
+            held = self._l1.get(key)
         if held is not None and not anew:
             return Found(held[0], 1, held[1])
         for tier in self._shared:
@@ -609,7 +619,7 @@ class Tiers(Generic[Value]):
             got = tier.get(key)
             if got is None:
                 continue
-            raw, received = got
+            raw, received, age = got
             try:
                 value = self._decode(raw)
             except ValueError:
@@ -619,7 +629,7 @@ class Tiers(Generic[Value]):
                 self._l1.put(key, value, len(raw), received)
             if tier.level == 3 and len(self._shared) == 2:
                 self._rise(key, raw, received)
-            return Found(value, tier.level, self._age(received))
+            return Found(value, tier.level, age)
         return Found(held[0], 1, held[1]) if held is not None else None
 
     def keep(self, key: str, value: Value) -> None:
@@ -696,7 +706,6 @@ class Tiers(Generic[Value]):
         if now >= self._refresh_at:
             self._refresh_at = now + 1.0
             self.judge()
-            self._hear_of_clearing()
             for tier in self._shared:
                 tier.store.refresh()
         if now >= self._sweep_at:
@@ -705,16 +714,6 @@ class Tiers(Generic[Value]):
         if self.settings.tuning is not None and now >= self._tune_at:
             self._tune_at = now + self.settings.tuning
             self._tune()
-
-    def _hear_of_clearing(self) -> None:
-        try:
-            cleared = self._mark.stat().st_mtime_ns
-        except OSError:
-            return
-        if cleared != self._cleared:
-            self._cleared = cleared
-            if self._l1 is not None:
-                self._l1.clear()
 
     def sweep(self) -> None:
         """Drop, or move down, what is past its tier's time; one process does."""
@@ -752,6 +751,10 @@ class Tiers(Generic[Value]):
             )
         return found
 
+    def volume(self, level: int) -> int:
+        """Most bytes of a tier; of L1 in each process."""
+        return self._levels[level - 1].volume
+
     def recent(self, most: int) -> list[str]:
         """The keys used last, newest first, of whichever tier."""
         keys = self._l1.keys() if self._l1 is not None else []
@@ -779,16 +782,16 @@ class Tiers(Generic[Value]):
                     value = self._decode(got[0])
                 except ValueError:
                     continue
-                yield tier.level, key, value, self._age(got[1])
+                yield tier.level, key, value, got[2]
 
     def clear(self) -> None:
-        """Forget everything; within a second other processes' L1, too."""
+        """Forget everything, in the L1 of other processes, too."""
         if self._l1 is not None:
             self._l1.clear()
+        with contextlib.suppress(OSError):
+            Path(self._mark).touch()
         for tier in self._shared:
             tier.clear()
-        with contextlib.suppress(OSError):
-            self._mark.touch()
 
     def settle(self, within: float) -> int:
         """
@@ -819,6 +822,17 @@ class Tiers(Generic[Value]):
         finally:
             flight.land()
         return moved
+
+    def _hear_of_clearing(self, l1: MemoryTier[Value]) -> None:
+        # 1 us: at each lookup, since one that is revalidated after a clearing
+        # would enter again what was cleared.
+        try:
+            cleared = os.stat(self._mark).st_mtime_ns
+        except OSError:
+            return
+        if cleared != self._cleared:
+            self._cleared = cleared
+            l1.clear()
 
     def put_aside(self) -> None:
         """What is there may crash whoever maps it: begin anew."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -179,7 +179,7 @@ def places_of(connector: Connector, runtime: Path, disk: Path) -> tuple[Path, Pa
 def tiers_of(
     connector: Connector,
     *,
-    place: Path,
+    place: Path | None,
     disk: Path,
     guest: bool = False,
     clock: Clock = SYSTEM,
@@ -190,7 +190,8 @@ def tiers_of(
     The memory of L1 is divided over the most tasks there may be.
 
     Args:
-        place: Directory in memory that all its tasks share.
+        place: Directory in memory that all its tasks share; None: there is
+            none, since no engine runs.
         disk: Directory that outlives the engine.
         guest: For a look only: has no L1 and makes nothing.
     """
@@ -202,10 +203,13 @@ def tiers_of(
         tasks = max(tasks, values["auto.scaling.max.tasks"])
     half = values["cache.max.memory.bytes"] // 2
     volumes = (half // tasks, half, values["cache.l3.max.bytes"])
-    runtime, disk = places_of(connector, place, disk)
+    off = {1} if guest else set()
+    if place is None:
+        off.add(2)
+    runtime, disk = places_of(connector, place or disk, disk)
     first, second, third = (
         TierSettings(
-            entries=0 if guest and level == 1 else values[f"cache.l{level}.max.size"],
+            entries=0 if level in off else values[f"cache.l{level}.max.size"],
             ttl=float(values[f"cache.l{level}.ttl.seconds"]),
             policy=values[f"cache.l{level}.policy"],
             volume=volume,
@@ -282,6 +286,23 @@ def rules_of(api: Api) -> bytes:
     return digest.digest()
 
 
+def starts_of(apis: Iterable[Api], url_of: Callable[[Values], str]) -> dict[str, str]:
+    """What the URLs of each api begin with, by its name."""
+    return {
+        api.name: url_of(api.values).split("${", 1)[0].partition("?")[0] for api in apis
+    }
+
+
+def owner(starts: Mapping[str, str], url: str) -> str:
+    """The api whose URL it continues furthest; else the first of the origin."""
+    continued = [name for name, start in starts.items() if url.startswith(start)]
+    if continued:
+        return max(continued, key=lambda name: len(starts[name]))
+    host = host_of(url)
+    same = [name for name, start in starts.items() if host_of(start) == host]
+    return same[0] if same else ""
+
+
 def warming_of(
     connector: Connector,
     *,
@@ -306,22 +327,10 @@ def warming_of(
     if not values["cache.warming.enabled"] or not skins:
         return None
     apis = {api.name: api for api in connector.apis if api.name in skins}
-    starts = {
-        name: url_of(api.values).split("${", 1)[0].partition("?")[0]
-        for name, api in apis.items()
-    }
-
-    def owner(url: str) -> str:
-        """The api whose URL it continues furthest; else the first of the origin."""
-        continued = [name for name, start in starts.items() if url.startswith(start)]
-        if continued:
-            return max(continued, key=lambda name: len(starts[name]))
-        host = host_of(url)
-        same = [name for name, start in starts.items() if host_of(start) == host]
-        return same[0] if same else ""
+    starts = starts_of(apis.values(), url_of)
 
     def request_for(url: str) -> Request | None:
-        name = owner(url)
+        name = owner(starts, url)
         if not name or apis[name].values["http.source.method"] != "GET":
             return None
         headers = apis[name].values["http.source.headers"] or ()
@@ -333,7 +342,7 @@ def warming_of(
         return [hit.value.url for hit in found if hit is not None]
 
     def skin(request: Request) -> Cached:
-        return skins[owner(request.url) or next(iter(skins))]
+        return skins[owner(starts, request.url) or next(iter(skins))]
 
     first = next(iter(apis.values())).values
     start = next(iter(starts.values()))
@@ -349,7 +358,9 @@ def warming_of(
     return Warming(
         warm=lambda request: skin(request).warm(request),
         key=lambda request: skin(request).key(request),
-        spare=lambda request: limiter.spare(host_of(request.url), owner(request.url)),
+        spare=lambda request: limiter.spare(
+            host_of(request.url), owner(starts, request.url)
+        ),
         trace=trace,
         recent=recent,
         request_for=request_for,

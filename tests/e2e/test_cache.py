@@ -251,3 +251,48 @@ def test_preview_and_check_ask_the_api_and_leave_no_trace(make: Make, api: Api) 
     assert 2 == len(api.log)
     assert not (setup.folder / "cache").exists()
     assert json.loads(shown.out.splitlines()[0])["value"]["v"] == 1
+
+
+def test_what_is_kept_is_seen_and_cleared_from_the_command_line(
+    make: Make, api: Api
+) -> None:
+    shelf = Shelf(api, etag)
+    shelf.put("/doc")
+    setup = make(f"{api.url}/doc?api_key=hidden", {"http.source.poll.interval.ms": 200})
+    nothing_yet = setup.call("cache", "stats", "--json").document
+    assert [0] == [t["entries"] for t in nothing_yet["connectors"][0]["tiers"]]
+    assert not (setup.folder / "cache").exists()
+
+    with setup.running() as running:
+        until(lambda: len(api.log) >= 3, "three polls")
+
+        def told():
+            found = setup.call("cache", "stats", "--json").document["connectors"][0]
+            return found if found["hits"] and found["tiers"][0]["entries"] else None
+
+        found = until(told, "hits")
+        assert [(1, 1), (2, 1), (3, 0)] == [
+            (tier["level"], tier["entries"]) for tier in found["tiers"]
+        ]
+        assert found["running"]
+        [entry] = setup.call("cache", "list", "--json").document["entries"]
+        assert 2 == entry["level"]
+        assert ["If-None-Match"] == entry["validators"]
+        assert "hidden" not in json.dumps(entry)
+        assert "1 answer forgotten" in setup.call("cache", "clear").out
+        asked = len(api.log)
+
+        def anew():
+            return any("if-none-match" not in a.headers for a in api.log[asked:])
+
+        until(anew, "a poll that has nothing to go by")
+        assert 2 == setup.arrived()
+        running.end()
+
+    # What was in memory outlives the engine.
+    stats = setup.call("cache", "stats")
+    assert "no engine runs it" in stats.out
+    assert "L3 disk: 1 of 10,000 entries" in stats.out
+    assert "to be revalidated" in setup.call("cache", "list").out
+    assert 0 == setup.call("cache", "clear").code
+    assert "nothing is kept" in setup.call("cache", "list").out

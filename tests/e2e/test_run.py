@@ -209,7 +209,7 @@ def test_a_mistake_in_the_file_is_78_with_its_line(make: Make, api: Api) -> None
     for verb in ("run", "check"):
         done = setup.call(verb)
         assert 78 == done.code
-        assert f"{setup.file}:9" in done.err
+        assert f"{setup.file}:10" in done.err
         assert "pagination.type" in done.err
 
 

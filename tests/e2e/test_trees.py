@@ -128,6 +128,7 @@ def test_a_parent_with_a_topic_produces_its_own_records(make: Make, api: Api) ->
 
 def test_each_poll_asks_each_child_again(make: Make, api: Api) -> None:
     setup = chained(make, api)
+    setup.write(**{"cache.enabled": "false"})
 
     codes = [setup.once().code for _ in range(2)]
 
