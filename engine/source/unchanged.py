@@ -14,8 +14,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from hashlib import sha1
 from typing import Any
+
+from xxhash import xxh3_64
 
 from engine.errors import StateError
 from engine.records import Page, Primitive
@@ -52,9 +53,9 @@ class Unchanged:
         count: int = 1,
         chain: bool = False,
     ) -> None:
-        # SHA-1 has an instruction of its own: 90 us for 145 KB where BLAKE2
-        # takes 210.  It tells pages apart that one API sent, nothing else.
-        self._rules = sha1(rules + b"\0", usedforsecurity=False)
+        # It tells pages apart that one API sent, nothing else: 10 us for
+        # 145 KB, where SHA-1 takes 90.
+        self._rules = xxh3_64(rules + b"\0")
         self._count = count
         self._chain = chain
         self._before = _read(stored)
@@ -119,7 +120,7 @@ class Unchanged:
             digest.update(page.parent)
             digest.update(b"\0")
         digest.update(page.response.body)
-        return digest.digest()[:WIDTH]
+        return digest.digest()
 
 
 def _read(stored: Mapping[str, Any] | None) -> dict[int, bytes]:

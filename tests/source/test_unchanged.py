@@ -101,12 +101,50 @@ def test_a_page_that_changed_in_an_unfinished_poll_is_produced_when_it_is_back()
     assert [True, False] == poll(memory, [b"a", b"b"])
 
 
-def test_a_poll_resumed_after_a_restart_knows_only_what_it_saw() -> None:
+def test_a_poll_taken_up_in_its_middle_takes_nothing_off() -> None:
+    """Its first page may be any page: it has the first one's place and words."""
     memory = Unchanged(b"rules")
-    memory.judge(page(2, b"c"))
-    state = memory.finished(1)
+    poll(memory, [b"a", b"b"])
+    memory.begin(whole=False)
+    again = page(0, b"a")
+    memory.judge(again)
 
-    assert [False, False, True] == poll(Unchanged(b"rules", state), [b"a", b"b", b"c"])
+    assert not again.saved
+    assert "" == memory.finished(2)["hashes"]
+    assert [False, False] == poll(memory, [b"a", b"b"])
+    assert [True, True] == poll(memory, [b"a", b"b"])
+
+
+def test_a_chain_is_taken_off_whole_or_where_the_api_says_so() -> None:
+    memory = Unchanged(b"rules", chain=True)
+
+    def first(body: bytes, *, last: bool = False, origin: str = "network") -> bool:
+        memory.begin()
+        one = page(0, body)
+        one.last, one.response.origin = last, origin
+        memory.judge(one)
+        memory.finished(1)
+        return one.saved
+
+    assert [False, False] == [first(b"a"), first(b"a")]
+    assert first(b"a", origin="revalidated")
+    assert first(b"a", origin="fresh")
+    assert first(b"a", last=True)
+    assert not first(b"b", last=True)
+
+
+def test_a_childs_records_are_news_where_its_parent_has_changed() -> None:
+    memory = Unchanged(b"rules")
+    saved = []
+    for parent in (b'{"n":1}', b'{"n":1}', b'{"n":2}'):
+        memory.begin()
+        one = page(0, b"a")
+        one.parent = Raw(parent)
+        memory.judge(one)
+        memory.finished(1)
+        saved.append(one.saved)
+
+    assert [False, True, False] == saved
 
 
 def test_pages_dealt_over_shards_have_places_of_their_own() -> None:
