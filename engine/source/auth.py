@@ -16,13 +16,14 @@ import hashlib
 import hmac
 import importlib
 import io
+import logging
 import re
 import sys
 import threading
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
@@ -35,6 +36,27 @@ from engine.observe.redact import REDACTOR
 from engine.records import Request, Response
 from engine.seams import Fetch
 from engine.source.origin import origin_of, shown
+from engine.source.retry import epoch_of
+
+log = logging.getLogger("http")
+
+#: Headers that those between us and AWS may change, or that the signature is in.
+UNSIGNED = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "expect",
+        "proxy-authorization",
+        "transfer-encoding",
+        "user-agent",
+        "x-amzn-trace-id",
+    }
+)
+#: Milliseconds between two clocks that no service minds.
+SKEW_ALLOWED_MS = 60_000
 
 
 class HeaderAuth(AuthBase):
@@ -96,7 +118,8 @@ class AwsSigV4(AuthBase):
         service: Of the scope.
         encode_twice: Whether a path is encoded once more for the signature;
             None: as AWS has it, everywhere but for s3.
-        clock: The wall clock goes into the signature.
+        clock: The wall clock goes into the signature, corrected by the server's
+            once it has refused one.
 
     Source: "Signature Version 4 signing process", AWS General Reference.
     """
@@ -122,6 +145,8 @@ class AwsSigV4(AuthBase):
         self._secret = secret_access_key
         self._token = session_token
         self._clock = clock
+        #: Milliseconds by which the server's clock is ahead of ours.
+        self._ahead_ms = 0
         for secret in (secret_access_key, session_token):
             if secret:
                 REDACTOR.learn(secret)
@@ -130,8 +155,29 @@ class AwsSigV4(AuthBase):
         """None: nothing that was signed is good for another request."""
         return None
 
+    def refresh(self, response: Response) -> bool:
+        """
+        After a refusal: learn the server's time, if ours is what it refused.
+
+        Returns: True if the next signature carries another time.
+        """
+        said = epoch_of(response.header("date"))
+        if said is None:
+            return False
+        ahead_ms = int(said * 1000) - response.received_ms
+        if abs(ahead_ms - self._ahead_ms) < SKEW_ALLOWED_MS:
+            return False
+        log.warning(
+            "The clock of %s is %+d s off this machine's: signed by its time.",
+            shown(response.url),
+            ahead_ms // 1000,
+        )
+        self._ahead_ms = ahead_ms
+        return True
+
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        at = datetime.datetime.fromtimestamp(self._clock.wall_ms() / 1000, datetime.UTC)
+        now_ms = self._clock.wall_ms() + self._ahead_ms
+        at = datetime.datetime.fromtimestamp(now_ms / 1000, datetime.UTC)
         stamp = at.strftime("%Y%m%dT%H%M%SZ")
         body = r.body or b""
         payload = body.encode() if isinstance(body, str) else bytes(body)
@@ -158,7 +204,7 @@ class AwsSigV4(AuthBase):
         signed = {
             name.lower(): " ".join(_text(value).split())
             for name, value in headers.items()
-            if name.lower().startswith("x-amz-") or name.lower() == "content-type"
+            if name.lower() not in UNSIGNED
         }
         signed["host"] = str(origin_of(url)).partition("://")[2]
         names = sorted(signed)
@@ -192,15 +238,28 @@ class AwsSigV4(AuthBase):
         )
 
     def _path(self, path: str) -> str:
-        path = path or "/"
-        return quote(path, safe="/~") if self._encode_twice else path
+        if self._service == "s3":
+            return path or "/"
+        kept: list[str] = []
+        for part in path.split("/"):
+            if part == "..":
+                del kept[-1:]
+            elif part not in ("", "."):
+                kept.append(part)
+        tail = "/" if kept and path.endswith("/") else ""
+        plain = f"/{'/'.join(kept)}{tail}"
+        return quote(plain, safe="/~") if self._encode_twice else plain
 
 
 def _canonical_query(query: str) -> str:
-    # A plus is a plus here, not a blank.
-    pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
-    encoded = sorted((quote(k, safe="-_.~"), quote(v, safe="-_.~")) for k, v in pairs)
+    # A plus is a plus here, not a blank; bytes, as they need not be UTF-8.
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    encoded = sorted((_canonical(name), _canonical(value)) for name, _, value in pairs)
     return "&".join(f"{name}={value}" for name, value in encoded)
+
+
+def _canonical(text: str) -> str:
+    return quote(unquote_to_bytes(text), safe="-_.~")
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,7 @@ Path: `source.http` (a prepared shape) -> here -> `source.body` -> Answer
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import ssl
@@ -69,12 +70,12 @@ class Order:
         url: Absolute, encoded.
         lines: Header lines without Host and Content-Length.
         resolve: `host:port:address,...`, checked, or None behind a proxy.
-        silence: Seconds without a byte.
+        once: True if it must never be sent twice.
     """
 
     __slots__ = (
         "asked", "body", "bounds", "connect", "deadline", "lines", "method",
-        "proxy", "proxy_auth", "resolve", "tls", "url",
+        "once", "proxy", "proxy_auth", "resolve", "tls", "url",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +91,7 @@ class Order:
         connect: float,
         resolve: str | None,
         tls: TlsOptions,
+        once: bool = False,
         proxy: str = "",
         proxy_auth: str | None = None,
     ):
@@ -103,6 +105,7 @@ class Order:
         self.connect = connect
         self.resolve = resolve
         self.tls = tls
+        self.once = once
         self.proxy = proxy
         self.proxy_auth = proxy_auth
 
@@ -118,6 +121,7 @@ class _Transfer:
     def __init__(self, order: Order):
         self.order = order
         self.done = False
+        self.cut = False
         self.failure: Exception | None = None
         self.answer: Answer | None = None
         self.heard = SYSTEM.monotonic()
@@ -232,6 +236,8 @@ class _Transfer:
 
     def overdue(self, now: float) -> str | None:
         """Why this transfer is to be cut, or None."""
+        if self.cut:
+            return "the request was cut"
         if now >= self.order.deadline:
             return "the request's time is up"
         silence = self.order.bounds.silence
@@ -253,23 +259,30 @@ class Multiplexer:
         connections: To all hosts.
         idle: Seconds after which a connection is not used again.
         buffer_size: Largest read.
+        reuse: False: each request has a connection of its own.
     """
 
     def __init__(
-        self, *, streams: int, connections: int, idle: float, buffer_size: int
+        self,
+        *,
+        streams: int,
+        connections: int,
+        idle: float,
+        buffer_size: int,
+        reuse: bool = True,
     ):
         self._buffer_size = min(max(buffer_size, 16 * 1024), 512 * 1024)
         self._idle = idle
-        self._multi = multi = pycurl.CurlMulti()
-        multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
-        multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, streams)
-        multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, 1)
-        multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, connections)
+        self._reuse = reuse and idle > 0
+        self._streams = streams
+        self._connections = connections
+        self._multi = self._connected()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lead = threading.Lock()
         self._new: deque[_Transfer] = deque()
         self._running: dict[Any, _Transfer] = {}
         self._spare: list[Any] = []
+        self._used = math.inf
 
     def send(self, order: Order) -> Answer:
         """
@@ -296,14 +309,46 @@ class Multiplexer:
         assert transfer.answer is not None
         return transfer.answer
 
+    def tick(self, now: float) -> None:
+        """
+        Close the connections once nothing was asked for the idle time.
+
+        Never blocks.  libcurl itself looks only when it is asked for something.
+        """
+        if now - self._used < self._idle or not self._lead.acquire(blocking=False):
+            return
+        try:
+            if not self._running and not self._new:
+                self._used = math.inf
+                self._multi.close()
+                self._multi = self._connected()
+        finally:
+            self._lead.release()
+
+    def cut(self) -> None:
+        """As `Pool.cut`: whoever waits for an answer sees its stream end."""
+        for transfer in (*tuple(self._running.values()), *tuple(self._new)):
+            transfer.cut = True
+        os.eventfd_write(self._wake, 1)
+
     def close(self) -> None:
-        """Close all connections; nothing may be under way."""
+        """Close all connections; what is under way is cut."""
+        self.cut()
         with self._lead:
             for handle in self._spare:
                 handle.close()
             self._spare.clear()
             self._multi.close()
             os.close(self._wake)
+
+    def _connected(self) -> Any:
+        """A set of connections, none of them open yet."""
+        multi = pycurl.CurlMulti()
+        multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
+        multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, self._streams)
+        multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, 1 if self._reuse else 0)
+        multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._connections)
+        return multi
 
     # -- driving: only whoever holds the lead -----------------------------
 
@@ -414,20 +459,22 @@ class Multiplexer:
         handle.setopt(pycurl.URL, order.url)
         handle.setopt(pycurl.HEADERFUNCTION, transfer.lines.append)
         handle.setopt(pycurl.WRITEFUNCTION, transfer.pieces.append)
-        known = getattr(handle, "known", None)
-        shape = (order.method, id(order.lines), order.body is None, order.resolve)
-        if known == shape and order.body is None:
+        if order.body is not None:
+            handle.setopt(pycurl.POST, 1)
+            handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(order.body))
+            handle.setopt(pycurl.COPYPOSTFIELDS, order.body)
+        shape = order.method, id(order.lines), order.body is None, order.resolve
+        if getattr(handle, "known", None) == shape:
             return
         handle.known = shape
         handle.lines = order.lines  # keeps the id above from being used again
         handle.setopt(pycurl.HTTPHEADER, [*order.lines, "Expect:"])
         if order.body is None:
             handle.setopt(pycurl.HTTPGET, 1)
-        else:
-            handle.setopt(pycurl.POST, 1)
-            handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(order.body))
-            handle.setopt(pycurl.COPYPOSTFIELDS, order.body)
         handle.setopt(pycurl.CUSTOMREQUEST, order.method)
+        # libcurl sends again by itself what an ended connection did not answer.
+        handle.setopt(pycurl.FRESH_CONNECT, int(order.once or not self._reuse))
+        handle.setopt(pycurl.FORBID_REUSE, int(not self._reuse))
         # The deadline of the whole is ours to watch.
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(order.connect * 1000)))
         if order.resolve is not None:

@@ -108,8 +108,8 @@ class Retrying:
         stopping: Cuts the pauses and ends the tries.
         decode: Makes a usable answer into its pieces, which stay with it as
             `Response.decoded`; its BadPage is retried like other failures.
-        refresh: Renews the credentials after a 401; answers whether they are
-            other ones now.
+        refresh: Given an answer that refuses the credentials: renews them,
+            and says whether they are other ones now.
         allow: Asked with the host before each repeat; an open breaker ends them.
         draw: Uniform random number between two bounds.
     """
@@ -122,7 +122,7 @@ class Retrying:
         stopping: Stopping,
         counters: HttpCounters,
         decode: Callable[[Response], Any] | None = None,
-        refresh: Callable[[], bool] | None = None,
+        refresh: Callable[[Response], bool] | None = None,
         allow: Callable[[str], bool] | None = None,
         draw: Callable[[float, float], float] = random.uniform,
     ):
@@ -140,6 +140,7 @@ class Retrying:
         refreshed = unconditional = False
         while True:
             tried += 1
+            response = None
             try:
                 response = self._inner(request)
                 failure = judge(response, self._policy)
@@ -152,10 +153,10 @@ class Retrying:
                 failure = error
             if self._stopping.is_set():
                 raise failure
-            if isinstance(failure, Denied) and failure.status == 401 and not refreshed:
+            if isinstance(failure, Denied) and response is not None and not refreshed:
                 # Once, and at once; whatever `max.retries` says.
                 refreshed = True
-                if self._refresh is not None and self._refresh():
+                if self._refresh is not None and self._refresh(response):
                     continue
             if failure.status == 304 and not unconditional:
                 # News of a page nobody has: asked for once more as it is.

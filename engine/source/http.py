@@ -15,6 +15,7 @@ import contextlib
 import gzip
 import http.client
 import re
+import socket
 import ssl
 from collections.abc import Hashable, Iterator
 from typing import Any, Protocol
@@ -410,23 +411,30 @@ class Http:
         known = self._h2.get(origin)
         if known is not None and SYSTEM.monotonic() < known[1]:
             return known[0]
-        if self._options.proxy is not None:
-            return True  # behind a proxy libcurl finds out
-        tls = self._options.tls
         limit = min(deadline, SYSTEM.monotonic() + self._options.connect_timeout)
         if self._h2_context is None:
-            self._h2_context = tls_context(tls, "h2", "http/1.1")
-        with _renamed(limit):
-            sock = self._dialer.dial(origin.host, origin.port, limit)
-            with (
-                sock,
-                self._h2_context.wrap_socket(
-                    sock, server_hostname=origin.host
-                ) as secure,
-            ):
-                spoken = secure.selected_alpn_protocol() == "h2"
+            self._h2_context = tls_context(self._options.tls, "h2", "http/1.1")
+        context = self._h2_context
+        with (
+            _renamed(limit),
+            self._reach(origin, limit) as sock,
+            context.wrap_socket(sock, server_hostname=origin.host) as secure,
+        ):
+            spoken = secure.selected_alpn_protocol() == "h2"
         self._h2[origin] = spoken, SYSTEM.monotonic() + ALPN_AGE
         return spoken
+
+    def _reach(self, origin: Origin, limit: float) -> socket.socket:
+        """A connection to an https origin on which TLS has not begun."""
+        proxy = self._options.proxy
+        if proxy is None:
+            return self._dialer.dial(origin.host, origin.port, limit)
+        tunnel = PlainConnection(proxy.host, proxy.port)
+        tunnel.dialer, tunnel.deadline = self._proxy_dialer, limit
+        tunnel.set_tunnel(origin.host, origin.port, headers=proxy.headers)
+        tunnel.connect()
+        tunnel.sock.settimeout(max(0.001, limit - SYSTEM.monotonic()))
+        return tunnel.sock
 
     def _multiplexed(
         self,
@@ -463,6 +471,7 @@ class Http:
             connect=options.connect_timeout,
             resolve=resolve,
             tls=options.tls,
+            once=not options.idempotent,
             proxy="" if proxy is None else f"http://{proxy.host}:{proxy.port}",
             proxy_auth=None if proxy is None else proxy.login,
         )

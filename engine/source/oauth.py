@@ -132,6 +132,8 @@ class OAuth2:
             repr(options.params),
         )
         self._token: _Token | None = None
+        #: Monotonic seconds since which it is the one in use.
+        self._since = 0.0
         for secret in (options.client_secret, options.refresh_token):
             if secret:
                 REDACTOR.learn(secret)
@@ -154,13 +156,18 @@ class OAuth2:
             prepared.headers["Authorization"] = f"Bearer {token.access}"
         return prepared
 
-    def refresh(self) -> bool:
+    def refresh(self, response: Response) -> bool:
         """
         After a 401: another token, unless somebody has renewed it already.
 
         Returns: True if there is another one now.
         Raises, blocks: as `stamp`.
         """
+        if response.status != 401:
+            return False
+        if response.sent_at < self._since:
+            # Sent with the one before: another thread was the first to renew.
+            return True
         refused = self._token.access if self._token is not None else None
         return self._renewed(refused).access != refused
 
@@ -178,14 +185,16 @@ class OAuth2:
                 and kept.access != refused
                 and not self._old(kept)
             ):
-                self._token = kept
-                return kept
+                return self._use(kept)
             token = self._ask(kept)
             self._write(token)
-            self._token = token
-            return token
+            return self._use(token)
         finally:
             self._lock.release()
+
+    def _use(self, token: _Token) -> _Token:
+        self._token, self._since = token, self._clock.monotonic()
+        return token
 
     def _ask(self, kept: _Token | None) -> _Token:
         options = self._options

@@ -12,6 +12,7 @@ Path: `source.http` (route, deadline) -> here -> a connection, and back
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import ssl
@@ -37,7 +38,8 @@ class PoolOptions(Struct, frozen=True, kw_only=True):
         keep_alive_duration: Idle seconds after which none is reused.
         keep_alive_requests: Requests after which one is retired.
         validate_after: Idle seconds after which one is tested first.
-        cleanup: Whether `sweep` closes idle ones.
+        cleanup: Whether a sweep closes idle ones.
+        cleanup_interval: Seconds from one sweep to the next.
         max_idle: Idle seconds after which a sweep closes.
         buffer_size: Largest read from a socket.
         dns_ttl: Seconds an address is kept.
@@ -51,9 +53,20 @@ class PoolOptions(Struct, frozen=True, kw_only=True):
     keep_alive_requests: int = 1000
     validate_after: float = 30.0
     cleanup: bool = True
+    cleanup_interval: float = 60.0
     max_idle: float = 300.0
     buffer_size: int = 65536
     dns_ttl: float = 60.0
+
+    @property
+    def reuse(self) -> bool:
+        """Whether a connection serves a second request."""
+        return self.enabled and self.keep_alive
+
+    @property
+    def longest_idle(self) -> float:
+        """Idle seconds after which a connection is of no use; the smaller wins."""
+        return min(self.keep_alive_duration, self.max_idle)
 
 
 class HttpCounters:
@@ -171,9 +184,9 @@ class Pool:
         self._open = 0
         self._taken: set[Connection] = set()
         self._buffers: deque[memoryview] = deque()
-        self._reuse = options.enabled and options.keep_alive
+        self._reuse = options.reuse
+        self._swept = clock.monotonic()
         self._per_route = min(options.max_per_route, options.max_connections)
-        self._longest = min(options.keep_alive_duration, options.max_idle)
 
     @property
     def open(self) -> int:
@@ -299,7 +312,7 @@ class Pool:
             headers: Of the answer; its Keep-Alive is listened to.
             keep: Whether the server keeps it open.
         """
-        longest, most = self._longest, self.options.keep_alive_requests
+        longest, most = self.options.longest_idle, self.options.keep_alive_requests
         self._taken.discard(connection)
         if keep and self._reuse:
             for name, value in headers:
@@ -324,16 +337,22 @@ class Pool:
         connection.close()
         self._free(connection.shelf)
 
-    def sweep(self, now: float | None = None) -> int:
+    def tick(self, now: float) -> float:
         """
-        Close idle connections past their time; how many it were.
+        Sweep where it is due; seconds until the next time, inf without cleanup.
 
-        The task's loop calls it each `http.client.connection.cleanup.interval.ms`.
-        Never blocks.
+        Never blocks.  Source: `http.client.connection.cleanup.*`.
         """
-        if not self.options.cleanup:
-            return 0
-        now = self._clock.monotonic() if now is None else now
+        options = self.options
+        if not options.cleanup:
+            return math.inf
+        if now - self._swept >= options.cleanup_interval:
+            self._swept = now
+            self._sweep(now)
+        return self._swept + options.cleanup_interval - now
+
+    def _sweep(self, now: float) -> None:
+        """Close idle connections past their time."""
         closed = 0
         with self._changed:
             for shelf in self._shelves.values():
@@ -343,7 +362,6 @@ class Pool:
                     closed += 1
             if closed:
                 self._changed.notify_all()
-        return closed
 
     def cut(self) -> None:
         """

@@ -176,16 +176,17 @@ def demand(response: Response) -> float | None:
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:12]) or None
-    until = _date(value)
+    until = epoch_of(value)
     if until is None:
         return None
-    now = _date(response.header("date") or "")
+    now = epoch_of(response.header("date"))
     seconds = until - (response.received_ms / 1000 if now is None else now)
     return seconds if seconds > 0 else None
 
 
-def _date(text: str) -> float | None:
+def epoch_of(text: str | None) -> float | None:
+    """Seconds since 1970 of an HTTP-date (RFC 9110, 5.6.7); None for any other text."""
     try:
-        return parsedate_to_datetime(text).timestamp()
+        return parsedate_to_datetime(text or "").timestamp()
     except (ValueError, TypeError, OverflowError):
         return None

@@ -472,19 +472,20 @@ class Session:
         self.sources: Sources | None = None
         self.held: Held | None = None
         self._delivery = delivery
-        self._swept = SYSTEM.monotonic()
+        self._due = 0.0
 
     def tick(self, now: float) -> float:
         """As `task.run.Wired`."""
         due = self._delivery.tick(now)
-        if self.sources is not None and now - self._swept >= 1.0:
-            self._swept = now
-            self.sources.tick(now)
-            if self.held is not None:
-                self.held.move()
-            cluster = self._delivery.cluster
-            if cluster != self._cluster and self._report(BrokerKnown(cluster)):
-                self._cluster = cluster
+        if self.sources is not None:
+            if now >= self._due:
+                self._due = now + self.sources.tick(now)
+                if self.held is not None:
+                    self.held.move()
+                cluster = self._delivery.cluster
+                if cluster != self._cluster and self._report(BrokerKnown(cluster)):
+                    self._cluster = cluster
+            due = min(due, self._due - now)
         self._metering.tick(now)
         return due
 

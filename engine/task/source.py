@@ -87,6 +87,7 @@ def pool_of(values: Values) -> Pool:
             keep_alive_requests=values[f"{prefix}.keep.alive.max.requests"],
             validate_after=values[f"{prefix}.pool.validate.after.inactivity.ms"] / 1000,
             cleanup=values[f"{prefix}.cleanup.enabled"],
+            cleanup_interval=values[f"{prefix}.cleanup.interval.ms"] / 1000,
             max_idle=values[f"{prefix}.max.idle.time.ms"] / 1000,
             buffer_size=values["http.client.buffer.size.bytes"],
             dns_ttl=float(values["http.client.dns.cache.ttl.seconds"]),
@@ -424,6 +425,8 @@ class Sources:
     def cut(self) -> None:
         """End the requests under way; their shards see a failed answer."""
         self.pool.cut()
+        if self._multiplexer is not None:
+            self._multiplexer.cut()
 
     def close(self) -> None:
         """Close the connections and the limiter's files."""
@@ -432,11 +435,18 @@ class Sources:
             self._multiplexer.close()
         self.limiter.close()
 
-    def tick(self, now: float) -> None:
-        """What is due each second: idle connections, probes; never blocks."""
-        self.pool.sweep(now)
+    def tick(self, now: float) -> float:
+        """
+        See to idle connections and probes; never blocks.
+
+        Returns: seconds until it wants to be called again, at most 1.
+        """
+        due = self.pool.tick(now)
+        if self._multiplexer is not None and self.pool.options.cleanup:
+            self._multiplexer.tick(now)
         for endpoints in self._endpoints.values():
             endpoints.tick()
+        return min(due, 1.0)
 
     @property
     def counters(self) -> HttpCounters:
@@ -497,8 +507,9 @@ class Sources:
             self._multiplexer = curl.Multiplexer(
                 streams=own["http.client.http2.max.concurrent.streams"],
                 connections=own["http.client.max.connections"],
-                idle=self.pool.options.max_idle,
+                idle=self.pool.options.longest_idle,
                 buffer_size=own["http.client.buffer.size.bytes"],
+                reuse=self.pool.options.reuse,
             )
         return self._multiplexer
 
@@ -639,7 +650,7 @@ class Sources:
             stopping=stopping,
             counters=self.counters,
             decode=decode,
-            refresh=auth.refresh if isinstance(auth, OAuth2) else None,
+            refresh=auth.refresh if isinstance(auth, OAuth2 | AwsSigV4) else None,
             allow=closed(breaker),
         )
         if metering is not None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from engine.clock import SYSTEM, Clock
 from engine.records import Request, Response
 from engine.source.curl import Multiplexer
 from engine.source.decode import compile_decoder
@@ -57,6 +58,7 @@ class Client:
         tls: TlsOptions | None = None,
         resolver: Resolver | None = None,
         streams: int = 100,
+        clock: Clock = SYSTEM,
         **options: Any,
     ):
         origin = origin_of(url)
@@ -79,6 +81,7 @@ class Client:
             resolver=self.resolver,
             auth=auth,
             multiplexer=self.multiplexer,
+            clock=clock,
         )
 
     def get(self, path: str = "/", headers: Headers = (), **fields: Any) -> Response:

@@ -9,15 +9,21 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import pytest
 import requests
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.errors import ConfigError, Denied, Unexpected, Unreachable
 from engine.records import Request
 from engine.shared.lock import FileLock
 from engine.source.auth import (
+    UNSIGNED,
     AwsSigV4,
     HeaderAuth,
     QueryAuth,
@@ -79,36 +85,169 @@ def signer(**options: Any) -> AwsSigV4:
     )
 
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+LETTERS = "-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+ODD = "/?%40%23%24%25%5E=&%2B=%2F%2C%3F%3E%3C%60%22%3B%3A%5C%7C%5D%5B%7B%7D"
+
+
 @pytest.mark.parametrize(
-    ("name", "method", "target", "signature"),
+    ("name", "method", "target", "headers", "body", "signature"),
     [
-        ("get-vanilla", "GET", "/",
-         "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
-        ("get-vanilla-query-order-key-case", "GET", "/?Param2=value2&Param1=value1",
-         "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
-        ("get-vanilla-empty-query-key", "GET", "/?Param1=value1",
-         "a67d582fa61cc504c4bae71f336f98b97f1ea3c7a6bfe1b6e45aec72011b9aeb"),
-        ("get-utf8", "GET", "/%E1%88%B4",
-         "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85"),
-        ("get-unreserved", "GET",
-         "/-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+        ("get-header-key-duplicate", "GET", "/", {"My-Header1": "value2,value2,value1"},
+         b"", "c9d5ea9f3f72853aea855b47ea873832890dbdd183b4468f858259531a5138ea"),
+        ("get-header-value-multiline", "GET", "/", {"My-Header1": "value1,value2,value3"},
+         b"", "ba17b383a53190154eb5fa66a1b836cc297cc0a3d70a5d00705980573d8ff790"),
+        ("get-header-value-order", "GET", "/",
+         {"My-Header1": "value4,value1,value3,value2"}, b"",
+         "08c7e5a9acfcfeb3ab6b2185e75ce8b1deb5e634ec47601a50643f830c755c01"),
+        ("get-header-value-trim", "GET", "/",
+         {"My-Header1": " value1", "My-Header2": ' "a   b   c"'}, b"",
+         "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"),
+        ("get-unreserved", "GET", f"/{LETTERS}", {}, b"",
          "07ef7494c76fa4850883e2b006601f940f8a34d404d0cfa977f52a65bbf5f24f"),
-        ("post-vanilla", "POST", "/",
+        ("get-utf8", "GET", "/%E1%88%B4", {}, b"",
+         "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85"),
+        ("get-vanilla", "GET", "/", {}, b"",
+         "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+        ("get-vanilla-empty-query-key", "GET", "/?Param1=value1", {}, b"",
+         "a67d582fa61cc504c4bae71f336f98b97f1ea3c7a6bfe1b6e45aec72011b9aeb"),
+        ("get-vanilla-query-order-key-case", "GET", "/?Param2=value2&Param1=value1", {},
+         b"", "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
+        ("get-vanilla-query-unreserved", "GET", f"/?{LETTERS}={LETTERS}", {}, b"",
+         "9c3e54bfcdf0b19771a7f523ee5669cdf59bc7cc0884027167c21bb143a40197"),
+        ("get-vanilla-utf8-query", "GET", "/?%E1%88%B4=bar", {}, b"",
+         "2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04"),
+        ("post-header-key-sort", "POST", "/", {"My-Header1": "value1"}, b"",
+         "c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c"),
+        ("post-header-value-case", "POST", "/", {"My-Header1": "VALUE1"}, b"",
+         "cdbc9802e29d2942e5e10b5bccfdd67c5f22c7c4e8ae67b53629efa58b974b7d"),
+        ("post-vanilla", "POST", "/", {}, b"",
          "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
+        ("post-vanilla-query", "POST", "/?Param1=value1", {}, b"",
+         "28038455d6de14eafc1f9222cf5aa6f1a96197d7deb8263271d420d138af7f11"),
+        ("post-vanilla-query-nonunreserved", "POST", ODD, {}, b"",
+         "66c82657c86e26fb25238d0e69f011edc4c6df5ae71119d7cb98ed9b87393c1e"),
+        ("post-vanilla-query-space", "POST", "/?p=", {}, b"",
+         "e71688addb58a26418614085fb730ba3faa623b461c17f48f2fbdb9361b94a9b"),
+        ("post-x-www-form-urlencoded", "POST", "/", FORM, b"Param1=value1",
+         "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"),
+        ("post-x-www-form-urlencoded-parameters", "POST", "/",
+         {"Content-Type": "application/x-www-form-urlencoded; charset=utf8"},
+         b"Param1=value1",
+         "1a72ec8f64bd914b0e42e42607c7fbce7fb2c7465f63e3092b3b0d39fa77a6fe"),
     ],
+    ids=lambda value: value if isinstance(value, str) and "-v" in value else "",
 )  # fmt: skip
 def test_aws_published_vectors(
-    name: str, method: str, target: str, signature: str
+    name: str,
+    method: str,
+    target: str,
+    headers: dict[str, str],
+    body: bytes,
+    signature: str,
 ) -> None:
     # The suite encodes paths once, services but S3 once more.
-    prepared = requests.Request(method, "https://example.amazonaws.com/").prepare()
-    prepared.url = f"https://example.amazonaws.com{target}"
-    prepared.headers.clear()
+    prepared = request_for(method, target, headers, body)
     signer(encode_twice=False)(prepared)
     header = prepared.headers["Authorization"]
 
     assert f"Signature={signature}" in header
     assert "Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request" in header
+
+
+def request_for(
+    method: str, target: str, headers: dict[str, str], body: bytes
+) -> requests.PreparedRequest:
+    prepared = requests.Request(method, "https://example.amazonaws.com/").prepare()
+    prepared.url = f"https://example.amazonaws.com{target}"
+    prepared.headers.clear()
+    prepared.headers.update(headers)
+    prepared.body = body
+    return prepared
+
+
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT"]),
+    parts=st.lists(st.text(max_size=6) | st.sampled_from(["", ".", ".."]), max_size=5),
+    query=st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), max_size=4),
+    names=st.dictionaries(
+        st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,8}", fullmatch=True),
+        st.from_regex(r"[ -~]{0,12}", fullmatch=True),
+        max_size=3,
+    ),
+    body=st.binary(max_size=30),
+    service=st.sampled_from(["execute-api", "s3"]),
+    token=st.none() | st.just("sess"),
+)
+def test_any_request_is_signed_as_by_awss_own_library(
+    method: str,
+    parts: list[str],
+    query: list[tuple[str, str]],
+    names: dict[str, str],
+    body: bytes,
+    service: str,
+    token: str | None,
+) -> None:
+    encoded = [(quote(k, safe="-_.~"), quote(v, safe="-_.~")) for k, v in query]
+    target = "/" + "/".join(quote(part, safe="~") for part in parts)
+    if query:
+        target += "?" + "&".join(f"{name}={value}" for name, value in encoded)
+    names = {k: v for k, v in names.items() if k.lower() not in ("host", *UNSIGNED)}
+    prepared = request_for(method, target, names, body)
+    ours = AwsSigV4(
+        region="eu-west-1",
+        service=service,
+        access_key_id="AKIDEXAMPLE",
+        secret_access_key="secret",
+        session_token=token,
+    )
+    ours(prepared)
+    stamp = prepared.headers["X-Amz-Date"]
+
+    theirs = AWSRequest(method=method, url=prepared.url, headers=names, data=body)
+    theirs.context["timestamp"] = stamp
+    theirs.headers["X-Amz-Date"] = stamp
+    kind = S3SigV4Auth if service == "s3" else SigV4Auth
+    reference = kind(Credentials("AKIDEXAMPLE", "secret", token), service, "eu-west-1")
+    if token is not None:
+        theirs.headers["X-Amz-Security-Token"] = token
+    if service == "s3":
+        theirs.headers["X-Amz-Content-SHA256"] = reference.payload(theirs)
+    canonical = reference.canonical_request(theirs)
+    signature = reference.signature(reference.string_to_sign(theirs, canonical), theirs)
+
+    assert f"Signature={signature}" in prepared.headers["Authorization"]
+
+
+def test_a_wrong_clock_costs_one_try_and_then_the_servers_time_is_signed() -> None:
+    stamps: list[str] = []
+
+    def by_its_own_time(peer: Peer) -> None:
+        stamps.append(peer.asked.header("x-amz-date") or "")
+        good = stamps[-1].startswith("20150830T1336")
+        date = (("Date", "Sun, 30 Aug 2015 13:36:00 GMT"),)
+        perform(Say(200 if good else 403, PAGE, date), peer)
+
+    auth = signer()
+    with Misbehaving(by_its_own_time) as server:
+        client = Client(server.url, auth=auth, clock=HandClock(wall_ms=AT))
+        fetch, _ = client.retrying(refresh=auth.refresh, max_retries=0)
+        for _ in range(2):
+            assert 200 == fetch(Request("GET", f"{server.url}/")).status
+
+    assert ["20150830T123600Z", "20150830T133600Z", "20150830T133600Z"] == stamps
+
+
+def test_a_refusal_that_is_not_about_the_time_is_final() -> None:
+    auth = signer()
+    date = (("Date", "Sun, 30 Aug 2015 12:36:02 GMT"),)
+    with Misbehaving(Say(403, b"", date)) as server:
+        client = Client(server.url, auth=auth, clock=HandClock(wall_ms=AT))
+        fetch, _ = client.retrying(refresh=auth.refresh)
+        with pytest.raises(Denied):
+            fetch(Request("GET", f"{server.url}/"))
+
+        assert 1 == len(server.asked)
 
 
 def test_every_try_is_signed_anew_over_what_is_sent() -> None:
@@ -327,6 +466,35 @@ def test_a_401_renews_once_for_all_and_repeats_once(tmp_path: Path) -> None:
         assert 2 == tokens.issued
 
 
+def test_threads_that_are_refused_at_once_renew_once(tmp_path: Path) -> None:
+    tokens = TokenServer(expires_in=3600)
+    refused = threading.Barrier(8)
+
+    def all_at_once(peer: Peer) -> None:
+        old = peer.asked.header("authorization") == "Bearer token-1"
+        if old and tokens.good == "revoked":
+            refused.wait(5)
+        tokens(peer)
+
+    with Misbehaving(all_at_once) as server:
+        client, auth = oauth(server, tmp_path)
+        client.get()
+        tokens.good = "revoked"
+        fetch, _ = client.retrying(refresh=auth.refresh, max_retries=0)
+        threads = [
+            threading.Thread(target=fetch, args=(Request("GET", f"{server.url}/"),))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+
+        assert 2 == tokens.issued
+        # One, its 401 eight times, the token and eight repeats.
+        assert 2 + 8 + 1 + 8 == len(server.asked)
+
+
 def test_a_second_401_is_final(tmp_path: Path) -> None:
     tokens = TokenServer(expires_in=3600)
 
@@ -352,10 +520,9 @@ def test_a_rotated_refresh_token_is_kept_over_a_restart(tmp_path: Path) -> None:
             client, auth = oauth(server, tmp_path, refresh_token="given")
             client.get()
             tokens.good = "revoked"
-            auth.refresh()
+            assert auth.refresh(client.get())
         # Another one in the configuration is taken instead.
-        client, auth = oauth(server, tmp_path, refresh_token="given-anew")
-        auth.refresh()
+        oauth(server, tmp_path, refresh_token="given-anew")[0].get()
 
     assert ["given", "refresh-1", "refresh-2", "given-anew"] == [
         form["refresh_token"][0] for form in tokens.forms
