@@ -115,12 +115,15 @@ def client_h2(url: str, tls: TlsOptions | None = None) -> Http:
 
 def pycurl_h2(url: str) -> Callable[[], int]:
     handle = pycurl.Curl()
-    handle.setopt(pycurl.URL, url)
     handle.setopt(pycurl.CAINFO_BLOB, authority_pem())
     handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+    number = 0
 
     def ask() -> int:
+        nonlocal number
+        number += 1
         body = io.BytesIO()
+        handle.setopt(pycurl.URL, f"{url}?n={number}")
         handle.setopt(pycurl.WRITEDATA, body)
         handle.perform()
         return len(body.getvalue())

@@ -12,6 +12,7 @@ Path: `source.http` (a prepared shape) -> here -> `source.body` -> Answer
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import select
@@ -21,10 +22,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from engine.clock import SYSTEM
 from engine.errors import Forbidden, SourceError, Unreachable
 from engine.source.body import (
     BODILESS,
+    DIRECT_UP_TO,
     MAX_HEAD,
     MAX_HEADERS,
     Answer,
@@ -33,6 +37,7 @@ from engine.source.body import (
     Silent,
     header_name,
     inflated,
+    too_large,
 )
 from engine.source.tls import TlsOptions
 
@@ -62,131 +67,116 @@ def installed() -> bool:
     )
 
 
-class Order:
+class Way(Struct, frozen=True, kw_only=True, eq=False):
     """
-    One request for the multiplexer.
+    What all requests of a shape have in common; compared by identity.
 
     Attributes:
-        url: Absolute, encoded.
         lines: Header lines without Host and Content-Length.
         resolve: `host:port:address,...`, checked, or None behind a proxy.
-        once: True if it must never be sent twice.
+        once: True if a request must never be sent twice.
+        connect: Seconds for establishing a connection.
+        proxy: URL, or "".
+        proxy_auth: `user:password`, or None.
     """
 
-    __slots__ = (
-        "asked", "body", "bounds", "connect", "deadline", "lines", "method",
-        "once", "proxy", "proxy_auth", "resolve", "tls", "url",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        method: str,
-        url: str,
-        lines: Sequence[str],
-        body: bytes | None,
-        *,
-        asked: frozenset[str],
-        bounds: Bounds,
-        deadline: float,
-        connect: float,
-        resolve: str | None,
-        tls: TlsOptions,
-        once: bool = False,
-        proxy: str = "",
-        proxy_auth: str | None = None,
-    ):
-        self.method = method
-        self.url = url
-        self.lines = lines
-        self.body = body
-        self.asked = asked
-        self.bounds = bounds
-        self.deadline = deadline
-        self.connect = connect
-        self.resolve = resolve
-        self.tls = tls
-        self.once = once
-        self.proxy = proxy
-        self.proxy_auth = proxy_auth
+    method: str
+    lines: Sequence[str]
+    asked: frozenset[str]
+    bounds: Bounds
+    connect: float
+    resolve: str | None
+    tls: TlsOptions
+    once: bool = False
+    proxy: str = ""
+    proxy_auth: str | None = None
 
 
 class _Transfer:
     """
-    One order under way: what libcurl hands over, and what becomes of it.
+    One request under way: what libcurl hands over, and what becomes of it.
 
-    Hot path: libcurl's callbacks are the appends of two lists, no frame a piece;
-    `take` looks at what they hold after each turn of the loop.
+    Hot path: libcurl's callbacks are the appends of two lists that stay with the
+    handle, no frame a piece; `take` looks at what they hold after each turn.
+
+    Attributes:
+        handle: libcurl's, once it is begun.
+        lines, pieces: What it appends to.
+        heard: How much of them has been seen.
+        ends: Monotonic seconds at which it is cut if nothing more is heard.
+        failure, answer: One of them once it is done.
     """
 
-    def __init__(self, order: Order):
-        self.order = order
-        self.done = False
-        self.cut = False
-        self.failure: Exception | None = None
-        self.answer: Answer | None = None
-        self.heard = SYSTEM.monotonic()
-        self.handle: Any = None
-        self.lines: list[bytes] = []
-        self.pieces: list[bytes] = []
+    handle: Any = None
+    lines: list[bytes]
+    pieces: list[bytes]
+    heard = 0
+    done = cut = False
+    failure: Exception | None = None
+    answer: Answer | None = None
+    _status = 0
+    _headers: list[tuple[str, str]]
+    #: Length of a body that comes as it is and stays in pieces, else -1.
+    _length = -1
+    _collector: Collector | None = None
+
+    def __init__(self, way: Way, url: str, body: bytes | None, deadline: float):
+        self.way = way
+        self.url = url
+        self.body = body
+        self.deadline = deadline
+        self.ends = min(deadline, SYSTEM.monotonic() + way.bounds.silence)
         # A lock as a flag: an Event costs more than all else a caller alone pays.
         self._flag = threading.Lock()
         self._flag.acquire()
-        self._status = 0
-        self._headers: list[tuple[str, str]] = []
-        self._collector: Collector | None = None
 
     def wake(self) -> None:
         """Let its caller look again."""
-        with contextlib.suppress(RuntimeError):
+        if self._flag.locked():
+            # Only whoever leads wakes: nobody else releases it meanwhile.
             self._flag.release()
 
     def sleep(self, seconds: float) -> None:
         """Until `wake`, at most so long."""
         self._flag.acquire(timeout=seconds)
 
-    @property
-    def fresh(self) -> bool:
-        """True while its head is not read."""
-        return self._collector is None
-
-    @property
-    def answering(self) -> bool:
-        """True once the first byte of an answer is there."""
-        return bool(self.lines)
-
     def take(self, now: float) -> None:
         """
-        Look at what came.
+        Look at what came since the last time, if anything did.
 
         Raises: Unreachable, BadPage, Forbidden.
         """
-        self.heard = now
+        heard = len(self.lines) + len(self.pieces)
+        if heard == self.heard:
+            return
+        self.heard = heard
+        self.ends = now + self.way.bounds.silence
+        self.ends = min(self.ends, self.deadline)
+        if self._length >= 0:
+            return
         if self._collector is None:
-            if sum(map(len, self.lines)) > MAX_HEAD:
+            lines = self.lines
+            if sum(map(len, lines)) > MAX_HEAD:
                 raise Forbidden(f"the headers are over {MAX_HEAD} bytes")
-            if not self.lines or self.lines[-1] not in (b"\r\n", b"\n"):
+            if not lines or lines[-1] not in (b"\r\n", b"\n"):
                 if not self.pieces:
                     return
                 raise Unreachable("not an HTTP answer")
             self._read_head()
-        if self.pieces and self._collector is not None:
+        if self._collector is not None:
             self._collector.extend(self.pieces)
+            self.heard -= len(self.pieces)
             self.pieces.clear()
 
     def _read_head(self) -> None:
         """The last head among the lines; interim ones are skipped."""
-        headers: list[tuple[str, str]] = []
-        for line in self.lines:
-            name, colon, value = line.partition(b":")
-            if colon:
-                headers.append((header_name(name), value.strip().decode("latin-1")))
-            elif line.startswith(b"HTTP/"):
-                words = line.split(None, 2)
-                if len(words) < 2 or not words[1][:3].isdigit():
-                    raise Unreachable("not an HTTP answer")
-                self._status = int(words[1][:3])
-                headers.clear()
-        self._headers = headers
+        lines = self.lines
+        first = 0
+        if len(lines) > lines.index(lines[-1]) + 1:
+            heads = [n for n, line in enumerate(lines) if line.startswith(b"HTTP/")]
+            first = heads[-1] if heads else 0
+        self._status = _status(lines[first])
+        self._headers = list(map(_field, lines[first + 1 : -1]))
         if self._status < 200:
             return
         if len(self._headers) > MAX_HEADERS:
@@ -194,24 +184,23 @@ class _Transfer:
         self._judge()
 
     def _judge(self) -> None:
-        order = self.order
-        lengths: set[str] = set()
-        encoding = ""
-        for name, value in self._headers:
-            if name == "content-length":
-                lengths.add(value)
-            elif name == "content-encoding":
-                encoding = f"{encoding},{value}"
-        if lengths:
-            length = lengths.pop()
-            if lengths or not length.isascii() or not length.isdigit():
+        """Length, encoding, and whether the body may be read at all."""
+        headers, bounds = self._headers, self.way.bounds
+        known = dict(headers)
+        length = known.get("content-length", "")
+        if length:
+            if not length.isascii() or not length.isdigit():
                 raise Unreachable("a length that is no number")
-            if int(length) > order.bounds.size:
-                raise Forbidden(f"the body is over {order.bounds.size} bytes")
+            if int(length) > bounds.size:
+                raise too_large(bounds.size)
         inflater = None
-        if encoding and self._status not in BODILESS:
-            inflater = inflated(encoding, order.asked, order.bounds)
-        self._collector = Collector(inflater, order.bounds, order.deadline)
+        if "content-encoding" in known and self._status not in BODILESS:
+            names = [value for name, value in headers if name == "content-encoding"]
+            inflater = inflated(",".join(names), self.way.asked, bounds)
+        if inflater is None and length and int(length) <= DIRECT_UP_TO:
+            self._length = int(length)
+            return
+        self._collector = Collector(inflater, bounds, self.deadline)
 
     def finish(self, now: float) -> None:
         """
@@ -220,30 +209,46 @@ class _Transfer:
         Raises: Unreachable, BadPage, Forbidden.
         """
         self.take(now)
-        if self._collector is None:
+        body: bytes | memoryview
+        if self._length >= 0:
+            # Hot path: libcurl has compared the lengths; we look once more.
+            body = b"".join(self.pieces)
+            wire = len(body)
+            if wire != self._length and self._status not in BODILESS:
+                raise Unreachable("the answer is cut")
+        elif self._collector is not None:
+            body, wire = self._collector.finish(), self._collector.wire
+        else:
             raise Unreachable("no answer")
-        self.answer = Answer(
-            status=self._status,
-            headers=self._headers,
-            body=self._collector.finish(),
-            wire_bytes=self._collector.wire,
-            keep=True,
-        )
+        self.answer = Answer(self._status, self._headers, body, wire, True)
 
-    def ends(self) -> float:
-        """Monotonic seconds at which it is cut if nothing more is heard."""
-        return min(self.order.deadline, self.heard + self.order.bounds.silence)
-
-    def overdue(self, now: float) -> str | None:
-        """Why this transfer is to be cut, or None."""
+    def overdue(self, now: float) -> str:
+        """Why this transfer is cut now."""
         if self.cut:
             return "the request was cut"
-        if now >= self.order.deadline:
+        if now >= self.deadline:
             return "the request's time is up"
-        silence = self.order.bounds.silence
-        if now - self.heard >= silence:
-            return f"silence for {silence:g} s"
-        return None
+        return f"silence for {self.way.bounds.silence:g} s"
+
+
+@functools.lru_cache(16)
+def _status(line: bytes) -> int:
+    """The code of a status line; raises Unreachable."""
+    words = line.split(None, 2)
+    if len(words) < 2 or not line.startswith(b"HTTP/") or not words[1][:3].isdigit():
+        raise Unreachable("not an HTTP answer")
+    return int(words[1][:3])
+
+
+@functools.lru_cache(256)
+def _field(line: bytes) -> tuple[str, str]:
+    """
+    A header line in two.
+
+    Hot path: a server says most of them again with each page.
+    """
+    name, _, value = line.partition(b":")
+    return header_name(name), value.strip().decode("latin-1")
 
 
 class Multiplexer:
@@ -284,15 +289,19 @@ class Multiplexer:
         self._spare: list[Any] = []
         self._used = math.inf
 
-    def send(self, order: Order) -> Answer:
+    def send(self, way: Way, url: str, body: bytes | None, deadline: float) -> Answer:
         """
         One request, one complete answer.
 
+        Args:
+            url: Absolute, encoded.
+            deadline: Monotonic seconds.
+
         Raises: Unreachable, BadPage, Forbidden; Silent if the connection ended
             before the first byte.
-        Blocks: until the order's deadline.
+        Blocks: until the deadline.
         """
-        transfer = _Transfer(order)
+        transfer = _Transfer(way, url, body, deadline)
         self._new.append(transfer)
         while not transfer.done:
             if self._lead.acquire(blocking=False):
@@ -354,30 +363,37 @@ class Multiplexer:
 
     def _pass_on(self) -> None:
         """Wake one of those who wait, so that it leads."""
-        for transfer in [*self._running.values(), *self._new]:
+        for transfer in (*self._running.values(), *self._new):
             transfer.wake()
             return
 
     def _drive(self, own: _Transfer) -> None:
         # Hot path: perform and select cost two thirds of libcurl's callbacks for
         # sockets and timers, which run in Python; an HTTP/2 host is one socket.
-        multi = self._multi
+        multi, running = self._multi, self._running
         while True:
             while self._new:
                 self._start(self._new.popleft())
-            multi.perform()
+            _, active = multi.perform()
             now = SYSTEM.monotonic()
-            for transfer in list(self._running.values()):
-                self._look_at(transfer, now)
-            self._collect(now)
-            if own.done:
-                return
             wait = LONGEST_SLEEP
-            for transfer in self._running.values():
-                wait = min(wait, transfer.ends() - now)
+            for transfer in tuple(running.values()):
+                try:
+                    transfer.take(now)
+                    if transfer.cut or now >= transfer.ends:
+                        raise Unreachable(transfer.overdue(now))
+                except SourceError as error:
+                    transfer.failure = error
+                    self._end(transfer, broken=True)
+                wait = min(wait, transfer.ends - now)
+            if active < len(running):
+                self._collect(now)
+            if own.done:
+                self._used = now
+                return
             timer = multi.timeout()
-            if timer >= 0:
-                wait = min(wait, timer / 1000)
+            if 0 <= timer < wait * 1000:
+                wait = timer / 1000
             if wait > 0 and not self._new:
                 self._wait(wait)
 
@@ -392,18 +408,6 @@ class Multiplexer:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
 
-    def _look_at(self, transfer: _Transfer, now: float) -> None:
-        """Take what came, and cut what is over its time or its bounds."""
-        try:
-            if transfer.pieces or (transfer.lines and transfer.fresh):
-                transfer.take(now)
-            why = transfer.overdue(now)
-            if why is not None:
-                raise Unreachable(why)
-        except SourceError as error:
-            transfer.failure = error
-            self._end(transfer, broken=True)
-
     def _collect(self, now: float) -> None:
         """End the transfers that libcurl is through with."""
         while True:
@@ -417,7 +421,7 @@ class Multiplexer:
                 self._end(transfer, broken=transfer.failure is not None)
             for handle, code, message in bad:
                 transfer = self._running[handle]
-                transfer.failure = _renamed(code, message, transfer.answering)
+                transfer.failure = _renamed(code, message, bool(transfer.lines))
                 self._end(transfer, broken=True)
             if not left:
                 return
@@ -425,6 +429,7 @@ class Multiplexer:
     def _start(self, transfer: _Transfer) -> None:
         handle = self._spare.pop() if self._spare else self._handle()
         transfer.handle = handle
+        transfer.lines, transfer.pieces = handle.heard
         self._set(handle, transfer)
         self._running[handle] = transfer
         self._multi.add_handle(handle)
@@ -436,12 +441,20 @@ class Multiplexer:
         if broken:
             handle.close()
         else:
+            transfer.lines.clear()
+            transfer.pieces.clear()
             self._spare.append(handle)
         transfer.done = True
         transfer.wake()
 
     def _handle(self) -> Any:
         handle = pycurl.Curl()
+        lines: list[bytes] = []
+        pieces: list[bytes] = []
+        handle.heard = lines, pieces
+        handle.setopt(pycurl.HEADERFUNCTION, lines.append)
+        handle.setopt(pycurl.WRITEFUNCTION, pieces.append)
+        handle.way = None
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.FOLLOWLOCATION, 0)
         handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
@@ -455,40 +468,36 @@ class Multiplexer:
 
     def _set(self, handle: Any, transfer: _Transfer) -> None:
         # Hot path: a handle keeps what it was told; only what differs is set.
-        order = transfer.order
-        handle.setopt(pycurl.URL, order.url)
-        handle.setopt(pycurl.HEADERFUNCTION, transfer.lines.append)
-        handle.setopt(pycurl.WRITEFUNCTION, transfer.pieces.append)
-        if order.body is not None:
+        way, body = transfer.way, transfer.body
+        handle.setopt(pycurl.URL, transfer.url)
+        if body is not None:
             handle.setopt(pycurl.POST, 1)
-            handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(order.body))
-            handle.setopt(pycurl.COPYPOSTFIELDS, order.body)
-        shape = order.method, id(order.lines), order.body is None, order.resolve
-        if getattr(handle, "known", None) == shape:
+            handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
+            handle.setopt(pycurl.COPYPOSTFIELDS, body)
+        if handle.way is way:
             return
-        handle.known = shape
-        handle.lines = order.lines  # keeps the id above from being used again
-        handle.setopt(pycurl.HTTPHEADER, [*order.lines, "Expect:"])
-        if order.body is None:
+        handle.way = way
+        handle.setopt(pycurl.HTTPHEADER, [*way.lines, "Expect:"])
+        if body is None:
             handle.setopt(pycurl.HTTPGET, 1)
-        handle.setopt(pycurl.CUSTOMREQUEST, order.method)
+        handle.setopt(pycurl.CUSTOMREQUEST, way.method)
         # libcurl sends again by itself what an ended connection did not answer.
-        handle.setopt(pycurl.FRESH_CONNECT, int(order.once or not self._reuse))
+        handle.setopt(pycurl.FRESH_CONNECT, int(way.once or not self._reuse))
         handle.setopt(pycurl.FORBID_REUSE, int(not self._reuse))
         # The deadline of the whole is ours to watch.
-        handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(order.connect * 1000)))
-        if order.resolve is not None:
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(way.connect * 1000)))
+        if way.resolve is not None:
             # "-host:port" first: an address that is out of date goes.
-            host_port = order.resolve.rpartition("|")[0]
+            host_port = way.resolve.rpartition("|")[0]
             handle.setopt(
                 pycurl.RESOLVE,
-                [f"-{host_port}", f"+{order.resolve.replace('|', ':')}"],
+                [f"-{host_port}", f"+{way.resolve.replace('|', ':')}"],
             )
-        handle.setopt(pycurl.PROXY, order.proxy)
-        if order.proxy_auth is not None:
+        handle.setopt(pycurl.PROXY, way.proxy)
+        if way.proxy_auth is not None:
             handle.setopt(pycurl.PROXYAUTH, pycurl.HTTPAUTH_BASIC)
-            handle.setopt(pycurl.PROXYUSERPWD, order.proxy_auth)
-        _set_tls(handle, order.tls)
+            handle.setopt(pycurl.PROXYUSERPWD, way.proxy_auth)
+        _set_tls(handle, way.tls)
 
 
 def _set_tls(handle: Any, tls: TlsOptions) -> None:

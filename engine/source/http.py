@@ -17,7 +17,7 @@ import http.client
 import re
 import socket
 import ssl
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, Protocol
 
 import requests
@@ -31,8 +31,8 @@ from engine.errors import Forbidden, SourceError, Unreachable
 from engine.observe.meters import Stage
 from engine.records import Request, Response
 from engine.source.body import SPOOL_ABOVE, Answer, Bounds, Silent, read_answer
-from engine.source.curl import Multiplexer, Order
-from engine.source.dns import Dialer, PlainConnection, Resolver, TlsConnection
+from engine.source.curl import Multiplexer, Way
+from engine.source.dns import Dialer, Found, PlainConnection, Resolver, TlsConnection
 from engine.source.origin import (
     AddressGuard,
     AddressRules,
@@ -52,6 +52,9 @@ MAX_SHAPES = 128
 
 #: Seconds for which an origin's choice of protocol is remembered.
 ALPN_AGE = 600.0
+
+#: Seconds for which a shape asks neither for that nor for its addresses.
+LOOK_AGE = 1.0
 
 #: What a target may hold to be sent as it is: RFC 3986, and what APIs leave bare.
 _CLEAN = re.compile(r"[!$-;=?-\[\]_a-z~]*", re.ASCII).fullmatch
@@ -153,11 +156,17 @@ class _Shape:
         lines: The same headers one by one, without Host.
         tail: What is appended to the target: `query` of the auth.
         asked: Encodings the request allows.
-        origin: Where it goes.
+        origin, base: Where it goes, and the same as text.
         shelf: Where its connections are.
+        way: How it goes over HTTP/2; None if it does not.
+        found: The resolver's answer that was checked for it.
+        until: Monotonic seconds until which these two need no look.
     """
 
-    __slots__ = ("asked", "lines", "origin", "rest", "shelf", "start", "tail")
+    __slots__ = (
+        "asked", "base", "found", "lines", "origin", "rest", "shelf", "start",
+        "tail", "until", "way",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -175,7 +184,11 @@ class _Shape:
         self.tail = tail
         self.asked = asked
         self.origin = origin
+        self.base = str(origin)
         self.shelf = shelf
+        self.way: Way | None = None
+        self.found: Sequence[Found] = ()
+        self.until = 0.0
 
 
 class Http:
@@ -213,7 +226,6 @@ class Http:
         self._multiplexer = multiplexer
         self._resolver = resolver
         self._h2: dict[Origin, tuple[bool, float]] = {}
-        self._checked: dict[Origin, tuple[object, str]] = {}
         self._pool = pool
         self._auth = auth
         self._tokens = tokens
@@ -324,8 +336,10 @@ class Http:
             target = f"{target}{'&' if '?' in target else '?'}{shape.tail}"
 
         sent_at = self._clock.monotonic()
-        if self._multiplexer is not None and self._speaks_h2(shape.origin, deadline):
-            answer = self._multiplexed(shape, method, target, body, deadline)
+        if self._multiplexer is not None and SYSTEM.monotonic() >= shape.until:
+            self._look_up(shape, method, deadline)
+        if shape.way is not None:
+            answer = self._multiplexed(shape, shape.way, target, body, deadline)
         else:
             if body is None:
                 message = b"%b%b%b\r\n" % (shape.start, target.encode(), shape.rest)
@@ -437,37 +451,63 @@ class Http:
         return tunnel.sock
 
     def _multiplexed(
-        self,
-        shape: _Shape,
-        method: str,
-        target: str,
-        body: bytes | None,
-        deadline: float,
+        self, shape: _Shape, way: Way, target: str, body: bytes | None, deadline: float
     ) -> Answer:
+        url = f"{shape.base}{target}"
+        counters = self._counters
+        counters.requests += 1
+        assert self._multiplexer is not None
+        try:
+            try:
+                return self._multiplexer.send(way, url, body, deadline)
+            except Silent as error:
+                if way.once:
+                    raise Unreachable(f"no answer: {error}") from error
+            counters.stale_connections += 1
+            counters.resends += 1
+            counters.requests += 1
+            try:
+                return self._multiplexer.send(way, url, body, deadline)
+            except Silent as error:
+                raise Unreachable(f"no answer: {error}") from error
+        except Unreachable as error:
+            if not error.sent:
+                self._resolver.forget(shape.origin.host, shape.origin.port)
+                shape.until = 0.0
+            raise
+
+    def _look_up(self, shape: _Shape, method: str, deadline: float) -> None:
+        """
+        Find out how a shape goes over HTTP/2, if it does.
+
+        Hot path: its requests ask again only once in `LOOK_AGE`, and the same
+        answer of the resolver is checked once.
+        """
+        shape.way = self._way(shape, method, deadline)
+        shape.until = SYSTEM.monotonic() + LOOK_AGE
+
+    def _way(self, shape: _Shape, method: str, deadline: float) -> Way | None:
         options = self._options
         origin, proxy = shape.origin, options.proxy
+        if not self._speaks_h2(origin, deadline):
+            return None
         resolve = None
         if proxy is None:
             found = self._resolver.resolve(origin.host, origin.port, deadline)
-            before = self._checked.get(origin)
-            # Hot path: the same answer of the resolver is checked once.
-            if before is not None and before[0] is found:
-                resolve = before[1]
-            else:
-                addresses = [str(entry[4][0]) for entry in found]
-                self._guard.check(origin.host, addresses)
-                listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
-                resolve = f"{origin.host}:{origin.port}|{listed}"
-                self._checked[origin] = found, resolve
-        assert self._multiplexer is not None
-        order = Order(
-            method,
-            f"{origin}{target}",
-            shape.lines,
-            body,
+            if shape.found is found:
+                return shape.way
+            addresses = [str(entry[4][0]) for entry in found]
+            self._guard.check(origin.host, addresses)
+            listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
+            resolve = f"{origin.host}:{origin.port}|{listed}"
+            shape.found = found
+        elif shape.way is not None:
+            return shape.way
+        return Way(
+            method=method,
+            lines=shape.lines,
             asked=shape.asked,
             bounds=self._bounds,
-            deadline=deadline,
             connect=options.connect_timeout,
             resolve=resolve,
             tls=options.tls,
@@ -475,20 +515,6 @@ class Http:
             proxy="" if proxy is None else f"http://{proxy.host}:{proxy.port}",
             proxy_auth=None if proxy is None else proxy.login,
         )
-        counters = self._counters
-        counters.requests += 1
-        try:
-            return self._multiplexer.send(order)
-        except Silent as error:
-            if not options.idempotent:
-                raise Unreachable(f"no answer: {error}") from error
-        counters.stale_connections += 1
-        counters.resends += 1
-        counters.requests += 1
-        try:
-            return self._multiplexer.send(order)
-        except Silent as error:
-            raise Unreachable(f"no answer: {error}") from error
 
     # -- connections ------------------------------------------------------
 

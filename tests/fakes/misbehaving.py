@@ -54,6 +54,7 @@ class Say:
         pause: Seconds between single bytes of the body.
         wait: Seconds before anything is said.
         hang: True: after what was said, nothing, and no end.
+        gone: True: the connection ends in place of an answer.
         length: Content-Length as stated; None: the body's own.
     """
 
@@ -64,6 +65,7 @@ class Say:
     pause: float = 0.0
     wait: float = 0.0
     hang: bool = False
+    gone: bool = False
     length: str | None = None
     close: bool = False
 
@@ -268,6 +270,9 @@ def perform(act: Act, peer: Peer) -> None:
         return
     if act.wait:
         peer.stopped.wait(act.wait)
+    if act.gone:
+        peer.close()
+        return
     peer.send(spoken(act))
     body = act.body if act.cut is None else act.body[: act.cut]
     if act.pause:
@@ -448,6 +453,9 @@ class _Frames:
         stopped = self.server._stopped
         if say.wait:
             stopped.wait(say.wait)
+        if say.gone:
+            self.sock.shutdown(socket.SHUT_RDWR)
+            return
         length = str(len(say.body)) if say.length is None else say.length
         headers = [(":status", str(say.status)), ("content-length", length)]
         headers += [(name.lower(), value) for name, value in say.headers]

@@ -58,6 +58,7 @@ class Client:
         tls: TlsOptions | None = None,
         resolver: Resolver | None = None,
         streams: int = 100,
+        reuse: bool = True,
         clock: Clock = SYSTEM,
         **options: Any,
     ):
@@ -68,7 +69,11 @@ class Client:
         self.resolver = resolver or Resolver(60.0)
         self.multiplexer = (
             Multiplexer(
-                streams=streams, connections=10, idle=60.0, buffer_size=64 * 1024
+                streams=streams,
+                connections=10,
+                idle=60.0,
+                buffer_size=64 * 1024,
+                reuse=reuse,
             )
             if http2
             else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gc
 import gzip
+import math
 import os
 import socket
 import threading
@@ -195,14 +196,32 @@ def test_an_idle_connection_is_tested_after_inactivity() -> None:
 def test_a_sweep_closes_what_was_idle_too_long() -> None:
     clock = HandClock()
     with Misbehaving(Say(body=PAGE)) as server:
-        pool = Pool(PoolOptions(max_idle=1.0), clock=clock)
+        options = PoolOptions(max_idle=1.0, cleanup_interval=0.5)
+        pool = Pool(options, clock=clock)
         Client(server.url, pool=pool).get()
 
-        clock.move(0.9)
-        assert 0 == pool.sweep()
-        clock.move(0.2)
-        assert 1 == pool.sweep()
+        for _ in range(9):
+            clock.move(0.1)
+            assert 0 < pool.tick(clock.monotonic()) <= 0.5
+        assert (1, 1) == (server.open, pool.open)
+        clock.move(0.1)
+        pool.tick(clock.monotonic())
         server.wait_for(lambda: server.open == 0)
+        assert 0 == pool.open
+
+
+def test_sweeps_keep_to_their_interval() -> None:
+    clock = HandClock()
+    with Misbehaving(Say(body=PAGE)) as server:
+        options = PoolOptions(max_idle=1.0, cleanup_interval=60.0)
+        pool = Pool(options, clock=clock)
+        Client(server.url, pool=pool).get()
+        clock.move(59)
+
+        assert 1.0 == pytest.approx(pool.tick(clock.monotonic()))
+        assert 1 == pool.open
+        clock.move(1)
+        pool.tick(clock.monotonic())
         assert 0 == pool.open
 
 
@@ -211,9 +230,9 @@ def test_without_cleanup_a_sweep_closes_nothing() -> None:
     with Misbehaving(Say(body=PAGE)) as server:
         pool = Pool(PoolOptions(max_idle=1.0, cleanup=False), clock=clock)
         Client(server.url, pool=pool).get()
-        clock.move(9)
+        clock.move(900)
 
-        assert 0 == pool.sweep()
+        assert math.inf == pool.tick(clock.monotonic())
         assert 1 == server.open
 
 

@@ -242,9 +242,22 @@ def test_it_goes_through_a_proxy() -> None:
         )
         assert PAGE == client.get().body
 
-        assert "CONNECT" == proxy.asked[0].method
+        # Once to ask which protocol it is, once for all requests.
+        assert ["CONNECT"] * 2 == [asked.method for asked in proxy.asked]
         assert proxy.asked[0].header("proxy-authorization") is not None
-        assert 1 == server.h2_connections
+        assert proxy.asked[1].header("proxy-authorization") is not None
+
+
+def test_behind_a_proxy_too_a_server_without_it_is_read_by_our_own_reader() -> None:
+    with (
+        Misbehaving(Say(body=PAGE, length="3"), tls=server_tls()) as server,
+        Misbehaving(forward) as proxy,
+    ):
+        client = Client(
+            server.url, http2=True, proxy=ProxyOptions("127.0.0.1", proxy.port)
+        )
+        with pytest.raises(Unreachable, match="bytes behind the end"):
+            client.get()
 
 
 def test_a_server_that_goes_away_is_no_answer_and_comes_back() -> None:
@@ -277,3 +290,67 @@ def test_tls_of_one_client_is_not_used_by_another() -> None:
         loose.get()
 
         assert 2 == len({asked.connection for asked in server.asked})
+
+
+def test_without_reuse_each_request_has_its_connection() -> None:
+    with MisbehavingH2(Say(body=PAGE)) as server:
+        client = Client(server.url, http2=True, reuse=False)
+        for _ in range(3):
+            assert PAGE == client.get().body
+
+        assert 3 == len({asked.connection for asked in server.asked})
+
+
+def test_an_idle_connection_is_closed_after_its_time() -> None:
+    with MisbehavingH2(Say(body=PAGE)) as server:
+        client = Client(server.url, http2=True)
+        client.get()
+        assert client.multiplexer is not None
+        used = time.monotonic()
+        client.multiplexer.tick(used + 59)
+        server.wait_for(lambda: server.open == 1)
+        client.multiplexer.tick(used + 61)
+        server.wait_for(lambda: server.open == 0)
+
+        assert PAGE == client.get().body
+
+
+def test_a_stop_that_waits_no_longer_ends_every_stream() -> None:
+    with MisbehavingH2(Say(body=PAGE), Say(body=PAGE, wait=20.0)) as server:
+        client = Client(server.url, http2=True)
+        client.get()
+        failures: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                client.get()
+            except Unreachable as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        server.wait_for(lambda: len(server.asked) == 5)
+        began = time.monotonic()
+        assert client.multiplexer is not None
+        client.multiplexer.cut()
+        for thread in threads:
+            thread.join(5)
+
+        assert time.monotonic() - began < 1.0
+        assert 4 == len(failures)
+
+
+def test_what_must_not_run_twice_is_sent_once() -> None:
+    def once_and_gone(server: MisbehavingH2) -> int:
+        client = Client(server.url, http2=True, idempotent=False)
+        client.get()
+        with pytest.raises(Unreachable) as caught:
+            client.post("/", b"{}")
+        assert caught.value.sent
+        return sum(asked.method == "POST" for asked in server.asked)
+
+    # The connection ends in place of an answer: before the request is read, it
+    # would not have been; after it, nobody knows.
+    with MisbehavingH2(Say(body=PAGE), Say(gone=True)) as server:
+        assert 1 == once_and_gone(server)
