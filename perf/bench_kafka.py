@@ -60,13 +60,14 @@ def engine(extra: str = "") -> Contestant:
     return run
 
 
-def loop(module: str) -> Contestant:
-    """One run of a loop written by hand."""
+def loop(module: str, *words: str) -> Contestant:
+    """One run of a loop written by hand; `words` stand before the URL."""
 
     def run(
         url: str, bootstrap: str, name: str, topic: rig.Topic, window: tuple[int, int]
     ) -> rig.Run:
-        command = ["-m", f"perf.baselines.{module}", f"{url}/cursor", bootstrap, name]
+        command = ["-m", f"perf.baselines.{module}", *words]
+        command += [f"{url}/cursor", bootstrap, name]
         return rig.run([sys.executable, *command], topic=topic, window=window)
 
     return run
@@ -81,13 +82,24 @@ class Contest:
         self.rows: dict[str, rig.Row] = {}
         self.notes: dict[str, list[float]] = {}
 
-    def run(self, name: str, turn: int, url: str, pages: int, go: Contestant) -> None:
+    def run(
+        self,
+        name: str,
+        turn: int,
+        url: str,
+        pages: int,
+        go: Contestant,
+        kept: int = PER_PAGE,
+    ) -> None:
         """
         One run of one contestant.
 
-        Raises: SystemExit unless every record has arrived, once.
+        Args:
+            kept: Records of a page that no filter leaves out.
+
+        Raises: SystemExit unless each of these has arrived, once.
         """
-        records = pages * PER_PAGE
+        records = pages * kept
         place = f"{name}-{turn}-{time.time_ns()}".replace(" ", "-").replace("_", "-")
         rig.create_topic(self._bootstrap, place, self._partitions)
         topic = rig.Topic(self._bootstrap, place)

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -93,13 +93,21 @@ def record(number: int, size: int = 290) -> bytes:
 
 
 @contextlib.contextmanager
-def pages(count: int, per_page: int = 500, size: int = 290) -> Iterator[str]:
+def pages(
+    count: int,
+    per_page: int = 500,
+    size: int = 290,
+    make: Callable[[int, int], bytes] = record,
+) -> Iterator[str]:
     """
     Serve `count` cursor pages at URL/cursor; yields URL.
 
     Page 0 has no cursor; each page names the next in `next`, the last null.
     Contents come again after `CONTENTS` pages.
     URL/numbered?page=N answers any N with one of the first ten pages.
+
+    Args:
+        make: A record of a number and a size, as `record`.
     """
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
     # In memory where there is such a place: the disk is not what is measured.
@@ -109,7 +117,7 @@ def pages(count: int, per_page: int = 500, size: int = 290) -> Iterator[str]:
     try:
         (folder / "pages").mkdir()
         made = [
-            b",".join(record(page * per_page + i, size) for i in range(per_page))
+            b",".join(make(page * per_page + i, size) for i in range(per_page))
             for page in range(min(count, CONTENTS))
         ]
         for page in range(count):

@@ -26,8 +26,7 @@ _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _DAY_MS: Final = 86_400_000
 
-#: Lengths of an ISO time in UTC without and with milliseconds.
-_QUICK: Final = (20, 24)
+_from_iso: Final = datetime.fromisoformat
 
 _MONTHS: Final = [
     "Jan",
@@ -292,23 +291,19 @@ def parse_text(text: str, zone: tzinfo) -> int:
 
     Raises: EvaluationError.
     """
-    # Hot path: the commonest shape, `2024-01-02T03:04:05Z` with or without
-    # milliseconds.  The fixed marks leave `fromisoformat` no other reading,
-    # and it costs a fifth of the expression that follows.
-    if (
-        len(text) in _QUICK
-        and text[4:8:3] == "--"
-        and text[10:17:3] == "T::"
-        and text[-1] == "Z"
-        and text[19] in "Z."
-    ):
+    # Hot path: the commonest shapes, `2024-01-02T03:04:05Z` and the same with
+    # milliseconds.  The marks, three places apart, leave `fromisoformat` no
+    # other reading, and it costs a fifth of the expression that follows.
+    marks = text[7:20:3]
+    whole = marks == "-T::Z" and len(text) == 20
+    if whole or (marks == "-T::." and len(text) == 24 and text[23] == "Z"):
         try:
-            since = datetime.fromisoformat(text[:-1]) - _EPOCH_WALL
+            since = _from_iso(text[:-1]) - _EPOCH_WALL
         except ValueError:
             pass
         else:
-            whole = since.days * _DAY_MS + since.seconds * 1000
-            return whole + since.microseconds // 1000
+            ms = since.days * 86_400_000 + since.seconds * 1000
+            return ms if whole else ms + since.microseconds // 1000
     found = parse_iso(text, zone)
     if found is not None:
         return found

@@ -37,6 +37,7 @@ from engine.language.paths import opened
 from engine.language.values import encode
 from engine.records import DeadLetter, KafkaHeaders, Page, Parcel, Shard
 from engine.transform import general
+from engine.transform.columns import Columns
 from engine.transform.convert import (
     Converter,
     JsonKey,
@@ -51,9 +52,10 @@ from engine.transform.function import (
     load_function,
 )
 from engine.transform.general import Scope
+from engine.transform.loops import Typed
 from engine.transform.route import Provenance, Routes, varies
 from engine.transform.rules import NULL, Rules, compile_rules
-from engine.transform.typed import Typed, compile_typed
+from engine.transform.typed import compile_typed
 
 #: Characters of a value in a line of `transformation.debug.enabled`.
 _SHOWN: Final = 1000
@@ -87,59 +89,6 @@ class Step(Struct, frozen=True):
     message: str = ""
 
 
-class Columns:
-    """
-    What a slice has become so far, a list for each column.
-
-    Attributes:
-        indexes: Each record's place in its page.
-        values: JSON text, or values where the converter wants them.
-        topics, keys, stamps, headers, marks: One each, or None: all the same
-            (`marks`, what de-duplication compares: not asked for).
-        filtered: (index, rule) of records that a filter left out.
-        bad: (index, what is wrong).
-        added: Records beyond those received.
-    """
-
-    __slots__ = (
-        "added",
-        "bad",
-        "filtered",
-        "headers",
-        "indexes",
-        "keys",
-        "marks",
-        "stamps",
-        "topics",
-        "values",
-    )
-
-    def __init__(
-        self, topics: bool, keys: bool, stamps: bool, headers: bool, marks: bool
-    ):
-        self.indexes: Sequence[int] = []
-        self.values: list[Any] = []
-        self.topics: list[str] | None = [] if topics else None
-        self.keys: list[Any] | None = [] if keys else None
-        self.stamps: list[int] | None = [] if stamps else None
-        self.headers: list[KafkaHeaders] | None = [] if headers else None
-        self.marks: list[bytes] | None = [] if marks else None
-        self.filtered: list[tuple[int, str]] = []
-        self.bad: list[tuple[int, RecordError]] = []
-        self.added = 0
-
-    def keep(self, places: Sequence[int]) -> None:
-        """Leave only the rows at these places, which are in order."""
-        if len(places) == len(self.values):
-            return
-        self.indexes = [self.indexes[at] for at in places]
-        self.values = [self.values[at] for at in places]
-        for name in ("topics", "keys", "stamps", "headers", "marks"):
-            column = getattr(self, name)
-            if column is not None:
-                setattr(self, name, [column[at] for at in places])
-
-
 class Constant(Struct):
     """What is the same for every record of a page; `size` is the headers'."""
 
@@ -157,7 +106,7 @@ class PageTransform:
         record_limit: Most bytes of key, value and headers; may be lowered
             while running (a topic's `max.message.bytes`).
         largest_batch: Most records that were decoded at once.
-        typed: True if the fast path was compiled.
+        loops: The fast path, None: these rules have none.
         fallbacks: Records that went through the general path although the
             fast one was compiled.
     """
@@ -182,12 +131,12 @@ class PageTransform:
         window: Callable[[int], Any],
         seen: Seen | None,
         seen_fields: Sequence[Path] | None,
-        typed: Typed | None,
+        loops: Typed | None,
     ):
         self.record_limit = record_limit
         self.largest_batch = 0
         self.fallbacks = 0
-        self.typed = typed is not None
+        self.loops = loops
         self._shard = shard
         self._rules = rules
         self._routes = routes
@@ -207,7 +156,6 @@ class PageTransform:
         self._window = window
         self._seen = seen
         self._seen_fields = seen_fields
-        self._typed = typed
         self._topic_varies = varies(routes.topic)
         self._stamp_varies = varies(routes.timestamp)
         self._headers_vary = any(varies(t) for _, t in routes.headers)
@@ -312,7 +260,7 @@ class PageTransform:
             if start == 0:
                 columns = made
             else:
-                _extend(columns, made)
+                columns.extend(made)
         return self._parcel(page, columns, constant)
 
     def _columns(self) -> Columns:
@@ -332,35 +280,19 @@ class PageTransform:
         scope: Scope,
         made: Columns,
     ) -> None:
-        if self._typed is not None:
-            rest = self._typed.run(records, start, scope, made)
+        if self.loops is not None:
+            rest = self.loops.run(records, start, scope, made)
             if rest:
                 self.fallbacks += len(rest)
-                self._redo(records, rest, start, page, scope, made)
+                for place in rest:
+                    self._one(records[place], start + place, page, scope, made)
+                made.sort()
             return
         if self._function is not None and self._function_unit == "page":
             self._whole_page(records, start, page, scope, made)
             return
         for index, raw in enumerate(records, start):
             self._one(raw, index, page, scope, made)
-
-    def _redo(
-        self,
-        records: list[Raw],
-        rest: list[int],
-        start: int,
-        page: Page,
-        scope: Scope,
-        made: Columns,
-    ) -> None:
-        """What the typed path left, put into the columns where it belongs."""
-        at = len(made.values)
-        for place in rest:
-            self._one(records[place], start + place, page, scope, made)
-        if len(made.values) > at and at:
-            order = sorted(range(len(made.values)), key=made.indexes.__getitem__)
-            if order != list(range(len(order))):
-                _reorder(made, order)
 
     def _one(
         self, raw: Raw, index: int, page: Page, scope: Scope, made: Columns
@@ -648,7 +580,8 @@ class PageTransform:
                 repeated = {
                     index for at, index in enumerate(columns.indexes) if at not in kept
                 }
-            columns.keep(fresh)
+            if len(fresh) < len(columns.values):
+                columns.keep(fresh)
         if self._log is not None:
             self._tell(self._log, page, columns, repeated)
         return Parcel(
@@ -727,7 +660,7 @@ class PageTransform:
             made.bad = [(index, constant) for index in range(len(page.records))]
         else:
             quiet = copy(self)
-            quiet._typed, quiet._value_converter = None, JsonText()
+            quiet.loops, quiet._value_converter = None, JsonText()
             quiet._slice(page.records, 0, page, scope, made)
             # The text before the converter rides along where de-duplication's
             # column would, through what the converters and the limit refuse.
@@ -765,25 +698,6 @@ def _size(headers: KafkaHeaders) -> int:
 
 def _first(each: tuple[int, RecordError]) -> int:
     return each[0]
-
-
-def _extend(columns: Columns, made: Columns) -> None:
-    columns.indexes = [*columns.indexes, *made.indexes]
-    columns.values = [*columns.values, *made.values]
-    for name in ("topics", "keys", "stamps", "headers", "marks"):
-        column = getattr(columns, name)
-        if column is not None:
-            column += getattr(made, name)
-    columns.filtered += made.filtered
-    columns.bad += made.bad
-    columns.added += made.added
-
-
-def _reorder(made: Columns, order: list[int]) -> None:
-    for name in ("indexes", "values", "topics", "keys", "stamps", "headers", "marks"):
-        column = getattr(made, name)
-        if column is not None:
-            setattr(made, name, [column[at] for at in order])
 
 
 def _window(form: str, zone: tzinfo) -> Callable[[int], Any]:
@@ -915,9 +829,9 @@ def compile_transform(
         raise ConfigError("transformation.function.unit: record or page")
     values = JsonText() if value_converter is None else value_converter
     keys = TextKey() if key_converter is None else key_converter
-    typed = None
+    loops = None
     if fast and called is None:
-        typed = compile_typed(
+        loops = compile_typed(
             rules,
             routes,
             values,
@@ -943,5 +857,5 @@ def compile_transform(
         window=_window(window_format, zone),
         seen=Seen(deduplication_window, clock) if deduplication else None,
         seen_fields=fields,
-        typed=typed,
+        loops=loops,
     )

@@ -1,29 +1,32 @@
 """
-Typed: the rules of an api as one generated loop over typed records.
+Typed: the rules of an api as a generated loop over typed records.
 
 Owns which rules it can do, the two generated types (one decodes only the
 fields that are needed, one is what is encoded) and the loop between them.
 It is an optimism, never a second meaning: wherever a value is not of the
 common kind, or anything at all raises, the record is left to `general`.
+Where it is told the types that records have, the decoder holds them to these
+and the loop need not ask again.
 
 The loop is built from the fixed lines below, in which only numbered names
 are put; whatever comes out of a configuration stands in its namespace, as a
 value.
 
-Path: `compile` -> here -> `rules`, `route`
+Path: `compile` -> here -> `loops`, `rules`, `route`
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, DecimalException
 from types import CodeType, FunctionType
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import NODEFAULT, UNSET, Raw
+from msgspec.structs import replace
 
 from engine.errors import RecordError
 from engine.language import MISSING, EvaluationError, Path, Template, plain
@@ -51,7 +54,6 @@ from engine.language.values import (
     settle,
     text_of,
 )
-from engine.transform import schemas
 from engine.transform.conditions import (
     Condition,
     Field,
@@ -61,9 +63,9 @@ from engine.transform.conditions import (
 )
 from engine.transform.convert import Converter, JsonKey, TextKey
 from engine.transform.dedup import digest
-from engine.transform.general import Scope
+from engine.transform.loops import Fit, Loop, Place, Typed
 from engine.transform.route import Routes, single, varies
-from engine.transform.rules import ENCODER, NULL, FieldMapping, Rules, top
+from engine.transform.rules import NULL, FieldMapping, Rules, top
 
 #: Stands for a field that is not there among `Raw`s; as long as null, so that
 #: one look at the length finds both.
@@ -86,10 +88,11 @@ REDO: Final = (
 _ANY: Final = Any
 _DOUBLE: Final = int | float | str | bool | None | dict[str, Any] | list[Any]
 
-#: A page of which more than half was left to the general path is followed by
-#: so many slices that go there at once.
-_PAUSE: Final = 16
+#: What may hold text that nobody has read.
+_UNREAD: Final = frozenset({Raw, dict, list})
 
+#: The types that a decoder can hold a place to.
+_FITTING: Final = frozenset({str, int, bool, float})
 
 #: More rules than this are for the general path: the loop would take longer
 #: to compile than it could save.
@@ -162,22 +165,36 @@ class _Leaf:
     A place in the received record that is read.
 
     Attributes:
-        kinds: What is asked of it: "raw", "value" or "double".
+        kinds: What is asked of it: "raw", "value", "double" (a number it is
+            may be rounded) or "python" (the same, but an integer stays one).
         number: For the names of its variables.
         nested: Fields read within it, if it is decoded as a type of its own.
+        place: Where it stands.
+        fitted: The type it has in every record, or None: any, or missing.
     """
 
-    __slots__ = ("kinds", "nested", "number")
+    __slots__ = ("fitted", "kinds", "nested", "number", "place")
 
-    def __init__(self, number: int):
+    def __init__(self, number: int, place: Place):
         self.kinds: set[str] = set()
         self.nested: dict[str, _Leaf] = {}
         self.number = number
+        self.place = place
+        self.fitted: type | None = None
 
     @property
     def raw(self) -> bool:
         """Is it kept unread?"""
         return "raw" in self.kinds or (bool(self.kinds) and bool(self.nested))
+
+    def fit(self, types: frozenset[type]) -> None:
+        """Take what is known of the types that its values have."""
+        if self.nested and types == {dict}:
+            self.fitted = dict
+        elif self.kinds == {"double"} and types and types <= {int, float}:
+            self.fitted = float
+        elif len(types) == 1 and types <= _FITTING and types != {float}:
+            (self.fitted,) = types
 
 
 class _Builder:
@@ -195,12 +212,20 @@ class _Builder:
         values: Converter,
         keys: TextKey | JsonKey,
         marks: Sequence[Path] | None,
+        fit: Fit | None,
+        decoded: Callable[[bytes], Any],
     ):
+        if values.values:
+            rules = _with_values(rules, decoded)
         self.rules = rules
         self.routes = routes
         self.converter = values
         self.keys = keys
         self.marks = marks
+        self.fit = fit
+        self.decoded = decoded
+        #: Variable -> its type, where that is known.
+        self.types: dict[str, type | None] = {}
         #: The whole record is kept: it is decoded as a dict of `Raw`.
         self.whole = bool(rules.keep if rules.mappings else rules.enrichment)
         #: The record goes out as it came.
@@ -241,7 +266,7 @@ class _Builder:
         name = top(path)
         if name is None:
             raise _NotTyped
-        leaf = self._leaf(self.fields, name)
+        leaf = self._leaf(self.fields, name, ())
         steps = list(path.steps[1:])
         while steps and not self.whole and isinstance(steps[0], (str, Token)):
             first = steps[0]
@@ -250,24 +275,24 @@ class _Builder:
             if self.writing and leaf.raw:
                 break
             inner = first if isinstance(first, str) else first.text
-            leaf = self._leaf(leaf.nested, inner)
+            leaf = self._leaf(leaf.nested, inner, leaf.place)
             steps.pop(0)
         if steps:
             # The way on through `Raw` is the general one: arrays, indexes.
             leaf.kinds.add("raw")
             get = self.const(_rest(steps).get)
             found = f"{get}(present(v{leaf.number}))"
-            return f"plain({found})" if kind != "raw" else found
+            return f"plain({found})" if kind in ("value", "double") else found
         leaf.kinds.add(kind)
         if kind == "raw":
             return f"present(v{leaf.number})" if self._is_raw(leaf) else self._v(leaf)
         return f"w{leaf.number}" if self._is_raw(leaf) else self._v(leaf)
 
-    def _leaf(self, within: dict[str, _Leaf], name: str) -> _Leaf:
+    def _leaf(self, within: dict[str, _Leaf], name: str, place: Place) -> _Leaf:
         if name not in within:
             if self.writing:
                 raise _NotTyped
-            within[name] = _Leaf(self.leaves)
+            within[name] = _Leaf(self.leaves, (*place, name))
             self.leaves += 1
         return within[name]
 
@@ -279,30 +304,43 @@ class _Builder:
 
     def settle(self) -> None:
         """After the first walk: a field both read and read into stays `Raw`."""
-
-        def visit(leaf: _Leaf) -> None:
+        for leaf in self.all_leaves():
             if leaf.kinds and leaf.nested:
                 leaf.kinds.add("raw")
                 leaf.nested.clear()
-            for inner in leaf.nested.values():
-                visit(inner)
+            if self.fit is not None and not self._is_raw(leaf):
+                leaf.fit(self.fit.get(leaf.place, frozenset()))
 
-        for leaf in self.fields.values():
-            visit(leaf)
+    def all_leaves(self) -> Iterator[_Leaf]:
+        """Every leaf, those it holds behind it."""
+        rest = list(self.fields.values())
+        while rest:
+            leaf = rest.pop()
+            yield leaf
+            rest.extend(leaf.nested.values())
+
+    @property
+    def places(self) -> list[Place]:
+        """What is read and could be held to a type."""
+        return [leaf.place for leaf in self.all_leaves() if not self._is_raw(leaf)]
 
     def type_of(self, leaf: _Leaf) -> tuple[Any, Any]:
         """A field's type in the decoded struct, and what stands for missing."""
         if leaf.nested:
-            return self._struct(leaf.nested, f"n{leaf.number}") | None, MISSING
+            struct = self._struct(leaf.nested, f"n{leaf.number}")
+            return (struct, NODEFAULT) if leaf.fitted else (struct | None, MISSING)
         if leaf.raw:
             return Raw, ABSENT
-        return (_DOUBLE if leaf.kinds == {"double"} else _ANY), MISSING
+        if leaf.fitted is not None:
+            return leaf.fitted, NODEFAULT
+        return (_DOUBLE if leaf.kinds <= {"double", "python"} else _ANY), MISSING
 
     def _struct(self, fields: dict[str, _Leaf], name: str) -> Any:
         struct = _struct(
             "Received",
             [(f"f{leaf.number}", *self.type_of(leaf)) for leaf in fields.values()],
             {f"f{leaf.number}": json_name for json_name, leaf in fields.items()},
+            kw_only=True,
         )
         self.names[f"s{name}"] = struct
         return struct
@@ -314,10 +352,12 @@ class _Builder:
         def visit(leaf: _Leaf) -> None:
             for inner in leaf.nested.values():
                 missing = "ABSENT" if inner.raw else "MISSING"
-                lines.append(
-                    f"v{inner.number} = v{leaf.number}.f{inner.number}"
-                    f" if type(v{leaf.number}) is sn{leaf.number} else {missing}"
-                )
+                line = f"v{inner.number} = v{leaf.number}.f{inner.number}"
+                if leaf.fitted is None:
+                    line += (
+                        f" if type(v{leaf.number}) is sn{leaf.number} else {missing}"
+                    )
+                lines.append(line)
                 after(inner)
 
         def after(leaf: _Leaf) -> None:
@@ -356,6 +396,8 @@ class _Builder:
                     now = self.received(copied.source, "value")
                 else:
                     now = variable
+                if self.types.get(variable) is not None:
+                    return now
                 found = self.fresh()
                 self.emit(f"{found} = {now} if {variable} is not UNSET else {received}")
                 return found
@@ -381,6 +423,11 @@ class _Builder:
         """Every rule, in order."""
         self.outputs = {}
         self.temporaries = self.constants = 0
+        self.types = {
+            self._v(leaf): leaf.fitted
+            for leaf in self.all_leaves()
+            if leaf.fitted is not dict
+        }
         for at, mapping in enumerate(self.rules.mappings):
             self._map(at, mapping)
         for at, rule in enumerate(self.rules.enrichment):
@@ -407,18 +454,20 @@ class _Builder:
         python = self.converter.values
         copied = mapping if mapping.kind is None else None
         if mapping.kind in (None, "OBJECT", "ARRAY"):
-            kind = "double" if python and not self.converter.exact else "raw"
+            kind = "python" if python and not self.converter.exact else "raw"
             if python and (mapping.kind is not None or self.converter.exact):
                 raise _NotTyped
             source = self.received(mapping.source, kind)
             if python:
-                apply = self.const(_pythonic(mapping))
+                apply = self.const(_decoding(mapping, self.decoded))
                 self.emit(f"{out} = {source}")
-                self.emit(f"kind = type({out})")
-                self.emit(
-                    f"if kind is not str and kind is not int and kind is not float:"
-                    f" {out} = {apply}({out})"
-                )
+                self.types[out] = self.types.get(source)
+                if self.types[out] is None:
+                    self.emit(f"kind = type({out})")
+                    self.emit(
+                        f"if kind is not str and kind is not int"
+                        f" and kind is not float: {out} = {apply}({out})"
+                    )
             elif mapping.kind is None and source.startswith("present(v"):
                 # Hot path: a copy nobody looks at but for its length, which
                 # finds null and missing (4) and what could be nested deep.
@@ -440,7 +489,11 @@ class _Builder:
             apply = self.const(_casting(mapping))
             self.emit(f"{out} = {source}")
             kind = "PATTERN" if mapping.patterned else mapping.kind or ""
-            for line in _SHORTCUTS[kind]:
+            lines = _SHORTCUTS[kind]
+            known = self.types.get(source)
+            if known is not None:
+                lines, self.types[out] = _FITTED.get((kind, known), (lines, None))
+            for line in lines:
                 self.emit(line.format(out=out, apply=apply))
         # With a default a field that is there need not be the source's.
         shared = copied if mapping.default is MISSING else None
@@ -455,12 +508,9 @@ class _Builder:
     ) -> None:
         out = f"e{at}"
         value = self.const(constant) if template is None else self._value(template)
-        if self.converter.values:
-            value = (
-                self.const(schemas.python(_decoded(constant)))
-                if template is None
-                else f"python({value})"
-            )
+        self.types[out] = self.types.get(value)
+        if self.converter.values and template and self.types[out] is None:
+            value = f"decoding({value})"
         if self.whole:
             if len(target) > 1 or self.converter.values:
                 raise _NotTyped
@@ -472,7 +522,8 @@ class _Builder:
                 # Replaced in its place; if nothing stood there it would come
                 # last, which the generated type cannot say.
                 before = self.outputs[target][0]
-                self.emit(f"if {before} is UNSET: raise Redo")
+                if self.types.get(before) is None:
+                    self.emit(f"if {before} is UNSET: raise Redo")
         self.emit(f"{out} = {value}")
         self.outputs[target] = (out, None)
 
@@ -488,29 +539,44 @@ class _Builder:
             return self.const(template.literal)
         if template.lone:
             assert isinstance(only, Expression)
-            return f"settle({self._plain(only.node)})"
+            value = self._plain(only.node)
+            return f"settle({value})" if self.types.get(value) is None else value
         pieces = []
         for part in template.parts:
             if isinstance(part, str):
                 pieces.append(self.const(part))
+                self.types[pieces[-1]] = str
             else:
                 pieces.append(self._text(part.node))
-        nothing = " or ".join(f"{piece} is None" for piece in pieces if piece[0] == "t")
         joined = self.fresh()
-        self.emit(f"{joined} = None if {nothing} else {' + '.join(pieces)}")
+        line = f"{joined} = {' + '.join(pieces)}"
+        absent = [piece for piece in pieces if self.types.get(piece) is not str]
+        if absent:
+            nothing = " or ".join(f"{piece} is None" for piece in absent)
+            line = f"{joined} = None if {nothing} else {' + '.join(pieces)}"
+        self.types[joined] = None if absent else str
+        self.emit(line)
         return joined
 
     def _text(self, node: Node) -> str:
         """A variable with a node's value as text, None for null."""
-        found = self.fresh()
         if isinstance(node, Name) and node.key == "record":
             # As written: a number that is only shown is not computed with.
-            self.emit(f"{found} = {self.look(node.path, 'value')}")
-            shown = f"text(scalar({found}))"
+            value = self.look(node.path, "value")
+            shown = "text(scalar({}))"
         else:
-            self.emit(f"{found} = {self._plain(node)}")
-            shown = f"text({found})"
-        self.emit(f"if type({found}) is not str: {found} = {shown}")
+            value = self._plain(node)
+            shown = "text({})"
+        known = self.types.get(value)
+        if known is str:
+            return value
+        found = self.fresh()
+        if known is int:
+            self.emit(f"{found} = str({value})")
+        else:
+            self.emit(f"{found} = {value}")
+            self.emit(f"if type({found}) is not str: {found} = {shown.format(found)}")
+        self.types[found] = str if known is int else None
         return found
 
     def _plain(self, node: Node) -> str:
@@ -519,8 +585,11 @@ class _Builder:
             case Const(value):
                 return self.const(value)
             case Name("record", path):
+                value = self.look(path, "value")
+                if self.types.get(value) in (str, int, bool):
+                    return value
                 found = self.fresh()
-                self.emit(f"{found} = {self.look(path, 'value')}")
+                self.emit(f"{found} = {value}")
                 self.emit(
                     f"if type({found}) is not str: {found} = plain(scalar({found}))"
                 )
@@ -532,7 +601,11 @@ class _Builder:
                 call = f"{apply}({', '.join(values)})"
                 method = _METHODS.get(function.name)
                 if method is not None:
-                    call = f"{values[0]}.{method}() if type({values[0]}) is str else {call}"
+                    short = f"{values[0]}.{method}()"
+                    if self.types.get(values[0]) is str:
+                        call, self.types[found] = short, str
+                    else:
+                        call = f"{short} if type({values[0]}) is str else {call}"
                 self.emit(f"{found} = {call}")
                 return found
             case Chain(first, rest):
@@ -609,6 +682,8 @@ class _Builder:
             if kind is not None:
                 constant = self.const(known)
                 value = self._once(value)
+                if self.types.get(value) is type(known):
+                    return f"({value} {sign} {constant})"
                 return (
                     f"({value} {sign} {constant} if type({value}) is {kind}"
                     f" else {test}({value}))"
@@ -620,6 +695,8 @@ class _Builder:
                 constant = self.const(frozenset(rule["values"]))
                 value = self._once(value)
                 kind = "str" if kinds == {str} else "int"
+                if self.types.get(value) in kinds:
+                    return f"({value} {among} {constant})"
                 return (
                     f"({value} {among} {constant} if type({value}) is {kind}"
                     f" else {test}({value}))"
@@ -633,8 +710,13 @@ class _Builder:
         whole = self.const(bound)
         near = self.const(float(bound))
         test = self.const(_no_double(field.test) if received else _checked(field.test))
+        known = self.types.get(value)
+        if known is int:
+            return f"({value} {mark} {whole})"
         # Rounding keeps order: two doubles that differ tell the order of the
         # numbers they stand for; two that are equal do not.
+        if known is float:
+            return f"({value} {mark} {near} if {value} != {near} else {test}({value}))"
         return (
             f"({value} {mark} {whole} if type({value}) is int else"
             f" {value} {mark} {near} if type({value}) is float"
@@ -687,6 +769,11 @@ class _Builder:
         else:
             value = self._once(self._value(template))
         one = self.const(_keyed(self.keys))
+        known = self.types.get(value)
+        if known in (str, int):
+            short = f"{value}.encode()" if known is str else f"INTEGER % {value}"
+            self.emit(f"key = {short}")
+            return
         self.emit(
             f"key = {value}.encode() if type({value}) is str else"
             f" INTEGER % {value} if type({value}) is int else {one}({value})"
@@ -763,9 +850,12 @@ class _Builder:
                 if isinstance(each, dict):
                     inner = build(each)
                     held = f"i{next(counter)}"
-                    leaves = list(_leaves(each))
+                    leaves = _leaves(each)
                     nothing = " and ".join(f"{leaf} is UNSET" for leaf in leaves)
-                    self.emit(f"{held} = UNSET if {nothing} else {inner}")
+                    if any(self.types.get(leaf) is not None for leaf in leaves):
+                        self.emit(f"{held} = {inner}")
+                    else:
+                        self.emit(f"{held} = UNSET if {nothing} else {inner}")
                     arguments.append(held)
                 else:
                     arguments.append(each)
@@ -792,7 +882,7 @@ class _Builder:
                     self.emit(f"if not {inner}: {inner} = UNSET")
                     each = inner
                 members.append(f"{key}: {each}")
-                if not each.startswith("e"):
+                if not each.startswith("e") and self.types.get(each) is None:
                     absent.append((key, each))
             self.emit(f"{into} = {{{', '.join(members)}}}")
             if absent:
@@ -823,7 +913,7 @@ _SHORTCUTS: Final[dict[str, tuple[str, ...]]] = {
         "    {out} = {apply}({out})",
     ),
     "LONG": (
-        "if type({out}) is not int or not -LONG <= {out} < LONG:",
+        "if type({out}) is not int or not -MOST <= {out} < MOST:",
         "    {out} = {apply}({out})",
     ),
     "DOUBLE": ("if type({out}) is not float: {out} = {apply}({out})",),
@@ -832,6 +922,25 @@ _SHORTCUTS: Final[dict[str, tuple[str, ...]]] = {
         "{out} = time({out}, zone) if type({out}) is str else {apply}({out})",
     ),
     "PATTERN": ("{out} = {apply}({out})",),
+}
+
+#: For a cast and the type its source has: the lines that are left of it, and
+#: the type of the result.
+_FITTED: Final[dict[tuple[str, type], tuple[tuple[str, ...], type]]] = {
+    ("STRING", str): ((), str),
+    ("STRING", int): (("{out} = str({out})",), str),
+    ("INTEGER", int): (
+        ("if not -2147483648 <= {out} <= 2147483647: raise Redo",),
+        int,
+    ),
+    ("LONG", int): (
+        ("if not -9223372036854775808 <= {out} < 9223372036854775808: raise Redo",),
+        int,
+    ),
+    ("DOUBLE", float): ((), float),
+    ("BOOLEAN", bool): ((), bool),
+    ("TIMESTAMP", str): (("{out} = time({out}, zone)",), int),
+    ("TIMESTAMP", int): (("{out} = {apply}({out})",), int),
 }
 
 #: Bounds beyond it might have no double.
@@ -860,21 +969,37 @@ def _number(value: Any) -> int | Decimal | None:
     return known
 
 
-def _decoded(constant: Any) -> Any:
-    return plain(constant) if type(constant) is Raw else constant
+def _with_values(rules: Rules, decoded: Callable[[bytes], Any]) -> Rules:
+    """The rules with their constants as a converter of values wants them."""
+    value = _decoder(decoded)
+    return replace(
+        rules,
+        mappings=tuple(
+            replace(each, default=value(each.default)) for each in rules.mappings
+        ),
+        enrichment=tuple(
+            replace(each, constant=value(each.constant)) for each in rules.enrichment
+        ),
+    )
 
 
-def _pythonic(mapping: FieldMapping) -> Callable[[Any], Any]:
+def _decoder(decoded: Callable[[bytes], Any]) -> Callable[[Any], Any]:
+    """What a rule made or found, as a converter of values wants it."""
+
+    def value(found: Any) -> Any:
+        if type(found) in _UNREAD:
+            return decoded(encode(found))
+        return found
+
+    return value
+
+
+def _decoding(
+    mapping: FieldMapping, decoded: Callable[[bytes], Any]
+) -> Callable[[Any], Any]:
     """An untyped copy where the converter wants values and not text."""
-    apply = mapping.apply
-
-    def copied(value: Any) -> Any:
-        if type(value) is dict or type(value) is list:
-            return schemas.python(value)
-        value = apply(value)
-        return schemas.python(plain(value)) if type(value) is Raw else value
-
-    return copied
+    apply, value = mapping.apply, _decoder(decoded)
+    return lambda found: value(apply(found))
 
 
 def _keyed(keys: TextKey) -> Callable[[Any], bytes | None]:
@@ -903,10 +1028,14 @@ def _rest(steps: list[Step]) -> Path:
 
 
 def _struct(
-    name: str, fields: list[tuple[str, Any, Any]], rename: dict[str, str]
+    name: str,
+    fields: list[tuple[str, Any, Any]],
+    rename: dict[str, str],
+    *,
+    kw_only: bool = False,
 ) -> Any:
     try:
-        return msgspec.defstruct(name, fields, rename=rename, gc=False)
+        return msgspec.defstruct(name, fields, rename=rename, gc=False, kw_only=kw_only)
     except ValueError as e:
         # A name with a quote, a backslash or a control character.
         raise _NotTyped from e
@@ -914,96 +1043,6 @@ def _struct(
 
 _LOADS: Final = msgspec.json.Decoder(float_hook=Raw).decode
 _WHOLE: Final = msgspec.json.Decoder(dict[str, Raw]).decode
-
-
-class Typed:
-    """
-    The generated loop.
-
-    Args:
-        source: Its text, for people.
-        loop: The function.
-        lines: Its outputs are still to be encoded as JSON.
-        whole: They hold parts nobody has looked at.
-        marked: De-duplication compares the whole output.
-    """
-
-    def __init__(
-        self,
-        source: str,
-        loop: Callable[..., None],
-        *,
-        lines: bool,
-        whole: bool,
-        marked: bool,
-    ):
-        self.source = source
-        self._loop = loop
-        self._lines = lines
-        self._whole = whole
-        self._marked = marked
-        self._pause = 0
-
-    def run(self, records: list[Raw], start: int, scope: Scope, made: Any) -> list[int]:
-        """
-        Transform a slice into the columns.
-
-        Args:
-            start: Place of the first record in its page.
-            made: A `compile.Columns`.
-
-        Returns: The places in the slice that are left to the general path, in
-        order.
-        """
-        if self._pause:
-            self._pause -= 1
-            return list(range(len(records)))
-        rest: list[int] = []
-        self._loop(records, start, scope, made, rest)
-        made.indexes = range(start, start + len(records))
-        if rest or made.filtered:
-            left = {start + place for place in rest}
-            left.update(index for index, _ in made.filtered)
-            made.indexes = [index for index in made.indexes if index not in left]
-        if self._lines and made.values:
-            made.values = _encoded(made.values)
-        if self._marked:
-            made.marks = [digest(bytes(value)) for value in made.values]
-        if self._whole and self._lines:
-            deep = _deep(made.values)
-            if deep:
-                rest = sorted([*rest, *(made.indexes[at] - start for at in deep)])
-                kept = set(range(len(made.values))) - set(deep)
-                made.keep(sorted(kept))
-        if len(rest) * 2 > len(records):
-            self._pause = _PAUSE
-        return rest
-
-
-def _deep(values: list[bytes]) -> list[int]:
-    """The places of records that may be nested deeper than a rule allows."""
-    found = []
-    for at, value in enumerate(values):
-        if len(value) > 2 * DEPTH + 1:
-            try:
-                check_depth(value)
-            except EvaluationError:
-                found.append(at)
-    return found
-
-
-def _encoded(outputs: list[Any]) -> list[bytes]:
-    """
-    Many records' JSON at once.
-
-    A line break can only come out of a part that was copied with its blanks;
-    then each is encoded on its own.
-    """
-    parts: list[bytes] = ENCODER.encode_lines(outputs).split(b"\n")
-    if len(parts) == len(outputs) + 1:
-        parts.pop()
-        return parts
-    return list(map(ENCODER.encode, outputs))
 
 
 #: Lines around the generated ones.
@@ -1042,7 +1081,7 @@ def compile_typed(
     marks: Sequence[Path] | None,
 ) -> Typed | None:
     """
-    The loop for these rules, or None: they are for the general path.
+    The loops for these rules, or None: they are for the general path.
 
     Args:
         decoded: A record's text as the value converter wants it.
@@ -1056,7 +1095,24 @@ def compile_typed(
     if marks is not None and not marks and values.values:
         # The whole output is compared as JSON, which is not written here.
         return None
-    builder = _Builder(rules, routes, values, keys, marks)
+
+    def builder(fit: Fit | None) -> _Builder:
+        return _Builder(rules, routes, values, keys, marks, fit, decoded)
+
+    def fitting(fit: Fit) -> Loop | None:
+        narrow = builder(fit)
+        loop = _compiled(narrow)
+        return loop if any(leaf.fitted for leaf in narrow.all_leaves()) else None
+
+    first = builder(None)
+    wide = _compiled(first)
+    return None if wide is None else Typed(wide, first.places, fitting)
+
+
+def _compiled(builder: _Builder) -> Loop | None:
+    """The loop a builder comes to, or None: its rules are for the general path."""
+    routes, values, marks = builder.routes, builder.converter, builder.marks
+    decoded = builder.decoded
     try:
         builder.walk()
         builder.settle()
@@ -1071,6 +1127,7 @@ def compile_typed(
                     for leaf in builder.fields.values()
                 ],
                 {f"f{leaf.number}": name for name, leaf in builder.fields.items()},
+                kw_only=True,
             )
     except _NotTyped:
         return None
@@ -1099,8 +1156,8 @@ def compile_typed(
         **builder.names,
         "ABSENT": ABSENT,
         "INTEGER": b"%d",
-        "LONG": 2**63,
         "MISSING": MISSING,
+        "MOST": 2**63,
         "NOW": "now",
         "NULL": NULL,
         "REDO": REDO,
@@ -1108,11 +1165,11 @@ def compile_typed(
         "UNSET": UNSET,
         "decode": decode,
         "decoded": decoded,
+        "decoding": _decoder(decoded),
         "loads": _LOADS,
         "marked": _marked,
         "plain": plain,
         "present": _present,
-        "python": schemas.python,
         "scalar": _scalar,
         "settle": _settle,
         "settled": _settled,
@@ -1126,7 +1183,7 @@ def compile_typed(
     code = next(each for each in module.co_consts if isinstance(each, CodeType))
     loop = FunctionType(code, names, "loop")
     whole_marks = marks is not None and not marks
-    return Typed(
+    return Loop(
         source,
         loop,
         lines=not builder.untouched and not values.values,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import RecordError
-from tests.transform.pages import run
+from engine.transform.loops import WARM
+from tests.transform.pages import columns, page_of, run, texts, transform
 
 NAMES = ["a", "b", "c", "d e", "a.b", "é", 'q"']
 scalars = st.one_of(
@@ -112,7 +114,9 @@ def mappings(draw: st.DrawFn) -> list[dict[str, Any]]:
         if draw(st.booleans()):
             rule["type"] = draw(st.sampled_from(TYPES))
         if draw(st.integers(0, 3)) == 0:
-            rule["default"] = draw(st.sampled_from([None, 1, "d", [1], {"k": 1.5}]))
+            rule["default"] = draw(
+                st.sampled_from([None, 1, "d", [1], {"k": 1.5}, 0.5])
+            )
         rules.append(rule)
     return rules
 
@@ -263,3 +267,87 @@ def test_every_mapping_and_record_give_the_same_on_both_paths(
             deduplication=deduplication is not None,
             deduplication_fields=deduplication or (),
         )
+
+
+usual = st.one_of(
+    st.sampled_from(["", "x", "7", "2024-01-02T03:04:05Z"]),
+    st.integers(-(2**40), 2**40),
+    st.booleans(),
+    st.sampled_from([b"1.5", b"2"]),
+    st.dictionaries(names, st.sampled_from(["x", 7, True]), min_size=1, max_size=3),
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    common=st.dictionaries(names, usual, min_size=2, max_size=6),
+    rows=st.lists(records, max_size=3),
+    changed=st.lists(st.dictionaries(names, values, max_size=2), max_size=3),
+    mapped=mappings(),
+    enriched=enrichments,
+    filtered=st.lists(filters(), max_size=2),
+    checked=checks,
+    key=st.sampled_from([None, "${a}", "${x}", "k-${b}"]),
+    python=st.booleans(),
+)
+def test_what_differs_from_the_records_before_is_the_same_on_every_path(
+    common: dict[str, Any],
+    rows: list[Any],
+    changed: list[dict[str, Any]],
+    mapped: list[dict[str, Any]],
+    enriched: list[dict[str, Any]],
+    filtered: list[dict[str, Any]],
+    checked: list[dict[str, Any]],
+    key: str | None,
+    python: bool,
+) -> None:
+    keys: dict[str, Any] = {
+        "mappings": json.dumps(mapped),
+        "enrichment": json.dumps(enriched),
+        "filters": json.dumps(filtered),
+        "validation": json.dumps(checked),
+        "key": key,
+        "tolerance": "all",
+    }
+    if python:
+        keys["value_converter"] = Repr()
+    alike = page_of([spelled(common)] * WARM)
+    fast = transform(**keys)
+    fast(alike)
+    mixed = [common] * 40 + [{**common, **each} for each in changed] + rows
+    page = page_of([spelled(row) for row in mixed])
+    slow = columns(transform(fast=False, **keys)(page))
+    assert columns(fast(page)) == slow
+    # Now with a loop that was made anew, or without one.
+    assert columns(fast(page)) == slow
+
+
+class Repr:
+    """A converter of values: what exactly it is given."""
+
+    plain = False
+    values = True
+    exact = False
+
+    def convert(self, topic: str, items: Sequence[Any]) -> list[bytes]:
+        return [ascii(item).encode() for item in items]
+
+
+def test_records_of_one_kind_get_a_loop_of_their_own_until_they_are_no_more() -> None:
+    mapping = [{"source": "id", "target": "id", "type": "STRING"}]
+    fast = transform(mappings=mapping)
+    assert fast.loops is not None
+    fast(page_of([{"id": 7}] * (WARM - 1)))
+    assert not fast.loops.narrow
+    fast(page_of([{"id": 7}]))
+    assert fast.loops.narrow
+    page = page_of([{"id": 8}] * 30 + [{"id": "x"}, {"id": 1.50}, {}, {"id": None}])
+    parcel = fast(page)
+    assert texts(parcel)[-4:] == ['{"id":"x"}', '{"id":"1.5"}', "{}", "{}"]
+    # All kinds have been seen now: nothing is left to be made for.
+    assert not fast.loops.narrow
+    assert fast.fallbacks == 0

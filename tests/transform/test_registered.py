@@ -632,7 +632,7 @@ def test_both_paths_write_the_same_avro(server: RegistryServer) -> None:
     ]
 
     assert results[0] == results[1]
-    assert transform(value_converter=converter(), **vars(keys)).typed
+    assert transform(value_converter=converter(), **vars(keys)).loops
     assert {
         "id": 1,
         "n": 1.5,

@@ -1,0 +1,81 @@
+"""
+Columns: what a slice of a page has become so far.
+
+Owns the lists in which a record is a row, and what keeps their rows together:
+leaving some out, adding those of another slice, putting them in order.
+
+Path: `compile`, `loops` -> here
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from engine.errors import RecordError
+from engine.records import KafkaHeaders
+
+#: The columns that are there only where records differ in them.
+_OPTIONAL: Final = ("topics", "keys", "stamps", "headers", "marks")
+
+
+class Columns:
+    """
+    What a slice has become so far, a list for each column.
+
+    Attributes:
+        indexes: Each record's place in its page.
+        values: JSON text, or values where the converter wants them.
+        topics, keys, stamps, headers, marks: One each, or None: all the same
+            (`marks`, what de-duplication compares: not asked for).
+        filtered: (index, rule) of records that a filter left out.
+        bad: (index, what is wrong).
+        added: Records beyond those received.
+    """
+
+    __slots__ = ("added", "bad", "filtered", "indexes", "values", *_OPTIONAL)
+
+    def __init__(
+        self, topics: bool, keys: bool, stamps: bool, headers: bool, marks: bool
+    ):
+        self.indexes: Sequence[int] = []
+        self.values: list[Any] = []
+        self.topics: list[str] | None = [] if topics else None
+        self.keys: list[Any] | None = [] if keys else None
+        self.stamps: list[int] | None = [] if stamps else None
+        self.headers: list[KafkaHeaders] | None = [] if headers else None
+        self.marks: list[bytes] | None = [] if marks else None
+        self.filtered: list[tuple[int, str]] = []
+        self.bad: list[tuple[int, RecordError]] = []
+        self.added = 0
+
+    def empty(self) -> Columns:
+        """The same columns without rows."""
+        return Columns(*(getattr(self, name) is not None for name in _OPTIONAL))
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Leave only the rows at these places, in the order of the places."""
+        self.indexes = [self.indexes[at] for at in places]
+        self.values = [self.values[at] for at in places]
+        for name in _OPTIONAL:
+            column = getattr(self, name)
+            if column is not None:
+                setattr(self, name, [column[at] for at in places])
+
+    def extend(self, other: Columns) -> None:
+        """Put another slice's rows, of the same columns, behind these."""
+        self.indexes = [*self.indexes, *other.indexes]
+        self.values = [*self.values, *other.values]
+        for name in _OPTIONAL:
+            column = getattr(self, name)
+            if column is not None:
+                column += getattr(other, name)
+        self.filtered += other.filtered
+        self.bad += other.bad
+        self.added += other.added
+
+    def sort(self) -> None:
+        """Put the rows in the order of their page."""
+        order = sorted(range(len(self.values)), key=self.indexes.__getitem__)
+        if order != list(range(len(order))):
+            self.keep(order)
