@@ -11,7 +11,7 @@ RETRY inside `source.fetch`, which has bounds of its own).
     |  `- NotReadable               GIVE_UP   77  a file that may not be read
     |- SourceError
     |  |- Unreachable               RETRY     69  no answer, or only part of one
-    |  |- Throttled                 RETRY     75  the API said when (429, 503)
+    |  |- Throttled                 RETRY     75  the API asks for a pause (429, 503)
     |  |- Denied                    GIVE_UP   77  401 after a fresh token, 403
     |  |- Unexpected                GIVE_UP   65  any other status; `behavior.on.error`
     |  |- BadPage                   RETRY     65  whole, but not what config says; never "no data"
@@ -191,26 +191,10 @@ class Unreachable(SourceError):
 
 
 class Throttled(SourceError):
-    """
-    The API asked for a pause.
-
-    Attributes:
-        after: Seconds it asked for, or None if it did not say.
-    """
+    """The API asked for a pause; for how long the limiter knows."""
 
     then = Then.RETRY
     code = Exit.TRY_AGAIN
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        after: float | None,
-        status: int | None = None,
-        url: str = "",
-    ):
-        super().__init__(message, status=status, url=url)
-        self.after = after
 
 
 class Denied(SourceError):

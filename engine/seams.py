@@ -57,7 +57,13 @@ class Limiter(Protocol):
         of the host, a rate changed by a reload.
         """
 
-    def observe(self, host: str, status: int, headers: list[tuple[str, str]]) -> None:
+    @property
+    def cause(self) -> str:
+        """What the last answer above 0.0 in this thread was for, in one word."""
+
+    def observe(
+        self, host: str, api: str, status: int, headers: list[tuple[str, str]]
+    ) -> None:
         """Learn from an answer: Retry-After, RateLimit, 429 and 503."""
 
 
@@ -66,6 +72,9 @@ class Breaker(Protocol):
 
     def allow(self, host: str) -> bool:
         """True if a request may go; one probe at a time while half-open."""
+
+    def reopens(self, host: str) -> float:
+        """Seconds for which no request may go, 0.0 unless open."""
 
     def failed(self, host: str) -> None:
         """A request was given up after its retries (no answer or 5xx)."""

@@ -28,8 +28,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from engine.shared.limiter import Limiter, Rate
-from engine.shared.rates import ALGORITHMS
+from engine.shared.limiter import Limiter, Limits
+from engine.shared.rates import ALGORITHMS, Rate
 from perf.rig import ROOT, machine, spread
 
 FORK = multiprocessing.get_context("fork")
@@ -69,7 +69,8 @@ def race(
 
 
 def limiter(directory: Path, algorithm: str, rate: float) -> Limiter:
-    return Limiter([directory], f"c-{algorithm}", rate=Rate(rate, algorithm, burst=1))
+    limits = Limits(rate=Rate(rate, algorithm, burst=1))
+    return Limiter([directory], f"c-{algorithm}", limits)
 
 
 def decisions(directory: Path, seconds: float, rounds: int) -> dict[str, object]:

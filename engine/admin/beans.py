@@ -161,10 +161,10 @@ def _detailed(picture: Picture, card: ConnectorCard) -> Iterator[Bean]:
                 },
             )
     waited = sum(
-        counts.get(column, 0)
+        counts.get(names.WAITS[on], 0)
         for (name, _, _), counts in picture.credited.items()
         if name == card.name
-        for column in ("wait_limit_ns", "wait_pause_ns")
+        for on in names.LIMITED
     )
     yield _bean(
         HTTP,

@@ -242,16 +242,16 @@ def _of_connector(found: _Computed, picture: Picture, name: str, began: float) -
 def _of_times(
     found: _Computed, place: tuple[str, str, str], counts: Mapping[str, int]
 ) -> None:
-    for column, on in names.WAITS.items():
+    for on, column in names.WAITS.items():
         seconds = counts.get(column, 0) / 1e9
         found[names.WAIT_SECONDS].append(((*place, on), seconds))
 
 
 def _summed(found: _Computed) -> list[tuple[tuple[str, ...], float]]:
-    """Waits for the limiter and for Retry-After, by task."""
+    """Waits that the limiter asked for, by task."""
     sums: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for (connector, task, _, on), seconds in found[names.WAIT_SECONDS]:
-        if on in ("limiter", "retry_after"):
+        if on in names.LIMITED:
             sums[connector, task] += seconds
     return list(sums.items())
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TextIO
 
 from msgspec import Struct, structs
 
+from engine.cli import budget
+from engine.cli.budget import Budget
 from engine.clock import SYSTEM, Clock
 
 try:
@@ -44,6 +46,8 @@ class Row(Struct, kw_only=True):
         saved: Pages that brought nothing new; they are not received.
         saved_records: Records on them, none of them produced again.
         saved_requests, saved_bytes: What the cache did not ask and fetch.
+        waited: Seconds it was kept from going on, by what it waited for; a
+            shard with several requests under way waits for each.
         seconds: From the first poll's start to now, or to its end.
         error: Why it stands still, or None.
         finished: Its poll is over, under `run --once`.
@@ -63,6 +67,7 @@ class Row(Struct, kw_only=True):
     saved_requests: int = 0
     saved_bytes: int = 0
     bytes: int = 0
+    waited: dict[str, float] = {}
     seconds: float = 0.0
     records_per_second: float = 0.0
     error: str | None = None
@@ -89,6 +94,9 @@ def total(rows: Sequence[Row], seconds: float) -> Row:
     """All rows added up over the same time."""
     sums = {name: sum(getattr(row, name) for row in rows) for name in SUMS}
     made = Row(**sums, seconds=round(seconds, 3))
+    for row in rows:
+        for on, waited in row.waited.items():
+            made.waited[on] = round(made.waited.get(on, 0.0) + waited, 3)
     made.records_per_second = rate(made.produced, seconds)
     failed = [row.error for row in rows if row.error]
     made.error = failed[0] if failed else None
@@ -225,8 +233,11 @@ def say(lines: Iterable[str]) -> None:
     Console(highlight=False).print(shown, soft_wrap=True)
 
 
-def summary(rows: Sequence[Row], seconds: float) -> str:
-    """The lines a run ends with: one for each api's shard, one for all."""
+def summary(rows: Sequence[Row], seconds: float, budgets: Mapping[str, Budget]) -> str:
+    """
+    The lines a run ends with: one for each api's shard, one for all, and what
+    is left of the rate limits.
+    """
     lines = []
     for row in [*rows, total(rows, seconds)]:
         name = f"{row.connector} {row.shard}".strip() or "total"
@@ -240,13 +251,18 @@ def summary(rows: Sequence[Row], seconds: float) -> str:
                 f"; saved: {row.saved:,} unchanged pages, {row.saved_records:,} "
                 f"records, {row.saved_requests:,} requests, {row.saved_bytes:,} bytes"
             )
+        waits = [f"{s:,.1f} s for {on}" for on, s in row.waited.items() if s >= 0.05]
+        if waits:
+            text += f"; waited {', '.join(waits)}"
         if row.error and row.shard:
             text += f"; {row.error}"
         lines.append(text)
-    return "\n".join(lines)
+    return "\n".join([*lines, *budget.lines(budgets)])
 
 
-def document(rows: Sequence[Row], seconds: float) -> dict[str, object]:
+def document(
+    rows: Sequence[Row], seconds: float, budgets: Mapping[str, Budget]
+) -> dict[str, object]:
     """The same as the one document of `--json`."""
     names: dict[str, list[dict[str, object]]] = {}
     for row in rows:
@@ -257,7 +273,14 @@ def document(rows: Sequence[Row], seconds: float) -> dict[str, object]:
     for name in ("connector", "api", "shard", "error", "finished"):
         del sums[name]
     return {
-        "connectors": [{"name": name, "apis": apis} for name, apis in names.items()],
+        "connectors": [
+            {
+                "name": name,
+                "apis": apis,
+                **structs.asdict(budgets.get(name, Budget())),
+            }
+            for name, apis in names.items()
+        ],
         "total": sums,
     }
 

@@ -21,12 +21,16 @@ import msgspec
 
 from engine import config
 from engine.admin import running as admin
+from engine.cli import budget
+from engine.cli.budget import Budget
 from engine.cli.check import load
 from engine.cli.display import SUMS, Display, Row, display, document, rate, summary
 from engine.clock import SYSTEM
 from engine.config import Api, Connector, Loaded, Values
 from engine.errors import ConfigError
 from engine.observe import log as logs
+from engine.observe.meters import DIRECTORY as METERS
+from engine.observe.names import WAITS
 from engine.shared.board import Board
 from engine.supervisor import assign, orders, signals
 from engine.supervisor.broker import EmbeddedBroker
@@ -61,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     runtime = Runtime(base_of(os.environ, configured=own_runtime(process), state=state))
     board = Board()
     broker = EmbeddedBroker(state=state, runtime=runtime.path)
-    show = Showing(display(quiet=args.quiet or args.json), args.once)
+    shown = display(quiet=args.quiet or args.json)
+    show = Showing(shown, args.once, runtime.path / METERS)
     plan = Plan(args, loaded, state=state, broker=broker)
     supervisor = Supervisor(
         plan,
@@ -77,11 +82,11 @@ def run(args: argparse.Namespace) -> int:
         show.display.close()
     if args.json:
         text = msgspec.json.format(
-            msgspec.json.encode(document(show.rows, show.seconds))
+            msgspec.json.encode(document(show.rows, show.seconds, show.budgets))
         )
         print(text.decode())
     elif not args.quiet:
-        print(summary(show.rows, show.seconds))
+        print(summary(show.rows, show.seconds, show.budgets))
     return code
 
 
@@ -280,14 +285,20 @@ class Showing:
     """
     Turns what the supervisor says each second into rows.
 
+    Args:
+        meters: Where the tasks write what they measure.
+
     Attributes:
         rows: One a shard, as last seen.
         seconds: Since the start.
+        budgets: What is left of the rate limits, once the last task is gone.
     """
 
-    def __init__(self, shown: Display, once: bool):
+    def __init__(self, shown: Display, once: bool, meters: Path):
         self.display = shown
         self.rows: Sequence[Row] = ()
+        self.budgets: dict[str, Budget] = {}
+        self._meters = meters
         self._once = once
         self._began = SYSTEM.monotonic()
         self._finished: dict[int, float] = {}
@@ -313,6 +324,10 @@ class Showing:
                     api=shard.api,
                     shard=shard.label,
                     **{name: counts[name] for name in SUMS},
+                    waited={
+                        on: round(counts[column] / 1e9, 3)
+                        for on, column in WAITS.items()
+                    },
                     seconds=round(seconds, 3),
                     records_per_second=rate(counts["produced"], seconds),
                     error=shard.failed or trouble.get(shard.task) or None,
@@ -320,5 +335,7 @@ class Showing:
                 )
             )
         self.rows = rows
+        if not any(child.pid for child in snapshot.children):
+            self.budgets = budget.read(self._meters)
         waits = [child.waiting for child in snapshot.children if child.waiting]
         self.display.show(rows, f"waiting for the broker: {waits[0]}" if waits else "")

@@ -398,16 +398,18 @@ class _Draft:
         own.setdefault("apis.num", Cell(count))
         _cut_tiers(own, findings)
         values = Values(_filled(own, "CT", lambda key: None))
-        apis = tuple(self._api(number, values) for number in range(1, count + 1))
+        common, *apis = (self._api(number, values) for number in range(count + 1))
         self.connector = Connector(
             name=name,
             values=values,
-            apis=apis,
+            common=common.values,
+            apis=tuple(apis),
             dialect=DIALECTS[values["connector.class"]],
             initial_state=state,
         )
 
     def _api(self, number: int, connector: Values) -> Api:
+        """The api of a number from 1; of 0, what is said of all of them."""
         own = {
             key: cell
             for (api, key), cell in self.cells.items()

@@ -130,6 +130,7 @@ class Connector(Struct, frozen=True):
     Attributes:
         name: `name`, or the stem of the first file.
         values: Scopes C and T.
+        common: Scope A as an api has it that states nothing of its own.
         apis: In the order of their numbers.
         dialect: "v1", "v2" or "castorm", by `connector.class`.
         initial_state: "RUNNING", "PAUSED" or "STOPPED".
@@ -137,6 +138,7 @@ class Connector(Struct, frozen=True):
 
     name: str
     values: Values
+    common: Values
     apis: tuple[Api, ...]
     dialect: str
     initial_state: str = "RUNNING"

@@ -36,6 +36,18 @@ SECONDS = (
 )
 
 
+#: What the rate limiter makes a request wait for: the connector's rate, the
+#: api's own; a time that the API named, the end of a window in which nothing
+#: is left, a refusal (429, 503) that names no time.
+LIMITED = ("limiter", "api_limiter", "retry_after", "budget", "throttled")
+
+#: What keeps a shard from asking though it wants to.
+HELD_BACK = (*LIMITED, "breaker")
+
+#: All that is waited for.
+WAITED = (*HELD_BACK, "broker")
+
+
 class Kind(Enum):
     """Prometheus' type of a family."""
 
@@ -348,11 +360,61 @@ RETRIES = _counter(
     "reason=429: the rate limit is set too high for the API.",
     values={"reason": ("unanswered", "bad_page", "429", "5xx", "other")},
 )
+RATE_LIMIT_LEFT = _gauge(
+    "rate_limit_left",
+    ("limit",),
+    "Requests of our own limit that could go at once.",
+    "Always 0: the limit sets the pace.",
+    task=False,
+    merge=Merge.LAST,
+)
+RATE_LIMIT_CAPACITY = _gauge(
+    "rate_limit_capacity",
+    ("limit",),
+    "Most requests of our own limit that could ever go at once.",
+    "Moves with the configuration.",
+    task=False,
+    merge=Merge.LAST,
+)
+RATE_LIMIT_RATE = _gauge(
+    "rate_limit_requests_per_second",
+    ("limit",),
+    "Our own limit.",
+    "Moves with the configuration.",
+    task=False,
+    merge=Merge.LAST,
+)
 RATE_LIMIT_REMAINING = _gauge(
     "rate_limit_remaining",
     ("endpoint",),
     "Requests the API says are left in its window.",
     "Near 0: a pause follows.",
+    task=False,
+    merge=Merge.LAST,
+)
+RATE_LIMIT_QUOTA = _gauge(
+    "rate_limit_quota",
+    ("endpoint",),
+    "Requests the API says its window holds.",
+    "Moves: the API has changed what it allows.",
+    task=False,
+    merge=Merge.LAST,
+)
+RATE_LIMIT_PAUSED = _gauge(
+    "rate_limit_paused_seconds",
+    ("endpoint",),
+    "Time for which the API wants no further request.",
+    "Above 0 again and again: lower rate.limit.requests.per.second.",
+    unit="seconds",
+    task=False,
+    merge=Merge.LAST,
+)
+RATE_LIMIT_FACTOR = _gauge(
+    "rate_limit_factor_ratio",
+    ("endpoint",),
+    "Part of our own limit that is used; below 1 after a 429 where it adapts.",
+    "Below 1 for long: the limit is set too high for the API.",
+    unit="ratio",
     task=False,
     merge=Merge.LAST,
 )
@@ -596,13 +658,13 @@ WAIT_SECONDS = _admin(
     "Time spent waiting, by what was waited for.",
     "The largest is what bounds the throughput.",
     unit="seconds",
-    values={"on": ("limiter", "retry_after", "breaker", "broker")},
+    values={"on": WAITED},
 )
 RATE_LIMIT_WAIT_SECONDS = _admin(
     "rate_limit_wait_seconds_total",
     Kind.COUNTER,
     ("connector", "task"),
-    "Time spent waiting for the limiter, Retry-After included.",
+    "Time spent waiting for our own limits and for what the API demands.",
     "Near one second a second: the limit, not the engine, sets the pace.",
     unit="seconds",
 )
@@ -692,13 +754,8 @@ TABLE: tuple[Metric, ...] = tuple(
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in TABLE}
 
-#: Board column in nanoseconds -> what was waited for.
-WAITS: dict[str, str] = {
-    "wait_limit_ns": "limiter",
-    "wait_pause_ns": "retry_after",
-    "wait_breaker_ns": "breaker",
-    "wait_broker_ns": "broker",
-}
+#: What was waited for -> the board's column, in nanoseconds.
+WAITS: dict[str, str] = {on: f"wait_{on}_ns" for on in WAITED}
 
 #: Columns of the board that are shown as they are.
 BY_COLUMN: dict[str, Metric] = {

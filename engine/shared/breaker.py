@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
-from engine.shared.cell import Cell, Change, Numbers, file_name, survey_all
+from engine.shared.cell import Cell, Change, Numbers, file_name
 from engine.shared.lock import open_private, try_lock, unlock
 
 log = logging.getLogger(__name__)
@@ -113,13 +113,13 @@ class Breaker:
         """One of `STATES`."""
         return self._host(host).reading().state
 
+    def reopens(self, host: str) -> float:
+        """Seconds until a probe may go, 0.0 unless open."""
+        return self._host(host).reading().reopens
+
     def readings(self) -> list[BreakerReading]:
-        """Every breaker in the directories, whichever process uses it."""
-        now = self._clock.monotonic()
-        return [
-            _reading(host, numbers or _CLOSED, now)
-            for host, numbers in survey_all(self._directories, _KIND, len(_CLOSED))
-        ]
+        """Those of the hosts this process has asked about."""
+        return [host.reading() for host in list(self._hosts.values())]
 
     def close(self) -> None:
         """Close the files; a probe of ours is given back."""
@@ -196,12 +196,16 @@ class _Host:
         self.release()
 
     def release(self) -> None:
-        """Let another process probe, if this one holds the right to."""
+        """Let others probe, if this thread holds the right to."""
         with self._threads:
-            if self._probe >= 0 and self._probe_pid == os.getpid():
-                unlock(self._probe)
-                os.close(self._probe)
-            self._probe = -1
+            if self._prober == threading.get_ident():
+                self._give_back()
+
+    def _give_back(self) -> None:
+        if self._probe >= 0 and self._probe_pid == os.getpid():
+            unlock(self._probe)
+            os.close(self._probe)
+        self._probe = -1
 
     def reading(self) -> BreakerReading:
         now = self._monotonic()
@@ -209,7 +213,8 @@ class _Host:
         return _reading(self._name, self._numbers, now)
 
     def close(self) -> None:
-        self.release()
+        with self._threads:
+            self._give_back()
         self._cell.close()
 
     def _look(self, now: float) -> None:

@@ -90,8 +90,7 @@ class Cell:
             processes agree.
         kind: Four bytes that tell the meaning and version of the numbers.
         count: How many numbers.
-        text: Written once beside them, at most 500 bytes, for whoever lists
-            the directory.
+        text: Written once beside them, at most 500 bytes, for people.
         size: Bytes reserved for the file, at least 1024.
         patience: Seconds to wait for another holder.
     """
@@ -321,46 +320,8 @@ class Cell:
         if self._fd >= 0 and self._owner == os.getpid():
             os.close(self._fd)
         self._fd = -1
+        self._look_at = 0.0
         self._wrote = b""
-
-
-def survey(directory: Path, kind: bytes, count: int) -> list[tuple[str, Numbers]]:
-    """
-    Text and numbers of every cell of a kind in a directory, for whoever shows
-    them; opens each read-only and takes no lock.
-    """
-    found: list[tuple[str, Numbers]] = []
-    record = struct.Struct(f"<8s{count}d")
-    end = _CHECK.size + record.size
-    try:
-        paths = sorted(directory.iterdir())
-    except OSError:
-        return found
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                raw = file.read(TAIL_AT)
-        except OSError:
-            continue
-        body = raw[_CHECK.size : end]
-        if len(raw) < TAIL_AT or body[:4] != kind:
-            continue
-        tag, *numbers = record.unpack(body)
-        believed = raw[:4] == _CHECK.pack(crc32(body)) and tag[4:] == boot()
-        (length,) = _TEXT.unpack_from(raw, TEXT_AT)
-        start = TEXT_AT + _TEXT.size
-        text = raw[start : start + length].decode("utf-8", "replace")
-        found.append((text, tuple(numbers) if believed else None))
-    return found
-
-
-def survey_all(
-    directories: Sequence[Path], kind: bytes, count: int
-) -> list[tuple[str, Numbers]]:
-    """As `survey`, over several directories."""
-    return [
-        found for directory in directories for found in survey(directory, kind, count)
-    ]
 
 
 def _nothing(numbers: Numbers, _now: float, _fd: int, _given: None) -> Change[Numbers]:

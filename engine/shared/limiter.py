@@ -7,15 +7,17 @@ it held.  Answers seconds and never sleeps; never asks the network anything.
 Where a file cannot be used, the process keeps to its own part of the rate.
 
 Named before the fork, opened after it.  `source.fetch` reserves, waits, asks
-again, and shows it each answer; metrics read its attributes.
+again, and shows it each answer; metrics read what is left of each budget.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import random
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import pread, pwrite
 from pathlib import Path
 from struct import Struct as Packing
@@ -32,7 +34,6 @@ from engine.shared.cell import (
     Change,
     Numbers,
     file_name,
-    survey_all,
 )
 from engine.shared.rates import (
     ALGORITHMS,
@@ -56,9 +57,8 @@ LONGEST_ANSWER = 1.0
 #: Seconds for which a host's demands are taken from memory.
 GLANCE = 0.001
 
-#: A 429 or 503 that names no time: first and longest pause.
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 60.0
+#: Shortest pause after a 429 or 503, in seconds.
+LEAST_PAUSE = 0.05
 
 #: Seconds below which a request is not late.
 LEAST_LATENESS = 0.001
@@ -68,11 +68,16 @@ LEAST_LATENESS = 0.001
 FEW = 20
 FORGETTING = 1.002
 
+#: Seconds of the longest pause that is kept, or believed of a file: 31 days.
+LONGEST_BELIEVED = 31 * 86_400.0
+
 #: Growth of the adaptive rate in a second without a 429.
 CREEP = 1.05
 
-#: Why a request waits; index in a host's record.
-CAUSES = ("", "rate", "api_rate", "retry_after", "budget", "throttled")
+#: Why a request waits; index in a host's record.  The first two are our own
+#: limits, the rest the host's demands: a time it named, nothing left in the
+#: window it told of, a refusal that names no time.
+CAUSES = ("", "limiter", "api_limiter", "retry_after", "budget", "throttled")
 
 _BUCKET = b"lim1"
 _HOST = b"hst1"
@@ -111,8 +116,9 @@ class HostReading(Struct, frozen=True):
         paused: Seconds that nobody may ask it, 0.0: none.
         cause: Why: "retry_after", "budget" or "throttled".
         factor: Part of the rate that is used, 1.0 unless adaptive.
-        limit, remaining: Its own budget as last told, or None.
-        reset: Seconds until that is whole again, or None.
+        limit, remaining: Its own budget as last told, or None where it is
+            not known; whole again once its window is over.
+        reset: Seconds until then, or None.
     """
 
     host: str
@@ -124,6 +130,54 @@ class HostReading(Struct, frozen=True):
     reset: float | None
 
 
+class Listening(Struct, frozen=True, kw_only=True):
+    """
+    How one api takes what its server says.
+
+    Attributes:
+        respect: `rate.limit.respect.headers`; False: it neither learns from
+            answers nor waits for what others have learnt.
+        longest: `rate.limit.retry.after.max.ms` in seconds.
+        adaptive: `rate.limit.adaptive.enabled`.
+        backoff, backoff_max: `retry.backoff.ms` and `.max.ms` in seconds: the
+            pause after a refusal that names no time, doubled for each further
+            one.
+        exponential: False: always `backoff`.
+    """
+
+    respect: bool = True
+    longest: float = 3600.0
+    adaptive: bool = False
+    backoff: float = 1.0
+    backoff_max: float = 60.0
+    exponential: bool = True
+
+
+_LISTENING = Listening()
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """
+    What one connector may ask, as all of its tasks have it.
+
+    Attributes:
+        rate: The connector's limit; None: none of ours.
+        scope: `rate.limit.scope`, one of `SCOPES`: what one bucket counts.
+        apis: Rates of single apis: all there are under PER_API, else a second
+            limit inside the first.
+        unlimited: Apis with `rate.limit.enabled=false`.
+        listening: By api; who is not named listens as `Listening` has it.
+
+    Source: `rate.limit.*`.
+    """
+
+    rate: Rate | None = None
+    scope: str = "GLOBAL"
+    apis: Mapping[str, Rate] = {}
+    unlimited: tuple[str, ...] = ()
+    listening: Mapping[str, Listening] = {}
+
+
 class Limiter:
     """
     `engine.seams.Limiter` for one connector.
@@ -132,58 +186,49 @@ class Limiter:
         directories: Where the files stand: the runtime directory, then where
             it is full the state directory.
         connector: The connector's `name`.
-        rate: The connector's limit; None: no limit of ours.
-        scope: One of `SCOPES`: what one bucket counts.
-        api_rates: Apis with a rate stated for them: their own under PER_API,
-            else a second limit inside the first.
-        unlimited: Apis with `rate.limit.enabled=false`.
+        limits: Its limits, until others are adopted.
         task: Number of this task, for PER_TASK.
         tasks: Over how many tasks the rate is divided where it cannot be shared.
-        respect_headers, retry_after_max, adaptive: `rate.limit.*`, seconds.
         patience: Seconds to wait for a stopped holder of a file.
+        draw: Uniform random number between two bounds.
     """
 
     def __init__(
         self,
         directories: Sequence[Path],
         connector: str,
+        limits: Limits,
         *,
-        rate: Rate | None,
-        scope: str = "GLOBAL",
-        api_rates: Mapping[str, Rate] | None = None,
-        unlimited: Collection[str] = (),
         task: int = 0,
         tasks: int = 1,
-        respect_headers: bool = True,
-        retry_after_max: float = 3600.0,
-        adaptive: bool = False,
         patience: float = 1.0,
         clock: Clock = SYSTEM,
+        draw: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._directories = directories
         self._connector = connector
-        self._rate = rate
-        self._scope = scope
-        self._api_rates = dict(api_rates or {})
-        self._unlimited = frozenset(unlimited)
         self._task = task
         self._tasks = max(1, tasks)
-        self._respect = respect_headers
-        self._longest = retry_after_max
-        self._adaptive = adaptive
         self._patience = patience
         self._clock = clock
         self._monotonic = clock.monotonic
-        self._generation = clock.monotonic()
-        self._buckets: dict[str, Bucket] = {}
+        self._draw = draw
+        self._routes = _Routes(limits, clock.monotonic())
         self._hosts: dict[str, _Host] = {}
-        self._routes: dict[tuple[str, str], tuple[Bucket, ...]] = {}
-        #: The routes that pay into one bucket, by host and api.
-        self._straight: dict[str, dict[str, tuple[_Host, Bucket]]] = {}
         self._mine = threading.local()
-        #: Waits and seconds of waiting that were asked of callers, by cause.
-        self.waits: dict[str, int] = dict.fromkeys(CAUSES[1:], 0)
-        self.waited: dict[str, float] = dict.fromkeys(CAUSES[1:], 0.0)
+
+    def adopt(self, limits: Limits) -> None:
+        """
+        Go on with other limits, from any thread.
+
+        Whoever waits asks anew within 1 s; what was used under the old rate
+        counts under the new one.
+        """
+        old = self._routes
+        if limits != old.limits:
+            self._routes = _Routes(limits, self._monotonic())
+            for bucket in list(old.buckets.values()):
+                bucket.close()
 
     def reserve(self, host: str, api: str) -> float:
         """
@@ -196,13 +241,16 @@ class Limiter:
         """
         # Hot path: one bucket and a host that demands nothing.
         try:
-            record, bucket = self._straight[host][api]
+            record, bucket = self._routes.straight[host][api]
         except KeyError:
-            return self._advance(_Ticket(self._route(host, api)), host)
-        if self._monotonic() >= record.look_at:
-            record.look()
-        if record.demands or bucket.alone:
-            return self._advance(_Ticket((bucket,)), host)
+            return self._advance(_Ticket(api), host)
+        if record is not None:
+            if self._monotonic() >= record.look_at:
+                record.look()
+            if record.demands:
+                return self._advance(_Ticket(api), host)
+        if bucket.alone:
+            return self._advance(_Ticket(api), host)
         try:
             wait, due, number = bucket.update(bucket.grant, 1.0)
         except SharedError:
@@ -211,7 +259,8 @@ class Limiter:
             if number >= 0.0:
                 self._mine.sent = [(bucket, number, due)]
             return 0.0
-        ticket = _Ticket((bucket,))
+        ticket = _Ticket(api)
+        ticket.begin(self._routes, (bucket,))
         ticket.due, ticket.number, ticket.epoch = due, number, bucket.epoch
         return self._hold(ticket, bucket.cause, wait)
 
@@ -235,11 +284,15 @@ class Limiter:
     @property
     def local_decisions(self) -> int:
         """Decisions made by this process alone, its file being unusable."""
-        return sum(bucket.decided_alone for bucket in list(self._buckets.values()))
+        return sum(bucket.decided_alone for bucket in self._used())
 
     def paused(self, host: str) -> float:
         """Seconds for which nobody may ask the host, 0.0: none."""
         return self._host(host).pause(self._monotonic())
+
+    def listening(self, api: str) -> Listening:
+        """How an api takes what its server says."""
+        return self._routes.limits.listening.get(api, _LISTENING)
 
     def spare(self, host: str, api: str) -> bool:
         """
@@ -247,38 +300,46 @@ class Limiter:
 
         Takes nothing; for what is asked ahead of need only.
         """
-        if self.paused(host) > 0.0:
+        if self.listening(api).respect and self.paused(host) > 0.0:
             return False
-        for bucket in self._route(host, api):
+        for bucket in self._route(self._routes, host, api):
             reading = bucket.reading()
             if reading.left < max(1.0, reading.capacity / 2):
                 return False
         return True
 
-    def observe(self, host: str, status: int, headers: list[tuple[str, str]]) -> None:
+    def observe(
+        self, host: str, api: str, status: int, headers: list[tuple[str, str]]
+    ) -> None:
         """
         Learn from an answer what binds all tasks.
 
-        A 429 or 503 that names no time pauses the host for 1 s, doubled for
-        each further one up to 60 s; those that were in flight when the pause
-        began do not count again.
+        A 429 or 503 that names no time pauses the host for the api's back-off,
+        which each further one doubles; those that were in flight when the
+        pause began do not count again.
         """
         sent: list[tuple[Bucket, float, float]] | None
         if sent := getattr(self._mine, "sent", None):
             self._mine.sent = None
             self._correct(host, sent)
+        listening = self.listening(api)
         throttled = status in (429, 503)
-        if not self._respect:
-            if status == 429 and self._adaptive:
-                self._host(host).learn(feedback.NOTHING, halve=True, strike=False)
-            return
-        demand = feedback.read(status, headers, self._clock.wall_ms())
-        if demand is feedback.NOTHING and not throttled:
-            if 200 <= status < 400:
-                self._host(host).forgive()
+        halve = status == 429 and listening.adaptive
+        demand = feedback.NOTHING
+        if listening.respect:
+            demand = feedback.read(status, headers, self._clock.wall_ms())
+            if demand is feedback.NOTHING and not throttled:
+                if 200 <= status < 400:
+                    self._host(host).forgive()
+                return
+        elif not halve:
             return
         self._host(host).learn(
-            demand, halve=status == 429 and self._adaptive, strike=throttled
+            demand,
+            listening,
+            halve=halve,
+            strike=throttled and listening.respect,
+            chance=self._draw(0.0, 1.0),
         )
 
     def _correct(self, host: str, sent: list[tuple[Bucket, float, float]]) -> None:
@@ -289,19 +350,9 @@ class Limiter:
             if number >= 0.0:
                 bucket.correct(number, now - usual - due)
 
-    def announce(self) -> None:
-        """
-        Write this limiter's rates into the buckets that stand already.
-
-        A reload that keeps its tasks running calls it from any process: those
-        who wait hear of it within 1 s.
-        """
-        for bucket in self._standing():
-            bucket.announce()
-
     def readings(self) -> list[Reading]:
         """What is left in each bucket this process has used."""
-        return [bucket.reading() for bucket in list(self._buckets.values())]
+        return [bucket.reading() for bucket in self._used()]
 
     def host_readings(self) -> list[HostReading]:
         """What each host demanded that this process has asked."""
@@ -309,22 +360,26 @@ class Limiter:
 
     def close(self) -> None:
         """Close the files."""
-        for bucket in self._buckets.values():
+        for bucket in self._used():
             bucket.close()
         for host in self._hosts.values():
             host.close()
 
     def _advance(self, ticket: _Ticket, host: str) -> float:
         record = self._host(host)
+        listening = self.listening(ticket.api)
         now = self._monotonic()
-        pause = record.pause(now)
+        pause = record.pause(now) if listening.respect else 0.0
         if pause > NOW:
             # Who was already given a place pays again after the pause: else
             # all that waited would go at its end at once.
-            ticket.place, ticket.due = 0, 0.0
-            ticket.sent.clear()
+            ticket.begin(None, ())
             return self._hold(ticket, record.cause, pause)
-        cost = 1.0 / record.factor_at(now)
+        routes = self._routes
+        if ticket.routes is not routes:
+            # New, after a pause, or the limits have changed while it waited.
+            ticket.begin(routes, self._route(routes, host, ticket.api))
+        cost = 1.0 / record.factor_at(now) if listening.adaptive else 1.0
         buckets = ticket.buckets
         if ticket.due:
             bucket = buckets[ticket.place]
@@ -348,74 +403,58 @@ class Limiter:
         return 0.0
 
     def _hold(self, ticket: _Ticket, cause: str, wait: float) -> float:
-        wait = min(wait, LONGEST_ANSWER)
-        if ticket.cause != cause:
-            ticket.cause = cause
-            self.waits[cause] += 1
-        self.waited[cause] += wait
         self._mine.cause = cause
         self._mine.ticket = ticket
-        return wait
+        return min(wait, LONGEST_ANSWER)
 
-    def _route(self, host: str, api: str) -> tuple[Bucket, ...]:
+    def _used(self) -> list[Bucket]:
+        return list(self._routes.buckets.values())
+
+    def _route(self, routes: _Routes, host: str, api: str) -> tuple[Bucket, ...]:
         """The buckets a request pays into, the narrower one first."""
-        known = self._routes.get((host, api))
+        known = routes.known.get((host, api))
         if known is not None:
             return known
+        limits = routes.limits
         names: list[tuple[str, Rate, str]] = []
-        own = self._api_rates.get(api)
-        if api not in self._unlimited:
-            if self._scope == "PER_API":
-                rate = own or self._rate
-                if rate is not None:
-                    names.append((f"api {api}", rate, "rate"))
-            else:
-                if own is not None:
-                    names.append((f"api {api}", own, "api_rate"))
-                if self._rate is not None:
-                    key = {
-                        "GLOBAL": "all",
-                        "PER_HOST": f"host {host}",
-                        "PER_TASK": f"task {self._task}",
-                    }[self._scope]
-                    names.append((key, self._rate, "rate"))
-        route = tuple(self._bucket(*name) for name in names)
-        self._routes[host, api] = route
-        if len(route) == 1:
-            straight = self._straight.setdefault(host, {})
-            straight[api] = (self._host(host), route[0])
+        own = limits.apis.get(api)
+        shared = limits.rate if limits.scope != "PER_API" or own is None else None
+        if api not in limits.unlimited:
+            if own is not None:
+                inner = "api_limiter" if limits.scope != "PER_API" else "limiter"
+                names.append((f"api {api}", own, inner))
+            if shared is not None:
+                key = {
+                    "GLOBAL": "all",
+                    "PER_API": f"api {api}",
+                    "PER_HOST": f"host {host}",
+                    "PER_TASK": f"task {self._task}",
+                }[limits.scope]
+                names.append((key, shared, "limiter"))
+        route = tuple(self._bucket(routes, *name) for name in names)
+        routes.known[host, api] = route
+        listening = self.listening(api)
+        if len(route) == 1 and (listening.respect or not listening.adaptive):
+            record = self._host(host) if listening.respect else None
+            straight = routes.straight.setdefault(host, {})
+            straight[api] = (record, route[0])
         return route
 
-    def _bucket(self, key: str, rate: Rate, cause: str) -> Bucket:
-        bucket = self._buckets.get(key)
+    def _bucket(self, routes: _Routes, key: str, rate: Rate, cause: str) -> Bucket:
+        bucket = routes.buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = Bucket(
+            bucket = routes.buckets[key] = Bucket(
                 self._directories,
                 f"{self._connector} {key}",
                 key,
                 rate,
                 cause=cause,
-                generation=self._generation,
+                generation=routes.generation,
                 share=1 if key.startswith("task ") else self._tasks,
                 patience=self._patience,
                 clock=self._clock,
             )
         return bucket
-
-    def _standing(self) -> list[Bucket]:
-        found = list(self._buckets.values())
-        prefix = f"{self._connector} "
-        for text, _ in survey_all(self._directories, _BUCKET, 4):
-            key = text.removeprefix(prefix)
-            if key == text or key in self._buckets:
-                continue
-            kind, _, name = key.partition(" ")
-            own = self._api_rates.get(name) if kind == "api" else None
-            cause = "api_rate" if own and self._scope != "PER_API" else "rate"
-            rate = own or self._rate
-            if rate is not None:
-                found.append(self._bucket(key, rate, cause))
-        return found
 
     def _host(self, host: str) -> _Host:
         record = self._hosts.get(host)
@@ -423,27 +462,64 @@ class Limiter:
             record = self._hosts[host] = _Host(
                 self._directories,
                 host,
-                longest=self._longest,
                 patience=self._patience,
                 clock=self._clock,
             )
         return record
 
 
+class _Routes:
+    """
+    Which buckets a request pays into; replaced whole where the limits change.
+
+    Attributes:
+        limits: What it is made from.
+        generation: When they were configured (monotonic).
+        buckets: By what they count.
+        known: By host and api.
+        straight: Those that pay into one bucket, by host and api, and the
+            host's demands, None where the api does not heed them.
+    """
+
+    __slots__ = ("buckets", "generation", "known", "limits", "straight")
+
+    def __init__(self, limits: Limits, generation: float) -> None:
+        self.limits = limits
+        self.generation = generation
+        self.buckets: dict[str, Bucket] = {}
+        self.known: dict[tuple[str, str], tuple[Bucket, ...]] = {}
+        self.straight: dict[str, dict[str, tuple[_Host | None, Bucket]]] = {}
+
+
 class _Ticket:
     """Where a waiting caller stands: which bucket, and until when."""
 
-    __slots__ = ("buckets", "cause", "due", "epoch", "number", "place", "sent")
+    __slots__ = (
+        "api",
+        "buckets",
+        "due",
+        "epoch",
+        "number",
+        "place",
+        "routes",
+        "sent",
+    )
 
-    def __init__(self, buckets: tuple[Bucket, ...]) -> None:
-        self.buckets = buckets
-        self.cause = ""
+    def __init__(self, api: str) -> None:
+        self.api = api
+        self.routes: _Routes | None = None
+        self.buckets: tuple[Bucket, ...] = ()
         self.place = 0
         self.due = 0.0
         self.number = -1.0
         self.epoch = 0.0
         #: Bucket, number and time of each place taken so far.
         self.sent: list[tuple[Bucket, float, float]] = []
+
+    def begin(self, routes: _Routes | None, buckets: tuple[Bucket, ...]) -> None:
+        """Give up the places taken and stand at the end of these queues."""
+        self.routes, self.buckets = routes, buckets
+        self.place, self.due, self.sent = 0, 0.0, []
 
 
 class Bucket:
@@ -538,13 +614,6 @@ class Bucket:
             return False
         return numbers is not None and len(numbers) > 0 and numbers[0] != epoch
 
-    def announce(self) -> None:
-        """Write the rate now instead of with the next request."""
-        try:
-            self.update(self._renew, None)
-        except SharedError as failure:
-            log.warning("Rate limit %s was not changed: %s.", self.label, failure)
-
     def reading(self) -> Reading:
         """What is left; takes no lock."""
         terms = self._terms
@@ -572,9 +641,6 @@ class Bucket:
         settled = self._settle(numbers, now, fd)
         new, tail, answer = self._terms.grant(settled, now, fd, cost)
         return new or settled, tail, answer
-
-    def _renew(self, numbers: Numbers, now: float, fd: int, _: None) -> Change[None]:
-        return self._settle(numbers, now, fd), None, None
 
     def _settle(self, numbers: Numbers, now: float, fd: int) -> Sequence[float]:
         """Bring the numbers and this process to the same, the latest, rate."""
@@ -670,7 +736,6 @@ class _Host:
         directories: Sequence[Path],
         host: str,
         *,
-        longest: float,
         patience: float,
         clock: Clock,
     ) -> None:
@@ -679,7 +744,6 @@ class _Host:
         #: True while there is more to it than the bucket.
         self.demands = False
         self._host = host
-        self._longest = longest
         self._monotonic = clock.monotonic
         self._until = 0.0
         self._strikes = 0.0
@@ -717,7 +781,7 @@ class _Host:
         if now >= self.look_at:
             self.look()
         left = self._until - now
-        return left if 0 < left <= self._longest + LONGEST_PAUSE else 0.0
+        return left if 0 < left <= LONGEST_BELIEVED else 0.0
 
     def factor_at(self, now: float) -> float:
         """Part of the rate that is used, growing by 5 % a second."""
@@ -727,23 +791,37 @@ class _Host:
         grown: float = self._factor * CREEP**passed
         return min(1.0, max(LEAST_FACTOR, grown))
 
-    def learn(self, demand: feedback.Demand, *, halve: bool, strike: bool) -> None:
-        """Take up what an answer demanded, for all processes."""
-        if demand.after is not None and demand.after > self._longest:
+    def learn(
+        self,
+        demand: feedback.Demand,
+        listening: Listening,
+        *,
+        halve: bool,
+        strike: bool,
+        chance: float,
+    ) -> None:
+        """
+        Take up what an answer demanded, for all processes.
+
+        Args:
+            halve: The adaptive rate is halved.
+            strike: It was a refusal.
+            chance: Part of the back-off that is waited, 0 to 1.
+        """
+        if demand.after is not None and demand.after > listening.longest:
             log.warning(
                 "%s asks for a pause of %.0f s, cut to %.0f s.",
                 self._host,
                 demand.after,
-                self._longest,
+                listening.longest,
             )
+        lesson = (demand, listening, halve, strike, chance)
         try:
-            self._know(self._cell.update(self._learn, (demand, halve, strike)))
+            self._know(self._cell.update(self._learn, lesson))
         except SharedError as failure:
             log.warning("%s: its demand is known here only: %s.", self._host, failure)
             known = self._numbers()
-            self._know(
-                self._learn(known, self._monotonic(), -1, (demand, halve, strike))[2]
-            )
+            self._know(self._learn(known, self._monotonic(), -1, lesson)[2])
         now = self._monotonic()
         self.look_at = now + GLANCE
         self.demands = self._until > now or self.factor_at(now) < 1.0
@@ -772,7 +850,10 @@ class _Host:
         now = self._monotonic()
         paused = self.pause(now)
         limit, remaining, reset_at = self._budget
-        known = remaining >= 0 and reset_at > now
+        known = remaining >= 0
+        if known and reset_at <= now:
+            # Whole again, as far as anybody has told.
+            remaining, known = limit, limit >= 0
         return HostReading(
             self._host,
             paused,
@@ -780,7 +861,7 @@ class _Host:
             self.factor_at(now),
             limit if known and limit >= 0 else None,
             remaining if known else None,
-            reset_at - now if known else None,
+            reset_at - now if known and now < reset_at < math.inf else None,
         )
 
     def close(self) -> None:
@@ -802,21 +883,21 @@ class _Host:
         numbers: Numbers,
         now: float,
         _fd: int,
-        told: tuple[feedback.Demand, bool, bool],
+        lesson: tuple[feedback.Demand, Listening, bool, bool, float],
     ) -> Change[Sequence[float]]:
-        demand, halve, strike = told
+        demand, listening, halve, strike, chance = lesson
         until, cause, strikes, factor, factor_at, *budget = numbers or _UNTOLD
-        if until > now + self._longest + LONGEST_PAUSE:
+        if until > now + LONGEST_BELIEVED:
             until = 0.0
         # What was in flight when the pause began says nothing new.
         known = until > now
         if demand.after:
-            wanted = now + min(demand.after, self._longest)
+            wanted = now + min(demand.after, listening.longest, LONGEST_BELIEVED)
             if wanted > until:
                 until, cause = wanted, float(CAUSES.index(demand.cause))
         elif strike and not known:
-            pause = min(FIRST_PAUSE * 2.0 ** min(strikes, 10.0), LONGEST_PAUSE)
             strikes += 1
+            pause = _backoff(listening, strikes, chance)
             until, cause = now + pause, float(CAUSES.index("throttled"))
         if halve and not known and now - factor_at >= 1.0:
             self._factor, self._factor_at = factor, factor_at
@@ -826,10 +907,18 @@ class _Host:
             budget = [
                 -1.0 if demand.limit is None else demand.limit,
                 demand.remaining,
-                now + (demand.reset or 0.0),
+                math.inf if demand.reset is None else now + demand.reset,
             ]
         new = (until, cause, strikes, factor, factor_at, *budget)
         return new, None, new
+
+
+def _backoff(listening: Listening, strikes: float, chance: float) -> float:
+    """Seconds after so many refusals in a row, as `retry.backoff.*` has it."""
+    if not listening.exponential:
+        return max(LEAST_PAUSE, listening.backoff)
+    highest: float = listening.backoff * 2.0 ** min(strikes - 1.0, 64.0)
+    return max(LEAST_PAUSE, chance * min(highest, listening.backoff_max))
 
 
 _UNTOLD = (0.0, 0.0, 0.0, 1.0, -1e9, -1.0, -1.0, 0.0)

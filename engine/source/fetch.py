@@ -22,6 +22,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from engine.clock import SYSTEM, Clock
 from engine.errors import Denied, SourceError, Unreachable
 from engine.observe.meters import Stage
 from engine.records import Request, Response
@@ -29,6 +30,7 @@ from engine.seams import Breaker, Fetch, Limiter, Stopping
 from engine.source.origin import host_of
 from engine.source.pool import HttpCounters
 from engine.source.retry import RetryPolicy, judge, pause, reason
+from engine.source.waits import Waits
 
 log = logging.getLogger("http")
 
@@ -41,6 +43,7 @@ class Turnstile:
         limiter: Answers seconds.
         stopping: The only way to wait.
         api: The api's name.
+        waits: Told how long a request waited, and for what.
         stage: Told how long "limiter" took, or None.
     """
 
@@ -50,14 +53,16 @@ class Turnstile:
         *,
         stopping: Stopping,
         api: str,
-        counters: HttpCounters,
+        waits: Waits,
         stage: Stage | None = None,
+        clock: Clock = SYSTEM,
     ):
         self._stage = stage
         self._limiter = limiter
         self._stopping = stopping
         self._api = api
-        self._counters = counters
+        self._waits = waits
+        self._clock = clock
 
     def admit(self, host: str) -> float:
         """
@@ -67,20 +72,25 @@ class Turnstile:
         Blocks: as long as the limiter says; stopping cuts it.
         """
         waited = 0.0
-        wait = self._limiter.reserve(host, self._api)
+        limiter = self._limiter
+        wait = limiter.reserve(host, self._api)
         while wait > 0.0:
-            if self._stopping.wait(wait):
+            cause, began = limiter.cause, self._clock.monotonic()
+            stopped = self._stopping.wait(wait)
+            passed = self._clock.monotonic() - began
+            self._waits.add(cause, passed)
+            if stopped:
                 raise Unreachable("stopping", sent=False)
-            waited += wait
-            wait = self._limiter.recheck(host)
-        self._counters.limiter_wait_seconds += waited
+            waited += passed
+            wait = limiter.recheck(host)
         if self._stage is not None:
             self._stage("limiter", waited)
         return waited
 
     def observe(self, host: str, response: Response) -> None:
         """Let the limiter learn from an answer."""
-        self._limiter.observe(host, response.status, list(response.headers))
+        headers = list(response.headers)
+        self._limiter.observe(host, self._api, response.status, headers)
 
 
 class Limited:
@@ -169,7 +179,8 @@ class Retrying:
             if self._allow is not None and not self._allow(host_of(request.url)):
                 raise failure
             self._counters.repeated(reason(failure))
-            log.info("%s; again in %.1f s (try %d)", failure, wait, tried + 1)
+            when = f"in {wait:.1f} s" if wait else "when its host may be asked"
+            log.info("%s; again %s (try %d)", failure, when, tried + 1)
             if self._stopping.wait(wait):
                 raise failure
 
@@ -179,17 +190,24 @@ class Guarded:
     A fetch that is not asked while the host's breaker is open.
 
     Counts requests given up after their retries, not tries.
+
+    Args:
+        waits: Told for how long a refusal holds the shard back.
     """
 
-    def __init__(self, inner: Fetch, breaker: Breaker, *, stopping: Stopping):
+    def __init__(
+        self, inner: Fetch, breaker: Breaker, *, stopping: Stopping, waits: Waits
+    ):
         self._inner = inner
         self._breaker = breaker
         self._stopping = stopping
+        self._waits = waits
 
     def __call__(self, request: Request) -> Response:
         host = host_of(request.url)
         breaker = self._breaker
         if not breaker.allow(host):
+            self._waits.shut(breaker.reopens(host))
             raise Unreachable(
                 f"{host} failed too often: it is left alone until its circuit "
                 "breaker lets a probe through",

@@ -85,7 +85,6 @@ class HttpCounters:
         self.connections_opened = 0
         self.connections_closed = 0
         self.pool_wait_seconds = 0.0
-        self.limiter_wait_seconds = 0.0
         self.wire_bytes = 0
         self.body_bytes = 0
         self.token_calls = 0

@@ -49,8 +49,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         statuses: Retried; 429 and 503 always are.
         process, empty: Answers with a page, answers that mean an empty one.
         idempotent: Whether a try of unknown outcome may be repeated.
-        respect: Whether Retry-After is listened to.
-        longest: Seconds to which its demand is cut.
+        respect: The limiter pauses the host of a 429 or 503 for all tasks, as
+            `rate.limit.respect.headers` has it: nothing is waited beside that.
     """
 
     max_retries: int = 5
@@ -62,7 +62,6 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     empty: Container[int] = frozenset({204, 205})
     idempotent: bool = True
     respect: bool = True
-    longest: float = 3600.0
 
 
 def judge(response: Response, policy: RetryPolicy) -> SourceError | None:
@@ -84,13 +83,7 @@ def judge(response: Response, policy: RetryPolicy) -> SourceError | None:
             url=url,
         )
     if status in PAUSES:
-        after = demand(response) if policy.respect else None
-        return Throttled(
-            f"{url} answers {status}",
-            after=None if after is None else min(after, policy.longest),
-            status=status,
-            url=url,
-        )
+        return Throttled(f"{url} answers {status}", status=status, url=url)
     if status in policy.statuses:
         return Unreachable(f"{url} answers {status}", status=status, url=url)
     return Unexpected(
@@ -138,16 +131,16 @@ def pause(
         tried: Tries so far, from 1.
         draw: Uniform random number between two bounds.
 
-    Returns: Seconds, or None: give up.
+    Returns: Seconds, or None: give up.  0.0 where the limiter knows when.
 
-    Source: full jitter; Retry-After of RFC 9110, 10.2.3, overrides it.
+    Source: full jitter.
     """
     if failure.then is not Then.RETRY or tried > policy.max_retries:
         return None
     if not policy.idempotent and not harmless(failure):
         return None
-    if isinstance(failure, Throttled) and failure.after:
-        return failure.after
+    if isinstance(failure, Throttled) and policy.respect:
+        return 0.0
     if not policy.exponential:
         return policy.backoff
     # 2.0 ** 64 is far beyond every longest pause, and no float is.
@@ -162,26 +155,6 @@ def harmless(failure: SourceError) -> bool:
     if failure.status is not None:
         return failure.status in UNTOUCHED
     return isinstance(failure, Unreachable) and not failure.sent
-
-
-def demand(response: Response) -> float | None:
-    """
-    Seconds that Retry-After asks for; None if it is absent, past or nonsense.
-
-    A date is read against the server's own Date, so that clocks may differ.
-    """
-    value = response.header("retry-after")
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:12]) or None
-    until = epoch_of(value)
-    if until is None:
-        return None
-    now = epoch_of(response.header("date"))
-    seconds = until - (response.received_ms / 1000 if now is None else now)
-    return seconds if seconds > 0 else None
 
 
 def epoch_of(text: str | None) -> float | None:

@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import EngineError, Exit, SharedError
-from engine.observe import log, machine
+from engine.observe import log, machine, names
 from engine.shared import link
 from engine.shared.board import Board
 from engine.shared.lock import Claim
@@ -126,9 +126,7 @@ class Seat:
 def load_of(board: Board, slots: Sequence[int], loops: int) -> scale.Load:
     """What the shards of a connector have done, off the board."""
     sums = board.totals(slots)
-    held = sum(
-        sums[name] for name in ("wait_limit_ns", "wait_pause_ns", "wait_breaker_ns")
-    )
+    held = sum(sums[names.WAITS[on]] for on in names.HELD_BACK)
     return scale.Load(sums["produced"], held / 1e9, loops)
 
 

@@ -206,10 +206,15 @@ class Wiring:
             )
             session.sources = sources
             self._metering.follow(sources.counters, sources.pool, budget, delivery)
+            self._metering.follow_limits(sources.limiter, sources.breakers)
             saver = self._metering.saver(state)
-            for assigned in self._context.assigned[:1]:
-                slot = self._context.board.shard(assigned.slot)
-                session.held = Held(sources.limiter.waited, budget, slot)
+            board = self._context.board
+            slots = {
+                each.shard: board.shard(each.slot)
+                for assigned in self._context.assigned
+                for each in assigned.tree
+            }
+            session.held = Held(sources.waits, budget, slots)
             for assigned in self._context.assigned:
                 if assigned.shard not in settled:
                     walker = self._walker(
@@ -510,6 +515,7 @@ class Session:
         except EngineError as failure:
             log.debug("while closing: %s", failure)
         if self.sources is not None:
+            self._metering.leave_limits()
             self.sources.close()
 
 

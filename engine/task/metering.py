@@ -18,9 +18,11 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import RecordError
 from engine.observe import names
 from engine.observe.meters import Meters, Stage
-from engine.records import Offset, Page, Parcel
+from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Transform
 from engine.shared.board import Slot
+from engine.shared.breaker import BreakerReading
+from engine.shared.limiter import HostReading, Reading
 from engine.shared.tiers import Tiers
 from engine.sink.commit import Delivery, Failure, Saver
 from engine.source.warming import Trace, Warming
@@ -37,6 +39,10 @@ FROM_ZERO = (
     names.BATCHES,
     names.COMMITS,
 )
+
+
+#: A breaker's states by the number that shows them.
+BREAKERS = ("closed", "half-open", "open")
 
 
 class Counters(Protocol):
@@ -89,6 +95,30 @@ class Cache(Protocol):
     @property
     def warming(self) -> Warming | None:
         """How many those were."""
+
+
+class Waits(Protocol):
+    """What is read of `source.waits.Waits`."""
+
+    def read(self) -> dict[str, float]:
+        """Seconds so far, by what was waited for."""
+
+
+class Limiter(Protocol):
+    """What is read of `shared.limiter.Limiter`."""
+
+    def readings(self) -> list[Reading]:
+        """What is left of our own limits."""
+
+    def host_readings(self) -> list[HostReading]:
+        """What the hosts demand."""
+
+
+class Breaker(Protocol):
+    """What is read of `shared.breaker.Breaker`."""
+
+    def readings(self) -> list[BreakerReading]:
+        """How each host stands."""
 
 
 class Room(Protocol):
@@ -160,43 +190,38 @@ class _TimedSaver:
         self._inner.save(delivery, partition, offset, ended)
 
 
-#: What the limiter calls a cause -> the board's column for it.
-_HELD = {
-    "rate": "wait_limit_ns",
-    "api_rate": "wait_limit_ns",
-    "retry_after": "wait_pause_ns",
-    "budget": "wait_pause_ns",
-    "throttled": "wait_pause_ns",
-}
-
-
 class Held:
     """
-    Moves to the board what made a task wait, where scaling and admin see it.
-
-    The limiter knows the task and not the shard, so that all of it goes to one
-    of the task's shards.
+    Moves to the board what made the shards of a task wait.
 
     Args:
-        waited: Cause -> seconds so far, from zero (`shared.limiter`).
-        room: Its `waited` is the time the broker kept the task from going on.
-        slot: Where it goes.
+        waits: What kept each of them from asking.
+        room: Its `waited` is the time the broker kept the task from going on;
+            it goes to the first of the shards.
+        slots: Where it goes.
     """
 
-    def __init__(self, waited: Mapping[str, float], room: Room, slot: Slot) -> None:
-        self._waited = waited
+    def __init__(
+        self, waits: Mapping[Shard, Waits], room: Room, slots: Mapping[Shard, Slot]
+    ) -> None:
+        self._waits = waits
         self._room = room
-        self._slot = slot
-        self._before: dict[str, float] = {}
+        self._slots = slots
+        self._before: dict[tuple[Shard, str], float] = {}
 
     def move(self) -> None:
         """What came since the last call."""
-        for cause, seconds in {**self._waited, "broker": self._room.waited}.items():
-            column = _HELD.get(cause, "wait_broker_ns")
-            grown = seconds - self._before.get(cause, 0.0)
-            if grown > 0:
-                self._slot.add(column, int(grown * 1e9))
-                self._before[cause] = seconds
+        waited = self._room.waited
+        for number, (shard, slot) in enumerate(self._slots.items()):
+            waits = self._waits.get(shard)
+            found = {} if waits is None else waits.read()
+            if number == 0:
+                found["broker"] = waited
+            for on, seconds in found.items():
+                grown = seconds - self._before.get((shard, on), 0.0)
+                if grown > 0:
+                    slot.add(names.WAITS[on], int(grown * 1e9))
+                    self._before[shard, on] = seconds
 
 
 class Metering:
@@ -232,6 +257,8 @@ class Metering:
         self._connections: Connections | None = None
         self._room: Room | None = None
         self._sent: Sent | None = None
+        self._limiter: Limiter | None = None
+        self._breakers: Mapping[str, Breaker] = {}
         self._schemas = schemas
         self._before: dict[tuple[names.Metric, tuple[str, ...]], int] = {}
         meters.count(names.DEAD_LETTERS, self._letters, 0)
@@ -250,6 +277,15 @@ class Metering:
             key: n for key, n in self._before.items() if key[0] in _OF_THE_PROCESS
         }
         self._active = 0
+
+    def follow_limits(self, limiter: Limiter, breakers: Mapping[str, Breaker]) -> None:
+        """Show what these allow, until they are left."""
+        self._limiter, self._breakers = limiter, breakers
+
+    def leave_limits(self) -> None:
+        """The last reading of them; then their files may be closed."""
+        self._read_limits()
+        self._limiter, self._breakers = None, {}
 
     def saver(self, inner: Saver) -> Saver:
         """The same saver, its writes counted and timed."""
@@ -374,6 +410,26 @@ class Metering:
         if self._room is not None:
             meters.state(names.BUFFER_BYTES, (), self._room.used)
         meters.state(names.RECORDS_ACTIVE, (), self._active)
+        self._read_limits()
+
+    def _read_limits(self) -> None:
+        state = self.meters.state
+        if self._limiter is not None:
+            for one in self._limiter.readings():
+                state(names.RATE_LIMIT_LEFT, (one.bucket,), one.left)
+                state(names.RATE_LIMIT_CAPACITY, (one.bucket,), one.capacity)
+                state(names.RATE_LIMIT_RATE, (one.bucket,), one.per_second)
+            for host in self._limiter.host_readings():
+                state(names.RATE_LIMIT_PAUSED, (host.host,), host.paused)
+                state(names.RATE_LIMIT_FACTOR, (host.host,), host.factor)
+                if host.remaining is not None:
+                    state(names.RATE_LIMIT_REMAINING, (host.host,), host.remaining)
+                if host.limit is not None:
+                    state(names.RATE_LIMIT_QUOTA, (host.host,), host.limit)
+        for breaker in self._breakers.values():
+            for reading in breaker.readings():
+                number = BREAKERS.index(reading.state)
+                state(names.BREAKER_STATE, (reading.host,), number)
 
     def _grown(self, metric: names.Metric, labels: tuple[str, ...], n: int) -> None:
         """Count what came since the last reading."""

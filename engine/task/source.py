@@ -26,7 +26,7 @@ from engine.observe.meters import Stage
 from engine.records import Offset, Response, Shard
 from engine.seams import Fetch, Stopping
 from engine.shared.breaker import Breaker
-from engine.shared.limiter import Limiter
+from engine.shared.limiter import Limiter, Limits, Listening
 from engine.shared.lock import FileLock
 from engine.shared.rates import Rate
 from engine.source import curl
@@ -56,9 +56,18 @@ from engine.source.pool import HttpCounters, Pool, PoolOptions
 from engine.source.request import Shape, behind
 from engine.source.retry import RetryPolicy
 from engine.source.tls import TlsOptions
+from engine.source.waits import Waits
 from engine.source.walk import Crew, Paging
 from engine.task.cache import Caching
 from engine.task.metering import Metering
+
+#: A rate and its shape: one of them with the prefix of an api is a limit of its own.
+RATE = (
+    "rate.limit.requests.per.second",
+    "rate.limit.algorithm",
+    "rate.limit.burst.capacity",
+    "rate.limit.window.ms",
+)
 
 #: Pagination types whose pages can be asked for by number.
 ADDRESSABLE = ("offset", "page")
@@ -228,7 +237,6 @@ def policy_of(values: Values) -> RetryPolicy:
         empty=values["http.response.status.empty"],
         idempotent=values["http.source.idempotent"],
         respect=values["rate.limit.respect.headers"],
-        longest=values["rate.limit.retry.after.max.ms"] / 1000,
     )
 
 
@@ -242,39 +250,56 @@ def rate_of(values: Values) -> Rate:
     )
 
 
-def limiter_of(
-    connector: Connector, directories: Sequence[Path], *, task: int
-) -> Limiter:
+def limits_of(connector: Connector) -> Limits:
     """
-    The connector's limiter as one task sees it.
+    `rate.limit.*` of a connector.
 
-    The connector's rate is what the apis state without a prefix; an api whose
-    rate differs from it has one of its own.
+    Its own rate is the one stated without a prefix, or the default where an
+    api has none of its own.  An api that states a rate, or the shape of one,
+    with its prefix has a limit of its own.
     """
+    scope = connector.values["rate.limit.scope"]
     limited = [api for api in connector.apis if api.values["rate.limit.enabled"]]
-    common = [api for api in limited if not own_rate(api)] or limited
-    first_api = (common or list(connector.apis))[0].values
-    return Limiter(
-        directories,
-        connector.name,
-        rate=rate_of(common[0].values) if common else None,
-        scope=connector.values["rate.limit.scope"],
-        api_rates={api.name: rate_of(api.values) for api in limited if own_rate(api)},
-        unlimited=[
+    own = {
+        api.name: rate_of(api.values)
+        for api in limited
+        if scope == "PER_API" or any(map(api.values.own, RATE))
+    }
+    stated = connector.common.stated(RATE[0])
+    shared = scope != "PER_API" and (
+        len(own) < len(limited) or (stated and bool(limited))
+    )
+    return Limits(
+        rate=rate_of(connector.common) if shared else None,
+        scope=scope,
+        apis=own,
+        unlimited=tuple(
             api.name for api in connector.apis if not api.values["rate.limit.enabled"]
-        ],
-        task=task,
-        tasks=connector.values["tasks.max"],
-        respect_headers=first_api["rate.limit.respect.headers"],
-        retry_after_max=first_api["rate.limit.retry.after.max.ms"] / 1000,
-        adaptive=first_api["rate.limit.adaptive.enabled"],
+        ),
+        listening={api.name: listening_of(api.values) for api in connector.apis},
     )
 
 
-def own_rate(api: Api) -> bool:
-    """True if the api's rate was stated with its `apiN.` prefix."""
-    entry = api.values.entry("rate.limit.requests.per.second")
-    return entry is not None and entry.key.startswith(f"api{api.index}.")
+def listening_of(values: Values) -> Listening:
+    """How one api takes what its server says; seconds."""
+    return Listening(
+        respect=values["rate.limit.respect.headers"],
+        longest=values["rate.limit.retry.after.max.ms"] / 1000,
+        # With the limiter off there is no rate to halve.
+        adaptive=values["rate.limit.adaptive.enabled"] and values["rate.limit.enabled"],
+        backoff=values["retry.backoff.ms"] / 1000,
+        backoff_max=values["retry.backoff.max.ms"] / 1000,
+        exponential=values["retry.backoff.policy"] == "EXPONENTIAL_WITH_JITTER",
+    )
+
+
+def most_tasks_of(connector: Connector) -> int:
+    """How many tasks there may ever be beside each other."""
+    values = connector.values
+    most: int = values["tasks.max"]
+    if values["auto.scaling.enabled"]:
+        most = max(most, values["auto.scaling.max.tasks"])
+    return most
 
 
 def pace_of(
@@ -387,6 +412,8 @@ class Sources:
     Attributes:
         pool: The task's connections.
         limiter: The connector's.
+        waits: What kept each shard from asking.
+        breakers: Those of the apis that have one, by api.
     """
 
     def __init__(
@@ -406,7 +433,13 @@ class Sources:
         values = connector.values
         self.zone = ZoneInfo(zone)
         self.pool = pool_of(values)
-        self.limiter = limiter_of(connector, places.shared("limiter"), task=task)
+        self.limiter = Limiter(
+            places.shared("limiter"),
+            connector.name,
+            limits_of(connector),
+            task=task,
+            tasks=most_tasks_of(connector),
+        )
         self._connector = connector
         self._task = task
         self._places = places
@@ -418,6 +451,8 @@ class Sources:
             budget=budget,
         )
         self._multiplexer: curl.Multiplexer | None = None
+        self.waits: dict[Shard, Waits] = {}
+        self.breakers: dict[str, Breaker] = {}
         self._tries: dict[str, Fetch] = {}
         self._auths: dict[str, Auth | None] = {}
         self._endpoints: dict[str, Endpoints] = {}
@@ -431,6 +466,8 @@ class Sources:
     def close(self) -> None:
         """Close the connections and the limiter's files."""
         self.pool.close()
+        for breaker in self.breakers.values():
+            breaker.close()
         if self._multiplexer is not None:
             self._multiplexer.close()
         self.limiter.close()
@@ -455,12 +492,23 @@ class Sources:
 
     # -- one api ---------------------------------------------------------------
 
-    def _turnstile(self, api: Api, stopping: Stopping) -> Turnstile:
+    def _turnstile(
+        self, api: Api, stopping: Stopping, waits: Waits | None = None
+    ) -> Turnstile:
+        """
+        Where the requests of an api pay.
+
+        What belongs to no single shard (redirects, tokens) waits for the
+        first of the api's.
+        """
+        if waits is None:
+            mine = (kept for shard, kept in self.waits.items() if shard.api == api.name)
+            waits = next(mine, None) or Waits()
         return Turnstile(
             self.limiter,
             stopping=stopping,
             api=api.name,
-            counters=self.counters,
+            waits=waits,
             stage=self._stage(api),
         )
 
@@ -471,33 +519,41 @@ class Sources:
         """One request of an api, with its credentials."""
         made = self._tries.get(api.name)
         if made is None:
-            values = api.values
-            auth = self._auths[api.name] = self._auth(api)
-            http = functools.partial(
-                Http,
-                # The system's temporary directory may be memory.
-                replace(http_options(api), spool_dir=str(self._places.state)),
-                pool=self.pool,
-                resolver=self._resolver,
-                tokens=self._turnstile(api, self._stop),
-                multiplexer=self._http2(values),
-                stage=self._stage(api),
-            )
-            if values["http.auth.class"] is not None:
-                origin = values.origin("http.auth.class")
-                carried = load_auth(
-                    values["http.auth.class"],
-                    values["connection.user"],
-                    reveal(values["connection.password"]),
-                    Path(origin[0]).resolve().parent if origin else None,
-                )
-                made = SessionAuth(
-                    Limited(http(), self._turnstile(api, self._stop)), carried
-                )
-            else:
-                made = http(auth=auth)
-            self._tries[api.name] = made
+            self._auths[api.name] = self._auth(api)
+            made = self._tries[api.name] = self._wire(api, paying=True)
         return made
+
+    def _wire(self, api: Api, *, paying: bool) -> Fetch:
+        """
+        The way to an api's server.
+
+        Args:
+            paying: False for probes: what follows from them costs no token.
+        """
+        values = api.values
+        http = functools.partial(
+            Http,
+            # The system's temporary directory may be memory.
+            replace(http_options(api), spool_dir=str(self._places.state)),
+            pool=self.pool,
+            resolver=self._resolver,
+            tokens=self._turnstile(api, self._stop) if paying else None,
+            multiplexer=self._http2(values),
+            stage=self._stage(api),
+        )
+        if values["http.auth.class"] is None:
+            return http(auth=self._auths[api.name])
+        origin = values.origin("http.auth.class")
+        carried = load_auth(
+            values["http.auth.class"],
+            values["connection.user"],
+            reveal(values["connection.password"]),
+            Path(origin[0]).resolve().parent if origin else None,
+        )
+        inner: Fetch = http()
+        if paying:
+            inner = Limited(inner, self._turnstile(api, self._stop))
+        return SessionAuth(inner, carried)
 
     def _http2(self, values: Values) -> curl.Multiplexer | None:
         if not values["http.client.http2.enabled"] or not curl.installed():
@@ -571,6 +627,7 @@ class Sources:
                 ),
                 pool=self.pool,
                 resolver=self._resolver,
+                tokens=self._turnstile(api, self._stop),
             ),
             self._turnstile(api, self._stop),
         )
@@ -612,14 +669,29 @@ class Sources:
                 strategy=values["http.load.balancing.strategy"],
                 start=self._task,
                 health=health,
-                probe=self._try(api),
+                probe=self._wire(api, paying=False),
                 probe_path=values[f"{prefix}.path"] or "",
                 counters=self.counters,
             )
             self._endpoints[api.name] = made
         return made
 
-    def fetch(self, api: Api, decode: Decode, stopping: Stopping) -> Fetch:
+    def _breaker(self, api: Api) -> Breaker | None:
+        values = api.values
+        if not values["circuit.breaker.enabled"]:
+            return None
+        made = self.breakers.get(api.name)
+        if made is None:
+            made = self.breakers[api.name] = Breaker(
+                self._places.shared("breaker"),
+                threshold=values["circuit.breaker.failure.threshold"],
+                recovery=values["circuit.breaker.recovery.timeout.ms"] / 1000,
+            )
+        return made
+
+    def fetch(
+        self, api: Api, decode: Decode, stopping: Stopping, waits: Waits
+    ) -> Fetch:
         """
         The onion of an api for one of its shards, outermost skin last.
 
@@ -632,18 +704,12 @@ class Sources:
             decode = metering.through(api.name, "decode", decode)
         fetch = self._try(api)
         if not isinstance(fetch, SessionAuth):
-            fetch = Limited(fetch, self._turnstile(api, stopping))
+            fetch = Limited(fetch, self._turnstile(api, stopping, waits))
         endpoints = self._balance(api)
         if endpoints is not None:
             fetch = Balanced(fetch, endpoints, stopping=stopping)
         auth = self._auths.get(api.name)
-        breaker = None
-        if values["circuit.breaker.enabled"]:
-            breaker = Breaker(
-                self._places.shared("breaker"),
-                threshold=values["circuit.breaker.failure.threshold"],
-                recovery=values["circuit.breaker.recovery.timeout.ms"] / 1000,
-            )
+        breaker = self._breaker(api)
         fetch = Retrying(
             fetch,
             policy_of(values),
@@ -656,7 +722,7 @@ class Sources:
         if metering is not None:
             fetch = Metered(fetch, metering.meters, stopping=stopping)
         if breaker is not None:
-            fetch = Guarded(fetch, breaker, stopping=stopping)
+            fetch = Guarded(fetch, breaker, stopping=stopping, waits=waits)
         if self._caching is not None:
             fetch = self._caching.around(api, fetch, stopping)
         return fetch
@@ -699,7 +765,9 @@ class Sources:
         )
         return Poll(
             paginator,
-            fetch=self.fetch(api, decode, stopping),
+            fetch=self.fetch(
+                api, decode, stopping, self.waits.setdefault(shard, Waits())
+            ),
             decode=once_decoded(decode),
             stopping=stopping,
             task=self._task,

@@ -55,7 +55,9 @@ def everything(stage: Stage) -> None:
             stage.meters.state(metric, labels, 2)
         else:
             stage.meters.observe(metric, labels, 0.02)
-    stage.counts = dict.fromkeys([*names.BY_COLUMN, *names.WAITS], 1_000_000_000)
+    stage.counts = dict.fromkeys(
+        [*names.BY_COLUMN, *names.WAITS.values()], 1_000_000_000
+    )
     stage.shard(success_ms=stage.clock.wall_ms())
     stage.view.judgements = {("orders", "up", "throughput"): 1}
     stage.view.others = [Process("supervisor", 1), Process("admin", 2)]
@@ -237,7 +239,10 @@ def test_a_directory_that_is_not_there_holds_nothing() -> None:
 
 
 def test_the_waits_of_the_board_are_seconds_by_cause(stage: Stage) -> None:
-    stage.counts = {"wait_limit_ns": 1_500_000_000, "wait_pause_ns": 500_000_000}
+    stage.counts = {
+        "wait_limiter_ns": 1_500_000_000,
+        "wait_retry_after_ns": 500_000_000,
+    }
     stage.shard()
 
     seen = scrape(stage)

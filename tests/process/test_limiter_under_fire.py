@@ -18,8 +18,9 @@ import pytest
 import urllib3
 
 from engine.shared.cell import TAIL_AT
-from engine.shared.limiter import Limiter, Rate
+from engine.shared.limiter import Limiter, Limits
 from engine.shared.lock import TAKE, flock, open_private
+from engine.shared.rates import Rate
 from tests.shared.children import Child
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ def spend(
     """A task that uses all it is given and says when, to the end."""
 
     def run(say):
-        one = Limiter(directories, "c", rate=rate, **more)
+        one = Limiter(directories, "c", Limits(rate=rate), **more)
         while True:
             wait = one.reserve("h", "a")
             while wait > 0:
@@ -132,7 +133,7 @@ def test_five_hundred_killed_holders_take_at_most_one_place_each(
 def test_a_stopped_holder_is_waited_for_a_second_and_then_done_without(
     tmp_path, rate
 ) -> None:
-    Limiter([tmp_path], "c", rate=rate).reserve("h", "a")
+    Limiter([tmp_path], "c", Limits(rate=rate)).reserve("h", "a")
     (path,) = tmp_path.glob("limit-*")
 
     def hold(say):
@@ -142,7 +143,7 @@ def test_a_stopped_holder_is_waited_for_a_second_and_then_done_without(
 
     with Child(hold) as holder:
         holder.hear()
-        one = Limiter([tmp_path], "c", rate=rate, tasks=4)
+        one = Limiter([tmp_path], "c", Limits(rate=rate), tasks=4)
         began = time.monotonic()
         one.reserve("h", "a")
         assert 0.9 < time.monotonic() - began < 1.5
@@ -295,7 +296,7 @@ class _Server:
 
 def call(path: Path, server: _Server, rate: Rate | None, until: float):
     def run(say):
-        one = Limiter([path], "c", rate=rate)
+        one = Limiter([path], "c", Limits(rate=rate))
         pool = urllib3.PoolManager()
         while time.monotonic() < until:
             wait = one.reserve("h", "a")
@@ -305,7 +306,7 @@ def call(path: Path, server: _Server, rate: Rate | None, until: float):
                 time.sleep(wait)
                 wait = one.recheck("h")
             answer = pool.request("GET", server.url, retries=False)
-            one.observe("h", answer.status, list(answer.headers.items()))
+            one.observe("h", "a", answer.status, list(answer.headers.items()))
             say("1")
 
     return run

@@ -193,17 +193,23 @@ def test_without_a_file_a_task_has_its_own(tmp_path, clock) -> None:
     assert one.allow("h")
 
 
-def test_all_breakers_can_be_shown(tmp_path, clock) -> None:
+def test_those_that_were_asked_can_be_shown(tmp_path, clock) -> None:
     open_it(breaker(tmp_path, clock), clock)
     breaker(tmp_path, clock).failed("other:8443")
+    one = breaker(tmp_path, clock)
+    assert [] == one.readings()
+    for host in ("h", "other:8443"):
+        one.allow(host)
 
-    found = {r.host: r for r in breaker(tmp_path, clock).readings()}
+    found = {r.host: r for r in one.readings()}
 
     assert {"h": "open", "other:8443": "closed"} == {
         host: reading.state for host, reading in found.items()
     }
     assert 1 == found["other:8443"].failures
     assert 9 < found["h"].reopens <= 10
+    assert found["h"].reopens == one.reopens("h")
+    assert 0.0 == one.reopens("other:8443")
 
 
 def test_apis_of_one_host_share_it_with_their_own_thresholds(tmp_path, clock) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.shared.limiter import GLANCE, LONGEST_ANSWER, Limiter, Rate
+from engine.shared.limiter import GLANCE, LONGEST_ANSWER, Limiter, Limits, Listening
+from engine.shared.rates import Rate
 from tests.fakes.hands import Hands
 
 
@@ -17,8 +18,28 @@ def clock() -> Hands:
     return Hands()
 
 
-def limiter(path: Path, clock: Hands, rate: Rate | None = None, **more) -> Limiter:
-    return Limiter([path], "orders", rate=rate, clock=clock, **more)
+def highest(low: float, high: float) -> float:
+    return high
+
+
+def limits(rate: Rate | None = None, *, listening=None, **more) -> Limits:
+    """Limits; `listening` is how each of the apis here takes what is said."""
+    names = ("a", "api1", "api2") if listening is not None else ()
+    return Limits(rate=rate, listening=dict.fromkeys(names, listening), **more)
+
+
+def limiter(
+    path: Path, clock: Hands, rate: Rate | None = None, *, task=0, tasks=1, **more
+) -> Limiter:
+    return Limiter(
+        [path],
+        "orders",
+        limits(rate, **more),
+        task=task,
+        tasks=tasks,
+        clock=clock,
+        draw=highest,
+    )
 
 
 def go(one: Limiter, clock: Hands, host: str = "h", api: str = "api1") -> float:
@@ -44,15 +65,14 @@ def test_twenty_requests_with_a_burst_of_ten_take_a_second(tmp_path, clock) -> N
     moments = [go(one, clock) - 1000.0 for _ in range(20)]
 
     assert pytest.approx(1.0, abs=1e-3) == moments[-1]
-    assert {"rate": 10} == {k: v for k, v in one.waits.items() if v}
-    assert pytest.approx(1.0, abs=1e-3) == one.waited["rate"]
+    assert "limiter" == one.cause
 
 
 def test_without_a_rate_nobody_waits_but_the_server_is_obeyed(tmp_path, clock) -> None:
     one = limiter(tmp_path, clock)
     assert 0.0 == one.reserve("h", "api1")
 
-    one.observe("h", 429, [("Retry-After", "5")])
+    one.observe("h", "a", 429, [("Retry-After", "5")])
 
     assert 1005.0 == pytest.approx(go(one, clock))
     assert "retry_after" == one.cause
@@ -95,14 +115,16 @@ def test_per_task_counts_each_task_and_a_task_started_again_goes_on(
 
 def test_an_api_has_its_own_limit_inside_the_global_one(tmp_path, clock) -> None:
     one = limiter(
-        tmp_path, clock, Rate(10.0, burst=1), api_rates={"slow": Rate(2.0, burst=1)}
+        tmp_path, clock, Rate(10.0, burst=1), apis={"slow": Rate(2.0, burst=1)}
     )
     assert 2.0 == pytest.approx(rate_of(one, clock, "h", "slow"), rel=0.01)
     assert 10.0 == pytest.approx(rate_of(one, clock, "h", "fast"), rel=0.01)
-    assert one.waits["api_rate"] > 0
+    go(one, clock, "h", "slow")
+    assert one.reserve("h", "slow") > 0
+    assert "api_limiter" == one.cause
 
     fast = limiter(
-        tmp_path / "b", clock, Rate(10.0, burst=1), api_rates={"a": Rate(50.0, burst=1)}
+        tmp_path / "b", clock, Rate(10.0, burst=1), apis={"a": Rate(50.0, burst=1)}
     )
     assert 10.0 == pytest.approx(rate_of(fast, clock, "h", "a"), rel=0.01)
 
@@ -112,7 +134,7 @@ def test_who_waits_for_the_inner_limit_takes_nothing_of_the_outer(
 ) -> None:
     """Else one slow api would hold places that others could use."""
     one = limiter(
-        tmp_path, clock, Rate(10.0, burst=1), api_rates={"slow": Rate(0.1, burst=1)}
+        tmp_path, clock, Rate(10.0, burst=1), apis={"slow": Rate(0.1, burst=1)}
     )
     go(one, clock, "h", "slow")
     clock.turn(1)
@@ -122,7 +144,7 @@ def test_who_waits_for_the_inner_limit_takes_nothing_of_the_outer(
 
 
 def test_an_api_without_limit_costs_nobody_anything(tmp_path, clock) -> None:
-    one = limiter(tmp_path, clock, Rate(1.0, burst=1), unlimited=["free"])
+    one = limiter(tmp_path, clock, Rate(1.0, burst=1), unlimited=("free",))
 
     for _ in range(10):
         assert 0.0 == one.reserve("h", "free")
@@ -135,7 +157,7 @@ def test_all_tasks_of_the_host_obey_at_once_and_no_other_host(tmp_path, clock) -
         each.reserve("h", "api1")
     clock.turn(1)
 
-    one.observe("h", 503, [("retry-after", "20")])
+    one.observe("h", "a", 503, [("retry-after", "20")])
 
     assert 0.0 == other.reserve("elsewhere", "api1")
     assert pytest.approx(1021.0) == go(other, clock)
@@ -146,7 +168,7 @@ def test_a_pause_set_meanwhile_binds_who_already_waits(tmp_path, clock) -> None:
     one.reserve("h", "api1")
     wait = one.reserve("h", "api1")
     assert wait > 0
-    other.observe("h", 429, [("retry-after", "3")])
+    other.observe("h", "a", 429, [("retry-after", "3")])
 
     clock.turn(wait)
     left = one.recheck("h")
@@ -164,7 +186,7 @@ def test_those_who_waited_through_a_pause_do_not_go_all_at_once(
 ) -> None:
     tasks = [limiter(tmp_path, clock, Rate(10.0, burst=1)) for _ in range(8)]
     waiting = {n: task.reserve("h", "api1") for n, task in enumerate(tasks)}
-    tasks[0].observe("h", 429, [("retry-after", "2")])
+    tasks[0].observe("h", "a", 429, [("retry-after", "2")])
 
     gone: list[float] = []
     due = {n: clock.seconds + wait for n, wait in waiting.items()}
@@ -184,9 +206,9 @@ def test_those_who_waited_through_a_pause_do_not_go_all_at_once(
 
 
 def test_demands_beyond_the_limit_are_cut_and_logged(tmp_path, clock, caplog) -> None:
-    one = limiter(tmp_path, clock, retry_after_max=10.0)
+    one = limiter(tmp_path, clock, listening=Listening(longest=10.0))
 
-    one.observe("h", 429, [("retry-after", "86400")])
+    one.observe("h", "a", 429, [("retry-after", "86400")])
 
     assert pytest.approx(10.0) == one.paused("h")
     assert "86400" in caplog.text
@@ -196,14 +218,14 @@ def test_a_throttling_that_names_no_time_doubles_its_pause(tmp_path, clock) -> N
     one = limiter(tmp_path, clock)
     pauses = []
     for _ in range(8):
-        one.observe("h", 429, [("retry-after", "0")])
-        one.observe("h", 429, [])  # in flight when the first one came
+        one.observe("h", "a", 429, [("retry-after", "0")])
+        one.observe("h", "a", 429, [])  # in flight when the first one came
         pauses.append(round(one.paused("h"), 3))
         clock.turn(pauses[-1] + 0.01)
     assert [1, 2, 4, 8, 16, 32, 60, 60] == pauses
 
-    one.observe("h", 200, [])
-    one.observe("h", 429, [])
+    one.observe("h", "a", 200, [])
+    one.observe("h", "a", 429, [])
 
     assert pytest.approx(1.0) == one.paused("h")
     assert "throttled" == one.host_readings()[0].cause
@@ -211,29 +233,31 @@ def test_a_throttling_that_names_no_time_doubles_its_pause(tmp_path, clock) -> N
 
 def test_an_empty_budget_pauses_until_it_is_whole(tmp_path, clock) -> None:
     one = limiter(tmp_path, clock)
-    one.observe("h", 200, [("ratelimit", '"a";r=3;t=30')])
+    one.observe("h", "a", 200, [("ratelimit", '"a";r=3;t=30')])
     reading = one.host_readings()[0]
     assert (0.0, 3.0, 30.0) == (reading.paused, reading.remaining, reading.reset)
 
-    one.observe("h", 200, [("ratelimit", '"a";r=0;t=30')])
+    one.observe("h", "a", 200, [("ratelimit", '"a";r=0;t=30')])
 
     assert 1030.0 == pytest.approx(go(one, clock))
     assert "budget" == one.cause
 
 
 def test_a_server_that_is_not_to_be_listened_to_pauses_nobody(tmp_path, clock) -> None:
-    one = limiter(tmp_path, clock, respect_headers=False)
+    one = limiter(tmp_path, clock, listening=Listening(respect=False))
 
-    one.observe("h", 429, [("retry-after", "30"), ("ratelimit", '"a";r=0;t=30')])
+    one.observe("h", "a", 429, [("retry-after", "30"), ("ratelimit", '"a";r=0;t=30')])
 
     assert 0.0 == one.reserve("h", "api1")
 
 
 def test_the_adaptive_rate_halves_once_a_429_and_creeps_up(tmp_path, clock) -> None:
-    one = limiter(tmp_path, clock, Rate(100.0, burst=1), adaptive=True)
+    one = limiter(
+        tmp_path, clock, Rate(100.0, burst=1), listening=Listening(adaptive=True)
+    )
     go(one, clock)
     for _ in range(8):
-        one.observe("h", 429, [])  # all of one moment
+        one.observe("h", "a", 429, [])  # all of one moment
     assert 0.5 == one.host_readings()[0].factor
 
     clock.turn(1.0)
@@ -249,12 +273,15 @@ def test_the_adaptive_rate_halves_once_a_429_and_creeps_up(tmp_path, clock) -> N
 
 def test_the_adaptive_rate_of_one_host_is_not_that_of_another(tmp_path, clock) -> None:
     one = limiter(
-        tmp_path, clock, Rate(100.0, burst=1), adaptive=True, respect_headers=False
+        tmp_path,
+        clock,
+        Rate(100.0, burst=1),
+        listening=Listening(adaptive=True, respect=False),
     )
     for host in "ab":
         go(one, clock, host)
     for _ in range(4):
-        one.observe("a", 429, [])
+        one.observe("a", "a", 429, [])
         clock.turn(1.5)
 
     assert 100 == pytest.approx(rate_of(one, clock, "b", "api1", 50), rel=0.02)
@@ -374,7 +401,7 @@ def test_after_a_restart_of_the_machine_nothing_is_believed(
     one = limiter(tmp_path, clock, Rate(0.001, burst=1))
     for _ in range(1):
         one.reserve("h", "api1")
-    one.observe("h", 429, [("retry-after", "3000")])
+    one.observe("h", "a", 429, [("retry-after", "3000")])
     (boot := tmp_path / "boot").write_text("another")
     monkeypatch.setattr("engine.shared.cell._BOOT_ID", boot)
     clock.seconds = 5.0
@@ -387,7 +414,7 @@ def test_after_a_restart_of_the_machine_nothing_is_believed(
 def test_a_jump_of_the_wall_clock_is_not_noticed(tmp_path, clock) -> None:
     one = limiter(tmp_path, clock, Rate(10.0, burst=1))
     go(one, clock)
-    one.observe("h", 429, [("retry-after", "3")])
+    one.observe("h", "a", 429, [("retry-after", "3")])
     clock.wall += 86_400_000
 
     assert pytest.approx(1003.0) == go(one, clock)
@@ -412,7 +439,7 @@ def test_a_reload_reaches_those_who_wait_within_a_second(tmp_path, clock) -> Non
     assert wait == LONGEST_ANSWER
     clock.turn(0.1)
 
-    limiter(tmp_path, clock, Rate(100.0, burst=1)).announce()
+    one.adopt(limits(Rate(100.0, burst=1)))
 
     clock.turn(wait - 0.1)
     while wait := one.recheck("h"):
@@ -423,12 +450,14 @@ def test_a_reload_reaches_those_who_wait_within_a_second(tmp_path, clock) -> Non
 def test_two_connectors_do_not_share_a_limit_but_a_hosts_demand(
     tmp_path, clock
 ) -> None:
-    one = Limiter([tmp_path], "orders", rate=Rate(1.0, burst=1), clock=clock)
-    two = Limiter([tmp_path], "users", rate=Rate(1.0, burst=1), clock=clock)
+    one, two = (
+        Limiter([tmp_path], name, limits(Rate(1.0, burst=1)), clock=clock)
+        for name in ("orders", "users")
+    )
     assert 0.0 == one.reserve("h", "api1")
     assert 0.0 == two.reserve("h", "api1")
 
-    one.observe("h", 429, [("retry-after", "9")])
+    one.observe("h", "a", 429, [("retry-after", "9")])
     clock.turn(GLANCE)
 
     assert 9.0 - GLANCE == pytest.approx(two.paused("h"))

@@ -17,15 +17,22 @@ from engine.source.origin import AddressRules, Borders, origin_of
 from engine.source.pool import Pool, PoolOptions
 from engine.source.retry import RetryPolicy
 from engine.source.tls import TlsOptions
+from tests.fakes.clock import HandClock
 from tests.fakes.misbehaving import authority_pem
 
 Headers = Sequence[tuple[str, str]]
 
 
 class Stopping:
-    """A stopping flag that notes how long it was waited, and does not wait."""
+    """
+    A stopping flag that notes how long it was waited, and does not wait.
 
-    def __init__(self) -> None:
+    Args:
+        clock: Moved on instead.
+    """
+
+    def __init__(self, clock: HandClock | None = None) -> None:
+        self._clock = clock
         self.waits: list[float] = []
         self.flag = threading.Event()
 
@@ -34,6 +41,8 @@ class Stopping:
 
     def wait(self, seconds: float) -> bool:
         self.waits.append(seconds)
+        if self._clock is not None:
+            self._clock.move(seconds)
         return self.flag.is_set()
 
 

@@ -26,7 +26,8 @@ from engine.shared.breaker import Breaker
 from engine.source.balance import Balanced, Endpoints
 from engine.source.fetch import Guarded, Limited, Retrying, Turnstile
 from engine.source.pool import HttpCounters
-from engine.source.retry import LEAST, RetryPolicy, demand, judge, pause
+from engine.source.retry import LEAST, RetryPolicy, judge, pause
+from engine.source.waits import Waits
 from tests.fakes.clock import HandClock
 from tests.fakes.misbehaving import Misbehaving, Peer, Say
 from tests.source.clients import Client, Stopping
@@ -119,52 +120,11 @@ def test_a_304_is_for_who_asked_with_a_condition() -> None:
     assert judge(answer(304, request=asked), RetryPolicy()) is None
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("7", 7.0),
-        (" 7 ", 7.0),
-        ("0", None),
-        ("-5", None),
-        ("soon", None),
-        ("1.5", None),
-        ("1000000", 1_000_000.0),
-        (formatdate(WALL / 1000 + 30, usegmt=True), 30.0),
-        (formatdate(WALL / 1000 - 30, usegmt=True), None),
-        ("Mon, 99 Foo 2020 00:00:00 GMT", None),
-        (None, None),
-    ],
-)
-def test_f40_retry_after(header: str | None, seconds: float | None) -> None:
-    headers = (("date", DATE),) + ((("retry-after", header),) if header else ())
-
-    assert seconds == demand(answer(429, headers))
-
-
-def test_f40_a_date_is_read_by_the_servers_clock() -> None:
-    server = WALL / 1000 + 3600
-    headers = (
-        ("date", formatdate(server, usegmt=True)),
-        ("retry-after", formatdate(server + 10, usegmt=True)),
-    )
-
-    assert 10.0 == demand(answer(503, headers))
-
-
-def test_f40_a_demand_is_waited_for_exactly_and_cut_at_the_longest() -> None:
-    for header, waited in (("7", 7.0), ("1000000", 3600.0)):
-        script = Script(answer(429, (("retry-after", header),)), 200)
-        fetch, stopping, _ = retrying(script)
-        fetch(Request("GET", URL))
-
-        assert [waited] == stopping.waits
-
-
 # -- retries -------------------------------------------------------------------
 
 
 def test_a_page_after_failures_counts_its_tries() -> None:
-    script = Script(500, Unreachable("reset"), 503, 200)
+    script = Script(500, Unreachable("reset"), 502, 200)
     fetch, stopping, counters = retrying(script)
     response = fetch(Request("GET", URL))
 
@@ -301,10 +261,11 @@ def test_a_constant_pause_is_constant() -> None:
 
 def guarded(
     tmp_path: Path, script: Script, clock: HandClock
-) -> tuple[Guarded, Stopping]:
+) -> tuple[Guarded, Waits, Stopping]:
     stopping = Stopping()
     breaker = Breaker([tmp_path], threshold=3, recovery=30.0, clock=clock)
-    return Guarded(script, breaker, stopping=stopping), stopping
+    waits = Waits(clock)
+    return Guarded(script, breaker, stopping=stopping, waits=waits), waits, stopping
 
 
 def test_an_open_breaker_costs_no_request_and_one_probe_closes_it(
@@ -314,16 +275,20 @@ def test_an_open_breaker_costs_no_request_and_one_probe_closes_it(
     script = Script(
         Unreachable("a"), Unreachable("b"), Unreachable("c", status=500), 200
     )
-    fetch, _ = guarded(tmp_path, script, clock)
+    fetch, waits, _ = guarded(tmp_path, script, clock)
     for _ in range(3):
         with pytest.raises(Unreachable):
             fetch(Request("GET", URL))
     clock.move(1)
-    with pytest.raises(Unreachable, match="circuit"):
-        fetch(Request("GET", URL))
+    for _ in range(2):
+        with pytest.raises(Unreachable, match="circuit"):
+            fetch(Request("GET", URL))
     assert 3 == len(script.asked)
+    clock.move(9)
+    assert {"breaker": 9.0} == waits.read()
 
-    clock.move(31)
+    clock.move(22)
+    assert {"breaker": 29.0} == waits.read(), "no longer than it is open"
     assert 200 == fetch(Request("GET", URL)).status
     clock.move(1)
     assert 200 == fetch(Request("GET", URL)).status
@@ -332,7 +297,7 @@ def test_an_open_breaker_costs_no_request_and_one_probe_closes_it(
 @pytest.mark.parametrize(
     "failure",
     [
-        Throttled("429", after=None, status=429),
+        Throttled("429", status=429),
         Unexpected("404", status=404),
         Denied("403", status=403),
         Unreachable("408", status=408),
@@ -343,7 +308,7 @@ def test_an_open_breaker_costs_no_request_and_one_probe_closes_it(
 def test_only_no_answer_and_5xx_open_it(tmp_path: Path, failure: SourceError) -> None:
     clock = HandClock()
     script = Script(failure)
-    fetch, _ = guarded(tmp_path, script, clock)
+    fetch, _, _ = guarded(tmp_path, script, clock)
     for _ in range(6):
         clock.move(1)
         with pytest.raises(type(failure)):
@@ -355,7 +320,7 @@ def test_only_no_answer_and_5xx_open_it(tmp_path: Path, failure: SourceError) ->
 def test_being_stopped_says_nothing_of_the_host(tmp_path: Path) -> None:
     clock = HandClock()
     script = Script(Unreachable("stopping"))
-    fetch, stopping = guarded(tmp_path, script, clock)
+    fetch, _, stopping = guarded(tmp_path, script, clock)
     stopping.flag.set()
     for _ in range(6):
         clock.move(1)
@@ -384,35 +349,40 @@ class Bucket:
         self.calls.append(("recheck", host))
         return self._next()
 
-    def observe(self, host: str, status: int, headers: Any) -> None:
-        self.calls.append(("observe", host, status))
+    @property
+    def cause(self) -> str:
+        return "limiter"
+
+    def observe(self, host: str, api: str, status: int, headers: Any) -> None:
+        self.calls.append(("observe", host, api, status))
 
 
 def test_every_try_costs_a_token_and_is_waited_for() -> None:
-    bucket, stopping, counters = Bucket(1.0, 0.5, 0.0), Stopping(), HttpCounters()
-    turnstile = Turnstile(bucket, stopping=stopping, api="api1", counters=counters)
+    bucket, clock = Bucket(1.0, 0.5, 0.0), HandClock()
+    stopping, waits = Stopping(clock), Waits(clock)
+    turnstile = Turnstile(
+        bucket, stopping=stopping, api="api1", waits=waits, clock=clock
+    )
     fetch = Limited(Script(429), turnstile)
     fetch(Request("GET", URL))
     fetch(Request("GET", URL))
 
     assert [1.0, 0.5] == stopping.waits
-    assert 1.5 == counters.limiter_wait_seconds
+    assert {"limiter": 1.5} == waits.read()
     host = "api.example"
     assert [
         ("reserve", host, "api1"),
         ("recheck", host),
         ("recheck", host),
-        ("observe", host, 429),
+        ("observe", host, "api1", 429),
         ("reserve", host, "api1"),
-        ("observe", host, 429),
+        ("observe", host, "api1", 429),
     ] == bucket.calls
 
 
 def test_stopping_ends_the_wait_for_a_token() -> None:
     script, stopping = Script(200), Stopping()
-    turnstile = Turnstile(
-        Bucket(1.0), stopping=stopping, api="api1", counters=HttpCounters()
-    )
+    turnstile = Turnstile(Bucket(1.0), stopping=stopping, api="api1", waits=Waits())
     stopping.flag.set()
     with pytest.raises(Unreachable) as caught:
         Limited(script, turnstile)(Request("GET", URL))

@@ -9,8 +9,10 @@ from engine.source.dns import Resolver
 from engine.source.fetch import Limited, Turnstile
 from engine.source.http import Http, HttpOptions
 from engine.source.origin import AddressRules, Borders, origin_of
-from engine.source.pool import HttpCounters, Pool, PoolOptions
+from engine.source.pool import Pool, PoolOptions
 from engine.source.tls import TlsOptions
+from engine.source.waits import Waits
+from tests.fakes.clock import HandClock
 from tests.fakes.misbehaving import Misbehaving, Say, authority_pem, server_tls
 from tests.source.clients import Stopping
 
@@ -57,17 +59,23 @@ class Slow:
     def recheck(self, host: str) -> float:
         return 0.0
 
-    def observe(self, host: str, status: int, headers: list[tuple[str, str]]) -> None:
+    cause = "limiter"
+
+    def observe(
+        self, host: str, api: str, status: int, headers: list[tuple[str, str]]
+    ) -> None:
         pass
 
 
 def test_the_wait_for_a_token_is_a_stage() -> None:
     told: list[tuple[str, float]] = []
+    clock = HandClock()
     turnstile = Turnstile(
         Slow(),
-        stopping=Stopping(),
+        stopping=Stopping(clock),
         api="api1",
-        counters=HttpCounters(),
+        waits=Waits(),
+        clock=clock,
         stage=lambda name, seconds: told.append((name, seconds)),
     )
 

@@ -8,7 +8,8 @@ import pytest
 
 from engine.config import Connector, load
 from engine.records import Request, Response
-from engine.shared.limiter import Limiter, Rate
+from engine.shared.limiter import Limiter, Limits
+from engine.shared.rates import Rate
 from engine.source.warming import Trace
 from engine.task.cache import rules_of, skin_of, tiers_of, warming_of
 from engine.task.source import url_of
@@ -214,7 +215,7 @@ def test_warming_asks_what_the_keys_name(connector, tmp_path, clock) -> None:
     fetch = skin_of(
         one.apis[0], api, shared, stopping=Going(), trace=trace, clock=clock
     )
-    limiter = Limiter([tmp_path / "l"], "orders", rate=Rate(100.0), clock=clock)
+    limiter = Limiter([tmp_path / "l"], "orders", Limits(rate=Rate(100.0)), clock=clock)
     warming = warming_of(
         one,
         skins={one.apis[0].name: fetch},
@@ -251,7 +252,7 @@ def test_without_warming_there_is_none(connector, tmp_path, clock) -> None:
         one,
         skins={"api1": skin(one, tmp_path, clock, Api(clock))},
         tiers=tiers(one, tmp_path, clock),
-        limiter=Limiter([tmp_path], "orders", rate=None),
+        limiter=Limiter([tmp_path], "orders", Limits()),
         trace=Trace(),
         zone="UTC",
         url_of=url_of,

@@ -8,10 +8,13 @@ import pytest
 
 from engine.admin.store import Store
 from engine.errors import RecordError, Unavailable
+from engine.observe import names
 from engine.observe.meters import Meters
-from engine.records import DeadLetter, Page, Parcel, Request, Response
+from engine.records import DeadLetter, Page, Parcel, Request, Response, Shard
 from engine.shared.board import Board
+from engine.source.waits import Waits
 from engine.task.metering import Held, Metering
+from tests.fakes.clock import HandClock
 from tests.fakes.view import FakeClock
 from tests.sink.rig import Memory
 
@@ -207,21 +210,30 @@ def test_with_detailed_metrics_each_step_is_timed_by_api(tmp_path: Path) -> None
     assert {"transform": 0.5, "encode": 0.25, "ack": 0.25} == spent
 
 
-def test_waits_go_to_the_board_by_what_was_waited_for() -> None:
-    slot = Board().shard(3)
-    waited = {"rate": 1.5, "retry_after": 0.5, "budget": 0.25}
+def test_waits_go_to_the_board_by_shard_and_by_what_was_waited_for() -> None:
+    board, clock = Board(), HandClock()
+    one, two = Shard("c", "one"), Shard("c", "two")
+    slots = {one: board.shard(3), two: board.shard(4)}
+    waits = {one: Waits(clock), two: Waits(clock)}
     room = Room()
-    held = Held(waited, room, slot)
+    held = Held(waits, room, slots)
 
+    waits[one].add("limiter", 1.5)
+    waits[two].add("retry_after", 0.5)
     held.move()
-    waited["rate"] = 2.0
+    waits[one].add("limiter", 0.5)
+    waits[two].shut(10.0)
+    clock.move(4.0)
     room.waited = 3.0
     held.move()
     held.move()
 
-    assert 2_000_000_000 == slot.get("wait_limit_ns")
-    assert 750_000_000 == slot.get("wait_pause_ns")
-    assert 3_000_000_000 == slot.get("wait_broker_ns")
+    def waited(shard: Shard) -> dict[str, float]:
+        counts = slots[shard].read()
+        return {on: n / 1e9 for on, name in names.WAITS.items() if (n := counts[name])}
+
+    assert {"limiter": 2.0, "broker": 3.0} == waited(one)
+    assert {"retry_after": 0.5, "breaker": 4.0} == waited(two)
 
 
 def test_bad_records_are_counted_by_stage_and_by_where_they_went(stage: Stage) -> None:

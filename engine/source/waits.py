@@ -1,0 +1,56 @@
+"""
+Waits: for how long a shard was kept from asking, and by what.
+
+Owns the sums, by cause: our own limit, what the host demands, an open breaker.
+Whoever waits tells it; it neither waits nor decides.
+
+Path: `source.fetch` (Turnstile, Guarded) -> here -> ``task.metering``
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+
+from engine.clock import SYSTEM, Clock
+
+#: The cause that is an open breaker; the others are the limiter's.
+BREAKER = "breaker"
+
+
+class Waits:
+    """Of one shard; any thread may add to it."""
+
+    def __init__(self, clock: Clock = SYSTEM):
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        #: The part of an open breaker's time that is not added up yet.
+        self._shut_since = self._shut_until = 0.0
+
+    def add(self, cause: str, seconds: float) -> None:
+        """A request has waited."""
+        with self._lock:
+            self._seconds[cause] += seconds
+
+    def shut(self, seconds: float) -> None:
+        """A poll was given up: no request goes for so long, whenever it is due."""
+        with self._lock:
+            now = self._pass()
+            self._shut_since = now
+            self._shut_until = max(self._shut_until, now + seconds)
+
+    def read(self) -> dict[str, float]:
+        """Seconds so far, by cause."""
+        with self._lock:
+            self._pass()
+            return dict(self._seconds)
+
+    def _pass(self) -> float:
+        """Add up what has passed of a breaker's time."""
+        now = self._clock.monotonic()
+        passed = min(now, self._shut_until) - self._shut_since
+        if passed > 0:
+            self._seconds[BREAKER] += passed
+            self._shut_since += passed
+        return now
