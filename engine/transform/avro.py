@@ -22,12 +22,15 @@ from msgspec import Raw
 from engine.clock import SYSTEM, Clock
 from engine.language import EvaluationError, plain
 from engine.language.values import as_integer, kind_of
-from engine.transform.registered import Registered, Writer
+from engine.transform.registered import Registered, Write, Writer
 from engine.transform.registry import Schema, Schemas
 from engine.transform.schemas import Type, Unfit, avro_schema
 
 #: A value as fastavro wants it; raises Unfit.
 Fit = Callable[[Any], Any]
+
+#: Members that are looked at, and how.
+_Looks = list[tuple[str, Fit]]
 
 #: Types of value that go in as they are, and what to do with all others.
 _Fitting = tuple[frozenset[type], Fit]
@@ -179,7 +182,7 @@ class _Record:
     def __init__(self) -> None:
         self.fields: list[tuple[str, frozenset[type], Fit, bool]] = []
         self._names: tuple[str, ...] = ()
-        self._shapes: dict[tuple[type, ...], list[tuple[str, Fit]]] = {}
+        self._shapes: dict[tuple[type, ...], _Looks] = {}
 
     def __call__(self, value: Any) -> Any:
         if type(value) is not dict:
@@ -193,26 +196,17 @@ class _Record:
             self._shapes = {}
         looks = self._shapes.get(kinds)
         if looks is None:
-            looks = self._looks(value)
+            looks = self.looks(value)
             if len(self._shapes) < _SHAPES:
                 self._shapes[kinds] = looks
-        changed = None
-        for name, deep in looks:
-            each = value[name]
-            if deep is _small and -(2**31) <= each < 2**31:
-                continue
-            try:
-                fitted = deep(each)
-            except Unfit as e:
-                raise Unfit(f"{name}: {e}") from e
-            if fitted is not each:
-                if changed is None:
-                    changed = dict(value)
-                changed[name] = fitted
-        return value if changed is None else changed
+        return looked(value, looks)
 
-    def _looks(self, value: dict[str, Any]) -> list[tuple[str, Fit]]:
-        """The members of such an object that have to be looked at each time."""
+    def looks(self, value: dict[str, Any]) -> _Looks:
+        """
+        The members of such an object that have to be looked at each time.
+
+        Raises: Unfit: none such has a place in the schema.
+        """
         looks = []
         names = set()
         for name, kinds, deep, has_default in self.fields:
@@ -227,6 +221,28 @@ class _Record:
             if name not in names:
                 raise Unfit(f"{name} is not in the schema")
         return looks
+
+
+def looked(value: dict[str, Any], looks: _Looks) -> dict[str, Any]:
+    """
+    The object with these members fitted; itself where nothing is changed.
+
+    Raises: Unfit.
+    """
+    changed = None
+    for name, deep in looks:
+        each = value[name]
+        if deep is _small and -(2**31) <= each < 2**31:
+            continue
+        try:
+            fitted = deep(each)
+        except Unfit as e:
+            raise Unfit(f"{name}: {e}") from e
+        if fitted is not each:
+            if changed is None:
+                changed = dict(value)
+            changed[name] = fitted
+    return value if changed is None else changed
 
 
 def _union(branches: list[tuple[_Fitting, Any]]) -> _Fitting:
@@ -351,8 +367,19 @@ class AvroWriter:
         self._sink = _Sink()
 
     def write(self, item: Any) -> bytearray:
-        if type(item) not in self._kinds:
-            item = self._fit(item)
+        return self._put(item if type(item) in self._kinds else self._fit(item))
+
+    def like(self, item: dict[str, Any]) -> Write:
+        if not isinstance(self._fit, _Record):
+            return self.write
+        try:
+            looks = self._fit.looks(item)
+        except Unfit:
+            return self.write
+        put = self._put
+        return lambda item: put(looked(item, looks) if looks else item)
+
+    def _put(self, item: Any) -> bytearray:
         try:
             _write(self._sink, self._schema, item)
         except (ValueError, TypeError, OverflowError, AttributeError, KeyError) as e:

@@ -31,9 +31,10 @@ class Columns:
         filtered: (index, rule) of records that a filter left out.
         bad: (index, what is wrong).
         added: Records beyond those received.
+        alike: All values are dicts of the same names and types, in order.
     """
 
-    __slots__ = ("added", "bad", "filtered", "indexes", "values", *_OPTIONAL)
+    __slots__ = ("added", "alike", "bad", "filtered", "indexes", "values", *_OPTIONAL)
 
     def __init__(
         self, topics: bool, keys: bool, stamps: bool, headers: bool, marks: bool
@@ -48,6 +49,7 @@ class Columns:
         self.filtered: list[tuple[int, str]] = []
         self.bad: list[tuple[int, RecordError]] = []
         self.added = 0
+        self.alike = False
 
     def empty(self) -> Columns:
         """The same columns without rows."""
@@ -73,6 +75,7 @@ class Columns:
         self.filtered += other.filtered
         self.bad += other.bad
         self.added += other.added
+        self.alike = False
 
     def sort(self) -> None:
         """Put the rows in the order of their page."""

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from datetime import UTC, tzinfo
+from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, Final
 
@@ -402,6 +403,7 @@ class PageTransform:
             value = self._decode(bytes(value))
         if type(made.indexes) is not list:
             made.indexes = list(made.indexes)
+        made.alike = False
         made.indexes.append(index)
         made.values.append(value)
         if made.topics is not None:
@@ -493,9 +495,8 @@ class PageTransform:
         """Keys and values to bytes, then the size check; bad ones leave."""
         if not made.values:
             return
-        values = self._by_topic(
-            self._value_converter.convert, made.values, made, constant
-        )
+        convert = partial(self._value_converter.convert, alike=made.alike)
+        values = self._by_topic(convert, made.values, made, constant)
         bad: dict[int, RecordError] = {}
         if values is not made.values:
             bad = {

@@ -40,13 +40,17 @@ class Converter(Protocol):
     values: bool
     exact: bool
 
-    def convert(self, topic: str, items: Sequence[Any]) -> Sequence[Converted]:
+    def convert(
+        self, topic: str, items: Sequence[Any], *, alike: bool = False
+    ) -> Sequence[Converted]:
         """
         Encode a page's values for one topic.
 
         Args:
             items: JSON text each, or values each, as `values` says; None
                 stays None.
+            alike: They are dicts with the same names in the same order and
+                the same types under these, which need not be looked at again.
 
         Raises: an EngineError where not the record is to blame: a registry
         that does not answer or refuses us.
@@ -60,7 +64,9 @@ class JsonText:
     values = False
     exact = False
 
-    def convert(self, topic: str, items: Sequence[Any]) -> Sequence[Converted]:
+    def convert(
+        self, topic: str, items: Sequence[Any], *, alike: bool = False
+    ) -> Sequence[Converted]:
         return items
 
 
@@ -71,7 +77,9 @@ class PlainString:
     values = False
     exact = False
 
-    def convert(self, topic: str, items: Sequence[Any]) -> Sequence[Converted]:
+    def convert(
+        self, topic: str, items: Sequence[Any], *, alike: bool = False
+    ) -> Sequence[Converted]:
         return [None if item is None else _unquoted(bytes(item)) for item in items]
 
 
@@ -91,7 +99,9 @@ class Envelope:
     values = False
     exact = False
 
-    def convert(self, topic: str, items: Sequence[Any]) -> Sequence[Converted]:
+    def convert(
+        self, topic: str, items: Sequence[Any], *, alike: bool = False
+    ) -> Sequence[Converted]:
         return [None if item is None else self._wrapped(bytes(item)) for item in items]
 
     def _wrapped(self, payload: bytes) -> Converted:

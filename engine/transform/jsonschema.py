@@ -16,7 +16,7 @@ import jsonschema_rs
 
 from engine.clock import SYSTEM, Clock
 from engine.language import EvaluationError, decode
-from engine.transform.registered import Registered, Writer
+from engine.transform.registered import Registered, Write, Writer
 from engine.transform.registry import Schema, Schemas
 from engine.transform.schemas import Type, Unfit, json_schema
 
@@ -34,6 +34,9 @@ class JsonSchemaWriter:
             raise Unfit(f"no JSON Schema: {e}") from e
         title = schema.get("title") if isinstance(schema, dict) else None
         self.name = title if isinstance(title, str) else "record"
+
+    def like(self, item: dict[str, Any]) -> Write:
+        return self.write
 
     def write(self, item: Any) -> bytes:
         data = bytes(item)

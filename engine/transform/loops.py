@@ -61,6 +61,7 @@ class Loop:
         lines: Its outputs are still to be encoded as JSON.
         whole: They hold parts nobody has looked at.
         marked: De-duplication compares the whole output.
+        alike: As in `Columns`.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class Loop:
         lines: bool,
         whole: bool,
         marked: bool,
+        alike: bool,
     ):
         self.source = source
         self._body = body
         self._lines = lines
         self._whole = whole
         self._marked = marked
+        self._alike = alike
 
     def run(
         self, records: Sequence[Raw], start: int, scope: Scope, made: Columns
@@ -91,6 +94,7 @@ class Loop:
         """
         rest: list[int] = []
         self._body(records, start, scope, made, rest)
+        made.alike = self._alike
         made.indexes = range(start, start + len(records))
         if rest or made.filtered:
             left = {start + place for place in rest}

@@ -18,7 +18,7 @@ from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.message import DecodeError, EncodeError
 from google.protobuf.message_factory import GetMessageClass
 
-from engine.transform.registered import Registered, Writer
+from engine.transform.registered import Registered, Write, Writer
 from engine.transform.registry import Schema, Schemas
 from engine.transform.schemas import Type, Unfit
 
@@ -64,6 +64,9 @@ class ProtobufWriter:
         self._message = GetMessageClass(descriptor)
         self.name = descriptor.full_name
         self.prefix = message_index(descriptor)
+
+    def like(self, item: dict[str, Any]) -> Write:
+        return self.write
 
     def write(self, item: Any) -> bytes:
         message = self._message()

@@ -12,7 +12,7 @@ Path: `compile` -> here -> `registry`, `schemas`; formats: `avro`,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from engine.clock import SYSTEM, Clock
@@ -39,6 +39,10 @@ _HOUR: Final = 3600.0
 _TOPICS: Final = 10_000
 
 
+#: An item to its bytes; raises Unfit.
+Write = Callable[[Any], bytes | bytearray]
+
+
 class Writer(Protocol):
     """
     Encodes with one schema.
@@ -55,6 +59,9 @@ class Writer(Protocol):
         """
         Raises: Unfit: the value is not of the schema.
         """
+
+    def like(self, item: dict[str, Any]) -> Write:
+        """`write` for dicts of the same names and types as this one."""
 
 
 class Format(Protocol):
@@ -133,30 +140,38 @@ class Registered:
         self._changes: dict[str, deque[float]] = {}
         self._writers: dict[str, Writer] = {}
 
-    def convert(self, topic: str, items: Sequence[Any]) -> Sequence[Converted]:
+    def convert(
+        self, topic: str, items: Sequence[Any], *, alike: bool = False
+    ) -> Sequence[Converted]:
         try:
             if self._latest:
-                found = self._with_latest(topic, items)
+                found = self._with_latest(topic, items, alike)
                 if found is not None:
                     return found
             if self._given is not None:
                 assert self._given_text is not None
-                return self._framed(topic, self._given, self._given_text, items)
-            return self._inferred(topic, items)
+                text = self._given_text
+                return self._framed(topic, self._given, text, items, alike)
+            return self._inferred(topic, items, alike)
         except RecordError as error:
             # The schema is at fault, and with it each of the page's records.
             return [None if item is None else error for item in items]
 
     def _framed(
-        self, topic: str, writer: Writer, text: str, items: Sequence[Any]
+        self,
+        topic: str,
+        writer: Writer,
+        text: str,
+        items: Sequence[Any],
+        alike: bool,
     ) -> list[Converted]:
         subject = subject_of(self._strategy, topic, self._side, writer.name)
         schema = self._form.schema(text, self._registry)
         number = self._registry.id_of(subject, schema)
-        return _written(writer, number, items)
+        return _written(writer, number, items, alike)
 
     def _with_latest(
-        self, topic: str, items: Sequence[Any]
+        self, topic: str, items: Sequence[Any], alike: bool
     ) -> Sequence[Converted] | None:
         """With the registry's schema; None if the subject has none yet."""
         name = record_name(topic) if self._given is None else self._given.name
@@ -171,10 +186,12 @@ class Registered:
                 stage="convert",
             )
         if self._given is not None and self._form.kind == "PROTOBUF":
-            return _written(self._given, known.id, items)
-        return _written(self._writer(known.schema.text), known.id, items)
+            return _written(self._given, known.id, items, alike)
+        return _written(self._writer(known.schema.text), known.id, items, alike)
 
-    def _inferred(self, topic: str, items: Sequence[Any]) -> list[Converted]:
+    def _inferred(
+        self, topic: str, items: Sequence[Any], alike: bool
+    ) -> list[Converted]:
         """
         With the topic's schema as the records so far made it.
 
@@ -184,7 +201,7 @@ class Registered:
         last = self._seen.get(topic)
         if last is not None:
             text = self._form.spell(last, record_name(topic))
-            found = self._framed(topic, self._writer(text), text, items)
+            found = self._framed(topic, self._writer(text), text, items, alike)
             if not any(isinstance(each, RecordError) for each in found):
                 return found
         types: list[Type | RecordError] = [
@@ -214,7 +231,7 @@ class Registered:
             raise RecordError(f"schema: {e}", stage="convert") from e
         fine = [None if at in bad else item for at, item in enumerate(items)]
         try:
-            found = self._framed(topic, self._writer(text), text, fine)
+            found = self._framed(topic, self._writer(text), text, fine, alike)
         except RecordError:
             # Refused by the registry: the next page is judged anew.
             self._forget(topic, last)
@@ -259,9 +276,12 @@ class Registered:
         return writer
 
 
-def _written(writer: Writer, number: int, items: Sequence[Any]) -> list[Converted]:
+def _written(
+    writer: Writer, number: int, items: Sequence[Any], alike: bool
+) -> list[Converted]:
     head = b"\0" + number.to_bytes(4, "big") + writer.prefix
-    write = writer.write
+    first = next((item for item in items if item is not None), None)
+    write = writer.like(first) if alike and first is not None else writer.write
     found: list[Converted] = []
     for item in items:
         if item is None:

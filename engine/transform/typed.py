@@ -224,6 +224,8 @@ class _Builder:
         self.marks = marks
         self.fit = fit
         self.decoded = decoded
+        #: All outputs are dicts of the same names and types.
+        self.alike = False
         #: Variable -> its type, where that is known.
         self.types: dict[str, type | None] = {}
         #: The whole record is kept: it is decoded as a dict of `Raw`.
@@ -509,6 +511,8 @@ class _Builder:
         out = f"e{at}"
         value = self.const(constant) if template is None else self._value(template)
         self.types[out] = self.types.get(value)
+        if template is None and type(constant) in (str, int, bool):
+            self.types[out] = type(constant)
         if self.converter.values and template and self.types[out] is None:
             value = f"decoding({value})"
         if self.whole:
@@ -892,6 +896,8 @@ class _Builder:
                     self.emit(f"    if {each} is UNSET: del {into}[{key}]")
 
         build(self._tree(), "out")
+        outputs = (variable for variable, _ in self.outputs.values())
+        self.alike = all(self.types.get(each) is not None for each in outputs)
         self.emit("value(out)")
 
 
@@ -1189,6 +1195,7 @@ def _compiled(builder: _Builder) -> Loop | None:
         lines=not builder.untouched and not values.values,
         whole=builder.whole,
         marked=whole_marks,
+        alike=builder.alike,
     )
 
 

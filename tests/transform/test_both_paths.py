@@ -333,7 +333,9 @@ class Repr:
     values = True
     exact = False
 
-    def convert(self, topic: str, items: Sequence[Any]) -> list[bytes]:
+    def convert(
+        self, topic: str, items: Sequence[Any], *, alike: bool = False
+    ) -> list[bytes]:
         return [ascii(item).encode() for item in items]
 
 
