@@ -113,6 +113,7 @@ def _card(connector: Connector, process: Values) -> ConnectorCard:
         statistics_seconds=60.0 * values["cache.statistics.window.minutes"],
         hit_ratio_low=values["cache.hit.ratio.threshold"],
         max_connections=values["http.client.max.connections"],
+        batch_size=values["transformation.batch.size"],
         thresholds=Thresholds(
             response_seconds=values["health.check.response.time.threshold.ms"] / 1000,
             hit_ratio=values["health.check.cache.hit.ratio.threshold"],

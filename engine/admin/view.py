@@ -66,6 +66,7 @@ class ConnectorCard(Struct, frozen=True):
         statistics_seconds: `cache.statistics.window.minutes` in seconds.
         hit_ratio_low: `cache.hit.ratio.threshold`.
         max_connections: `http.client.max.connections`.
+        batch_size: `transformation.batch.size`.
         thresholds: When it is degraded.
         topics: The topics it writes to, as far as they are fixed.
     """
@@ -82,6 +83,7 @@ class ConnectorCard(Struct, frozen=True):
     statistics_seconds: float = 3600.0
     hit_ratio_low: float = 0.8
     max_connections: int = 20
+    batch_size: int = 1000
     thresholds: Thresholds = Thresholds()
     topics: Sequence[str] = ()
 

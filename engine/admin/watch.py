@@ -233,8 +233,8 @@ class Picture(Struct, frozen=True):
         cache_bases: Connector -> as of its statistics window ago.
         lives: (connector, task) -> how it spent its time.
         active: (connector, task) -> mean and peak of records in flight, 60 s.
-        largest: (connector, task) -> largest mean page between two looks of
-            the last 5 minutes.
+        largest: (connector, task) -> most records handed on in one go, the
+            largest mean between two looks of the last 5 minutes.
         dealt: Times auto-scaling dealt the shards anew.
         dealt_ms: Wall milliseconds of the last time, or of the start.
     """
@@ -467,7 +467,7 @@ class Watch:
             totals.setdefault(place, Totals())
         self._spend(tasks, totals, now, wall_ms)
         active = self._flight(families, now)
-        largest = self._largest(totals, now)
+        largest = self._largest(totals, {card.name: card for card in cards}, now)
         dealt = sum(n for (_, way, _), n in view.scaling().items() if way != "none")
         if dealt != self._dealt:
             self._dealt, self._dealt_ms = dealt, wall_ms
@@ -559,13 +559,20 @@ class Watch:
             found[place] = (sum(seen) / len(seen), max(seen))
         return found
 
-    def _largest(self, totals: _ByPlace, now: float) -> dict[Place, float]:
-        """Records a page, the largest mean between two looks."""
+    def _largest(
+        self, totals: _ByPlace, cards: Mapping[str, ConnectorCard], now: float
+    ) -> dict[Place, float]:
+        """
+        Records of a page, the largest mean between two looks; a page of more
+        than `transformation.batch.size` is handed on in pieces of that size.
+        """
         means: dict[Place, float] = {}
         for place, total in totals.items():
             since = total.minus(self._before.get(place, _NOTHING))
             if since["pages"]:
-                means[place] = since["received"] / since["pages"]
+                mean = since["received"] / since["pages"]
+                card = cards.get(place[0])
+                means[place] = mean if card is None else min(mean, card.batch_size)
         self._before = totals
         _keep(self._pages, now, means, RATIO_SPAN)
         return {

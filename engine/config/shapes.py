@@ -252,7 +252,7 @@ def _members(
 
 
 def _word(value: object, allowed: Sequence[str], place: str) -> str:
-    word = str(value).upper() if isinstance(value, str) else ""
+    word = value.upper().replace("-", "_") if isinstance(value, str) else ""
     if word not in allowed:
         near = difflib.get_close_matches(word, allowed, 1)
         raise Unfit(

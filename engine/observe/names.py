@@ -1022,7 +1022,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             (
                 "batch-size-max",
                 "double",
-                "Largest mean between two samples of the last 5 minutes.",
+                "Most records handed on in one go in the last 5 minutes.",
                 (RECORDS_RECEIVED, PAGES),
             ),
         ),

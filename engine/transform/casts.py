@@ -77,6 +77,9 @@ def to_double(value: Any) -> Any:
     if type(value) is Raw:
         text = bytes(value).strip().decode()
         number = text if NUMBER.fullmatch(text) is not None else plain(value)
+        if number == "-0":
+            # An integer has no sign there.
+            number = 0
     if isinstance(number, str):
         text = number.removeprefix("+")
         if NUMBER.fullmatch(text) is None:

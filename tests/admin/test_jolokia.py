@@ -66,6 +66,17 @@ def test_whole_numbers_and_decimals_keep_their_type(stage: Stage) -> None:
     assert '"CacheHitRatio":1.0,' in raw
 
 
+def test_a_page_is_handed_on_in_pieces_of_the_batch_size(
+    staged: Callable[..., Stage],
+) -> None:
+    bean = "kafka.connect:type=connector-task-metrics,connector=orders,task=0"
+    stage = staged(card(jmx=True, batch_size=100))
+    get(stage, f"/read/{bean}/batch-size-max")
+    stage.deliver(1000)
+    stage.clock.pass_by(5)
+    assert 100 == get(stage, f"/read/{bean}/batch-size-max")["value"]
+
+
 def test_several_attributes_and_all_of_them_are_a_map(stage: Stage) -> None:
     some = get(stage, f"/read/{MAIN}/ErrorRate,CacheHitRatio")
     every = get(stage, f"/read/{MAIN}")
