@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import struct
@@ -196,7 +197,9 @@ class Misbehaving:
             with self._lock:
                 self.connections += 1
                 self.open += 1
-                self.most_open = max(self.most_open, self.open)
+                # What its client has closed may not have been read yet.
+                left = sum(map(ended, tuple(self._socks)))
+                self.most_open = max(self.most_open, self.open - left)
                 number = self.connections
             self._start(self._serve, sock, number)
 
@@ -239,6 +242,16 @@ class Misbehaving:
                     self.busy -= 1
             if sock.fileno() < 0 or (isinstance(act, Say) and act.close):
                 return
+
+
+def ended(sock: Any) -> bool:
+    """True if the other side has closed a connection."""
+    looked = select.poll()
+    try:
+        looked.register(sock, select.POLLRDHUP)
+        return bool(looked.poll(0))
+    except (OSError, ValueError):
+        return False
 
 
 def _read(reader: Any, number: int) -> Asked | None:
