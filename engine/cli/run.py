@@ -42,7 +42,7 @@ from engine.supervisor.scale import Scaling
 from engine.supervisor.status import Snapshot
 from engine.task import entry as task_entry
 from engine.task.broker import state_place
-from engine.task.source import splittable
+from engine.task.source import limits_of, splittable
 
 log = logging.getLogger("run")
 
@@ -190,8 +190,9 @@ class Plan:
             return ()
         if self._args.once and not process.stated("listeners"):
             return ()
-        prints = [connector.fingerprint for connector in loaded.connectors]
-        prints += [api.fingerprint for c in loaded.connectors for api in c.apis]
+        # It shows every value, also those that restart no task.
+        prints = [c.values.fingerprint for c in loaded.connectors]
+        prints += [api.values.fingerprint for c in loaded.connectors for api in c.apis]
         return (
             ChildSpec(
                 key="admin",
@@ -229,6 +230,7 @@ class Plan:
             fingerprint=f"{connector.fingerprint}{process.fingerprint}",
             tasks=values["tasks.max"],
             scaling=scaling,
+            limits=limits_of(connector),
             memory_max=values["process.memory.max.bytes"],
         )
 

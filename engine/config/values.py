@@ -10,7 +10,7 @@ Path: ``load`` -> here -> ``task.build``, ``supervisor``, ``admin``, ``cli``
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -95,12 +95,32 @@ class Values:
     @property
     def fingerprint(self) -> str:
         """Differs where any value differs, a secret included; not for showing."""
+        return self.fingerprint_without(())
+
+    def fingerprint_without(self, left_out: Container[str]) -> str:
+        """The same of all but some keys."""
         digest = hashlib.blake2b(digest_size=16)
-        for key in sorted(self._cells):
+        for key in sorted(key for key in self._cells if key not in left_out):
             value = self._cells[key].value
             text = value.reveal() if isinstance(value, Secret) else repr(value)
             digest.update(f"{len(key)}:{key}{len(text)}:{text}".encode())
         return digest.hexdigest()
+
+
+#: What a running task takes up: a reload that changes nothing else restarts
+#: no task.
+LIVE = frozenset(
+    {
+        "rate.limit.enabled",
+        "rate.limit.requests.per.second",
+        "rate.limit.algorithm",
+        "rate.limit.burst.capacity",
+        "rate.limit.window.ms",
+        "rate.limit.scope",
+        "rate.limit.retry.after.max.ms",
+        "rate.limit.adaptive.enabled",
+    }
+)
 
 
 class Api(Struct, frozen=True):
@@ -120,7 +140,7 @@ class Api(Struct, frozen=True):
     @property
     def fingerprint(self) -> str:
         """Differs where a reload has to restart this api."""
-        return self.values.fingerprint
+        return self.values.fingerprint_without(LIVE)
 
 
 class Connector(Struct, frozen=True):
@@ -176,7 +196,7 @@ class Connector(Struct, frozen=True):
     @property
     def fingerprint(self) -> str:
         """Differs where a reload has to restart all tasks of the connector."""
-        return self.values.fingerprint
+        return self.values.fingerprint_without(LIVE)
 
 
 class Loaded(Struct, frozen=True):

@@ -51,8 +51,8 @@ log = logging.getLogger(__name__)
 SCOPES = ("GLOBAL", "PER_API", "PER_HOST", "PER_TASK")
 
 #: Seconds of the longest answer: who waits longer asks again, so that a rate
-#: changed meanwhile holds within this.
-LONGEST_ANSWER = 1.0
+#: changed meanwhile, or a pause, holds within this.
+LONGEST_ANSWER = 0.25
 
 #: Seconds for which a host's demands are taken from memory.
 GLANCE = 0.001
@@ -221,7 +221,7 @@ class Limiter:
         """
         Go on with other limits, from any thread.
 
-        Whoever waits asks anew within 1 s; what was used under the old rate
+        Whoever waits asks anew within 0.25 s; what was used under the old rate
         counts under the new one.
         """
         old = self._routes
@@ -234,7 +234,7 @@ class Limiter:
         """
         Ask for one token.
 
-        Returns: Seconds to wait before `recheck`, at most 1.0; 0.0: go.  The
+        Returns: Seconds to wait before `recheck`, at most 0.25; 0.0: go.  The
         place in the queue is held meanwhile.
         Blocks: Only on the shared files, microseconds; at most `patience` if a
         holder is stopped, and then not again before it moves.
@@ -267,7 +267,7 @@ class Limiter:
     def recheck(self, host: str) -> float:
         """
         Seconds that the caller of the last `reserve` in this thread must still
-        wait, at most 1.0; 0.0: go.  Blocks: as `reserve`.
+        wait, at most 0.25; 0.0: go.  Blocks: as `reserve`.
         """
         ticket: _Ticket | None = getattr(self._mine, "ticket", None)
         if ticket is None:

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from engine.errors import SharedError
 from engine.records import Shard
+from engine.shared.limiter import Limits
 
 #: Bytes of the largest message; the kernel's buffer holds several of them.
 LARGEST = 60 * 1024
@@ -86,6 +87,12 @@ class SetLevel(Struct, frozen=True, tag="level"):
     level: str
 
 
+class SetLimits(Struct, frozen=True, tag="limits"):
+    """What the connector's tasks may ask from now on."""
+
+    limits: Limits
+
+
 class Ready(Struct, frozen=True, tag="ready"):
     """The child has opened what it needs and works."""
 
@@ -149,6 +156,7 @@ Message: TypeAlias = (
     | Stop
     | Reload
     | SetLevel
+    | SetLimits
     | Ready
     | ShardFinished
     | ShardFailed

@@ -352,6 +352,7 @@ class Supervisor:
             if wanted.embedded and self._broker is not None:
                 self._start_broker()
             self._watches.clear()
+            self._set_limits(old)
             self._seat()
             gc.collect()
             gc.freeze()
@@ -543,6 +544,22 @@ class Supervisor:
         for seat in self._everyone():
             if seat.child is not None:
                 seat.child.link.send(message)
+
+    def _set_limits(self, old: Wanted) -> None:
+        """Tell the tasks that go on; one that cannot be told starts anew."""
+        before = {connector.name: connector.limits for connector in old.connectors}
+        for connector in self._orders.wanted.connectors:
+            if connector.limits == before.get(connector.name, connector.limits):
+                continue
+            message = link.SetLimits(connector.limits)
+            deaf = {
+                seat.spec.key
+                for seat in self._tasks()
+                if seat.spec.connector == connector.name
+                and seat.child is not None
+                and not _told(seat.child, message)
+            }
+            self._renew(deaf)
 
     # --- end the silent ---------------------------------------------------
 
@@ -959,6 +976,14 @@ class Supervisor:
             elif seat.ending is not None and not seat.ending.killed:
                 moments.append(seat.ending.deadline)
         return max(0.0, min(moments) - now)
+
+
+def _told(child: Child, message: link.Message) -> bool:
+    """False if the message is too large for a link, or the link is full."""
+    try:
+        return child.link.send(message)
+    except SharedError:
+        return False
 
 
 def _everything(spec: ChildSpec) -> list[link.Assigned]:

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from engine.errors import ConfigError, SharedError
 from engine.records import Shard
+from engine.shared import limiter
 from engine.shared.board import Board
 from engine.shared.link import Assigned
 from engine.supervisor.assign import Api, Part, assign, most_tasks, part, shards
@@ -44,6 +45,7 @@ class Connector(Struct, frozen=True, kw_only=True):
         tasks: `tasks.max`.
         claims: Directory of its lock: the place of its state.
         scaling: `auto.scaling.*`, or None: the number of tasks stays.
+        limits: `rate.limit.*`, which a running task takes up.
         memory_max: `process.memory.max.bytes`, 0 for none.
     """
 
@@ -54,6 +56,7 @@ class Connector(Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     tasks: int = 1
     scaling: Scaling | None = None
+    limits: limiter.Limits = limiter.Limits()
     memory_max: int = 0
 
 

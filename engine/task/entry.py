@@ -27,6 +27,7 @@ from engine.observe.redact import redact
 from engine.records import Offset, Parcel, Shard
 from engine.seams import Transform
 from engine.shared.board import Board, Notice, Slot
+from engine.shared.limiter import Limits
 from engine.shared.link import Assigned, BrokerKnown, Message
 from engine.sink.commit import Delivery, Saver
 from engine.sink.kafka import wait_for_broker
@@ -164,8 +165,13 @@ class Wiring:
             task=context.number,
             suspect=context.board.watch(context.index).get("crashes") >= CRASHES,
         )
+        #: As a reload has changed them, or None.
+        self._limits: Limits | None = None
         if self._caching.tiers is not None:
             metering.follow_cache(self._caching)
+
+    def _remember_limits(self, limits: Limits) -> None:
+        self._limits = limits
 
     def close(self) -> None:
         """Let go of what outlives the broker's absences."""
@@ -192,7 +198,9 @@ class Wiring:
             topics,
             budget=budget,
         )
-        session = Session(delivery, self._metering, self._context.report)
+        session = Session(
+            delivery, self._metering, self._context.report, self._remember_limits
+        )
         try:
             sources = Sources(
                 self._connector,
@@ -201,6 +209,7 @@ class Wiring:
                 places=self._places,
                 budget=budget,
                 stop=Patience(stop, Pulse(fetch=0.0, work=0.0)),
+                limits=self._limits,
                 metering=self._metering,
                 caching=self._caching,
             )
@@ -468,8 +477,10 @@ class Session:
         delivery: Delivery,
         metering: Metering,
         report: Callable[[Message], bool],
+        remember: Callable[[Limits], None],
     ):
         self._metering = metering
+        self._remember = remember
         self._report = report
         self._cluster = ""
         self.walkers: list[Walker] = []
@@ -500,6 +511,12 @@ class Session:
             (walker.due_at for walker in self.walkers if walker.due_at is not None),
             default=None,
         )
+
+    def adopt(self, limits: Limits) -> None:
+        """As `task.run.Wired`."""
+        self._remember(limits)
+        if self.sources is not None:
+            self.sources.limiter.adopt(limits)
 
     def cut(self) -> None:
         """As `task.run.Wired`."""

@@ -22,10 +22,12 @@ from engine.errors import Doubtful, EngineError, Exit, SinkError, Then
 from engine.observe.redact import redact
 from engine.records import Shard
 from engine.shared.board import ChildSlot
+from engine.shared.limiter import Limits
 from engine.shared.link import (
     Assigned,
     BrokerWaiting,
     Message,
+    SetLimits,
     ShardFailed,
     ShardFinished,
 )
@@ -93,6 +95,9 @@ class Wired(Protocol):
 
     def tick(self, now: float) -> float:
         """What is due now; seconds until it wants to be called again."""
+
+    def adopt(self, limits: Limits) -> None:
+        """Ask no more than these allow, from now on and after an absence."""
 
     def cut(self) -> None:
         """End the requests under way: a stop waits for them no longer."""
@@ -244,7 +249,9 @@ class Task:
             if context.stopping.hurried:
                 # Pages in hand are dropped whole: the state does not know them.
                 return Doubtful("asked again to stop; pages in hand were dropped")
-            context.orders()
+            for order in context.orders():
+                if isinstance(order, SetLimits):
+                    wired.adopt(order.limits)
             self._wake.wait(due)
 
     def _walker_ended(self, walker: Walker) -> None:

@@ -405,6 +405,7 @@ class Sources:
         task: The task's number.
         places: Where shared files stand.
         budget: Where the bytes of pages fetched ahead count.
+        limits: What may be asked; None: as the connector has it.
         stop: The only way to wait, for what no single shard asks for.
         metering: Where requests and their stages are counted, or None.
         caching: The response cache, or None: each page is asked for.
@@ -425,6 +426,7 @@ class Sources:
         places: Places,
         budget: Budget | None,
         stop: Stopping,
+        limits: Limits | None = None,
         metering: Metering | None = None,
         caching: Caching | None = None,
     ):
@@ -436,7 +438,7 @@ class Sources:
         self.limiter = Limiter(
             places.shared("limiter"),
             connector.name,
-            limits_of(connector),
+            limits_of(connector) if limits is None else limits,
             task=task,
             tasks=most_tasks_of(connector),
         )
