@@ -202,7 +202,8 @@ class Http:
         pool: The task's connections; shared by its apis.
         resolver: The task's names; shared by its apis.
         auth: Credentials for the api's own origins, or None.
-        tokens: Asked before each redirect; the first request was paid for by
+        tokens: Asked before each redirect, and before a request is sent again
+            on another connection; the first one was paid for by
             the skin outside.
         multiplexer: HTTP/2 of the task for https origins that speak it, or None.
         stage: Told how long each stage of a request over HTTP/1.1 took, or None:
@@ -397,6 +398,8 @@ class Http:
                 if reused and repeatable and not fresh:
                     self._counters.stale_connections += 1
                     self._counters.resends += 1
+                    if self._tokens is not None:
+                        deadline += self._tokens.admit(host_of(str(shape.origin)))
                     fresh = True
                     continue
                 raise Unreachable(f"no answer: {error}") from error
