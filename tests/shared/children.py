@@ -44,6 +44,13 @@ class Child:
         """All that it still says, to its end."""
         return [line.rstrip("\n") for line in self._ear]
 
+    def gone(self) -> bool:
+        """True once it has ended; `wait` says how."""
+        if self._status is not None:
+            return True
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
+
     def signal(self, number: int) -> None:
         if self._status is None:
             os.kill(self.pid, number)
