@@ -62,10 +62,17 @@ def records(
     with walk as found:
         for page in found:
             parcel = transform(page)
-            for line in lines(parcel)[:left]:
+            good = lines(parcel)
+            # A bad one among the first is shown however many good ones follow.
+            letters = [
+                letter
+                for at, letter in enumerate(parcel.letters)
+                if letter.index < left or len(good) + at < left
+            ]
+            for line in good[: left - len(letters)]:
                 yield line, False
                 left -= 1
-            for letter in parcel.letters[:left]:
+            for letter in letters:
                 problem = {
                     "dead_letter": text_or_bytes(letter.value),
                     "stage": letter.stage,

@@ -13,6 +13,7 @@ from tests.brokers import Broker
 from tests.e2e.conftest import Make
 from tests.e2e.rig import TYPES, Setup, until
 from tests.fakes.api import Api
+from tests.fakes.misbehaving import Misbehaving, Say
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +118,42 @@ def test_preview_shows_what_run_produces_and_touches_nothing(
         assert sorted(name for name, _ in told) == sorted(
             name for name, _ in seen[record].headers
         )
+
+
+RULES = {
+    "errors.tolerance": "all",
+    "errors.deadletterqueue.topic.name": "${connector}-dead",
+    "transformation.field.mappings": json.dumps(
+        [{"source": "id", "target": "n", "type": "INTEGER"}]
+    ),
+    "transformation.filter.expressions": json.dumps(
+        [{"field": "id", "operator": "NOT_EQUALS", "value": 1}]
+    ),
+}
+
+
+def test_preview_says_which_rule_left_a_record_out_or_failed_it(make: Make) -> None:
+    rows = [{"id": 0}, {"id": 1}, {"id": "x"}, *({"id": n} for n in range(3, 9))]
+    with Misbehaving(Say(body=json.dumps({"items": rows}).encode())) as api:
+        setup = make(f"{api.url}/x", RULES)
+        plain = setup.call("preview", "--records", "4")
+        diff = setup.call("preview", "--records", "4", "--diff")
+
+    assert 65 == plain.code, plain.err
+    shown = [json.loads(line) for line in plain.out.splitlines()]
+    assert [{"n": 0}, {"n": 3}, {"n": 4}] == [line["value"] for line in shown[:3]]
+    assert ('{"id": "x"}', "map") == (shown[3]["dead_letter"], shown[3]["stage"])
+
+    assert 65 == diff.code, diff.err
+    steps = [json.loads(line) for line in diff.out.splitlines()]
+    assert rows[:4] == [step["before"] for step in steps]
+    assert [{"n": 0}, None, None, {"n": 3}] == [step["after"] for step in steps]
+    assert ["produced", "filtered", "failed", "produced"] == [
+        step["outcome"] for step in steps
+    ]
+    assert "transformation.filter.expressions[0]" == steps[1]["rule"]
+    assert "transformation.field.mappings[0]" == steps[2]["rule"]
+    assert "no whole number" in steps[2]["message"]
 
 
 def test_check_connect_names_the_broker_that_is_not_there(

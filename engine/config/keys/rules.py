@@ -78,7 +78,10 @@ def _transformation() -> list[Key]:
             "true",
             "A",
             "Switch of mappings, enrichment, filters and validation. Without rules "
-            "a record's bytes go on as the API wrote them.",
+            "a record's bytes go on as the API wrote them and nobody looks into "
+            "them: what only decoding would find (nesting beyond 100, a lone "
+            "surrogate, a number out of range) is no bad record then; a page "
+            "that is no JSON is always a bad page.",
             "false",
         ),
         key(
@@ -86,7 +89,8 @@ def _transformation() -> list[Key]:
             Int(1, 100000),
             "1000",
             "T",
-            "Most records handed to the producer in one go.",
+            "Most records decoded and handed on in one go; a bigger page is cut, "
+            "smaller ones are not joined.",
             "500",
         ),
         key(
@@ -94,7 +98,9 @@ def _transformation() -> list[Key]:
             Json(shapes.mappings, "JSON array of mappings"),
             None,
             "A",
-            "Which fields survive, under which name and type, in this order.",
+            "Which fields survive, under which name and type, in this order. What "
+            "has no type is copied as it is written; no number passes through "
+            "binary floating point unless its type is DOUBLE.",
             '[{"source": "id", "target": "record_id", "type": "STRING"}]',
         ),
         key(
