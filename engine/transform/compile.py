@@ -50,6 +50,7 @@ from engine.transform.function import (
     Context,
     call_page,
     call_record,
+    inspect_numbers,
     load_function,
 )
 from engine.transform.general import Scope
@@ -320,6 +321,7 @@ class PageTransform:
         for output in outputs:
             scope["received"], scope["record"] = received, output
             try:
+                inspect_numbers(output)
                 self._rest(scope, index, page, raw, made)
             except RecordError as error:
                 made.bad.append((index, error))
@@ -366,6 +368,7 @@ class PageTransform:
             origin = places.get(id(output), origins[min(at, len(origins) - 1)])
             scope["received"], scope["record"] = origin[1], output
             try:
+                inspect_numbers(output)
                 self._rest(scope, origin[0], page, None, made)
             except RecordError as error:
                 made.bad.append((origin[0], error))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,9 @@ from msgspec import Struct
 from engine.errors import ConfigError, RecordError
 
 KEY = "transformation.function"
+
+#: What a user's code may raise; `sys.exit` there must not end the task.
+_RAISED = (Exception, SystemExit)
 
 
 class Context(Struct, frozen=True):
@@ -65,7 +69,7 @@ def load_function(name: str, directory: Path | None) -> Callable[..., Any]:
         module = _beside(module_name, directory) or importlib.import_module(module_name)
     except ModuleNotFoundError as e:
         raise ConfigError(f"{KEY}: no module {e.name}") from e
-    except Exception as e:
+    except _RAISED as e:
         # The module is the user's code: it may fail in any way.
         raise ConfigError(
             f"{KEY}: module {module_name} failed: {type(e).__name__}: {e}"
@@ -120,13 +124,11 @@ def call_record(
     """
     try:
         given = function(record, context)
-    except Exception as e:
+    except _RAISED as e:
         raise _failed(e) from e
     if given is None:
         return []
-    if isinstance(given, dict):
-        return [given]
-    return _records(given)
+    return _records([given] if isinstance(given, dict) else given)
 
 
 def call_page(
@@ -139,20 +141,40 @@ def call_page(
     """
     try:
         given = function(records, context)
-    except Exception as e:
+    except _RAISED as e:
         raise _failed(e) from e
     return _records(given)
 
 
-def _failed(error: Exception) -> RecordError:
+def _failed(error: BaseException) -> RecordError:
     return RecordError(
         f"{KEY}: {type(error).__name__}: {error}", stage="function", rule=KEY
     )
 
 
 def _records(given: Any) -> list[Any]:
-    if isinstance(given, list) and all(isinstance(each, dict) for each in given):
-        return given
-    raise RecordError(
-        f"{KEY}: gave {type(given).__name__}, not records", stage="function", rule=KEY
-    )
+    if not isinstance(given, list) or not all(isinstance(e, dict) for e in given):
+        raise RecordError(
+            f"{KEY}: gave {type(given).__name__}, not records",
+            stage="function",
+            rule=KEY,
+        )
+    return given
+
+
+def inspect_numbers(record: Any) -> None:
+    """Raises: RecordError: a NaN or an infinity, which JSON would make null."""
+    rest = [record]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise RecordError(
+                    f"{KEY}: gave a number that is not finite",
+                    stage="function",
+                    rule=KEY,
+                )
+        elif isinstance(value, dict):
+            rest.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            rest.extend(value)

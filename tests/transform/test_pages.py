@@ -659,6 +659,34 @@ def test_what_is_no_json_out_of_a_function_is_a_bad_record() -> None:
     assert ["map"] == [letter.stage for letter in parcel.letters]
 
 
+@pytest.mark.parametrize("unit", ["record", "page"])
+def test_a_number_that_is_none_or_an_exit_in_a_function_is_a_bad_record(
+    unit: str,
+) -> None:
+    def change(record: dict[str, Any]) -> dict[str, Any]:
+        if record["id"] == "exit":
+            raise SystemExit(3)
+        return {"x": [{"y": float(record["id"])}]}
+
+    def pages(records: list[dict[str, Any]], context: Context) -> list[dict[str, Any]]:
+        return [change(record) for record in records]
+
+    def one(record: dict[str, Any], context: Context) -> dict[str, Any]:
+        return change(record)
+
+    compiled = transform(
+        function=one if unit == "record" else pages,
+        function_unit=unit,
+        tolerance="all",
+    )
+
+    parcel = compiled(page_of([{"id": "1"}, {"id": "nan"}, {"id": "-inf"}]))
+    assert ['{"x":[{"y":1.0}]}'] == texts(parcel)
+    assert [1, 2] == [letter.index for letter in parcel.letters]
+    gone = compiled(page_of([{"id": "exit"}]))
+    assert ["SystemExit"] == [letter.cause for letter in gone.letters]
+
+
 # -- what people see
 
 
