@@ -15,7 +15,9 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import os
+import re
 import select
 import socket
 import stat
@@ -25,6 +27,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
+from engine.clock import SYSTEM, Clock
 from engine.observe.redact import redact
 
 #: `log.level` and Connect's words for the levels of the standard library.
@@ -44,6 +47,15 @@ FLOORED = ("kafka", "urllib3", "requests")
 #: Warns of a busy machine as if it were a fault, and a clean run at WARN writes
 #: no line: only its errors, unless somebody asks for it by name or for DEBUG.
 NERVOUS = "kafka.net.selector"
+
+#: Seconds in which a library says the same thing once: kafka-python has ten
+#: lines a second for a broker that is away.
+REPEATED = 60.0
+
+#: Things of libraries that are remembered at most.
+_SAYINGS = 1000
+
+_NUMBER = re.compile(r"\d+")
 
 #: Where systemd's journal takes whole records.
 JOURNAL = "/run/systemd/journal/socket"
@@ -349,6 +361,38 @@ def _datagram(event: Event) -> bytes:
     return b"".join(parts)
 
 
+class Repeats:
+    """
+    Lets a floored library warn of the same thing once in `REPEATED` seconds.
+
+    The same is one text of one logger, whatever the numbers in it; the next line
+    that passes says how many were kept back.
+    """
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+        self._said: dict[tuple[str, str], list[float]] = {}
+
+    def passes(self, record: logging.LogRecord) -> bool:
+        """False if it was said a moment ago; for any thread."""
+        library = record.name.partition(".")[0]
+        if library not in FLOORED or record.levelno < logging.WARNING:
+            return True
+        now = self._clock.monotonic()
+        if len(self._said) >= _SAYINGS:
+            self._said.clear()
+        text = _NUMBER.sub("0", record.getMessage())
+        said = self._said.setdefault((record.name, text), [-math.inf, 0])
+        if now - said[0] < REPEATED:
+            said[1] += 1
+            return False
+        said[0], kept_back = now, int(said[1])
+        said[1] = 0
+        if kept_back:
+            record.alike = kept_back
+        return True
+
+
 class Outlet(logging.Handler):
     """
     Where every logger of a process ends.
@@ -367,6 +411,7 @@ class Outlet(logging.Handler):
         self._stderr = stderr
         self._journal = journal
         self.process: dict[str, str] = {}
+        self.repeats = Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:
         """
@@ -375,6 +420,8 @@ class Outlet(logging.Handler):
         Blocks: never, but for a disk.
         """
         try:
+            if not self.repeats.passes(record):
+                return
             event = Event(record, self.process)
             if self._journal is not None and self._journal.write(event):
                 return

@@ -122,6 +122,9 @@ class Delivery:
         # For single records, which are sent under the lock.
         self._heads = HeadStore()
         self._failure: SinkError | StateError | None = None
+        # Batches and states on their way, and since when nothing was answered.
+        self._unanswered = 0
+        self._silent_since = 0.0
 
     # -- for the task ----------------------------------------------------------
 
@@ -172,6 +175,16 @@ class Delivery:
         self.fail(Unavailable("the producer is closed"))
         return self._accumulator.close(timeout)
 
+    def silent(self, now: float) -> float:
+        """
+        How long the broker has left what was sent to it unanswered.
+
+        Returns: seconds since its last answer, or since something was sent to it
+        where nothing was on its way before; 0.0 if nothing is.
+        """
+        with self.lock:
+            return now - self._silent_since if self._unanswered else 0.0
+
     @property
     def cluster(self) -> str:
         """The cluster's id, "" until the broker has said it."""
@@ -217,7 +230,13 @@ class Delivery:
         with self.lock:
             batch = Batch(self._heads)
             batch.append(column_of([value], [key], self._clock.wall_ms()))
-            self._accumulator.put(topic, partition, batch, PLAIN, done, full=True)
+            self._sending()
+
+            def answered(why: SinkError | None) -> None:
+                self._heard()
+                done(why)
+
+            self._accumulator.put(topic, partition, batch, PLAIN, answered, full=True)
 
     def check(self, topic: str, column: Column) -> None:
         """
@@ -332,6 +351,7 @@ class Delivery:
             turn = outlet.turns.get(topic, -1) + 1
             outlet.turns[topic] = turn
             partition = turn % count
+        self._sending()
         return self._accumulator.put(
             topic,
             partition,
@@ -339,6 +359,18 @@ class Delivery:
             self._packing,
             lambda why: self._answered(opened, why),
         )
+
+    def _sending(self) -> None:
+        """Under the lock: one more is on its way."""
+        if not self._unanswered:
+            self._silent_since = self._clock.monotonic()
+        self._unanswered += 1
+
+    def _heard(self) -> None:
+        """On the sender's thread: one of them is answered."""
+        with self.lock:
+            self._unanswered -= 1
+            self._silent_since = self._clock.monotonic()
 
     def _make_room(self, size: int) -> None:
         """Wait for room and take it; the wait is counted by the budget."""
@@ -357,6 +389,7 @@ class Delivery:
 
     def _answered(self, opened: _Open, why: SinkError | None) -> None:
         """On the sender's thread: a batch is acknowledged, or never will be."""
+        self._heard()
         self.budget.give(opened.held)
         if why is not None:
             self.fail(why)

@@ -37,6 +37,7 @@ from engine.source.pace import Interval
 from engine.source.standing import done_once
 from engine.source.unchanged import Unchanged
 from engine.source.walk import CHAINS, gathered
+from engine.task.absence import Absence
 from engine.task.broker import Brokers, bootstrap_of
 from engine.task.cache import Caching, rules_of
 from engine.task.flow import Flow, Source
@@ -199,7 +200,15 @@ class Wiring:
             budget=budget,
         )
         session = Session(
-            delivery, self._metering, self._context.report, self._remember_limits
+            delivery,
+            self._metering,
+            self._context.report,
+            self._remember_limits,
+            Absence(
+                brokers.cluster.address,
+                self._context.report,
+                linger=values["producer.linger.ms"] / 1000,
+            ),
         )
         try:
             sources = Sources(
@@ -478,10 +487,12 @@ class Session:
         metering: Metering,
         report: Callable[[Message], bool],
         remember: Callable[[Limits], None],
+        absence: Absence,
     ):
         self._metering = metering
         self._remember = remember
         self._report = report
+        self._absence = absence
         self._cluster = ""
         self.walkers: list[Walker] = []
         self.done: list[Shard] = []
@@ -493,6 +504,7 @@ class Session:
     def tick(self, now: float) -> float:
         """As `task.run.Wired`."""
         due = self._delivery.tick(now)
+        self._absence.look(self._delivery.silent(now), now)
         if self.sources is not None:
             if now >= self._due:
                 self._due = now + self.sources.tick(now)
@@ -504,6 +516,11 @@ class Session:
             due = min(due, self._due - now)
         self._metering.tick(now)
         return due
+
+    @property
+    def away(self) -> bool:
+        """As `task.run.Wired`."""
+        return bool(self._absence)
 
     def next_poll(self) -> float | None:
         """Monotonic seconds of the next tick of any shard; None if none waits."""

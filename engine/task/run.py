@@ -38,6 +38,9 @@ log = logging.getLogger("task")
 #: Seconds between two looks at everything, at most.
 LOOK = 0.5
 
+#: The board's word for a task whose broker is away.
+AWAY = "waiting_broker"
+
 #: Seconds a closed producer may take to let go of its thread.
 CLOSING = 3.0
 
@@ -87,11 +90,15 @@ class Wired(Protocol):
 
     Attributes:
         walkers: One for each shard that has something to do.
+        away: True while the broker leaves unanswered what was sent to it.
         done: Shards with nothing to do under `run --once`.
     """
 
     walkers: list[Walker]
     done: list[Shard]
+
+    @property
+    def away(self) -> bool: ...
 
     def tick(self, now: float) -> float:
         """What is due now; seconds until it wants to be called again."""
@@ -237,7 +244,7 @@ class Task:
                 return failure
             if now - beaten >= LOOK and all(w.pulse.alive(now) for w in running):
                 beaten = now
-                context.beat(phase_of(running))
+                context.beat(AWAY if wired.away else phase_of(running))
             if context.stopping.is_set() and not stop.is_set():
                 context.beat("draining")
                 stop.set()
@@ -328,7 +335,7 @@ class Task:
         if self._away_since is None:
             self._away_since = now
             self._context.report(BrokerWaiting(now, reason))
-        self._context.beat("waiting_broker")
+        self._context.beat(AWAY)
         if not self._wait_for_broker():
             if self._once and not self._context.stopping.is_set():
                 self._give_up_all(failure)

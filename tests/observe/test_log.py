@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from engine.observe import log
-from engine.observe.log import Journal, Outlet, Stderr
+from engine.observe.log import Journal, Outlet, Repeats, Stderr
 from engine.observe.redact import Secret
+from tests.fakes.clock import HandClock
 
 FORMATS = sorted(log.SHAPES)
 
@@ -106,6 +107,25 @@ def test_json_is_one_object_a_line(pipe: Pipe) -> None:
         content["task"],
         content["status"],
     )
+
+
+def test_a_library_warns_of_the_same_thing_once_a_minute(pipe: Pipe) -> None:
+    log.configure(format="json", fd=pipe.writer)
+    clock = HandClock()
+    logging.getLogger().handlers[0].repeats = Repeats(clock)
+    kafka = logging.getLogger("kafka.net.manager")
+
+    for port in range(50_000, 50_020):
+        kafka.error("<%d>: Connection to %s failed", port, "one")
+        kafka.error("<%d>: Connection to %s failed", port, "two")
+        LOG.error("Ours.")
+    clock.move(61.0)
+    kafka.error("<%d>: Connection to %s failed", 50_020, "one")
+
+    said = [json.loads(line) for line in pipe.text().splitlines()]
+    foreign = [line for line in said if line["logger"] == "kafka.net.manager"]
+    assert [None, None, 19] == [line.get("alike") for line in foreign]
+    assert 20 == sum(line["message"] == "Ours." for line in said)
 
 
 def test_logfmt_quotes_what_needs_it(pipe: Pipe) -> None:
