@@ -43,7 +43,7 @@ TASKS = 4
 
 #: Pages of one shard that may be in flight: one that is asked for, and those that
 #: were handed over within the linger and the time of a write of the state.
-IN_FLIGHT = 4
+IN_FLIGHT = 3
 
 TASK_KILLS, SUPERVISOR_KILLS = 20, 3
 
@@ -79,7 +79,7 @@ def test_twenty_kills_of_tasks_and_three_of_the_supervisor(
         rewinds = rewound(api.targets())
 
     assert TASK_KILLS + SUPERVISOR_KILLS == len(kills)
-    assert took > 60 - 15, "throttled to last"
+    assert took > 60, "throttled to last"
     seen = setup.seen()
     counts = Counter(each.value or b"" for each in seen)
     assert set(sent) == counts.keys(), "none lost, none but those that were sent"
@@ -263,12 +263,12 @@ def test_a_broker_that_is_not_there_and_then_away_for_longer_than_a_delivery_tak
         tmp_path,
         chain,
         own_apache,
-        producer_delivery_timeout_ms=6000,
+        producer_delivery_timeout_ms=9000,
         producer_request_timeout_ms=5000,
     )
 
     with setup.running() as running:
-        until(lambda: running.said("Kafka at .* does not answer"), "it is said", 10)
+        until(lambda: running.said("Waiting for the broker"), "it is said", 10)
         own_apache.start()
         grows(chain, 200)
         own_apache.stop()
@@ -304,7 +304,7 @@ def test_ctrl_c_while_the_broker_is_away(
         running.interrupt()
         middle = running.done(30)
     with setup.running() as running:
-        until(lambda: running.said("does not answer"), "it is said", 20)
+        until(lambda: running.said("Waiting for the broker"), "it is said", 20)
         running.interrupt()
         start = running.done(30)
 
