@@ -231,6 +231,11 @@ class Tree:
         self._stopping = stopping
         self._note = note
 
+    @property
+    def idle(self) -> Offset | None:
+        """As `Poll.idle`."""
+        return self._parent.idle
+
     def pages(self, offset: Offset | None) -> Generator[Page]:
         """
         The parent's pages; each comes once all below it is delivered.

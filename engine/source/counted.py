@@ -274,7 +274,11 @@ class CountCourse:
     def _nothing(self) -> None:
         """The poll ends without a page of ours."""
         self.over = True
-        self._plan.idle_poll = self._ledger.poll
+        plan = self._plan
+        plan.note("polls_without_page_total")
+        plan.idle = {"poll": self._ledger.poll, "done": True}
+        if self._size is not None:
+            plan.idle["size"] = self._size
 
     def _next(self) -> int | None:
         """The next number to ask for, or None: others did the rest."""

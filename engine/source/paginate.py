@@ -69,6 +69,11 @@ class Paginator:
         """True if later pages can be asked for before earlier ones came."""
         return self._plan.addressable
 
+    @property
+    def idle(self) -> Offset | None:
+        """As `Poll.idle`."""
+        return self._plan.idle
+
     def start(
         self,
         offset: Offset | None,
@@ -90,8 +95,7 @@ class Paginator:
         """
         plan = self._plan
         standing = Standing(offset, type=plan.paging.type, mode=plan.paging.mode)
-        if standing.poll <= plan.idle_poll:
-            standing.poll, standing.fresh = plan.idle_poll + 1, True
+        plan.idle = None
         if number is not None:
             standing.poll = number
         start = plan.shape.begin(now_ms, scope)

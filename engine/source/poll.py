@@ -66,6 +66,15 @@ class Poll:
         self._name = name
         self._clock = clock
 
+    @property
+    def idle(self) -> Offset | None:
+        """
+        Where the shard stands after a poll in which no page fell to it.
+
+        None if one did, or if the poll came to no end.
+        """
+        return self._paginator.idle
+
     def pages(
         self,
         offset: Offset | None,

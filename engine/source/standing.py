@@ -11,7 +11,7 @@ Path: `source.chained`, `source.counted` -> here
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Raw
@@ -222,7 +222,21 @@ def local_part(url: str, home: str) -> str:
     return url
 
 
-def done_once(mine: Offset | None, siblings: Iterable[Offset]) -> bool:
+def told(mine: Offset | None) -> tuple[int, int] | None:
+    """
+    What a stored offset lets the other shards of its api know.
+
+    A shard that had its part of a poll asks for no page again, and yet the others
+    need what its first page has shown.
+
+    Returns: its poll and the size of a page in it, or None.
+    """
+    if mine is None or "size" not in mine:
+        return None
+    return whole(mine, "poll", 1, least=1), whole(mine, "size", least=1)
+
+
+def done_once(mine: Offset | None, siblings: Sequence[Offset], count: int) -> bool:
     """
     Under `run --once`: whether a shard has nothing to do.
 
@@ -232,9 +246,12 @@ def done_once(mine: Offset | None, siblings: Iterable[Offset]) -> bool:
     Args:
         mine: Its own stored offset.
         siblings: Those of all shards of the same api.
+        count: How many shards there are; one without an offset has not begun.
     """
     if mine is None or mine.get("done") is not True:
         return False
+    if len(siblings) < count:
+        return True
     poll = whole(mine, "poll", 1, least=1)
     return any(
         each.get("done") is not True and whole(each, "poll", 1, least=1) <= poll

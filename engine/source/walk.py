@@ -384,8 +384,8 @@ class Plan:
         self.crew = crew or Alone()
         self.note = note
         self.empty = empty
-        #: The last poll in which no page fell to this shard.
-        self.idle_poll = 0
+        #: Where the shard stands behind a poll in which no page fell to it.
+        self.idle: Offset | None = None
 
     @property
     def addressable(self) -> bool:

@@ -34,7 +34,7 @@ from engine.sink.kafka import wait_for_broker
 from engine.sink.preflight import Topics
 from engine.sink.state import Saved, State, canonical
 from engine.source.pace import Interval
-from engine.source.standing import done_once
+from engine.source.standing import done_once, told
 from engine.source.unchanged import Unchanged
 from engine.source.walk import CHAINS, gathered
 from engine.task.absence import Absence
@@ -300,7 +300,10 @@ class Wiring:
         shard = assigned.shard
         standing = stored(saved.values(), shard)
         slot = self._context.board.shard(assigned.slot)
-        if self._once and over(standing, slot):
+        crew = self._crew(assigned)
+        if crew is not None:
+            crew.remind(standing.told)
+        if self._once and over(standing, shard.count, slot):
             return None
         if shard.index == 0 and standing.outlived(shard.count):
             gone = [each.partition for each in standing.others]
@@ -319,7 +322,7 @@ class Wiring:
             api,
             shard,
             stopping=patience,
-            crew=self._crew(assigned),
+            crew=crew,
             others=standing.family,
             note=tally.note,
         )
@@ -687,6 +690,9 @@ class Tally:
 
         What comes again and again is said once a minute, with how often.
         """
+        if name == "polls_without_page_total":
+            self._slot.add("polls")
+            return
         words = NOTES.get(name)
         if words is None:
             return
@@ -723,14 +729,19 @@ class Siblings:
                 end = known if end is None else min(end, known)
         self._own.publish(poll=poll, size=size, end=-1 if end is None else end)
 
+    def remind(self, told: tuple[int, int] | None) -> None:
+        """Say what the shard's stored offset knows, unless more was said since."""
+        if told is not None and self.learn(told[0]) is None:
+            self.publish(*told, None)
+
     def learn(self, poll: int) -> tuple[int, int | None] | None:
         """As `Crew`."""
-        told = [notice.read() for notice in self._all]
+        notices = [notice.read() for notice in self._all]
         return gathered(
             poll,
             [
                 (its_poll, size, None if end < 0 else end)
-                for its_poll, size, end in filter(None, told)
+                for its_poll, size, end in filter(None, notices)
             ],
         )
 
@@ -759,13 +770,18 @@ class Standing(Struct, frozen=True):
         done = [each for each in self.siblings if each.offset.get("done") is True]
         return bool(self.others) and len(done) == count
 
-    def finished(self) -> bool:
+    @property
+    def told(self) -> tuple[int, int] | None:
+        """What the shard lets the others know."""
+        return told(None if self.own is None else self.own.offset)
+
+    def finished(self, count: int) -> bool:
         """True if the shard's part of an unfinished poll is done."""
         mine = None if self.own is None else self.own.offset
-        return done_once(mine, [each.offset for each in self.siblings])
+        return done_once(mine, [each.offset for each in self.siblings], count)
 
 
-def over(standing: Standing, slot: Slot) -> bool:
+def over(standing: Standing, count: int, slot: Slot) -> bool:
     """
     Whether a shard's poll of this `run --once` is over.
 
@@ -774,7 +790,7 @@ def over(standing: Standing, slot: Slot) -> bool:
     """
     own = standing.own
     ended = own is not None and own.offset.get("done") is True
-    return standing.finished() or (ended and slot.get("polls") > 0)
+    return standing.finished(count) or (ended and slot.get("polls") > 0)
 
 
 def stored(saved: Iterable[Saved], shard: Shard) -> Standing:

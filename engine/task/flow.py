@@ -15,7 +15,7 @@ from typing import Protocol
 from engine.errors import Accounting, RecordError, SourceError
 from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Stopping, Transform
-from engine.task.memory import Memory
+from engine.task.memory import NO_PAGE, Memory
 from engine.task.pulse import Pulse
 
 #: Makes what counts a parcel: called with the moment of its acknowledgement.
@@ -24,6 +24,10 @@ Counting = Callable[[Parcel], Callable[[float], None]]
 
 class Source(Protocol):
     """The pages of one shard."""
+
+    @property
+    def idle(self) -> Offset | None:
+        """Where the shard stands after a poll in which no page fell to it."""
 
     def pages(self, offset: Offset | None) -> Iterator[Page]:
         """One poll from where `offset` says, first page to last."""
@@ -118,6 +122,10 @@ class Flow:
             close = getattr(pages, "close", None)
             if close is not None:
                 close()
+        if page is None and (idle := self._source.idle) is not None:
+            # That the shard had its part is as good to know as what was on it.
+            self._outlet.hand_over(Parcel(NO_PAGE, "", ()), idle)
+            self.offset = idle
         pulse.idle("commit")
         self._outlet.commit()
         if page is not None and page.offset.get("done") is True:

@@ -22,7 +22,7 @@ from engine.source.unchanged import Unchanged
 PART = {"part": "pages"}
 
 #: What is handed over with a state that belongs to no page.
-_NO_PAGE = Page(Response(Request("GET", ""), "", 200, (), b"", 0.0, 0), 0, [], {}, True)
+NO_PAGE = Page(Response(Request("GET", ""), "", 200, (), b"", 0.0, 0), 0, [], {}, True)
 
 
 class Outlets(Protocol):
@@ -113,5 +113,5 @@ class Remembering:
         self._hashes = found["hashes"]
         outlet = self._open()
         outlet.begin()
-        outlet.hand_over(Parcel(_NO_PAGE, "", ()), found)
+        outlet.hand_over(Parcel(NO_PAGE, "", ()), found)
         return outlet

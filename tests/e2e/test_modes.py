@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 
@@ -9,8 +12,8 @@ import pytest
 
 from tests.brokers import Broker
 from tests.e2e.conftest import Make
-from tests.e2e.rig import Done, Setup, until
-from tests.fakes.api import Api
+from tests.e2e.rig import Done, Running, Setup, until
+from tests.fakes.api import Api, Asked
 
 pytestmark = pytest.mark.slow
 
@@ -144,3 +147,43 @@ def test_a_mode_brings_what_is_new_while_it_runs(make: Make, mode: str) -> None:
             assert 0 == running.end().code, running.err
         assert api.all_records() == setup.values()
         assert 0 == setup.once().total["produced"]
+
+
+def test_a_run_once_that_was_killed_is_gone_on_with_and_ends_with_its_poll(
+    make: Make,
+) -> None:
+    """Shards that are done wait for those that were cut, and for any not begun."""
+    with Api(pages=24, records=20) as api:
+        slow = threading.Event()
+
+        def answer(asked: Asked) -> tuple[int, list[tuple[str, str]], bytes]:
+            page = int(asked.query["page"])
+            if page % 4 != 1 and not slow.is_set():
+                # Only the first shard comes to its end before the kill.
+                slow.wait(60)
+            at = (page - 1) * 20
+            items = b",".join(api.all_records()[at : at + 20])
+            return 200, [], b'{"items":[' + items + b"]}"
+
+        api.route("/list", answer)
+        keys = {
+            "pagination.type": "page",
+            "pagination.limit.value": 20,
+            "tasks.max": 4,
+            "cache.enabled": "false",
+        }
+        setup = make(f"{api.url}/list", keys)
+        with Running(setup.command("run", "--once"), setup.folder) as first:
+            until(lambda: "page=25" in str(api.targets()), "the first shard is done")
+            until(lambda: setup.arrived() == 120, "and delivered")
+            time.sleep(0.5)
+            first.tell(signal.SIGKILL)
+        slow.set()
+        rest = setup.once()
+        again = setup.once()
+
+    assert [0, 0] == [rest.code, again.code], rest.err
+    assert 360 == rest.total["produced"]
+    # Only then a new poll, of all of it.
+    assert 480 == again.total["produced"]
+    assert sorted(api.all_records() * 2) == sorted(setup.values())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from engine.errors import Unexpected
 from engine.records import Offset, Page
 from engine.source.poll import Poll
-from engine.source.standing import done_once
+from engine.source.standing import done_once, told
 from tests.fakes.crew import Wall
 from tests.fakes.walks import poll_of
 from tests.source.test_paginate import URL, Answers, Told, bytes_of, page
@@ -76,7 +76,10 @@ class Fleet:
 
     def start(self) -> None:
         """A new process for each shard."""
-        self.idle: set[int] = set()
+        for index in range(self.count):
+            known = told(self.stored.get((index, self.count)))
+            if known is not None:
+                self.wall.notices[index] = *known, None
         self.polls = [self._poll(index) for index in range(self.count)]
 
     def _poll(self, index: int) -> Poll:
@@ -105,8 +108,7 @@ class Fleet:
         return [
             index
             for index in range(self.count)
-            if index not in self.idle
-            and not done_once(self.stored.get((index, self.count)), [{"poll": 1}])
+            if not done_once(self.stored.get((index, self.count)), [{"poll": 1}], 1)
         ]
 
     def run(
@@ -137,8 +139,9 @@ class Fleet:
             except StopIteration:
                 del polls[index]
                 parked.clear()
-                if index not in had:
-                    self.idle.add(index)
+                idle = self.polls[index].idle
+                if index not in had and idle is not None:
+                    self.stored[index, self.count] = idle
             except Parked:
                 # An ended generator cannot go on: it starts where it stood.
                 polls[index] = self.shard(index)
@@ -265,10 +268,6 @@ def test_kills_and_changes_of_the_number_of_shards_lose_and_repeat_nothing(
     for _ in range(130):
         if not fleet.unfinished():
             break
-        if 0 not in fleet.unfinished():
-            # The first shard has gone on to poll 2, and says there what its
-            # first page held, also if it had nothing to do in poll 1.
-            fleet.wall.notices[0] = (2, min(10, cap, count) or 10, None)
         fleet.run(order, shards=fleet.unfinished())
 
     assert list(range(count)) == fleet.numbers()
@@ -290,7 +289,8 @@ def test_a_first_page_that_cannot_be_read_ends_the_poll_of_all() -> None:
 def test_once_a_shard_waits_for_no_poll_that_is_not_to_come() -> None:
     done = {"poll": 2, "done": True}
 
-    assert done_once(done, [done, {"poll": 2, "done": False}])
-    assert not done_once(done, [done, done])
-    assert not done_once({"poll": 2, "done": False}, [done])
-    assert not done_once(None, [done])
+    assert done_once(done, [done, {"poll": 2, "done": False}], 2)
+    assert done_once(done, [done], 2), "the other has not begun"
+    assert not done_once(done, [done, done], 2)
+    assert not done_once({"poll": 2, "done": False}, [done], 1)
+    assert not done_once(None, [done], 2)
