@@ -251,6 +251,76 @@ def test_a_server_that_is_not_to_be_listened_to_pauses_nobody(tmp_path, clock) -
     assert 0.0 == one.reserve("h", "api1")
 
 
+def test_who_does_not_listen_is_not_held_by_what_others_heard(tmp_path, clock) -> None:
+    more = {"api1": Listening(respect=False), "api2": Listening(longest=4.0)}
+    one = Limiter([tmp_path], "c", Limits(listening=more), clock=clock)
+
+    one.observe("h", "api2", 429, [("retry-after", "30")])
+
+    assert 0.0 == one.reserve("h", "api1")
+    assert 1004.0 == pytest.approx(go(one, clock, "h", "api2"))
+
+
+def test_a_refusal_that_names_no_time_is_waited_as_the_retries_are(
+    tmp_path, clock
+) -> None:
+    for number, (listening, pauses) in enumerate(
+        (
+            (Listening(backoff=0.1, backoff_max=0.3), [0.1, 0.2, 0.3, 0.3]),
+            (Listening(backoff=0.1, exponential=False), [0.1, 0.1, 0.1]),
+            (Listening(backoff=0.001), [0.05, 0.05]),
+        )
+    ):
+        one = limiter(tmp_path / str(number), clock, listening=listening)
+        for pause in pauses:
+            one.observe("h", "a", 503, [])
+            assert pytest.approx(pause) == one.paused("h")
+            clock.turn(pause + 0.01)
+
+
+def test_what_a_host_told_is_whole_again_after_its_window(tmp_path, clock) -> None:
+    one = limiter(tmp_path, clock)
+    told = [("x-ratelimit-limit", "60"), ("x-ratelimit-remaining", "7")]
+
+    one.observe("h", "a", 200, [*told, ("x-ratelimit-reset", "30")])
+    one.observe("other", "a", 200, told)
+    clock.turn(31)
+
+    found = {each.host: each for each in one.host_readings()}
+    assert (60, 60, None) == (
+        found["h"].limit,
+        found["h"].remaining,
+        found["h"].reset,
+    )
+    # Without a word on when, it stays as it was told.
+    assert (60, 7) == (found["other"].limit, found["other"].remaining)
+
+
+def test_other_limits_are_adopted_by_those_who_wait(tmp_path, clock) -> None:
+    """From one rate to two, to another scope, to none at all."""
+    slow, fast = Rate(0.01, burst=1), Rate(10.0, burst=1)
+    for number, then in enumerate(
+        (
+            limits(fast, apis={"api1": fast}),
+            limits(fast, scope="PER_HOST"),
+            limits(fast, scope="PER_API"),
+            limits(),
+        )
+    ):
+        one = limiter(tmp_path / str(number), clock, slow)
+        go(one, clock)
+        wait = one.reserve("h", "api1")
+        clock.turn(0.01)
+        began = clock.seconds
+        one.adopt(then)
+
+        while wait:
+            clock.turn(wait)
+            wait = one.recheck("h")
+        assert clock.seconds - began <= LONGEST_ANSWER + 0.25
+        one.close()
+
+
 def test_the_adaptive_rate_halves_once_a_429_and_creeps_up(tmp_path, clock) -> None:
     one = limiter(
         tmp_path, clock, Rate(100.0, burst=1), listening=Listening(adaptive=True)
