@@ -46,8 +46,8 @@ class Row(Struct, kw_only=True):
         saved: Pages that brought nothing new; they are not received.
         saved_records: Records on them, none of them produced again.
         saved_requests, saved_bytes: What the cache did not ask and fetch.
-        waited: Seconds it was kept from going on, by what it waited for; a
-            shard with several requests under way waits for each.
+        waited: Seconds in which it was kept from going on, by what it waited
+            for.
         seconds: From the first poll's start to now, or to its end.
         error: Why it stands still, or None.
         finished: Its poll is over, under `run --once`.

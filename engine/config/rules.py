@@ -671,6 +671,20 @@ def rates_have_a_limiter(s: Scope, api: Api, connector: Connector) -> None:
     algorithm = str(s["rate.limit.algorithm"])
     if not off and s.values.stated(burst) and algorithm.endswith("WINDOW"):
         s.warn(burst, f"rate.limit.algorithm={algorithm} does not use it")
+    rate, common = "rate.limit.requests.per.second", connector.common
+    inside = connector.values["rate.limit.scope"] == "GLOBAL" and (
+        common.stated(rate)
+        or any(
+            other.values["rate.limit.enabled"] and not other.values.own(rate)
+            for other in connector.apis
+        )
+    )
+    if not off and inside and s.values.own(rate) and s.number(rate) > common[rate]:
+        s.warn(
+            rate,
+            f"never reached: all apis together make {common[rate]:g} "
+            "(rate.limit.scope=PER_API counts each alone)",
+        )
 
 
 def freshness_is_noticed(s: Scope, api: Api, connector: Connector) -> None:

@@ -72,6 +72,10 @@ _PARAMETER = re.compile(
 )
 
 
+#: Quota unit of a policy that states none.
+_REQUESTS = '"requests"'
+
+
 class Demand(Struct, frozen=True):
     """
     What the server asked for.
@@ -187,6 +191,9 @@ def _structured(field: str, policy: str) -> Demand:
         if remaining is None or (policies and name not in policies):
             continue
         quota = policies.get(name, {})
+        if remaining > 0 and quota.get("qu", _REQUESTS) != _REQUESTS:
+            # Bytes, or requests at a time: nothing that could be counted here.
+            continue
         # Without t nobody says when; after its window a quota is whole again.
         reset = _integer(members.get("t"))
         if reset is None:

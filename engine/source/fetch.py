@@ -77,11 +77,11 @@ class Turnstile:
         while wait > 0.0:
             cause, began = limiter.cause, self._clock.monotonic()
             stopped = self._stopping.wait(wait)
-            passed = self._clock.monotonic() - began
-            self._waits.add(cause, passed)
+            ended = self._clock.monotonic()
+            self._waits.add(cause, began, ended)
             if stopped:
                 raise Unreachable("stopping", sent=False)
-            waited += passed
+            waited += ended - began
             wait = limiter.recheck(host)
         if self._stage is not None:
             self._stage("limiter", waited)

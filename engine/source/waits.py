@@ -2,7 +2,9 @@
 Waits: for how long a shard was kept from asking, and by what.
 
 Owns the sums, by cause: our own limit, what the host demands, an open breaker.
-Whoever waits tells it; it neither waits nor decides.
+Requests that wait beside each other for the same wait once: the sums are time
+of the shard, and a second a second is all there is.  Whoever waits tells it;
+it neither waits nor decides.
 
 Path: `source.fetch` (Turnstile, Guarded) -> here -> ``task.metering``
 """
@@ -25,13 +27,16 @@ class Waits:
         self._clock = clock
         self._lock = threading.Lock()
         self._seconds: defaultdict[str, float] = defaultdict(float)
+        #: Up to when the time of a cause is added up.
+        self._until: defaultdict[str, float] = defaultdict(float)
         #: The part of an open breaker's time that is not added up yet.
         self._shut_since = self._shut_until = 0.0
 
-    def add(self, cause: str, seconds: float) -> None:
-        """A request has waited."""
+    def add(self, cause: str, began: float, ended: float) -> None:
+        """A request has waited, between two monotonic times."""
         with self._lock:
-            self._seconds[cause] += seconds
+            self._seconds[cause] += max(0.0, ended - max(began, self._until[cause]))
+            self._until[cause] = max(ended, self._until[cause])
 
     def shut(self, seconds: float) -> None:
         """A poll was given up: no request goes for so long, whenever it is due."""

@@ -545,3 +545,18 @@ def test_memory_grows_by_task_and_bounds_what_is_expected(files: Files) -> None:
     assert 134217728 - 33554432 == larger[1] - of("")[1] == larger[0] - of("")[0]
     deeper = of("pagination.concurrent.enabled=true\n")
     assert 3 * 10485760 == deeper[1] - of("")[1]
+
+
+def test_a_rate_that_is_never_reached_is_a_warning(files: Files) -> None:
+    text = (
+        "rate.limit.enabled=true\nrate.limit.requests.per.second=20\n"
+        "api1.rate.limit.requests.per.second=50\napi2.kafka.key=k\n"
+    )
+
+    def said(text: str) -> list[str]:
+        found = files.load(text).findings
+        return [f.key for f in found if "never reached" in f.message]
+
+    assert ["api1.rate.limit.requests.per.second"] == said(text)
+    assert [] == said(f"{text}rate.limit.scope=PER_API\n")
+    assert [] == said(text.replace("=50", "=5"))

@@ -103,6 +103,15 @@ def test_a_service_without_a_policy_is_ignored_where_policies_are_told() -> None
     assert NOTHING == found
 
 
+def test_a_quota_of_something_else_than_requests_counts_when_it_is_gone() -> None:
+    policy = '"bytes";q=1000;w=60;qu="content-bytes", "calls";q=9;w=60;qu="requests"'
+    left = ask(RateLimit='"bytes";r=3;t=9, "calls";r=7;t=9', RateLimit_Policy=policy)
+    gone = ask(RateLimit='"bytes";r=0;t=9, "calls";r=7;t=9', RateLimit_Policy=policy)
+
+    assert (7, 9, None) == (left.remaining, left.limit, left.after)
+    assert 9 == gone.after
+
+
 def test_retry_after_wins() -> None:
     found = ask(429, Retry_After="3", RateLimit='"a";r=0;t=30')
 

@@ -218,10 +218,11 @@ def test_waits_go_to_the_board_by_shard_and_by_what_was_waited_for() -> None:
     room = Room()
     held = Held(waits, room, slots)
 
-    waits[one].add("limiter", 1.5)
-    waits[two].add("retry_after", 0.5)
+    waits[one].add("limiter", 10.0, 11.5)
+    waits[two].add("retry_after", 10.0, 10.5)
     held.move()
-    waits[one].add("limiter", 0.5)
+    # One that waited beside the other for most of it.
+    waits[one].add("limiter", 10.2, 12.0)
     waits[two].shut(10.0)
     clock.move(4.0)
     room.waited = 3.0
