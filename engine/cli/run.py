@@ -39,7 +39,7 @@ from engine.supervisor.loop import Supervisor
 from engine.supervisor.restart import Limits
 from engine.supervisor.runtime import Runtime, base_of, make_private
 from engine.supervisor.scale import Scaling
-from engine.supervisor.status import Snapshot
+from engine.supervisor.status import ShardStatus, Snapshot
 from engine.task import entry as task_entry
 from engine.task.broker import state_place
 from engine.task.source import limits_of, splittable
@@ -304,6 +304,7 @@ class Showing:
         self._once = once
         self._began = SYSTEM.monotonic()
         self._finished: dict[int, float] = {}
+        self._known: dict[int, ShardStatus] = {}
         self.seconds = 0.0
 
     def tick(self, snapshot: Snapshot, board: Board) -> None:
@@ -314,8 +315,11 @@ class Showing:
             for child in snapshot.children
             if child.trace and not child.auxiliary
         }
+        now = {shard.slot: shard for shard in snapshot.shards}
+        # What scaling or a reload took away keeps its place, and its counts.
+        self._known |= now
         rows = []
-        for shard in snapshot.shards:
+        for shard in self._known.values():
             counts = board.shard(shard.slot).read()
             if shard.finished or shard.failed:
                 self._finished.setdefault(shard.slot, self.seconds)
@@ -332,7 +336,9 @@ class Showing:
                     },
                     seconds=round(seconds, 3),
                     records_per_second=rate(counts["produced"], seconds),
-                    error=shard.failed or trouble.get(shard.task) or None,
+                    error=(shard.failed or trouble.get(shard.task) or None)
+                    if shard.slot in now
+                    else None,
                     finished=shard.finished,
                 )
             )

@@ -368,10 +368,10 @@ class Wiring:
         pace = pace_of(
             api,
             sources.zone,
-            offset=offset,
+            resume=standing.unfinished,
             skipped=tally.skipped,
-            origin=tally.grid,
-            last_ms=None if own is None else own.at,
+            origin=self._grid(assigned, tally, standing),
+            last_ms=standing.at,
         )
         if isinstance(pace, Interval):
             tally.grid = pace.origin
@@ -385,6 +385,20 @@ class Wiring:
             given_up=tally.given_up,
             ended=ended,
         )
+
+    def _grid(
+        self, assigned: Assigned, tally: Tally, standing: Standing
+    ) -> float | None:
+        """
+        Where the grid of the shard's polls begins, None for here and now.
+
+        A part that came with another cut keeps to the grid of those before it.
+        """
+        if tally.grid is not None or standing.own is not None or not standing.others:
+            return tally.grid
+        board = self._context.board
+        begun = (board.shard(slot).get("grid_ns") for slot in assigned.siblings)
+        return min((ns / 1e9 for ns in begun if ns), default=None)
 
     def _tallies(self, assigned: Assigned) -> dict[str, Tally]:
         """Those of the apis below a root, by name."""
@@ -765,6 +779,35 @@ class Standing(Struct, frozen=True):
         """The others as (index, count, offset)."""
         return [(*cut_of(each), each.offset) for each in self.others]
 
+    @property
+    def unfinished(self) -> bool:
+        """True if the newest poll was cut short, in this cut or in another."""
+        known = [*self.others, *([] if self.own is None else [self.own])]
+        newest = max(map(poll_of, known), default=0)
+        known = [each for each in known if poll_of(each) == newest]
+        cuts: dict[int, list[bool]] = {}
+        for each in known:
+            done = bool(each.offset.get("done", True))
+            cuts.setdefault(cut_of(each)[1], []).append(done)
+        own = None if self.own is None else cut_of(self.own)[1]
+        if any(
+            all(done) and len(done) == count
+            for count, done in cuts.items()
+            if count != own
+        ):
+            # Whatever an older cut left, a later one has brought it to its end.
+            return False
+        if self.own in known:
+            known = [self.own]
+        return any(not each.offset.get("done", True) for each in known)
+
+    @property
+    def at(self) -> int | None:
+        """Wall milliseconds at which the shard, or one before it, last worked."""
+        if self.own is not None:
+            return self.own.at
+        return max((each.at for each in self.others), default=None)
+
     def outlived(self, count: int) -> bool:
         """True if the present shards have finished a poll: the others may go."""
         done = [each for each in self.siblings if each.offset.get("done") is True]
@@ -808,6 +851,12 @@ def stored(saved: Iterable[Saved], shard: Shard) -> Standing:
             own = each
         (siblings if cut_of(each)[1] == shard.count else others).append(each)
     return Standing(own, tuple(siblings), tuple(others))
+
+
+def poll_of(saved: Saved) -> int:
+    """The number of the poll that a state tells of."""
+    number = saved.offset.get("poll", 1)
+    return number if isinstance(number, int) else 1
 
 
 def cut_of(saved: Saved) -> tuple[int, int]:

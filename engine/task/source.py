@@ -306,7 +306,7 @@ def pace_of(
     api: Api,
     zone: tzinfo,
     *,
-    offset: Offset | None,
+    resume: bool,
     skipped: Callable[[int], None],
     origin: float | None = None,
     last_ms: int | None = None,
@@ -315,12 +315,11 @@ def pace_of(
     When an api polls.
 
     Args:
-        offset: As stored; one in the middle of a poll resumes at once.
+        resume: A poll was cut short: it goes on at once.
         skipped: Told how many ticks were missed.
         origin: Where the grid of an earlier process of this shard begins.
         last_ms: When the offset was written.
     """
-    resume = offset is not None and not offset.get("done", True)
     schedule = api.values["http.source.poll.schedule"]
     if schedule is not None:
         cron = compile_cron(schedule)

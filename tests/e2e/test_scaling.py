@@ -126,3 +126,33 @@ def test_what_holds_the_tasks_back_is_no_reason_for_more_of_them(make: Make) -> 
     labels = {"direction": "none", "reason": "held_back"}
     assert 1 <= total(scrape, "http_source_scaling_decisions_total", **labels)
     assert 0 == total(scrape, "http_source_scaling_decisions_total", direction="up")
+
+
+def test_a_poll_goes_on_where_its_pages_are_dealt_anew(make: Make) -> None:
+    """One poll of 400 pages, begun by one task, ended by two, then left alone."""
+    with Api(pages=400, records=20, latency=0.02) as api:
+        keys = {"pagination.type": "page", "pagination.limit.value": 20}
+        hour = {"http.source.poll.interval.ms": 3_600_000}
+        setup = make(f"{api.url}/page/0", {**keys, **hour, **SCALING})
+        with setup.running() as running:
+            until(lambda: scaled(running, "1 tasks, wanted 2"), "up")
+            until(lambda: len(set(api.targets())) >= 400, "all pages")
+            until(lambda: scaled(running, "2 tasks, wanted 1"), "down")
+            started = running.tasks()
+            until(lambda: running.tasks() != started, "the one that is left")
+            until(lambda: setup.arrived() >= 8000, "all arrived")
+            done = running.end()
+        asked = Counter(api.targets())
+
+    assert 0 == done.code, done.err
+    assert sorted(api.all_records()) == sorted(setup.values())
+    # Behind the end each task may look once for itself.
+    full = {target: n for target, n in asked.items() if int(page_of(target)) <= 400}
+    assert 400 == len(full)
+    assert {1} == set(full.values())
+    # Also what the task counted that is gone.
+    assert "8,000 produced" in done.out.splitlines()[-1], done.out
+
+
+def page_of(target: str) -> str:
+    return target.partition("page=")[2].partition("&")[0]
