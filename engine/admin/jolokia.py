@@ -29,6 +29,9 @@ from engine.observe.names import Attribute
 AGENT = "2.5.0"
 PROTOCOL = "8.2"
 
+#: As an attribute, every attribute: jolokia.js asks so.
+ALL = "*"
+
 INSTANCE = "javax.management.InstanceNotFoundException"
 ATTRIBUTE = "javax.management.AttributeNotFoundException"
 MALFORMED = "javax.management.MalformedObjectNameException"
@@ -166,7 +169,8 @@ def _from_path(path: str) -> dict[str, Any]:
         asked["mbean"] = parts[1]
     if kind == "read" and len(parts) > 2 and parts[2]:
         several = parts[2].split(",")
-        asked["attribute"] = several if len(several) > 1 else parts[2]
+        if parts[2] != ALL:
+            asked["attribute"] = several if len(several) > 1 else parts[2]
         if len(parts) > 3:
             asked["path"] = "/".join(map(_escape, parts[3:]))
     if kind == "list" and len(parts) > 1:
@@ -262,6 +266,8 @@ def _read(
         kind = "pattern" if wanted.pattern else "name"
         raise Refused(INSTANCE, f"{INSTANCE} : No MBean with {kind} {text} found", 404)
     attribute = asked.get("attribute")
+    if attribute == ALL:
+        attribute = None
     single = attribute if isinstance(attribute, str) else None
     several = [str(name) for name in attribute] if isinstance(attribute, list) else []
     names = [single] if single is not None else several

@@ -2,13 +2,15 @@
 Metered: a fetch that counts what became of each request.
 
 Owns the two families that are about requests as a whole, their retries
-included: how they ended and how long the answer took.  It changes nothing of
-what passes through.
+included: how they ended and how long the answer took; at DEBUG a line for
+each.  It changes nothing of what passes through.
 
 Path: `source.fetch` (inside Guarded, around Retrying) -> here
 """
 
 from __future__ import annotations
+
+import logging
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SourceError
@@ -17,6 +19,8 @@ from engine.observe.names import REQUEST_SECONDS, REQUESTS
 from engine.records import Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.origin import host_of
+
+log = logging.getLogger("http")
 
 #: Classes of status codes; "none": there was no answer.
 _CLASSES = {number: f"{number}xx" for number in range(1, 6)}
@@ -50,11 +54,20 @@ class Metered:
         except SourceError as failure:
             if not self._stopping.is_set():
                 self._ended(request, "failed", failure.status)
+                log.debug("%s %s: %s", request.method, request.url, failure)
             raise
         self._ended(request, "ok", response.status)
-        self._meter.observe(
-            REQUEST_SECONDS, (), self._clock.monotonic() - response.sent_at
-        )
+        seconds = self._clock.monotonic() - response.sent_at
+        self._meter.observe(REQUEST_SECONDS, (), seconds)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(
+                "%s %s: %d, %d bytes in %.0f ms",
+                request.method,
+                request.url,
+                response.status,
+                len(response.body),
+                1000 * seconds,
+            )
         return response
 
     def _ended(self, request: Request, outcome: str, status: int | None) -> None:

@@ -432,10 +432,10 @@ class Metering:
                 state(names.BREAKER_STATE, (reading.host,), number)
 
     def _grown(self, metric: names.Metric, labels: tuple[str, ...], n: int) -> None:
-        """Count what came since the last reading."""
-        before = self._before.get((metric, labels), 0)
+        """Count what came since the last reading; shown at zero from the first."""
+        before = self._before.get((metric, labels))
         if n != before:
-            self.meters.count(metric, labels, n - before)
+            self.meters.count(metric, labels, n - (before or 0))
             self._before[metric, labels] = n
 
     def _read_cache(self, cache: Cache) -> None:
