@@ -56,7 +56,10 @@ class Say:
         wait: Seconds before anything is said.
         hang: True: after what was said, nothing, and no end.
         gone: True: the connection ends in place of an answer.
-        length: Content-Length as stated; None: the body's own.
+        reset: True: in place of an answer a reset, of the stream in HTTP/2.
+        interim: Statuses that are said before.
+        flood: Said after the body again and again, without end.
+        length: Content-Length as stated; None: the body's own, "": none is.
     """
 
     status: int = 200
@@ -67,6 +70,9 @@ class Say:
     wait: float = 0.0
     hang: bool = False
     gone: bool = False
+    reset: bool = False
+    interim: Sequence[int] = ()
+    flood: bytes = b""
     length: str | None = None
     close: bool = False
 
@@ -112,7 +118,9 @@ Act: TypeAlias = Say | bytes | Callable[[Peer], None]
 def spoken(say: Say) -> bytes:
     """An answer's head and as much of its body as is sent at once."""
     length = str(len(say.body)) if say.length is None else say.length
-    lines = [f"HTTP/1.1 {say.status} OK", f"Content-Length: {length}"]
+    lines = [f"HTTP/1.1 {status} Wait\r\n" for status in say.interim]
+    lines += [f"HTTP/1.1 {say.status} OK"]
+    lines += [f"Content-Length: {length}"] if length else []
     lines += [f"{name}: {value}" for name, value in say.headers]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
@@ -283,8 +291,8 @@ def perform(act: Act, peer: Peer) -> None:
         return
     if act.wait:
         peer.stopped.wait(act.wait)
-    if act.gone:
-        peer.close()
+    if act.gone or act.reset:
+        peer.reset() if act.reset else peer.close()
         return
     peer.send(spoken(act))
     body = act.body if act.cut is None else act.body[: act.cut]
@@ -292,9 +300,11 @@ def perform(act: Act, peer: Peer) -> None:
         peer.drip(body, act.pause)
     else:
         peer.send(body)
+    while act.flood and not peer.stopped.is_set():
+        peer.send(act.flood)
     if act.hang:
         peer.hang()
-    if act.cut is not None:
+    if act.cut is not None or act.length == "":
         peer.close()
 
 
@@ -469,14 +479,23 @@ class _Frames:
         if say.gone:
             self.sock.shutdown(socket.SHUT_RDWR)
             return
+        if say.reset:
+            with self.lock:
+                self.h2.reset_stream(stream)
+                self.flush()
+            return
         length = str(len(say.body)) if say.length is None else say.length
-        headers = [(":status", str(say.status)), ("content-length", length)]
+        for status in say.interim:
+            with self.lock:
+                self.h2.send_headers(stream, [(":status", str(status))])
+        headers = [(":status", str(say.status))]
+        headers += [("content-length", length)] if length else []
         headers += [(name.lower(), value) for name, value in say.headers]
         with self.lock:
             self.h2.send_headers(stream, headers)
             self.flush()
         body = say.body if say.cut is None else say.body[: say.cut]
-        for piece in self.pieces(body, say.pause):
+        for piece in self.pieces(body, say.pause, say.flood):
             while True:
                 with self.lock:
                     window = self.h2.local_flow_control_window(stream)
@@ -496,10 +515,12 @@ class _Frames:
                 self.h2.end_stream(stream)
             self.flush()
 
-    def pieces(self, body: bytes, pause: float) -> Iterator[bytes]:
+    def pieces(self, body: bytes, pause: float, flood: bytes) -> Iterator[bytes]:
         if not pause:
             for start in range(0, len(body), 16384):
                 yield body[start : start + 16384]
+            while flood and not self.server._stopped.is_set():
+                yield flood[:16384]
             return
         for index in range(len(body)):
             if self.server._stopped.wait(pause):
