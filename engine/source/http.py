@@ -597,6 +597,9 @@ class Http:
         """
         options = self._options
         origin = origin_of(url)
+        if not options.borders.ours(origin):
+            # A link to a host that is only allowed: nothing of ours goes there.
+            headers, auth = (), None
         if not _TOKEN(method):
             raise Forbidden(f"not a method: {method!r}")
         given = {name.lower() for name, _ in headers}

@@ -277,6 +277,11 @@ ROWS = [
 ]  # fmt: skip
 
 
+needs_http2 = pytest.mark.skipif(
+    not installed() and "CI" not in os.environ, reason="the extra [http2] is missing"
+)
+
+
 def name(row: Row) -> str:
     return f"{row.number} {row.does}"
 
@@ -314,9 +319,7 @@ def test_over_http_1_1(row: Row) -> None:
         outcome(row, server, http2=False)
 
 
-@pytest.mark.skipif(
-    not installed() and "CI" not in os.environ, reason="the extra [http2] is missing"
-)
+@needs_http2
 @pytest.mark.parametrize("row", [row for row in ROWS if row.in_words], ids=name)
 def test_over_http_2(row: Row) -> None:
     acts = [act for act in row.acts if isinstance(act, Say)]
@@ -503,7 +506,8 @@ def test_f62_an_answer_nobody_asked_for_is_not_taken_for_the_next() -> None:
     assert [b'{"page":1}', b'{"page":2}'] == [bytes(first.body), bytes(second.body)]
 
 
-def test_f64_certificates_that_must_be_refused() -> None:
+@pytest.mark.parametrize("http2", [False, pytest.param(True, marks=needs_http2)])
+def test_f64_certificates_that_must_be_refused(http2: bool) -> None:
     stranger = trustme.CA()
     for context, why in (
         (server_tls("localhost", issuer=stranger), "certificate"),
@@ -512,7 +516,7 @@ def test_f64_certificates_that_must_be_refused() -> None:
     ):
         with Misbehaving(Say(body=PAGE), tls=context) as server:
             with pytest.raises(Unreachable, match=why):
-                Client(server.url).get()
+                Client(server.url, http2=http2).get()
             assert not server.asked
 
 
