@@ -1,69 +1,77 @@
 """
-Serves a made-up connector on the default listeners and runs one bash script.
+Runs a real engine on the default listeners, and one bash script beside it.
 
     python -m tests.guide.stand DIRECTORY SCRIPT well|ill
 
-Meant for a network namespace of its own, where port 8080 is free.  While the
-script runs, records are delivered; what the script says goes to stdout.
+Meant for a network namespace of its own, where port 8080 is free.  The engine
+polls an API that fares well or ill and writes into its embedded broker; what
+the script says goes to stdout, what the engine showed afterwards into
+`metrics.json`.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import subprocess
 import sys
-import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from engine.admin.view import ShardState, TaskState
-from engine.clock import SYSTEM
-from engine.observe import names
-from engine.observe.meters import Meters
-from tests.fakes.view import FakeView, card, serving
+from tests.e2e.admin import Admin
+from tests.e2e.rig import Setup, until
+from tests.fakes.api import Answer, Api, Asked
 
-LISTENERS = ("http://127.0.0.1:8080", "http://[::1]:8080")
+#: Seconds an answer takes, and records of a page.
+FARES = {"well": (0.05, 100), "ill": (2.2, 1)}
 
-#: Records there are before the script starts, 50 seconds after the start.
-BEFORE = {"well": 30_000, "ill": 3}
 
-#: Seconds from request to acknowledgement.
-LATENCY = {"well": 0.25, "ill": 2.5}
+def source(how: str) -> Callable[[Asked], Answer]:
+    """Pages of news, each after its time; one request in ten fails for good."""
+    seconds, records = FARES[how]
+    numbers = itertools.count()
+
+    def answer(asked: Asked) -> Answer:
+        time.sleep(seconds)
+        page = next(numbers)
+        if page % 10 == 9:
+            return 500, [], b"oops"
+        items = [{"id": records * page + at} for at in range(records)]
+        return 200, [], json.dumps({"items": items}).encode()
+
+    return answer
 
 
 def main(directory: str, script: str, how: str) -> int:
-    view = FakeView(
-        f"{directory}/meters", started_ms=SYSTEM.wall_ms() - 50_000, cards=[card()]
-    )
-    view.task_states = [TaskState("orders", 0, "RUNNING")]
-    meters = Meters(directory=view.meters, connector="orders", task=0)
-    meters.observe(names.FETCH_TO_ACK_SECONDS, (), LATENCY[how])
-    meters.count(names.CACHE_REQUESTS, ("1", "hit"), 9 if how == "well" else 1)
-    meters.count(names.CACHE_REQUESTS, ("none", "miss"), 1)
-    meters.count(names.REQUESTS, ("h", "failed", "5xx"), 1)
-    meters.count(names.REQUESTS, ("h", "ok", "2xx"), 199)
-    meters.close()
+    folder = Path(directory)
+    keys = {
+        # The default: both loopback addresses, port 8080.
+        "listeners": None,
+        "http.source.poll.interval.ms": 1,
+        "max.retries": 0,
+        # News only: a cache could not but miss.
+        "cache.enabled": "true" if how == "ill" else "false",
+    }
+    with Api() as api:
+        api.route("/x", source(how))
+        setup = Setup(folder, f"{api.url}/x", "embedded", keys)
+        with setup.running() as running:
+            admin = Admin("http://127.0.0.1:8080")
+            until(lambda: running.said(r"status at http://\[::1\]:8080"), "listening")
+            wanted = 2000 if how == "well" else 1
 
-    ended = threading.Event()
+            def flowing() -> bool:
+                told = admin.get("/health/metrics")
+                # Times are written once a second.
+                timed = bool(told["averageLatency"] and told["requests"]["total"])
+                return timed and told["totalMessages"] >= wanted
 
-    def deliver() -> None:
-        records = BEFORE[how]
-        while True:
-            counts = {"received": records, "produced": records, "pages": 1}
-            view.shard_states = [
-                ShardState(0, "orders", "api1", "api1", 0, counts, SYSTEM.wall_ms())
-            ]
-            if ended.wait(0.01):
-                return
-            records += 25 if how == "well" else 0
-
-    delivering = threading.Thread(target=deliver)
-    delivering.start()
-    try:
-        with serving(view, f"{directory}/ports", listeners=LISTENERS) as urls:
-            assert 2 == len(urls), urls
+            until(flowing, "records")
             ran = subprocess.run(["bash", script], cwd=directory, check=False)
-    finally:
-        ended.set()
-        delivering.join()
+            told = admin.ask("/health/metrics").body
+            (folder / "metrics.json").write_bytes(told)
+            assert 0 == running.end().code, running.err
     return ran.returncode
 
 
