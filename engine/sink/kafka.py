@@ -113,6 +113,9 @@ def naming(doing: str) -> Iterator[None]:
         raise renamed(error, doing) from error
 
 
+_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+
+
 class Cluster(Struct, frozen=True, kw_only=True):
     """
     A Kafka cluster and how to reach it; durations in seconds, sizes in bytes.
@@ -129,6 +132,8 @@ class Cluster(Struct, frozen=True, kw_only=True):
         chain, key: The same as PEM texts.
         key_password: For either.
         check_hostname: False for `ssl.endpoint.identification.algorithm=none`.
+        versions: `ssl.enabled.protocols`: those between the lowest and the highest.
+        ciphers: `ssl.cipher.suites`; none: the library's choice.
     """
 
     bootstrap: tuple[str, ...]
@@ -144,6 +149,8 @@ class Cluster(Struct, frozen=True, kw_only=True):
     key: str = ""
     key_password: str = ""
     check_hostname: bool = True
+    versions: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
+    ciphers: tuple[str, ...] = ()
     request_timeout: float = 15.0
     metadata_max_age: float = 300.0
     retry_backoff: float = 0.1
@@ -226,11 +233,19 @@ def tls(cluster: Cluster) -> ssl.SSLContext:
     """
     The TLS context for a cluster.
 
-    Raises: Misconfigured, naming the key whose PEM cannot be read.
+    Raises: Misconfigured, naming the key whose PEM cannot be read or whose
+    ciphers nobody knows.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    versions = [_VERSIONS[name] for name in cluster.versions]
+    context.minimum_version, context.maximum_version = min(versions), max(versions)
     context.check_hostname = cluster.check_hostname
+    try:
+        if cluster.ciphers:
+            context.set_ciphers(":".join(cluster.ciphers))
+    except ssl.SSLError as error:
+        named = ",".join(cluster.ciphers)
+        raise Misconfigured(f"ssl.cipher.suites names none: {named}") from error
     try:
         if cluster.ca_file or cluster.ca:
             context.load_verify_locations(cluster.ca_file or None, None, cluster.ca)

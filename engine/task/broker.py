@@ -50,6 +50,10 @@ def cluster_of(
         return values[f"{prefix}{key}"]
 
     timeout = values[f"{prefix}request.timeout.ms"] / 1000
+    if client == "admin":
+        # A call of the admin client is one request: the smaller of the two wins.
+        longest = values["admin.override.default.api.timeout.ms"] / 1000
+        timeout = min(timeout, longest)
     return Cluster(
         bootstrap=bootstrap,
         client_id=client_id,
@@ -64,6 +68,8 @@ def cluster_of(
         key=plain(own("ssl.keystore.key")),
         key_password=plain(own("ssl.key.password")),
         check_hostname=own("ssl.endpoint.identification.algorithm") != "none",
+        versions=tuple(own("ssl.enabled.protocols")),
+        ciphers=tuple(own("ssl.cipher.suites") or ()),
         request_timeout=timeout,
         metadata_max_age=values["producer.metadata.max.age.ms"] / 1000,
         retry_backoff=values["producer.retry.backoff.ms"] / 1000,

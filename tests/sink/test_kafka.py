@@ -89,6 +89,25 @@ def test_tls_checks_the_host_unless_told_not_to() -> None:
     assert ssl.TLSVersion.TLSv1_2 == strict.minimum_version
 
 
+def test_tls_offers_the_versions_and_ciphers_that_are_stated() -> None:
+    newest = tls(Cluster(bootstrap=("b:1",), versions=("TLSv1.3",)))
+    older = tls(
+        Cluster(
+            bootstrap=("b:1",),
+            versions=("TLSv1.2",),
+            ciphers=("ECDHE-RSA-AES256-GCM-SHA384",),
+        )
+    )
+
+    assert ssl.TLSVersion.TLSv1_3 == newest.minimum_version
+    assert ssl.TLSVersion.TLSv1_2 == older.maximum_version
+    assert ["ECDHE-RSA-AES256-GCM-SHA384"] == [
+        each["name"] for each in older.get_ciphers() if each["protocol"] != "TLSv1.3"
+    ]
+    with pytest.raises(Misconfigured, match=r"ssl.cipher.suites names none: NO-SUCH"):
+        tls(Cluster(bootstrap=("b:1",), ciphers=("NO-SUCH",)))
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512", "OAUTHBEARER"])
 def test_a_login_that_lacks_its_parts_is_refused(mechanism: str) -> None:
     cluster = Cluster(
