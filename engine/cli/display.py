@@ -9,6 +9,7 @@ rows, knows nothing of processes.  Progress goes to stderr, the rest to stdout.
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TextIO
@@ -160,7 +161,9 @@ class StatusLine:
             line += f"; {failed} of {len(rows)} shards FAILED"
         if note:
             line += f"; {note}"
-        write(self._out, line + "\n")
+        # The supervisor says it, and waits for no reader.
+        if has_room(self._out):
+            write(self._out, line + "\n")
 
     def close(self) -> None:
         return
@@ -283,6 +286,16 @@ def document(
         ],
         "total": sums,
     }
+
+
+def has_room(out: TextIO) -> bool:
+    """False if a line would have to wait for whoever reads the stream."""
+    poll = select.poll()
+    try:
+        poll.register(out.fileno(), select.POLLOUT)
+    except (OSError, ValueError):
+        return True
+    return any(events & select.POLLOUT for _, events in poll.poll(0))
 
 
 def write(out: TextIO, text: str) -> None:
