@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -141,6 +142,8 @@ def company(
         api.route("/refuses", Script(BROKEN))
         api.route("/denies", Script(DENIED))
         api.route("/ends", Script(PAGE, BROKEN))
+        numbers = itertools.count()
+        api.route("/news", lambda _: (200, [], b'{"items":[%d]}' % next(numbers)))
         ways: dict[str, dict[str, object]] = {
             "one of twenty": _twenty(api, 1),
             "two of twenty": _twenty(api, 2),
@@ -149,6 +152,11 @@ def company(
                 "http.source.poll.interval.ms": 200,
             },
             "denied": {"http.source.url": f"{api.url}/denies"},
+            # Nothing twice: a hundred look-ups without a hit take two seconds.
+            "missing": {
+                "http.source.url": f"{api.url}/news",
+                "http.source.poll.interval.ms": 20,
+            },
             "crashing": {"http.source.poll.interval.ms": 200},
             "brokerless": {"bootstrap.servers": _nobody()},
             "unwatched": {
@@ -185,6 +193,7 @@ def fares(company: Company, way: str, status: str, reason: str) -> None:
     [
         ("one of twenty", "healthy", ""),
         ("two of twenty", "degraded", "is 0.1, above health.check.error.rate"),
+        ("missing", "degraded", "is 0, below health.check.cache.hit.ratio"),
         ("silent", "failed", "nothing succeeded for"),
         ("denied", "failed", "401"),
         ("brokerless", "degraded", "Task 0 waits for the Kafka broker."),
