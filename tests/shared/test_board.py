@@ -177,3 +177,14 @@ def test_a_board_for_everything_costs_no_memory_until_used() -> None:
         after = int(statm.read().split()[1])
 
     assert after - before < 256
+
+
+def test_several_counts_at_once_are_as_one_by_one() -> None:
+    slot = Board().shard(2)
+    slot.add("pages", 3)
+
+    slot.add_all([("pages", 1), ("received", 50)])
+
+    assert (4, 50, 0) == (slot.get("pages"), slot.get("received"), slot.get("saved"))
+    with pytest.raises(KeyError):
+        slot.add_all([("no such", 1)])
