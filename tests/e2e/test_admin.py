@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,7 +24,7 @@ from engine import __version__
 from tests.brokers import Broker
 from tests.e2e.admin import LISTENING, Admin, admin_of, listening
 from tests.e2e.conftest import Make
-from tests.e2e.rig import Running, Setup, until
+from tests.e2e.rig import ROOT, Running, Setup, until
 from tests.fakes.api import Answer, Api, Asked
 from tests.needs import need
 
@@ -275,6 +276,30 @@ def test_a_published_jolokia_client_reads_searches_and_lists(
         assert 404 == missing["status"]
         [values] = tasks["value"].values()
         assert values["source-record-write-total"] > 0
+
+
+# --- status and top ----------------------------------------------------------
+
+
+def asked(stage: Stage, *words: str) -> str:
+    """What a command says of the engine, from wherever it is asked."""
+    command = [sys.executable, "-m", "engine", *words, "--url", stage.admin.url]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+def test_status_and_top_tell_of_the_running_engine(stage: Stage) -> None:
+    name = stage.setup.name
+    told = json.loads(asked(stage, "status", "--json"))
+    assert "healthy" == told["health"]["connectors"][name]["status"]
+    assert told["metrics"]["totalMessages"] > 0
+    assert f"{name}: healthy" in asked(stage, "status").splitlines()
+
+    [row] = json.loads(asked(stage, "top", "--json", "--interval", "1"))["tasks"]
+    assert (name, "0", "RUNNING") == (row["connector"], row["task"], row["state"])
+    assert row["written"] > 0 < row["written_rate"]
+    assert row["memory"] > 10_000_000 and row["p99_ms"] > 0
 
 
 # --- who may ask, and who is rude ----------------------------------------------
