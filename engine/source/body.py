@@ -48,7 +48,7 @@ MAX_RATIO = 200
 #: Bodies above it are kept in an unlinked file and mapped.
 SPOOL_ABOVE = 8 << 20
 #: Seconds after which the pages of a mapped body are handed back.
-HAND_BACK_EVERY = 0.01
+HAND_BACK_EVERY = 0.004
 #: Framing of chunks that is allowed for each byte of the body, and on top.
 CHUNK_OVERHEAD, CHUNK_SLACK = 16, 64 * 1024
 
