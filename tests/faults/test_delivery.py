@@ -274,6 +274,7 @@ def test_a_broker_that_is_not_there_and_then_away_for_longer_than_a_delivery_tak
         own_apache.stop()
         until(lambda: running.said("has not answered for"), "it is said", 10)
         until(lambda: running.said("(?s)answers again.*Waiting for"), "given up", 30)
+        until(lambda: running.said("; waiting for the broker: "), "it is shown", 30)
         own_apache.start()
         grows(chain, 200)
         done = running.end()
