@@ -273,7 +273,8 @@ def test_a_broker_that_is_not_there_and_then_away_for_longer_than_a_delivery_tak
         grows(chain, 200)
         own_apache.stop()
         until(lambda: running.said("has not answered for"), "it is said", 10)
-        until(lambda: running.said("(?s)answers again.*Waiting for"), "given up", 30)
+        given_up = "(?s)Waiting for the broker: .*Waiting for the broker: "
+        until(lambda: running.said(given_up), "given up", 30)
         until(lambda: running.said("; waiting for the broker: "), "it is shown", 30)
         own_apache.start()
         grows(chain, 200)
