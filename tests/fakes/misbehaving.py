@@ -209,6 +209,7 @@ class Misbehaving:
                 left = sum(map(ended, tuple(self._socks)))
                 self.most_open = max(self.most_open, self.open - left)
                 number = self.connections
+                self._socks.add(sock)
             self._start(self._serve, sock, number)
 
     def _serve(self, sock: Any, number: int) -> None:
@@ -216,20 +217,22 @@ class Misbehaving:
             if self._before_tls is not None:
                 self._before_tls(sock)
             if self._tls is not None:
-                sock = self._tls.wrap_socket(sock, server_side=True)
-            self._socks.add(sock)
+                raw = sock
+                sock = self._tls.wrap_socket(raw, server_side=True)
+                self._socks.discard(raw)
+                self._socks.add(sock)
             if self._idle is not None:
                 sock.settimeout(self._idle)
             self._talk(sock, number)
         except (OSError, ValueError):
             pass
         finally:
-            self._socks.discard(sock)
-            with contextlib.suppress(OSError):
-                sock.close()
             with self._lock:
+                self._socks.discard(sock)
                 self.open -= 1
                 self.closed_at.append(time.monotonic())
+            with contextlib.suppress(OSError):
+                sock.close()
 
     def _talk(self, sock: Any, number: int) -> None:
         reader = sock.makefile("rb")
