@@ -240,6 +240,11 @@ class Topic:
         ends = [self._consumer.get_watermark_offsets(each, 10) for each in self._places]
         return sum(high - low for low, high in ends)
 
+    def written(self) -> int:
+        """Records ever written to it, those that were dropped since among them."""
+        ends = [self._consumer.get_watermark_offsets(each, 10) for each in self._places]
+        return sum(high for _, high in ends)
+
     def close(self) -> None:
         self._consumer.close()
 

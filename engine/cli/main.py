@@ -61,6 +61,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def number(text: str) -> float:
+    """An argument that is a number from 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0")
+    return value
+
+
 def parser() -> Words:
     """All verbs and flags; also what completion and the manual are made from."""
     top = Words(
@@ -197,6 +208,35 @@ def parser() -> Words:
     tops.add_argument(
         "--filter", metavar="PATTERN", default="*", help="tasks to show: orders/*"
     )
+
+    bench = verb(
+        "bench", "bench:bench", "how fast a configuration goes, and its cost", files
+    )
+    bench.add_argument("--seconds", type=number, default=10, metavar="S")
+    bench.add_argument("--warm-up", type=number, default=3, metavar="S")
+    bench.add_argument(
+        "--record",
+        metavar="OUT",
+        help="first call the API for a few pages, keep their records in a file",
+    )
+    bench.add_argument("--pages", type=positive, default=3, help="of --record")
+    bench.add_argument(
+        "--recording", metavar="FILE", help="records kept by --record, not made up"
+    )
+    bench.add_argument(
+        "--latency", type=number, default=0, metavar="MS", help="before each answer"
+    )
+    bench.add_argument(
+        "--paced",
+        action="store_true",
+        help="keep to schedule and rate limit, instead of as fast as it goes",
+    )
+    bench.add_argument(
+        "--bootstrap",
+        metavar="HOST:PORT",
+        help="write to this trial broker; default: an embedded one",
+    )
+    bench.add_argument("--json", action="store_true", help="one document")
 
     dev = verb("dev", "dev:dev", "show it working: sample API, embedded broker", common)
     dev.add_argument("--records", type=positive, default=200_000, metavar="N")

@@ -14,7 +14,7 @@ import argparse
 import functools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -53,6 +53,32 @@ def run(args: argparse.Namespace) -> int:
     signals.block()
     loaded = load(args)
     refuse_unbuilt(loaded)
+
+    def again() -> Loaded:
+        return config.load(args.files, args.overrides)
+
+    return serve(loaded, again, once=args.once, json=args.json, quiet=args.quiet)
+
+
+def serve(
+    loaded: Loaded,
+    again: Callable[[], Loaded],
+    *,
+    once: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """
+    Run what was loaded until it is done or told to stop.
+
+    Args:
+        again: Reads it anew, for a reload.
+        once: Each api is polled once.
+        json: Print the totals as one document at the end.
+        quiet: Show no progress and no summary.
+
+    Returns: the exit code.  Blocks: until the run is over.
+    """
     process = loaded.process
     logs.configure(
         level=process["log.level"],
@@ -65,14 +91,14 @@ def run(args: argparse.Namespace) -> int:
     runtime = Runtime(base_of(os.environ, configured=own_runtime(process), state=state))
     board = Board()
     broker = EmbeddedBroker(state=state, runtime=runtime.path)
-    shown = display(quiet=args.quiet or args.json)
-    show = Showing(shown, args.once, runtime.path / METERS)
-    plan = Plan(args, loaded, state=state, broker=broker)
+    shown = display(quiet=quiet or json)
+    show = Showing(shown, once, runtime.path / METERS)
+    plan = Plan(loaded, again, once=once, state=state, broker=broker)
     supervisor = Supervisor(
         plan,
         runtime=runtime,
         board=board,
-        once=args.once,
+        once=once,
         broker=broker,
         on_tick=show.tick,
     )
@@ -80,12 +106,12 @@ def run(args: argparse.Namespace) -> int:
         code = supervisor.run()
     finally:
         show.display.close()
-    if args.json:
+    if json:
         text = msgspec.json.format(
             msgspec.json.encode(document(show.rows, show.seconds, show.budgets))
         )
         print(text.decode())
-    elif not args.quiet:
+    elif not quiet:
         print(summary(show.rows, show.seconds, show.budgets))
     return code
 
@@ -134,18 +160,21 @@ class Plan:
 
     Args:
         loaded: What the first call gives without reading again.
+        again: Reads it anew.
     """
 
     def __init__(
         self,
-        args: argparse.Namespace,
         loaded: Loaded,
+        again: Callable[[], Loaded],
         *,
+        once: bool,
         state: Path,
         broker: EmbeddedBroker,
     ):
-        self._args = args
         self._next: Loaded | None = loaded
+        self._again = again
+        self._once = once
         self._state = state
         self._broker = broker
 
@@ -153,7 +182,7 @@ class Plan:
         """Raises: ConfigError; a reload then changes nothing."""
         loaded, self._next = self._next, None
         if loaded is None:
-            loaded = config.load(self._args.files, self._args.overrides)
+            loaded = self._again()
             refuse_unbuilt(loaded)
         process = loaded.process
         return orders.Wanted(
@@ -188,7 +217,7 @@ class Plan:
         process = loaded.process
         if process["listeners"] == ("none",):
             return ()
-        if self._args.once and not process.stated("listeners"):
+        if self._once and not process.stated("listeners"):
             return ()
         # It shows every value, also those that restart no task.
         prints = [c.values.fingerprint for c in loaded.connectors]
@@ -223,7 +252,7 @@ class Plan:
                 connector=connector,
                 process=process,
                 broker=self._broker,
-                once=self._args.once,
+                once=self._once,
             ),
             apis=tuple(owned(connector)),
             claims=claims,

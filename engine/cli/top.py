@@ -161,12 +161,13 @@ _LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 _Labels = dict[str, str]
-_Scrape = dict[str, list[tuple[_Labels, float]]]
+#: Family -> its samples: labels, value.
+Scrape = dict[str, list[tuple[_Labels, float]]]
 
 
-def parsed(text: str) -> _Scrape:
+def parsed(text: str) -> Scrape:
     """The text format of Prometheus, as far as the engine writes it."""
-    found: _Scrape = {}
+    found: Scrape = {}
     for line in text.splitlines():
         match = _LINE.fullmatch(line)
         if match is None or line.startswith("#"):
@@ -177,6 +178,11 @@ def parsed(text: str) -> _Scrape:
         }
         found.setdefault(match[1], []).append((labels, float(match[3])))
     return found
+
+
+def scraped(url: str) -> Scrape:
+    """What the engine counts.  Raises: NoAnswer.  Blocks: for a request."""
+    return parsed(get(url, "/metrics").decode())
 
 
 class Top:
@@ -210,7 +216,7 @@ class Top:
         self.status = ""
         self._only = only
         self._clock = clock
-        self._before: _Scrape = {}
+        self._before: Scrape = {}
         self._at = 0.0
 
     def look(self) -> list[Row]:
@@ -220,7 +226,7 @@ class Top:
         Raises: NoAnswer, which `status` says then.  Blocks: for three requests.
         """
         try:
-            scrape = parsed(get(self.url, "/metrics").decode())
+            scrape = scraped(self.url)
             states = get_json(self.url, "/connectors?expand=status")
             health = get_json(self.url, "/health")
         except NoAnswer as failure:
@@ -254,7 +260,7 @@ class Top:
         return rows
 
 
-def _standing(health: Mapping[str, Any], scrape: _Scrape, wall: float) -> str:
+def _standing(health: Mapping[str, Any], scrape: Scrape, wall: float) -> str:
     """The verdict, how long it has been up, and why it is not well."""
     said = [str(health.get("status", "health checks are off"))]
     for labels, _ in _of(scrape, "build_info", {}):
@@ -268,8 +274,8 @@ def _standing(health: Mapping[str, Any], scrape: _Scrape, wall: float) -> str:
 def _row(
     connector: str,
     task: Mapping[str, Any],
-    scrape: _Scrape,
-    before: _Scrape,
+    scrape: Scrape,
+    before: Scrape,
     seconds: float,
     wall: float,
 ) -> Row:
@@ -320,13 +326,13 @@ def _row(
     )
 
 
-def _of(scrape: _Scrape, name: str, labels: _Labels) -> Iterator[tuple[_Labels, float]]:
+def _of(scrape: Scrape, name: str, labels: _Labels) -> Iterator[tuple[_Labels, float]]:
     for given, value in scrape.get(f"http_source_{name}", ()):
         if labels.items() <= given.items():
             yield given, value
 
 
-def _sum(scrape: _Scrape, name: str, labels: _Labels) -> float:
+def _sum(scrape: Scrape, name: str, labels: _Labels) -> float:
     return sum(
         value
         for given, value in scrape.get(name, ())
@@ -335,7 +341,7 @@ def _sum(scrape: _Scrape, name: str, labels: _Labels) -> float:
 
 
 def _buckets(
-    scrape: _Scrape, before: _Scrape, labels: _Labels
+    scrape: Scrape, before: Scrape, labels: _Labels
 ) -> list[tuple[float, float]]:
     """(upper bound, count up to it) of the interval; of all time if it is empty."""
     name = "fetch_to_ack_seconds_bucket"

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from engine.config.entries import Entry
@@ -91,6 +92,19 @@ class Values:
             for key, cell in self._cells.items()
             if key.startswith(prefix) and cell.entry is not None
         }
+
+    def replaced(self, changes: Mapping[str, object]) -> Values:
+        """
+        The same with other values in the place of these; nothing is checked.
+
+        Keys that are not of this scope are left out.
+        """
+        cells = {
+            key: msgspec.structs.replace(self._cells[key], value=value)
+            for key, value in changes.items()
+            if key in self._cells
+        }
+        return Values({**self._cells, **cells})
 
     @property
     def fingerprint(self) -> str:

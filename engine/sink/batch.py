@@ -385,12 +385,13 @@ class Batch:
 
     def seal(self, packing: Packing = PLAIN) -> Sealed:
         """
-        Close the batch.
+        Close the batch; what it was made of is let go.
 
         A block that compression would make larger is left as it is: a batch
         must never outgrow what was reckoned for it.
         """
         buffer = bytearray().join(self._blocks)
+        self._blocks.clear()
         raw = len(buffer)
         attributes = 0
         if packing.codec is not None:

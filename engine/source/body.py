@@ -270,7 +270,7 @@ class _Pieces:
 
     def whole(self) -> bytes | memoryview:
         if self._file is None:
-            pieces = self._pieces
+            pieces, self._pieces = self._pieces, []
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         with self._file as file:
             file.flush()
@@ -419,6 +419,15 @@ class _Incoming:
         self._bounds = bounds
         self._deadline = deadline
         self._parser = httptools.HttpResponseParser(self)
+
+    def let_go(self) -> None:
+        """
+        Let go of the parser, which holds on to us.
+
+        Else each answer would be a ring, and its pieces would lie in memory
+        until somebody looked for rings.
+        """
+        del self._parser
 
     def feed(self, data: memoryview) -> None:
         """
@@ -579,20 +588,23 @@ def read_answer(
     """
     wire = _Wire(sock, bounds.silence, deadline)
     incoming = _Incoming(asked, bounds, deadline)
-    count = wire.read(buffer)
-    first_at = SYSTEM.monotonic()
-    storage: Any = buffer.obj
-    end = storage.find(b"\r\n\r\n", 0, count) + 4
-    if end < 4:
-        end = count
-    incoming.feed(buffer[:end])
-    body: bytes | bytearray | memoryview
-    # From here on the parser sees head and body together.
-    incoming.direct = False
-    if incoming.length >= 0:
-        body, wire_bytes = _direct(wire, buffer, end, count, incoming.length)
-    else:
-        body, wire_bytes = _piecewise(wire, buffer, end, count, incoming)
+    try:
+        count = wire.read(buffer)
+        first_at = SYSTEM.monotonic()
+        storage: Any = buffer.obj
+        end = storage.find(b"\r\n\r\n", 0, count) + 4
+        if end < 4:
+            end = count
+        incoming.feed(buffer[:end])
+        body: bytes | bytearray | memoryview
+        # From here on the parser sees head and body together.
+        incoming.direct = False
+        if incoming.length >= 0:
+            body, wire_bytes = _direct(wire, buffer, end, count, incoming.length)
+        else:
+            body, wire_bytes = _piecewise(wire, buffer, end, count, incoming)
+    finally:
+        incoming.let_go()
     return Answer(
         status=incoming.status,
         headers=incoming.headers,

@@ -444,12 +444,8 @@ class Ledger:
             if value is not None:
                 offset[f"last.{path}"] = primitive(value, f"the record's {path}")
         if truncated:
+            # What is noted is said, too, and not more often than is of use.
             self.plan.note("polls_truncated_total")
-            log.warning(
-                "The poll stops at pagination.max.pages (%d) before the end of data; "
-                "the next one goes on from here.",
-                self.plan.paging.max_pages,
-            )
         return Page(
             response,
             index,

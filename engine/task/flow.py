@@ -15,6 +15,7 @@ from typing import Protocol
 from engine.errors import Accounting, RecordError, SourceError
 from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Stopping, Transform
+from engine.task.garbage import between_pages
 from engine.task.memory import NO_PAGE, Memory
 from engine.task.pulse import Pulse
 
@@ -111,6 +112,7 @@ class Flow:
                 self._outlet.hand_over(parcel, page.offset)
                 self.offset = page.offset
                 self.received += page.received
+                between_pages()
                 if self._stopping.is_set():
                     break
                 pulse.fetching()

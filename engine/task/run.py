@@ -11,7 +11,6 @@ Path: the supervisor forks -> here -> ``task.build`` -> ``task.walker``
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from engine.shared.link import (
     ShardFailed,
     ShardFinished,
 )
+from engine.task import garbage
 from engine.task.walker import Walker
 
 log = logging.getLogger("task")
@@ -174,6 +174,7 @@ class Task:
         Returns: the process's exit code.
         Blocks: for the life of the task.
         """
+        garbage.begin()
         while True:
             try:
                 failure = self._session()
@@ -202,10 +203,8 @@ class Task:
             settled=self.settled,
         )
         try:
-            # What was opened stays; a collection between pages need not look
-            # at it again.
-            gc.collect()
-            gc.freeze()
+            # What was opened stays.
+            garbage.freeze()
             running = set(wired.walkers)
             for shard in wired.done:
                 self._settle(shard, Exit.OK)
@@ -259,6 +258,7 @@ class Task:
             for order in context.orders():
                 if isinstance(order, SetLimits):
                     wired.adopt(order.limits)
+            garbage.between_pages()
             self._wake.wait(due)
 
     def _walker_ended(self, walker: Walker) -> None:

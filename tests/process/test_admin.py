@@ -9,7 +9,6 @@ import signal
 import socket
 import urllib.error
 import urllib.request
-from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -231,10 +230,9 @@ def test_a_run_has_an_admin_process_unless_it_ends_by_itself_or_none_is_wanted(
     file = tmp_path / "c.properties"
     file.write_text(FILE + (f"listeners={listeners}\n" if listeners else ""))
     loaded = config.load([file], environment={"THE_KEY": "k3y"})
-    args = Namespace(files=[file], overrides=[], once=once)
     broker = EmbeddedBroker(state=tmp_path, runtime=tmp_path)
 
-    planned = Plan(args, loaded, state=tmp_path, broker=broker)()
+    planned = Plan(loaded, lambda: loaded, once=once, state=tmp_path, broker=broker)()
 
     assert admins == len(planned.others)
     assert all(child.auxiliary for child in planned.others)
