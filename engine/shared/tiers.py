@@ -634,6 +634,9 @@ class Tiers(Generic[Value]):
 
     def keep(self, key: str, value: Value) -> None:
         """Enter what was received just now, in place of what stood there."""
+        if self._l1 is not None and self._hear_of_clearing(self._l1):
+            # It was asked for with what has been cleared meanwhile.
+            return
         received = self._ages.now()
         raw = self._encode(value)
         if self._l1 is not None:
@@ -786,12 +789,14 @@ class Tiers(Generic[Value]):
 
     def clear(self) -> None:
         """Forget everything, in the L1 of other processes, too."""
-        if self._l1 is not None:
-            self._l1.clear()
+        # From the lowest up, and the mark last: a copy that another process
+        # takes up in between is what the mark makes it drop.
+        for tier in reversed(self._shared):
+            tier.clear()
         with contextlib.suppress(OSError):
             Path(self._mark).touch()
-        for tier in self._shared:
-            tier.clear()
+        if self._l1 is not None:
+            self._l1.clear()
 
     def settle(self, within: float) -> int:
         """
@@ -823,16 +828,19 @@ class Tiers(Generic[Value]):
             flight.land()
         return moved
 
-    def _hear_of_clearing(self, l1: MemoryTier[Value]) -> None:
+    def _hear_of_clearing(self, l1: MemoryTier[Value]) -> bool:
+        """True if everything was cleared since the last look."""
         # 1 us: at each lookup, since one that is revalidated after a clearing
         # would enter again what was cleared.
         try:
             cleared = os.stat(self._mark).st_mtime_ns
         except OSError:
-            return
-        if cleared != self._cleared:
-            self._cleared = cleared
-            l1.clear()
+            return False
+        if cleared == self._cleared:
+            return False
+        self._cleared = cleared
+        l1.clear()
+        return True
 
     def put_aside(self) -> None:
         """What is there may crash whoever maps it: begin anew."""
