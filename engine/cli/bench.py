@@ -6,7 +6,7 @@ API's stand-in and the engine itself (GATE subprocess).  What is measured is the
 engine's processes between two looks, behind the start; what came of it is
 counted by the engine, which checks its sums at every page.
 
-Path: ``cli.main`` -> here -> ``stand_in``, ``benched`` -> (HTTP) -> ``remote``
+Path: ``cli.main`` -> here -> ``stand_in``, ``benched`` -> (HTTP) -> ``scrape``
 """
 
 from __future__ import annotations
@@ -30,8 +30,16 @@ from engine.cli.benched import ASKING, PACE
 from engine.cli.check import load
 from engine.cli.remote import LISTENERS, NoAnswer
 from engine.cli.run import refuse_unbuilt
+from engine.cli.scrape import (
+    Labels,
+    Scrape,
+    buckets,
+    grown,
+    quantile,
+    scraped,
+    total,
+)
 from engine.cli.stand_in import Job
-from engine.cli.top import Scrape, quantile, scraped
 from engine.clock import SYSTEM
 from engine.config import Loaded
 from engine.errors import EngineError, Exit
@@ -228,7 +236,7 @@ class Bench:
                 if shard.failed:
                     raise BenchFailed(f"shard {shard.label} failed: {shard.failed}")
             with suppress(NoAnswer):
-                if _sum(scraped(admin), "records_written_total"):
+                if total(scraped(admin), "records_written_total", {}):
                     return
             self._watch(engine, LOOK)
         raise BenchFailed(f"no record was delivered in {PATIENCE:.0f} s")
@@ -278,14 +286,9 @@ def _pids(snapshot: Snapshot) -> list[int]:
     return [snapshot.pid, *(child.pid for child in snapshot.children if child.pid)]
 
 
-def _of(scrape: Scrape, name: str, connector: str) -> Iterator[tuple[Any, float]]:
-    for labels, value in scrape.get(f"http_source_{name}", ()):
-        if not connector or labels.get("connector") == connector:
-            yield labels, value
-
-
-def _sum(scrape: Scrape, name: str, connector: str = "") -> float:
-    return sum(value for _, value in _of(scrape, name, connector))
+def _labels(connector: str) -> Labels:
+    """Those of one connector's samples; "" for all of them."""
+    return {"connector": connector} if connector else {}
 
 
 def _distribution(
@@ -293,22 +296,14 @@ def _distribution(
 ) -> dict[str, float]:
     """Mean and percentiles in milliseconds of what was observed in between."""
 
-    def buckets(scrape: Scrape) -> dict[float, float]:
-        sums: dict[float, float] = {}
-        for labels, value in _of(scrape, f"{name}_bucket", connector):
-            bound = float(labels["le"])
-            sums[bound] = sums.get(bound, 0.0) + value
-        return sums
-
-    before = buckets(first)
-    grown = [(b, n - before.get(b, 0.0)) for b, n in sorted(buckets(last).items())]
-    told = {f"p{share * 100:g}": 1000 * quantile(grown, share) for share in SHARES}
-    count, total = (
-        _sum(last, f"{name}_{part}", connector)
-        - _sum(first, f"{name}_{part}", connector)
+    labels = _labels(connector)
+    counts = grown(buckets(last, name, labels), buckets(first, name, labels))
+    told = {f"p{share * 100:g}": 1000 * quantile(counts, share) for share in SHARES}
+    count, seconds = (
+        total(last, f"{name}_{part}", labels) - total(first, f"{name}_{part}", labels)
         for part in ("count", "sum")
     )
-    told["mean"] = 1000 * total / count if count else 0.0
+    told["mean"] = 1000 * seconds / count if count else 0.0
     return {key: round(value, 3) for key, value in told.items()}
 
 
@@ -348,24 +343,24 @@ def _measured(
     first: Look, last: Look, connector: str, pids: Iterable[int]
 ) -> dict[str, Any]:
     seconds = last.at - first.at
+    labels = _labels(connector)
 
-    def grown(name: str) -> int:
-        now = _sum(last.scrape, name, connector)
-        return int(now - _sum(first.scrape, name, connector))
+    def since(name: str) -> int:
+        return int(total(last.scrape, name, labels) - total(first.scrape, name, labels))
 
-    received, produced = grown("records_received_total"), grown("records_written_total")
+    received, produced = since("records_received_total"), since("records_written_total")
     cpu = sum(
         last.cpu[pid] - first.cpu.get(pid, 0.0) for pid in pids if pid in last.cpu
     )
     return {
         "received": received,
         "produced": produced,
-        "filtered": grown("records_filtered_total"),
-        "dead_lettered": grown("records_dead_lettered_total"),
-        "deduplicated": grown("records_deduplicated_total"),
+        "filtered": since("records_filtered_total"),
+        "dead_lettered": since("records_dead_lettered_total"),
+        "deduplicated": since("records_deduplicated_total"),
         "records_per_second": round(produced / seconds, 1),
-        "bytes_per_second": round(grown("response_bytes_total") / seconds, 1),
-        "requests_per_second": round(grown("requests_total") / seconds, 1),
+        "bytes_per_second": round(since("response_bytes_total") / seconds, 1),
+        "requests_per_second": round(since("requests_total") / seconds, 1),
         "cpu_share": round(cpu / seconds, 4),
         "cpu_us_per_record": round(1e6 * cpu / received, 3) if received else 0.0,
         "latency_ms": _distribution(

@@ -38,6 +38,8 @@ tasks.max={tasks}
 kafka.topic=orders
 kafka.key=${{record.customer}}
 bootstrap.servers=embedded
+# Each page is asked for once: there is nothing to save.
+cache.enabled=false
 listeners=none
 log.level=WARN
 state.dir={folder}/state

@@ -212,14 +212,28 @@ def parser() -> Words:
     bench = verb(
         "bench", "bench:bench", "how fast a configuration goes, and its cost", files
     )
-    bench.add_argument("--seconds", type=number, default=10, metavar="S")
-    bench.add_argument("--warm-up", type=number, default=3, metavar="S")
+    bench.add_argument(
+        "--seconds", type=number, default=10, metavar="S", help="measured; default: 10"
+    )
+    bench.add_argument(
+        "--warm-up",
+        type=number,
+        default=3,
+        metavar="S",
+        help="before that, behind the first record; default: 3",
+    )
     bench.add_argument(
         "--record",
         metavar="OUT",
         help="first call the API for a few pages, keep their records in a file",
     )
-    bench.add_argument("--pages", type=positive, default=3, help="of --record")
+    bench.add_argument(
+        "--pages",
+        type=positive,
+        default=3,
+        metavar="N",
+        help="that --record keeps of each api; default: 3",
+    )
     bench.add_argument(
         "--recording", metavar="FILE", help="records kept by --record, not made up"
     )

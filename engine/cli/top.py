@@ -4,7 +4,7 @@ Top: every task's rates, refreshed in place.
 Owns `top`: what is read off two scrapes of `/metrics`, and the screen it is
 drawn on (GATE rich).  Where nobody watches, or without rich, it is one picture.
 
-Path: ``cli.main`` -> here -> ``cli.remote`` -> (HTTP) -> ``admin``
+Path: ``cli.main`` -> here -> ``cli.scrape``, ``cli.remote`` -> (HTTP) -> ``admin``
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import contextlib
 import fnmatch
 import json
 import os
-import re
 import select
 import signal
 import sys
@@ -28,7 +27,17 @@ from typing import Any
 from msgspec import Struct
 
 from engine.cli.display import STATES
-from engine.cli.remote import NoAnswer, base_url, get, get_json
+from engine.cli.remote import NoAnswer, base_url, get_json
+from engine.cli.scrape import (
+    Labels,
+    Scrape,
+    buckets,
+    grown,
+    quantile,
+    samples,
+    scraped,
+    total,
+)
 from engine.clock import SYSTEM, Clock
 from engine.errors import EngineError, Exit
 
@@ -157,33 +166,6 @@ COLUMNS = (
 #: What `--sort` may name -> attribute.
 SORTS = {head.lower(): attribute for head, _, attribute in COLUMNS}
 
-_LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-
-_Labels = dict[str, str]
-#: Family -> its samples: labels, value.
-Scrape = dict[str, list[tuple[_Labels, float]]]
-
-
-def parsed(text: str) -> Scrape:
-    """The text format of Prometheus, as far as the engine writes it."""
-    found: Scrape = {}
-    for line in text.splitlines():
-        match = _LINE.fullmatch(line)
-        if match is None or line.startswith("#"):
-            continue
-        labels = {
-            name: re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], value)
-            for name, value in _LABEL.findall(match[2] or "")
-        }
-        found.setdefault(match[1], []).append((labels, float(match[3])))
-    return found
-
-
-def scraped(url: str) -> Scrape:
-    """What the engine counts.  Raises: NoAnswer.  Blocks: for a request."""
-    return parsed(get(url, "/metrics").decode())
-
 
 class Top:
     """
@@ -263,9 +245,9 @@ class Top:
 def _standing(health: Mapping[str, Any], scrape: Scrape, wall: float) -> str:
     """The verdict, how long it has been up, and why it is not well."""
     said = [str(health.get("status", "health checks are off"))]
-    for labels, _ in _of(scrape, "build_info", {}):
+    for labels, _ in samples(scrape, "build_info", {}):
         said.append(f"version {labels['version']}")
-    for _, began in _of(scrape, "start_timestamp_seconds", {}):
+    for _, began in samples(scrape, "start_timestamp_seconds", {}):
         minutes = max(0.0, wall - began) / 60
         said.append(f"up {minutes // 60:.0f}h{minutes % 60:02.0f}m")
     return "  ".join([*said, *health.get("reasons", ())[:1]])
@@ -282,23 +264,22 @@ def _row(
     mine = {"connector": connector, "task": str(task["id"])}
     worker = {"worker": f"{connector}-{task['id']}"}
 
-    def total(name: str, **further: str) -> float:
-        return _sum(scrape, f"http_source_{name}", {**mine, **further})
+    def so_far(name: str, **further: str) -> float:
+        return total(scrape, name, {**mine, **further})
 
-    def grown(name: str, labels: _Labels) -> float:
-        name = f"http_source_{name}"
-        return max(0.0, _sum(scrape, name, labels) - _sum(before, name, labels))
+    def since(name: str, labels: Labels) -> float:
+        return max(0.0, total(scrape, name, labels) - total(before, name, labels))
 
-    lookups = grown("cache_requests_total", mine)
+    lookups = since("cache_requests_total", mine)
     hits = sum(
-        grown("cache_requests_total", {**mine, "result": result})
+        since("cache_requests_total", {**mine, "result": result})
         for result in ("hit", "revalidated")
     )
-    buckets = _buckets(scrape, before, mine)
+    latencies = _latencies(scrape, before, mine)
     newest = max(
         (
             value
-            for labels, value in _of(scrape, "last_success_timestamp_seconds", mine)
+            for labels, value in samples(scrape, "last_success_timestamp_seconds", mine)
         ),
         default=None,
     )
@@ -306,66 +287,33 @@ def _row(
         connector=connector,
         task=str(task["id"]),
         state=task["state"],
-        received=int(total("records_received_total")),
-        written=int(total("records_written_total")),
-        received_rate=grown("records_received_total", mine) / seconds,
-        written_rate=grown("records_written_total", mine) / seconds,
-        bytes_rate=grown("response_bytes_total", mine) / seconds,
-        p50_ms=1000 * quantile(buckets, 0.5),
-        p99_ms=1000 * quantile(buckets, 0.99),
+        received=int(so_far("records_received_total")),
+        written=int(so_far("records_written_total")),
+        received_rate=since("records_received_total", mine) / seconds,
+        written_rate=since("records_written_total", mine) / seconds,
+        bytes_rate=since("response_bytes_total", mine) / seconds,
+        p50_ms=1000 * quantile(latencies, 0.5),
+        p99_ms=1000 * quantile(latencies, 0.99),
         errors=int(
-            total("requests_total", outcome="failed")
-            + max(total("record_errors_total"), total("records_dead_lettered_total"))
+            so_far("requests_total", outcome="failed")
+            + max(so_far("record_errors_total"), so_far("records_dead_lettered_total"))
         ),
-        retries=int(total("retries_total")),
+        retries=int(so_far("retries_total")),
         hit_ratio=hits / lookups if lookups else None,
-        waiting=grown("rate_limit_wait_seconds_total", mine) / seconds,
+        waiting=since("rate_limit_wait_seconds_total", mine) / seconds,
         silent=max(0.0, wall - newest) if newest is not None else None,
-        memory=int(_sum(scrape, "http_source_worker_resident_memory_bytes", worker)),
-        cpu=grown("worker_cpu_seconds_total", worker) / seconds,
+        memory=int(total(scrape, "worker_resident_memory_bytes", worker)),
+        cpu=since("worker_cpu_seconds_total", worker) / seconds,
     )
 
 
-def _of(scrape: Scrape, name: str, labels: _Labels) -> Iterator[tuple[_Labels, float]]:
-    for given, value in scrape.get(f"http_source_{name}", ()):
-        if labels.items() <= given.items():
-            yield given, value
-
-
-def _sum(scrape: Scrape, name: str, labels: _Labels) -> float:
-    return sum(
-        value
-        for given, value in scrape.get(name, ())
-        if labels.items() <= given.items()
-    )
-
-
-def _buckets(
-    scrape: Scrape, before: Scrape, labels: _Labels
+def _latencies(
+    scrape: Scrape, before: Scrape, labels: Labels
 ) -> list[tuple[float, float]]:
     """(upper bound, count up to it) of the interval; of all time if it is empty."""
-    name = "fetch_to_ack_seconds_bucket"
-    now = {float(given["le"]): n for given, n in _of(scrape, name, labels)}
-    then = {float(given["le"]): n for given, n in _of(before, name, labels)}
-    since = [(bound, n - then.get(bound, 0.0)) for bound, n in sorted(now.items())]
-    if since and since[-1][1] > 0:
-        return since
-    return sorted(now.items())
-
-
-def quantile(buckets: Sequence[tuple[float, float]], share: float) -> float:
-    """Seconds below which `share` of the counts lie; even spread inside a bucket."""
-    wanted = share * (buckets[-1][1] if buckets else 0.0)
-    if wanted <= 0:
-        return 0.0
-    low = below = 0.0
-    for bound, count in buckets:
-        if count >= wanted:
-            if bound == float("inf"):
-                return low
-            return low + (bound - low) * (wanted - below) / max(count - below, 1e-9)
-        low, below = bound, count
-    return low
+    now = buckets(scrape, "fetch_to_ack_seconds", labels)
+    since = grown(now, buckets(before, "fetch_to_ack_seconds", labels))
+    return since if since and since[-1][1] > 0 else list(now.items())
 
 
 # --- how it is written ----------------------------------------------------

@@ -23,7 +23,8 @@ from rich.console import Console
 from engine.admin.view import ShardState, TaskState
 from engine.cli import remote
 from engine.cli.main import main
-from engine.cli.top import SORTS, Top, drawn, human, parsed, quantile, table
+from engine.cli.scrape import parsed, quantile
+from engine.cli.top import SORTS, Top, drawn, human, table
 from engine.clock import SYSTEM
 from engine.observe import names
 from engine.observe.meters import Meters
