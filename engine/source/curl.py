@@ -545,5 +545,8 @@ def _renamed(code: int, message: str, answering: bool) -> Exception:
         return Unreachable("no connection in time", sent=False)
     if code in (pycurl.E_PARTIAL_FILE, getattr(pycurl, "E_HTTP2_STREAM", 92)):
         return Unreachable(f"the answer is cut: {message}")
+    if code == getattr(pycurl, "E_HTTP2", 16) and "COMPRESSION_ERROR" in message:
+        # What nghttp2 calls a block of headers over its own 64 KiB, too.
+        return Forbidden(f"the headers cannot be read: {message}")
     unsent = {getattr(pycurl, name, -1) for name in _UNSENT}
     return Unreachable(message or f"libcurl {code}", sent=code not in unsent)

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Self, TypeAlias
 
 import h2.config
@@ -52,6 +52,8 @@ class Say:
     Attributes:
         cut: Bytes of the body after which the answer ends (a reset stream in
             HTTP/2, a closed connection in HTTP/1.1); None: whole.
+        code: What a stream is reset with, RFC 9113, 7; a server that fails in
+            the middle of an answer says INTERNAL_ERROR.
         pause: Seconds between single bytes of the body.
         wait: Seconds before anything is said.
         hang: True: after what was said, nothing, and no end.
@@ -66,6 +68,7 @@ class Say:
     body: bytes = b"{}"
     headers: Sequence[tuple[str, str]] = ()
     cut: int | None = None
+    code: int = 2
     pause: float = 0.0
     wait: float = 0.0
     hang: bool = False
@@ -422,6 +425,8 @@ class _Frames:
                 normalize_outbound_headers=False,
             )
         )
+        # Huffman's code in Python takes minutes for a header of 1 MiB.
+        self.h2.encoder.encode = partial(self.h2.encoder.encode, huffman=False)
 
     def run(self) -> None:
         self.server.h2_connections += 1
@@ -513,7 +518,7 @@ class _Frames:
             return
         with self.lock:
             if say.cut is not None:
-                self.h2.reset_stream(stream)
+                self.h2.reset_stream(stream, say.code)
             else:
                 self.h2.end_stream(stream)
             self.flush()
