@@ -79,8 +79,8 @@ def print_memory(loaded: Loaded) -> None:
     for connector in loaded.connectors:
         expected, bound = memory(connector)
         print(
-            f"{connector.name}: memory expected {expected / 2**20:,.0f} MiB, "
-            f"bound {bound / 2**20:,.0f} MiB"
+            f"{connector.name}: memory expected {expected.total / 2**20:,.0f} MiB, "
+            f"bound {bound.total / 2**20:,.0f} MiB"
         )
 
 

@@ -236,6 +236,23 @@ def say(lines: Iterable[str]) -> None:
     Console(highlight=False).print(shown, soft_wrap=True)
 
 
+def say_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, numbers to the right of all but the first column."""
+    if Live is None or not sys.stdout.isatty():
+        sizes = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        for row in (header, *rows):
+            first, *rest = map(str, row)
+            cells = [cell.rjust(n) for cell, n in zip(rest, sizes[1:], strict=True)]
+            print("  " + "  ".join([first.ljust(sizes[0]), *cells]).rstrip())
+        return
+    table = Table(box=None, padding=(0, 0, 0, 2), header_style="bold")
+    for at, name in enumerate(header):
+        table.add_column(name, justify="right" if at else "left", no_wrap=not at)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
+
+
 def summary(rows: Sequence[Row], seconds: float, budgets: Mapping[str, Budget]) -> str:
     """
     The lines a run ends with: one for each api's shard, one for all, and what

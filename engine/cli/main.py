@@ -209,6 +209,21 @@ def parser() -> Words:
         "--filter", metavar="PATTERN", default="*", help="tasks to show: orders/*"
     )
 
+    plan = verb(
+        "plan", "plan:plan", "reckon load and size from a few live pages", files
+    )
+    plan.add_argument(
+        "--pages",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="asked of each api; default: 5",
+    )
+    plan.add_argument(
+        "--quota", type=positive, metavar="CALLS", help="allowed a day, all apis"
+    )
+    plan.add_argument("--json", action="store_true", help="one document")
+
     bench = verb(
         "bench", "bench:bench", "how fast a configuration goes, and its cost", files
     )

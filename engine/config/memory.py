@@ -1,13 +1,15 @@
 """
 Memory: what a connector will need, and what it can never pass.
 
-Owns the sum that `check` prints.  The bases are resident sizes measured with
-each release; everything else follows from the configuration.
+Owns the sum that `check` and `plan` print.  The bases are measured with each
+release (perf/bench_memory.py); everything else follows from the configuration.
 
-Path: ``values`` -> here -> ``cli.check``, ``cli.plan``
+Path: ``values`` -> here -> ``cli.check``, ``cli.sizing``
 """
 
 from __future__ import annotations
+
+from msgspec import Struct
 
 from engine.config.values import Connector
 
@@ -22,12 +24,37 @@ ADMIN_BASE = 40 << 20
 MEAN_RECORD = 1024
 
 
-def memory(connector: Connector, mean_record: int = MEAN_RECORD) -> tuple[int, int]:
+class Memory(Struct, frozen=True):
     """
-    Bytes of all processes of a connector: expected, and bound.
+    Bytes of all processes of a connector.
+
+    Attributes:
+        task: Of one task.
+        tasks: How many there may be.
+        cache: Of the response cache, which they share.
+        others: Of the supervisor and the admin process.
+    """
+
+    task: int
+    tasks: int
+    cache: int
+    others: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.tasks * self.task + self.cache + self.others
+
+
+def memory(
+    connector: Connector, *, record: float = MEAN_RECORD, page: float | None = None
+) -> tuple[Memory, Memory]:
+    """
+    What a connector will need: expected, and bound.
 
     Args:
-        mean_record: Bytes of a record, where that is known.
+        record: Bytes of a record, where that is known.
+        page: Bytes of a response, likewise.
 
     Expected: buffers full, pages and records of the usual size.  Bound:
     every response and record as large as it may be; never passed.
@@ -49,18 +76,16 @@ def memory(connector: Connector, mean_record: int = MEAN_RECORD) -> tuple[int, i
         for api in apis
     )
     largest = max(api["http.client.max.response.size.bytes"] for api in apis)
-    usual = min(
-        largest, max(api["pagination.limit.value"] for api in apis) * mean_record
-    )
-    record = max(api["transformation.max.record.size.bytes"] for api in apis)
+    if page is None:
+        page = max(api["pagination.limit.value"] for api in apis) * record
+    most = max(api["transformation.max.record.size.bytes"] for api in apis)
     batch = values["transformation.batch.size"]
     buffer = values["producer.buffer.memory"]
-    others = SUPERVISOR_BASE + ADMIN_BASE + cache
 
-    def total(response: int, size: int) -> int:
+    def total(response: float, size: float) -> Memory:
         # The records of a batch all come out of one response.
         decoded = 2 * min(batch * size, response)
-        each: int = TASK_BASE + buffer + threads * response + decoded
-        return int(tasks * each + others)
+        each = TASK_BASE + buffer + threads * response + decoded
+        return Memory(int(each), tasks, cache, SUPERVISOR_BASE + ADMIN_BASE)
 
-    return total(usual, mean_record), total(largest, record)
+    return total(min(largest, page), record), total(largest, most)

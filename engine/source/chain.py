@@ -72,6 +72,9 @@ class Child:
         patient: True for `behavior.on.error=IGNORE`: a child poll that fails
             for good is skipped and counted.
         children: The apis below it.
+
+    Attributes:
+        values: What a parent's record names, as `naming` reads it.
     """
 
     def __init__(
@@ -89,25 +92,29 @@ class Child:
         self.concurrent = concurrent
         self.patient = patient
         self.children = tuple(children)
-        self._get = compile_path(extract).get
-        self._extract = extract
+        self.values = naming(extract)
 
-    def values(self, record: Raw) -> list[object]:
-        """
-        What a parent's record names: str, int, bool or number text, one for
-        each child poll; None for an item that names nothing.
 
-        Raises:
-            BadPage: The record cannot be read.
-        """
+def naming(extract: str) -> Callable[[Raw], list[object]]:
+    """
+    Reads what a parent's record names: str, int, bool or number text, one for
+    each child poll; None for an item that names nothing.
+
+    The reader raises BadPage where the record cannot be read.
+    """
+    get = compile_path(extract).get
+
+    def values(record: Raw) -> list[object]:
         try:
-            found = self._get(record)
+            found = get(record)
             if isinstance(found, Raw) and bytes(found).lstrip()[:1] == b"[":
                 found = _ITEMS(found)
             items = found if isinstance(found, list) else [found]
             return [_one(item) for item in items]
         except EvaluationError as e:
-            raise BadPage(f"a record cannot be read at {self._extract!r}: {e}") from e
+            raise BadPage(f"a record cannot be read at {extract!r}: {e}") from e
+
+    return values
 
 
 _ITEMS: Final = compile_path("[*]").get

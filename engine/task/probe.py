@@ -2,25 +2,28 @@
 Probe: one call to each API and each broker of a configuration.
 
 Owns what `check --connect` asks: the first page of every top-level api, and
-whether the brokers answer.  Produces nothing and moves no state.
+whether the brokers answer; and how others come by a few pages.  Produces
+nothing and moves no state.
 
-Path: `check --connect` -> here -> ``task.source``, ``task.broker``
+Path: `check --connect`, `preview`, ``sample`` -> here -> ``task.source``,
+``task.broker``
 """
 
 from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from engine.clock import SYSTEM
 from engine.config import Api, Connector
-from engine.errors import Misconfigured
+from engine.errors import Misconfigured, Unavailable
 from engine.records import Page, Shard
-from engine.sink.kafka import reachable
+from engine.shared.limiter import HostReading
+from engine.sink.kafka import admin, describe, reachable
 from engine.sink.state import Saved
 from engine.source.origin import shown
 from engine.task.broker import Brokers, bootstrap_of
@@ -52,6 +55,26 @@ def brokers(connector: Connector) -> None:
     reachable(Brokers(connector, servers).admin)
 
 
+def partitions(connector: Connector) -> dict[str, int]:
+    """
+    Partitions of the topics of its apis that exist, by name.
+
+    Topics that are named by their records are not asked for.
+
+    Raises: Unavailable, Misconfigured.
+    """
+
+    def embedded() -> str:
+        raise Unavailable("the embedded broker runs only while `run` does")
+
+    names = {api.values["kafka.topic"] for api in connector.apis} - {None}
+    fixed = sorted(name for name in names if "${" not in name)
+    servers = bootstrap_of(connector.values, embedded)
+    with admin(Brokers(connector, servers).admin) as client:
+        found = describe(client, fixed)
+    return {name: topic.partitions for name, topic in found.items()}
+
+
 def first_page(connector: Connector, api: Api, zone: str) -> Page | None:
     """
     The first page of an api, asked once and not again.
@@ -67,9 +90,22 @@ class pages:
     The pages of one shard from the initial offset on, outside of any task.
 
     A context: its connections are closed at the end of it.
+
+    Args:
+        scope: `parent` and `parent_value`, of a child.
+
+    Attributes:
+        shard: Whose pages they are.
     """
 
-    def __init__(self, connector: Connector, api: Api, zone: str):
+    def __init__(
+        self,
+        connector: Connector,
+        api: Api,
+        zone: str,
+        *,
+        scope: Mapping[str, object] | None = None,
+    ):
         self._folder = tempfile.TemporaryDirectory(prefix="kafka-http-source-")
         place = Path(self._folder.name)
         entity = next(iter(api.values["entity.names"] or ()), None)
@@ -83,7 +119,18 @@ class pages:
             budget=None,
             stop=stop,
         )
-        self._pages = self._sources.poll(api, self.shard, stopping=stop).pages(None)
+        poll = self._sources.poll(api, self.shard, stopping=stop)
+        self._pages = poll.pages(None, scope=scope)
+
+    @property
+    def requests(self) -> int:
+        """Requests so far, each try counted."""
+        return self._sources.counters.requests
+
+    @property
+    def demands(self) -> list[HostReading]:
+        """What the hosts said of their own limits so far."""
+        return self._sources.limiter.host_readings()
 
     def __enter__(self) -> Iterator[Page]:
         return self._pages

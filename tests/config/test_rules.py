@@ -533,7 +533,8 @@ def test_defaults_that_follow_from_other_keys(
 
 def test_memory_grows_by_task_and_bounds_what_is_expected(files: Files) -> None:
     def of(text: str) -> tuple[int, int]:
-        return memory(files.load(text).connectors[0])
+        expected, bound = memory(files.load(text).connectors[0])
+        return expected.total, bound.total
 
     one, four = of("entity.names=a,b,c,d\n"), of("entity.names=a,b,c,d\ntasks.max=4\n")
     assert one[0] < one[1] and four[0] < four[1]
