@@ -51,6 +51,7 @@ class Row(Struct, kw_only=True):
             for.
         seconds: From the first poll's start to now, or to its end.
         error: Why it stands still, or None.
+        unreached: It has not failed: the broker was away for too long.
         finished: Its poll is over, under `run --once`.
     """
 
@@ -72,6 +73,7 @@ class Row(Struct, kw_only=True):
     seconds: float = 0.0
     records_per_second: float = 0.0
     error: str | None = None
+    unreached: bool = False
     finished: bool = False
 
 
@@ -147,7 +149,7 @@ class StatusLine:
         then, produced = self._before
         self._before = (now, sums.produced)
         per_second = (sums.produced - produced) / max(now - then, 1e-9)
-        failed = sum(row.error is not None for row in rows)
+        failed = sum(row.error is not None and not row.unreached for row in rows)
         line = (
             f"{sums.produced:,} records produced, {per_second:,.0f}/s; "
             f"{sums.pages:,} pages, {sums.received:,} received"
@@ -210,7 +212,7 @@ class Screen:
 def state_of(row: Row) -> str:
     """One word for the table."""
     if row.error:
-        return "FAILED"
+        return "not reached" if row.unreached else "FAILED"
     return "done" if row.finished else "running"
 
 
@@ -287,10 +289,10 @@ def document(
     names: dict[str, list[dict[str, object]]] = {}
     for row in rows:
         fields = structs.asdict(row)
-        del fields["finished"]
+        del fields["finished"], fields["unreached"]
         names.setdefault(str(fields.pop("connector")), []).append(fields)
     sums = structs.asdict(total(rows, seconds))
-    for name in ("connector", "api", "shard", "error", "finished"):
+    for name in ("connector", "api", "shard", "error", "unreached", "finished"):
         del sums[name]
     return {
         "connectors": [

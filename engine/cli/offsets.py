@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -19,9 +21,9 @@ import msgspec
 
 from engine.cli.check import load
 from engine.config import Connector, Loaded
-from engine.errors import ConfigError, Exit
+from engine.errors import ConfigError, Exit, StateError
 from engine.shared.lock import Claim
-from engine.sink.state import State
+from engine.sink.state import Saved, State, canonical
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.runtime import Runtime, base_of, make_private
 from engine.task.broker import Brokers, bootstrap_of, state_place
@@ -90,15 +92,20 @@ def get(args: argparse.Namespace) -> int:
     with Opened(loaded) as opened:
         for connector in loaded.connectors:
             apis = {api.name: api for api in connector.apis}
-            for saved in opened.state(connector).load().values():
+            found = opened.state(connector).read().values()
+            for saved in sorted(found, key=partial(place_of, [*apis])):
                 if "part" in saved.partition:
                     # What is remembered beside a position is none.
                     continue
                 api = apis.get(saved.partition.get("api", ""))
-                request = None
-                if api is not None:
-                    request = next_request(connector, api, saved, zone)
-                shown.append((connector.name, saved, request))
+                request = wrong = None
+                try:
+                    if api is not None:
+                        request = next_request(connector, api, saved, zone)
+                except StateError as error:
+                    wrong = error
+                shown.append((connector.name, saved, request, wrong))
+    worst = max((e.code for *_, e in shown if e is not None), default=Exit.OK)
     if args.json:
         document = {
             "offsets": [
@@ -109,20 +116,38 @@ def get(args: argparse.Namespace) -> int:
                     "seq": saved.seq,
                     "at": saved.at,
                     "next": request,
+                    "error": None if wrong is None else str(wrong),
                 }
-                for name, saved, request in shown
+                for name, saved, request, wrong in shown
             ]
         }
         print(msgspec.json.format(msgspec.json.encode(document)).decode())
-        return Exit.OK
-    for name, saved, request in shown:
+        return worst
+    for name, saved, request, wrong in shown:
         where = msgspec.json.encode(saved.partition).decode()
         print(f"{name} {where}: {msgspec.json.encode(saved.offset).decode()}")
         if request is not None:
             print(f"    next: {request}")
+        if wrong is not None:
+            print(f"    error: {wrong}")
     if not shown:
         print("no offsets are stored")
-    return Exit.OK
+    return worst
+
+
+def place_of(apis: Sequence[str], saved: Saved) -> tuple[object, ...]:
+    """
+    Where a line of `offsets get` stands: as the file has the apis, shard by shard.
+
+    Args:
+        apis: Names, in the order of the file; what is stored of others comes last.
+    """
+    partition = saved.partition
+    name, shard = partition.get("api", ""), partition.get("shard", "0/1")
+    index, _, count = shard.partition("/")
+    cut = tuple(int(each) if each.isdecimal() else -1 for each in (count, index))
+    known = apis.index(name) if name in apis else len(apis)
+    return known, name, partition.get("entity", ""), cut, canonical(partition)
 
 
 def reset(args: argparse.Namespace) -> int:
@@ -138,15 +163,21 @@ def reset(args: argparse.Namespace) -> int:
             try:
                 state = opened.state(connector)
                 chosen = [
-                    saved.partition
-                    for saved in state.load().values()
-                    if args.api in (None, saved.partition.get("api"))
+                    partition
+                    for partition in state.known()
+                    if args.api in (None, partition.get("api"))
                 ]
                 if chosen:
                     state.reset(chosen)
                 forgotten += sum("part" not in partition for partition in chosen)
             finally:
                 claim.release()
+    names = [api.name for connector in loaded.connectors for api in connector.apis]
+    if not forgotten and args.api not in (None, *names):
+        raise ConfigError(
+            f"no api is named {args.api!r}, and nothing is stored of one; there are: "
+            f"{', '.join(names)}"
+        )
     print(f"{forgotten} offset{'s' * (forgotten != 1)} forgotten")
     return Exit.OK
 

@@ -340,9 +340,15 @@ class Showing:
         """Called by the supervisor about once a second, and at the end."""
         self.seconds = SYSTEM.monotonic() - self._began
         trouble = {
-            child.number: child.trace
+            (child.connector, child.number): child.trace
             for child in snapshot.children
             if child.trace and not child.auxiliary
+        }
+        # Its task has ended while it waited: only `run --once` gives up so.
+        unreached = {
+            (child.connector, child.number): f"not reached: {child.waiting}"
+            for child in snapshot.children
+            if child.waiting and child.state == "DONE"
         }
         now = {shard.slot: shard for shard in snapshot.shards}
         # What scaling or a reload took away keeps its place, and its counts.
@@ -353,6 +359,9 @@ class Showing:
             if shard.finished or shard.failed:
                 self._finished.setdefault(shard.slot, self.seconds)
             seconds = self._finished.get(shard.slot, self.seconds)
+            holder = (shard.connector, shard.task)
+            error = shard.failed or trouble.get(holder)
+            away = None if shard.finished else unreached.get(holder)
             rows.append(
                 Row(
                     connector=shard.connector,
@@ -365,14 +374,13 @@ class Showing:
                     },
                     seconds=round(seconds, 3),
                     records_per_second=rate(counts["produced"], seconds),
-                    error=(shard.failed or trouble.get(shard.task) or None)
-                    if shard.slot in now
-                    else None,
+                    error=error or away or None if shard.slot in now else None,
+                    unreached=not error and away is not None,
                     finished=shard.finished,
                 )
             )
         self.rows = rows
         if not any(child.pid for child in snapshot.children):
             self.budgets = budget.read(self._meters)
-        waits = [child.waiting for child in snapshot.children if child.waiting]
+        waits = [c.waiting for c in snapshot.children if c.waiting and c.pid]
         self.display.show(rows, f"waiting for the broker: {waits[0]}" if waits else "")

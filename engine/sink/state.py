@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -42,7 +42,7 @@ from engine.sink.murmur2 import partition_of
 VERSION = 1
 
 #: Fields of a value that are about the record and not the position.
-OWN_FIELDS = frozenset({"v", "seq", "at"})
+OWN_FIELDS = frozenset({"v", "seq", "at", "once"})
 
 #: First element of the key under which the topic's partition count is kept.
 #: Connect's readers skip keys that are not a pair of name and map.
@@ -51,6 +51,9 @@ COUNT_KEY = b'"kafka-http-source-partitions"'
 #: Seconds without a record until a load is given up: a transaction of another
 #: task may be open so long, and 10 s more.
 LOAD_LIMIT = 70.0
+
+#: What to do about an offset that cannot be read.
+REMEDY = "offsets reset forgets it"
 
 encoder = msgspec.json.Encoder(order="sorted")
 
@@ -75,6 +78,7 @@ class Saved(Struct, frozen=True):
         seq: Counts the writes.
         at: When it was written, epoch milliseconds.
         place: Where it stands, for people.
+        once: True if `run --once` wrote it.
     """
 
     partition: dict[str, str]
@@ -82,6 +86,7 @@ class Saved(Struct, frozen=True):
     seq: int = 0
     at: int = 0
     place: str = ""
+    once: bool = False
 
 
 def parse(partition: dict[str, str], value: bytes, place: str) -> Saved:
@@ -93,21 +98,30 @@ def parse(partition: dict[str, str], value: bytes, place: str) -> Saved:
     try:
         found = msgspec.json.decode(value, type=dict[str, Primitive])
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise StateError(f"the offset at {place} cannot be read: {error}") from error
+        raise StateError(
+            f"the offset at {place} cannot be read: {error}; {REMEDY}"
+        ) from error
     version = found.get("v")
     # A tool that sets offsets the Connect way knows nothing of our version.
     if version is not None and version != VERSION:
-        raise StateError(f"the offset at {place} has the unknown version {version!r}")
+        raise StateError(
+            f"the offset at {place} has the unknown version {version!r}; {REMEDY}"
+        )
     seq, at = found.get("seq", 0), found.get("at", 0)
     if not isinstance(seq, int) or not isinstance(at, int):
-        raise StateError(f"the offset at {place} has no whole numbers in seq and at")
+        raise StateError(
+            f"the offset at {place} has no whole numbers in seq and at; {REMEDY}"
+        )
     position = {name: each for name, each in found.items() if name not in OWN_FIELDS}
-    return Saved(partition, position, seq, at, place)
+    return Saved(partition, position, seq, at, place, found.get("once") is True)
 
 
-def value_of(offset: Offset, seq: int, at: int) -> bytes:
+def value_of(offset: Offset, seq: int, at: int, *, once: bool = False) -> bytes:
     """The record value of an offset."""
-    return encoder.encode({**offset, "v": VERSION, "seq": seq, "at": at})
+    own: Offset = {"v": VERSION, "seq": seq, "at": at}
+    if once:
+        own = {**own, "once": True}
+    return encoder.encode({**offset, **own})
 
 
 class State(Protocol):
@@ -118,6 +132,18 @@ class State(Protocol):
         All that is saved, by `canonical` partition.
 
         Raises: StateError, a SinkError.  Blocks: while it reads.
+        """
+
+    def read(self) -> dict[str, Saved]:
+        """As `load`, by who only looks: makes and writes nothing."""
+
+    def known(self) -> list[dict[str, str]]:
+        """
+        The partitions of all that is saved, also of what cannot be read.
+
+        Makes and writes nothing.
+
+        Raises, blocks: as `load`.
         """
 
     def reset(self, partitions: Sequence[Mapping[str, str]]) -> None:
@@ -140,8 +166,9 @@ class State(Protocol):
 class _Counter:
     """How often each source partition has been written."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, once: bool) -> None:
         self._clock = clock
+        self._once = once
         self._last: dict[str, int] = {}
 
     def loaded(self, found: Mapping[str, Saved]) -> None:
@@ -152,7 +179,11 @@ class _Counter:
         """The record value of the next write."""
         name = canonical(partition)
         self._last[name] = seq = self._last.get(name, 0) + 1
-        return value_of(offset, seq, self._clock.wall_ms())
+        return value_of(offset, seq, self._clock.wall_ms(), once=self._once)
+
+
+#: A record of ours: its partition as `canonical` and as a mapping, and itself.
+_Record: TypeAlias = tuple[str, dict[str, str], Stored]
 
 
 class TopicState:
@@ -171,18 +202,20 @@ class TopicState:
         *,
         partitions: int = 25,
         replication: int = -1,
+        once: bool = False,
         clock: Clock = SYSTEM,
     ) -> None:
         """
         Args:
             partitions, replication: For creation (`offset.storage.*`).
+            once: What is saved says that `run --once` did it.
         """
         self._cluster = cluster
         self._connector = connector
         self._topic = topic
         self._partitions = partitions
         self._replication = replication
-        self._counter = _Counter(clock)
+        self._counter = _Counter(clock, once)
         self._count: int | None = None
 
     def load(self) -> dict[str, Saved]:
@@ -193,14 +226,20 @@ class TopicState:
         not as many as when it was first used.
         """
         self._prepare()
-        latest = self._fold()
-        found = {}
-        for name, (partition, stored) in latest.items():
-            if stored.value is not None:
-                place = f"{self._topic}-{stored.partition} offset {stored.offset}"
-                found[name] = parse(partition, stored.value, place)
+        found = self._parsed(self._records(counting=True))
         self._counter.loaded(found)
         return found
+
+    def read(self) -> dict[str, Saved]:
+        """As `State`; a topic that is not there holds nothing."""
+        return self._parsed(self._records()) if self._looked_up() else {}
+
+    def known(self) -> list[dict[str, str]]:
+        """As `State`."""
+        latest = self._fold(self._records()) if self._looked_up() else {}
+        return [
+            partition for partition, each in latest.values() if each.value is not None
+        ]
 
     def reset(self, partitions: Sequence[Mapping[str, str]]) -> None:
         """
@@ -236,18 +275,25 @@ class TopicState:
         delivery.send(self._topic, partition_of(key, self._count), key, value, done)
 
     def _prepare(self) -> None:
+        """Look the topic up, and create it where it is missing."""
+        if self._looked_up():
+            return
+        with admin(self._cluster) as client:
+            settings = {"cleanup.policy": "compact"}
+            create(client, self._topic, self._partitions, self._replication, settings)
+        if not self._looked_up():
+            raise Doubtful(f"the state topic {self._topic} was created and is missing")
+
+    def _looked_up(self) -> bool:
+        """
+        Whether the topic is there; then it is fit for offsets.
+
+        Raises: Misconfigured if it is not compacted.
+        """
         with admin(self._cluster) as client:
             found = describe(client, [self._topic]).get(self._topic)
-            if found is None:
-                settings = {"cleanup.policy": "compact"}
-                create(
-                    client,
-                    self._topic,
-                    self._partitions,
-                    self._replication,
-                    settings,
-                )
-                found = describe(client, [self._topic])[self._topic]
+        if found is None:
+            return False
         # A broker that keeps its settings to itself answers with an empty set.
         if found.cleanup not in ("compact", ""):
             raise Misconfigured(
@@ -255,9 +301,18 @@ class TopicState:
                 "it must be compact, or offsets get lost"
             )
         self._count = found.partitions
+        return True
 
-    def _records(self) -> Iterator[tuple[str, dict[str, str], Stored]]:
-        """Our records as (canonical partition, partition, record)."""
+    def _records(self, *, counting: bool = False) -> Iterator[_Record]:
+        """
+        Our records.
+
+        Args:
+            counting: Write the count of partitions where it is not written yet.
+
+        Raises: Misconfigured, behind the last, if the topic was first used with
+        another count of partitions.
+        """
         assert self._count is not None
         counted = None
         for stored in read_topic(self._cluster, self._topic, LOAD_LIMIT):
@@ -269,11 +324,10 @@ class TopicState:
             if partition is not None:
                 yield canonical(partition), partition, stored
         expected = str(self._count).encode()
-        if counted is None:
+        if counted is None and counting:
             where = partition_of(COUNT_KEY, self._count)
-            record = (where, COUNT_KEY, expected)
-            write_records(self._cluster, self._topic, [record])
-        elif counted != expected:
+            write_records(self._cluster, self._topic, [(where, COUNT_KEY, expected)])
+        elif counted not in (None, expected):
             before, self._count = self._count, int(counted)
             raise self._recounted(before)
 
@@ -293,9 +347,19 @@ class TopicState:
         except msgspec.ValidationError as error:
             raise StateError(f"the key at {place} cannot be read: {error}") from error
 
-    def _fold(self) -> dict[str, tuple[dict[str, str], Stored]]:
+    def _parsed(self, records: Iterable[_Record]) -> dict[str, Saved]:
+        found = {}
+        for name, (partition, stored) in self._fold(records).items():
+            if stored.value is not None:
+                place = f"{self._topic}-{stored.partition} offset {stored.offset}"
+                found[name] = parse(partition, stored.value, place)
+        return found
+
+    def _fold(
+        self, records: Iterable[_Record]
+    ) -> dict[str, tuple[dict[str, str], Stored]]:
         latest: dict[str, tuple[dict[str, str], Stored]] = {}
-        for name, partition, stored in self._records():
+        for name, partition, stored in records:
             known = latest.get(name)
             # Another spelling of a key may stand in another partition: there
             # the time of writing tells which is newer.
@@ -319,26 +383,50 @@ class FileState:
     """
 
     def __init__(
-        self, directory: Path, connector: str, *, clock: Clock = SYSTEM
+        self,
+        directory: Path,
+        connector: str,
+        *,
+        once: bool = False,
+        clock: Clock = SYSTEM,
     ) -> None:
+        """
+        Args:
+            once: As `TopicState`.
+        """
         self._directory = directory
         self._connector = connector
-        self._counter = _Counter(clock)
+        self._counter = _Counter(clock, once)
         self._writer: ThreadPoolExecutor | None = None
 
     def load(self) -> dict[str, Saved]:
         """As `State`; makes the directory where it is missing."""
         with self._naming():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.read()
+        self._counter.loaded(found)
+        return found
+
+    def read(self) -> dict[str, Saved]:
+        """As `State`."""
+        return {
+            canonical(partition): parse(partition, value, str(path))
+            for path, partition, value in self._files()
+        }
+
+    def known(self) -> list[dict[str, str]]:
+        """As `State`, but a file whose checksum is wrong may be anybody's."""
+        return [partition for _, partition, _ in self._files()]
+
+    def _files(self) -> Iterator[tuple[Path, dict[str, str], bytes]]:
+        """Path, partition and value of each of our files."""
+        with self._naming():
             paths = sorted(self._directory.glob("*.offset"))
             texts = [(path, path.read_bytes()) for path in paths]
-        found = {}
         for path, text in texts:
             connector, partition, value = _unpacked(path, text)
             if connector == self._connector:
-                found[canonical(partition)] = parse(partition, value, str(path))
-        self._counter.loaded(found)
-        return found
+                yield path, partition, value
 
     def reset(self, partitions: Sequence[Mapping[str, str]]) -> None:
         """As `State`."""
@@ -411,9 +499,11 @@ def _unpacked(path: Path, text: bytes) -> tuple[str, dict[str, str], bytes]:
         )
     except (ValueError, msgspec.MsgspecError) as error:
         before = path.with_suffix(".before")
+        remedy = f"put {before}, the version before it, in its place"
+        if not before.exists():
+            remedy = "remove it to start over"
         raise StateError(
-            f"the offset in {path} cannot be read: {error}; the version before it "
-            f"is {before}"
+            f"the offset in {path} cannot be read: {error}; {remedy}"
         ) from error
     return connector, partition, bytes(value)
 

@@ -31,7 +31,7 @@ DIGEST: Final = 8
 
 
 #: What the state writer adds to every offset.
-_WRITERS: Final = frozenset({"v", "seq", "at"})
+_WRITERS: Final = frozenset({"v", "seq", "at", "once"})
 
 
 _COMMON: Final = frozenset({"poll", "done"})
@@ -236,7 +236,9 @@ def told(mine: Offset | None) -> tuple[int, int] | None:
     return whole(mine, "poll", 1, least=1), whole(mine, "size", least=1)
 
 
-def done_once(mine: Offset | None, siblings: Sequence[Offset], count: int) -> bool:
+def done_once(
+    mine: Offset | None, siblings: Sequence[Offset], count: int, *, once: bool = False
+) -> bool:
     """
     Under `run --once`: whether a shard has nothing to do.
 
@@ -247,13 +249,19 @@ def done_once(mine: Offset | None, siblings: Sequence[Offset], count: int) -> bo
         mine: Its own stored offset.
         siblings: Those of all shards of the same api.
         count: How many shards there are; one without an offset has not begun.
+        once: Its own was stored by a `run --once`, in which all begin with the
+            same number: who is behind has not begun its part. In a run that
+            goes on each shard counts its own polls, and a number tells nothing.
     """
     if mine is None or mine.get("done") is not True:
         return False
     if len(siblings) < count:
         return True
     poll = whole(mine, "poll", 1, least=1)
-    return any(
-        each.get("done") is not True and whole(each, "poll", 1, least=1) <= poll
-        for each in siblings
-    )
+    for each in siblings:
+        theirs = whole(each, "poll", 1, least=1)
+        if theirs < poll and once:
+            return True
+        if theirs <= poll and each.get("done") is not True:
+            return True
+    return False

@@ -420,7 +420,7 @@ class Supervisor:
         child.link.close()
         ending, seat.child, seat.ending = seat.ending, None, None
         seat.ready = False
-        seat.waiting = ""
+        waited, seat.waiting = seat.waiting, ""
         watch = self.board.watch(seat.index)
         watch.put("pid", 0)
         watch.put("last_exit", code)
@@ -443,7 +443,8 @@ class Supervisor:
         if self._asked_to_stop:
             return
         if self._once and not seat.spec.auxiliary and code >= 0 and ending is None:
-            seat.done = code
+            # What it waited for at its end was not reached.
+            seat.done, seat.waiting = code, waited
             return
         self._judge(seat, exited, now)
 

@@ -36,7 +36,7 @@ class ChildStatus(Struct, frozen=True, kw_only=True):
         pid: Of its process, 0 while there is none.
         restarts: Times it was started again.
         trace: Why it failed, or "".
-        waiting: Why it waits for the broker, or "".
+        waiting: Why it waits for the broker, or waited when it was DONE, or "".
         last_exit: How it ended last in words, or "".
     """
 

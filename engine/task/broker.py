@@ -126,18 +126,19 @@ class Brokers:
             client_id=f"connector-adminclient-{connector.name}-{self._task}",
         )
 
-    def state(self) -> State:
-        """Where offsets are kept; opened at its first use."""
+    def state(self, *, once: bool = False) -> State:
+        """Where offsets are kept, `run --once` or not; opened at its first use."""
         values = self._values
         directory = values["offset.storage.file.filename"]
         if directory is not None:
-            return FileState(directory, self._connector.name)
+            return FileState(directory, self._connector.name, once=once)
         return TopicState(
             self.admin,
             self._connector.name,
             values["offsets.storage.topic"],
             partitions=values["offset.storage.partitions"],
             replication=values["offset.storage.replication.factor"],
+            once=once,
         )
 
     def topics(self, say: Callable[[str], None]) -> Topics:

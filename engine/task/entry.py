@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
-
-from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.config import Api, Connector, Values
@@ -24,7 +22,7 @@ from engine.errors import EngineError
 from engine.observe import log as logs
 from engine.observe.meters import DIRECTORY, Meters
 from engine.observe.redact import redact
-from engine.records import Offset, Parcel, Shard
+from engine.records import Parcel, Shard
 from engine.seams import Transform
 from engine.shared.board import Board, Notice, Slot
 from engine.shared.limiter import Limits
@@ -34,7 +32,6 @@ from engine.sink.kafka import wait_for_broker
 from engine.sink.preflight import Topics
 from engine.sink.state import Saved, State, canonical
 from engine.source.pace import Interval
-from engine.source.standing import done_once, told
 from engine.source.unchanged import Unchanged
 from engine.source.walk import CHAINS, gathered
 from engine.task.absence import Absence
@@ -47,6 +44,7 @@ from engine.task.pulse import Patience, Pulse
 from engine.task.registry import Persistent, Registries
 from engine.task.run import ONCE_PATIENCE, Context, Impatience, Stopper, Task
 from engine.task.source import Places, Sources, pace_of, policy_of, url_of
+from engine.task.standing import Standing, over, stored
 from engine.task.transform import transform_of
 from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
 from engine.task.walker import Walker
@@ -192,7 +190,7 @@ class Wiring:
         brokers = self._brokers
         topics = brokers.topics(log.warning)
         topics.ensure(self._fixed_topics(), keyless=self._keyless())
-        state = brokers.state()
+        state = brokers.state(once=self._once)
         saved = state.load()
         budget = brokers.budget()
         delivery = brokers.delivery(
@@ -316,8 +314,6 @@ class Wiring:
         )
         patience = Patience(stop, pulse)
         tally = Tally(shard, slot, self._complaints)
-        own = standing.own
-        offset = None if own is None else own.offset
         poll = sources.poll(
             api,
             shard,
@@ -356,7 +352,7 @@ class Wiring:
             )
         flow = Flow(
             shard,
-            offset,
+            standing.offset(self._once),
             source=source,
             transform=self._transform(api, shard, topics, patience),
             outlet=outlet,
@@ -757,108 +753,3 @@ class Siblings:
                 for its_poll, size, end in filter(None, notices)
             ],
         )
-
-
-class Standing(Struct, frozen=True):
-    """
-    What is stored of an api's entity.
-
-    Attributes:
-        own: The shard's own state, or None.
-        siblings: States of all shards of the same count, its own among them.
-        others: States of shards of another count that worked on the same.
-    """
-
-    own: Saved | None
-    siblings: tuple[Saved, ...]
-    others: tuple[Saved, ...]
-
-    @property
-    def family(self) -> list[tuple[int, int, Offset]]:
-        """The others as (index, count, offset)."""
-        return [(*cut_of(each), each.offset) for each in self.others]
-
-    @property
-    def unfinished(self) -> bool:
-        """True if the newest poll was cut short, in this cut or in another."""
-        known = [*self.others, *([] if self.own is None else [self.own])]
-        newest = max(map(poll_of, known), default=0)
-        known = [each for each in known if poll_of(each) == newest]
-        cuts: dict[int, list[bool]] = {}
-        for each in known:
-            done = bool(each.offset.get("done", True))
-            cuts.setdefault(cut_of(each)[1], []).append(done)
-        own = None if self.own is None else cut_of(self.own)[1]
-        if any(
-            all(done) and len(done) == count
-            for count, done in cuts.items()
-            if count != own
-        ):
-            # Whatever an older cut left, a later one has brought it to its end.
-            return False
-        if self.own in known:
-            known = [self.own]
-        return any(not each.offset.get("done", True) for each in known)
-
-    @property
-    def at(self) -> int | None:
-        """Wall milliseconds at which the shard, or one before it, last worked."""
-        if self.own is not None:
-            return self.own.at
-        return max((each.at for each in self.others), default=None)
-
-    def outlived(self, count: int) -> bool:
-        """True if the present shards have finished a poll: the others may go."""
-        done = [each for each in self.siblings if each.offset.get("done") is True]
-        return bool(self.others) and len(done) == count
-
-    @property
-    def told(self) -> tuple[int, int] | None:
-        """What the shard lets the others know."""
-        return told(None if self.own is None else self.own.offset)
-
-    def finished(self, count: int) -> bool:
-        """True if the shard's part of an unfinished poll is done."""
-        mine = None if self.own is None else self.own.offset
-        return done_once(mine, [each.offset for each in self.siblings], count)
-
-
-def over(standing: Standing, count: int, slot: Slot) -> bool:
-    """
-    Whether a shard's poll of this `run --once` is over.
-
-    It had its part of a poll that others have yet to finish, or this run saw
-    it end before its task was started again.
-    """
-    own = standing.own
-    ended = own is not None and own.offset.get("done") is True
-    return standing.finished(count) or (ended and slot.get("polls") > 0)
-
-
-def stored(saved: Iterable[Saved], shard: Shard) -> Standing:
-    """What is stored for a shard and for those it shares an api with."""
-    own: Saved | None = None
-    siblings: list[Saved] = []
-    others: list[Saved] = []
-    for each in saved:
-        partition = each.partition
-        if partition.get("api") != shard.api or "part" in partition:
-            continue
-        if partition.get("entity") != shard.entity or "parent" in partition:
-            continue
-        if partition == shard.partition:
-            own = each
-        (siblings if cut_of(each)[1] == shard.count else others).append(each)
-    return Standing(own, tuple(siblings), tuple(others))
-
-
-def poll_of(saved: Saved) -> int:
-    """The number of the poll that a state tells of."""
-    number = saved.offset.get("poll", 1)
-    return number if isinstance(number, int) else 1
-
-
-def cut_of(saved: Saved) -> tuple[int, int]:
-    """(index, count) of the shard that a state belongs to."""
-    index, _, count = saved.partition.get("shard", "0/1").partition("/")
-    return int(index), int(count)

@@ -29,6 +29,7 @@ from engine.source.origin import shown
 from engine.task.broker import Brokers, bootstrap_of
 from engine.task.pulse import Patience, Pulse
 from engine.task.source import Places, Sources, paginator_of
+from engine.task.standing import cut_of
 
 
 def questions(
@@ -142,15 +143,17 @@ class pages:
 
 
 def next_request(connector: Connector, api: Api, saved: Saved, zone: str) -> str | None:
-    """What the shard would ask next, as `METHOD URL`, secrets cut; or None."""
+    """
+    What the shard would ask next, as `METHOD URL`, secrets cut; or None.
+
+    Raises: StateError for an offset that the api's pagination does not know.
+    """
     partition = saved.partition
     if "parent" in partition:
         # What a child asks for is in its parent's record, which is not stored.
         return None
-    index, _, count = partition.get("shard", "0/1").partition("/")
-    shard = Shard(
-        connector.name, api.name, partition.get("entity"), int(index), int(count)
-    )
+    index, count = cut_of(partition)
+    shard = Shard(connector.name, api.name, partition.get("entity"), index, count)
     course = paginator_of(connector, api, shard, zone=ZoneInfo(zone), task=0).start(
         saved.offset, SYSTEM.wall_ms()
     )

@@ -338,7 +338,8 @@ class Task:
         self._context.beat(AWAY)
         if not self._wait_for_broker():
             if self._once and not self._context.stopping.is_set():
-                self._give_up_all(failure)
+                # No shard has failed: the next run goes on where this one stands.
+                log.error("The broker was not reached: %s", reason)
                 self._worst = Exit.UNAVAILABLE
             return False
         # It answers, but what failed may fail again: not in a tight circle.

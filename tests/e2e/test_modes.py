@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -149,10 +150,21 @@ def test_a_mode_brings_what_is_new_while_it_runs(make: Make, mode: str) -> None:
         assert 0 == setup.once().total["produced"]
 
 
+def pages_asked(api: Api) -> Counter[int]:
+    """How often each page of a list was asked for."""
+    queries = (parse_qs(urlsplit(target).query) for target in api.targets())
+    return Counter(int(query["page"][0]) for query in queries)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
 def test_a_run_once_that_was_killed_is_gone_on_with_and_ends_with_its_poll(
-    make: Make,
+    make: Make, before: int
 ) -> None:
-    """Shards that are done wait for those that were cut, and for any not begun."""
+    """
+    Shards that are done wait for those that were cut, and for any not begun.
+
+    So does it on top of runs `before` that went to their end.
+    """
     with Api(pages=24, records=20) as api:
         slow = threading.Event()
 
@@ -173,9 +185,13 @@ def test_a_run_once_that_was_killed_is_gone_on_with_and_ends_with_its_poll(
             "cache.enabled": "false",
         }
         setup = make(f"{api.url}/list", keys)
+        slow.set()
+        assert [0] * before == [setup.once().code for _ in range(before)]
+        slow.clear()
+        asked = pages_asked(api)[25]
         with Running(setup.command("run", "--once"), setup.folder) as first:
-            until(lambda: "page=25" in str(api.targets()), "the first shard is done")
-            until(lambda: setup.arrived() == 120, "and delivered")
+            until(lambda: pages_asked(api)[25] > asked, "the first shard is done")
+            until(lambda: setup.arrived() == 480 * before + 120, "and delivered")
             time.sleep(0.5)
             first.tell(signal.SIGKILL)
         slow.set()
@@ -186,4 +202,55 @@ def test_a_run_once_that_was_killed_is_gone_on_with_and_ends_with_its_poll(
     assert 360 == rest.total["produced"]
     # Only then a new poll, of all of it.
     assert 480 == again.total["produced"]
-    assert sorted(api.all_records() * 2) == sorted(setup.values())
+    assert sorted(api.all_records() * (2 + before)) == sorted(setup.values())
+
+
+def test_once_polls_all_shards_though_one_had_fewer_polls_before(make: Make) -> None:
+    """A run that goes on lets its shards count their polls apart."""
+    failing = threading.Event()
+    with Api(pages=8, records=20) as api:
+
+        def answer(asked: Asked) -> tuple[int, list[tuple[str, str]], bytes]:
+            page = int(asked.query["page"])
+            if page == 2 and failing.is_set():
+                return 500, [], b""
+            at = (page - 1) * 20
+            items = b",".join(api.all_records()[at : at + 20])
+            return 200, [], b'{"items":[' + items + b"]}"
+
+        api.route("/list", answer)
+        setup = make(
+            f"{api.url}/list",
+            {
+                "pagination.type": "page",
+                "pagination.limit.value": 20,
+                "tasks.max": 2,
+                "cache.enabled": "false",
+                "http.source.poll.interval.ms": 300,
+                "max.retries": 0,
+                "circuit.breaker.enabled": "false",
+            },
+        )
+
+        def polls() -> list[object]:
+            found = setup.call("offsets", "get", "--json").document["offsets"]
+            return [(each["offset"]["poll"], each["offset"]["done"]) for each in found]
+
+        failing.set()
+        with setup.running() as running:
+            count = len(api.log)
+            until(lambda: len(api.log) > count + 40, "the first shard goes on alone")
+            failing.clear()
+            count = pages_asked(api)[2]
+            until(lambda: pages_asked(api)[2] > count + 2, "both go on")
+            assert 0 == running.end().code, running.err
+        drifted = polls()
+        asked = pages_asked(api)
+        runs = [setup.once() for _ in range(2)]
+        again = pages_asked(api) - asked
+        together = polls()
+
+    assert drifted[0] != drifted[1], "or this shows nothing"
+    assert [0, 0] == [done.code for done in runs], runs[0].err
+    assert {2} == {again[page] for page in range(1, 9)}, drifted
+    assert 1 == len(set(together)), together

@@ -275,7 +275,11 @@ def test_a_refused_broker_is_named_within_ten_seconds_and_ends_the_run_with_69(
 
     assert 69 == done.code, done.err
     assert "Traceback" not in done.err
-    assert done.document["connectors"][0]["apis"][0]["error"]
+    assert "FAILED" not in done.err, "no shard has failed"
+    assert "was not reached" in done.err
+    [row] = done.document["connectors"][0]["apis"]
+    assert row["error"].startswith("not reached: "), row
+    assert address in row["error"]
 
 
 def test_a_bad_record_under_tolerance_none_ends_the_run_and_moves_nothing(

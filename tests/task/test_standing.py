@@ -6,13 +6,15 @@ import pytest
 
 from engine.records import Shard
 from engine.sink.state import Saved
-from engine.task.entry import stored
+from engine.task.standing import stored
 
 
-def saved(shard: str, poll: int, done: bool, at: int = 0) -> Saved:
+def saved(
+    shard: str, poll: int, done: bool, at: int = 0, *, once: bool = False
+) -> Saved:
     index, _, count = shard.partition("/")
     partition = Shard("c", "api1", None, int(index), int(count)).partition
-    return Saved(dict(partition), {"poll": poll, "done": done}, at=at)
+    return Saved(dict(partition), {"poll": poll, "done": done}, at=at, once=once)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,36 @@ def test_a_poll_that_was_cut_short_goes_on_at_once(
     standing = stored(states, Shard("c", "api1", None, int(index), int(count)))
 
     assert unfinished == standing.unfinished
+
+
+@pytest.mark.parametrize(
+    ("states", "shard", "over", "poll"),
+    [
+        # All had it: the next one.
+        ([saved("0/2", 4, True, once=True), saved("1/2", 4, True, once=True)], 0, 0, 4),
+        # Killed before the second had begun.
+        ([saved("0/2", 5, True, once=True), saved("1/2", 4, True, once=True)], 0, 1, 5),
+        ([saved("0/2", 5, True, once=True), saved("1/2", 4, True, once=True)], 1, 0, 4),
+        # The second came from a run that goes on, three polls behind.
+        ([saved("0/2", 9, True, once=True), saved("1/2", 5, True)], 0, 1, 9),
+        ([saved("0/2", 9, True, once=True), saved("1/2", 5, True)], 1, 0, 8),
+        # A run that goes on: each has its own number, and both begin.
+        ([saved("0/2", 9, True), saved("1/2", 5, True)], 0, 0, 9),
+        ([saved("0/2", 9, True), saved("1/2", 5, True)], 1, 0, 9),
+        # One is in the middle.
+        ([saved("0/2", 5, False), saved("1/2", 4, True)], 1, 0, 4),
+        ([saved("0/2", 5, False), saved("1/2", 4, True)], 0, 0, 5),
+    ],
+)
+def test_once_all_shards_have_a_poll_of_one_number(
+    states: list[Saved], shard: int, over: int, poll: int
+) -> None:
+    standing = stored(states, Shard("c", "api1", None, shard, 2))
+
+    assert bool(over) == standing.finished(2)
+    assert poll == (standing.offset(True) or {})["poll"]
+    assert standing.own is not None
+    assert standing.own.offset == standing.offset(False)
 
 
 def test_a_schedule_misses_no_tick_where_the_cut_is_another() -> None:
