@@ -229,9 +229,12 @@ class Accumulator:
         Have the sender look, unless it is about to.
 
         While an answer of the partition's leader is outstanding, the sender will
-        look again when that comes; a byte through its socket pair would cost 15
-        us and a turn of the interpreter lock.
+        look again when that comes, and it does after whatever its own thread puts
+        here; a byte through its socket pair would cost 15 us and a turn of the
+        interpreter lock.
         """
+        if threading.get_ident() == self._sender.ident:
+            return
         leader = self._metadata.leader_for_partition(place)
         if leader is None or not self._client.in_flight_request_count(leader):
             self._sender.wakeup()

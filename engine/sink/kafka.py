@@ -25,7 +25,6 @@ from typing import Any
 import kafka.errors as foreign
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
-from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 from kafka.structs import OffsetAndMetadata
 from msgspec import Struct
@@ -34,6 +33,7 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Fenced, Misconfigured, SinkError, Unavailable
 from engine.records import KafkaHeaders
 from engine.seams import Stopping
+from engine.sink.network import Client
 
 #: Seconds until a broker that does not answer is given up for one try.
 PROBE_LIMIT = 5.0
@@ -65,11 +65,6 @@ MISCONFIGURED = (
     foreign.KafkaConfigurationError,
     foreign.UnrecognizedBrokerVersion,
     foreign.UnsupportedCodecError,
-)
-REFUSED_LOGIN = (
-    foreign.SaslAuthenticationFailedError,
-    foreign.UnsupportedSaslMechanismError,
-    foreign.AuthorizationError,
 )
 FENCED = (
     foreign.ProducerFencedError,
@@ -300,7 +295,7 @@ def _settings(cluster: Cluster, limit: float) -> dict[str, Any]:
     return {
         "bootstrap_servers": list(cluster.bootstrap),
         "client_id": cluster.client_id,
-        "kafka_client": _Client,
+        "kafka_client": Client,
         "bootstrap_timeout_ms": int(limit * 1000),
         "request_timeout_ms": int(cluster.request_timeout * 1000),
         "metadata_max_age_ms": int(cluster.metadata_max_age * 1000),
@@ -312,50 +307,6 @@ def _settings(cluster: Cluster, limit: float) -> dict[str, Any]:
         "receive_buffer_bytes": cluster.receive_buffer,
         **_login(cluster, SYSTEM),
     }
-
-
-class _Client(KafkaNetClient):  # type: ignore[misc]
-    """
-    The library's network client, mended in two places.
-
-    A refused login ends the bootstrap; the library tries again until its time is
-    over, and then says only that.  And an answer that arrives together with the
-    end of its connection is read; the library drops it, a refusal for one.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        manager = self._manager
-        connect, build = manager.get_connection, manager._build_transport
-
-        refused: dict[str, Exception] = {}
-
-        def get_connection(node: str, *more: Any, **named: Any) -> Any:
-            if node in refused:
-                raise refused[node]
-            made = connect(node, *more, **named)
-            if not made.init_future.is_done and manager.cluster.is_bootstrap(node):
-                made.init_future.add_errback(note, node)
-            return made
-
-        def note(node: str, error: Exception) -> None:
-            if isinstance(error, REFUSED_LOGIN):
-                refused[node] = error
-
-        async def build_transport(*more: Any, **named: Any) -> Any:
-            made = await build(*more, **named)
-            receive = made._sock_recv
-
-            def received() -> tuple[bytes, Exception | None]:
-                data, error = receive()
-                # The end is still there at the next look.
-                return data, None if data else error
-
-            made._sock_recv = received
-            return made
-
-        manager.get_connection = get_connection
-        manager._build_transport = build_transport
 
 
 class _Producer(KafkaProducer):  # type: ignore[misc]
