@@ -34,6 +34,10 @@ from engine.sink.window import EASED, Budget, Entry, Window
 #: Longest sleep while waiting for answers, so that the process beats.
 LOOK = 0.2
 
+#: Seconds within which the moves of a mark are saved together, while more pages
+#: of its shard are on their way.
+TOGETHER = 0.01
+
 #: Longest pause `tick` asks for.
 IDLE = 1.0
 
@@ -457,6 +461,7 @@ class AtLeastOnce:
         self._unsaved: Offset | None = None
         self._saving = False
         self._next = 0.0
+        self._together = 0.0
         # The newest batch of a partition; under None the one for records
         # without a key.  Of this outlet's thread, as are heads and turns: no
         # batch is shared between shards, and no lock is held while encoding.
@@ -508,7 +513,7 @@ class AtLeastOnce:
         while True:
             self.settle()
             with delivery.changed:
-                self._next = 0.0
+                self._next = self._together = 0.0
                 self.save(delivery.now())
                 if not len(self._window) and not self._saving:
                     break
@@ -565,9 +570,14 @@ class AtLeastOnce:
             return float("inf")
         if now < self._next:
             return self._next
+        # Hot path: a state for each batch would make half of all batches states.
+        # The pages behind this one ask again when they are acknowledged.
+        if now < self._together and len(self._window):
+            return float("inf")
         offset, self._unsaved = self._unsaved, None
         self._saving = True
         self._next = now + self._pause
+        self._together = now + TOGETHER
         self._saver.save(self._delivery, self._partition, offset, self._saved)
         return float("inf")
 

@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import Doubtful, Refused, Unavailable
 from engine.records import DeadLetter
-from engine.sink.commit import Delivery
+from engine.sink.commit import TOGETHER, Delivery
 from engine.sink.deadletter import DeadLetters
 from engine.sink.window import Budget
 from tests.fakes.hands import Hands
@@ -32,8 +32,8 @@ def delivery(
 def test_state_is_saved_for_the_acknowledged_prefix_only(
     order: tuple[int, ...],
 ) -> None:
-    hand, saver = Hand(), Memory()
-    made = delivery(hand, batch_size=100)
+    hand, saver, clock = Hand(), Memory(), Hands()
+    made = delivery(hand, clock, batch_size=100)
     out = outlet(made, saver)
     for at in range(3):
         out.hand_over(parcel(at, [b"x" * 60]), {"page": at})
@@ -41,10 +41,30 @@ def test_state_is_saved_for_the_acknowledged_prefix_only(
 
     answered: set[int] = set()
     for at in order:
+        clock.turn(TOGETHER)
         queued[at][3](None)
         answered.add(at)
         prefix = next((n for n in range(3) if n not in answered), 3)
         assert ([{"page": prefix - 1}] if prefix else []) == saver.saved[-1:]
+
+
+def test_moves_of_the_mark_in_quick_succession_are_saved_together() -> None:
+    hand, saver, clock = Hand(), Memory(), Hands()
+    out = outlet(delivery(hand, clock, batch_size=100), saver)
+    for at in range(5):
+        out.hand_over(parcel(at, [b"x" * 60]), {"page": at})
+
+    hand.answer()
+    hand.answer()
+    assert [{"page": 0}] == saver.saved
+    clock.turn(TOGETHER)
+    hand.answer()
+    hand.answer()
+    assert [{"page": 0}, {"page": 2}] == saver.saved
+    hand.answer()
+
+    # Nothing is on its way that would ask again.
+    assert [{"page": 0}, {"page": 2}, {"page": 4}] == saver.saved
 
 
 def test_an_empty_page_moves_the_mark_behind_the_one_before_it() -> None:

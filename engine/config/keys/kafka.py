@@ -533,7 +533,8 @@ def _delivery() -> list[Key]:
             "0",
             "C",
             "Least pause between two state writes of a shard. 0: whenever more is "
-            "delivered.",
+            "delivered; what follows within 10 ms while more is on its way is "
+            "written together.",
         ),
     ]
 
