@@ -107,14 +107,14 @@ def main() -> None:
                 run = partial(contest.run, turn=turn, kept=KEPT[rules])
                 ours = engine(keys(rules, registered, schema))
                 run(f"engine {rules}", url=url, pages=args.pages, go=ours)
-                hand = loop("hand_rules", rules)
-                run(f"hand_rules {rules}", url=url, pages=args.pages, go=hand)
+                hand = loop("hand_loop", rules)
+                run(f"hand_loop {rules}", url=url, pages=args.pages, go=hand)
                 if rules != "avro" and not turn:
-                    plain = loop("plain_rules", rules)
-                    name = f"plain_rules {rules}"
+                    plain = loop("plain_loop", rules)
+                    name = f"plain_loop {rules}"
                     run(name, url=short, pages=args.plain_pages, go=plain)
     for rules in chosen:
-        for other in ("hand_rules", "plain_rules"):
+        for other in ("hand_loop", "plain_loop"):
             contest.compare(f"engine {rules}", f"{other} {rules}")
     notes: dict[str, object] = {
         "records read a run": args.pages * PER_PAGE,

@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -71,6 +72,14 @@ def until(condition: Callable[[], Any], what: str, within: float = PATIENCE) -> 
         assert time.monotonic() < deadline, f"not within {within:.0f} s: {what}"
         time.sleep(0.02)
     return found
+
+
+def seeded() -> tuple[random.Random, int]:
+    """Dice that fall otherwise in each run, and the SEED with which they fall again."""
+    seed = int(os.environ.get("SEED") or random.randrange(1 << 32))
+    # What a test prints is shown where it fails.
+    print(f"SEED={seed}")
+    return random.Random(seed), seed
 
 
 class Running:

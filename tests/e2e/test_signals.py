@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
+import json
 import random
 import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from engine.supervisor.child import ECHO
+from tests.brokers import Broker
 from tests.e2e.conftest import Make
-from tests.e2e.rig import ROOT, TYPES, Setup, until
+from tests.e2e.rig import ROOT, TYPES, Done, Running, Setup, seeded, until
 from tests.fakes.api import Api, Asked
 
 pytestmark = pytest.mark.slow
@@ -151,6 +158,151 @@ def test_ctrl_c_at_any_moment_leaves_no_traceback_and_no_process(
 
     assert 0 == setup.once().code
     assert slow_api.all_records() == setup.values()
+
+
+# -- a signal in every phase -------------------------------------------------------
+
+
+class Moody:
+    """A chain of pages, swift or slow or failing as the test says."""
+
+    RECORDS = 20
+
+    def __init__(self, api: Api) -> None:
+        self.mood = ""
+        self.refused = 0
+        api.route("/moody", self.answer)
+
+    def answer(self, asked: Asked) -> tuple[int, list[tuple[str, str]], bytes]:
+        if self.mood == "slow":
+            time.sleep(0.6)
+        if self.mood == "failing":
+            self.refused += 1
+            return 503, [], b""
+        page = int(asked.query.get("page", "0"))
+        items = b",".join(self.records(page))
+        onward = b',"next":"/moody?page=%d"' % (page + 1)
+        return 200, [], b'{"items":[%b]%b}' % (items, onward)
+
+    def records(self, *pages: int) -> list[bytes]:
+        places = itertools.product(pages, range(self.RECORDS))
+        return [b'{"page":%d,"at":%d}' % place for place in places]
+
+
+#: What the API is like, what the engine is told, and when it is in that phase.
+PHASES: dict[str, tuple[str, dict[str, object], Callable[[Api, Moody], bool]]] = {
+    "waits for an answer": (
+        "slow",
+        {},
+        lambda api, moody: len(api.log) >= 2 and api.counts.busy > 0,
+    ),
+    "waits for a retry": (
+        "failing",
+        {"max.retries": 100, "retry.backoff.ms": 400, "retry.backoff.max.ms": 400},
+        lambda api, moody: moody.refused >= 2,
+    ),
+    "waits for the rate limit": (
+        "",
+        {
+            "rate.limit.enabled": "true",
+            "rate.limit.requests.per.second": 1,
+            "rate.limit.burst.capacity": 1,
+        },
+        lambda api, moody: len(api.log) >= 2,
+    ),
+    "has batches open": (
+        "",
+        {"producer.linger.ms": 300},
+        lambda api, moody: len(api.log) >= 8,
+    ),
+}
+
+#: How it is ended, and the codes that may follow; whose second Ctrl-C comes while
+#: it drains drops the pages in hand.
+ENDS = {
+    "SIGTERM": (0,),
+    "Ctrl-C": (0,),
+    "Ctrl-C twice": (0, 75),
+    "SIGKILL": (-signal.SIGKILL,),
+}
+
+#: After these nothing may come twice.
+CLEAN = ("SIGTERM", "Ctrl-C")
+
+
+def page_of(value: bytes) -> int:
+    page: int = json.loads(value)["page"]
+    return page
+
+
+@pytest.mark.timeout(240)
+def test_a_signal_in_every_phase(tmp_path: Path, broker: Broker) -> None:
+    dice, seed = seeded()
+    phases, ways = [*PHASES], [*ENDS]
+    dice.shuffle(phases)
+    dice.shuffle(ways)
+    turns = list(zip(phases, ways, strict=True))
+    # What an unclean end repeats shows in the turn behind it.
+    turns.append(("has batches open", "SIGTERM"))
+    clean, twice = True, 0
+    with Api() as api:
+        moody = Moody(api)
+        setup = Setup(
+            tmp_path,
+            f"{api.url}/moody",
+            broker,
+            {
+                "pagination.type": "next_url",
+                "pagination.cursor.field": "next",
+                "pagination.max.pages": 1_000_000,
+                "circuit.breaker.enabled": "false",
+            },
+        )
+        broker.create(setup.topic)
+        own = {key: None for _, keys, _ in PHASES.values() for key in keys}
+        asked: Counter[int] = Counter()
+        for phase, way in turns:
+            moody.mood, keys, reached = PHASES[phase]
+            moody.refused = 0
+            setup.write(**{**own, **keys})
+            with setup.running() as running:
+                until(functools.partial(reached, api, moody), phase)
+                time.sleep(dice.uniform(0, 0.3))
+                family = running.children()
+                done, took = end(running, way)
+            what = (seed, phase, way, done.err)
+            assert took < 8, what
+            assert done.code in ENDS[way], what
+            assert "Traceback" not in done.err + done.out, what
+            assert "FAILED" not in done.err, what
+            assert not psutil.wait_procs(family, 5)[1], what
+
+            asked.update(int(each.query.get("page", "0")) for each in api.log)
+            api.forget()
+            values = setup.values()
+            count = Counter(values)
+            pages = range(len(count) // moody.RECORDS)
+            assert moody.records(*pages) == list(dict.fromkeys(values)), what
+            more = len(values) - len(count) - twice
+            twice += more
+            assert not (clean and more), (what, "a clean end repeats nothing")
+            assert all(n <= asked[page_of(value)] for value, n in count.items()), what
+            clean = way in CLEAN
+
+
+def end(running: Running, way: str) -> tuple[Done, float]:
+    """End it in a way; also the seconds that took."""
+    began = time.monotonic()
+    if way == "SIGTERM":
+        running.tell(signal.SIGTERM)
+    elif way == "SIGKILL":
+        running.tell(signal.SIGKILL)
+    else:
+        running.interrupt()
+    if way == "Ctrl-C twice":
+        time.sleep(2 * ECHO)
+        running.interrupt()
+    return running.done(), time.monotonic() - began
 
 
 # -- reload ------------------------------------------------------------------------
