@@ -12,7 +12,7 @@ RETRY inside `source.fetch`, which has bounds of its own).
     |- SourceError
     |  |- Unreachable               RETRY     69  no answer, or only part of one
     |  |- Throttled                 RETRY     75  the API asks for a pause (429, 503)
-    |  |- Denied                    GIVE_UP   77  401 after a fresh token, 403
+    |  |- Denied                    GIVE_UP   65  401 after a fresh token, 403
     |  |- Unexpected                GIVE_UP   65  any other status; `behavior.on.error`
     |  |- BadPage                   RETRY     65  whole, but not what config says; never "no data"
     |  |- Looping                   GIVE_UP   65  the same request and the same page again
@@ -198,9 +198,7 @@ class Throttled(SourceError):
 
 
 class Denied(SourceError):
-    """The API refuses these credentials."""
-
-    code = Exit.PERMISSION
+    """The API refuses these credentials; 77 is for rights on this machine."""
 
 
 class Unexpected(SourceError):

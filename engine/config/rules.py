@@ -546,17 +546,16 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
     own_class = s["http.auth.class"] is not None
     if own_class and kind != "NONE":
         s.error("http.auth.class", f"auth.type={kind} is another way: leave one out")
-    needed, own = _AUTH.get(kind, ((), ()))
-    for key in needed:
+    for key in _AUTH.get(kind, ((), ()))[0]:
         if s[key] is None:
             s.error(key, f"required by auth.type={kind}")
-    accepted = {*own, *(_AUTH["BASIC"][1] if own_class else ())}
-    level = s.values.own("auth.type")
+    mine = _credentials(api)
+    # A default of all apis may belong to another one's way.
+    anyone = mine.union(*map(_credentials, connector.apis))
     for other, (_, keys) in _AUTH.items():
         for key in keys:
-            # A default of all apis may belong to another api's kind.
-            misplaced = s.values.stated(key) and (s.values.own(key) or not level)
-            if key not in accepted and misplaced:
+            accepted = mine if s.values.own(key) else anyone
+            if key not in accepted and s.values.stated(key):
                 s.error(key, f"belongs to auth.type={other}, not {kind}")
     url = s["oauth2.token.url"]
     if kind == "OAUTH2":
@@ -572,6 +571,13 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
                 s.error(two, f"required with {one}")
     if (kind != "NONE" or own_class) and _open_http(str(s["http.source.url"] or "")):
         s.warn("http.source.url", "credentials over http, unencrypted")
+
+
+def _credentials(api: Api) -> frozenset[str]:
+    """The keys by which an api's way of proving who we are is given its secrets."""
+    values = api.values
+    kind = "BASIC" if values["http.auth.class"] else str(values["auth.type"])
+    return frozenset(_AUTH.get(kind, ((), ()))[1])
 
 
 def _open_http(url: str) -> bool:

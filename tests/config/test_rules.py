@@ -290,6 +290,19 @@ FINE = [
         "http.auth.class=requests.auth:HTTPDigestAuth\nconnection.user=u\n"
         "connection.password=p"
     ),
+    (
+        "apis.num=2\napi1.http.auth.class=requests.auth:HTTPDigestAuth\n"
+        "connection.user=u\nconnection.password=p\napi2.auth.type=NONE"
+    ),
+    (
+        "apis.num=2\napi1.http.auth.class=requests.auth:HTTPDigestAuth\n"
+        "connection.user=u\nconnection.password=p\napi2.http.source.url=https://h.example.com/b"
+    ),
+    (
+        "apis.num=2\napi1.auth.type=NONE\napi2.http.source.url=https://h.example.com/b\n"
+        "api2.auth.type=BASIC\n"
+        "connection.user=u\nconnection.password=p"
+    ),
     "http.source.url=v1/x\nhttp.api.base.url=https://h.example.com/",
     "http.source.url=/x?a=${offset}\nhttp.api.base.url=https://h.example.com/",
     "http.source.url=https://h.example.com/${entityName}\nentity.names=a,b\ntasks.max=2",

@@ -145,7 +145,8 @@ BAD_ANSWERS = {
         65,
     ),
     "404": (Say(status=404, body=b'{"error": "gone"}'), 65),
-    "401": (Say(status=401, body=b""), 77),
+    "401": (Say(status=401, body=b""), 65),
+    "403": (Say(status=403, body=b""), 65),
     "gzip cut inside its stream": (
         Say(
             body=GZIPPED[: len(GZIPPED) // 2],

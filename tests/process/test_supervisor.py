@@ -1055,7 +1055,7 @@ def test_a_shard_that_failed_is_told_and_tried_again_by_a_resume(
         context.ready()
         if not edited(tmp_path):
             mine = context.assigned[0]
-            context.report(link.ShardFailed(mine.shard, mine.slot, "Denied: 401", 77))
+            context.report(link.ShardFailed(mine.shard, mine.slot, "Denied: 401", 65))
         context.stopping.wait(60)
         return 0
 

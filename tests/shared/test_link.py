@@ -33,7 +33,7 @@ EVERY = [
     SetLevel("engine.source", "DEBUG"),
     Ready(),
     ShardFinished(SHARD, 7, truncated=True),
-    ShardFailed(SHARD, 7, "Denied: 403", 77),
+    ShardFailed(SHARD, 7, "Denied: 403", 65),
     BrokerWaiting(12.5, "no broker"),
     BrokerWaiting(None),
     Wanted("orders", "PAUSED"),

@@ -549,13 +549,20 @@ def _auth() -> list[Key]:
             "connection.password where these are set.",
             "requests.auth:HTTPDigestAuth",
         ),
-        key("connection.user", Text(), None, "A", "User of BASIC.", "reader"),
+        key(
+            "connection.user",
+            Text(),
+            None,
+            "A",
+            "User of BASIC and of http.auth.class.",
+            "reader",
+        ),
         key(
             "connection.password",
             Password(),
             None,
             "A",
-            "Password of BASIC.",
+            "Password of BASIC and of http.auth.class.",
             "${env:API_PASSWORD}",
         ),
         key(
