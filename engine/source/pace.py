@@ -11,6 +11,7 @@ Path: `task.walker` asks -> here -> seconds
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
@@ -18,6 +19,7 @@ from typing import Final
 from cronsim import CronSim
 
 from engine.clock import SYSTEM, Clock
+from engine.source.retry import RetryPolicy, backoff
 
 #: Pause after a poll without records where polls follow at once, in seconds.
 IDLE_PAUSE: Final = 1.0
@@ -33,7 +35,8 @@ class Interval:
 
     A poll that outlasts the interval is not overlapped; the ticks it missed
     are skipped.  Interval 0: the next poll at once, but 1 s after one without
-    records.
+    records.  Below the first pause of `retry.*`, polls given up in a row are as far
+    apart as tries of a request: who fails is not asked a thousand times a second.
 
     Args:
         interval: Seconds, 0 or more.
@@ -41,6 +44,8 @@ class Interval:
             shard had it; None: now, and the first poll is due at once.
         resume: True if a crash cut a poll short: due at once, the grid stays.
         skipped: Told how many ticks were missed.
+        retry: `retry.*`.
+        draw: Uniform random number between two bounds.
     """
 
     def __init__(
@@ -50,13 +55,19 @@ class Interval:
         origin: float | None = None,
         resume: bool = False,
         skipped: Callable[[int], None] = lambda count: None,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        draw: Callable[[float, float], float] = random.uniform,
         clock: Clock = SYSTEM,
     ):
         now = clock.monotonic()
         self.origin = now if origin is None else origin
         self._interval = interval
         self._skipped = skipped
+        self._retry = retry
+        self._draw = draw
         self._clock = clock
+        #: Polls given up since the last good one.
+        self._failed = 0
         #: The tick that the poll under way, or the next one, belongs to.
         self._tick = 0
         self._due = now
@@ -77,20 +88,24 @@ class Interval:
                 self._skipped(tick - self._tick)
                 self._tick = tick
 
-    def ended(self, *, records: int, finished: bool) -> None:
+    def ended(self, *, records: int, failed: bool = False) -> None:
         """
         A poll ended.
 
         Args:
             records: How many it received.
-            finished: False if it was given up or cut by max.pages: it too
-                waits for the next tick.
+            failed: True if it was given up.
         """
         now = self._clock.monotonic()
+        self._failed = self._failed + 1 if failed else 0
+        rested = now
+        if failed and self._interval < self._retry.backoff:
+            rested += backoff(self._failed, self._retry, self._draw)
         if not self._interval:
-            self._due = now if records else now + IDLE_PAUSE
+            self._due = max(rested, now if records else now + IDLE_PAUSE)
             return
-        tick = max(self._tick + 1, math.ceil((now - self.origin) / self._interval))
+        tick = math.ceil((rested - self.origin) / self._interval)
+        tick = max(self._tick + 1, tick)
         if tick > self._tick + 1:
             self._skipped(tick - self._tick - 1)
         self._tick = tick
@@ -142,7 +157,7 @@ class Schedule:
         self._resume = False
         self._served = self._clock.wall_ms()
 
-    def ended(self, *, records: int, finished: bool) -> None:
+    def ended(self, *, records: int, failed: bool = False) -> None:
         """A poll ended; ticks it missed are due at once."""
 
 

@@ -4,7 +4,7 @@ Retry: an answer or a failure becomes: usable, again after so long, or given up.
 Owns the rules of `max.retries`, `retry.*` and of what a status means.  Pure: no
 clock, no sleep, no I/O; chance is handed in.
 
-Path: `source.fetch` (Retrying) -> here
+Path: `source.fetch` (Retrying), `source.pace` -> here
 """
 
 from __future__ import annotations
@@ -132,8 +132,6 @@ def pause(
         draw: Uniform random number between two bounds.
 
     Returns: Seconds, or None: give up.  0.0 where the limiter knows when.
-
-    Source: full jitter.
     """
     if failure.then is not Then.RETRY or tried > policy.max_retries:
         return None
@@ -141,10 +139,21 @@ def pause(
         return None
     if isinstance(failure, Throttled) and policy.respect:
         return 0.0
+    return backoff(tried, policy, draw)
+
+
+def backoff(
+    failed: int, policy: RetryPolicy, draw: Callable[[float, float], float]
+) -> float:
+    """
+    Seconds of rest after so many failures in a row, from 1, as `retry.*` has it.
+
+    Source: full jitter.
+    """
     if not policy.exponential:
         return policy.backoff
     # 2.0 ** 64 is far beyond every longest pause, and no float is.
-    highest = min(policy.backoff_max, policy.backoff * 2.0 ** min(tried - 1, 64))
+    highest = min(policy.backoff_max, policy.backoff * 2.0 ** min(failed - 1, 64))
     return max(LEAST, draw(0.0, highest))
 
 

@@ -325,7 +325,13 @@ def pace_of(
         cron = compile_cron(schedule)
         return Schedule(cron, zone=zone, last_ms=last_ms, resume=resume)
     interval = api.values["http.source.poll.interval.ms"] / 1000
-    return Interval(interval, origin=origin, resume=resume, skipped=skipped)
+    return Interval(
+        interval,
+        origin=origin,
+        resume=resume,
+        skipped=skipped,
+        retry=policy_of(api.values),
+    )
 
 
 def paginator_of(

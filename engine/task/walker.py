@@ -35,8 +35,8 @@ class Pace(Protocol):
     def started(self) -> None:
         """A poll starts."""
 
-    def ended(self, *, records: int, finished: bool) -> None:
-        """A poll ended: with how many records, and whether at its end."""
+    def ended(self, *, records: int, failed: bool = False) -> None:
+        """A poll ended: with how many records, and whether it was given up."""
 
 
 class Verdict:
@@ -134,12 +134,9 @@ class Walker(threading.Thread):
                 if self._once or not self._survives(failure):
                     raise
                 self._given_up(failure)
-                self._pace.ended(records=self.flow.received, finished=False)
+                self._pace.ended(records=self.flow.received, failed=True)
                 continue
-            self._pace.ended(
-                records=self.flow.received,
-                finished=page is None or not page.truncated,
-            )
+            self._pace.ended(records=self.flow.received)
             if self._once:
                 return self._once_over(page)
         return Verdict()

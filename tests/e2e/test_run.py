@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import re
@@ -186,6 +187,30 @@ def test_a_bad_answer_ends_the_run_with_its_code_and_its_reason(
     assert "Traceback" not in done.err
     offsets = setup.call("offsets", "get", "--json")
     assert [] == offsets.document["offsets"]
+
+
+@pytest.mark.parametrize("interval", [0, 1])
+def test_an_api_that_always_fails_is_asked_no_faster_than_retries_go(
+    make: Make, interval: int
+) -> None:
+    with Misbehaving(Say(404)) as server:
+        setup = make(
+            f"{server.url}/x",
+            {
+                "http.source.poll.interval.ms": interval,
+                "behavior.on.error": "IGNORE",
+                "retry.backoff.ms": 300,
+                "retry.backoff.policy": "CONSTANT_VALUE",
+            },
+        )
+        with setup.running() as running:
+            until(lambda: len(server.asked) > 3, "asked some times")
+            done = running.end()
+
+    assert 0 == done.code, done.err
+    moments = [asked.at for asked in server.asked]
+    # 300 ms, less what the server may need to read one request later than another.
+    assert min(after - at for at, after in itertools.pairwise(moments)) > 0.28
 
 
 def test_a_file_that_is_not_there_is_66(make: Make, api: Api) -> None:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from engine.source.pace import GLANCE, Interval, Schedule, next_tick
+from engine.source.retry import RetryPolicy
 from tests.fakes.clock import HandClock
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def run(pace: Interval | Schedule, clock: HandClock, lasts: float, records: int = 1):
+def run(
+    pace: Interval | Schedule,
+    clock: HandClock,
+    lasts: float,
+    records: int = 1,
+    failed: bool = False,
+):
     """Wait until due, then poll for `lasts` seconds; when it started."""
     while (wait := pace.due()) > 0:
         clock.move(wait)
     started = clock.monotonic()
     pace.started()
     clock.move(lasts)
-    pace.ended(records=records, finished=True)
+    pace.ended(records=records, failed=failed)
     return started
 
 
@@ -92,9 +100,33 @@ def test_a_poll_given_up_waits_for_the_next_tick() -> None:
     pace = Interval(10.0, clock=clock)
     pace.started()
     clock.move(1.0)
-    pace.ended(records=0, finished=False)
+    pace.ended(records=0, failed=True)
 
     assert 9.0 == pytest.approx(pace.due())
+
+
+@pytest.mark.parametrize("interval", [0.0, 0.001, 0.25])
+def test_polls_given_up_in_a_row_are_as_far_apart_as_retries(interval: float) -> None:
+    clock = HandClock()
+    retry = RetryPolicy(backoff=1.0, backoff_max=5.0)
+    pace = Interval(interval, retry=retry, draw=lambda low, high: high, clock=clock)
+
+    failed = [run(pace, clock, 0.0, failed=True) for _ in range(6)]
+    good = [run(pace, clock, 0.0) for _ in range(2)]
+
+    starts = [*failed, *good]
+    apart = [after - before for before, after in itertools.pairwise(starts)]
+    assert [1.0, 2.0, 4.0, 5.0, 5.0, 5.0, interval] == pytest.approx(apart, abs=0.002)
+
+
+def test_an_interval_as_long_as_a_pause_keeps_its_ticks_whatever_fails() -> None:
+    clock = HandClock()
+    retry = RetryPolicy(backoff=1.0, backoff_max=60.0)
+    pace = Interval(1.0, retry=retry, draw=lambda low, high: high, clock=clock)
+
+    starts = [run(pace, clock, 0.1, failed=True) for _ in range(4)]
+
+    assert [1000.0, 1001.0, 1002.0, 1003.0] == pytest.approx(starts)
 
 
 def test_the_wall_clock_does_not_move_the_grid() -> None:

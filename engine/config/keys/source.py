@@ -142,7 +142,8 @@ def _keys() -> list[Key]:
             "A",
             "From the start of one poll to the start of the next, on a fixed grid; a "
             "poll that takes longer skips ticks. 0: the next poll follows at once, "
-            "or after 1 s if there was nothing.",
+            "or after 1 s if there was nothing. Below retry.backoff.ms, polls given up "
+            "in a row are as far apart as retries.",
             "10000",
         ),
         polling(
