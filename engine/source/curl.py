@@ -297,8 +297,8 @@ class Multiplexer:
             url: Absolute, encoded.
             deadline: Monotonic seconds.
 
-        Raises: Unreachable, BadPage, Forbidden; Silent if the connection ended
-            before the first byte.
+        Raises: Unreachable, BadPage, Forbidden; Silent if a connection used
+            before ended ahead of the first byte.
         Blocks: until the deadline.
         """
         transfer = _Transfer(way, url, body, deadline)
@@ -421,7 +421,9 @@ class Multiplexer:
                 self._end(transfer, broken=transfer.failure is not None)
             for handle, code, message in bad:
                 transfer = self._running[handle]
-                transfer.failure = _renamed(code, message, bool(transfer.lines))
+                aged = not handle.getinfo(pycurl.NUM_CONNECTS)
+                silent = aged and not transfer.lines
+                transfer.failure = _renamed(code, message, silent)
                 self._end(transfer, broken=True)
             if not left:
                 return
@@ -535,11 +537,17 @@ def _set_tls(handle: Any, tls: TlsOptions) -> None:
         handle.setopt(pycurl.PINNEDPUBLICKEY, pins)
 
 
-def _renamed(code: int, message: str, answering: bool) -> Exception:
-    """libcurl's failure as one of ours; its text shows no header and no body."""
+def _renamed(code: int, message: str, silent: bool) -> Exception:
+    """
+    libcurl's failure as one of ours; its text shows no header and no body.
+
+    Args:
+        silent: True if nothing was heard on a connection used before: the server
+            may have closed it while it was idle.
+    """
     if code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
         return Forbidden("the server's key is not pinned")
-    if code in (pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING) and not answering:
+    if code in (pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING) and silent:
         return Silent(message)
     if code == pycurl.E_OPERATION_TIMEDOUT:
         return Unreachable("no connection in time", sent=False)

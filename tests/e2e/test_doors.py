@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.brokers import Broker
 from tests.e2e.admin import LISTENING, Admin, admin_of
 from tests.e2e.conftest import Make
 from tests.e2e.rig import Running, Setup, until
@@ -88,7 +90,32 @@ DOORS = {
         "api.key.name": "key",
         "api.key.value": CANARY,
     },
+    "OAUTH2": {
+        "oauth2.token.url": "${server}/token",
+        "oauth2.client.id": "me",
+        "oauth2.client.secret": CANARY,
+        "oauth2.token.params": f"extra={CANARY}",
+    },
+    "AWS_SIGV4": {
+        "http.auth.aws.region": "eu-west-1",
+        "http.auth.aws.service": "execute-api",
+        "http.auth.aws.access.key.id": "AKID",
+        "http.auth.aws.secret.access.key": CANARY,
+        "http.auth.aws.session.token": CANARY,
+    },
+    "NONE": {
+        "http.auth.class": "requests.auth:HTTPBasicAuth",
+        "connection.user": "me",
+        "connection.password": CANARY,
+        "http.proxy.host": "127.0.0.1",
+        "http.proxy.port": "${port}",
+        "http.proxy.user": "me",
+        "http.proxy.password": CANARY,
+    },
 }
+
+#: The canary as it goes in headers by which a login is sent.
+HIDDEN = (CANARY, base64.b64encode(f"me:{CANARY}".encode()).decode())
 
 
 @pytest.mark.parametrize("kind", DOORS)
@@ -96,18 +123,29 @@ def test_a_secret_is_in_nothing_that_is_written(make: Make, kind: str) -> None:
     def echo(peer: Peer) -> None:
         """A refusal that says again what it was asked with."""
         asked = peer.asked
-        if len(server.asked) == 1:
+        if asked.target == "/token":
+            token = {"access_token": f"{CANARY}-token", "expires_in": 3600}
+            perform(Say(body=json.dumps(token).encode()), peer)
+            return
+        if next(turns) == 0:
             perform(Say(body=b'{"items":[{"id":1},7]}'), peer)
             return
         told = json.dumps({"url": asked.target, "headers": dict(asked.headers)})
         perform(Say(400, told.encode()), peer)
 
+    turns = itertools.count()
     with Misbehaving(echo) as server:
+        door = {
+            key: value.replace("${server}", server.url).replace(
+                "${port}", str(server.port)
+            )
+            for key, value in DOORS[kind].items()
+        }
         setup = make(
             f"{server.url}/things",
             {
                 **LISTENING,
-                **DOORS[kind],
+                **door,
                 "auth.type": kind,
                 "http.source.headers": f"X-API-Key: {CANARY}",
                 "http.source.poll.interval.ms": 50,
@@ -134,8 +172,16 @@ def test_a_secret_is_in_nothing_that_is_written(make: Make, kind: str) -> None:
             if file.is_file():
                 written[str(file)] = file.read_bytes().decode("latin-1")
     written["topic"] = str(setup.seen())
+    assert isinstance(setup.broker, Broker)
+    letters = setup.broker.read(f"{setup.name}-letters")
+    assert letters, "or this shows nothing"
+    written["letters"] = str(letters)
     assert "400" in written["stderr"]
-    assert [] == [where for where, text in written.items() if CANARY in text]
+    assert [] == [
+        where
+        for where, text in written.items()
+        if any(hidden in text for hidden in HIDDEN)
+    ]
 
 
 def told_by(admin: Admin, setup: Setup) -> dict[str, str]:
