@@ -34,6 +34,7 @@ kafka.topic={topic}
 bootstrap.servers={bootstrap}
 offsets.storage.topic={topic}-offsets
 state.dir={folder}/state
+cache.dir={folder}/cache
 runtime.dir={folder}/run
 """
 

@@ -37,6 +37,7 @@ offsets.storage.topic=leak-offsets
 listeners=http://127.0.0.1:0
 log.level=ERROR
 state.dir={folder}/state
+cache.dir={folder}/cache
 runtime.dir={folder}/run
 """
 

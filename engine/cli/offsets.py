@@ -24,6 +24,7 @@ from engine.config import Connector, Loaded
 from engine.errors import ConfigError, Exit, StateError
 from engine.shared.lock import Claim
 from engine.sink.state import Saved, State, canonical
+from engine.source.unchanged import pages_known
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.runtime import Runtime, base_of, make_private
 from engine.task.broker import Brokers, bootstrap_of, state_place
@@ -89,6 +90,7 @@ def get(args: argparse.Namespace) -> int:
     loaded = load(args, quiet=args.json)
     zone = loaded.process["schedule.timezone"]
     shown = []
+    remembered: list[tuple[str, Saved]] = []
     with Opened(loaded) as opened:
         for connector in loaded.connectors:
             apis = {api.name: api for api in connector.apis}
@@ -96,6 +98,7 @@ def get(args: argparse.Namespace) -> int:
             for saved in sorted(found, key=partial(place_of, [*apis])):
                 if "part" in saved.partition:
                     # What is remembered beside a position is none.
+                    remembered.append((connector.name, saved))
                     continue
                 api = apis.get(saved.partition.get("api", ""))
                 request = wrong = None
@@ -119,7 +122,16 @@ def get(args: argparse.Namespace) -> int:
                     "error": None if wrong is None else str(wrong),
                 }
                 for name, saved, request, wrong in shown
-            ]
+            ],
+            "remembered": [
+                {
+                    "connector": name,
+                    "partition": saved.partition,
+                    "pages": pages_known(saved.offset),
+                    "at": saved.at,
+                }
+                for name, saved in remembered
+            ],
         }
         print(msgspec.json.format(msgspec.json.encode(document)).decode())
         return worst
@@ -130,7 +142,13 @@ def get(args: argparse.Namespace) -> int:
             print(f"    next: {request}")
         if wrong is not None:
             print(f"    error: {wrong}")
-    if not shown:
+    for name, saved in remembered:
+        where = msgspec.json.encode(saved.partition).decode()
+        print(
+            f"{name} {where}: {pages_known(saved.offset)} pages are not produced again "
+            "while they are unchanged; a reset forgets them"
+        )
+    if not shown and not remembered:
         print("no offsets are stored")
     return worst
 

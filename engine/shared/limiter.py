@@ -298,13 +298,14 @@ class Limiter:
         """
         True if a request could go now and leave half of each bucket to others.
 
-        Takes nothing; for what is asked ahead of need only.
+        Of a bucket of one it takes that one, and only while it is full.  Takes
+        nothing here; for what is asked ahead of need only.
         """
         if self.listening(api).respect and self.paused(host) > 0.0:
             return False
         for bucket in self._route(self._routes, host, api):
             reading = bucket.reading()
-            if reading.left < max(1.0, reading.capacity / 2):
+            if reading.left < min(reading.capacity, reading.capacity / 2 + 1.0):
                 return False
         return True
 

@@ -446,13 +446,17 @@ class SharedTier:
         if self._agreed or not self.usable():
             return
         self._agreed = True
+        before = self.store.count()
         try:
             entries, _ = self.ledger.recount()
         except (SharedError, OSError) as failure:
             self._failed(failure)
             return
-        count = self.store.count()
-        if count is not None and count > entries + FEW:
+        after = self.store.count()
+        if before is None or after is None:
+            return
+        # Others store and drop meanwhile: what is there before and after counts.
+        if min(before, after) > entries + FEW:
             log.warning("Cache tier %d and its ledger disagree; cleared.", self.level)
             self.clear()
 

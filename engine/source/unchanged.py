@@ -123,6 +123,14 @@ class Unchanged:
         return digest.digest()
 
 
+def pages_known(stored: Mapping[str, Any] | None) -> int:
+    """How many pages a stored value tells of; 0 for one that cannot be read."""
+    try:
+        return len(_read(stored))
+    except StateError:
+        return 0
+
+
 def _read(stored: Mapping[str, Any] | None) -> dict[int, bytes]:
     if stored is None:
         return {}

@@ -15,7 +15,6 @@ import logging
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from engine.clock import SYSTEM, Clock
@@ -38,13 +37,6 @@ POLLS = 3
 #: Seconds, and part of the interval, by which a tick is preceded.
 AHEAD = 10.0
 AHEAD_PART = 0.1
-
-
-class Flight(Protocol):
-    """The right to do what one process does at a time."""
-
-    def land(self) -> None:
-        """Give it back."""
 
 
 class Trace:
@@ -108,7 +100,8 @@ class Warming:
         spare: True if the rate limit has a request to spare now.
         trace: What the polls of this process asked.
         recent: URLs used last, newest first, of whichever process.
-        request_for: A URL as the polls would ask for it; None: no api's.
+        request_for: A URL as the polls would ask for it; None: no api's, or one
+            that another process warms.
         catalog: URLs known from the configuration.
         strategies: Of LRU, PREDICTIVE.
         patterns: Globs relative to `base`.
@@ -117,8 +110,6 @@ class Warming:
         next_poll: Monotonic seconds of the next one, None if unknown.
         next_tick: Wall milliseconds of the schedule's tick after a moment, or
             None without schedule.
-        lead: The right to warm what is not this process's own; None: another
-            process does.
     """
 
     def __init__(
@@ -130,7 +121,6 @@ class Warming:
         trace: Trace,
         recent: Callable[[int], Sequence[str]],
         request_for: Callable[[str], Request | None],
-        lead: Callable[[], Flight | None],
         base: str,
         catalog: Sequence[str] = (),
         strategies: Collection[str] = ("LRU",),
@@ -148,7 +138,6 @@ class Warming:
         self._spare = spare
         self._recent = recent
         self._request_for = request_for
-        self._lead = lead
         self._base = base.rstrip("/")
         self._catalog = tuple(catalog)
         self._strategies = frozenset(strategies)
@@ -205,26 +194,23 @@ class Warming:
             found += self.trace.steady(self._interval)
         if reason == "poll":
             return _distinct(found)
-        flight = self._lead()
-        if flight is None:
-            return _distinct(found)
-        try:
-            known = self._known()
-            found += self._named(known)
-            if "LRU" in self._strategies:
-                found += known
-        finally:
-            flight.land()
+        known = self._known()
+        found += self._named(known)
+        if "LRU" in self._strategies:
+            found += known
         return _distinct(found)
 
     def _known(self) -> list[Request]:
+        """What was asked by whichever process, and is this one's to warm."""
         own = {request.url: request for request in self.trace.requests()}
+        urls = dict.fromkeys([*self._recent(MOST_KNOWN), *own])
         found = []
-        for url in self._recent(MOST_KNOWN):
-            request = own.pop(url, None) or self._request_for(url)
+        for url in urls:
+            request = self._request_for(url)
             if request is not None:
-                found.append(request)
-        return [*found, *own.values()]
+                # As its poll asks, headers and all, where that is known here.
+                found.append(own.get(url, request))
+        return found
 
     def _named(self, known: Iterable[Request]) -> list[Request]:
         found = []

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -126,12 +126,13 @@ class Caching:
         limiter: Limiter,
         zone: str,
         url_of: Callable[[Values], str],
+        leads: Collection[str],
         next_poll: Callable[[], float | None],
     ) -> None:
         """
         Sweep, tune and warm in threads of their own until `stop` is set.
 
-        Args: as for `warming_of`.
+        Args: as for `warming_of`; without `leads` nothing is warmed.
         """
         tiers = self.tiers
         if tiers is None:
@@ -142,7 +143,7 @@ class Caching:
                 tiers.tick()
 
         threading.Thread(target=keep, name="cache", daemon=True).start()
-        if self.trace is None:
+        if self.trace is None or not leads:
             return
         self.warming = warming_of(
             self._connector,
@@ -152,6 +153,7 @@ class Caching:
             trace=self.trace,
             zone=zone,
             url_of=url_of,
+            leads=leads,
             next_poll=next_poll,
             clock=self._clock,
         )
@@ -216,6 +218,11 @@ def tiers_of(
         )
         for level, volume in enumerate(volumes, 1)
     )
+    # Only where it is said: the tiers' own sizes are their sum already, tuning may
+    # move them, and the sum of two that are off is no reason to keep nothing.
+    total = None
+    if values.entry("cache.response.max.size") is not None:
+        total = values["cache.response.max.size"]
     tuning = None
     if values["cache.auto.tuning.enabled"]:
         tuning = 60.0 * values["cache.auto.tuning.interval.minutes"]
@@ -224,7 +231,7 @@ def tiers_of(
         disk,
         levels=(first, second, third),
         settings=CacheSettings(
-            total=values["cache.response.max.size"],
+            total=total,
             evict=values["cache.eviction.enabled"],
             threshold=values["cache.eviction.threshold"],
             batch=values["cache.eviction.batch.size"],
@@ -312,6 +319,7 @@ def warming_of(
     trace: Trace,
     zone: str,
     url_of: Callable[[Values], str],
+    leads: Collection[str],
     next_poll: Callable[[], float | None] = lambda: None,
     clock: Clock = SYSTEM,
 ) -> Warming | None:
@@ -321,17 +329,22 @@ def warming_of(
     Args:
         skins: By the api's name, of the apis this task polls.
         url_of: The logical URL template of an api, absolute.
+        leads: The apis for which this task, of all that poll them, fetches what
+            is not its own polls' alone.
         next_poll: Monotonic seconds of the next tick of any shard here.
     """
     values = connector.values
     if not values["cache.warming.enabled"] or not skins:
         return None
     apis = {api.name: api for api in connector.apis if api.name in skins}
-    starts = starts_of(apis.values(), url_of)
+    # Of all apis: what another task leads must not pass for one of this task's.
+    starts = starts_of(connector.apis, url_of)
 
     def request_for(url: str) -> Request | None:
         name = owner(starts, url)
-        if not name or apis[name].values["http.source.method"] != "GET":
+        if name not in leads or name not in apis:
+            return None
+        if apis[name].values["http.source.method"] != "GET":
             return None
         headers = apis[name].values["http.source.headers"] or ()
         plain = tuple((k, v) for k, v in headers if "${" not in v)
@@ -342,9 +355,11 @@ def warming_of(
         return [hit.value.url for hit in found if hit is not None]
 
     def skin(request: Request) -> Cached:
-        return skins[owner(starts, request.url) or next(iter(skins))]
+        name = owner(starts, request.url)
+        return skins[name if name in skins else next(iter(skins))]
 
-    first = next(iter(apis.values())).values
+    # Patterns mean the same URLs in each task.
+    first = connector.apis[0].values
     start = next(iter(starts.values()))
     origin = "/".join(start.split("/", 3)[:3])
     schedule = values["cache.warming.schedule"]
@@ -364,12 +379,12 @@ def warming_of(
         trace=trace,
         recent=recent,
         request_for=request_for,
-        lead=lambda: tiers.lead(b"warming".hex().ljust(32, "0")),
         base=first["http.api.base.url"] or origin,
         catalog=[start for start in starts.values() if "${" not in start],
         strategies=values["cache.warming.strategies"],
         patterns=values["cache.warming.patterns"] or (),
-        interval=first["http.source.poll.interval.ms"] / 1000,
+        interval=next(iter(apis.values())).values["http.source.poll.interval.ms"]
+        / 1000,
         next_poll=next_poll,
         next_tick=tick,
         clock=clock,

@@ -254,12 +254,24 @@ class Wiring:
                 limiter=sources.limiter,
                 zone=self._process["schedule.timezone"],
                 url_of=url_of,
+                # One poll and the end: nothing comes for which to fetch ahead.
+                leads=() if self._once else self._leads(),
                 next_poll=session.next_poll,
             )
         except BaseException:
             session.close(0.0)
             raise
         return session
+
+    def _leads(self) -> set[str]:
+        """The apis of which this task polls the first shard: one task does."""
+        found = set()
+        for assigned in self._context.assigned:
+            for shard in (each.shard for each in assigned.tree):
+                entities = self._apis[shard.api].values["entity.names"] or ()
+                if shard.index == 0 and shard.entity in (None, *entities[:1]):
+                    found.add(shard.api)
+        return found
 
     def _keyless(self) -> list[str]:
         """Fixed topics that get records without a key."""

@@ -8,6 +8,7 @@ from email.utils import formatdate
 
 import pytest
 
+from tests.e2e.admin import LISTENING, admin_of
 from tests.e2e.conftest import Make
 from tests.e2e.rig import TYPES, until
 from tests.fakes.api import Answer, Api, Asked
@@ -230,7 +231,11 @@ def test_offsets_reset_produces_everything_again(make: Make, api: Api) -> None:
     shelf.put("/doc")
     setup = make(f"{api.url}/doc")
     setup.once()
+    [told] = setup.call("offsets", "get", "--json").document["remembered"]
+    assert ({"api": "api1", "part": "pages"}, 1) == (told["partition"], told["pages"])
+    assert "1 pages are not produced again" in setup.call("offsets", "get").out
     assert 0 == setup.call("offsets", "reset", "--yes").code
+    assert "no offsets are stored" in setup.call("offsets", "get").out
 
     done = setup.once()
 
@@ -296,3 +301,27 @@ def test_what_is_kept_is_seen_and_cleared_from_the_command_line(
     assert "to be revalidated" in setup.call("cache", "list").out
     assert 0 == setup.call("cache", "clear").code
     assert "nothing is kept" in setup.call("cache", "list").out
+
+
+@pytest.mark.parametrize("wanted", ["true", "false"])
+def test_lookups_are_shown_only_where_statistics_are_wanted(
+    make: Make, api: Api, wanted: str
+) -> None:
+    shelf = Shelf(api, etag)
+    shelf.put("/doc")
+    keys = {
+        **LISTENING,
+        "http.source.poll.interval.ms": 200,
+        "cache.statistics.enabled": wanted,
+    }
+    setup = make(f"{api.url}/doc", keys)
+
+    with setup.running() as running:
+        admin = admin_of(setup, running)
+        until(lambda: len(api.log) >= 3, "three polls")
+        until(lambda: b"_cache_entries{" in admin.ask("/metrics").body, "the gauges")
+        counted = b"http_source_cache_requests_total{"
+        if wanted == "true":
+            until(lambda: counted in admin.ask("/metrics").body, "the lookups")
+        assert (counted in admin.ask("/metrics").body) is (wanted == "true")
+        assert 0 == running.end().code

@@ -167,7 +167,7 @@ def test_a_secret_is_in_nothing_that_is_written(make: Make, kind: str) -> None:
 
     assert any(CANARY in each for each in sent)
     written |= {"stderr": done.err, "stdout": done.out}
-    for name in ("state.dir", "runtime.dir"):
+    for name in ("state.dir", "cache.dir", "runtime.dir"):
         for file in Path(str(setup.keys[name])).rglob("*"):
             if file.is_file():
                 written[str(file)] = file.read_bytes().decode("latin-1")

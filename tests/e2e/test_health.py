@@ -172,7 +172,8 @@ def company(
         # Keys of the process stand in one of the files.
         first.write(**LISTENING, **{"task.restart.limit": 1})
         for other in others:
-            other.write(**{"state.dir": None, "runtime.dir": None, "listeners": None})
+            places = dict.fromkeys(("state.dir", "cache.dir", "runtime.dir"))
+            other.write(**places, listeners=None)
         command = [*first.command("run"), *(str(other.file) for other in others)]
         with Running(command, folder) as running:
             yield Company(admin_of(first, running), running, setups)

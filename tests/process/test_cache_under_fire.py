@@ -182,8 +182,7 @@ def test_two_hundred_killed_writers_change_no_answer(tmp_path) -> None:
 
     wrong = []
     kills = 0
-    deadline = time.monotonic() + 20
-    while kills < 200 and time.monotonic() < deadline:
+    while kills < 200:
         children = [Child(work) for _ in range(4)]
         for child in children:
             child.hear()
@@ -193,7 +192,6 @@ def test_two_hundred_killed_writers_change_no_answer(tmp_path) -> None:
             kills += 1
             wrong += [line for line in child.rest() if line.startswith("wrong")]
 
-    assert kills >= 120
     assert [] == wrong
     for place in (tmp_path / "run" / "l2", tmp_path / "disk" / "l3"):
         connection = sqlite3.connect(place / "cache.db")

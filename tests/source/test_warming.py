@@ -12,10 +12,6 @@ from tests.fakes.hands import Hands
 BASE = "https://api.example.com/v1"
 
 
-class Flight:
-    def land(self) -> None: ...
-
-
 def get(path: str) -> Request:
     return Request("GET", f"{BASE}/{path}")
 
@@ -73,7 +69,6 @@ def warming(cache: Cache, **more) -> Warming:
         trace=cache.trace,
         recent=cache.recent,
         request_for=lambda url: Request("GET", url) if url.startswith(BASE) else None,
-        lead=more.pop("lead", Flight),
         base=BASE,
         clock=cache.clock,
         **more,
@@ -196,13 +191,6 @@ def test_a_failure_ends_nothing(clock) -> None:
     cache.failing.add(f"{BASE}/a")
 
     assert 1 == warming(cache, strategies=[], patterns=["a", "b"]).step()
-
-
-def test_one_process_warms_what_is_everybodys(clock) -> None:
-    cache = Cache(clock)
-    one = warming(cache, strategies=["LRU"], patterns=["a"], lead=lambda: None)
-
-    assert 0 == one.step()
 
 
 def test_only_gets_that_stand_alone_are_warmed(clock) -> None:

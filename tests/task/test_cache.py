@@ -224,6 +224,7 @@ def test_warming_asks_what_the_keys_name(connector, tmp_path, clock) -> None:
         trace=trace,
         zone="UTC",
         url_of=url_of,
+        leads={"api1"},
         clock=clock,
     )
     for path in ("v1/users/1", "v1/orders/1"):
@@ -246,6 +247,57 @@ def test_warming_asks_what_the_keys_name(connector, tmp_path, clock) -> None:
     assert 0 == warming.step()
 
 
+def test_one_task_warms_an_api_and_no_other_api_with_it(
+    connector, tmp_path, clock
+) -> None:
+    one = connector(
+        "cache.warming.enabled=true",
+        'cache.warming.patterns=["v1/*"]',
+        "cache.response.ttl.seconds=1",
+        "apis.num=2",
+        "api2.http.source.url=https://api.example.com/v1/others",
+        "api1.kafka.topic=things",
+        "api2.kafka.topic=others",
+    )
+    shared = tiers(one, tmp_path, clock)
+    apis = {each.name: Api(clock) for each in one.apis}
+    traces = {each.name: Trace(clock=clock) for each in one.apis}
+    skins = {
+        each.name: skin_of(
+            each,
+            apis[each.name],
+            shared,
+            stopping=Going(),
+            trace=traces[each.name],
+            clock=clock,
+        )
+        for each in one.apis
+    }
+    skins["api1"](Request("GET", "https://api.example.com/v1/things"))
+    skins["api2"](Request("GET", "https://api.example.com/v1/others"))
+    clock.turn(2)
+
+    def fetched(leads: set[str], mine: str) -> int:
+        warming = warming_of(
+            one,
+            skins={mine: skins[mine]},
+            tiers=shared,
+            limiter=Limiter([tmp_path / "l"], "orders", Limits(), clock=clock),
+            trace=traces[mine],
+            zone="UTC",
+            url_of=url_of,
+            leads=leads,
+            clock=clock,
+        )
+        return warming.step()
+
+    assert 0 == fetched(set(), "api1")
+    assert 1 == fetched({"api2"}, "api2")
+    assert 1 == len(apis["api1"].asked)
+    assert ["https://api.example.com/v1/others"] * 2 == apis["api2"].asked
+    assert 1 == fetched({"api1"}, "api1")
+
+
 def test_without_warming_there_is_none(connector, tmp_path, clock) -> None:
     one = connector()
     found = warming_of(
@@ -256,6 +308,7 @@ def test_without_warming_there_is_none(connector, tmp_path, clock) -> None:
         trace=Trace(),
         zone="UTC",
         url_of=url_of,
+        leads={"api1"},
     )
 
     assert found is None

@@ -161,7 +161,8 @@ def _keys() -> list[Key]:
             Bool(),
             "false",
             "C",
-            "Fetches ahead into the cache, where the limiter has room.",
+            "Fetches ahead into the cache, where the limiter has room; one task does "
+            "it for an api, and none in `run --once`.",
             "true",
         ),
         key(
