@@ -128,7 +128,7 @@ def test_a_secret_is_in_nothing_that_is_written(make: Make, kind: str) -> None:
             perform(Say(body=json.dumps(token).encode()), peer)
             return
         if next(turns) == 0:
-            perform(Say(body=b'{"items":[{"id":1},7]}'), peer)
+            perform(Say(body=b'{"items":[{"id":1},{"id":7}]}'), peer)
             return
         told = json.dumps({"url": asked.target, "headers": dict(asked.headers)})
         perform(Say(400, told.encode()), peer)
@@ -154,7 +154,7 @@ def test_a_secret_is_in_nothing_that_is_written(make: Make, kind: str) -> None:
                 "transformation.enabled": "true",
                 "errors.tolerance": "all",
                 "errors.deadletterqueue.topic.name": "${connector}-letters",
-                "kafka.key": "${record.id}",
+                "transformation.validation.rules": '[{"field":"id","max":4}]',
             },
         )
         setup.file.chmod(0o600)
