@@ -13,6 +13,7 @@ from tests.brokers import Broker
 from tests.e2e.conftest import Make
 from tests.e2e.rig import Running, Setup, until
 from tests.fakes.api import Answer, Api, Asked
+from tests.fakes.misbehaving import Misbehaving, Peer, Say, perform
 
 pytestmark = pytest.mark.slow
 
@@ -267,3 +268,62 @@ def keyed(asked: Asked) -> Answer:
 
 def asked(api: Api, path: str) -> bool:
     return any(each.path == path for each in api.log)
+
+
+def grown(make: Make, records: list[object], **keys: object) -> list[str]:
+    """What the children of such parents were asked with, as the topic has it."""
+
+    def act(peer: Peer) -> None:
+        target = peer.asked.target
+        found = records if target == "/parents" else [{"asked": target}]
+        perform(Say(body=json.dumps({"items": found}).encode()), peer)
+
+    with Misbehaving(act) as server:
+        setup = make(
+            "",
+            {
+                "http.source.url": None,
+                "kafka.topic": None,
+                "api1.api.name": "parents",
+                "api1.http.source.url": f"{server.url}/parents",
+                "api2.api.name": "children",
+                "api2.http.source.url": f"{server.url}/of/${{parent_value}}",
+                "api2.api.chaining.parent": "parents",
+                "api2.api.chaining.extract.field": "id",
+                **keys,
+            },
+        )
+        setup.write(**{"api2.kafka.topic": setup.topic})
+        done = setup.once()
+
+    assert 0 == done.code, done.err
+    return [json.loads(value)["asked"].removeprefix("/of/") for value in setup.values()]
+
+
+def of(*ids: object) -> list[object]:
+    return [{"id": each} for each in ids]
+
+
+@pytest.mark.parametrize(
+    ("parents", "field", "children"),
+    [
+        ([], "id", []),
+        # Null, missing and empty name none; twice is once; each item is one.
+        ([*of(None, 7, 7, [], [1, 2], [2, 3], 0, -1, 10**19), {"other": 4}], "id",
+            ["7", "1", "2", "3", "0", "-1", "10000000000000000000"]),
+        ([{"a": {"b": 3}}, {"a": None}, {}], "a.b", ["3"]),
+        (of("a/b", "c d", "e?f&g=h", "ü", "%2F", "#"), "id",
+            ["a%2Fb", "c%20d", "e%3Ff%26g%3Dh", "%C3%BC", "%252F", "%23"]),
+    ],
+    ids=["no parents", "odd values", "nested", "encoded"],
+)  # fmt: skip
+def test_odd_parents_have_the_children_they_name(
+    make: Make, parents: list[object], field: str, children: list[str]
+) -> None:
+    keys = {"api2.api.chaining.extract.field": field}
+
+    assert sorted(children) == sorted(grown(make, parents, **keys))
+
+
+def test_a_thousand_parents_have_a_child_each(make: Make) -> None:
+    assert {str(n) for n in range(1000)} == set(grown(make, of(*range(1000))))
