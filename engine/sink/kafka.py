@@ -243,7 +243,10 @@ def tls(cluster: Cluster) -> ssl.SSLContext:
         raise Misconfigured(f"ssl.cipher.suites names none: {named}") from error
     try:
         if cluster.ca_file or cluster.ca:
-            context.load_verify_locations(cluster.ca_file or None, None, cluster.ca)
+            # An empty text would be read as a certificate, and is none.
+            context.load_verify_locations(
+                cluster.ca_file or None, None, cluster.ca or None
+            )
         else:
             context.load_default_certs()
     except (OSError, ssl.SSLError) as error:
