@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import sqlite3
+import struct
 import subprocess
 import time
 from collections import Counter
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.shared.store import Store
 from tests.e2e.conftest import Make
 from tests.e2e.rig import Running, Setup, until
 from tests.e2e.test_cache import Shelf, etag
@@ -21,6 +24,9 @@ from tests.fakes.api import Api, Asked
 from tests.needs import need
 
 pytestmark = pytest.mark.slow
+
+#: What stands in front of a stored answer: both clocks and the start of the machine.
+MOMENT = struct.Struct("<dd4s")
 
 DOCUMENTS = [f"d{n}" for n in range(6)]
 
@@ -214,6 +220,96 @@ def test_a_lock_that_is_held_for_ever_holds_up_nothing(make: Make, api: Api) -> 
     assert 0 == done.code, done.err
     assert versions.once_each()
     assert took < usual + 10
+
+
+def test_planted_rows_are_neither_run_nor_read_nor_removed(
+    make: Make, api: Api, tmp_path: Path
+) -> None:
+    keys = {**KEYS, "cache.l2.max.size": 0, "http.source.poll.interval.ms": 60000}
+    setup = make(f"{api.url}/${{entityName}}", keys)
+    versions = Versions(api, setup)
+    assert 0 == setup.once().code
+    ran, outside = tmp_path / "ran", tmp_path / "outside"
+    outside.write_text("untouched")
+
+    class Planted:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (ran,)
+
+    [path] = databases(setup)
+    relative = os.path.relpath(outside, path.parent)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as one:
+        rows = [row for (row,) in one.execute("SELECT rowid FROM Cache").fetchall()]
+        plants = (
+            ("mode = 4, value = ?", pickle.dumps(Planted())),
+            ("mode = 2, value = NULL, filename = ?", relative),
+            ("mode = 4, value = NULL, filename = ?", str(outside)),
+            ("raw = 0, key = ?", pickle.dumps(Planted())),
+        )
+        for row, (change, value) in zip(rows, plants, strict=False):
+            one.execute(f"UPDATE Cache SET {change} WHERE rowid = ?", (value, row))
+
+    versions.change()
+    assert 0 == setup.once().code
+    assert 0 == setup.call("cache", "list").code
+    assert 0 == setup.call("cache", "clear").code
+
+    assert versions.once_each()
+    assert not ran.exists()
+    assert "untouched" == outside.read_text()
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_an_answer_of_another_day_is_asked_for_again(
+    make: Make, api: Api, days: int
+) -> None:
+    """
+    As after a start of the machine with a clock that is a day off: nobody knows
+    how old the answer is, and it is not used.
+    """
+
+    def fresh(version: int) -> list[tuple[str, str]]:
+        return [("Cache-Control", "max-age=3600"), ("ETag", f'"{version}"')]
+
+    keys = {**KEYS, "cache.l2.max.size": 0, "http.source.poll.interval.ms": 60000}
+    setup = make(f"{api.url}/${{entityName}}", keys)
+    versions = Versions(api, setup, fresh)
+    assert 0 == setup.once().code
+    [path] = databases(setup)
+    store = Store(path.parent, durable=True)
+    with contextlib.closing(sqlite3.connect(path)) as one:
+        names = [name for (name,) in one.execute("SELECT key FROM Cache").fetchall()]
+    for name in names:
+        raw = store.get(name)
+        assert raw is not None
+        monotonic, wall, _ = MOMENT.unpack_from(raw)
+        moved = MOMENT.pack(monotonic, wall + days * 86400, b"else")
+        assert store.set(name, moved + raw[MOMENT.size :], 3600)
+    store.close()
+
+    versions.change()
+    assert 0 == setup.once().code
+
+    assert versions.once_each()
+
+
+def test_a_disk_for_reading_only_means_uncached(
+    make: Make, api: Api, small_disk: Path
+) -> None:
+    keys = {**KEYS, "cache.dir": small_disk, "cache.l2.max.size": 0}
+    setup = make(f"{api.url}/${{entityName}}", keys)
+    setup.write(**{"http.source.poll.interval.ms": 60000})
+    versions = Versions(api, setup)
+    assert 0 == setup.once().code
+    only_read = ["mount", "-o", "remount,ro", str(small_disk)]
+    subprocess.run(only_read, check=True)
+
+    versions.change()
+    done = setup.once()
+
+    assert 0 == done.code, done.err
+    assert "Traceback" not in done.err
+    assert versions.once_each()
 
 
 @pytest.fixture
