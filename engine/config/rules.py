@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from engine.config import grammar, jaas, pem
@@ -531,6 +531,14 @@ def _asked(text: str) -> frozenset[str]:
         return frozenset()
 
 
+def entities_are_told_apart(s: Scope, api: Api, connector: Connector) -> None:
+    names: Sequence[str] = s.values["entity.names"] or ()
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        # Each is a shard with a place of its own in the state.
+        s.error("entity.names", f"{', '.join(twice)}: named more than once")
+
+
 def parents_are_named(s: Scope, api: Api, connector: Connector) -> None:
     parent = s["api.chaining.parent"]
     if parent is None:
@@ -817,6 +825,7 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     chains_know_their_next,
     windows_are_whole,
     names_have_values,
+    entities_are_told_apart,
     parents_are_named,
     auth_is_whole,
     tls_is_sound,

@@ -63,6 +63,11 @@ ERRORS = [
     ("http.source.url=https://h:${api}/", "http.source.url", "host"),
     ("http.source.url=${api}://h/", "http.source.url", "host"),
     ("http.source.url=/relative", "http.source.url", "http.api.base.url"),
+    (
+        "http.source.url=https://h.example.com/${entityName}\nentity.names=a,b,a",
+        "entity.names",
+        "a: named more than once",
+    ),
     ("connection.user=u", "connection.user", "BASIC"),
     ("auth.type=BEARER\nbearer.token=canary\nconnection.user=u", "connection.user", "BASIC"),
     ("auth.type=BASIC", "connection.password", "required"),
