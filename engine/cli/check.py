@@ -76,8 +76,9 @@ def check(args: argparse.Namespace) -> int:
 
 def print_memory(loaded: Loaded) -> None:
     """The memory each connector is expected to take, and its bound."""
+    admin = loaded.process["listeners"] != ("none",)
     for connector in loaded.connectors:
-        expected, bound = memory(connector)
+        expected, bound = memory(connector, admin=admin)
         print(
             f"{connector.name}: memory expected {expected.total / 2**20:,.0f} MiB, "
             f"bound {bound.total / 2**20:,.0f} MiB"

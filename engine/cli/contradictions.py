@@ -178,11 +178,11 @@ class Contradictions:
                 f"records as large as they may be, {there}",
             )
         limit = self._c.number("process.memory.max.bytes")
-        if 0 < limit < expected.task:
+        if 0 < limit < expected.resident:
             self._c.warn(
                 "process.memory.max.bytes",
-                f"a task is expected to hold {expected.task / 2**20:,.0f} MiB: it "
-                "would be started anew again and again",
+                f"a task is expected to hold {expected.resident / 2**20:,.0f} MiB: "
+                "it would be started anew again and again",
             )
 
     def _scaling_is_possible(self) -> None:

@@ -73,7 +73,12 @@ class Planned:
             cores=os.cpu_count() or 1,
         )
         self.flows = self.sizing.flows()
-        self.memory = memory(connector, record=self._record, page=self._page)
+        self.memory = memory(
+            connector,
+            admin=loaded.process["listeners"] != ("none",),
+            record=self._record,
+            page=self._page,
+        )
         self.unasked = ""
         self.partitions: dict[str, int] = {}
         try:

@@ -27,6 +27,7 @@ from engine.cli.check import load
 from engine.cli.display import SUMS, Display, Row, display, document, rate, summary
 from engine.clock import SYSTEM
 from engine.config import Api, Connector, Loaded, Values
+from engine.config.endpoints import splittable
 from engine.errors import ConfigError
 from engine.observe import log as logs
 from engine.observe.meters import DIRECTORY as METERS
@@ -42,7 +43,7 @@ from engine.supervisor.scale import Scaling
 from engine.supervisor.status import ShardStatus, Snapshot
 from engine.task import entry as task_entry
 from engine.task.broker import state_place
-from engine.task.source import limits_of, splittable
+from engine.task.source import limits_of
 
 log = logging.getLogger("run")
 

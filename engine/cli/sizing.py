@@ -25,13 +25,14 @@ from msgspec.structs import replace
 
 from engine.cli.run import descendants, owned
 from engine.config import Api, Connector
+from engine.config.endpoints import ADDRESSABLE
 from engine.language.cron import compile_cron
 from engine.shared.limiter import Limits
 from engine.source.origin import host_of
 from engine.source.pace import IDLE_PAUSE, next_tick
 from engine.supervisor import assign
 from engine.task.sample import Sample
-from engine.task.source import ADDRESSABLE, limits_of
+from engine.task.source import limits_of
 
 DAY = 86_400.0
 

@@ -23,6 +23,9 @@ from engine.language import (
     compile_template,
 )
 
+#: Pagination types whose pages can be asked for by number.
+ADDRESSABLE = ("offset", "page")
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -58,6 +61,16 @@ def endpoints(connector: Connector) -> tuple[Endpoint, ...]:
     return tuple(
         Endpoint(api, entity, url, fits is None or fits(url))
         for api, entity, url in _candidates(connector)
+    )
+
+
+def splittable(connector: Connector, api: Api) -> bool:
+    """True if the pages of an api can be dealt to several shards; never a tree's."""
+    values = api.values
+    return (
+        values["pagination.type"] in ADDRESSABLE
+        and values["http.offset.mode"] == "FULL"
+        and not connector.children(api)
     )
 
 

@@ -11,8 +11,11 @@ Path: ``keys`` gives each key one of these -> ``load`` calls `read`.
 from __future__ import annotations
 
 import difflib
+import errno
 import ipaddress
+import os
 import re
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -731,10 +734,8 @@ class File(Struct, frozen=True):
     allowed: str = "file"
 
     def read(self, text: str, near: Path) -> Path:
-        if "\0" in text:
-            raise Unfit("a control character")
-        path = near / Path(text).expanduser()
-        if self.exists and not path.is_file():
+        path, mode = _place(text, near)
+        if self.exists and (mode is None or not stat.S_ISREG(mode)):
             raise Unfit("no such file")
         return path
 
@@ -744,12 +745,25 @@ class Directory(Struct, frozen=True):
     allowed: str = "directory"
 
     def read(self, text: str, near: Path) -> Path:
-        if "\0" in text:
-            raise Unfit("a control character")
-        path = near / Path(text).expanduser()
-        if path.exists() and not path.is_dir():
+        path, mode = _place(text, near)
+        if mode is not None and not stat.S_ISDIR(mode):
             raise Unfit("not a directory")
         return path
+
+
+def _place(text: str, near: Path) -> tuple[Path, int | None]:
+    """A path and what stands there, None for nothing or nothing to be seen."""
+    if "\0" in text:
+        raise Unfit("a control character")
+    try:
+        path = near / Path(text).expanduser()
+        return path, path.stat().st_mode
+    except RuntimeError as error:
+        raise Unfit("no such user") from error
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise Unfit(os.strerror(error.errno).lower()) from error
+        return path, None
 
 
 class Json(Struct, frozen=True):

@@ -10,8 +10,16 @@ Asked by ``supervisor.loop`` about memory, by admin about all of it.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
 import psutil
 from msgspec import Struct
+
+#: Mappings that are counted as shared memory, not as files.
+_SHARED_MEMORY = ("/dev/zero", "/dev/shm/", "/memfd:", "/SYSV")
 
 
 class Cost(Struct, frozen=True):
@@ -59,6 +67,49 @@ def resident(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
+
+
+def together(pids: Iterable[int], files: Path) -> int:
+    """
+    Bytes that processes hold together, what they share counted once.
+
+    Anonymous memory by its share in each (a fork's pages divide themselves
+    among those who have them), mapped files once whoever else maps them, and
+    what the processes keep in a directory that may be memory.  A process that
+    is gone holds nothing.
+
+    Args:
+        files: That directory, all below it included.
+
+    Blocks: some ms a process; the kernel walks its page tables.
+    Source: proc(5), smaps and smaps_rollup.
+    """
+    own, mapped = 0, Counter[str]()
+    for pid in pids:
+        try:
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            maps = psutil.Process(pid).memory_maps(grouped=True)
+        except (OSError, psutil.Error):
+            continue
+        kinds = dict(line.split(":") for line in rollup.splitlines()[1:])
+        for kind in ("Pss_Anon", "Pss_Shmem"):
+            own += int(kinds[kind].split()[0]) << 10
+        for found in maps:
+            place = found.path
+            if place.startswith("/") and not place.startswith(
+                (*_SHARED_MEMORY, f"{files}/")
+            ):
+                size = found.rss - found.anonymous
+                mapped[place] = max(mapped[place], size)
+    return own + mapped.total() + _blocks(files)
+
+
+def _blocks(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.lstat().st_blocks * 512
+    return total
 
 
 def memory_total() -> int:

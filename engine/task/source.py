@@ -69,19 +69,6 @@ RATE = (
     "rate.limit.window.ms",
 )
 
-#: Pagination types whose pages can be asked for by number.
-ADDRESSABLE = ("offset", "page")
-
-
-def splittable(connector: Connector, api: Api) -> bool:
-    """True if the pages of an api can be dealt to several shards; never a tree's."""
-    values = api.values
-    return (
-        values["pagination.type"] in ADDRESSABLE
-        and values["http.offset.mode"] == "FULL"
-        and not connector.children(api)
-    )
-
 
 def pool_of(values: Values) -> Pool:
     """The task's connections, from the connector's values."""

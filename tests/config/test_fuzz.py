@@ -71,6 +71,8 @@ def test_any_bytes(data: bytes) -> None:
 @example('transformation.filter.expressions=[{"not": []}]')
 @example("api1.=1")
 @example("topic.creation.default.include=x")
+@example("cache.dir=" + "x" * 300)
+@example("cache.dir=~nobody-of-this-name/x")
 def test_any_text(text: str) -> None:
     read(text.encode())
 

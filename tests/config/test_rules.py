@@ -554,16 +554,29 @@ def test_memory_grows_by_task_and_bounds_what_is_expected(files: Files) -> None:
         expected, bound = memory(files.load(text).connectors[0])
         return expected.total, bound.total
 
-    one, four = of("entity.names=a,b,c,d\n"), of("entity.names=a,b,c,d\ntasks.max=4\n")
-    assert one[0] < one[1] and four[0] < four[1]
-    assert four[1] - one[1] == 3 * (of("tasks.max=2\n")[1] - of("tasks.max=1\n")[1])
+    def grown(text: str, base: str = "") -> tuple[int, int]:
+        (before, most), (after, bound) = of(base), of(base + text)
+        return after - before, bound - most
 
-    without = of("cache.enabled=false\n")
-    assert 268435456 == of("")[1] - without[1]
-    larger = of("producer.buffer.memory=134217728\n")
-    assert 134217728 - 33554432 == larger[1] - of("")[1] == larger[0] - of("")[0]
-    deeper = of("pagination.concurrent.enabled=true\n")
-    assert 3 * 10485760 == deeper[1] - of("")[1]
+    expected, bound = of("")
+    assert expected < bound
+    # A task more costs a task, and one that has no shard is not started.
+    paged = "cache.enabled=false\npagination.type=page\n"
+    assert grown("tasks.max=2\n", paged)[0] * 3 == grown("tasks.max=4\n", paged)[0]
+    assert (0, 0) == grown("tasks.max=4\n")
+    assert grown("tasks.max=3\n", paged) == grown(
+        "auto.scaling.enabled=true\nauto.scaling.max.tasks=3\n", paged
+    )
+
+    assert -268435456 == grown("cache.enabled=false\n")[1]
+    assert 96 << 20 == grown("producer.buffer.memory=134217728\n")[0]
+    assert 120 << 20 == grown("producer.buffer.memory=134217728\n")[1]
+    # 4 responses more in hand, each as large as it may be, of 8-byte records.
+    deeper = grown("pagination.concurrent.enabled=true\n")[1]
+    assert 1.25 * 4 * 10485760 * (2 + 230 / 8) == pytest.approx(deeper)
+    # The shards of a task each have a page in hand.
+    one, four = grown("entity.names=a\n"), grown("entity.names=a,b,c,d\n")
+    assert one[1] < four[1]
 
 
 def test_a_rate_that_is_never_reached_is_a_warning(files: Files) -> None:
