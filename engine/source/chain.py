@@ -364,7 +364,12 @@ class _Run:
         futures = self.submit(child.children, page, number)
         if not futures:
             return
-        wait(futures, return_when=FIRST_EXCEPTION)
+        # The end of the run cancels what has not begun, and `wait` is not told.
+        while wait(futures, LOOK, FIRST_EXCEPTION).not_done:
+            if _failure_of(futures) is not None:
+                break
+            if self.desk.cut:
+                raise _Cut
         failure = _failure_of(futures)
         if failure is not None:
             for each in futures:

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
+from msgspec import Raw
 
-from engine.errors import Unexpected, Unreachable
+from engine.errors import SourceError, Unexpected, Unreachable
 from engine.records import Offset, Page
 from engine.source.chain import Child, Tree
 from tests.fakes.api import Api, Asked
@@ -275,7 +276,66 @@ def test_closing_a_tree_ends_its_threads(api: Api) -> None:
 
     pages.close()
 
-    until = time.monotonic() + 5
-    while any(each.name.startswith("child-") for each in threading.enumerate()):
-        assert time.monotonic() < until
+    gone("child-orders")
+
+
+def test_a_tree_that_fails_ends_the_threads_that_wait_for_what_has_not_begun(
+    api: Api,
+) -> None:
+    all_named, may_answer = threading.Event(), threading.Event()
+    named: list[Raw] = []
+
+    def middle(ask: Asked) -> tuple[int, list[tuple[str, str]], bytes]:
+        of = ask.query["of"]
+        if of == "fails":
+            all_named.wait(30)
+            return said(b"", 404)
+        return said(answer([{"id": f"{of}{each}"} for each in range(9)]))
+
+    def leaf(_: Asked) -> tuple[int, list[tuple[str, str]], bytes]:
+        may_answer.wait(30)
+        return said(answer([]))
+
+    def naming(record: Raw) -> list[object]:
+        named.append(record)
+        if len(named) == 18:
+            all_named.set()
+        return [len(named)]
+
+    def upper(_: Asked) -> tuple[int, list[tuple[str, str]], bytes]:
+        return said(answer([{"id": each} for each in ("fails", "a", "b")]))
+
+    api.route("/top", lambda _: said(answer([{"id": "one"}])))
+    api.route("/upper", upper)
+    api.route("/middle", middle)
+    api.route("/leaf", leaf)
+    below: list[Child] = []
+    for name in ("leaf", "middle", "upper"):
+        poll = poll_of(api.url, "cursor", path=f"{api.url}/{name}?of=${{parent_value}}")
+        below = [Child(name, poll, extract="id", concurrent=3, children=below)]
+    # One leaf is asked for; of a or b none has begun.
+    lowest = below[0].children[0].children[0]
+    lowest.concurrent = 1
+    lowest.values = naming
+    tree = Tree(
+        poll_of(api.url, "cursor", path=f"{api.url}/top"),
+        below,
+        delivery=Book(),
+        stopping=Never(),
+    )
+
+    with pytest.raises(SourceError):
+        list(tree.pages(None))
+    may_answer.set()
+
+    gone("child-upper", "child-middle", "child-leaf")
+
+
+def gone(*names: str) -> None:
+    """Wait until no thread has a name that begins like one of these."""
+    until = time.monotonic() + 30
+    while left := [
+        each.name for each in threading.enumerate() if each.name.startswith(names)
+    ]:
+        assert time.monotonic() < until, left
         time.sleep(0.01)
