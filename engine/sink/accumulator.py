@@ -145,6 +145,7 @@ class Accumulator:
         self._sender = producer._sender
         self._client = producer._sender._client
         self._transactions = producer._transaction_manager
+        self._in_flight: int = producer.config["max_in_flight_requests_per_connection"]
         # A batch the broker finds too large fails; the library would read it
         # back and cut it in two, and lose who waits for it.
         self._sender._can_split = lambda batch, error: False
@@ -220,23 +221,23 @@ class Accumulator:
                 insides._incomplete.add(queued)
         finally:
             insides._appends_in_progress.decrement()
-        wake = partial(self._wake, place)
-        wake()
-        return Slot(batch, records, lock, wake)
+        self._wake(place, full)
+        return Slot(batch, records, lock, partial(self._wake, place, True))
 
-    def _wake(self, place: TopicPartition) -> None:
+    def _wake(self, place: TopicPartition, ready: bool) -> None:
         """
         Have the sender look, unless it is about to.
 
-        While an answer of the partition's leader is outstanding, the sender will
-        look again when that comes, and it does after whatever its own thread puts
-        here; a byte through its socket pair would cost 15 us and a turn of the
-        interpreter lock.
+        While an answer of the partition's leader is outstanding, a batch that is
+        not `ready` may grow until that comes, and the sender looks again then; it
+        also does after whatever its own thread puts here.  A byte through its
+        socket pair would cost 15 us and a turn of the interpreter lock.
         """
         if threading.get_ident() == self._sender.ident:
             return
         leader = self._metadata.leader_for_partition(place)
-        if leader is None or not self._client.in_flight_request_count(leader):
+        most = self._in_flight if ready else 1
+        if leader is None or self._client.in_flight_request_count(leader) < most:
             self._sender.wakeup()
 
     def close(self, timeout: float) -> bool:

@@ -46,8 +46,7 @@ class Broker:
     A broker that tests may ask, fill, stop and start.
 
     Attributes:
-        lag: Seconds in which a record that was acknowledged may not be seen yet;
-            the first one of a topic ten times that.
+        lag: Seconds in which a record that was acknowledged may not be seen yet.
     """
 
     def __init__(self, address: str, lag: float = 0.0) -> None:
@@ -119,8 +118,7 @@ class Broker:
                     elif error.name() == "_PARTITION_EOF":
                         ended += 1
                         if ended >= count:
-                            lag = self.lag if seen else 10 * self.lag
-                            quiet = time.monotonic() + lag
+                            quiet = time.monotonic() + self.lag
                     else:
                         raise KafkaException(error)
             return sorted(seen, key=lambda each: each[:2])

@@ -284,8 +284,8 @@ def test_what_is_kept_is_seen_and_cleared_from_the_command_line(
         assert 2 == entry["level"]
         assert ["If-None-Match"] == entry["validators"]
         assert "hidden" not in json.dumps(entry)
-        assert "1 answer forgotten" in setup.call("cache", "clear").out
         asked = len(api.log)
+        assert "1 answer forgotten" in setup.call("cache", "clear").out
 
         def anew():
             return any("if-none-match" not in a.headers for a in api.log[asked:])

@@ -139,9 +139,11 @@ def delivering(
     partitions: int = 3,
     **settings: Any,
 ) -> Iterator[Delivery]:
-    """A delivery to a broker; topics are created with `partitions`."""
+    """A delivery to a broker; topics are created with `partitions`, records stay."""
     cluster = Cluster(bootstrap=(address,), request_timeout=5.0)
-    topics = Topics(cluster, [Group(partitions=partitions)], say=lambda text: None)
+    # Records of tests are older than a broker keeps them by itself.
+    group = Group(partitions=partitions, settings={"retention.ms": "-1"})
+    topics = Topics(cluster, [group], say=lambda text: None)
     made = Delivery(
         Accumulator(producer(cluster, **settings)),
         budget=Budget(budget),
