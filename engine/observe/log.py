@@ -117,12 +117,22 @@ class Event:
                 self.fields[name] = _plain(value)
         self.trace = ""
         if record.exc_info and record.exc_info[0] is not None:
-            lines = traceback.format_exception(*record.exc_info)
+            lines = (
+                traceback.format_exception_only(record.exc_info[1])
+                if _only_named(record.name)
+                else traceback.format_exception(*record.exc_info)
+            )
             self.trace = redact("".join(lines)[-LONGEST:]).rstrip()
         self.priority = next(
             (number for level, number in _PRIORITIES if record.levelno >= level), 7
         )
         self.place = (record.pathname, record.lineno, record.funcName)
+
+
+def _only_named(logger: str) -> bool:
+    """True where a library's own way to a failure says nothing to a user."""
+    foreign = logger.split(".")[0] in FLOORED
+    return foreign and not logging.root.isEnabledFor(logging.DEBUG)
 
 
 def _plain(value: object) -> object:

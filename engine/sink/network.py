@@ -12,6 +12,7 @@ passes `write`, its answer `received`.
 from __future__ import annotations
 
 import math
+import re
 import select
 import selectors
 from collections.abc import Mapping
@@ -133,12 +134,63 @@ def _mask(events: int) -> int:
     )
 
 
+class WrongDoor(foreign.KafkaConfigurationError):  # type: ignore[misc]
+    """The listener and the client do not speak the same, or do not trust."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+#: OpenSSL's names of what other keys mend, and those keys.
+_TLS_REASONS = {
+    r"CERTIFICATE_VERIFY_FAILED": (
+        "the broker's certificate is not accepted; see ssl.truststore.* and "
+        "ssl.endpoint.identification.algorithm"
+    ),
+    r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST": (
+        "the listener does not speak TLS; see security.protocol"
+    ),
+    r"ALERT_(HANDSHAKE_FAILURE|PROTOCOL_VERSION)|UNSUPPORTED_PROTOCOL": (
+        "no TLS version, cipher or certificate is right for both; see "
+        "ssl.enabled.protocols, ssl.cipher.suites and ssl.keystore.*"
+    ),
+    r"ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)": (
+        "the broker does not accept the client's certificate, or misses one; see "
+        "ssl.keystore.*"
+    ),
+}
+
+
+def _reason(error: Exception) -> tuple[str, bool]:
+    """What keeps a client out, for people; True if only new keys let it in."""
+    said = str(error.args[0]) if error.args else type(error).__name__
+    if isinstance(error, REFUSED_LOGIN):
+        return said, True
+    if found := re.search(r"\[SSL: (\w+)\]", said):
+        for names, advice in _TLS_REASONS.items():
+            if re.search(names, found[1]):
+                return f"{advice} ({said})", True
+        if found[1] == "UNEXPECTED_EOF_WHILE_READING":
+            return f"{said}; does the listener speak TLS? See security.protocol", False
+    # The length of a frame that is the head of a TLS alert (RFC 8446, 5.1).
+    found = re.fullmatch(r"Invalid frame length: (\d+)", said)
+    if found and int(found[1]) >> 16 in (0x1503, 0x1603):
+        return "the listener speaks TLS; see security.protocol", True
+    if (
+        isinstance(error, foreign.KafkaConnectionError)
+        and said == "socket disconnected"
+    ):
+        return f"{said}; does the listener want a login? See security.protocol", False
+    return said, False
+
+
 class Client(KafkaNetClient):  # type: ignore[misc]
     """
     The library's network client, mended in two places and shortened in two.
 
-    A refused login ends the bootstrap; the library tries again until its time is
-    over, and then says only that.  An answer that arrives together with the end
+    What only other keys mend ends the bootstrap, and what else kept it out is
+    told; the library tries again until its time is over, and then says only
+    that.  An answer that arrives together with the end
     of its connection is read; the library drops it, a refusal for one.
 
     A request is written at once where the socket takes it; the library first
@@ -150,20 +202,34 @@ class Client(KafkaNetClient):  # type: ignore[misc]
         super().__init__(**{**settings, "selector": Epoll})
         manager = self._manager
         connect, build = manager.get_connection, manager._build_transport
+        bootstrap = manager.bootstrap
 
         refused: dict[str, Exception] = {}
+        reasons: list[str] = []
 
         def get_connection(node: str, *more: Any, **named: Any) -> Any:
             if node in refused:
                 raise refused[node]
             made = connect(node, *more, **named)
-            if not made.init_future.is_done and manager.cluster.is_bootstrap(node):
-                made.init_future.add_errback(note, node)
+            if manager.cluster.is_bootstrap(node):
+                for end in (made.init_future, made._close_future):
+                    if not end.is_done:
+                        end.add_errback(note, node)
             return made
 
         def note(node: str, error: Exception) -> None:
-            if isinstance(error, REFUSED_LOGIN):
-                refused[node] = error
+            reason, final = _reason(error)
+            reasons[:] = [reason]
+            if final:
+                login = isinstance(error, REFUSED_LOGIN)
+                refused[node] = error if login else WrongDoor(reason)
+
+        def bootstrapped(*more: Any, **named: Any) -> None:
+            try:
+                bootstrap(*more, **named)
+            except foreign.KafkaTimeoutError as error:
+                why = f" ({reasons[0]})" if reasons else ""
+                raise foreign.KafkaTimeoutError(f"no broker answers{why}") from error
 
         async def build_transport(*more: Any, **named: Any) -> Any:
             made = await build(*more, **named)
@@ -172,6 +238,7 @@ class Client(KafkaNetClient):  # type: ignore[misc]
             return made
 
         manager.get_connection = get_connection
+        manager.bootstrap = bootstrapped
         manager._build_transport = build_transport
 
 

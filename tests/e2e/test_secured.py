@@ -53,8 +53,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("doors")
     ca = trustme.CA()
     ca.cert_pem.write_to_path(folder / "ca.pem")
-    for name, identity in (("server", "127.0.0.1"), ("client", "alice@example.com")):
-        (folder / f"{name}.pem").write_bytes(chain_and_key(ca, identity))
+    stranger = trustme.CA()
+    stranger.cert_pem.write_to_path(folder / "another-ca.pem")
+    for name, identity, authority in (
+        ("server", "127.0.0.1", ca),
+        ("client", "alice@example.com", ca),
+        ("stranger", "eve@example.com", stranger),
+    ):
+        (folder / f"{name}.pem").write_bytes(chain_and_key(authority, identity))
     ports = free_ports(3)
     doors = dict(zip(("SASL_PLAINTEXT", "SSL", "SASL_SSL"), ports, strict=True))
     extra = [
@@ -219,3 +225,63 @@ def test_the_wrong_words_open_none_and_are_told_of(
     assert "Traceback" not in done.err
     assert "canary-word" not in done.err + done.out
     assert not guarded.broker.partitions(setup.topic)
+
+
+#: What is wrong -> the keys that are, and what the error names.
+WRONG_DOORS: dict[str, tuple[dict[str, str | None], tuple[str, ...]]] = {
+    "no certificate": (
+        {"ssl.keystore.location": None},
+        ("client's certificate", "ssl.keystore.*"),
+    ),
+    "a certificate of another authority": (
+        {"ssl.keystore.location": "stranger.pem"},
+        ("client's certificate", "ssl.keystore.*"),
+    ),
+    "another authority trusted": (
+        {"ssl.truststore.location": "another-ca.pem"},
+        ("broker's certificate", "ssl.truststore.*"),
+    ),
+    "no TLS where the listener speaks it": (
+        {
+            "security.protocol": "PLAINTEXT",
+            "ssl.keystore.location": None,
+            "ssl.truststore.location": None,
+        },
+        ("speaks TLS", "security.protocol"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_DOORS)
+def test_a_wrong_door_is_named_with_the_key_that_opens_it(
+    tmp_path: Path, guarded: Guarded, api: Api, what: str
+) -> None:
+    wrong, named = WRONG_DOORS[what]
+    keys = keys_of(guarded, "SSL", "")
+    for key, value in wrong.items():
+        keys.pop(key, None)
+        if value is not None:
+            file = guarded.folder / value
+            keys[key] = file if file.exists() else value
+    setup = Setup(tmp_path, f"{api.url}/none/0", guarded.broker, keys)
+
+    done = setup.once()
+    checked = setup.call("check", "--connect")
+
+    assert (78, 69) == (done.code, checked.code), done.err + checked.err
+    for each in named:
+        assert each in done.err
+        assert each in checked.err
+    assert "Traceback" not in done.err + checked.err
+
+
+def test_tls_where_the_listener_has_none_is_waited_for_and_asked_about(
+    tmp_path: Path, guarded: Guarded, api: Api
+) -> None:
+    keys = keys_of(guarded, "SSL", "") | {"bootstrap.servers": guarded.broker.address}
+    setup = Setup(tmp_path, f"{api.url}/none/0", guarded.broker, keys)
+
+    checked = setup.call("check", "--connect")
+
+    assert 69 == checked.code
+    assert "does the listener speak TLS? See security.protocol" in checked.err

@@ -172,6 +172,23 @@ def test_an_exception_comes_with_its_traceback_in_one_write(
         assert all(line.startswith("<3>") for line in text.splitlines())
 
 
+@pytest.mark.parametrize(("level", "lines"), [("INFO", 2), ("DEBUG", 5)])
+def test_a_librarys_failure_is_named_and_traced_for_who_looks_closer(
+    level: str, lines: int, pipe: Pipe
+) -> None:
+    log.configure(level=level, fd=pipe.writer)
+
+    try:
+        raise OSError("bad certificate")
+    except OSError:
+        logging.getLogger("kafka.net.transport").exception("Lost.")
+
+    text = pipe.text()
+    assert "OSError: bad certificate" in text
+    assert lines == text.count("\n")
+    assert (level == "DEBUG") == ("Traceback" in text)
+
+
 @pytest.mark.parametrize("shape", FORMATS)
 def test_no_text_from_outside_can_forge_a_line(shape: str, pipe: Pipe) -> None:
     log.configure(format=shape, fd=pipe.writer)
