@@ -54,8 +54,13 @@ class Broker:
         self.lag = lag
 
     def create(self, name: str, partitions: int = 1, **settings: str) -> str:
-        """Create a topic; `_` in a setting's name stands for a dot."""
+        """
+        Create a topic; `_` in a setting's name stands for a dot.
+
+        Records stay: those of tests may be older than a broker keeps them.
+        """
         config = {key.replace("_", "."): value for key, value in settings.items()}
+        config.setdefault("retention.ms", "-1")
         topic = NewTopic(name, partitions, 1, config=config)
         admin = AdminClient({"bootstrap.servers": self.address})
         [made] = admin.create_topics([topic], operation_timeout=PATIENCE).values()
