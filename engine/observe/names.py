@@ -275,6 +275,13 @@ RECORDS_DEDUPLICATED = _board(
     "Records left out because they were delivered before.",
     "A jump: the API repeats itself, or a position went back.",
 )
+RECORDS_DOUBLED = _board(
+    "records_with_doubled_members",
+    "doubled",
+    "Records that have a member twice, on pages whose first record has one; the "
+    "last one counts.",
+    "Any: ask the API's owner which of the two is meant.",
+)
 PAGES_SAVED = _board(
     "pages_saved",
     "saved",

@@ -56,6 +56,7 @@ SHARD = (
     "filtered",
     "dead_lettered",
     "deduplicated",
+    "doubled",
     "saved",
     "saved_records",
     "saved_requests",

@@ -31,6 +31,7 @@ from engine.sink.commit import Delivery, Saver
 from engine.sink.kafka import wait_for_broker
 from engine.sink.preflight import Topics
 from engine.sink.state import Saved, State, canonical
+from engine.source.doubled import doubled
 from engine.source.pace import Interval
 from engine.source.unchanged import Unchanged
 from engine.source.walk import CHAINS, gathered
@@ -73,6 +74,8 @@ NOTES = {
     "the next one goes on from there",
     "children_without_value_total": "a parent record has no value for its child",
     "child_polls_skipped_total": "a child's poll failed and was skipped",
+    "records_with_doubled_members_total": "records have a member twice; "
+    "the last one counts",
 }
 
 
@@ -659,6 +662,8 @@ class Tally:
             self._complaints.hear(self.shard, parcel)
         size = len(page.response.body)
         cached = page.response.origin != "network"
+        if twice := doubled(page.records):
+            self.note("records_with_doubled_members_total")
         sums = [
             (name, n)
             for name, n in (
@@ -668,6 +673,7 @@ class Tally:
                 ("filtered", parcel.filtered),
                 ("dead_lettered", len(parcel.letters)),
                 ("deduplicated", parcel.deduplicated),
+                ("doubled", twice),
                 ("saved", page.saved),
                 ("saved_records", page.saved_records),
                 ("saved_requests", cached and not page.response.tries),

@@ -115,6 +115,21 @@ def test_without_json_a_summary_line_for_each_api_and_in_total(
     assert 800 == len(setup.values())
 
 
+def test_a_member_that_stands_twice_is_produced_as_it_came_and_said(
+    make: Make,
+) -> None:
+    twice = '{"id":1,"a":1,"a":2}'
+    with Api() as api:
+        body = f'{{"items":[{twice},{twice}]}}'.encode()
+        api.route("/x", lambda _: (200, [("Content-Type", "application/json")], body))
+        setup = make(f"{api.url}/x", {})
+        done = setup.once()
+
+    assert 0 == done.code, done.err
+    assert [twice.encode()] * 2 == setup.values()
+    assert 1 == done.err.count("records have a member twice; the last one counts")
+
+
 def test_filtered_records_are_counted_and_not_produced(make: Make) -> None:
     items = [{"id": n, "keep": n % 2} for n in range(10)]
     body = json.dumps({"items": items}).encode()
