@@ -231,15 +231,15 @@ class AddressGuard:
                 continue
             place = place_of(address)
             if place in ("link-local", "multicast", "unspecified"):
-                self._refuse(host, address, place)
+                self._refuse(host, address, place, "")
             if any(address in network for network in self._disallow):
-                self._refuse(host, address, "in a disallowed range")
+                self._refuse(host, address, "listed", "cidr.ranges")
             if place == "class E" and rules.class_e:
-                self._refuse(host, address, place)
+                self._refuse(host, address, place, "class.e.ips")
             if place == "local" and self._closed(rules.local, host, place):
-                self._refuse(host, address, place)
+                self._refuse(host, address, place, "local.ips")
             if place == "private" and self._closed(rules.private, host, place):
-                self._refuse(host, address, place)
+                self._refuse(host, address, place, "private.ips")
 
     def _closed(self, rule: bool | None, host: str, place: str) -> bool:
         if rule is not None:
@@ -248,8 +248,12 @@ class AddressGuard:
             return place not in self._homes[host]
         return not any(place in places for places in self._homes.values())
 
-    def _refuse(self, host: str, address: Address, why: str) -> None:
-        raise Forbidden(f"{host} is at {address}, which is {why}: not connected")
+    def _refuse(self, host: str, address: Address, place: str, rule: str) -> None:
+        key = f" by connection.disallow.{rule}" if rule else ""
+        raise Forbidden(
+            f"{host} is at {address}, which is {place}: not connected{key}; "
+            "connection.allow.cidr.ranges allows an address"
+        )
 
 
 def plain_address(text: str) -> Address:
