@@ -172,8 +172,9 @@ def test_five_hundred_killed_holders_take_at_most_one_place_each(
     assert 500 <= kills
     spent = sum(1 for moment in moments if moment < ended)
     budget = 200.0 * (ended - began)
-    # What nobody asked for in time is no burst later where a window slides.
-    late = 0 if rate.algorithm == "TOKEN_BUCKET" else most
+    # What a busy machine asks for too late is lost; a second place for each that
+    # died would be five hundred more.
+    late = 0.1 * budget
     assert budget - kills - len(children) - late <= spent <= budget + 20
     assert worst(moments, span) <= most
     gaps = [b - a for a, b in itertools.pairwise(sorted(moments))]
