@@ -21,9 +21,9 @@ import sqlite3
 import stat
 import struct
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
+from select import select
 from typing import Any, Literal, NoReturn, TypeVar
 
 import diskcache
@@ -293,18 +293,18 @@ class Store:
         The call's answer once nobody else writes.
 
         SQLite's own waiting grows to 25 ms a look and lets newcomers pass; a
-        writer is done in 0.1 ms.
+        writer is done in 0.1 ms.  Real time, as SQLite's was.
         """
         until = 0.0
         while True:
             try:
                 return call(cache)
             except diskcache.Timeout:
-                now = time.monotonic()
+                now = SYSTEM.monotonic()
                 until = until or now + self._patience
                 if now >= until:
                     raise
-                time.sleep(random.uniform(*LOOK))
+                select((), (), (), random.uniform(*LOOK))
 
     def _failed(self, failure: Exception) -> None:
         self.failures += 1
