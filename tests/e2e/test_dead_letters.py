@@ -182,3 +182,65 @@ def test_one_topic_may_hold_the_letters_of_several_connectors(
         done = setup.call("dlq", "replay")
         assert 0 == done.code, done.err
         assert [value(most)] == setup.values()
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_letter_says_where_it_comes_from_if_that_is_wanted(
+    make: Make, apache: Broker, wanted: bool
+) -> None:
+    with Misbehaving(page(1, 5000)) as api:
+        setup = make(
+            f"{api.url}/x?api_key=canary-key",
+            {
+                **DEAD,
+                **rule(4000),
+                "bootstrap.servers": apache.address,
+                "errors.deadletterqueue.context.headers.enable": str(wanted).lower(),
+                "errors.deadletterqueue.topic.replication.factor": 1,
+            },
+        )
+        done = setup.once()
+
+    assert 0 == done.code, done.err
+    [letter] = apache.read(f"{setup.name}-dead")
+    assert value(5000) == letter.value
+    found = {name: (held or b"").decode() for name, held in letter.headers}
+    connect = {n: v for n, v in found.items() if n.startswith("__connect.errors.")}
+    assert wanted == bool(connect)
+    if wanted:
+        assert setup.name == connect["__connect.errors.connector.name"]
+        assert "0" == connect["__connect.errors.task.id"]
+        assert "id is above max" in connect["__connect.errors.exception.message"]
+    assert "canary-key" not in repr(letter)
+
+
+def test_more_replicas_than_there_are_brokers_are_named_before_the_api_is_asked(
+    make: Make, apache: Broker
+) -> None:
+    with Misbehaving(page(1)) as api:
+        setup = make(
+            f"{api.url}/x",
+            {
+                **DEAD,
+                "bootstrap.servers": apache.address,
+                "errors.deadletterqueue.topic.replication.factor": 3,
+            },
+        )
+        done = setup.once()
+
+    assert 78 == done.code, done.err
+    assert f"{setup.name}-dead" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_without_tolerance_a_bad_record_ends_the_run_and_moves_nothing(
+    make: Make,
+) -> None:
+    with Misbehaving(page(1, 5000), page(1, 5000)) as api:
+        setup = make(f"{api.url}/x", rule(4000))
+        done = setup.once()
+        again = setup.once()
+
+    assert (65, 65) == (done.code, again.code), done.err
+    assert "id is above max" in done.err
+    assert 0 == setup.arrived()
