@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from msgspec.structs import replace
+
 from engine.clock import SYSTEM
 from engine.config import Api, Connector
 from engine.errors import Misconfigured, Unavailable
@@ -82,7 +84,9 @@ def first_page(connector: Connector, api: Api, zone: str) -> Page | None:
 
     Raises: SourceError.
     """
-    with pages(connector, api, zone) as found:
+    # Who checks wants to know now, and not whether it mends itself.
+    once = replace(api, values=api.values.replaced({"max.retries": 0}))
+    with pages(connector, once, zone) as found:
         return next(found, None)
 
 

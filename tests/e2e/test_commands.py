@@ -181,6 +181,16 @@ def test_check_connect_names_the_api_that_is_not_there(make: Make, nobody: str) 
     assert ["http.source.url"] == found
 
 
+def test_check_connect_asks_an_api_that_fails_once(make: Make, api: Api) -> None:
+    api.route("/x", lambda _: (503, [], b"away"))
+    setup = make(f"{api.url}/x")
+
+    done = setup.call("check", "--connect", "--json")
+
+    assert 69 == done.code, done.out + done.err
+    assert ["/x"] == api.targets()
+
+
 def test_check_connect_is_0_where_both_answer(make: Make, api: Api) -> None:
     setup = make(f"{api.url}/none/0")
 
