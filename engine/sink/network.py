@@ -209,6 +209,9 @@ class Client(KafkaNetClient):  # type: ignore[misc]
 
         def get_connection(node: str, *more: Any, **named: Any) -> Any:
             if node in refused:
+                # Another of the bootstrap servers may still let us in.
+                if len(refused) < len(manager.cluster.bootstrap_brokers()):
+                    raise foreign.NodeNotReadyError(node)
                 raise refused[node]
             made = connect(node, *more, **named)
             if manager.cluster.is_bootstrap(node):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 
@@ -257,3 +259,38 @@ def test_an_oauth_token_is_kept_until_near_its_end() -> None:
         login,
         form,
     )
+
+
+@pytest.fixture
+def speaks_tls() -> Iterator[str]:
+    """The address of a listener that answers as one does that speaks TLS."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    # An alert: fatal, unexpected message (RFC 8446, 6).
+                    connection.sendall(b"\x15\x03\x03\x00\x02\x02\x0a")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    host, port = listener.getsockname()
+    yield f"{host}:{port}"
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def test_a_listener_that_speaks_tls_is_named(speaks_tls: str) -> None:
+    with pytest.raises(Misconfigured, match=r"speaks TLS; see security\.protocol"):
+        reachable(Cluster(bootstrap=(speaks_tls,)))
+
+
+def test_one_closed_door_of_several_keeps_nobody_out(
+    speaks_tls: str, broker: Broker
+) -> None:
+    for _ in range(5):
+        reachable(Cluster(bootstrap=(speaks_tls, broker.address)))
