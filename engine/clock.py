@@ -35,3 +35,6 @@ class SystemClock:
 
 
 SYSTEM: Clock = SystemClock()
+
+#: CPU seconds of the thread that asks: what it did, however busy the machine.
+thread_cpu = time.thread_time

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Final
 
-from engine.clock import SYSTEM
+from engine.clock import thread_cpu
 from engine.language.faults import LanguageError
 from engine.language.paths import LONGEST
 
-#: Seconds for all trials of one expression.
+#: Seconds of CPU for all trials of one expression.
 BUDGET: Final = 1.0
 
 #: One trial that would take longer than this share of it is not begun.
@@ -39,7 +39,7 @@ def compile_regex(text: str, budget: float = BUDGET) -> re.Pattern[str]:
     """
     Compile an expression that is to match whole texts.
 
-    Blocks: at most about `budget` seconds, on the samples.
+    Blocks: at most about `budget` seconds of CPU, on the samples.
 
     Raises: LanguageError: no expression, or one that backtracks without end.
     """
@@ -58,7 +58,7 @@ def compile_regex(text: str, budget: float = BUDGET) -> re.Pattern[str]:
 
 def _try(expression: re.Pattern[str], budget: float) -> None:
     """Grow runs of what the expression likes, ended by what it cannot like."""
-    started = SYSTEM.monotonic()
+    started = thread_cpu()
     with _alarm(budget):
         for piece in _pieces(expression.pattern):
             length, before, last = 1, 0.0, 0.0
@@ -66,11 +66,11 @@ def _try(expression: re.Pattern[str], budget: float) -> None:
                 # The time of the next trial, if it grows as it did: mostly
                 # exponential time is stopped before the trial that would hurt.
                 growth = max(2.0, last / before) if before > 1e-5 else 2.0
-                begun = SYSTEM.monotonic()
+                begun = thread_cpu()
                 if last * growth > budget * _SHARE or begun - started > budget:
                     raise _endless()
                 expression.fullmatch(piece * length + "\0")
-                before, last = last, SYSTEM.monotonic() - begun
+                before, last = last, thread_cpu() - begun
                 length = length + 1 if length < _SMALL else length * 5 // 4
 
 

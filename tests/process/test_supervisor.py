@@ -938,7 +938,7 @@ def test_pages_are_never_held_by_two_tasks_while_their_number_changes(
             lambda: len(run.children()) == len(run.pids()) == count,  # noqa: B023
             f"{count} tasks",
         )
-        assert 12 == len(list(tmp_path.glob("held-*")))
+        until(lambda: 12 == len(list(tmp_path.glob("held-*"))), "all pages are held")
 
     assert not (tmp_path / "twice").exists()
     assert 0 == run.stop()

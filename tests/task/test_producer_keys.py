@@ -225,9 +225,10 @@ def test_linger(tmp_path: Path, broker: Broker, linger: int, batches: int) -> No
 @pytest.mark.parametrize("allowed", [1, 5])
 def test_in_flight(tmp_path: Path, apache: Apache, allowed: int) -> None:
     flying = {"max_in_flight_requests_per_connection": allowed}
-    # What is there at the same time for several partitions is one request.
+    # What is there at the same time for several partitions is one request; each
+    # page fills the batch of one and begins that of the next.
     with sending(
-        tmp_path, apache, partitions=8, linger_ms=0, batch_size=2000, **flying
+        tmp_path, apache, partitions=24, linger_ms=0, batch_size=2000, **flying
     ) as to:
         to.page(0, b"x")
         to.outlet.commit()
