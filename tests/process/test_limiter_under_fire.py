@@ -136,7 +136,7 @@ def test_eight_processes_stay_together_at_the_rate(tmp_path) -> None:
     ("rate", "span", "most", "risk"),
     [
         (Rate(200.0, burst=20), 1.0, 220, 0.2),
-        (Rate(200.0, "SLIDING_WINDOW", window=0.1), 0.1, 20, 0.1),
+        (Rate(200.0, "SLIDING_WINDOW", window=0.5), 0.5, 100, 0.1),
     ],
     ids=lambda each: each.algorithm if isinstance(each, Rate) else "",
 )
@@ -178,7 +178,8 @@ def test_five_hundred_killed_holders_take_at_most_one_place_each(
     assert budget - kills - len(children) - late <= spent <= budget + 20
     assert worst(moments, span) <= most
     gaps = [b - a for a, b in itertools.pairwise(sorted(moments))]
-    assert max(gaps) < 0.25
+    # What comes at once where a window opens is followed by nothing in it.
+    assert max(gaps) < 0.25 + (span if rate.algorithm == "SLIDING_WINDOW" else 0)
 
 
 @pytest.mark.parametrize(
