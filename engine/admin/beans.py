@@ -383,15 +383,20 @@ def _worker(cards: list[ConnectorCard], tasks: list[TaskState]) -> Bean:
 
 
 def _rebalances(picture: Picture, view: View) -> Bean:
+    seen = view.rebalances()
+    since = seen.last_ms or view.started_ms
+    mean = seen.seconds / seen.completed if seen.completed else 0.0
     return _bean(
         CONNECT,
         "connect-worker-rebalance-metrics",
         (),
         {
             "leader-name": view.worker_id,
-            "epoch": picture.dealt,
-            "completed-rebalances-total": picture.dealt,
-            "rebalancing": 0,
-            "time-since-last-rebalance-ms": picture.wall_ms - picture.dealt_ms,
+            "epoch": seen.completed,
+            "completed-rebalances-total": seen.completed,
+            "rebalancing": int(seen.running),
+            "rebalance-max-time-ms": seen.longest * 1000,
+            "rebalance-avg-time-ms": mean * 1000,
+            "time-since-last-rebalance-ms": max(0, picture.wall_ms - since),
         },
     )

@@ -40,7 +40,7 @@ from engine.observe.meters import DIRECTORY
 from engine.shared.board import Board
 from engine.shared.link import Message, SetLevel
 from engine.supervisor import status
-from engine.supervisor.status import Snapshot
+from engine.supervisor.status import Rebalances, Snapshot
 
 #: File of the bound addresses, in the supervisor's runtime directory.
 LISTENERS = "listeners"
@@ -264,6 +264,9 @@ class Running:
             direction, _, reason = rest.partition(" ")
             found[connector, direction, reason] = n
         return found
+
+    def rebalances(self) -> Rebalances:
+        return self._snapshot().rebalances
 
     def reloads(self) -> Mapping[str, int]:
         return self._snapshot().reloads

@@ -15,6 +15,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from engine.supervisor.status import Rebalances
+
 #: The phase of a task that waits for a broker that is away.
 WAITING = "waiting_broker"
 
@@ -205,6 +207,9 @@ class View(Protocol):
 
     def scaling(self) -> Mapping[tuple[str, str, str], int]:
         """Judgements by (connector, "up", "down" or "none", reason)."""
+
+    def rebalances(self) -> Rebalances:
+        """How often shards changed hands, and how long that took."""
 
     def reloads(self) -> Mapping[str, int]:
         """Reloads by "ok" and "failed"."""

@@ -235,8 +235,6 @@ class Picture(Struct, frozen=True):
         active: (connector, task) -> mean and peak of records in flight, 60 s.
         largest: (connector, task) -> most records handed on in one go, the
             largest mean between two looks of the last 5 minutes.
-        dealt: Times auto-scaling dealt the shards anew.
-        dealt_ms: Wall milliseconds of the last time, or of the start.
     """
 
     now: float
@@ -253,8 +251,6 @@ class Picture(Struct, frozen=True):
     lives: Mapping[Place, Life]
     active: Mapping[Place, tuple[float, float]]
     largest: Mapping[Place, float]
-    dealt: int
-    dealt_ms: int
 
     def card(self, name: str) -> ConnectorCard | None:
         """The connector of that name, or None."""
@@ -427,8 +423,6 @@ class Watch:
         self._in_flight: deque[tuple[float, Mapping[Place, float]]] = deque()
         self._pages: deque[tuple[float, Mapping[Place, float]]] = deque()
         self._before: _ByPlace = {}
-        self._dealt = 0
-        self._dealt_ms = view.started_ms
         self._looked = now
         self.look()
 
@@ -468,9 +462,6 @@ class Watch:
         self._spend(tasks, totals, now, wall_ms)
         active = self._flight(families, now)
         largest = self._largest(totals, {card.name: card for card in cards}, now)
-        dealt = sum(n for (_, way, _), n in view.scaling().items() if way != "none")
-        if dealt != self._dealt:
-            self._dealt, self._dealt_ms = dealt, wall_ms
 
         self._rates.add(now, totals)
         self._ratios.add(now, totals)
@@ -500,8 +491,6 @@ class Watch:
             lives=dict(self._lives),
             active=active,
             largest=largest,
-            dealt=dealt,
-            dealt_ms=self._dealt_ms,
         )
 
     def _credit(self, shards: Sequence[ShardState], connectors: set[str]) -> None:

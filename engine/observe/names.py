@@ -1202,14 +1202,16 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         (),
         (
             ("leader-name", "string", "Address of this engine.", ()),
-            ("epoch", "long", "Times the tasks were dealt anew.", ()),
+            ("epoch", "long", "Times shards changed hands.", ()),
             (
                 "completed-rebalances-total",
                 "long",
-                "Times the tasks were dealt anew.",
+                "Times shards changed hands: the start, reloads, scaling.",
                 (),
             ),
-            ("rebalancing", "long", "1 while tasks are being dealt anew.", ()),
+            ("rebalancing", "long", "1 while shards change hands.", ()),
+            ("rebalance-max-time-ms", "double", "Time of the longest of them.", ()),
+            ("rebalance-avg-time-ms", "double", "Mean time of them.", ()),
             (
                 "time-since-last-rebalance-ms",
                 "double",

@@ -34,6 +34,7 @@ from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.child import ECHO, Child, ChildSpec, LetGo, entitle, spawn
 from engine.supervisor.notify import Notify
 from engine.supervisor.orders import Orders, Places, Wanted, specs
+from engine.supervisor.rebalance import Rebalancing, hands
 from engine.supervisor.runtime import Runtime
 from engine.supervisor.status import ChildStatus, ShardStatus, Snapshot
 
@@ -92,6 +93,7 @@ class Seat:
         failure: Set if it is not started again.
         done: Exit code of a child that has finished, under `once`.
         starts: Times it was started.
+        held: Fingerprint of the last process, "" before the first.
         ready: The process has said that it works.
         failed: Slot -> failure of a shard that was given up.
         finished: Slots of shards whose poll is over.
@@ -109,6 +111,7 @@ class Seat:
         self.failure: Failure | None = None
         self.done: int | None = None
         self.starts = 0
+        self.held = ""
         self.ready = False
         self.failed: dict[int, Failure] = {}
         self.finished: set[int] = set()
@@ -199,6 +202,7 @@ class Supervisor:
         self._reloads: Counter[str] = Counter(ok=0, failed=0)
         self._reload_error = ""
         self._scaling: Counter[str] = Counter()
+        self._rebalancing = Rebalancing()
         self._levels_changed: dict[str, int] = {}
         self._cluster = ""
         self._said_all_failed = False
@@ -679,6 +683,7 @@ class Supervisor:
         now = self._clock.monotonic()
         wanted = specs(self._orders, self._places)
         self._places.remember(wanted.values())
+        self._rebalancing.want(hands(wanted.values()), now)
         for key in [key for key in self._seats if key not in wanted]:
             self._leaving.append(self._seats.pop(key))
         for key, spec in wanted.items():
@@ -713,6 +718,8 @@ class Supervisor:
         for seat in list(self._seats.values()):
             if self._startable(seat, now):
                 self._spawn(seat, now)
+        if self._settled():
+            self._rebalancing.settle(self._clock.monotonic(), self._clock.wall_ms())
         self._release_claims()
 
     def _close_down(self, now: float) -> None:
@@ -728,6 +735,18 @@ class Supervisor:
             s.child is None and (s.done is not None or s.failure is not None)
             for s in self._tasks()
         )
+
+    def _settled(self) -> bool:
+        """Each process holds what it is to hold, and none is still to start."""
+        if any(not seat.spec.auxiliary for seat in self._leaving):
+            return False
+        for seat in self._tasks():
+            if seat.held == seat.spec.fingerprint:
+                continue
+            given_up = seat.failure is not None or not self._may_run(seat)
+            if seat.child is not None or not given_up:
+                return False
+        return True
 
     def _may_run(self, seat: Seat) -> bool:
         connector = seat.spec.connector
@@ -772,6 +791,7 @@ class Supervisor:
             )
             return
         seat.starts += 1
+        seat.held = seat.spec.fingerprint
         seat.failed.clear()
         seat.finished.clear()
         self._shards = ()
@@ -903,6 +923,7 @@ class Supervisor:
             reloads=dict(self._reloads),
             reload_error=self._reload_error,
             scaling=dict(self._scaling),
+            rebalances=self._rebalancing.tally,
             levels=log.levels(),
             levels_changed=dict(self._levels_changed),
             broker=broker.address if broker is not None else "",

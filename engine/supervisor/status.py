@@ -81,6 +81,38 @@ class ShardStatus(Struct, frozen=True, kw_only=True):
     below: bool = False
 
 
+class Rebalances(Struct, frozen=True, kw_only=True):
+    """
+    How often shards changed hands, and how long that took.
+
+    Attributes:
+        completed: That are over, the first start's among them.
+        running: One is under way.
+        last_ms: Wall milliseconds of the end of the last one, 0 before.
+        seconds: Of all that are over, together.
+        longest: Seconds of the longest of them.
+    """
+
+    completed: int = 0
+    running: bool = False
+    last_ms: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
+
+    def begun(self) -> Rebalances:
+        """With one under way."""
+        return msgspec.structs.replace(self, running=True)
+
+    def over(self, seconds: float, wall_ms: int) -> Rebalances:
+        """With the one under way ended after so many seconds."""
+        return Rebalances(
+            completed=self.completed + 1,
+            last_ms=wall_ms,
+            seconds=self.seconds + seconds,
+            longest=max(self.longest, seconds),
+        )
+
+
 class Snapshot(Struct, frozen=True, kw_only=True):
     """
     Everything, at one moment.
@@ -94,6 +126,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         reloads: How many, by "ok" and "failed".
         reload_error: Why the last reload was refused, or "".
         scaling: Judgements by "connector direction reason".
+        rebalances: How often shards changed hands.
         levels: Levels that were set, by logger.
         levels_changed: Wall milliseconds of their last change, by logger.
         broker: "host:port" of the embedded broker, or "".
@@ -109,6 +142,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     reloads: Mapping[str, int] = {}
     reload_error: str = ""
     scaling: Mapping[str, int] = {}
+    rebalances: Rebalances = Rebalances()
     levels: Mapping[str, str] = {}
     levels_changed: Mapping[str, int] = {}
     broker: str = ""

@@ -16,6 +16,7 @@ from engine.admin.view import ApiCard, Process, ShardState, TaskState
 from engine.observe import names
 from engine.observe.meters import LABEL_SETS
 from engine.observe.names import ATTRIBUTES, Kind, Origin
+from engine.supervisor.status import Rebalances
 from tests.admin.conftest import Stage
 from tests.fakes.view import card
 from tests.needs import need
@@ -306,6 +307,32 @@ def test_strimzis_names_are_served_by_default(stage: Stage) -> None:
     )
     assert 0 == seen["kafka_connect_task_error_total_record_failures", *task]
     assert not any("_metrics" in key[0] for key in seen)
+
+
+def test_rebalances_are_told_as_connect_tells_them(stage: Stage) -> None:
+    """connect-worker-rebalance-metrics: a moving one, and those that are over."""
+    told = "kafka_connect_worker_rebalance"
+    stage.clock.pass_by(4.0)
+
+    seen = scrape(stage)
+    assert 0 == seen[f"{told}_completed_rebalances_total",]
+    assert 0 == seen[f"{told}_rebalance_avg_time_ms",]
+    assert 4_000 == seen[f"{told}_time_since_last_rebalance_ms",]
+
+    stage.view.rebalanced = Rebalances(
+        completed=4,
+        running=True,
+        last_ms=stage.clock.wall_ms() - 1_500,
+        seconds=6.0,
+        longest=3.0,
+    )
+    seen = scrape(stage)
+    assert 4 == seen[f"{told}_completed_rebalances_total",]
+    assert 4 == seen[f"{told}_epoch",]
+    assert 1 == seen[f"{told}_rebalancing",]
+    assert 3_000 == seen[f"{told}_rebalance_max_time_ms",]
+    assert 1_500 == seen[f"{told}_rebalance_avg_time_ms",]
+    assert 1_500 == seen[f"{told}_time_since_last_rebalance_ms",]
 
 
 def test_confluents_names_are_served_on_request(stage: Stage) -> None:

@@ -95,6 +95,10 @@ def test_a_load_that_rises_and_falls_moves_the_tasks_and_loses_nothing(
     for direction in ("up", "down"):
         labels = {"direction": direction, "reason": "throughput"}
         assert 1 == total(scrape, "http_source_scaling_decisions_total", **labels)
+    # The start, the step up, the step down; each took its time.
+    rebalances = "kafka_connect_worker_rebalance"
+    assert 3 == total(scrape, f"{rebalances}_completed_rebalances_total")
+    assert 0 < total(scrape, f"{rebalances}_rebalance_avg_time_ms")
 
 
 def test_what_holds_the_tasks_back_is_no_reason_for_more_of_them(make: Make) -> None:

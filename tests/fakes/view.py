@@ -16,6 +16,7 @@ from engine.admin.view import (
     TaskState,
 )
 from engine.observe.machine import Cost
+from engine.supervisor.status import Rebalances
 
 
 class FakeClock:
@@ -61,6 +62,7 @@ class FakeView:
         self.shard_states: list[ShardState] = []
         self.levels = {"root": Level("INFO")}
         self.judgements: dict[tuple[str, str, str], int] = {}
+        self.rebalanced = Rebalances()
         self.others: list[Process] = []
 
     def connectors(self) -> Sequence[ConnectorCard]:
@@ -77,6 +79,9 @@ class FakeView:
 
     def scaling(self) -> Mapping[tuple[str, str, str], int]:
         return self.judgements
+
+    def rebalances(self) -> Rebalances:
+        return self.rebalanced
 
     def reloads(self) -> Mapping[str, int]:
         return {"ok": 1}

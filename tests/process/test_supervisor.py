@@ -28,6 +28,7 @@ from engine.supervisor.orders import Wanted
 from engine.supervisor.restart import Limits
 from engine.supervisor.runtime import Runtime
 from engine.supervisor.scale import Load, Scaling
+from engine.supervisor.status import Rebalances
 from tests.process.rig import (
     QUICK,
     Engine,
@@ -976,6 +977,58 @@ def test_load_that_rises_and_falls_moves_the_number_of_tasks(
     run.running(1)
     assert 2 == stepped("up")
     assert not (tmp_path / "twice").exists()
+    assert 0 == run.stop()
+
+
+def test_each_time_shards_change_hands_is_told_with_its_duration(
+    engine: Start, tmp_path: Path
+) -> None:
+    """The start, a reload that deals anew; not a restart, a pause, a mere reload."""
+
+    def slow(context: ChildContext) -> int:
+        context.ready()
+        context.stopping.wait(60)
+        until(lambda: not (tmp_path / "gate").exists(), "the gate is open")
+        return 0
+
+    def plan() -> Wanted:
+        count, _, print_ = (edited(tmp_path) or "2").partition(" ")
+        return wanted(connector(tmp_path, slow, tasks=int(count), fingerprint=print_))
+
+    def tally() -> Rebalances:
+        snapshot = run.snapshot()
+        return snapshot.rebalances if snapshot else Rebalances()
+
+    def reload(text: str) -> None:
+        reloads = run.snapshot().reloads["ok"]  # type: ignore[union-attr]
+        (tmp_path / "edited").write_text(text)
+        run.signal(signal.SIGHUP)
+        until(lambda: run.snapshot().reloads["ok"] > reloads, "reloaded")  # type: ignore[union-attr]
+
+    run = engine(plan)
+    run.running(2)
+    until(lambda: tally().completed == 1, "the start is over")
+    start = tally()
+    assert not start.running
+    assert 0 < start.longest == start.seconds
+
+    # The same shards with the same tasks, started anew.
+    first = run.pids()
+    reload("2 changed")
+    until(lambda: not set(first.values()) & set(run.pids().values()), "both anew")
+    run.running(2)
+    assert start == tally()
+
+    (tmp_path / "gate").touch()
+    reload("1 changed")
+    until(lambda: tally().running, "under way")
+    assert 1 == tally().completed
+    (tmp_path / "gate").unlink()
+    until(lambda: tally().completed == 2, "over")
+    after = tally()
+    assert not after.running
+    assert after.last_ms > start.last_ms
+    assert after.seconds > after.longest >= after.seconds - after.longest
     assert 0 == run.stop()
 
 
