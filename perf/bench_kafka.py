@@ -43,8 +43,8 @@ PER_PAGE = 500
 Contestant = Callable[[str, str, str, rig.Topic, tuple[int, int]], rig.Run]
 
 
-def engine(extra: str = "") -> Contestant:
-    """One `run --once` of the engine."""
+def engine(extra: str = "", *, module: str = "engine") -> Contestant:
+    """One `run --once` of the engine; `module` is its command line."""
 
     def run(
         url: str, bootstrap: str, name: str, topic: rig.Topic, window: tuple[int, int]
@@ -55,7 +55,7 @@ def engine(extra: str = "") -> Contestant:
                 url=url, topic=name, bootstrap=bootstrap, folder=folder
             )
             config.write_text(text + extra)
-            command = ["-m", "engine", "run", "--once", "--json", str(config)]
+            command = ["-m", module, "run", "--once", "--json", str(config)]
             return rig.run([sys.executable, *command], topic=topic, window=window)
 
     return run

@@ -60,7 +60,7 @@ def metered(directory: str, tasks: int, detailed: bool) -> None:
                     meters.state(metric, labels, 3)
                 else:
                     for seconds in (0.004, 0.02, 0.3, 4.0):
-                        meters.observe(metric, labels, seconds)
+                        meters.timer(metric, labels)(seconds)
         meters.close()
 
 

@@ -44,6 +44,7 @@ class Metered:
     ):
         self._inner = inner
         self._meter = meter
+        self._took = meter.timer(REQUEST_SECONDS)
         self._stopping = stopping
         self._clock = clock
 
@@ -58,7 +59,7 @@ class Metered:
             raise
         self._ended(request, "ok", response.status)
         seconds = self._clock.monotonic() - response.sent_at
-        self._meter.observe(REQUEST_SECONDS, (), seconds)
+        self._took(seconds)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 "%s %s: %d, %d bytes in %.0f ms",

@@ -67,9 +67,7 @@ def host_of(url: str) -> str:
     Host and, where one is written, port of an encoded URL: what limiter and
     breaker count by.
     """
-    start = url.find("://") + 3
-    end = url.find("/", start)
-    return (url[start:] if end < 0 else url[start:end]).lower()
+    return url.split("/", 3)[2].lower()
 
 
 def origin_of(url: str) -> Origin:

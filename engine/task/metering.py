@@ -164,12 +164,17 @@ class _Timed:
         self._inner.commit()
 
 
+#: Labels of `names.COMMITS`.
+_SAVED, _UNSAVED = ("ok",), ("failed",)
+
+
 class _TimedSaver:
     """A saver whose writes are counted and timed."""
 
     def __init__(self, inner: Saver, meters: Meters, clock: Clock):
         self._inner = inner
         self._meters = meters
+        self._took = meters.timer(names.COMMIT_SECONDS)
         self._clock = clock
 
     def save(
@@ -182,12 +187,25 @@ class _TimedSaver:
         began = self._clock.monotonic()
 
         def ended(why: Failure) -> None:
-            meters = self._meters
-            meters.count(names.COMMITS, ("ok" if why is None else "failed",))
-            meters.observe(names.COMMIT_SECONDS, (), self._clock.monotonic() - began)
+            self._meters.count(names.COMMITS, _SAVED if why is None else _UNSAVED)
+            self._took(self._clock.monotonic() - began)
             done(why)
 
         self._inner.save(delivery, partition, offset, ended)
+
+
+def _stages(meters: Meters, api: str) -> Stage:
+    """What puts the stages of an api where they are counted."""
+    timers: dict[str, Callable[[float], None]] = {}
+
+    def told(name: str, seconds: float) -> None:
+        try:
+            timers[name](seconds)
+        except KeyError:
+            timers[name] = meters.timer(names.STAGE_SECONDS, (api, name))
+            timers[name](seconds)
+
+    return told
 
 
 class Held:
@@ -246,6 +264,8 @@ class Metering:
     ) -> None:
         self.meters = meters
         self._letters = (letters,)
+        self._acknowledged = meters.timer(names.FETCH_TO_ACK_SECONDS)
+        self._stages: dict[str, Stage] = {}
         meters.state(names.TLS_INSECURE, (), float(insecure))
         # Records and state do not go in one transaction yet.
         meters.state(names.EOS_ACTIVE, (), 0.0)
@@ -299,12 +319,9 @@ class Metering:
         """What is told the stages of an api; None unless they are wanted."""
         if not self.meters.detailed:
             return None
-        observe = self.meters.observe
-
-        def told(name: str, seconds: float) -> None:
-            observe(names.STAGE_SECONDS, (api, name), seconds)
-
-        return told
+        if api not in self._stages:
+            self._stages[api] = _stages(self.meters, api)
+        return self._stages[api]
 
     def through(
         self, api: str, name: str, step: Callable[[_Given], _Made]
@@ -364,13 +381,13 @@ class Metering:
         if not records:
             return
         sent_at = parcel.page.response.sent_at
-        stage = self.stage(api)
+        acknowledged, stage = self._acknowledged, self.stage(api)
         handed_at = self._clock.monotonic()
         self._active += records
 
         def delivered(now: float) -> None:
             self._active -= records
-            self.meters.observe(names.FETCH_TO_ACK_SECONDS, (), now - sent_at)
+            acknowledged(now - sent_at)
             if stage is not None:
                 stage("ack", now - handed_at)
 

@@ -49,12 +49,12 @@ def test_slow_answers_make_it_degraded_from_the_twentieth_request_on(
     stage.deliver(5)
     for _ in range(19):
         stage.meters.count(names.REQUESTS, OK)
-        stage.meters.observe(names.REQUEST_SECONDS, (), 0.2)
+        stage.meters.timer(names.REQUEST_SECONDS)(0.2)
 
     assert "healthy" == told(stage)[1]["status"]
 
     stage.meters.count(names.REQUESTS, OK)
-    stage.meters.observe(names.REQUEST_SECONDS, (), 0.2)
+    stage.meters.timer(names.REQUEST_SECONDS)(0.2)
     code, body = told(stage)
 
     assert (200, "degraded") == (code, body["status"])
@@ -226,7 +226,7 @@ def test_requests_that_outlast_the_interval_are_late_and_not_silent(
     stage = staged(card(apis=(ApiCard("api1", 0.0),)))
     stage.deliver(5)
     stage.meters.count(names.REQUESTS, OK)
-    stage.meters.observe(names.REQUEST_SECONDS, (), 4.0)
+    stage.meters.timer(names.REQUEST_SECONDS)(4.0)
     stage.clock.pass_by(11)
 
     assert "healthy" == told(stage)[1]["status"]
@@ -322,8 +322,8 @@ PATHS = {
 def fill(stage: Stage) -> None:
     stage.clock.pass_by(60)
     stage.deliver(1500)
-    stage.meters.observe(names.FETCH_TO_ACK_SECONDS, (), 0.03)
-    stage.meters.observe(names.FETCH_TO_ACK_SECONDS, (), 0.05)
+    stage.meters.timer(names.FETCH_TO_ACK_SECONDS)(0.03)
+    stage.meters.timer(names.FETCH_TO_ACK_SECONDS)(0.05)
     stage.meters.count(names.REQUESTS, OK, 399)
     stage.meters.count(names.REQUESTS, FAILED, 1)
     stage.meters.count(names.CACHE_REQUESTS, ("1", "hit"), 5)

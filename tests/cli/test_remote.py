@@ -46,7 +46,7 @@ class Stand:
         self.deliver(1000)
         meters = Meters(directory=self.view.meters, connector="orders", task=0)
         for _ in range(10):
-            meters.observe(names.FETCH_TO_ACK_SECONDS, (), 0.02)
+            meters.timer(names.FETCH_TO_ACK_SECONDS)(0.02)
         meters.count(names.CACHE_REQUESTS, ("1", "hit"), 3)
         meters.count(names.CACHE_REQUESTS, ("none", "miss"), 1)
         meters.count(names.REQUESTS, ("h", "failed", "5xx"), 2)

@@ -31,7 +31,7 @@ def test_counts_of_several_threads_are_all_there(tmp_path: Path) -> None:
     def work() -> None:
         for _ in range(5000):
             meters.count(names.BATCHES)
-            meters.observe(names.FETCH_TO_ACK_SECONDS, (), 0.02)
+            meters.timer(names.FETCH_TO_ACK_SECONDS)(0.02)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -49,7 +49,7 @@ def test_counts_of_several_threads_are_all_there(tmp_path: Path) -> None:
 def test_a_value_on_a_bound_is_in_its_bucket(tmp_path: Path) -> None:
     meters = made(tmp_path)
     for seconds in (0.005, 0.0051, 30.0, 31.0):
-        meters.observe(names.REQUEST_SECONDS, (), seconds)
+        meters.timer(names.REQUEST_SECONDS)(seconds)
     meters.flush()
 
     store = Store(str(tmp_path / "m")).read()
@@ -75,7 +75,7 @@ def test_a_new_process_of_the_task_goes_on(tmp_path: Path) -> None:
     for _ in range(3):
         meters = made(tmp_path)
         meters.count(names.BATCHES, (), 5)
-        meters.observe(names.REQUEST_SECONDS, (), 1.0)
+        meters.timer(names.REQUEST_SECONDS)(1.0)
         meters.close()
 
     found = read(tmp_path)
@@ -85,10 +85,12 @@ def test_a_new_process_of_the_task_goes_on(tmp_path: Path) -> None:
 
 def test_wrong_labels_are_a_mistake_of_ours(tmp_path: Path) -> None:
     meters = made(tmp_path)
-    meters.count(names.REQUESTS, ("only one",))
 
     with pytest.raises(ValueError, match="endpoint"):
-        meters.flush()
+        meters.count(names.REQUESTS, ("only one",))
+    with pytest.raises(ValueError, match="stage"):
+        meters.timer(names.STAGE_SECONDS, ("only one",))
+    meters.close()
 
 
 def test_what_nobody_flushes_is_bounded(

@@ -31,7 +31,7 @@ class Stand:
         )
         self.view.task_states = [TaskState("orders", 0, "RUNNING")]
         meters = Meters(directory=self.view.meters, connector="orders", task=0)
-        meters.observe(names.FETCH_TO_ACK_SECONDS, (), 0.25)
+        meters.timer(names.FETCH_TO_ACK_SECONDS)(0.25)
         meters.count(names.CACHE_REQUESTS, ("1", "hit"), 9)
         meters.count(names.CACHE_REQUESTS, ("none", "miss"), 1)
         meters.count(names.REQUESTS, ("h", "ok", "2xx"), 50)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from engine.errors import Denied, SourceError, Unreachable
@@ -22,10 +24,10 @@ class Noted:
     def count(self, metric: Metric, labels: tuple[str, ...] = (), n: float = 1) -> None:
         self.seen.append((metric, labels, n))
 
-    def observe(
-        self, metric: Metric, labels: tuple[str, ...] = (), seconds: float = 0.0
-    ) -> None:
-        self.seen.append((metric, labels, seconds))
+    def timer(
+        self, metric: Metric, labels: tuple[str, ...] = ()
+    ) -> Callable[[float], None]:
+        return lambda seconds: self.seen.append((metric, labels, seconds))
 
     def state(
         self, metric: Metric, labels: tuple[str, ...] = (), value: float = 0.0
