@@ -39,7 +39,7 @@ from engine.cli.scrape import (
     scraped,
     total,
 )
-from engine.cli.stand_in import Job
+from engine.cli.stand_in import Job, pages_of
 from engine.clock import SYSTEM
 from engine.config import Loaded
 from engine.errors import EngineError, Exit
@@ -80,7 +80,8 @@ def bench(args: argparse.Namespace) -> int:
             `pages`, `latency` in milliseconds, `bootstrap`, `paced`, `json`.
 
     Returns: 0, or what the engine ended with: not all was delivered then.
-    Raises: ConfigError, BenchFailed.  Blocks: for the length of the bench.
+    Raises: ConfigError, OSError, SourceError, BenchFailed.  Blocks: for the length of
+        the bench.
     """
     if "-" in args.files:
         raise NotTwice("bench reads its files several times: - is not one of them")
@@ -102,6 +103,8 @@ def bench(args: argparse.Namespace) -> int:
             bootstrap=tuple(args.bootstrap.split(",")) if args.bootstrap else None,
             paced=args.paced,
         )
+        # What cannot be answered is said before anything is started.
+        pages_of(job, loaded, base="")
         report = Bench(job, args.warm_up, args.seconds).run()
     report["records"] = "recorded" if recording else "made up"
     report["exchanged"] = sorted({*ASKING, *(() if args.paced else PACE)})

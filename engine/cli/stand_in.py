@@ -222,14 +222,25 @@ def read_recording(path: Path) -> Mapping[str, Sequence[Any]]:
 
 
 def pages_of(job: Job, loaded: Loaded, base: str) -> dict[str, Pages]:
-    """The pages of every api, by its prefix.  Raises: ConfigError."""
+    """
+    The pages of every api, by its prefix.
+
+    Raises: OSError; ConfigError, also if the recording has nothing of an api that
+        is polled for itself.  Children are not recorded: theirs are made up.
+    """
     found: Mapping[str, Sequence[Any]] = {}
     if job.recording is not None:
         found = read_recording(Path(job.recording))
     made = {}
     for number, connector in enumerate(loaded.connectors):
         for api in connector.apis:
-            kept = found.get(f"{connector.name}/{api.name}")
+            label = f"{connector.name}/{api.name}"
+            kept = found.get(label)
+            if job.recording is not None and not kept and not connector.parent(api):
+                raise ConfigError(
+                    f"{job.recording}: no records of {label} in it; --record {job.recording} "
+                    "asks the API for some"
+                )
             records = recorded(api, kept) if kept else made_up(connector, api)
             made[prefix(number, api)] = Pages(api, records, base)
     return made

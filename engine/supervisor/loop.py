@@ -94,6 +94,7 @@ class Seat:
         done: Exit code of a child that has finished, under `once`.
         starts: Times it was started.
         held: Fingerprint of the last process, "" before the first.
+        pages: That its shards had delivered when that one started.
         ready: The process has said that it works.
         failed: Slot -> failure of a shard that was given up.
         finished: Slots of shards whose poll is over.
@@ -112,6 +113,7 @@ class Seat:
         self.done: int | None = None
         self.starts = 0
         self.held = ""
+        self.pages = 0
         self.ready = False
         self.failed: dict[int, Failure] = {}
         self.finished: set[int] = set()
@@ -594,7 +596,11 @@ class Supervisor:
                 child.signal(signal.SIGABRT)
                 continue
             most = child.spec.memory_max
-            if most and (used := machine.resident(child.pid)) > most:
+            if (
+                most
+                and (used := machine.resident(child.pid)) > most
+                and self._got_on(seat, child, now)
+            ):
                 _LOG.warning(
                     "%s holds %d bytes, more than process.memory.max.bytes=%d: "
                     "it drains and starts anew.",
@@ -603,6 +609,23 @@ class Supervisor:
                     most,
                 )
                 self._end(seat, "memory", now)
+
+    def _got_on(self, seat: Seat, child: Child, now: float) -> bool:
+        """
+        It has delivered a page, or had its time to.
+
+        A limit that no task can keep makes a connector slow; it must not keep
+        it from its first page for ever.
+        """
+        return (
+            self._pages(child.spec) > seat.pages
+            or now - child.started >= restart.HEALTHY
+        )
+
+    def _pages(self, spec: ChildSpec) -> int:
+        """Delivered of its shards, by whichever process."""
+        slots = [each.slot for each in _everything(spec)]
+        return self.board.totals(slots)["pages"]
 
     def _silence(self, seat: Seat, now: float) -> float:
         silence = self.board.child(seat.index).silence()
@@ -792,6 +815,7 @@ class Supervisor:
             return
         seat.starts += 1
         seat.held = seat.spec.fingerprint
+        seat.pages = self._pages(seat.spec)
         seat.failed.clear()
         seat.finished.clear()
         self._shards = ()

@@ -124,7 +124,10 @@ def decide(
     Source:
         `task.restart.backoff.ms` and its siblings: doubling from the base to
         the cap, anew after 60 s of health; more exits in 5 minutes than the
-        limit is FAILED.  Ends for want of a broker are never counted.
+        limit is FAILED.  Ends for want of a broker are never counted, nor are
+        those that were asked for and went well: a task over
+        `process.memory.max.bytes` has lost nothing and gets on between two of
+        them, however often they come.
     """
     if exit_.code in FINAL:
         return GiveUp(exit_.why)
@@ -147,7 +150,8 @@ def decide(
 
 def counts(end: Exited) -> bool:
     """True if an end counts towards `task.restart.limit`."""
-    return end.code not in WAITING
+    drained = end.cause == "memory" and end.code == Exit.OK
+    return end.code not in WAITING and not drained
 
 
 def crashes(history: Sequence[Exited], now: float) -> int:

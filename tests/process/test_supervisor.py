@@ -548,6 +548,7 @@ def test_a_task_over_its_memory_drains_and_starts_anew(
             (tmp_path / "hoarded").touch()
             hoard = b"x" * (300 * 1024 * 1024)
         context.ready()
+        context.board.shard(context.assigned[0].slot).add("pages")
         context.stopping.wait(60)
         if hoard:
             (tmp_path / "drained").touch()

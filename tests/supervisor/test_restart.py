@@ -95,6 +95,16 @@ def test_waiting_for_the_broker_is_never_counted() -> None:
     assert isinstance(decide(ended(70, at=100.0), away, 100.0, LIMITS), Again)
 
 
+def test_drained_for_its_memory_it_never_fails_but_waits_longer() -> None:
+    drained = [ended(0, at=float(at), cause="memory") for at in range(50)]
+
+    verdict = decide(drained[-1], drained[:-1], 50.0, LIMITS)
+
+    assert Again(LIMITS.backoff_max) == verdict
+    killed = [ended(-9, at=float(at), cause="memory") for at in range(50)]
+    assert isinstance(decide(killed[-1], killed[:-1], 50.0, LIMITS), GiveUp)
+
+
 def test_a_limit_of_0_forgives_nothing() -> None:
     assert isinstance(decide(ended(-9), [], 0.0, Limits(most=0)), GiveUp)
 

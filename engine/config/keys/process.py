@@ -275,7 +275,8 @@ def _processes() -> list[Key]:
             size(),
             "0",
             "T",
-            "A task larger than this drains and starts again. 0: no limit.",
+            "A task larger than this drains and starts again, which is no failure of "
+            "it. 0: no limit.",
             "536870912",
         ),
         key(
