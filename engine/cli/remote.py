@@ -16,9 +16,12 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
 
 from engine.cli.display import say
 from engine.errors import EngineError, Exit
@@ -33,14 +36,42 @@ LISTENERS = "listeners"
 #: Seconds an answer may take.
 PATIENCE = 10.0
 
+#: `/health` says how it stands with a 500 and a 503, too, and is not there where
+#: `health.check.enabled` is false.
+_HEALTH = (404, 500, 503)
+
 #: No proxy of the environment ever sees these requests.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class NoAnswer(EngineError):
-    """No engine answers at that address."""
+    """No engine answers at that address, or it refuses to."""
 
     code = Exit.UNAVAILABLE
+
+
+class NoUrl(EngineError):
+    """What is given as an address is none."""
+
+    code = Exit.USAGE
+
+
+class _State(Struct):
+    state: str
+
+
+class _Task(_State):
+    id: int
+    trace: str = ""
+
+
+class _Status(Struct):
+    connector: _State
+    tasks: list[_Task]
+
+
+class _Connector(Struct):
+    status: _Status
 
 
 def status(args: argparse.Namespace) -> int:
@@ -55,9 +86,9 @@ def status(args: argparse.Namespace) -> int:
     url = base_url(args.url)
     told = {
         "url": url,
-        "health": get_json(url, "/health"),
-        "metrics": get_json(url, "/health/metrics"),
-        "connectors": get_json(url, "/connectors?expand=status&expand=info"),
+        "health": health(url),
+        "metrics": health(url, "/health/metrics"),
+        "connectors": connectors(url, "/connectors?expand=status&expand=info"),
     }
     if args.json:
         print(json.dumps(told, indent=2))
@@ -72,9 +103,14 @@ def status(args: argparse.Namespace) -> int:
 def base_url(given: str | None) -> str:
     """
     Where to ask: as given; else the newest engine of this user here; else 8080.
+
+    Raises: NoUrl.
     """
     if given:
-        return (given if "//" in given else f"http://{given}").rstrip("/")
+        url = (given if "//" in given else f"http://{given}").rstrip("/")
+        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+            raise NoUrl(f"--url {given}: no address of http:// or https://")
+        return url
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     base = base_of(os.environ, configured=None, state=Path(home) / NAME)
     for directory in reversed(running(base)):
@@ -87,17 +123,20 @@ def base_url(given: str | None) -> str:
     return DEFAULT
 
 
-def get(url: str, path: str) -> bytes:
+def get(url: str, path: str, accepted: Container[int] = ()) -> bytes:
     """
-    The body, whatever the status: /health says how it stands with a 500, too.
+    The body of a good answer, or of one with a status that is accepted.
 
-    Raises: NoAnswer.
+    Raises: NoAnswer, with the reason an engine gives.
     """
     try:
         with _OPENER.open(f"{url}{path}", timeout=PATIENCE) as answer:
             content: bytes = answer.read()
     except urllib.error.HTTPError as refused:
         content = refused.read()
+        if refused.code not in accepted:
+            why = _why(content) or f"HTTP {refused.code}"
+            raise NoAnswer(f"{url} refuses {path}: {why}") from refused
     except (OSError, ValueError, http.client.HTTPException) as failure:
         reason = getattr(failure, "reason", None) or failure or type(failure).__name__
         raise NoAnswer(
@@ -107,18 +146,50 @@ def get(url: str, path: str) -> bytes:
     return content
 
 
-def get_json(url: str, path: str) -> Any:
+def health(url: str, path: str = "/health") -> dict[str, Any]:
+    """
+    What a path of `/health` says; empty where health checks are off.
+
+    Raises: NoAnswer.
+    """
+    told = _document(url, get(url, path, _HEALTH), dict[str, Any])
+    return {} if "error_code" in told else told
+
+
+def connectors(url: str, path: str = "/connectors?expand=status") -> dict[str, Any]:
+    """
+    Every connector with at least its status.
+
+    Raises: NoAnswer.
+    """
+    content = get(url, path)
+    _document(url, content, dict[str, _Connector])
+    return _document(url, content, dict[str, Any])
+
+
+_Shape = TypeVar("_Shape")
+
+
+def _document(url: str, content: bytes, shape: type[_Shape]) -> _Shape:
     try:
-        return json.loads(get(url, path))
-    except ValueError as failure:
+        return msgspec.json.decode(content, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as failure:
         raise NoAnswer(f"what answers at {url} is no engine") from failure
 
 
+def _why(content: bytes) -> str:
+    """What an engine says of a refusal, or ""."""
+    try:
+        return str(msgspec.json.decode(content)["message"])
+    except (msgspec.DecodeError, LookupError, TypeError):
+        return ""
+
+
 def _status_lines(told: Mapping[str, Any]) -> Iterator[str]:
-    health, metrics = told["health"], told["metrics"]
-    verdicts = health.get("connectors", {})
-    figures = metrics.get("connectors", {})
-    yield f"{told['url']}: {health.get('status', 'health checks are off')}"
+    overall = told["health"].get("status", "health checks are off")
+    verdicts = told["health"].get("connectors", {})
+    figures = told["metrics"].get("connectors", {})
+    yield f"{told['url']}: {overall}"
     for name, connector in told["connectors"].items():
         verdict = verdicts.get(name, {})
         stands = connector["status"]

@@ -22,7 +22,9 @@ Scrape = dict[str, list[tuple[dict[str, str], float]]]
 #: In front of every family of ours.
 PREFIX = "http_source_"
 
-_LINE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
+_LINE = re.compile(
+    r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? ([-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|Inf|NaN))"
+)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -43,7 +45,7 @@ def parsed(text: str) -> Scrape:
 
 def scraped(url: str) -> Scrape:
     """What the engine counts.  Raises: NoAnswer.  Blocks: for a request."""
-    return parsed(get(url, "/metrics").decode())
+    return parsed(get(url, "/metrics").decode(errors="replace"))
 
 
 def samples(

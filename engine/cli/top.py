@@ -27,7 +27,7 @@ from typing import Any
 from msgspec import Struct
 
 from engine.cli.display import STATES
-from engine.cli.remote import NoAnswer, base_url, get_json
+from engine.cli.remote import NoAnswer, base_url, connectors, health
 from engine.cli.scrape import (
     Labels,
     Scrape,
@@ -209,15 +209,15 @@ class Top:
         """
         try:
             scrape = scraped(self.url)
-            states = get_json(self.url, "/connectors?expand=status")
-            health = get_json(self.url, "/health")
+            states = connectors(self.url)
+            stands = health(self.url)
         except NoAnswer as failure:
             self.status = str(failure)
             raise
         now = self._clock.monotonic()
         seconds = max(now - self._at, 1e-3)
         wall = self._clock.wall_ms() / 1000
-        self.status = _standing(health, scrape, wall)
+        self.status = _standing(stands, scrape, wall)
         rows = [
             _row(connector, task, scrape, self._before, seconds, wall)
             for connector, told in states.items()

@@ -15,6 +15,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -293,6 +294,74 @@ def test_what_is_no_engine_at_all_is_said_with_69(
 
     assert 69 == code
     assert "no engine answers at" in capsys.readouterr().err
+
+
+class Other(BaseHTTPRequestHandler):
+    """A server that says the same to everybody."""
+
+    code, body = 200, b""
+
+    def do_GET(self) -> None:
+        self.send_response(self.code)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("verb", ["status", "top"])
+@pytest.mark.parametrize(
+    ("code", "body", "words"),
+    [
+        (200, b"<html>welcome</html>", "is no engine"),
+        (200, b"http_source_up down\n\xff", "is no engine"),
+        (200, b"{}", ""),
+        (200, b"[]", "is no engine"),
+        (200, b'{"orders": "fine"}', "is no engine"),
+        (200, b'{"orders": {"status": {"tasks": [1]}}}', "is no engine"),
+        (404, b'{"error": "not here"}', "refuses /"),
+        (404, b"not here", "is no engine|refuses /metrics: HTTP 404"),
+        (403, b'{"error_code":403,"message":"This Host is not"}', "This Host is not"),
+        (502, b"Bad Gateway", "refuses /.*: HTTP 502"),
+    ],
+)
+def test_what_another_server_says_is_no_engine_and_no_bug(
+    verb: str, code: int, body: bytes, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = type("Answer", (Other,), {"code": code, "body": body})
+    with ThreadingHTTPServer(("127.0.0.1", 0), answer) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            url = f"127.0.0.1:{server.server_address[1]}"
+            ended = main([verb, "--url", url, *(["--interval", "1"] * (verb == "top"))])
+        finally:
+            server.shutdown()
+
+    said = capsys.readouterr().err
+    assert (69 if words else 0) == ended, said
+    assert re.search(words, said)
+
+
+def test_an_address_of_another_kind_is_wrong_use(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert 64 == main(["status", "--url", "ftp://far"])
+    assert "--url ftp://far" in capsys.readouterr().err
+
+
+def test_status_without_health_checks_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand = Stand(tmp_path)
+    stand.view.cards = [card(health=False)]
+    with serving(stand.view, str(tmp_path / "ports")) as urls:
+        assert 0 == main(["status", "--url", urls[0]])
+
+    said = capsys.readouterr().out
+    assert "health checks are off" in said
+    assert "task 0: RUNNING" in said
 
 
 def test_the_engine_that_runs_here_is_asked_by_default(
