@@ -15,7 +15,6 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from engine.clock import SYSTEM
 from engine.observe import names
 from engine.observe.meters import Meters
 from engine.supervisor.runtime import Runtime
+from tests.fakes.saying import saying
 from tests.fakes.view import FakeClock, FakeView, card, serving
 
 
@@ -296,21 +296,6 @@ def test_what_is_no_engine_at_all_is_said_with_69(
     assert "no engine answers at" in capsys.readouterr().err
 
 
-class Other(BaseHTTPRequestHandler):
-    """A server that says the same to everybody."""
-
-    code, body = 200, b""
-
-    def do_GET(self) -> None:
-        self.send_response(self.code)
-        self.send_header("Content-Length", str(len(self.body)))
-        self.end_headers()
-        self.wfile.write(self.body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.mark.parametrize("verb", ["status", "top"])
 @pytest.mark.parametrize(
     ("code", "body", "words"),
@@ -330,14 +315,8 @@ class Other(BaseHTTPRequestHandler):
 def test_what_another_server_says_is_no_engine_and_no_bug(
     verb: str, code: int, body: bytes, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer = type("Answer", (Other,), {"code": code, "body": body})
-    with ThreadingHTTPServer(("127.0.0.1", 0), answer) as server:
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            url = f"127.0.0.1:{server.server_address[1]}"
-            ended = main([verb, "--url", url, *(["--interval", "1"] * (verb == "top"))])
-        finally:
-            server.shutdown()
+    with saying(code, body) as url:
+        ended = main([verb, "--url", url, *(["--interval", "1"] * (verb == "top"))])
 
     said = capsys.readouterr().err
     assert (69 if words else 0) == ended, said

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 from xml.etree import ElementTree
 
 import pytest
@@ -17,6 +18,7 @@ from engine.admin.view import ShardState, TaskState
 from engine.clock import SYSTEM
 from engine.observe import names
 from engine.observe.meters import Meters
+from tests.fakes.saying import saying
 from tests.fakes.view import FakeView, card, serving
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
@@ -168,6 +170,52 @@ def test_the_monitor_watches_and_tells_changes_only(stand: Stand) -> None:
 
     assert "ALERT: High latency: 250 ms" in first
     assert ("", "", 1) == (rest, stderr, ran.returncode)
+
+
+def test_an_engine_that_starts_anew_meanwhile_is_counted_on(stand: Stand) -> None:
+    """Its counters begin at zero: what comes then is more, not less."""
+    document = json.loads(urlopen(f"{stand.url}/health/metrics").read())
+    counts = iter([1_000, 1_400, 50, *[60] * 1_000])
+
+    def answer() -> bytes:
+        return json.dumps({**document, "totalMessages": next(counts)}).encode()
+
+    with saying(200, answer) as url:
+        words = ["--duration", "1", "--interval", "0.1", "--json", "-"]
+        ran = run("load-test", "--url", url, *words)
+
+    report = json.loads(ran.stdout)
+    assert (0, 460) == (ran.returncode, report["messages"])
+    assert report["slowest_interval"] == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["load-test", "--duration", "-1"],
+        ["load-test", "--interval", "nan"],
+        ["load-test", "--plot", "/no/such/folder/run.svg"],
+        ["load-test", "--json", "/no/such/folder/run.json"],
+        ["performance-monitor", "--watch", "0"],
+        ["performance-monitor", "--watch", "-1"],
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_run(words: list[str]) -> None:
+    ran = run(*words, "--url", "http://127.0.0.1:1")
+
+    assert 64 == ran.returncode, ran.stderr
+    assert words[-1] in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("script", ["load-test", "performance-monitor"])
+@pytest.mark.parametrize("body", [b"{}", b"[1]", b"<html>"])
+def test_another_server_is_no_engine(script: str, body: bytes) -> None:
+    with saying(200, body) as url:
+        ran = run(script, "--url", url.removeprefix("http://"))
+
+    assert 69 == ran.returncode
+    assert f"no engine answers at {url}" in ran.stderr
 
 
 @pytest.mark.parametrize("script", ["load-test", "performance-monitor"])
