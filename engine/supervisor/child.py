@@ -58,7 +58,7 @@ _PR_SET_NAME = 15
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 try:
-    from setproctitle import setproctitle
+    from setproctitle import getproctitle, setproctitle
 except ImportError:
 
     def setproctitle(title: str) -> None:
@@ -66,6 +66,10 @@ except ImportError:
         name = title.replace("kafka-http-source: ", "khs ").encode()
         _LIBC.prctl(_PR_SET_NAME, name[:15], 0, 0, 0)
 
+else:
+    # At its first call the library looks for where the title goes, and no longer
+    # finds it once a variable has left the environment, as systemd's do.
+    getproctitle()
 
 #: What systemd told the supervisor alone.
 _NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")

@@ -124,11 +124,18 @@ def make_private(path: Path) -> None:
     """
     Make a directory that only we can look into, or make sure that it is one.
 
-    Raises: NoRuntime if it is a link, another user's, or cannot be made.
+    A link to one will do if root or we have made it, as systemd does for a
+    DynamicUser (systemd.exec(5), StateDirectory): anybody else's may be a trap.
+
+    Raises: NoRuntime if it is no directory, another user's, or cannot be made.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            if found.st_uid not in (0, os.getuid()):
+                raise NoRuntime(f"{path} is a link of user {found.st_uid}")
+            found = path.stat()
         if not stat.S_ISDIR(found.st_mode):
             raise NoRuntime(f"{path} is no directory")
         if found.st_uid != os.getuid():

@@ -54,11 +54,35 @@ def test_a_killed_supervisor_leaves_nothing_locked(tmp_path: Path) -> None:
     assert [tmp_path / f"{pid}.0"] == sweep(tmp_path)
 
 
-def test_a_link_in_the_place_of_a_directory_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
+def test_a_link_of_our_own_to_a_directory_of_our_own_is_followed(
+    tmp_path: Path,
+) -> None:
+    """systemd puts one in the place of the StateDirectory of a DynamicUser."""
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
     (tmp_path / "base").symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(NoRuntime, match="no directory"):
+    made = Runtime(tmp_path / "base")
+
+    assert 0o700 == (tmp_path / "elsewhere").stat().st_mode & 0o777
+    made.remove()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a link away")
+def test_another_users_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "base").symlink_to(tmp_path / "elsewhere")
+    os.lchown(tmp_path / "base", 12345, -1)
+
+    with pytest.raises(NoRuntime, match="is a link of user 12345"):
+        Runtime(tmp_path / "base")
+
+
+@pytest.mark.parametrize("target", ["nowhere", "a-file"])
+def test_a_link_to_no_directory_is_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "a-file").touch()
+    (tmp_path / "base").symlink_to(tmp_path / target)
+
+    with pytest.raises(NoRuntime, match="base"):
         Runtime(tmp_path / "base")
 
 
