@@ -592,3 +592,15 @@ def test_a_rate_that_is_never_reached_is_a_warning(files: Files) -> None:
     assert ["api1.rate.limit.requests.per.second"] == said(text)
     assert [] == said(f"{text}rate.limit.scope=PER_API\n")
     assert [] == said(text.replace("=50", "=5"))
+
+
+@pytest.mark.parametrize("text", ["bootstrap.servers=embedded", "bootstrap.servers="])
+def test_a_broker_that_is_not_installed_is_an_error(
+    files: Files, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    [error] = [one for one in files.errors(text) if one.severity == "error"]
+
+    assert "bootstrap.servers" == error.key
+    assert "embedded" in error.message

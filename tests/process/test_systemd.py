@@ -124,6 +124,26 @@ def test_a_dry_run_does_nothing(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+def test_a_python_in_a_home_is_no_use_to_a_service(tmp_path: Path) -> None:
+    """ProtectHome hides it; another one is taken, or asked for if it was named."""
+    fake = tmp_path / "python3"
+    fake.write_text("#!/bin/sh\necho /home/somebody/python\n")
+    fake.chmod(0o755)
+    words = [HOME / "scripts" / "install", "--system", "--dry-run", "--root", tmp_path]
+
+    done = subprocess.run(
+        words,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": str(fake)},
+    )
+
+    assert 0 == done.returncode, done.stderr
+    assert "lies in a home" in done.stderr
+    assert "PYTHON=" in done.stderr
+
+
 def test_uninstalling_takes_the_units_and_leaves_the_rest(
     system: Path, tmp_path: Path
 ) -> None:

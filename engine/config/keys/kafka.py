@@ -83,9 +83,13 @@ COMPUTED_HERE = (
 _GROUP = Text(r"[A-Za-z0-9_-]{1,64}", "name of a group")
 
 
+def has_embedded() -> bool:
+    """True if the extra `embedded` is installed."""
+    return importlib.util.find_spec("noida_db") is not None
+
+
 def _embedded(get: Lookup) -> object:
-    found = importlib.util.find_spec("noida_db") is not None
-    return ("embedded",) if found else None
+    return ("embedded",) if has_embedded() else None
 
 
 def _security() -> list[Key]:
