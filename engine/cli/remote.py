@@ -30,6 +30,9 @@ from engine.supervisor.runtime import NAME, base_of, running
 #: Where an engine listens that was told nothing else.
 DEFAULT = "http://127.0.0.1:8080"
 
+#: Where the RuntimeDirectory of each of systemd's units is.
+SERVICES = Path("/run")
+
 #: File in a runtime directory that lists the bound addresses.
 LISTENERS = "listeners"
 
@@ -102,7 +105,8 @@ def status(args: argparse.Namespace) -> int:
 
 def base_url(given: str | None) -> str:
     """
-    Where to ask: as given; else the newest engine of this user here; else 8080.
+    Where to ask: as given; else the newest engine here that this user may look
+    into, his own first, then those of systemd's units; else 8080.
 
     Raises: NoUrl.
     """
@@ -112,14 +116,15 @@ def base_url(given: str | None) -> str:
             raise NoUrl(f"--url {given}: no address of http:// or https://")
         return url
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    base = base_of(os.environ, configured=None, state=Path(home) / NAME)
-    for directory in reversed(running(base)):
-        try:
-            urls = (directory / LISTENERS).read_text().split()
-        except OSError:
-            continue
-        if urls:
-            return urls[0]
+    own = base_of(os.environ, configured=None, state=Path(home) / NAME)
+    for base in (own, *sorted(SERVICES.glob(f"{NAME}*"))):
+        for directory in reversed(running(base)):
+            try:
+                urls = (directory / LISTENERS).read_text().split()
+            except OSError:
+                continue
+            if urls:
+                return urls[0]
     return DEFAULT
 
 

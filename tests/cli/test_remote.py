@@ -358,6 +358,14 @@ def test_the_engine_that_runs_here_is_asked_by_default(
     assert "http://far:80" == remote.base_url("far:80")
     runtime.remove()
 
+    # A service of the machine, as root sees it.
+    monkeypatch.setattr(remote, "SERVICES", tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    service = Runtime(tmp_path / "run" / "kafka-http-source-orders")
+    (service.path / "listeners").write_text("http://127.0.0.1:4712\n")
+    assert "http://127.0.0.1:4712" == remote.base_url(None)
+    service.remove()
+
 
 def test_a_line_of_the_text_format_is_read() -> None:
     text = '# HELP x y\nx{a="b\\"c\\\\",d="e\\nf"} 1.5\nz +Inf\n'

@@ -127,6 +127,8 @@ def test_it_starts_when_it_works_reloads_stops_and_goes_on(service: Service) -> 
         "it tells systemd how it goes",
         WITHIN,
     )
+    # Root asks without knowing the port it was given.
+    assert f"{service.topic}: " in service.machine.call(PROGRAM, "status").stdout
     # A credential of systemd's is a secret of the configuration.
     assert {"s3cret-of-the-unit"} == {
         asked.headers.get("x-key") for asked in service.api.log
