@@ -87,10 +87,7 @@ class Routes:
         refused = self._refused(question, caller)
         if refused is not None:
             return refused
-        answer = self._routed(question)
-        if question.method == "HEAD":
-            return Answer(answer.status, b"", answer.content_type, answer.headers)
-        return answer
+        return self._routed(question)
 
     def _routed(self, question: Question) -> Answer:
         path = question.path

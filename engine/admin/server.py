@@ -338,7 +338,8 @@ class Server:
         start_response(
             f"{answer.status} {_REASONS.get(answer.status, 'Other')}", headers
         )
-        return [answer.body]
+        # The length is that of the body GET would bring (RFC 9110, 8.6).
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
 
 _REASONS = {

@@ -167,12 +167,6 @@ def test_other_methods_are_refused(
     assert "HTTP 405 Method Not Allowed" == json.loads(answer.body)["message"]
 
 
-def test_head_is_get_without_its_body(stage: Stage) -> None:
-    answer = stage.ask("/connectors", method="HEAD")
-
-    assert (200, b"") == (answer.status, answer.body)
-
-
 def test_levels_are_listed_and_changed(stage: Stage) -> None:
     assert (200, {"root": {"level": "INFO", "last_modified": None}}) == get(
         stage, "/admin/loggers"

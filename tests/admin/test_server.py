@@ -139,6 +139,22 @@ def test_a_connection_is_kept_for_the_next_request(url: str) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("path", ["/health/live", "/connectors", "/no/such/place"])
+def test_head_is_get_without_its_body_and_with_its_length(url: str, path: str) -> None:
+    """RFC 9110, 8.6 and 9.3.2, on a connection that goes on."""
+    connection = http.client.HTTPConnection(*where(url), timeout=10)
+    told = {}
+    for method in ("GET", "HEAD", "HEAD", "GET"):
+        connection.request(method, path)
+        answer = connection.getresponse()
+        body = answer.read()
+        told[method] = answer.status, answer.headers["Content-Length"]
+        assert str(len(body)) == (told[method][1] if method == "GET" else "0")
+    connection.close()
+
+    assert told["GET"] == told["HEAD"]
+
+
 def test_a_head_or_body_beyond_the_limit_is_refused(url: str) -> None:
     head = {"X-Long": "x" * (server.HEADER_LIMIT + 1)}
     assert 431 == ask(url, "/health/live", headers=head)[0]
