@@ -105,6 +105,11 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
     auxiliary: bool = False
     memory_max: int = 0
 
+    @property
+    def everything(self) -> list[Assigned]:
+        """Its shards, each with what is below it."""
+        return [each for assigned in self.shards for each in assigned.tree]
+
 
 class Stopper:
     """

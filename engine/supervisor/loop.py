@@ -20,8 +20,6 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from msgspec import Struct
-
 from engine.clock import SYSTEM, Clock
 from engine.errors import EngineError, Exit, SharedError
 from engine.observe import log, machine, names
@@ -36,7 +34,8 @@ from engine.supervisor.notify import Notify
 from engine.supervisor.orders import Orders, Places, Wanted, specs
 from engine.supervisor.rebalance import Rebalancing, hands
 from engine.supervisor.runtime import Runtime
-from engine.supervisor.status import ChildStatus, ShardStatus, Snapshot
+from engine.supervisor.seat import Ending, Failure, Seat
+from engine.supervisor.status import ShardStatus, Snapshot
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,77 +54,6 @@ AUXILIARY_GRACE = 2.0
 
 #: Seconds between two lines for `systemctl status`.
 STATUS_PERIOD = 5.0
-
-
-class Ending(Struct):
-    """
-    A child that has been asked to end.
-
-    Attributes:
-        deadline: Monotonic seconds; then it is killed.
-        cause: "changed", "stop", "memory" or "silent".
-        killed: It was.
-    """
-
-    deadline: float
-    cause: str
-    killed: bool = False
-
-
-class Failure(Struct, frozen=True):
-    """Why a child is not started again: the reason and its exit code."""
-
-    why: str
-    code: int
-
-
-class Seat:
-    """
-    One wanted child and what became of it.
-
-    Attributes:
-        spec: As it is wanted now; the running process may still be another.
-        index: Its place on the board.
-        child: Its process, or None.
-        ending: Set once the process has been asked to end.
-        history: Unwanted ends that still matter.
-        due: Monotonic seconds from which it may be started.
-        failure: Set if it is not started again.
-        done: Exit code of a child that has finished, under `once`.
-        starts: Times it was started.
-        held: Fingerprint of the last process, "" before the first.
-        pages: That its shards had delivered when that one started.
-        ready: The process has said that it works.
-        failed: Slot -> failure of a shard that was given up.
-        finished: Slots of shards whose poll is over.
-        waiting: Why it waits for the broker, or "".
-        last_exit: How it ended last, in words.
-    """
-
-    def __init__(self, spec: ChildSpec, index: int, due: float) -> None:
-        self.spec = spec
-        self.index = index
-        self.due = due
-        self.child: Child | None = None
-        self.ending: Ending | None = None
-        self.history: list[restart.Exited] = []
-        self.failure: Failure | None = None
-        self.done: int | None = None
-        self.starts = 0
-        self.held = ""
-        self.pages = 0
-        self.ready = False
-        self.failed: dict[int, Failure] = {}
-        self.finished: set[int] = set()
-        self.waiting = ""
-        self.last_exit = ""
-
-    def forgive(self, now: float) -> None:
-        """Start with a clean slate: a reload, a restart, a resume."""
-        self.history.clear()
-        self.failure = None
-        self.done = None
-        self.due = now
 
 
 def load_of(board: Board, slots: Sequence[int], loops: int) -> scale.Load:
@@ -352,7 +280,7 @@ class Supervisor:
             old = self._orders.wanted
             self._orders = orders
             # What is FAILED is FAILED until a reload.
-            self._renew({seat.spec.key for seat in self._tasks() if _ailing(seat)})
+            self._renew({seat.spec.key for seat in self._tasks() if seat.ailing})
             if wanted.level != old.level:
                 self._set_level(link.SetLevel("", wanted.level))
             if wanted.embedded and self._broker is not None:
@@ -531,7 +459,7 @@ class Supervisor:
         else:
             self._orders = self._orders.told(message.connector, message.state)
             if message.state == "RUNNING":
-                self._renew({seat.spec.key for seat in mine if _ailing(seat)})
+                self._renew({seat.spec.key for seat in mine if seat.ailing})
         self._watches.pop(message.connector, None)
         _LOG.info("Connector %s: %s.", message.connector, message.state)
         self._seat()
@@ -624,7 +552,7 @@ class Supervisor:
 
     def _pages(self, spec: ChildSpec) -> int:
         """Delivered of its shards, by whichever process."""
-        slots = [each.slot for each in _everything(spec)]
+        slots = [each.slot for each in spec.everything]
         return self.board.totals(slots)["pages"]
 
     def _silence(self, seat: Seat, now: float) -> float:
@@ -772,8 +700,13 @@ class Supervisor:
         return True
 
     def _may_run(self, seat: Seat) -> bool:
-        connector = seat.spec.connector
-        return seat.spec.auxiliary or self._orders.state(connector) == "RUNNING"
+        return self._run_state(seat) == "RUNNING"
+
+    def _run_state(self, seat: Seat) -> str:
+        """RUNNING, PAUSED or STOPPED, as its connector is wanted."""
+        if seat.spec.auxiliary:
+            return "RUNNING"
+        return self._orders.state(seat.spec.connector)
 
     def _startable(self, seat: Seat, now: float) -> bool:
         if seat.child is not None or seat.failure is not None or now < seat.due:
@@ -785,8 +718,8 @@ class Supervisor:
             overlap(mine.shard, theirs.shard)
             for other in self._everyone()
             if other.child is not None and other is not seat
-            for mine in _everything(seat.spec)
-            for theirs in _everything(other.child.spec)
+            for mine in seat.spec.everything
+            for theirs in other.child.spec.everything
         )
 
     def _spawn(self, seat: Seat, now: float) -> None:
@@ -795,7 +728,7 @@ class Supervisor:
             if seat.index < 0:
                 return
             self.board.watch(seat.index).clear()
-        for assigned in _everything(seat.spec):
+        for assigned in seat.spec.everything:
             self._places.publish(assigned.shard)
         try:
             seat.child = spawn(
@@ -866,7 +799,7 @@ class Supervisor:
             for seat in tasks
         )
         self._show(self._snapshot())
-        if tasks and not self._said_all_failed and all(_given_up(s) for s in tasks):
+        if tasks and not self._said_all_failed and all(s.given_up for s in tasks):
             self._said_all_failed = True
             _LOG.error("No task works any more; the reasons stand above.")
         if not self._notify.listening:
@@ -909,7 +842,7 @@ class Supervisor:
         self._counted = now, records
         rate = (records - before) / max(now - since, 1e-3)
         line = f"{len(connectors)} connectors, {len(running)} tasks, {rate:.0f} rec/s"
-        failed = sum(1 for seat in self._tasks() if _given_up(seat))
+        failed = sum(1 for seat in self._tasks() if seat.given_up)
         if failed:
             line += f", {failed} FAILED"
         if any(seat.waiting for seat in running):
@@ -933,7 +866,9 @@ class Supervisor:
 
     def _snapshot(self) -> Snapshot:
         if not self._shards:
-            self._shards = tuple(self._shard_states())
+            self._shards = tuple(
+                shard for seat in self._tasks() for shard in seat.shards()
+            )
         state = "running" if self._all_ready else "starting"
         if self._asked_to_stop:
             state = "stopping"
@@ -942,7 +877,9 @@ class Supervisor:
             pid=os.getpid(),
             started_ms=self._started_ms,
             state=state,
-            children=tuple(self._child_state(seat) for seat in self._seats.values()),
+            children=tuple(
+                seat.status(self._run_state(seat)) for seat in self._seats.values()
+            ),
             shards=self._shards,
             reloads=dict(self._reloads),
             reload_error=self._reload_error,
@@ -954,53 +891,6 @@ class Supervisor:
             broker_pid=broker.pid if broker is not None else 0,
             cluster=self._cluster,
         )
-
-    def _child_state(self, seat: Seat) -> ChildStatus:
-        trace = seat.failure.why if seat.failure is not None else ""
-        if not trace and _given_up(seat):
-            trace = "; ".join(failure.why for failure in seat.failed.values())
-        if _given_up(seat):
-            state = "FAILED"
-        elif seat.done is not None:
-            state = "DONE"
-        elif not self._may_run(seat):
-            state = self._orders.state(seat.spec.connector)
-        elif seat.child is not None:
-            state = "RUNNING" if seat.ready else "UNASSIGNED"
-        else:
-            state = "RESTARTING" if seat.starts else "UNASSIGNED"
-        return ChildStatus(
-            key=seat.spec.key,
-            connector=seat.spec.connector,
-            number=seat.spec.number,
-            index=seat.index,
-            auxiliary=seat.spec.auxiliary,
-            state=state,
-            pid=seat.child.pid if seat.child is not None else 0,
-            restarts=max(0, seat.starts - 1),
-            trace=trace,
-            waiting=seat.waiting,
-            last_exit=seat.last_exit,
-        )
-
-    def _shard_states(self) -> Iterator[ShardStatus]:
-        for seat in self._tasks():
-            for assigned in seat.spec.shards:
-                failure = seat.failed.get(assigned.slot) or seat.failure
-                # What is below a shard fares as it does.
-                for each in assigned.tree:
-                    yield ShardStatus(
-                        connector=each.shard.connector,
-                        api=each.shard.api,
-                        entity=each.shard.entity,
-                        label=each.shard.label,
-                        slot=each.slot,
-                        task=seat.spec.number,
-                        failed=failure.why if failure is not None else "",
-                        code=failure.code if failure is not None else 0,
-                        finished=assigned.slot in seat.finished,
-                        below=each is not assigned,
-                    )
 
     # --- who there is -----------------------------------------------------
 
@@ -1032,24 +922,6 @@ def _told(child: Child, message: link.Message) -> bool:
         return False
 
 
-def _everything(spec: ChildSpec) -> list[link.Assigned]:
-    """A task's shards, each with what is below it."""
-    return [each for assigned in spec.shards for each in assigned.tree]
-
-
 def _is_terminal() -> bool:
     """True if stderr is a terminal that is still there."""
     return os.isatty(2)
-
-
-def _ailing(seat: Seat) -> bool:
-    """A reload or a resume is to try it again."""
-    return seat.failure is not None or bool(seat.failed)
-
-
-def _given_up(seat: Seat) -> bool:
-    """Nothing of it works any more."""
-    shards = seat.spec.shards
-    return seat.failure is not None or (
-        bool(shards) and all(assigned.slot in seat.failed for assigned in shards)
-    )
