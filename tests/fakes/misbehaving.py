@@ -435,10 +435,11 @@ class _Frames:
             self.flush()
         waiting: dict[int, tuple[list[tuple[str, str]], bytearray]] = {}
         while not self.server._stopped.is_set():
-            data = self.sock.recv(65536)
-            if not data:
-                return
+            self._until_readable()
             with self.lock:
+                data = self.sock.recv(65536)
+                if not data:
+                    return
                 events = self.h2.receive_data(data)
                 self.flush()
             for event in events:
@@ -455,6 +456,18 @@ class _Frames:
                     self.begin(event.stream_id, *waiting.pop(event.stream_id))
                 elif isinstance(event, h2.events.StreamReset):
                     self.streams.discard(event.stream_id)
+
+    def _until_readable(self) -> None:
+        """
+        Block until there is something to read.
+
+        A TLS object of Python 3.11 may not be read and written by two threads
+        at once, so that nobody may sit in `recv` while an answer is sent.
+        """
+        if not self.sock.pending():
+            looked = select.poll()
+            looked.register(self.sock, select.POLLIN)
+            looked.poll()
 
     def begin(self, stream: int, headers: list[Any], body: bytearray) -> None:
         server = self.server
