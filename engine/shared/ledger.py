@@ -153,9 +153,18 @@ class Ledger:
         self._owner = 0
         self._last_stamp = 0.0
 
-    def put(self, digest: bytes, size: int, received: Moment) -> tuple[int, int, int]:
+    def put(
+        self, digest: bytes, size: int, received: Moment, *, most: int
+    ) -> tuple[int, int, int] | None:
         """
-        Enter or replace; (entries, bytes, entries allowed) after it.
+        Enter or replace; (entries, bytes, entries allowed) after it, or None
+        where the tier would hold more entries than it may, or more bytes than
+        `most`.
+
+        Asked and entered under one lock: of many processes with room for one,
+        one finds it.  What grows is written to the head before the slot, so that
+        a holder killed between the two leaves sums that are too large until they
+        are counted anew, and never too small.
 
         Raises: SharedError if the file cannot be used, or is full.
         """
@@ -168,12 +177,17 @@ class Ledger:
             entries, volume, allowed, changed = self._head(fd)
             at, old = self._find(fd, digest, free=True)
             if old is None:
+                if entries >= allowed:
+                    return None
                 entries += 1
-            else:
-                volume -= old[1]
+            before = 0 if old is None else old[1]
+            if volume - before + size > most:
+                return None
+            self._write_head(fd, entries, volume + size, allowed, changed)
             pwrite(fd, line, at)
-            volume += size
-            self._write_head(fd, entries, volume, allowed, changed)
+            volume += size - before
+            if before:
+                self._write_head(fd, entries, volume, allowed, changed)
         return entries, volume, allowed
 
     # Hot path: one read, and one write where it is entered; 4 us.

@@ -388,9 +388,11 @@ class SharedTier:
             return "unfit"
         digest = bytes.fromhex(key)
         try:
-            if not self._room(digest, size):
+            volume = self.settings.volume
+            totals = self.ledger.put(digest, size, received, most=volume)
+            if totals is None:
                 return "full"
-            self.fullness = self._fullness(*self.ledger.put(digest, size, received))
+            self.fullness = self._fullness(*totals)
         except (SharedError, OSError) as failure:
             self._failed(failure)
             return "unfit"
@@ -490,12 +492,6 @@ class SharedTier:
 
     def _fullness(self, entries: int, volume: int, allowed: int) -> float:
         return max(entries / max(1, allowed), volume / max(1, self.settings.volume))
-
-    def _room(self, digest: bytes, size: int) -> bool:
-        entries, volume, allowed = self.ledger.totals()
-        if entries < allowed and volume + size <= self.settings.volume:
-            return True
-        return self.ledger.has(digest) and volume + size <= self.settings.volume
 
     def _failed(self, failure: Exception) -> None:
         now = self._clock.monotonic()
@@ -653,9 +649,10 @@ class Tiers(Generic[Value]):
                 # to the next; where nothing may be evicted it goes nowhere.
                 put = tier.put(key, raw, received)
                 done = put == "kept" or (put == "full" and not self.settings.evict)
-            else:
-                # Only the highest holds it: an older copy must not come up.
-                tier.strike(key)
+                if put == "kept":
+                    continue
+            # Only the highest that can holds it: an older copy must not come up.
+            tier.strike(key)
         self._make_room()
 
     def drop(self, key: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from engine.shared.ledger import Ledger, Moment
 from engine.shared.tiers import CacheSettings, Ratio, Tiers, TierSettings
 from tests.fakes.hands import Hands
+from tests.shared.children import Child
 
 MIB = 1 << 20
 
@@ -336,6 +337,46 @@ def test_a_newer_answer_replaces_the_older_one_everywhere(tmp_path, clock) -> No
     assert 20 == sum(entries(tiers).values())
 
 
+@pytest.mark.parametrize("l1", [0, 10])
+@pytest.mark.parametrize(
+    ("volumes", "size"),
+    [
+        # Too large for L2 and not for L3; for both; L1 holds it or not.
+        ((MIB, MIB, 16 * MIB), MIB // 4),
+        ((MIB, MIB, MIB), MIB // 4),
+        ((16 * MIB, MIB, MIB), MIB // 4),
+    ],
+)
+def test_a_newer_answer_that_does_not_fit_leaves_no_older_one(
+    tmp_path, clock, l1, volumes, size
+) -> None:
+    tiers = make(tmp_path, clock, sizes=(l1, 10, 100), volumes=volumes)
+    tiers.keep(key(1), b"old")
+    tiers.keep(key(1), bytes(size))
+
+    found = tiers.find(key(1))
+    assert found is None or found.value == bytes(size)
+
+
+def test_a_newer_answer_leaves_no_older_one_where_nothing_is_evicted(
+    tmp_path, clock
+) -> None:
+    tiers = make(
+        tmp_path,
+        clock,
+        sizes=(0, 10, 0),
+        volumes=(MIB, MIB, MIB),
+        evict=False,
+    )
+    for n in range(10):
+        tiers.keep(key(n), bytes(100_000))
+    tiers.keep(key(3), bytes(110_000))
+    tiers.keep(key(3), b"new" * 40_000)
+
+    found = tiers.find(key(3))
+    assert found is None or found.value == b"new" * 40_000
+
+
 def test_what_is_dropped_is_gone_from_every_tier(tmp_path, clock) -> None:
     tiers = make(tmp_path, clock)
     tiers.keep(key(1), b"v")
@@ -546,7 +587,7 @@ def test_a_ledger_finds_every_digest_again(tmp_path, clock) -> None:
             assert ledger.drop(digest)
             del held[digest]
         elif len(held) < 300 or digest in held:
-            ledger.put(digest, n, moment)
+            assert ledger.put(digest, n, moment, most=1 << 40)
             held[digest] = n
         if n % 500 == 0:
             assert (len(held), sum(held.values())) == ledger.recount()
@@ -554,3 +595,30 @@ def test_a_ledger_finds_every_digest_again(tmp_path, clock) -> None:
     assert held == {line.digest: line.size for line in ledger.lines()}
     assert (len(held), sum(held.values())) == ledger.totals()[:2]
     assert all(ledger.has(digest) for digest in held)
+
+
+def test_of_many_processes_with_room_for_few_few_find_it(tmp_path, clock) -> None:
+    moment = Moment(1.0, 2.0, b"boot")
+    bounds = {"most": 50_000}
+
+    def work(say) -> None:
+        mine = Ledger(tmp_path / "l", entries=64, patience=5.0, clock=clock)
+        entered = 0
+        for n in range(200):
+            digest = bytes.fromhex(key(os.getpid() * 1_000 + n))
+            entered += mine.put(digest, 1_000, moment, **bounds) is not None
+        say(f"{entered}")
+
+    children = [Child(work) for _ in range(6)]
+    entered = sum(int(line) for child in children for line in child.rest())
+    for child in children:
+        assert 0 == child.wait()
+
+    ledger = Ledger(tmp_path / "l", entries=64, clock=clock)
+    assert (50, 50_000, 64) == ledger.totals() == (*ledger.recount(), 64)
+    assert 50 == entered
+    # A smaller value in the place of a larger one makes room for another.
+    line = next(iter(ledger.lines()))
+    assert ledger.put(bytes.fromhex(key(1)), 400, moment, **bounds) is None
+    assert (50, 49_500, 64) == ledger.put(line.digest, 500, moment, **bounds)
+    assert (51, 49_900, 64) == ledger.put(bytes.fromhex(key(1)), 400, moment, **bounds)
