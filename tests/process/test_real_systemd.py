@@ -253,6 +253,66 @@ def test_several_engines_of_one_machine_and_the_target_of_all_instances(
     service.machine.systemctl("disable", one, two)
 
 
+class Somebody:
+    """A user of the machine, with a systemd of his own."""
+
+    HOME = "/run/homes/somebody"
+    RUNTIME = "/run/user/4711"
+    MANAGER = f"""\
+[Service]
+Type=notify
+User=somebody
+Delegate=yes
+Environment=HOME={HOME} XDG_RUNTIME_DIR={RUNTIME}
+Environment=SYSTEMD_UNIT_PATH={HOME}/.config/systemd/user:{HOME}/targets
+ExecStart=/lib/systemd/systemd --user
+"""
+
+    def __init__(self, booted: Machine) -> None:
+        self.machine = booted
+        for file, line in (
+            ("passwd", f"somebody:x:4711:4711::{self.HOME}:/bin/sh"),
+            ("group", "somebody:x:4711:"),
+        ):
+            booted.call("sh", "-c", f"echo '{line}' >> /etc/{file}")
+        for target in ("default", "basic", "sockets", "timers", "paths", "shutdown"):
+            place = f"{self.HOME}/targets/{target}.target"
+            booted.write(place, "[Unit]\nDefaultDependencies=no\n")
+        booted.call("install", "-d", "-m", "700", self.RUNTIME)
+        booted.call("chown", "-R", "4711:4711", self.RUNTIME, self.HOME)
+        booted.write("/run/units/somebody.service", self.MANAGER)
+        booted.systemctl("daemon-reload")
+        booted.systemctl("start", "somebody")
+
+    def call(self, *words: str) -> str:
+        """Run a command as him; what it printed."""
+        who = ["setpriv", "--reuid=4711", "--regid=4711", "--clear-groups"]
+        where = ["env", f"HOME={self.HOME}", f"XDG_RUNTIME_DIR={self.RUNTIME}"]
+        return self.machine.call(*who, *where, *words).stdout
+
+
+def test_a_user_has_it_without_root(service: Service) -> None:
+    somebody = Somebody(service.machine)
+    install = f"{SEEN}/home/scripts/install"
+
+    said = somebody.call(install, "--user", "--program", PROGRAM)
+    assert "systemctl --user daemon-reload" in said
+    del service.keys["http.source.headers"]
+    text = "".join(f"{key}={value}\n" for key, value in service.keys.items())
+    conf = f"{Somebody.HOME}/.config/kafka-http-source"
+    service.machine.write(f"{conf}/connector.properties", f"{text}listeners=none\n")
+    somebody.call("systemctl", "--user", "start", "kafka-http-source")
+    service.caught_up()
+
+    unit = ["systemctl", "--user", "show", "kafka-http-source", "-p"]
+    assert "StatusText=1 connectors" in somebody.call(*unit, "StatusText")
+    somebody.call("systemctl", "--user", "stop", "kafka-http-source")
+    assert "Result=success\n" == somebody.call(*unit, "Result")
+    said = somebody.call(install, "--user", "--uninstall")
+    assert f"Kept: {conf} and the state" in said
+    assert "LoadState=not-found\n" == somebody.call(*unit, "LoadState")
+
+
 def test_it_is_taken_away_again_and_its_state_stays(service: Service) -> None:
     service.start()
     service.caught_up()
