@@ -34,6 +34,8 @@ PATIENCE = 60.0
 #: Where a service finds the engine.
 SEEN = "/run/engine"
 
+VERSION = ".".join(map(str, sys.version_info[:2]))
+
 #: The command of it.
 PROGRAM = f"{SEEN}/kafka-http-source"
 
@@ -87,6 +89,24 @@ mount --make-rshared /
 export container=other SYSTEMD_UNIT_PATH=/run/units:/etc/systemd/system
 export SYSTEMD_GENERATOR_PATH=/nowhere: SYSTEMD_LOG_TARGET=console
 exec /lib/systemd/systemd --system --unit=multi-user.target --show-status=no
+"""
+
+
+#: What a service of ours is given; where this fails, it is not for a fault of ours.
+PROBE = f"""\
+[Service]
+Type=oneshot
+DynamicUser=yes
+StateDirectory=probe
+LoadCredential=probe:{PROGRAM}
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectSystem=strict
+ProtectHome=yes
+ProtectProc=invisible
+ExecStart=/bin/sh -c 'test -r $CREDENTIALS_DIRECTORY/probe && test -w $STATE_DIRECTORY'
+ExecStart={SEEN}/python/bin/python{{version}} -c pass
+Environment=LD_LIBRARY_PATH={SEEN}/python/lib
 """
 
 
@@ -171,7 +191,7 @@ def machine() -> Iterator[Machine]:
         python=sys.base_prefix,
         packages=Path(psutil.__file__).parents[1],
         home=HOME,
-        version=".".join(map(str, sys.version_info[:2])),
+        version=VERSION,
     )
     inner = ["--fork", "--pid", "--mount", "--uts", "--ipc", "--cgroup", "--mount-proc"]
     enter = "; ".join(f"echo $$ > {group}/cgroup.procs" for group in groups)
@@ -190,6 +210,10 @@ def machine() -> Iterator[Machine]:
         if found is None:
             said.seek(0)
             raise NoMachine(f"systemd does not boot: {said.read()[-2000:]}")
+        found.write("/run/units/probe.service", PROBE.format(version=VERSION))
+        if found.systemctl("start", "probe", check=False).returncode:
+            said.seek(0)
+            raise NoMachine(f"systemd cannot run a service: {said.read()[-2000:]}")
         yield found
     finally:
         # The first process of a namespace takes all of it along.
