@@ -48,7 +48,8 @@ PHASES = (
 STATES = ("unused", "starting", "running", "draining", "failed", "ended")
 
 #: What happened to a shard since its slot was cleared; all of them only grow,
-#: but for the grid its polls start on (monotonic ns), which is set once.
+#: but for the grid its polls start on (monotonic ns), which is set once, and
+#: the number of the poll it is in, 0 once that is delivered or given up.
 SHARD = (
     "pages",
     "received",
@@ -81,6 +82,7 @@ SHARD = (
     "busy_ns",
     "last_success_ms",
     "grid_ns",
+    "polling",
 )
 
 #: What a shard tells its siblings about the poll it is in.

@@ -379,7 +379,8 @@ class Wiring:
         pace = pace_of(
             api,
             sources.zone,
-            resume=standing.unfinished,
+            # What is stored does not know of a poll that had no page yet.
+            resume=standing.unfinished or tally.cut,
             skipped=tally.skipped,
             origin=self._grid(assigned, tally, standing),
             last_ms=standing.at,
@@ -393,6 +394,7 @@ class Wiring:
             once=self._once,
             pulse=pulse,
             stopping=patience,
+            polling=tally.polling,
             given_up=tally.given_up,
             ended=ended,
         )
@@ -649,6 +651,8 @@ class Tally:
         self._slot = slot
         self._complaints = complaints
         self._clock = clock
+        #: Polls begun, from where an earlier process was.
+        self._polls = slot.get("polling")
         #: Name -> when it may be said again, and how often it was not.
         self._noted: dict[str, tuple[float, int]] = {}
 
@@ -687,10 +691,14 @@ class Tally:
         ]
         success_ms = page.response.received_ms
         slot = self._slot
+        poll = self._polls if page.last or page.truncated else -1
 
         def delivered(_: float) -> None:
             slot.add_all(sums)
             slot.put("last_success_ms", success_ms)
+            if poll == slot.get("polling"):
+                # Delivered to its end; the next one has not begun.
+                slot.put("polling", 0)
 
         return delivered
 
@@ -706,6 +714,20 @@ class Tally:
     @grid.setter
     def grid(self, origin: float) -> None:
         self._slot.put("grid_ns", int(origin * 1e9))
+
+    @property
+    def cut(self) -> bool:
+        """
+        An earlier process of this supervisor ended within a poll.
+
+        Also where no page of it was delivered, of which nothing is stored.
+        """
+        return self._slot.get("polling") != 0
+
+    def polling(self, begun: bool) -> None:
+        """A poll begins, or is over without a last page."""
+        self._polls += begun
+        self._slot.put("polling", self._polls if begun else 0)
 
     def skipped(self, count: int) -> None:
         """Ticks of the interval passed while a poll ran."""

@@ -65,6 +65,8 @@ class Walker(threading.Thread):
         patient: True for `behavior.on.error=IGNORE`: a permanent failure
             gives up the poll and not the shard.
         once: End after one poll.
+        polling: Told when a poll begins, and when one is over that has no last
+            page to tell it: given up, or without a page.
         ended: Called in this thread when it ends.
     """
 
@@ -77,6 +79,7 @@ class Walker(threading.Thread):
         once: bool,
         pulse: Pulse,
         stopping: Stopping,
+        polling: Callable[[bool], None],
         given_up: Callable[[Exception], None],
         ended: Callable[[Walker], None],
     ):
@@ -90,6 +93,7 @@ class Walker(threading.Thread):
         self._patient = patient
         self._once = once
         self._stopping = stopping
+        self._polling = polling
         self._given_up = given_up
         self._ended = ended
 
@@ -126,6 +130,7 @@ class Walker(threading.Thread):
                 continue
             self.due_at = None
             self._pace.started()
+            self._polling(True)
             try:
                 page = self.flow.poll()
             except EngineError as failure:
@@ -134,8 +139,11 @@ class Walker(threading.Thread):
                 if self._once or not self._survives(failure):
                     raise
                 self._given_up(failure)
+                self._polling(False)
                 self._pace.ended(records=self.flow.received, failed=True)
                 continue
+            if page is None and not self._stopping.is_set():
+                self._polling(False)
             self._pace.ended(records=self.flow.received)
             if self._once:
                 return self._once_over(page)
