@@ -74,7 +74,9 @@ def watched(
             with contextlib.suppress(psutil.Error):
                 if not wanted(each):
                     continue
-                trail = trails.setdefault(each.pid, Trail(" ".join(each.cmdline())))
+                trail = trails.setdefault(each.pid, Trail(""))
+                # Its title, which comes a moment after its start.
+                trail.name = " ".join(each.cmdline()).strip()
                 times = each.cpu_times()
                 trail.at.append(now)
                 trail.resident.append(each.memory_info().rss)
