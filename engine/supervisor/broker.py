@@ -12,7 +12,6 @@ Path: ``supervisor.loop`` -> here -> noida-db; tasks learn the address.
 from __future__ import annotations
 
 import importlib.resources
-import importlib.util
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ from pathlib import Path
 from select import select
 
 from engine.clock import SYSTEM, Clock
+from engine.config.keys.kafka import NO_EMBEDDED, has_embedded
 from engine.errors import ConfigError, EngineError, Exit, Occupied
 from engine.shared.lock import Claim
 from engine.supervisor import signals
@@ -31,10 +31,7 @@ from engine.supervisor.child import die_with
 _LOG = logging.getLogger(__name__)
 
 #: What to do where the package is missing.
-MISSING = (
-    "bootstrap.servers=embedded needs a broker that is not installed: "
-    "pip install 'kafka-http-source[embedded]', or name your own broker"
-)
+MISSING = f"bootstrap.servers={NO_EMBEDDED}"
 
 #: The file in the runtime directory that holds "host:port".
 NAME = "broker"
@@ -277,11 +274,6 @@ class EmbeddedBroker:
         return " / ".join(lines)[-_QUOTED:] or "it said nothing"
 
 
-def installed() -> bool:
-    """True if `bootstrap.servers=embedded` can work here."""
-    return importlib.util.find_spec("noida_db") is not None
-
-
 def find() -> Path:
     """
     The broker's program.
@@ -291,7 +283,7 @@ def find() -> Path:
 
     Raises: ConfigError if it is not installed.
     """
-    if not installed():
+    if not has_embedded():
         raise ConfigError(MISSING)
     program = Path(str(importlib.resources.files("noida_db") / "noida-db"))
     if not program.is_file():

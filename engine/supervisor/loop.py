@@ -552,8 +552,7 @@ class Supervisor:
 
     def _pages(self, spec: ChildSpec) -> int:
         """Delivered of its shards, by whichever process."""
-        slots = [each.slot for each in spec.everything]
-        return self.board.totals(slots)["pages"]
+        return sum(self.board.shard(one.slot).get("pages") for one in spec.everything)
 
     def _silence(self, seat: Seat, now: float) -> float:
         silence = self.board.child(seat.index).silence()

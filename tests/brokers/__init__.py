@@ -22,7 +22,7 @@ from typing import NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from engine.supervisor.broker import find, installed
+from engine.supervisor.broker import find
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "kafka"
 
@@ -213,11 +213,6 @@ def embedded_kafka() -> Iterator[Broker]:
         child.terminate()
         child.wait(10)
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def has_embedded() -> bool:
-    """Whether the embedded broker can be started here."""
-    return installed()
 
 
 def has_java() -> bool:

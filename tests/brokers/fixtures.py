@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from engine.config.keys.kafka import has_embedded
 from tests.brokers import (
     Apache,
     Broker,
     apache_kafka,
     embedded_kafka,
-    has_embedded,
     has_java,
 )
 from tests.needs import need

@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import psutil
 import pytest
@@ -22,7 +22,15 @@ UNIT = "kafka-http-source@orders.service"
 #: Seconds a service may take on a busy machine.
 WITHIN = 30.0
 
+#: What a clone has to put the engine in its place.
+INSTALL = f"{SEEN}/home/scripts/install"
+
 _NUMBERS = itertools.count()
+
+
+def properties(keys: Mapping[str, object]) -> str:
+    """A configuration's text."""
+    return "".join(f"{key}={value}\n" for key, value in keys.items())
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +38,7 @@ def booted() -> Iterator[Machine]:
     """A machine on which the engine is installed, by its own script."""
     try:
         with machine() as made:
-            install = [f"{SEEN}/home/scripts/install", "--system", "--program", PROGRAM]
-            made.call(*install)
+            made.call(INSTALL, "--system", "--program", PROGRAM)
             yield made
     except NoMachine as failure:
         pytest.skip(f"no machine of its own: {failure}")
@@ -64,8 +71,8 @@ class Service:
     def write(self, **keys: object) -> None:
         """The configuration, with some keys changed."""
         self.keys.update(keys)
-        text = "".join(f"{key}={value}\n" for key, value in self.keys.items())
-        self.machine.write("/etc/kafka-http-source/orders.properties", text)
+        place = "/etc/kafka-http-source/orders.properties"
+        self.machine.write(place, properties(self.keys))
 
     def drop_in(self, *lines: str) -> None:
         """Settings of an administrator beside the unit."""
@@ -227,8 +234,8 @@ def test_several_engines_of_one_machine_and_the_target_of_all_instances(
         topics[unit] = f"{service.topic}-{name}"
         keys = {**service.keys, "name": topics[unit], "kafka.topic": topics[unit]}
         del keys["http.source.headers"]
-        text = "".join(f"{key}={value}\n" for key, value in keys.items())
-        service.machine.write(f"/etc/kafka-http-source/{name}.properties", text)
+        place = f"/etc/kafka-http-source/{name}.properties"
+        service.machine.write(place, properties(keys))
     one, two, plain = names
     service.machine.systemctl("enable", one, two)
 
@@ -293,12 +300,11 @@ ExecStart=/lib/systemd/systemd --user
 
 def test_a_user_has_it_without_root(service: Service) -> None:
     somebody = Somebody(service.machine)
-    install = f"{SEEN}/home/scripts/install"
 
-    said = somebody.call(install, "--user", "--program", PROGRAM)
+    said = somebody.call(INSTALL, "--user", "--program", PROGRAM)
     assert "systemctl --user daemon-reload" in said
     del service.keys["http.source.headers"]
-    text = "".join(f"{key}={value}\n" for key, value in service.keys.items())
+    text = properties(service.keys)
     conf = f"{Somebody.HOME}/.config/kafka-http-source"
     service.machine.write(f"{conf}/connector.properties", f"{text}listeners=none\n")
     somebody.call("systemctl", "--user", "start", "kafka-http-source")
@@ -308,7 +314,7 @@ def test_a_user_has_it_without_root(service: Service) -> None:
     assert "StatusText=1 connectors" in somebody.call(*unit, "StatusText")
     somebody.call("systemctl", "--user", "stop", "kafka-http-source")
     assert "Result=success\n" == somebody.call(*unit, "Result")
-    said = somebody.call(install, "--user", "--uninstall")
+    said = somebody.call(INSTALL, "--user", "--uninstall")
     assert f"Kept: {conf} and the state" in said
     assert "LoadState=not-found\n" == somebody.call(*unit, "LoadState")
 
@@ -317,9 +323,7 @@ def test_it_is_taken_away_again_and_its_state_stays(service: Service) -> None:
     service.start()
     service.caught_up()
 
-    service.machine.call(
-        f"{SEEN}/home/scripts/install", "--uninstall", "--system", "--program", PROGRAM
-    )
+    service.machine.call(INSTALL, "--uninstall", "--system", "--program", PROGRAM)
     try:
         shown = service.machine.shown(UNIT)
         assert "inactive" == shown["ActiveState"]
@@ -327,5 +331,4 @@ def test_it_is_taken_away_again_and_its_state_stays(service: Service) -> None:
         kept = service.machine.call("ls", "/var/lib/private/kafka-http-source").stdout
         assert kept.strip()
     finally:
-        install = [f"{SEEN}/home/scripts/install", "--system", "--program", PROGRAM]
-        service.machine.call(*install)
+        service.machine.call(INSTALL, "--system", "--program", PROGRAM)

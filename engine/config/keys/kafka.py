@@ -83,6 +83,13 @@ COMPUTED_HERE = (
 _GROUP = Text(r"[A-Za-z0-9_-]{1,64}", "name of a group")
 
 
+#: What to do where `embedded` is asked for and its extra is not installed.
+NO_EMBEDDED = (
+    "embedded needs a broker that is not installed: "
+    "pip install 'kafka-http-source[embedded]', or name your own broker"
+)
+
+
 def has_embedded() -> bool:
     """True if the extra `embedded` is installed."""
     return importlib.util.find_spec("noida_db") is not None
