@@ -150,8 +150,10 @@ class Running:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         """Leave nothing behind, whatever the test did."""
+        if failure is not None:
+            print(f"{failure.__name__} after the engine said:", self.err[-6000:])
         left = self.children()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)

@@ -8,20 +8,23 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import urllib3
 
-from engine.shared import cell
 from engine.shared.cell import TAIL_AT
-from engine.shared.limiter import Bucket, Limiter, Limits
+from engine.shared.limiter import Limiter, Limits
 from engine.shared.lock import TAKE, flock, open_private
 from engine.shared.rates import Rate
+from tests.e2e.rig import ROOT
 from tests.fakes.strict import Strict
+from tests.process.fire import Fired, draw
 from tests.shared.children import Child
 
 pytestmark = pytest.mark.slow
@@ -45,42 +48,6 @@ def spend(
             if now >= until:
                 return
             say(f"{now:.6f}")
-
-    return run
-
-
-def draw(
-    directory: Path, rate: Rate, until: float, risk: float = 0.0
-) -> Callable[[Callable[[str], None]], None]:
-    """
-    A task that says for when each of its requests was granted, once it is due.
-
-    Args:
-        risk: Chance that it is killed (SIGKILL) at a write into the shared
-            file, which it does while it holds the lock.
-    """
-
-    def run(say):
-        chance = random.Random(os.getpid())
-
-        def deadly(fd: int, content: bytes, offset: int) -> int:
-            before, after = chance.random() < risk / 2, chance.random() < risk / 2
-            if before:
-                os.kill(os.getpid(), signal.SIGKILL)
-            written = os.pwrite(fd, content, offset)
-            if after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return written
-
-        cell.pwrite = deadly
-        one = Bucket([directory], "c all", "all", rate, generation=1.0)
-        while True:
-            wait, due, _ = one.take(1.0)
-            if time.monotonic() + wait >= until:
-                return
-            time.sleep(wait)
-            if due:
-                say(repr(due))
 
     return run
 
@@ -144,38 +111,19 @@ def test_five_hundred_killed_holders_take_at_most_one_place_each(
     tmp_path, rate, span, most, risk
 ) -> None:
     """Each dies while it holds the lock, before or after one of its writes."""
-    forever = time.monotonic() + 60.0
-    run = draw(tmp_path, rate, forever, risk)
-    moments: list[float] = []
-    kills = 0
+    given = msgspec.json.encode((str(tmp_path), rate, risk, 500)).decode()
+    command = [sys.executable, "-m", "tests.process.fire", given]
+    done = subprocess.run(command, stdout=subprocess.PIPE, cwd=ROOT, check=True)
+    fired = msgspec.json.decode(done.stdout, type=Fired)
 
-    def reap(child: Child) -> None:
-        moments.extend(float(line) for line in child.rest() if line[0].isdigit())
-        assert -signal.SIGKILL == child.wait()
-
-    began = time.monotonic()
-    # One that lives on asks for what the others, dead or not yet born, leave.
-    steady = Child(draw(tmp_path, rate, forever))
-    children = [Child(run) for _ in range(8)]
-    while kills < 500 and time.monotonic() < forever:
-        for n, child in enumerate(children):
-            if child.gone():
-                reap(child)
-                children[n] = Child(run)
-                kills += 1
-        time.sleep(0.001)
-    ended = time.monotonic()
-    for child in (*children, steady):
-        child.signal(signal.SIGKILL)
-        reap(child)
-
-    assert 500 <= kills
-    spent = sum(1 for moment in moments if moment < ended)
-    budget = 200.0 * (ended - began)
+    moments = fired.moments
+    assert 500 <= fired.kills
+    spent = sum(1 for moment in moments if moment < fired.ended)
+    budget = 200.0 * (fired.ended - fired.began)
     # What a busy machine asks for too late is lost; a second place for each that
     # died would be five hundred more.
     late = 0.1 * budget
-    assert budget - kills - len(children) - late <= spent <= budget + 20
+    assert budget - fired.kills - 8 - late <= spent <= budget + 20
     assert worst(moments, span) <= most
     gaps = [b - a for a, b in itertools.pairwise(sorted(moments))]
     # What comes at once where a window opens is followed by nothing in it.
