@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,20 +12,20 @@ from tests.brokers.fixtures import apache, broker, embedded, own_apache
 
 __all__ = ["apache", "broker", "embedded", "own_apache"]
 
-#: Rooms without processes, sockets and clocks: a test that fails once has failed.
-PURE = ("config", "language", "transform")
-
-#: Times any other test is tried again before it counts as failed.
-AGAIN = 2
+_DIED = pytest.StashKey[bool]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test of real processes and sockets may lose the processor for a while."""
-    root = Path(__file__).parent
-    for item in items:
-        room = item.path.relative_to(root).parts[0]
-        if room not in PURE:
-            item.add_marker(pytest.mark.flaky(reruns=AGAIN, reruns_delay=1))
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """One of the processes that share the tests has ended (pytest-xdist)."""
+    if error:
+        node.config.stash[_DIED] = True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tests that nobody has run are no failures that another try makes good."""
+    if session.config.stash.get(_DIED, False):
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 @pytest.fixture(autouse=True, scope="session")

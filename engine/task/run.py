@@ -347,6 +347,8 @@ class Task:
 
     def _broker_is_back(self) -> None:
         if self._away_since is not None:
+            away = self._clock.monotonic() - self._away_since
+            log.warning("Going on from the stored offsets after %.0f s.", away)
             self._away_since = None
             self._context.report(BrokerWaiting(None))
 
