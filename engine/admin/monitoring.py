@@ -346,6 +346,14 @@ def _variables() -> list[dict[str, Any]]:
     ]
 
 
+_LEGEND = {
+    "showLegend": True,
+    "displayMode": "list",
+    "placement": "bottom",
+    "calcs": [],
+}
+
+
 def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
     defaults: dict[str, Any] = {"unit": panel.unit, "min": 0}
     if panel.most is not None:
@@ -370,7 +378,7 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
             },
         }
         options = {
-            "legend": {"displayMode": "list", "placement": "bottom"},
+            "legend": _LEGEND,
             "tooltip": {"mode": "multi", "sort": "desc"},
         }
     elif panel.kind == "heatmap":
@@ -382,7 +390,7 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
     elif panel.kind == "stat":
         options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value"}
     elif panel.kind == "state-timeline":
-        options = {"mergeValues": True, "showValue": "never"}
+        options = {"mergeValues": True, "showValue": "never", "legend": _LEGEND}
     shape = {"heatmap": "heatmap", "table": "table"}.get(panel.kind, "time_series")
     return {
         "id": number,
