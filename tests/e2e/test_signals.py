@@ -157,7 +157,13 @@ def test_ctrl_c_at_any_moment_leaves_no_traceback_and_no_process(
         assert not any(each.is_running() for each in left), moment
 
     assert 0 == setup.once().code
-    assert slow_api.all_records() == setup.values()
+    # On a slow machine a run may come to the chain's end, and the next polls again.
+    records, values = slow_api.all_records(), setup.values()
+    polls, rest = divmod(len(values), len(records))
+    assert 0 == rest and 1 <= polls <= 10
+    assert all(
+        records == values[n * len(records) :][: len(records)] for n in range(polls)
+    )
 
 
 # -- a signal in every phase -------------------------------------------------------
