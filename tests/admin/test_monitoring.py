@@ -6,15 +6,10 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pytest
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.cog.plugins import register_default_plugins
-from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.admin import monitoring
@@ -50,31 +45,6 @@ def promtool(*words: str) -> None:
 def test_the_files_are_what_the_table_makes(name: str, content: str) -> None:
     """If not: run scripts/monitoring."""
     assert content == (CONF / name).read_text()
-
-
-def test_grafana_knows_every_field_of_the_dashboard() -> None:
-    """By the models that Grafana makes of its own schema."""
-    register_default_plugins()
-    made = monitoring.dashboard()
-    # What a file says to the page that imports it, not to the dashboard.
-    del made["__inputs"]
-
-    known = json.loads(JSONEncoder().encode(Dashboard.from_json(made)))
-
-    assert [] == list(unknown(made, known))
-
-
-def unknown(ours: Any, theirs: Any, path: str = "") -> Iterator[str]:
-    """Where Grafana leaves out, or changes, what stands in ours."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for name, value in ours.items():
-            yield from unknown(value, theirs.get(name), f"{path}.{name}")
-    elif isinstance(ours, list) and isinstance(theirs, list):
-        assert len(ours) == len(theirs), path
-        for at, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            yield from unknown(one, other, f"{path}[{at}]")
-    elif ours != theirs:
-        yield f"{path}: {ours!r} is {theirs!r}"
 
 
 def test_every_metric_in_an_expression_is_emitted(stage: Stage) -> None:

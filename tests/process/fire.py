@@ -8,7 +8,6 @@ that hardly anybody else comes to ask: run as ``python -m tests.process.fire``.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -27,6 +26,9 @@ from tests.shared.children import Child
 #: Seconds a process waits for the lock: longer than a test lasts, so that
 #: nobody goes on alone because others are long in dying.
 PATIENCE = 300.0
+
+#: Processes at a time that die.
+AT_ONCE = 8
 
 #: Seconds in which enough have to have died.
 LONGEST = 60.0
@@ -87,7 +89,7 @@ def draw(
 
 
 def fire(directory: Path, rate: Rate, risk: float, deaths: int) -> Fired:
-    """Eight at a time that die of `risk`, and one that lives on."""
+    """`AT_ONCE` that die of `risk`, each replaced at once, and one that lives on."""
     began = time.monotonic()
     forever = began + LONGEST
     run = draw(directory, rate, forever, risk)
@@ -99,7 +101,7 @@ def fire(directory: Path, rate: Rate, risk: float, deaths: int) -> Fired:
 
     # One that lives on asks for what the others, dead or not yet born, leave.
     steady = Child(draw(directory, rate, forever))
-    children = [Child(run) for _ in range(8)]
+    children = [Child(run) for _ in range(AT_ONCE)]
     while found.kills < deaths and time.monotonic() < forever:
         for n, child in enumerate(children):
             if child.gone():
@@ -115,6 +117,5 @@ def fire(directory: Path, rate: Rate, risk: float, deaths: int) -> Fired:
 
 
 if __name__ == "__main__":
-    folder, rate_, risk_, deaths_ = json.loads(sys.argv[1])
-    fired = fire(Path(folder), msgspec.convert(rate_, Rate), float(risk_), int(deaths_))
-    sys.stdout.buffer.write(msgspec.json.encode(fired))
+    folder, *more = msgspec.json.decode(sys.argv[1], type=tuple[str, Rate, float, int])
+    sys.stdout.buffer.write(msgspec.json.encode(fire(Path(folder), *more)))

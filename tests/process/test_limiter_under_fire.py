@@ -24,7 +24,7 @@ from engine.shared.lock import TAKE, flock, open_private
 from engine.shared.rates import Rate
 from tests.e2e.rig import ROOT
 from tests.fakes.strict import Strict
-from tests.process.fire import Fired, draw
+from tests.process.fire import AT_ONCE, Fired, draw
 from tests.shared.children import Child
 
 pytestmark = pytest.mark.slow
@@ -123,7 +123,7 @@ def test_five_hundred_killed_holders_take_at_most_one_place_each(
     # What a busy machine asks for too late is lost; a second place for each that
     # died would be five hundred more.
     late = 0.1 * budget
-    assert budget - fired.kills - 8 - late <= spent <= budget + 20
+    assert budget - fired.kills - AT_ONCE - late <= spent <= budget + 20
     assert worst(moments, span) <= most
     gaps = [b - a for a, b in itertools.pairwise(sorted(moments))]
     # What comes at once where a window opens is followed by nothing in it.
