@@ -8,6 +8,7 @@ network, no clock but for the budget of a regular expression.
 Path: `config`, `source`, `transform` -> here
 """
 
+from engine.language.charsets import text_codec
 from engine.language.faults import EvaluationError, LanguageError
 from engine.language.globs import compile_glob, has_wildcards
 from engine.language.paths import Path, compile_path
@@ -73,5 +74,6 @@ __all__ = [
     "has_wildcards",
     "parse_timestamp",
     "plain",
+    "text_codec",
     "text_of",
 ]

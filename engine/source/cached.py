@@ -295,6 +295,11 @@ class Cached:
         try:
             response = self._inner(asked)
         except SourceError as failure:
+            if conditions and _refuses(failure):
+                # What was refused may be the condition: the page itself is asked
+                # for once, and what is stored is asked about no more.
+                self._tiers.drop(place)
+                return self._ask(key, place, request, None, counted=counted)
             if hit is None or not self._may_stand_in(failure, hit, request):
                 self._tiers.count(None, "miss")
                 raise
@@ -408,6 +413,17 @@ class Cached:
             tries=0,
             origin="fresh",
         )
+
+
+def _refuses(failure: SourceError) -> bool:
+    """
+    A 4xx, but for the one that says "later" (RFC 6585, 4).
+
+    A 412, 413 or 431 speaks of the condition; a 400 or 403 may come from a gateway
+    that took offence at it.
+    """
+    status = failure.status
+    return status is not None and 400 <= status < 500 and status != 429
 
 
 def _digest(*parts: str) -> str:

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from engine.errors import BadPage, ConfigError
+from engine.language.charsets import text_codec
 from engine.language.faults import EvaluationError
 from engine.language.paths import Path, compile_path
 from engine.language.values import MISSING
@@ -165,11 +166,11 @@ def _charset(parameters: str) -> str:
     for item in parameters.split(";"):
         name, _, value = item.partition("=")
         if name.strip().lower() == "charset":
-            label = value.strip().strip("\"'")
-            try:
-                return codecs.lookup(label).name
-            except LookupError as error:
-                raise BadPage(f"an unknown charset: {label[:40]!r}") from error
+            label = value.strip()
+            known = text_codec(label)
+            if known is None:
+                raise BadPage(f"an unknown charset: {label[:40]!r}")
+            return known
     return "utf-8"
 
 

@@ -28,6 +28,10 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 #: A lifetime beyond this is this: RFC 9111 1.2.2.
 LONGEST = 2**31
 
+#: Characters of an ETag or Last-Modified that is sent back: the head of a request
+#: with more is refused by most servers (8 KiB in all for nginx and Apache).
+LONGEST_VALIDATOR = 8 * 1024
+
 #: Statuses that are kept; the others a page never comes with.
 KEPT = frozenset({200})
 
@@ -86,6 +90,7 @@ _DIRECTIVE = re.compile(
     r'[ \t]*([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^ \t,;"]*)))?'
     r"[^,]*(?:,|\Z)"
 )
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
 _SECONDS = re.compile(r"[0-9]{1,20}\Z")
 _META = struct.Struct("<I")
 
@@ -308,10 +313,14 @@ def kept(request: Request, response: Response, delay: float) -> Stored:
 
 
 def lasting(headers: Iterable[tuple[str, str]]) -> Headers:
-    """Headers without those of the connection."""
+    """Headers without those of the connection, and without unusable validators."""
     pairs = [(name.lower(), value) for name, value in headers]
     named = joined(pairs, "connection") or ""
     dropped = PASSING | {part.strip().lower() for part in named.split(",")}
+    for name in ("etag", "last-modified"):
+        value = joined(pairs, name)
+        if value and not _fits(value):
+            dropped |= {name}
     return tuple(pair for pair in pairs if pair[0] not in dropped)
 
 
@@ -330,15 +339,24 @@ def _evened(value: str | None) -> str | None:
 
 
 def validators(headers: Headers) -> dict[str, str]:
-    """The conditions by which a request asks only for news."""
+    """
+    The conditions by which a request asks only for news.
+
+    One beyond `LONGEST_VALIDATOR`, or that cannot stand in a request's header,
+    is none: the API would refuse its own word, at every poll anew.
+    """
     found = {}
     etag = joined(headers, "etag")
-    if etag:
+    if etag and _fits(etag):
         found["If-None-Match"] = etag
     modified = joined(headers, "last-modified")
-    if modified:
+    if modified and _fits(modified):
         found["If-Modified-Since"] = modified
     return found
+
+
+def _fits(value: str) -> bool:
+    return len(value) <= LONGEST_VALIDATOR and not _UNSENDABLE.search(value)
 
 
 def verdict(stored: Stored, age: float, request: Request, ttl: float) -> Verdict:

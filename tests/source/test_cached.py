@@ -464,3 +464,79 @@ def test_a_body_that_is_mapped_is_not_kept(tmp_path, api) -> None:
     fetch(get())
 
     assert 2 == len(api.asked)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 406, 412, 413, 417, 428, 431, 494])
+def test_a_condition_that_is_refused_is_left_out_once(tmp_path, api, status) -> None:
+    api.etag = '"v1"'
+    fetch = cached(tmp_path, api)
+    fetch(get())
+
+    def refuse() -> None:
+        conditional = "If-None-Match" in dict(api.asked[-1].headers)
+        api.failure = Unexpected("no", status=status) if conditional else None
+
+    api.hook = refuse
+
+    again = fetch(get())
+
+    assert (b"[1]", "network") == (again.body, again.origin)
+    assert [False, True, False] == [
+        "If-None-Match" in dict(request.headers) for request in api.asked
+    ]
+
+
+def test_what_is_refused_without_condition_too_is_asked_twice_at_most(
+    tmp_path, api
+) -> None:
+    api.etag = '"v1"'
+    fetch = cached(tmp_path, api)
+    fetch(get())
+    api.asked.clear()
+    api.failure = Unexpected("gone", status=404)
+
+    with pytest.raises(Unexpected):
+        fetch(get())
+
+    assert 2 == len(api.asked)
+    api.asked.clear()
+    with pytest.raises(Unexpected):
+        fetch(get())
+    assert 1 == len(api.asked)
+
+
+def test_a_wait_is_no_refusal_of_the_condition(tmp_path, api) -> None:
+    api.etag = '"v1"'
+    fetch = cached(tmp_path, api)
+    fetch(get())
+    api.asked.clear()
+    api.failure = Unexpected("later", status=429)
+
+    with pytest.raises(Unexpected):
+        fetch(get())
+
+    assert 1 == len(api.asked)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sent"),
+    [
+        ("etag", '"' + "x" * 8_190 + '"', True),
+        ("etag", '"' + "x" * 8_191 + '"', False),
+        ("etag", '"' + "x" * 60_000 + '"', False),
+        ("etag", '"\u2603"', False),
+        ("last-modified", "x" * 8_193, False),
+        ("last-modified", "Mon, 16 Nov 2020 16:52:31 GMT", True),
+    ],
+)
+def test_a_validator_that_no_request_can_carry_is_not_kept(
+    tmp_path, api, name, value, sent
+) -> None:
+    api.headers = [(name, value), ("cache-control", "max-age=0")]
+    fetch = cached(tmp_path, api)
+    fetch(get())
+    fetch(get())
+
+    found = dict(api.asked[1].headers)
+
+    assert sent == ("If-None-Match" in found or "If-Modified-Since" in found)

@@ -236,6 +236,10 @@ def test_a_charset_that_lies_is_a_bad_page() -> None:
     for kind in (
         "application/json; charset=ascii",
         "application/json; charset=klingon",
+        "application/json; charset=punycode",
+        "application/json; charset=utf-7",
+        "application/json; charset=unicode_escape",
+        "application/json; charset=zlib",
     ):
         with pytest.raises(BadPage):
             decode(b'["\xff"]', kind)
