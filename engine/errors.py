@@ -16,7 +16,8 @@ RETRY inside `source.fetch`, which has bounds of its own).
     |  |- Unexpected                GIVE_UP   65  any other status; `behavior.on.error`
     |  |- BadPage                   RETRY     65  whole, but not what config says; never "no data"
     |  |- Looping                   GIVE_UP   65  the same request and the same page again
-    |  |- CursorExpired             GIVE_UP   65  a stored cursor refused with 400, 404, 410
+    |  |- CursorExpired             GIVE_UP   65  a stored cursor that the API no longer knows
+    |  |- StartOver                 GIVE_UP   65  the API asks for a new start of the poll
     |  `- Forbidden                 GIVE_UP   65  a rule of ours refuses the answer or the next hop
     |- RecordError                  SKIP      65  this record; `errors.tolerance`
     |- SinkError
@@ -217,6 +218,14 @@ class Looping(SourceError):
 
 class CursorExpired(SourceError):
     """The API no longer knows the stored cursor."""
+
+
+class StartOver(SourceError):
+    """
+    An answer after which the poll has to begin anew (an error rule's RESTART).
+
+    `source.poll` begins anew once in a poll; a second time it is a failure.
+    """
 
 
 class Forbidden(SourceError):

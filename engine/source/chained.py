@@ -131,7 +131,7 @@ class ChainCourse:
 
         onward = self._onward(request, response, decoded)
         tip = ledger.guard.check(request, records)
-        more = ledger.more(decoded, response)
+        more = ledger.more(decoded)
         ledger.learn_last(records)
         kept, dropped = self._drop_known(records)
         ledger.totals.learn(len(kept), decoded.found)
@@ -273,7 +273,7 @@ class KeysetCourse:
         self._asked = False
         count = len(records)
         tip = ledger.guard.check(request, records)
-        more = ledger.more(decoded, response)
+        more = ledger.more(decoded)
         ledger.learn_last(records)
         kept = self._without_ties(records)
         ledger.totals.learn(len(kept), decoded.found)

@@ -329,7 +329,7 @@ class CountCourse:
         count = len(records)
         index = self._index_of(number)
         tip = self._tip(request, number, records)
-        more = ledger.more(decoded, response)
+        more = ledger.more(decoded)
         self._count(number, index, count, decoded)
         ledger.learn_last(records)
 

@@ -58,10 +58,14 @@ class Decoded(Struct):
             text, int, bool or None; numbers with a fraction as written, and
             arrays and objects as compact JSON, in a `Raw`; a list where a path
             asks for many.  What is missing is not in it.
+        empty: True for an answer that stands for an empty page whatever its body
+            is (`http.response.status.empty`, an error rule's EMPTY): nothing in
+            it is looked at.
     """
 
     records: list[Raw]
     found: dict[str, Any]
+    empty: bool = False
 
 
 Decode: TypeAlias = Callable[[Response], Decoded]
@@ -118,7 +122,7 @@ def compile_decoder(
             return before
         try:
             if response.status in empty:
-                decoded = Decoded([], {})
+                decoded = Decoded([], {}, empty=True)
             else:
                 decoded = split(_readable(response, format))
         except BadPage as error:

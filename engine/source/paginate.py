@@ -9,7 +9,7 @@ Path: `source.poll` asks -> here -> `source.chained`, `source.counted`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 
 from engine.records import Offset
 from engine.source.chained import ChainCourse, KeysetCourse
@@ -31,7 +31,6 @@ class Paginator:
             are passed over.
         crew: Where the shards of this api meet.
         note: Told the name of each counter that goes up.
-        empty: Statuses that mean an empty page (`http.response.status.empty`).
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Paginator:
         others: Others = (),
         crew: Crew | None = None,
         note: Note = lambda name: None,
-        empty: Container[int] = (204, 205),
     ):
         self._plan = Plan(
             paging,
@@ -56,7 +54,6 @@ class Paginator:
             others=[other for other in others if other[1] != count],
             crew=crew,
             note=note,
-            empty=empty,
         )
 
     @property
@@ -70,6 +67,11 @@ class Paginator:
         return self._plan.addressable
 
     @property
+    def note(self) -> Note:
+        """Told the name of each counter that goes up."""
+        return self._plan.note
+
+    @property
     def idle(self) -> Offset | None:
         """As `Poll.idle`."""
         return self._plan.idle
@@ -80,11 +82,14 @@ class Paginator:
         now_ms: int,
         scope: Mapping[str, object] | None = None,
         number: int | None = None,
+        *,
+        anew: bool = False,
     ) -> Course:
         """
         A walk from a stored offset.
 
         Args:
+            anew: The same poll from its beginning, wherever the offset is.
             now_ms: `${now}` of this poll, epoch milliseconds.
             scope: `parent`, `parent_value` and the like, for its templates.
             number: Of the poll, or None: as the offset counts them.
@@ -96,8 +101,10 @@ class Paginator:
         plan = self._plan
         standing = Standing(offset, type=plan.paging.type, mode=plan.paging.mode)
         plan.idle = None
-        if number is not None:
-            standing.poll = number
+        poll = standing.poll if number is None else number
+        if anew:
+            standing = Standing(None, type=plan.paging.type, mode=plan.paging.mode)
+        standing.poll = poll
         start = plan.shape.begin(now_ms, scope)
         if plan.paging.type == "keyset":
             return KeysetCourse(plan, standing, start)

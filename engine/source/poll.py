@@ -2,8 +2,8 @@
 Poll: the pages of one shard, first to last.
 
 Owns the joining of what a poll is made of: a paginator says what to ask, a
-fetch asks, a decoder splits the answer.  Decides nothing itself but what an
-empty status and a refused cursor mean.
+fetch asks, a decoder splits the answer.  Decides nothing itself but what a
+refused cursor means and when a poll begins anew.
 
 Path: `task.flow` -> here -> `source.paginate`, `source.fetch`,
 `source.decode`; back come pages
@@ -11,12 +11,13 @@ Path: `task.flow` -> here -> `source.paginate`, `source.fetch`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+import logging
+from collections.abc import Callable, Container, Generator, Mapping
 from contextlib import closing
 from typing import Final
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import CursorExpired, SourceError
+from engine.errors import CursorExpired, SourceError, StartOver
 from engine.records import Offset, Page, Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.ahead import Ahead, one_by_one
@@ -24,8 +25,10 @@ from engine.source.decode import Decode, Decoded
 from engine.source.paginate import Paginator
 from engine.source.walk import Course
 
-#: Statuses by which an API says that it no longer knows a cursor.
-_EXPIRED: Final = frozenset({400, 404, 410})
+log = logging.getLogger("source")
+
+#: Statuses by which APIs say that they no longer know a cursor.
+EXPIRED: Final = frozenset({400, 404, 410, 422})
 
 
 class Poll:
@@ -41,6 +44,10 @@ class Poll:
         ahead: Fetches in threads of its own (`pagination.concurrent.enabled`);
             None: in the caller's thread, one request at a time.
         name: Of the threads.
+        expired: Statuses by which the API says that it no longer knows a stored
+            cursor (`pagination.cursor.expired.status`).
+        restart: True if such a poll begins anew, False if it fails
+            (`pagination.cursor.expired`).
     """
 
     def __init__(
@@ -54,6 +61,8 @@ class Poll:
         entity: str | None = None,
         ahead: Ahead | None = None,
         name: str = "ahead",
+        expired: Container[int] = EXPIRED,
+        restart: bool = False,
         clock: Clock = SYSTEM,
     ):
         self._paginator = paginator
@@ -64,6 +73,8 @@ class Poll:
         self._entity = entity
         self._ahead = ahead
         self._name = name
+        self._expired = expired
+        self._restart = restart
         self._clock = clock
 
     @property
@@ -97,7 +108,20 @@ class Poll:
 
         Blocks: for each page until it is there; stopping cuts it.
         """
-        course = self._paginator.start(offset, self._clock.wall_ms(), scope, number)
+        now = self._clock.wall_ms()
+        course = self._paginator.start(offset, now, scope, number)
+        try:
+            yield from self._walk(course)
+        except (CursorExpired, StartOver) as failure:
+            if isinstance(failure, CursorExpired) and not self._restart:
+                raise
+            log.warning("The poll begins anew: %s", failure)
+            self._paginator.note("polls_restarted_total")
+            course = self._paginator.start(offset, now, scope, number, anew=True)
+            # What is refused once more is refused for good.
+            yield from self._walk(course)
+
+    def _walk(self, course: Course) -> Generator[Page]:
         answer = self._answer_for(course)
         if self._ahead is None:
             pages = one_by_one(course, answer, self._stopping)
@@ -128,10 +152,10 @@ class Poll:
             try:
                 response = fetch(request)
             except SourceError as e:
-                if e.status in _EXPIRED and course.stored:
+                if e.status in self._expired and course.stored:
                     raise _expired(e.status, request.url) from e
                 raise
-            if response.status in _EXPIRED and course.stored:
+            if response.status in self._expired and course.stored:
                 raise _expired(response.status, request.url)
             return response, decode(response)
 
@@ -140,8 +164,9 @@ class Poll:
 
 def _expired(status: int | None, url: str) -> CursorExpired:
     return CursorExpired(
-        f"the API no longer knows the stored cursor (status {status}); reset the "
-        "offset to start over",
+        f"the API no longer knows the stored cursor (status {status}); "
+        "pagination.cursor.expired=RESTART reads from the beginning, and so does "
+        "offsets reset",
         status=status,
         url=url,
     )

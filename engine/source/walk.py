@@ -11,7 +11,7 @@ Path: `source.chained`, `source.counted` -> here -> `source.standing`,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from msgspec import Raw, Struct
@@ -347,7 +347,6 @@ class Plan:
         others: Stored offsets of shards of another count.
         crew: Where the shards of this api meet.
         note: Told the name of each counter that goes up.
-        empty: Statuses of an answer that is an empty page.
     """
 
     def __init__(
@@ -361,7 +360,6 @@ class Plan:
         others: Others,
         crew: Crew | None,
         note: Note,
-        empty: Container[int],
     ):
         self.paging = paging
         self.fields = Fields(
@@ -383,7 +381,6 @@ class Plan:
         self.others = others
         self.crew = crew or Alone()
         self.note = note
-        self.empty = empty
         #: Where the shard stands behind a poll in which no page fell to it.
         self.idle: Offset | None = None
 
@@ -414,10 +411,10 @@ class Ledger:
         self.last: dict[str, object] = standing.last()
         self._later = standing.later
 
-    def more(self, decoded: Decoded, response: Response) -> bool | None:
+    def more(self, decoded: Decoded) -> bool | None:
         """`has.more.field`, or None: not configured, or a status without body."""
         fields = self.plan.fields
-        if "has_more" not in fields or response.status in self.plan.empty:
+        if "has_more" not in fields or decoded.empty:
             return None
         return fields.flag("has_more", decoded.found)
 

@@ -72,6 +72,7 @@ NOTES = {
     "page_rewritten_total": "the API has rewritten a page that was delivered before",
     "polls_truncated_total": "the poll was cut by pagination.max.pages; "
     "the next one goes on from there",
+    "polls_restarted_total": "the poll began anew: the API knew no more where it was",
     "children_without_value_total": "a parent record has no value for its child",
     "child_polls_skipped_total": "a child's poll failed and was skipped",
     "records_with_doubled_members_total": "records have a member twice; "

@@ -360,7 +360,6 @@ def paginator_of(
         others=others,
         crew=crew,
         note=note,
-        empty=values["http.response.status.empty"],
     )
 
 
@@ -768,6 +767,8 @@ class Sources:
             entity=shard.entity,
             ahead=self._ahead if values["pagination.concurrent.enabled"] else None,
             name=f"ahead-{shard.label}",
+            expired=values["pagination.cursor.expired.status"],
+            restart=values["pagination.cursor.expired"] == "RESTART",
         )
 
     def tree(

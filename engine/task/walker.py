@@ -17,7 +17,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from engine.clock import SYSTEM
-from engine.errors import BadPage, EngineError, Exit, SourceError, Then, Unexpected
+from engine.errors import (
+    BadPage,
+    CursorExpired,
+    EngineError,
+    Exit,
+    SourceError,
+    Then,
+    Unexpected,
+)
 from engine.records import Page, Shard
 from engine.seams import Stopping
 from engine.task.flow import Flow
@@ -155,7 +163,8 @@ class Walker(threading.Thread):
             return False
         if failure.then is Then.RETRY and not isinstance(failure, BadPage):
             return True
-        return self._patient
+        # A dead cursor is dead at the next tick as well.
+        return self._patient and not isinstance(failure, CursorExpired)
 
     def _once_over(self, page: Page | None) -> Verdict:
         if self._stopping.is_set() and (page is None or not page.last):

@@ -14,6 +14,7 @@ from engine.errors import (
     CursorExpired,
     Forbidden,
     Looping,
+    StartOver,
     StateError,
     Unexpected,
 )
@@ -545,6 +546,37 @@ def test_a_stored_cursor_that_is_refused_has_expired(status: int) -> None:
         walk("cursor", script(status), offset)
 
     assert status == caught.value.status
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 422])
+def test_a_poll_whose_stored_cursor_is_refused_begins_anew(status: int) -> None:
+    notes: list[str] = []
+    offset = {"poll": 4, "done": False, "cursor": "x"}
+    fetch = script(status, page(1, next="a"), page(2))
+
+    pages = walk("cursor", fetch, offset, notes=notes, poll={"restart": True})
+
+    assert ["/cursor/0?cursor=x", "/cursor/0", "/cursor/0?cursor=a"] == fetch.asked
+    assert [1, 2] == items_of(pages)
+    assert 4 == pages[-1].offset["poll"]
+    assert ["polls_restarted_total"] == notes
+
+
+def test_an_answer_that_asks_for_a_new_start_is_obeyed_once() -> None:
+    def fetch_of(refusals: int) -> Answers:
+        asked: list[dict[str, str]] = []
+
+        def answer(query: dict[str, str]) -> Told:
+            asked.append(query)
+            if "cursor" in query and len(asked) <= 2 * refusals:
+                raise StartOver("the cursor is too old")
+            return page(len(asked), next=None if "cursor" in query else "a")
+
+        return Answers(answer)
+
+    assert [1, 3, 4] == items_of(walk("cursor", fetch_of(1)))
+    with pytest.raises(StartOver):
+        walk("cursor", fetch_of(2))
 
 
 def test_a_refusal_in_mid_chain_is_not_an_expired_cursor() -> None:

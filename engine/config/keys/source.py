@@ -92,6 +92,10 @@ def _initial_offset(get: Lookup) -> object:
     return "0" if kind == "offset" else None
 
 
+def _expired(get: Lookup) -> object:
+    return "RESTART" if get("http.offset.mode") == "FULL" else "FAIL"
+
+
 def _idempotent(get: Lookup) -> object:
     return get("http.source.method") in ("GET", "POST")
 
@@ -447,6 +451,24 @@ def _keys() -> list[Key]:
             "next",
             "A",
             "The relation that leads to the next page.",
+        ),
+        paging(
+            "pagination.cursor.expired",
+            Choice(("RESTART", "FAIL")),
+            Computed(_expired, "RESTART in http.offset.mode=FULL, else FAIL"),
+            "A",
+            "What follows when the API no longer knows the cursor or link a poll is "
+            "to go on with. RESTART: the poll begins anew, with a warning. FAIL: the "
+            "api is FAILED until its offset is reset.",
+            "RESTART",
+        ),
+        paging(
+            "pagination.cursor.expired.status",
+            StatusCodes(),
+            "400,404,410,422",
+            "A",
+            "Statuses by which the API says that.",
+            "404,410",
         ),
         paging(
             "odata.nextlink.field",
