@@ -48,6 +48,7 @@ GATES = {
     "lz4": {"sink/compress.py"},
     "zstandard": {"sink/compress.py"},
     "snappy": {"sink/compress.py"},
+    "re2": {"language/regexes.py"},
     "cronsim": {"source/pace.py", "language/cron.py"},
     "setproctitle": {"supervisor/child.py"},
     "fastavro": {"transform/avro.py"},

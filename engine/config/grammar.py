@@ -73,7 +73,7 @@ def regex(text: str) -> None:
     """
     Check a regular expression.
 
-    Raises: LanguageError.  Blocks: about a second, on hostile ones.
+    Raises: LanguageError.
     """
     compile_regex(text)
 

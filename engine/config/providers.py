@@ -20,6 +20,7 @@ from engine.config.entries import Findings
 from engine.config.files import NotRegularError, read_regular
 from engine.config.kinds import Comment, Kind
 from engine.config.properties import Properties
+from engine.language import EvaluationError, LanguageError, compile_regex
 from engine.observe.redact import learn
 
 #: A larger file holds no secret.
@@ -28,6 +29,11 @@ MOST_BYTES = 1 << 16
 #: `$${` is a literal `${`; `${env.X}` is `${env:X}`.
 REFERENCE = re.compile(
     r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_-]*):([^{}]*)\}|\$\{env\.(\w+)\}"
+)
+
+#: A provider's name that is to come out of something itself.
+_NESTED = re.compile(
+    r"(?<!\$)\$\{(?:(?:env|file|dir|directory|cred):|env\.)[^{}]*\$?\$?\{"
 )
 
 PROVIDERS = ("env", "file", "dir", "directory", "cred")
@@ -115,6 +121,11 @@ class Providers:
             # What came out is never read as a template again.
             return value.replace("${", "$${") if template else value
 
+        if _NESTED.search(text):
+            raise Unresolved(
+                "a ${...} inside the name of a provider's value: what is read has a "
+                "name of its own, and nothing is read twice"
+            )
         return REFERENCE.sub(replace, text)
 
     def _value(self, word: str, rest: str, near: Path, may: Restriction) -> str:
@@ -139,7 +150,7 @@ class Providers:
         return value
 
     def _variable(self, rest: str, name: str, may: Restriction) -> str:
-        if may.variables is not None and not re.fullmatch(may.variables, rest):
+        if may.variables is not None and not _allows(may.variables, rest):
             raise Unresolved(
                 f"{name}: config.providers.env.param.allowlist.pattern does not allow it"
             )
@@ -154,6 +165,13 @@ class Providers:
         if not directory:
             raise Unresolved(f"{name}: $CREDENTIALS_DIRECTORY is not set")
         return _member(Path(directory), rest, name)
+
+
+def _allows(pattern: str, name: str) -> bool:
+    try:
+        return compile_regex(pattern).matches(name)
+    except (LanguageError, EvaluationError):
+        return False
 
 
 def _from_directory(

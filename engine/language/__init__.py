@@ -24,7 +24,7 @@ from engine.language.places import (
     encode_query_value,
     encode_text,
 )
-from engine.language.regexes import compile_regex
+from engine.language.regexes import Regex, compile_regex
 from engine.language.templates import (
     RECORD_NAMES,
     REQUEST_NAMES,
@@ -52,6 +52,7 @@ __all__ = [
     "LanguageError",
     "Path",
     "Pattern",
+    "Regex",
     "Template",
     "Time",
     "compile_body",

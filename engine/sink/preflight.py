@@ -9,12 +9,12 @@ Path: run by the task at its start; asked by `sink.commit` for a topic's limit.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
 from engine.errors import Misconfigured
+from engine.language import compile_regex
 from engine.sink.kafka import Cluster, Described, admin, create, describe
 
 #: What a batch's header and a record's framing take at most, and a little more.
@@ -39,8 +39,8 @@ class Group(Struct, frozen=True, kw_only=True):
 
     def matches(self, topic: str) -> bool:
         """True if the group is for this topic."""
-        return any(re.fullmatch(each, topic) for each in self.include) and not any(
-            re.fullmatch(each, topic) for each in self.exclude
+        return any(compile_regex(each).matches(topic) for each in self.include) and (
+            not any(compile_regex(each).matches(topic) for each in self.exclude)
         )
 
 

@@ -9,7 +9,6 @@ Path: `rules` -> here -> `engine.language`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from decimal import Decimal
@@ -22,6 +21,7 @@ from engine.language import (
     EvaluationError,
     LanguageError,
     Path,
+    Regex,
     compile_path,
     compile_regex,
     parse_timestamp,
@@ -213,12 +213,12 @@ def _contains(constant: Any) -> Test:
     return lambda value: value is not MISSING and contains(value, constant)
 
 
-def _matches(expression: re.Pattern[str]) -> Test:
+def _matches(expression: Regex) -> Test:
     def test(value: Any) -> bool:
         if value is MISSING:
             return False
         text = _scalar_text(value)
-        return text is not None and expression.fullmatch(text) is not None
+        return text is not None and expression.matches(text)
 
     return test
 

@@ -10,7 +10,7 @@ Path: `registered` -> here -> jsonschema_rs
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonschema_rs
 
@@ -29,7 +29,13 @@ class JsonSchemaWriter:
     def __init__(self, text: str):
         try:
             schema = json.loads(text)
-            self._validator = jsonschema_rs.validator_for(schema)
+            # Patterns in linear time, which a schema out of a registry could else
+            # spend for ever; and nothing is fetched that it refers to.
+            self._validator = jsonschema_rs.validator_for(
+                schema,
+                pattern_options=jsonschema_rs.RegexOptions(),
+                retriever=_outside,
+            )
         except (ValueError, TypeError, jsonschema_rs.ValidationError) as e:
             raise Unfit(f"no JSON Schema: {e}") from e
         title = schema.get("title") if isinstance(schema, dict) else None
@@ -52,6 +58,10 @@ class JsonSchemaWriter:
         except ValueError as e:
             raise Unfit("a number out of the validator's range") from e
         return data
+
+
+def _outside(uri: str) -> NoReturn:
+    raise ValueError(f"a reference out of the schema: {uri[:200]}")
 
 
 class JsonSchema:

@@ -243,3 +243,36 @@ def test_a_literal_secret_in_a_readable_file_is_a_warning(files: Files) -> None:
     )
     path.write_text("auth.type=BEARER\nbearer.token=${env:TOKEN}\n")
     assert not load([base, path], environment=ENVIRONMENT).findings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kafka.key=${env:${env:TOKEN}}",
+        "kafka.key=${env:${record.id}}",
+        "kafka.key=${env:A_${env:N}_B}",
+        "kafka.key=${env.${env:TOKEN}}",
+        "kafka.key=${file:${env:TOKEN}}",
+        "kafka.key=${dir:d:${file:x}}",
+        "kafka.key=${cred:${cred:k}}",
+        "kafka.key=${env:$${env:TOKEN}}",
+        "auth.type=BEARER\nbearer.token=${env:${env:TOKEN}}",
+        "tasks.max=${env:${env:N}}",
+        "http.request.headers=X-Key:${env:${env:TOKEN}}",
+        'http.source.body={"a":"${env:${env:TOKEN}}"}',
+        'transformation.field.mappings=[{"source":"${env:${env:TOKEN}}","target":"b"}]',
+    ],
+)
+def test_a_provider_inside_a_provider_s_name_is_an_error(
+    files: Files, text: str
+) -> None:
+    with pytest.raises(ConfigError, match="inside the name of a provider") as caught:
+        files.load(text + "\n", environment=ENVIRONMENT)
+
+    assert "canary-token" not in str(caught.value)
+
+
+def test_a_literal_dollar_brace_is_no_provider(files: Files) -> None:
+    loaded = files.load("kafka.key=$${env:${env:N}}\n", environment=ENVIRONMENT)
+
+    assert "$${env:7}" == loaded.connectors[0].apis[0].values["kafka.key"]

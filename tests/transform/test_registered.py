@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from engine.errors import Misconfigured, RecordError, Unavailable
 from engine.transform import JsonKey
 from engine.transform.registry import Registry, SchemaCache
 from engine.transform.schemas import Unfit
-from tests.transform.pages import columns, page_of, run, transform
+from tests.transform.pages import columns, dumped, page_of, run, transform
 from tests.transform.registry_server import RegistryServer, fetch, registry_server
 
 
@@ -327,6 +329,24 @@ def test_json_schema_keeps_the_text_and_judges_it(server: RegistryServer) -> Non
     assert {"id": 7, "x": 1.5} == read_json(server, parcel.values[0])
     assert [(1, "convert")] == [(each.index, each.stage) for each in parcel.letters]
     assert "id" in parcel.letters[0].message
+
+
+def test_a_schema_of_the_registry_s_neither_backtracks_nor_fetches() -> None:
+    def writer(**property: str) -> jsonschema.JsonSchemaWriter:
+        schema = {"type": "object", "properties": {"a": property}}
+        return jsonschema.JsonSchemaWriter(json.dumps(schema))
+
+    began = time.thread_time()
+    for text in ("_" * 40_000, "a" * 40_000):
+        for pattern in ("^(_+)+!$", "^(a|aa)+$", r"^(\w+\s?)*!$"):
+            with contextlib.suppress(Unfit):
+                writer(pattern=pattern).write(dumped({"a": text}))
+    assert time.thread_time() - began < 5
+    for pattern in (r"(a)\1", "(?<!a)b"):
+        with pytest.raises(Unfit):
+            writer(pattern=pattern)
+    with pytest.raises(Unfit, match="reference"):
+        writer(**{"$ref": "http://127.0.0.1:9/schema.json"})
 
 
 def descriptors() -> tuple[bytes, Any]:

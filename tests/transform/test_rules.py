@@ -508,7 +508,7 @@ def test_a_field_is_looked_up_as_it_now_is_and_then_as_received() -> None:
         {"field": "a", "operator": "EXISTS", "value": 1},
         {"field": "a", "operator": "IN", "values": "x"},
         {"field": "a", "operator": "MATCHES", "value": "("},
-        {"field": "a", "operator": "MATCHES", "value": "(a+)+$"},
+        {"field": "a", "operator": "MATCHES", "value": r"(a)\1"},
         {"field": "a..", "operator": "EXISTS"},
         {"any": []},
         {"any": [{"field": "a", "operator": "EXISTS"}], "field": "b"},
@@ -519,6 +519,24 @@ def test_a_field_is_looked_up_as_it_now_is_and_then_as_received() -> None:
 def test_a_filter_that_is_wrong_is_refused_at_load(rule: Any) -> None:
     with pytest.raises(ConfigError, match=r"filter\.expressions\[0\]"):
         transform(filters=json.dumps([rule]))
+
+
+@pytest.mark.parametrize("pattern", ["(_+)+!", "(a|aa)+$", r"(\w+\s?)*!"])
+def test_no_record_stops_a_filter_or_a_validation(pattern: str) -> None:
+    records = [{"a": sign * 40_000} for sign in ("_", "a", "w ", "é")]
+    rule = {"field": "a", "operator": "MATCHES", "value": pattern}
+
+    run(records, filters=json.dumps([rule]))
+    checks = [{"field": "a", "pattern": pattern}]
+    run(records, validation=json.dumps(checks), tolerance="all")
+
+
+def test_a_text_too_long_for_its_expression_is_a_bad_record() -> None:
+    pattern = "(?:[ab]{0,900}c|[ab]{0,900}d)*x"
+    rule = {"field": "a", "operator": "MATCHES", "value": pattern}
+
+    with pytest.raises(RecordError, match="too long for this expression"):
+        run([{"a": "a" * 2_000_000}], filters=json.dumps([rule]))
 
 
 def test_filters_nest_32_deep_and_no_deeper() -> None:
