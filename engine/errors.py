@@ -11,6 +11,7 @@ RETRY inside `source.fetch`, which has bounds of its own).
     |  `- NotReadable               GIVE_UP   77  a file that may not be read
     |- SourceError
     |  |- Unreachable               RETRY     69  no answer, or only part of one
+    |  |  `- CircuitOpen            RETRY     69  not asked: the circuit breaker is open
     |  |- Throttled                 RETRY     75  the API asks for a pause (429, 503)
     |  |- Denied                    GIVE_UP   65  401 after a fresh token, 403
     |  |- Unexpected                GIVE_UP   65  any other status; `behavior.on.error`
@@ -189,6 +190,10 @@ class Unreachable(SourceError):
     ):
         super().__init__(message, status=status, url=url)
         self.sent = sent
+
+
+class CircuitOpen(Unreachable):
+    """Not asked at all: the host failed too often, its circuit breaker is open."""
 
 
 class Throttled(SourceError):

@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
+from engine.admin import health
 from engine.admin.answers import Answer, Question, json_answer, refusal
 from engine.admin.beans import connector_state
-from engine.admin.view import ConnectorCard, TaskState, View
+from engine.admin.view import ConnectorCard, ShardState, TaskState, View
 
 LEVELS = ("OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")
 
@@ -136,9 +137,9 @@ def _tasks(card: ConnectorCard, tasks: Sequence[TaskState]) -> list[dict[str, An
 def _status(view: View, card: ConnectorCard) -> dict[str, Any]:
     tasks = _tasks_of(view, card.name)
     failed = [
-        f"{shard.label}: {shard.failed}"
+        f"{shard.label}: {why}"
         for shard in view.shards()
-        if shard.connector == card.name and shard.failed
+        if shard.connector == card.name and (why := _why(shard))
     ]
     connector: dict[str, Any] = {
         "state": connector_state(tasks),
@@ -153,6 +154,13 @@ def _status(view: View, card: ConnectorCard) -> dict[str, Any]:
         "tasks": [_task_status(view, task) for task in tasks],
         "type": "source",
     }
+
+
+def _why(shard: ShardState) -> str:
+    """Why a shard is FAILED, or what it fails with at present; "" for well."""
+    if shard.failed or shard.failure is None or shard.failure.over_ms:
+        return shard.failed
+    return health.told(shard.failure)
 
 
 def _task_status(view: View, task: TaskState) -> dict[str, Any]:

@@ -12,6 +12,7 @@ always there.  The paths leave out connectors with `health.check.enabled=false`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
@@ -20,6 +21,7 @@ from msgspec import Struct
 from engine.admin.answers import Answer, Question, json_answer, plain, refusal
 from engine.admin.view import WAITING, ConnectorCard, ShardState, TaskState
 from engine.admin.watch import Figures, Picture
+from engine.observe.failures import LastFailure
 
 #: Requests in 5 minutes below which neither times nor errors are judged.
 FEWEST_REQUESTS = 20
@@ -29,6 +31,16 @@ FEWEST_LOOKUPS = 100
 
 #: An api is silent when nothing succeeded for so many intervals.
 SILENT_INTERVALS = 3
+
+#: Seconds to the next poll beyond which a single poll that was given up counts as
+#: a failure: nothing is going to heal before somebody could look.
+SOON = 600.0
+
+#: Seconds for which a restart for too much memory is told.
+REMEMBERED = 900.0
+
+#: What an API demands, of the causes why a request waits.
+DEMANDED = ("retry_after", "budget", "throttled")
 
 #: Shortest interval that silence is judged by: the pause that a poll without
 #: records is followed by at least.
@@ -71,10 +83,13 @@ class Verdict(Struct, frozen=True):
 
 def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
     """
-    How a connector fares.
+    How a connector fares: by its polls, whatever brought their answers.
 
-    A broker that is away is waited for and makes it degraded, never failed.
-    An api whose interval is not known is not judged by its silence.
+    A broker that is away is waited for and makes it degraded, never failed; one
+    that was never reached leaves it starting.  A poll that was given up makes it
+    degraded, `SILENT_INTERVALS` of them in a row failed, and so does a single one
+    where the next is more than `SOON` away.  An api that waits for its own limits
+    is well, one that waits for what the API demands is degraded.
 
     Args:
         began: Monotonic seconds of the supervisor's start.
@@ -83,19 +98,33 @@ def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
     shards = picture.shards_of(card.name)
     figures = picture.figures([card.name])
     waiting = [task for task in tasks if task.phase == WAITING]
+    resting = _resting(tasks)
 
     failed = [*_failed_tasks(tasks), *_failed_shards(shards)]
-    if not failed and not waiting and not _resting(tasks):
+    troubled: list[str] = []
+    if not resting:
+        given_up, troubled = _given_up(picture, shards)
+        failed += given_up
+    if not failed and not waiting and not resting:
         failed = _silent(picture, card, shards, figures, began)
     if failed:
         return Verdict(Status.FAILED, tuple(failed))
 
+    begun = _succeeded(shards) or _not_due(card, shards)
+    if waiting and not begun and all(task.state != "RUNNING" for task in waiting):
+        # A task says that it runs once it has read its state out of Kafka.
+        return Verdict(Status.STARTING, tuple(map(_waits, waiting)))
     degraded = [
-        f"Task {task.number} waits for the Kafka broker." for task in waiting
-    ] + _thresholds(card, figures)
-    if degraded and (waiting or _succeeded(shards)):
+        *map(_waits, waiting),
+        *troubled,
+        *_held(picture, card, shards),
+        *_drained(picture, tasks),
+        *_without_records(picture, card, shards, began),
+        *_thresholds(card, figures),
+    ]
+    if degraded and (waiting or troubled or begun):
         return Verdict(Status.DEGRADED, tuple(degraded))
-    if _resting(tasks) or _succeeded(shards):
+    if resting or begun:
         return Verdict(Status.HEALTHY)
     return Verdict(Status.STARTING, ("No page has been delivered yet.",))
 
@@ -109,12 +138,43 @@ def overall(verdicts: Sequence[Verdict]) -> Status:
     )
 
 
+def told(failure: LastFailure) -> str:
+    """A failure in a sentence: what, how often, since when, and when again."""
+    often = f"{failure.count:,} times" if failure.count > 1 else "once"
+    text = f"{failure.message} ({often} since {clock_time(failure.since_ms)}"
+    if failure.next_ms:
+        text += f", next try at {clock_time(failure.next_ms)}"
+    return f"{text})"
+
+
+def clock_time(wall_ms: int) -> str:
+    """Local time to the second with its offset; the date where it is not today."""
+    then = datetime.fromtimestamp(wall_ms / 1000).astimezone()
+    today = datetime.now().astimezone().date() == then.date()
+    return then.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+
+
 def _succeeded(shards: Sequence[ShardState]) -> bool:
     return any(shard.success_ms for shard in shards)
 
 
+def _not_due(card: ConnectorCard, shards: Sequence[ShardState]) -> bool:
+    """All that it polls is on a schedule, and nothing was due so far."""
+    scheduled = {api.name for api in card.apis if api.interval is None}
+    mine = [shard for shard in shards if shard.task is not None]
+    return bool(mine) and all(
+        shard.api in scheduled and shard.next_ms and shard.failure is None
+        for shard in mine
+    )
+
+
 def _resting(tasks: Sequence[TaskState]) -> bool:
     return bool(tasks) and all(task.state == "PAUSED" for task in tasks)
+
+
+def _waits(task: TaskState) -> str:
+    why = f": {_first_line(task.waiting)}" if task.waiting else "."
+    return f"Task {task.number} waits for the Kafka broker{why}"
 
 
 def _failed_tasks(tasks: Sequence[TaskState]) -> list[str]:
@@ -138,6 +198,74 @@ def _first_line(trace: str) -> str:
     return lines[0] if lines else "no reason was given."
 
 
+def _given_up(
+    picture: Picture, shards: Sequence[ShardState]
+) -> tuple[list[str], list[str]]:
+    """Shards whose last polls were given up: for failed, and for degraded."""
+    failed: list[str] = []
+    degraded: list[str] = []
+    for shard in shards:
+        failure = shard.failure
+        if failure is None or failure.over_ms or not failure.polls or shard.failed:
+            continue
+        polls = "poll was" if failure.polls == 1 else f"{failure.polls:,} polls were"
+        text = f"{shard.label}: its last {polls} given up: {told(failure)}."
+        far = shard.next_ms - picture.wall_ms > 1000 * SOON
+        lasting = failure.polls >= SILENT_INTERVALS or far
+        (failed if lasting else degraded).append(text)
+    return failed, degraded
+
+
+def _held(
+    picture: Picture, card: ConnectorCard, shards: Sequence[ShardState]
+) -> list[str]:
+    """Apis that the API itself makes wait for longer than it is to be silent."""
+    intervals = {api.name: api.interval or 0.0 for api in card.apis}
+    found = []
+    for shard in shards:
+        wait = (shard.held_until_ms - picture.wall_ms) / 1000
+        longest = SILENT_INTERVALS * max(
+            SHORTEST_INTERVAL, intervals.get(shard.api, 0.0)
+        )
+        if shard.held_by in DEMANDED and wait > longest:
+            found.append(
+                f"{shard.label}: the API asked to wait, {wait:,.0f} s more, until "
+                f"{clock_time(shard.held_until_ms)}."
+            )
+    return found
+
+
+def _drained(picture: Picture, tasks: Sequence[TaskState]) -> list[str]:
+    return [
+        f"Task {task.number} was over process.memory.max.bytes and restarted "
+        f"{'once' if task.drained == 1 else f'{task.drained:,} times'}, last at "
+        f"{clock_time(task.drained_ms)}: raise the limit, or see "
+        "`kafka-http-source plan`."
+        for task in tasks
+        if task.drained and picture.wall_ms - task.drained_ms < 1000 * REMEMBERED
+    ]
+
+
+def _without_records(
+    picture: Picture,
+    card: ConnectorCard,
+    shards: Sequence[ShardState],
+    began: float,
+) -> list[str]:
+    most = card.thresholds.record_seconds
+    if not most:
+        return []
+    up = picture.now - began
+    newest = max((shard.record_ms for shard in shards), default=0)
+    silence = (picture.wall_ms - newest) / 1000 if newest else up
+    if min(silence, up) <= most:
+        return []
+    return [
+        f"No record was delivered for {silence:,.0f} s, more than "
+        + f"health.check.no.records.threshold.ms={1000 * most:.0f}."
+    ]
+
+
 def _silent(
     picture: Picture,
     card: ConnectorCard,
@@ -150,7 +278,8 @@ def _silent(
 
     An interval shorter than a request takes is stretched to it: a poll that
     outlasts its tick is late, not silent.  Time in which no task could poll,
-    because it was starting or the broker was away, is nobody's silence.
+    because it was starting or the broker was away, is nobody's silence, nor is
+    time in which a limit held the api back.
     """
     found = []
     able_for = picture.now - max(began, picture.held_at(card.name))
@@ -159,14 +288,18 @@ def _silent(
         if api.interval is None or not mine:
             continue
         interval = max(api.interval, SHORTEST_INTERVAL, figures.response_ms / 1000)
-        newest = max(shard.success_ms for shard in mine)
+        newest = max(max(shard.success_ms, shard.held_until_ms) for shard in mine)
         silence = able_for
         if newest:
             silence = min(silence, (picture.wall_ms - newest) / 1000)
         if silence > SILENT_INTERVALS * interval:
+            why = [shard.failure for shard in mine if shard.failure is not None]
+            lasting = [failure for failure in why if not failure.over_ms]
+            last = f" The last failure: {told(lasting[-1])}." if lasting else ""
             found.append(
-                f"{api.name}: nothing succeeded for {silence:.0f} s, "
+                f"{api.name}: nothing succeeded for {silence:,.0f} s, "
                 f"{SILENT_INTERVALS} intervals are {SILENT_INTERVALS * interval:g} s."
+                f"{last}"
             )
     return found
 
@@ -208,19 +341,21 @@ def answer(question: Question, picture: Picture, *, began: float) -> Answer:
 
     match question.path.rstrip("/"):
         case "/health":
-            return json_answer(status.code, _told(status, verdicts))
+            return json_answer(status.code, _told(picture, status, verdicts))
         case "/health/live":
             return json_answer(200, {"status": "alive"})
         case "/health/ready":
             ready = status in (Status.HEALTHY, Status.DEGRADED)
-            told = _told(status, verdicts)
+            told = _told(picture, status, verdicts)
             return json_answer(200 if ready else 503, {"ready": ready, **told})
         case "/health/metrics":
             return json_answer(200, metrics(picture, cards, status, verdicts))
     return refusal(404, "HTTP 404 Not Found")
 
 
-def _told(status: Status, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+def _told(
+    picture: Picture, status: Status, verdicts: Mapping[str, Verdict]
+) -> dict[str, Any]:
     """Connect's shape, and each connector's reasons beside it."""
     return {
         "status": status.value,
@@ -231,10 +366,53 @@ def _told(status: Status, verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
             for reason in verdict.reasons
         ],
         "connectors": {
-            name: {"status": verdict.status.value, "reasons": list(verdict.reasons)}
+            name: {
+                "status": verdict.status.value,
+                "reasons": list(verdict.reasons),
+                "failures": _failures(picture.shards_of(name)),
+                "shards": [_shard(shard) for shard in picture.shards_of(name)],
+            }
             for name, verdict in verdicts.items()
         },
     }
+
+
+def _failures(shards: Sequence[ShardState]) -> list[dict[str, Any]]:
+    """The last failure of each shard, also where it is over."""
+    return [
+        {
+            "shard": shard.label,
+            "kind": shard.failure.kind,
+            "message": shard.failure.message,
+            "count": shard.failure.count,
+            "polls": shard.failure.polls,
+            "since": instant(shard.failure.since_ms),
+            "at": instant(shard.failure.at_ms),
+            "next": instant(shard.failure.next_ms or shard.next_ms),
+            "over": instant(shard.failure.over_ms),
+        }
+        for shard in shards
+        if shard.failure is not None
+    ]
+
+
+def _shard(shard: ShardState) -> dict[str, Any]:
+    return {
+        "shard": shard.label,
+        "task": shard.task,
+        "failed": shard.failed or None,
+        "lastSuccess": instant(shard.success_ms),
+        "lastRecord": instant(shard.record_ms),
+        "nextPoll": instant(shard.next_ms),
+    }
+
+
+def instant(wall_ms: int) -> str | None:
+    """A moment as RFC 3339 has it, in UTC; None for none."""
+    if not wall_ms:
+        return None
+    then = datetime.fromtimestamp(wall_ms / 1000, UTC)
+    return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _sentence(status: Status, verdicts: Mapping[str, Verdict]) -> str:

@@ -444,6 +444,12 @@ def _guarded(expression: str, bound: str, busy: str) -> str:
     return f"{expression} {bound} and {busy} > 0"
 
 
+def _unless_healthy(expression: str) -> str:
+    """What is only a figure of a connector that fares well is no alarm."""
+    healthy = f'{n.STATUS.name}{{status="healthy"}} == 1'
+    return f"({expression}) unless on (connector) ({healthy})"
+
+
 _ERRORS = (
     _guarded(
         _share(n.REQUESTS, 'outcome="failed"', "connector", "", "2m"),
@@ -473,7 +479,9 @@ _FATES = " - ".join(
 ALERTS: tuple[Alert, ...] = (
     Alert(
         "HttpSourceThroughputLow",
-        f"{_rate(n.RECORDS_WRITTEN, 'connector', labels='', span='1m')} < 100",
+        _unless_healthy(
+            f"{_rate(n.RECORDS_WRITTEN, 'connector', labels='', span='1m')} < 100"
+        ),
         "5m",
         "warning",
         "{{ $labels.connector }} writes {{ $value | humanize }} records/s",
@@ -481,10 +489,12 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "HttpSourceLatencyHigh",
-        _guarded(
-            _mean(n.FETCH_TO_ACK_SECONDS, "connector", labels="", span="1m"),
-            "> 2",
-            f"sum by (connector) (rate({n.FETCH_TO_ACK_SECONDS.name}_count[1m]))",
+        _unless_healthy(
+            _guarded(
+                _mean(n.FETCH_TO_ACK_SECONDS, "connector", labels="", span="1m"),
+                "> 2",
+                f"sum by (connector) (rate({n.FETCH_TO_ACK_SECONDS.name}_count[1m]))",
+            )
         ),
         "3m",
         "warning",
@@ -493,12 +503,14 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "HttpSourceCacheHitRatioLow",
-        _guarded(
-            _share(
-                n.CACHE_REQUESTS, 'result=~"hit|revalidated"', "connector", "", "5m"
-            ),
-            "< 0.8",
-            _rate(n.CACHE_REQUESTS, "connector", labels="", span="5m"),
+        _unless_healthy(
+            _guarded(
+                _share(
+                    n.CACHE_REQUESTS, 'result=~"hit|revalidated"', "connector", "", "5m"
+                ),
+                "< 0.8",
+                _rate(n.CACHE_REQUESTS, "connector", labels="", span="5m"),
+            )
         ),
         "10m",
         "warning",
@@ -539,13 +551,23 @@ ALERTS: tuple[Alert, ...] = (
     ),
     Alert(
         "HttpSourceSilent",
-        f"time() - max by (connector, api) ({n.LAST_SUCCESS.name}) > "
-        f"3 * clamp_min(max by (connector, api) ({n.POLL_INTERVAL.name}), 20)",
+        _unless_healthy(
+            f"time() - max by (connector, api) ({n.LAST_SUCCESS.name}) > "
+            f"3 * clamp_min(max by (connector, api) ({n.POLL_INTERVAL.name}), 20)"
+        ),
         "1m",
         "critical",
         "{{ $labels.connector }} {{ $labels.api }}: no success for "
         "{{ $value | humanizeDuration }}",
         n.LAST_SUCCESS.act,
+    ),
+    Alert(
+        "HttpSourceFailed",
+        f'{n.STATUS.name}{{status="failed"}} == 1',
+        "1m",
+        "critical",
+        "{{ $labels.connector }} is failed",
+        n.STATUS.act,
     ),
     Alert(
         "HttpSourceDegraded",

@@ -200,7 +200,14 @@ def _computed(
             task = "" if shard.task is None else str(shard.task)
             key = (shard.connector, task, shard.api)
             found[names.LAST_SUCCESS].append((key, shard.success_ms / 1000))
-    found[names.LAST_SUCCESS] = _newest(found[names.LAST_SUCCESS])
+        if shard.next_ms and shard.task is not None:
+            key = (shard.connector, str(shard.task), shard.api)
+            found[names.NEXT_POLL].append((key, shard.next_ms / 1000))
+        lasting = shard.failure is not None and not shard.failure.over_ms
+        polls = shard.failure.polls if shard.failure is not None and lasting else 0
+        found[names.POLLS_GIVEN_UP].append(((shard.connector, shard.api), polls))
+    for metric in (names.LAST_SUCCESS, names.NEXT_POLL, names.POLLS_GIVEN_UP):
+        found[metric] = _newest(found[metric])
     for place, counts in picture.credited.items():
         _of_times(found, place, counts)
     found[names.RATE_LIMIT_WAIT_SECONDS] = _summed(found)

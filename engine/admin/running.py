@@ -35,9 +35,10 @@ from engine.config.entries import Entry
 from engine.config.masking import shown
 from engine.observe import build
 from engine.observe import log as logs
+from engine.observe.failures import decoded
 from engine.observe.machine import cost
 from engine.observe.meters import DIRECTORY
-from engine.shared.board import Board
+from engine.shared.board import HELD_BY, Board
 from engine.shared.link import Message, SetLevel
 from engine.supervisor import status
 from engine.supervisor.status import Rebalances, Snapshot
@@ -118,6 +119,7 @@ def _card(connector: Connector, process: Values) -> ConnectorCard:
             response_seconds=values["health.check.response.time.threshold.ms"] / 1000,
             hit_ratio=values["health.check.cache.hit.ratio.threshold"],
             error_ratio=values["health.check.error.rate.threshold"],
+            record_seconds=values["health.check.no.records.threshold.ms"] / 1000,
         ),
         topics=_topics(connector),
     )
@@ -228,6 +230,9 @@ class Running:
                     phase=WAITING if child.waiting else phase,
                     restarts=child.restarts,
                     heartbeat=beat,
+                    waiting=child.waiting,
+                    drained=child.drained,
+                    drained_ms=child.drained_ms,
                 )
             )
         return found
@@ -304,6 +309,11 @@ class Running:
             counts=counts,
             success_ms=counts["last_success_ms"],
             failed=failed,
+            failure=decoded(self._board.failure(slot)),
+            record_ms=counts["last_record_ms"],
+            next_ms=counts["next_poll_ms"],
+            held_by=HELD_BY[counts["held_by"]],
+            held_until_ms=counts["held_until_ms"],
         )
 
     def _all_labels(self) -> dict[int, tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from engine.observe.failures import LastFailure
 from engine.supervisor.status import Rebalances
 
 #: The phase of a task that waits for a broker that is away.
@@ -29,11 +30,13 @@ class Thresholds(Struct, frozen=True):
         response_seconds: Mean request duration.
         hit_ratio: Of the cache, in its statistics window.
         error_ratio: The larger of failed requests and bad records.
+        record_seconds: Longest time without a record; 0: any is well.
     """
 
     response_seconds: float = 5.0
     hit_ratio: float = 0.7
     error_ratio: float = 0.05
+    record_seconds: float = 0.0
 
 
 class ApiCard(Struct, frozen=True):
@@ -42,8 +45,8 @@ class ApiCard(Struct, frozen=True):
 
     Attributes:
         name: `api.name`.
-        interval: Seconds from poll to poll, or the longest gap of a schedule;
-            None if it cannot be said, and then silence is not judged.
+        interval: Seconds from poll to poll; None where a schedule says when, and
+            then silence is not judged.
     """
 
     name: str
@@ -104,6 +107,9 @@ class TaskState(Struct, frozen=True):
             while it waits for Kafka.
         restarts: Times its process was started again.
         heartbeat: Monotonic seconds at which it last said that it lives.
+        waiting: Why it waits for the broker, or "".
+        drained: Times it was restarted for `process.memory.max.bytes`.
+        drained_ms: Wall milliseconds of the last of them, 0 before.
     """
 
     connector: str
@@ -114,6 +120,9 @@ class TaskState(Struct, frozen=True):
     phase: str = ""
     restarts: int = 0
     heartbeat: float = 0.0
+    waiting: str = ""
+    drained: int = 0
+    drained_ms: int = 0
 
 
 class ShardState(Struct, frozen=True):
@@ -128,9 +137,15 @@ class ShardState(Struct, frozen=True):
         label: The shard in one word: `Shard.label`.
         task: Number of the task that holds it, or None.
         counts: Board column -> value; never falls.
-        success_ms: Wall milliseconds of the last page delivered or found
-            unchanged, 0 before the first.
+        success_ms: Wall milliseconds at which a page was last delivered or found
+            unchanged, or a poll ended well; 0 before the first.
         failed: Why it was given up, or "".
+        failure: What went wrong last, over or not; None if nothing ever did.
+        record_ms: Wall milliseconds of the last record delivered, 0 before.
+        next_ms: Wall milliseconds of its next poll, 0 while it polls.
+        held_by: What it waits or waited for before a request, one of
+            `shared.board.HELD_BY`.
+        held_until_ms: Up to when, in wall milliseconds.
     """
 
     place: int
@@ -141,6 +156,11 @@ class ShardState(Struct, frozen=True):
     counts: Mapping[str, int]
     success_ms: int = 0
     failed: str = ""
+    failure: LastFailure | None = None
+    record_ms: int = 0
+    next_ms: int = 0
+    held_by: str = ""
+    held_until_ms: int = 0
 
 
 class Level(Struct, frozen=True):

@@ -16,6 +16,8 @@ from enum import Enum
 
 from msgspec import Struct
 
+from engine.observe.failures import KINDS
+
 #: Seconds; OpenTelemetry's advice for HTTP durations, and one long tail.
 SECONDS = (
     0.005,
@@ -360,6 +362,13 @@ STAGE_SECONDS = _histogram(
         )
     },
 )
+FAILURES = _counter(
+    "failures",
+    ("api", "kind"),
+    "Tries and polls that failed, by what a person would call the cause.",
+    "Rising: `kafka-http-source status` has the words of the last one.",
+    values={"kind": KINDS},
+)
 RETRIES = _counter(
     "retries",
     ("reason",),
@@ -646,8 +655,23 @@ LAST_SUCCESS = _admin(
     "last_success_timestamp_seconds",
     Kind.GAUGE,
     ("connector", "task", "api"),
-    "When a page of the api was last delivered or found unchanged.",
+    "When a page was last delivered or found unchanged, or a poll ended well.",
     "Older than three intervals: /health says failed.",
+    unit="seconds",
+)
+POLLS_GIVEN_UP = _admin(
+    "polls_given_up",
+    Kind.GAUGE,
+    ("connector", "api"),
+    "Polls given up in a row, the most of any shard of the api; 0 once one ends well.",
+    "3 or more: /health says failed, and the words of the failure.",
+)
+NEXT_POLL = _admin(
+    "next_poll_timestamp_seconds",
+    Kind.GAUGE,
+    ("connector", "task", "api"),
+    "When the api is polled next; absent while it is polled.",
+    "In the past: its task does not run.",
     unit="seconds",
 )
 POLL_INTERVAL = _admin(

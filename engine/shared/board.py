@@ -49,7 +49,9 @@ STATES = ("unused", "starting", "running", "draining", "failed", "ended")
 
 #: What happened to a shard since its slot was cleared; all of them only grow,
 #: but for the grid its polls start on (monotonic ns), which is set once, and
-#: the number of the poll it is in, 0 once that is delivered or given up.
+#: the number of the poll it is in, 0 once that is delivered or given up.  Wall
+#: milliseconds of its last success, its last record and its next poll, and up to
+#: when a limit holds it back, by `HELD_BY`.
 SHARD = (
     "pages",
     "received",
@@ -81,15 +83,25 @@ SHARD = (
     "wait_broker_ns",
     "busy_ns",
     "last_success_ms",
+    "last_record_ms",
+    "next_poll_ms",
+    "held_until_ms",
+    "held_by",
     "grid_ns",
     "polling",
 )
+
+#: What may hold a shard back, by the number on the board.
+HELD_BY = ("", "limiter", "api_limiter", "retry_after", "budget", "throttled")
 
 #: What a shard tells its siblings about the poll it is in.
 NOTICE = ("poll", "size", "end")
 
 #: Bytes of a slot's label.
 LABEL = 480
+
+#: Bytes of what a shard says of its last failure.
+FAILURE = 1536
 
 _CELL = 8
 _HEAD = struct.Struct("<QI")
@@ -312,7 +324,8 @@ class Board:
         self._labels = self._notices + layout.shards * 2 * Message.room(
             self._notice_size
         )
-        size = self._labels + layout.shards * 2 * Message.room(LABEL)
+        self._failures = self._labels + layout.shards * 2 * Message.room(LABEL)
+        size = self._failures + layout.shards * 2 * Message.room(FAILURE)
         try:
             self._memory = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
         except OSError as failure:
@@ -347,6 +360,19 @@ class Board:
             content: At most 480 bytes without NUL; None only reads.
         """
         message = self._message(self._labels, index, LABEL)
+        if content is not None:
+            message.write(content)
+        found = message.read()
+        return found.rstrip(b"\0") if found is not None else None
+
+    def failure(self, index: int, content: bytes | None = None) -> bytes | None:
+        """
+        What the shard in slot `index` says of its last failure.
+
+        Args:
+            content: At most `FAILURE` bytes without NUL; None only reads.
+        """
+        message = self._message(self._failures, index, FAILURE)
         if content is not None:
             message.write(content)
         found = message.read()

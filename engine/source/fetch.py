@@ -23,7 +23,8 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import Denied, SourceError, Unreachable
+from engine.errors import CircuitOpen, Denied, SourceError, Unreachable
+from engine.observe.failures import FailureLog
 from engine.observe.meters import Stage
 from engine.records import Request, Response
 from engine.seams import Breaker, Fetch, Limiter, Stopping
@@ -76,6 +77,7 @@ class Turnstile:
         wait = limiter.reserve(host, self._api)
         while wait > 0.0:
             cause, began = limiter.cause, self._clock.monotonic()
+            self._waits.holding(cause, began + wait)
             stopped = self._stopping.wait(wait)
             ended = self._clock.monotonic()
             self._waits.add(cause, began, ended)
@@ -121,6 +123,7 @@ class Retrying:
         refresh: Given an answer that refuses the credentials: renews them,
             and says whether they are other ones now.
         allow: Asked with the host before each repeat; an open breaker ends them.
+        failures: Told each try that fails, and when the next one comes.
         draw: Uniform random number between two bounds.
     """
 
@@ -131,6 +134,7 @@ class Retrying:
         *,
         stopping: Stopping,
         counters: HttpCounters,
+        failures: FailureLog | None = None,
         decode: Callable[[Response], Any] | None = None,
         refresh: Callable[[Response], bool] | None = None,
         allow: Callable[[str], bool] | None = None,
@@ -143,6 +147,7 @@ class Retrying:
         self._decode = decode
         self._refresh = refresh
         self._allow = allow
+        self._failures = failures if failures is not None else FailureLog()
         self._draw = draw
 
     def __call__(self, request: Request) -> Response:
@@ -158,6 +163,7 @@ class Retrying:
                     response.tries = tried
                     if self._decode is not None and response.status != 304:
                         response.decoded = self._decode(response)
+                    self._failures.answered()
                     return response
             except SourceError as error:
                 failure = error
@@ -174,6 +180,8 @@ class Retrying:
                 continue
             repeats += 1
             wait = pause(failure, repeats, self._policy, self._draw)
+            # Where nothing is waited here, the limiter knows when it may go on.
+            self._failures.failed(failure, wait or None)
             if wait is None:
                 raise failure
             if self._allow is not None and not self._allow(host_of(request.url)):
@@ -208,7 +216,7 @@ class Guarded:
         breaker = self._breaker
         if not breaker.allow(host):
             self._waits.shut(breaker.reopens(host))
-            raise Unreachable(
+            raise CircuitOpen(
                 f"{host} failed too often: it is left alone until its circuit "
                 "breaker lets a probe through",
                 sent=False,

@@ -80,6 +80,10 @@ class Interval:
         """Seconds until the next poll may start, 0.0 now."""
         return max(self._due - self._clock.monotonic(), 0.0)
 
+    def next_ms(self) -> int:
+        """Wall milliseconds at which the next poll may start."""
+        return self._clock.wall_ms() + round(1000 * self.due())
+
     def started(self) -> None:
         """A poll starts."""
         if self._interval:
@@ -146,11 +150,16 @@ class Schedule:
         """Seconds until the next poll may start, 0.0 now; at most half a minute."""
         if self._resume:
             return 0.0
+        return min(max(self.next_ms() - self._clock.wall_ms(), 0) / 1000, GLANCE)
+
+    def next_ms(self) -> int:
+        """Wall milliseconds of the next tick that is not served."""
         now = self._clock.wall_ms()
+        if self._resume:
+            return now
         # Where the wall clock was set back, what was served lies ahead of it.
         self._served = min(self._served, now)
-        tick = next_tick(self._cron, self._served, self._zone)
-        return min(max(tick - now, 0) / 1000, GLANCE)
+        return next_tick(self._cron, self._served, self._zone)
 
     def started(self) -> None:
         """A poll starts: it serves all ticks until now."""

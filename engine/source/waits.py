@@ -31,6 +31,16 @@ class Waits:
         self._until: defaultdict[str, float] = defaultdict(float)
         #: The part of an open breaker's time that is not added up yet.
         self._shut_since = self._shut_until = 0.0
+        self._held: tuple[str, float] = ("", 0.0)
+
+    def holding(self, cause: str, until: float) -> None:
+        """A request begins to wait, up to a monotonic time."""
+        self._held = cause, until
+
+    @property
+    def held(self) -> tuple[str, float]:
+        """What the last request waited for, and up to which monotonic time."""
+        return self._held
 
     def add(self, cause: str, began: float, ended: float) -> None:
         """A request has waited, between two monotonic times."""

@@ -374,6 +374,9 @@ class Supervisor:
             cause=ending.cause if ending is not None else "",
         )
         seat.last_exit = exited.why
+        if exited.cause == "memory":
+            seat.drained += 1
+            seat.drained_ms = self._clock.wall_ms()
         if self._asked_to_stop:
             return
         if self._once and not seat.spec.auxiliary and code >= 0 and ending is None:
@@ -757,10 +760,11 @@ class Supervisor:
         watch.put("restarts", seat.starts - 1)
         watch.put("wanted", 1)
         _LOG.info(
-            "%s started as process %d with %d shards.",
+            "%s started as process %d with %d shard%s.",
             seat.spec.key,
             seat.child.pid,
             len(seat.spec.shards),
+            "" if len(seat.spec.shards) == 1 else "s",
         )
 
     def _free_index(self) -> int:

@@ -61,6 +61,8 @@ class Seat:
         finished: Slots of shards whose poll is over.
         waiting: Why it waits for the broker, or "".
         last_exit: How it ended last, in words.
+        drained: Times it was over `process.memory.max.bytes`.
+        drained_ms: Wall milliseconds of the last of them.
     """
 
     def __init__(self, spec: ChildSpec, index: int, due: float) -> None:
@@ -80,6 +82,7 @@ class Seat:
         self.finished: set[int] = set()
         self.waiting = ""
         self.last_exit = ""
+        self.drained = self.drained_ms = 0
 
     @property
     def ailing(self) -> bool:
@@ -133,6 +136,8 @@ class Seat:
             trace=trace,
             waiting=self.waiting,
             last_exit=self.last_exit,
+            drained=self.drained,
+            drained_ms=self.drained_ms,
         )
 
     def shards(self) -> Iterator[ShardStatus]:

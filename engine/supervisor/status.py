@@ -38,6 +38,8 @@ class ChildStatus(Struct, frozen=True, kw_only=True):
         trace: Why it failed, or "".
         waiting: Why it waits for the broker, or waited when it was DONE, or "".
         last_exit: How it ended last in words, or "".
+        drained: Times it was over `process.memory.max.bytes` and started anew.
+        drained_ms: Wall milliseconds of the last of them, 0 before.
     """
 
     key: str
@@ -51,6 +53,8 @@ class ChildStatus(Struct, frozen=True, kw_only=True):
     trace: str = ""
     waiting: str = ""
     last_exit: str = ""
+    drained: int = 0
+    drained_ms: int = 0
 
 
 class ShardStatus(Struct, frozen=True, kw_only=True):

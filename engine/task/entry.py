@@ -20,6 +20,7 @@ from engine.clock import SYSTEM, Clock
 from engine.config import Api, Connector, Values
 from engine.errors import EngineError
 from engine.observe import log as logs
+from engine.observe.failures import FailureLog, decoded
 from engine.observe.meters import DIRECTORY, Meters
 from engine.observe.redact import redact
 from engine.records import Parcel, Shard
@@ -43,6 +44,7 @@ from engine.task.memory import PART, Forgetful, Remembering
 from engine.task.metering import Held, Metering
 from engine.task.pulse import Patience, Pulse
 from engine.task.registry import Persistent, Registries
+from engine.task.reporting import Reporter
 from engine.task.run import ONCE_PATIENCE, Context, Impatience, Stopper, Task
 from engine.task.source import Places, Sources, pace_of, policy_of, url_of
 from engine.task.standing import Standing, over, stored
@@ -235,6 +237,18 @@ class Wiring:
                 for each in assigned.tree
             }
             session.held = Held(sources.waits, budget, slots)
+            places = {
+                each.shard: each.slot
+                for assigned in self._context.assigned
+                for each in assigned.tree
+            }
+            for shard, place in places.items():
+                last = decoded(board.failure(place))
+                sources.failures[shard] = FailureLog(last)
+            self._metering.follow_failures(sources.failures)
+            session.reporter = Reporter(
+                board, places, sources.failures, sources.waits, session.walkers
+            )
             for assigned in self._context.assigned:
                 if assigned.shard not in settled:
                     walker = self._walker(
@@ -397,6 +411,8 @@ class Wiring:
             stopping=patience,
             polling=tally.polling,
             given_up=tally.given_up,
+            succeeded=tally.succeeded,
+            failures=sources.failures[shard],
             ended=ended,
         )
 
@@ -529,6 +545,7 @@ class Session:
         self.done: list[Shard] = []
         self.sources: Sources | None = None
         self.held: Held | None = None
+        self.reporter: Reporter | None = None
         self._delivery = delivery
         self._due = 0.0
 
@@ -541,6 +558,8 @@ class Session:
                 self._due = now + self.sources.tick(now)
                 if self.held is not None:
                     self.held.move()
+                if self.reporter is not None:
+                    self.reporter.report()
                 cluster = self._delivery.cluster
                 if cluster != self._cluster and self._report(BrokerKnown(cluster)):
                     self._cluster = cluster
@@ -575,6 +594,8 @@ class Session:
         """As `task.run.Wired`."""
         if self.held is not None:
             self.held.move()
+        if self.reporter is not None:
+            self.reporter.report()
         try:
             self._delivery.close(timeout)
         except EngineError as failure:
@@ -690,13 +711,19 @@ class Tally:
             )
             if n
         ]
-        success_ms = page.response.received_ms
         slot = self._slot
         poll = self._polls if page.last or page.truncated else -1
+        wall_ms = self._clock.wall_ms
+        brought = bool(parcel.values)
 
         def delivered(_: float) -> None:
             slot.add_all(sums)
-            slot.put("last_success_ms", success_ms)
+            # The moment at which it is delivered, whatever the answer's age: an
+            # answer out of the cache is as good a poll as one from the API.
+            now_ms = wall_ms()
+            slot.put("last_success_ms", now_ms)
+            if brought:
+                slot.put("last_record_ms", now_ms)
             if poll == slot.get("polling"):
                 # Delivered to its end; the next one has not begun.
                 slot.put("polling", 0)
@@ -754,6 +781,10 @@ class Tally:
         more = f" ({unsaid} times more in between)" if unsaid else ""
         log.warning("%s: %s%s", self.shard.label, words, more)
         self._noted[name] = now + NOTE_EVERY, 0
+
+    def succeeded(self) -> None:
+        """A poll has ended well, whatever it brought."""
+        self._slot.put("last_success_ms", self._clock.wall_ms())
 
     def given_up(self, failure: Exception) -> None:
         """A poll was given up; the next tick tries again."""

@@ -10,6 +10,7 @@ Path: ``task.entry`` makes it, ``task.run`` ticks it -> ``observe.meters``
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, Protocol, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from engine.clock import SYSTEM, Clock
 from engine.errors import RecordError
 from engine.observe import names
+from engine.observe.failures import FailureLog
 from engine.observe.meters import Meters, Stage
 from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Transform
@@ -279,6 +281,7 @@ class Metering:
         self._sent: Sent | None = None
         self._limiter: Limiter | None = None
         self._breakers: Mapping[str, Breaker] = {}
+        self._failures: Mapping[Shard, FailureLog] = {}
         self._schemas = schemas
         self._before: dict[tuple[names.Metric, tuple[str, ...]], int] = {}
         meters.count(names.DEAD_LETTERS, self._letters, 0)
@@ -292,6 +295,7 @@ class Metering:
         """Read these from now on; their counts begin at zero."""
         self._read()
         self._counters, self._connections, self._room = counters, connections, room
+        self._failures = {}
         self._sent = sent
         self._before = {
             key: n for key, n in self._before.items() if key[0] in _OF_THE_PROCESS
@@ -306,6 +310,10 @@ class Metering:
         """The last reading of them; then their files may be closed."""
         self._read_limits()
         self._limiter, self._breakers = None, {}
+
+    def follow_failures(self, failures: Mapping[Shard, FailureLog]) -> None:
+        """Count these from now on; their counts begin at zero."""
+        self._failures = failures
 
     def saver(self, inner: Saver) -> Saver:
         """The same saver, its writes counted and timed."""
@@ -412,6 +420,7 @@ class Metering:
             self._grown(names.CONNECTIONS_OPENED, (), opened)
             for reason, n in list(self._counters.repeats.items()):
                 self._grown(names.RETRIES, (reason,), n)
+        self._read_failures()
         if self._sent is not None:
             self._grown(names.BATCHES, (), self._sent.batches)
         if self._schemas is not None:
@@ -428,6 +437,14 @@ class Metering:
             meters.state(names.BUFFER_BYTES, (), self._room.used)
         meters.state(names.RECORDS_ACTIVE, (), self._active)
         self._read_limits()
+
+    def _read_failures(self) -> None:
+        sums: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for shard, log in self._failures.items():
+            for kind, n in list(log.counts.items()):
+                sums[shard.api, kind] += n
+        for labels, n in sums.items():
+            self._grown(names.FAILURES, labels, n)
 
     def _read_limits(self) -> None:
         state = self.meters.state

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from engine.config import Api, Connector, Secret, Values
 from engine.language.cron import compile_cron
+from engine.observe.failures import FailureLog
 from engine.observe.meters import Stage
 from engine.records import Offset, Response, Shard
 from engine.seams import Fetch, Stopping
@@ -405,6 +406,7 @@ class Sources:
         pool: The task's connections.
         limiter: The connector's.
         waits: What kept each shard from asking.
+        failures: What went wrong last, of each shard.
         breakers: Those of the apis that have one, by api.
     """
 
@@ -445,6 +447,7 @@ class Sources:
         )
         self._multiplexer: curl.Multiplexer | None = None
         self.waits: dict[Shard, Waits] = {}
+        self.failures: dict[Shard, FailureLog] = {}
         self.breakers: dict[str, Breaker] = {}
         self._tries: dict[str, Fetch] = {}
         self._auths: dict[str, Auth | None] = {}
@@ -683,7 +686,12 @@ class Sources:
         return made
 
     def fetch(
-        self, api: Api, decode: Decode, stopping: Stopping, waits: Waits
+        self,
+        api: Api,
+        decode: Decode,
+        stopping: Stopping,
+        waits: Waits,
+        failures: FailureLog,
     ) -> Fetch:
         """
         The onion of an api for one of its shards, outermost skin last.
@@ -708,6 +716,7 @@ class Sources:
             policy_of(values),
             stopping=stopping,
             counters=self.counters,
+            failures=failures,
             decode=decode,
             refresh=auth.refresh if isinstance(auth, OAuth2 | AwsSigV4) else None,
             allow=closed(breaker),
@@ -759,7 +768,11 @@ class Sources:
         return Poll(
             paginator,
             fetch=self.fetch(
-                api, decode, stopping, self.waits.setdefault(shard, Waits())
+                api,
+                decode,
+                stopping,
+                self.waits.setdefault(shard, Waits()),
+                self.failures.setdefault(shard, FailureLog()),
             ),
             decode=once_decoded(decode),
             stopping=stopping,

@@ -26,6 +26,7 @@ from engine.errors import (
     Then,
     Unexpected,
 )
+from engine.observe.failures import FailureLog
 from engine.records import Page, Shard
 from engine.seams import Stopping
 from engine.task.flow import Flow
@@ -39,6 +40,9 @@ class Pace(Protocol):
 
     def due(self) -> float:
         """Seconds until the next poll may start, 0.0 now."""
+
+    def next_ms(self) -> int:
+        """Wall milliseconds at which the next poll may start."""
 
     def started(self) -> None:
         """A poll starts."""
@@ -75,6 +79,9 @@ class Walker(threading.Thread):
         once: End after one poll.
         polling: Told when a poll begins, and when one is over that has no last
             page to tell it: given up, or without a page.
+        given_up: Told why a poll was given up where the next one tries again.
+        succeeded: Told that a poll has ended well, whatever it brought.
+        failures: Told of each poll that was given up, the last one too.
         ended: Called in this thread when it ends.
     """
 
@@ -89,6 +96,8 @@ class Walker(threading.Thread):
         stopping: Stopping,
         polling: Callable[[bool], None],
         given_up: Callable[[Exception], None],
+        succeeded: Callable[[], None],
+        failures: FailureLog,
         ended: Callable[[Walker], None],
     ):
         super().__init__(name=f"shard-{flow.shard.label}", daemon=True)
@@ -97,12 +106,16 @@ class Walker(threading.Thread):
         self.verdict = Verdict()
         #: Monotonic seconds of the tick that is waited for; None while polling.
         self.due_at: float | None = None
+        #: Wall milliseconds of the next poll; 0 while polling, and once ended.
+        self.next_ms = 0
         self._pace = pace
         self._patient = patient
         self._once = once
         self._stopping = stopping
         self._polling = polling
         self._given_up = given_up
+        self._succeeded = succeeded
+        self._failures = failures
         self._ended = ended
 
     @property
@@ -115,6 +128,8 @@ class Walker(threading.Thread):
             self.verdict = self._walk()
         except EngineError as failure:
             self.verdict = Verdict(failure, failure.code)
+            if failure.then not in (Then.WAIT, Then.EXIT):
+                self._failures.given_up(failure)
         except Exception as failure:  # noqa: BLE001 - the wall of this thread
             log.error(
                 "%s: %s: %s (a bug of ours, please report it)",
@@ -124,7 +139,9 @@ class Walker(threading.Thread):
             )
             log.debug("%s", traceback.format_exc())
             self.verdict = Verdict(failure, Exit.BUG)
+            self._failures.given_up(failure)
         finally:
+            self.next_ms = 0
             self.pulse.idle("ended")
             self._ended(self)
 
@@ -134,9 +151,11 @@ class Walker(threading.Thread):
             wait = 0.0 if self._once else self._pace.due()
             if wait > 0:
                 self.due_at = SYSTEM.monotonic() + wait
+                self.next_ms = self._pace.next_ms()
                 self._stopping.wait(wait)
                 continue
             self.due_at = None
+            self.next_ms = 0
             self._pace.started()
             self._polling(True)
             try:
@@ -149,9 +168,14 @@ class Walker(threading.Thread):
                 self._given_up(failure)
                 self._polling(False)
                 self._pace.ended(records=self.flow.received, failed=True)
+                wait = (self._pace.next_ms() - SYSTEM.wall_ms()) / 1000
+                self._failures.given_up(failure, max(wait, 0.0))
                 continue
             if page is None and not self._stopping.is_set():
                 self._polling(False)
+            if page is None or page.last or page.truncated:
+                self._succeeded()
+                self._failures.succeeded()
             self._pace.ended(records=self.flow.received)
             if self._once:
                 return self._once_over(page)

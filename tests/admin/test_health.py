@@ -14,6 +14,7 @@ import pytest
 from engine.admin.answers import json_answer, plain
 from engine.admin.view import WAITING, ApiCard, TaskState, Thresholds
 from engine.observe import names
+from engine.observe.failures import LastFailure
 from tests.admin.conftest import Stage
 from tests.fakes.view import card
 from tests.needs import need
@@ -400,3 +401,138 @@ def test_the_rate_is_the_mean_of_the_last_minute(stage: Stage) -> None:
 )
 def test_a_number_is_plain(value: float, text: str) -> None:
     assert text == json_answer(200, plain(value)).body.decode()
+
+
+# --- polls, and why they fail --------------------------------------------------
+
+
+def failing(stage: Stage, **changed: Any) -> LastFailure:
+    now = stage.clock.wall_ms()
+    values: dict[str, Any] = {
+        "kind": "dns",
+        "message": "no address for api.example.com",
+        "count": 12,
+        "polls": 1,
+        "since_ms": now - 60_000,
+        "at_ms": now,
+        "next_ms": now + 5_000,
+    }
+    return LastFailure(**{**values, **changed})
+
+
+@pytest.mark.parametrize(
+    ("polls", "next_in", "status"),
+    [
+        (0, 5, "healthy"),
+        (1, 5, "degraded"),
+        (2, 5, "degraded"),
+        (3, 5, "failed"),
+        (1, 599, "degraded"),
+        (1, 7200, "failed"),
+    ],
+)
+@pytest.mark.parametrize("interval", [None, 7200.0])
+def test_polls_given_up_are_judged_whatever_says_when_the_next_one_is(
+    staged: Callable[..., Stage],
+    interval: float | None,
+    polls: int,
+    next_in: int,
+    status: str,
+) -> None:
+    stage = staged(card(apis=(ApiCard("api1", interval),)))
+    now = stage.clock.wall_ms()
+    failure = failing(stage, polls=polls, next_ms=now + 1000 * next_in)
+
+    stage.shard(success_ms=now - 1000, failure=failure, next_ms=failure.next_ms)
+
+    _, body = told(stage)
+    assert status == body["status"]
+    if polls:
+        assert "no address for api.example.com (12 times since" in body["message"]
+
+
+def test_a_failure_that_is_over_is_told_and_not_judged(stage: Stage) -> None:
+    now = stage.clock.wall_ms()
+    stage.shard(success_ms=now, failure=failing(stage, polls=7, over_ms=now))
+
+    _, body = told(stage)
+
+    assert "healthy" == body["status"]
+    [failure] = body["connectors"]["orders"]["failures"]
+    assert ("dns", 12, 7) == (failure["kind"], failure["count"], failure["polls"])
+    assert failure["over"].endswith("Z")
+
+
+def test_a_schedule_that_was_never_due_is_healthy_and_ready(
+    staged: Callable[..., Stage],
+) -> None:
+    stage = staged(card(apis=(ApiCard("api1", None),)))
+    stage.shard(next_ms=stage.clock.wall_ms() + 3_600_000)
+
+    assert "healthy" == told(stage)[1]["status"]
+    assert 200 == told(stage, "/health/ready")[0]
+
+
+@pytest.mark.parametrize(
+    ("cause", "status"),
+    [
+        ("limiter", "healthy"),
+        ("api_limiter", "healthy"),
+        ("retry_after", "degraded"),
+        ("budget", "degraded"),
+        ("throttled", "degraded"),
+    ],
+)
+def test_a_limit_holds_it_back_and_that_is_no_silence(
+    stage: Stage, cause: str, status: str
+) -> None:
+    stage.deliver(5)
+    success = stage.clock.wall_ms()
+    stage.clock.pass_by(600)
+    until = stage.clock.wall_ms() + 3_600_000
+    stage.shard(success_ms=success, held_by=cause, held_until_ms=until)
+
+    _, body = told(stage)
+
+    assert status == body["status"]
+    assert ("asked to wait, 3,600 s more, until" in body["message"]) == (
+        status == "degraded"
+    )
+
+
+def test_it_is_not_ready_before_the_broker_was_ever_reached(stage: Stage) -> None:
+    waiting = TaskState("orders", 0, "UNASSIGNED", phase=WAITING, waiting="refused")
+    stage.view.task_states = [waiting]
+
+    code, body = told(stage, "/health/ready")
+
+    assert (503, False, "starting") == (code, body["ready"], body["status"])
+    assert "Kafka broker: refused" in body["message"]
+
+
+def test_a_memory_limit_that_restarts_it_is_said_for_a_while(stage: Stage) -> None:
+    now = stage.clock.wall_ms()
+    drained = TaskState("orders", 0, "RUNNING", drained=3, drained_ms=now)
+    stage.view.task_states = [drained]
+    stage.deliver(5)
+
+    assert "process.memory.max.bytes" in told(stage)[1]["message"]
+    assert "3 times" in told(stage)[1]["message"]
+
+    stage.clock.pass_by(1000)
+    stage.deliver(5)
+    assert "healthy" == told(stage)[1]["status"]
+
+
+def test_no_records_for_longer_than_is_allowed(staged: Callable[..., Stage]) -> None:
+    stage = staged(card(thresholds=Thresholds(record_seconds=60.0)))
+    stage.clock.pass_by(100)
+    now = stage.clock.wall_ms()
+
+    stage.shard(success_ms=now, record_ms=now - 59_000)
+    assert "healthy" == told(stage)[1]["status"]
+
+    stage.shard(success_ms=now, record_ms=now - 61_000)
+    _, body = told(stage)
+    assert "degraded" == body["status"]
+    assert "health.check.no.records.threshold.ms=60000" in body["message"]

@@ -59,7 +59,8 @@ def everything(stage: Stage) -> None:
     stage.counts = dict.fromkeys(
         [*names.BY_COLUMN, *names.WAITS.values()], 1_000_000_000
     )
-    stage.shard(success_ms=stage.clock.wall_ms())
+    now_ms = stage.clock.wall_ms()
+    stage.shard(success_ms=now_ms, next_ms=now_ms + 1000)
     stage.view.judgements = {("orders", "up", "throughput"): 1}
     stage.view.others = [Process("supervisor", 1), Process("admin", 2)]
     stage.view.task_states = [

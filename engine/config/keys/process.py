@@ -168,6 +168,14 @@ def _observing() -> list[Key]:
             "A higher share of errors makes the state degraded.",
         ),
         key(
+            "health.check.no.records.threshold.ms",
+            ms(0, 31536000000),
+            "0",
+            "C",
+            "A longer time without a delivered record makes the state degraded; 0: an "
+            "API may have nothing new for as long as it likes.",
+        ),
+        key(
             "listeners",
             Csv(Listener(), alone=("none",)),
             "http://127.0.0.1:8080,http://[::1]:8080",
