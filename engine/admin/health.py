@@ -150,8 +150,9 @@ def told(failure: LastFailure) -> str:
 def clock_time(wall_ms: int) -> str:
     """Local time to the second with its offset; the date where it is not today."""
     then = datetime.fromtimestamp(wall_ms / 1000).astimezone()
+    text = then.isoformat(sep=" ", timespec="seconds").replace("+00:00", "Z")
     today = datetime.now().astimezone().date() == then.date()
-    return then.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
+    return text.partition(" ")[2] if today else text
 
 
 def _succeeded(shards: Sequence[ShardState]) -> bool:

@@ -1,14 +1,13 @@
 """
 Display: what `run` shows while it runs, the summary it ends with, words of state.
 
-Owns the form of them (GATE rich): a table that refreshes in place on a
-terminal that has rich, a status line each 10 seconds anywhere else.  Reads
-rows, knows nothing of processes.  Progress goes to stderr, the rest to stdout.
+Owns the form of them (GATE rich): a status line each 10 seconds, tables and words
+of state in colour on a terminal that has rich.  Reads rows, knows nothing of
+processes.  Progress goes to stderr, the rest to stdout.
 """
 
 from __future__ import annotations
 
-import os
 import select
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +21,10 @@ from engine.clock import SYSTEM, Clock
 
 try:
     from rich.console import Console
-    from rich.live import Live
     from rich.table import Table
     from rich.text import Text
 except ImportError:  # the extra [terminal] is not installed
-    Live = None  # type: ignore[assignment,misc]
+    Console = None  # type: ignore[assignment,misc]
 
 #: Words of state by how they are to be taken; never the colour alone says it.
 STATES = {
@@ -35,7 +33,7 @@ STATES = {
     "bold red": ("failed", "FAILED"),
 }
 
-#: Seconds between two status lines where nothing can be redrawn.
+#: Seconds between two status lines.
 STATUS_EVERY = 10.0
 
 
@@ -171,65 +169,20 @@ class StatusLine:
         return
 
 
-class Screen:
-    """A table that is drawn anew in place."""
-
-    #: Rows of the table at most; the rest is in the total.
-    LINES = 20
-
-    def __init__(self, *, clock: Clock = SYSTEM):
-        self._clock = clock
-        self._before: dict[tuple[str, str], int] = {}
-        self._then = clock.monotonic()
-        self._live = Live(auto_refresh=False, transient=True)
-        self._live.start()
-
-    def show(self, rows: Sequence[Row], note: str) -> None:
-        now = self._clock.monotonic()
-        past = max(now - self._then, 1e-9)
-        table = Table(title=note or None, title_justify="left")
-        for name in ("shard", "pages", "received", "produced", "records/s", "state"):
-            table.add_column(name, justify="left" if name == "shard" else "right")
-        for row in [*rows[: self.LINES], total(rows, 0.0)]:
-            key = (row.connector, row.shard)
-            moved = row.produced - self._before.get(key, 0)
-            self._before[key] = row.produced
-            table.add_row(
-                f"{row.connector} {row.shard}".strip() or "total",
-                f"{row.pages:,}",
-                f"{row.received:,}",
-                f"{row.produced:,}",
-                f"{moved / past:,.0f}",
-                state_of(row),
-            )
-        self._then = now
-        self._live.update(table, refresh=True)
-
-    def close(self) -> None:
-        self._live.stop()
-
-
-def state_of(row: Row) -> str:
-    """One word for the table."""
-    if row.error:
-        return "not reached" if row.unreached else "FAILED"
-    return "done" if row.finished else "running"
-
-
 def display(*, quiet: bool) -> Display:
-    """The display that fits where stderr goes."""
-    if quiet:
-        return Silence()
-    plain = os.environ.get("TERM", "dumb") == "dumb"
-    if Live is not None and sys.stderr.isatty() and sys.stdout.isatty() and not plain:
-        return Screen()
-    return StatusLine(sys.stderr)
+    """
+    The display of a run.
+
+    The tasks log to the same terminal, each in its own process: a picture that is
+    drawn anew in place would erase their lines, so a line comes below them.
+    """
+    return Silence() if quiet else StatusLine(sys.stderr)
 
 
 def say(lines: Iterable[str]) -> None:
     """Print lines, words of state in colour where stdout is a terminal with rich."""
     text = "\n".join(lines)
-    if Live is None or not sys.stdout.isatty():
+    if Console is None or not sys.stdout.isatty():
         print(text)
         return
     shown = Text(text)
@@ -240,7 +193,7 @@ def say(lines: Iterable[str]) -> None:
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, numbers to the right of all but the first column."""
-    if Live is None or not sys.stdout.isatty():
+    if Console is None or not sys.stdout.isatty():
         sizes = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         for row in (header, *rows):
             first, *rest = map(str, row)

@@ -199,7 +199,8 @@ def parser() -> Words:
         help="of the engine; default: the one that runs here, else port 8080",
     )
     asking.add_argument("--json", action="store_true", help="one document")
-    verb("status", "remote:status", "how a running engine stands", asking)
+    text = "how a running engine stands; 65 if something has FAILED"
+    verb("status", "status:status", text, asking)
     tops = verb("top", "top:top", "its tasks, refreshed in place", asking)
     tops.add_argument("--interval", type=positive, default=2, metavar="SECONDS")
     tops.add_argument(

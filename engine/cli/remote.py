@@ -1,29 +1,26 @@
 """
 Remote: what a running engine says of itself, here or on another machine.
 
-Owns `status`, and how to ask an admin process: over HTTP and nothing else, so
-that the same is shown on this machine as from afar.  Nothing is changed.
+Owns how to ask an admin process: over HTTP and nothing else, so that the same is
+shown on this machine as from afar.  Nothing is changed.
 
-Path: ``cli.main``, ``cli.top`` -> here -> (HTTP) -> ``admin``
+Path: ``cli.status``, ``cli.top`` -> here -> (HTTP) -> ``admin``
 """
 
 from __future__ import annotations
 
-import argparse
 import http.client
-import json
 import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from engine.cli.display import say
 from engine.errors import EngineError, Exit
 from engine.supervisor.runtime import NAME, base_of, running
 
@@ -75,32 +72,6 @@ class _Status(Struct):
 
 class _Connector(Struct):
     status: _Status
-
-
-def status(args: argparse.Namespace) -> int:
-    """
-    `status`: how every connector and task stands.
-
-    Args:
-        args: `url` or None, `json`.
-
-    Raises: NoAnswer.  Blocks: for three requests.
-    """
-    url = base_url(args.url)
-    told = {
-        "url": url,
-        "health": health(url),
-        "metrics": health(url, "/health/metrics"),
-        "connectors": connectors(url, "/connectors?expand=status&expand=info"),
-    }
-    if args.json:
-        print(json.dumps(told, indent=2))
-    else:
-        say(_status_lines(told))
-    return Exit.OK
-
-
-# --- asking ------------------------------------------------------------------
 
 
 def base_url(given: str | None) -> str:
@@ -188,38 +159,3 @@ def _why(content: bytes) -> str:
         return str(msgspec.json.decode(content)["message"])
     except (msgspec.DecodeError, LookupError, TypeError):
         return ""
-
-
-def _status_lines(told: Mapping[str, Any]) -> Iterator[str]:
-    overall = told["health"].get("status", "health checks are off")
-    verdicts = told["health"].get("connectors", {})
-    figures = told["metrics"].get("connectors", {})
-    yield f"{told['url']}: {overall}"
-    for name, connector in told["connectors"].items():
-        verdict = verdicts.get(name, {})
-        stands = connector["status"]
-        yield ""
-        yield f"{name}: {verdict.get('status', stands['connector']['state'].lower())}"
-        for reason in verdict.get("reasons", ()):
-            yield f"  {reason}"
-        for task in stands["tasks"]:
-            trace = task.get("trace", "").strip().splitlines()
-            why = f": {trace[0]}" if trace else ""
-            yield f"  task {task['id']}: {task['state']}{why}"
-        if name in figures:
-            yield from _figures(figures[name])
-
-
-def _figures(numbers: Mapping[str, Any]) -> Iterator[str]:
-    records = numbers["records"]
-    yield (
-        f"  records: {records['produced']} produced of {records['received']} received"
-        f", {records['filtered']} filtered, {records['deadLettered']} dead-lettered"
-        f", {records['deduplicated']} deduplicated"
-    )
-    yield (
-        f"  last minutes: {numbers['throughput']['messagesPerSecond']} records/s"
-        f", latency {numbers['latency']['averageMs']} ms"
-        f" (p99 {numbers['latency']['p99Ms']} ms)"
-        f", errors {numbers['errorRate']} %, cache hits {numbers['cacheHitRatio']}"
-    )

@@ -49,6 +49,9 @@ try:
 except ImportError:  # the extra [terminal] is not installed
     Live = None  # type: ignore[assignment,misc]
 
+#: Reasons that are shown on the screen.
+REASONS = 5
+
 KEYS = "q ends   s sorts by the next column   S by the one before"
 
 
@@ -81,7 +84,7 @@ def top(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"url": url, "tasks": [row.document() for row in rows]}))
     else:
-        print("\n".join(table(rows)))
+        print("\n".join([*table(rows), *watch.reasons]))
     return Exit.OK
 
 
@@ -145,21 +148,21 @@ class Row(Struct, frozen=True):
 
 #: Head, width, attribute; what does not fit on the line is left out from the right.
 COLUMNS = (
-    ("TASK", 24, "task"),
+    ("TASK", 18, "task"),
     ("STATE", 10, "state"),
-    ("IN/S", 8, "received_rate"),
-    ("OUT/S", 8, "written_rate"),
-    ("OUT", 11, "written"),
-    ("BYTES/S", 8, "bytes_rate"),
-    ("P50", 7, "p50_ms"),
-    ("P99", 7, "p99_ms"),
+    ("IN/S", 7, "received_rate"),
+    ("OUT/S", 7, "written_rate"),
     ("ERR", 6, "errors"),
-    ("RETRY", 6, "retries"),
-    ("HIT", 5, "hit_ratio"),
-    ("WAIT", 5, "waiting"),
     ("AGO", 6, "silent"),
-    ("RSS", 7, "memory"),
+    ("P99", 7, "p99_ms"),
     ("CPU", 5, "cpu"),
+    ("OUT", 11, "written"),
+    ("RSS", 7, "memory"),
+    ("RETRY", 6, "retries"),
+    ("WAIT", 5, "waiting"),
+    ("HIT", 5, "hit_ratio"),
+    ("P50", 7, "p50_ms"),
+    ("BYTES/S", 8, "bytes_rate"),
     ("IN", 11, "received"),
 )
 
@@ -179,6 +182,7 @@ class Top:
     Attributes:
         sort: The attribute of a row that the rows are sorted by.
         status: How the engine stood at the last look, in a line.
+        reasons: Why it is not well, a sentence each.
 
     Raises: NoColumn.
     """
@@ -196,6 +200,7 @@ class Top:
         self.url = url
         self.sort = SORTS[sort.lower()]
         self.status = ""
+        self.reasons: Sequence[str] = ()
         self._only = only
         self._clock = clock
         self._before: Scrape = {}
@@ -212,12 +217,13 @@ class Top:
             states = connectors(self.url)
             stands = health(self.url)
         except NoAnswer as failure:
-            self.status = str(failure)
+            self.status, self.reasons = str(failure), ()
             raise
         now = self._clock.monotonic()
         seconds = max(now - self._at, 1e-3)
         wall = self._clock.wall_ms() / 1000
         self.status = _standing(stands, scrape, wall)
+        self.reasons = stands.get("reasons", ())
         rows = [
             _row(connector, task, scrape, self._before, seconds, wall)
             for connector, told in states.items()
@@ -243,14 +249,14 @@ class Top:
 
 
 def _standing(health: Mapping[str, Any], scrape: Scrape, wall: float) -> str:
-    """The verdict, how long it has been up, and why it is not well."""
+    """The verdict, the version, and how long it has been up."""
     said = [str(health.get("status", "health checks are off"))]
     for labels, _ in samples(scrape, "build_info", {}):
         said.append(f"version {labels['version']}")
     for _, began in samples(scrape, "start_timestamp_seconds", {}):
         minutes = max(0.0, wall - began) / 60
         said.append(f"up {minutes // 60:.0f}h{minutes % 60:02.0f}m")
-    return "  ".join([*said, *health.get("reasons", ())[:1]])
+    return "  ".join(said)
 
 
 def _row(
@@ -449,7 +455,12 @@ def drawn(watch: Top, rows: Sequence[Row], width: int) -> RenderableType:
     for row in rows:
         made.add_row(*(_coloured(cell(row, each)) for _, _, each in columns))
     head = _coloured(f"{watch.url}  {watch.status}")
-    return Group(head, Text(""), made, Text(""), Text(KEYS, style="dim"))
+    reasons = [_coloured(reason) for reason in watch.reasons[:REASONS]]
+    if len(watch.reasons) > REASONS:
+        reasons.append(Text(f"... and {len(watch.reasons) - REASONS:,} more reasons"))
+    blank = [Text("")] if reasons else []
+    keys = Text(KEYS, style="dim")
+    return Group(head, Text(""), made, *blank, *reasons, Text(""), keys)
 
 
 def _coloured(text: str) -> Text:

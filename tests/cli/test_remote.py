@@ -24,9 +24,11 @@ from engine.admin.view import ShardState, TaskState
 from engine.cli import remote
 from engine.cli.main import main
 from engine.cli.scrape import parsed, quantile
+from engine.cli.status import span
 from engine.cli.top import SORTS, Top, drawn, human, table
 from engine.clock import SYSTEM
 from engine.observe import names
+from engine.observe.failures import LastFailure
 from engine.observe.meters import Meters
 from engine.supervisor.runtime import Runtime
 from tests.fakes.saying import saying
@@ -72,20 +74,57 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
 def test_status_names_states_reasons_and_records(
     stand: Stand, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert 0 == main(["status", "--url", stand.url])
+    assert 65 == main(["status", "--url", stand.url])
 
     said = capsys.readouterr().out
     assert f"{stand.url}: failed" in said
-    assert "Task 1 is FAILED: Denied: 401" in said
-    assert "task 0: RUNNING" in said
-    assert "task 1: FAILED: Denied: 401\n" in said
-    assert "1000 produced of 1000 received" in said
+    assert 1 == said.count("Task 1 is FAILED: Denied: 401")
+    assert 1 == said.count("Denied: 401")
+    assert "tasks: 1 RUNNING, 1 FAILED" in said
+    assert "1,000 produced of 1,000 received" in said
+    assert "api1: last record never, last good poll 0 s ago, polls now" in said
+
+
+def test_status_tells_each_failure_once_with_what_comes_next(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = SYSTEM.wall_ms()
+    lasting = LastFailure("dns", "no address for x", 12, 7, now - 60_000, now)
+    over = LastFailure("tls", "bad certificate", 1, 0, now, now, over_ms=now - 90_000)
+    tried = LastFailure("server_error", "500", 2, 0, now, now, next_ms=now + 300_500)
+    stand.view.task_states = [TaskState("orders", 0, "RUNNING", pid=7)]
+    stand.view.shard_states = [
+        ShardState(at, "orders", "api1", f"api1[{at}/3]", 0, {}, now, failure=failure)
+        for at, failure in enumerate((lasting, over, tried))
+    ]
+
+    assert 65 == main(["status", "--url", stand.url])
+
+    said = capsys.readouterr().out
+    assert 1 == said.count("no address for x")
+    assert "over since 1 min 30 s: api1[1/3]: bad certificate (once)" in said
+    assert "api1[2/3]: 500 (2 times, next try in 5 min 0 s)" in said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min 0 s"),
+        (3_600, "1 h 0 min"),
+        (90_000, "1 d 1 h"),
+        (86_400_000, "1,000 d 0 h"),
+    ],
+)
+def test_a_span_has_its_two_largest_units(seconds: float, text: str) -> None:
+    assert text == span(seconds)
 
 
 def test_status_is_one_document(
     stand: Stand, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert 0 == main(["status", "--url", stand.url, "--json"])
+    assert 65 == main(["status", "--url", stand.url, "--json"])
 
     told = json.loads(capsys.readouterr().out)
     assert stand.url == told["url"]
@@ -118,10 +157,11 @@ def test_top_shows_one_picture_where_nobody_watches(
 ) -> None:
     assert 0 == main(["top", "--url", stand.url, "--interval", "1"])
 
-    head, first, second = capsys.readouterr().out.splitlines()
+    head, first, second, why = capsys.readouterr().out.splitlines()
     assert head.split()[:4] == ["TASK", "STATE", "IN/S", "OUT/S"]
     assert ["orders/0", "RUNNING"] == first.split()[:2]
     assert ["orders/1", "FAILED"] == second.split()[:2]
+    assert "orders: Task 1 is FAILED: Denied: 401" == why
 
 
 def test_top_as_json_names_every_column(
@@ -174,7 +214,8 @@ def test_what_does_not_fit_is_left_out_between_two_columns(stand: Stand) -> None
     lines = capture.get().splitlines()
 
     [head] = [line for line in lines if "TASK" in line]
-    assert "OUT/S" in head and "CPU" not in head
+    assert "OUT/S" in head and "ERR" in head and "CPU" not in head
+    assert "Task 1 is FAILED: Denied: 401" in capture.get()
     assert "CPU" in table(rows)[0]
     assert all(len(line) <= 60 for line in lines)
 
@@ -336,11 +377,11 @@ def test_status_without_health_checks_says_so(
     stand = Stand(tmp_path)
     stand.view.cards = [card(health=False)]
     with serving(stand.view, str(tmp_path / "ports")) as urls:
-        assert 0 == main(["status", "--url", urls[0]])
+        assert 65 == main(["status", "--url", urls[0]])
 
     said = capsys.readouterr().out
     assert "health checks are off" in said
-    assert "task 0: RUNNING" in said
+    assert "task 1 FAILED: Denied: 401" in said
 
 
 def test_the_engine_that_runs_here_is_asked_by_default(
