@@ -103,7 +103,7 @@ def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
     failed = [*_failed_tasks(tasks), *_failed_shards(shards)]
     troubled: list[str] = []
     if not resting:
-        given_up, troubled = _given_up(picture, shards)
+        given_up, troubled = _given_up(picture, card, shards)
         failed += given_up
     if not failed and not waiting and not resting:
         failed = _silent(picture, card, shards, figures, began)
@@ -200,9 +200,10 @@ def _first_line(trace: str) -> str:
 
 
 def _given_up(
-    picture: Picture, shards: Sequence[ShardState]
+    picture: Picture, card: ConnectorCard, shards: Sequence[ShardState]
 ) -> tuple[list[str], list[str]]:
     """Shards whose last polls were given up: for failed, and for degraded."""
+    scheduled = {api.name for api in card.apis if api.interval is None}
     failed: list[str] = []
     degraded: list[str] = []
     for shard in shards:
@@ -212,8 +213,10 @@ def _given_up(
         polls = "poll was" if failure.polls == 1 else f"{failure.polls:,} polls were"
         text = f"{shard.label}: its last {polls} given up: {told(failure)}."
         far = shard.next_ms - picture.wall_ms > 1000 * SOON
-        lasting = failure.polls >= SILENT_INTERVALS or far
-        (failed if lasting else degraded).append(text)
+        if failure.polls >= SILENT_INTERVALS or far:
+            failed.append(text)
+        elif failure.polls > 1 or shard.api in scheduled:
+            degraded.append(text)
     return failed, degraded
 
 

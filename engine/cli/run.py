@@ -32,6 +32,7 @@ from engine.errors import ConfigError
 from engine.observe import log as logs
 from engine.observe.meters import DIRECTORY as METERS
 from engine.observe.names import WAITS
+from engine.observe.redact import REDACTOR
 from engine.shared.board import Board
 from engine.supervisor import assign, orders, signals
 from engine.supervisor.broker import EmbeddedBroker
@@ -132,6 +133,7 @@ def say_start(loaded: Loaded) -> None:
     if loaded.absent:
         log.info("Not available yet, and off: %s.", ", ".join(loaded.absent))
     for connector in loaded.connectors:
+        REDACTOR.names(connector.name, *(api.name for api in connector.apis))
         if connector.values["http.source.url.pattern"] is not None:
             found = config.endpoints(connector)
             log.info(
@@ -140,7 +142,11 @@ def say_start(loaded: Loaded) -> None:
                 sum(endpoint.owned for endpoint in found),
                 len(found),
             )
-        if connector.values["exactly.once.support"] == "requested":
+        values = connector.values
+        if (
+            values.stated("exactly.once.support")
+            and values["exactly.once.support"] == "requested"
+        ):
             log.info(
                 "Connector %s: exactly.once.support=requested, and exactly once is "
                 "not available yet: delivery is at least once.",

@@ -228,16 +228,21 @@ class FailureLog:
         if self._lasting and self._last is not None and not self._last.polls:
             self.succeeded()
 
-    def succeeded(self) -> None:
-        """A poll has ended well."""
+    def succeeded(self) -> LastFailure | None:
+        """
+        A poll has ended well.
+
+        Returns: the failure that is over with it, None where there was none.
+        """
         if not self._lasting:
-            return
+            return None
         with self._lock:
             self._lasting = False
             if self._last is not None:
                 self._last = msgspec.structs.replace(
                     self._last, next_ms=0, over_ms=self._clock.wall_ms()
                 )
+            return self._last
 
     @property
     def last(self) -> LastFailure | None:

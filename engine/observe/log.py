@@ -41,12 +41,12 @@ LEVELS = {
     "TRACE": logging.DEBUG,
 }
 
-#: Libraries that print passwords, URLs and records below INFO.
-FLOORED = ("kafka", "urllib3", "requests")
+#: Libraries that print passwords, URLs and records below INFO, and whose lines say
+#: to nobody what to do: what matters of them, the engine says in its own words.
+FLOORED = ("kafka", "urllib3", "requests", "waitress", "asyncio")
 
-#: Warns of a busy machine as if it were a fault, and a clean run at WARN writes
-#: no line: only its errors, unless somebody asks for it by name or for DEBUG.
-NERVOUS = "kafka.net.selector"
+#: Above every level.
+SILENT = logging.CRITICAL + 10
 
 #: Seconds in which a library says the same thing once: kafka-python has ten
 #: lines a second for a broker that is away.
@@ -522,16 +522,14 @@ def set_level(logger: str, level: str) -> None:
         logging.getLogger(one).setLevel(LEVELS[word])
     if _STATE.unsafe:
         return
-    if NERVOUS not in _STATE.levels:
-        everything = LEVELS[_STATE.levels.get("", "INFO")] < logging.INFO
-        quiet = logging.NOTSET if everything else logging.ERROR
-        logging.getLogger(NERVOUS).setLevel(quiet)
-    # Whatever was set, a floored library and what lies under it stays quiet.
+    # Whatever was set, a floored library and what lies under it stays quiet: it
+    # speaks only to those who ask for DEBUG or name it, and never below INFO.
+    debugging = LEVELS[_STATE.levels.get("", "INFO")] < logging.INFO
     for floored in FLOORED:
-        wanted = LEVELS[_STATE.levels.get(floored, _STATE.levels.get("", "INFO"))]
-        # Its INFO is a line for each connection: only for those who ask for DEBUG.
-        quiet = logging.INFO if wanted < logging.INFO else logging.WARNING
-        logging.getLogger(floored).setLevel(max(wanted, quiet))
+        wanted = logging.INFO if debugging else SILENT
+        if floored in _STATE.levels:
+            wanted = LEVELS[_STATE.levels[floored]]
+        logging.getLogger(floored).setLevel(max(wanted, logging.INFO))
         for one, word in _STATE.levels.items():
             if one.startswith(f"{floored}."):
                 logging.getLogger(one).setLevel(max(LEVELS[word], logging.INFO))

@@ -102,6 +102,8 @@ class Redactor:
     def __init__(self) -> None:
         self._known: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        #: Names of connectors and apis: a line that begins with one tells of it.
+        self._names: set[str] = set()
 
     def learn(self, secret: str) -> None:
         """Cut `secret` from now on, also percent-encoded or inside JSON."""
@@ -124,7 +126,22 @@ class Redactor:
         text = _PARAMETER.sub(_mask_parameter, text)
         text = _HEADER.sub(rf"\1\2{MASK}", text)
         text = _SCHEME.sub(rf"\1 {MASK}", text)
-        return _ASSIGNED.sub(rf"\1\2{MASK}", text)
+        return _ASSIGNED.sub(self._mask_assigned, text)
+
+    def names(self, *names: str) -> None:
+        """
+        These are names of connectors and apis: `token: failed` at the beginning of
+        a line, or behind "Connector" or "Shard", is no secret where one is `token`.
+        """
+        self._names.update(names)
+
+    def _mask_assigned(self, found: re.Match[str]) -> str:
+        name, sign = found.group(1, 2)
+        if name in self._names and sign.strip() == ":":
+            before = found.string[: found.start()]
+            if not before or before.endswith(("\n", "onnector ", "hard ")):
+                return found.group()
+        return f"{name}{sign}{MASK}"
 
     def redact_url(self, url: str) -> str:
         """`url` without user name, password and the values of sensitive parameters."""

@@ -760,11 +760,10 @@ class Supervisor:
         watch.put("restarts", seat.starts - 1)
         watch.put("wanted", 1)
         _LOG.info(
-            "%s started as process %d with %d shard%s.",
+            "%s started as process %d%s.",
             seat.spec.key,
             seat.child.pid,
-            len(seat.spec.shards),
-            "" if len(seat.spec.shards) == 1 else "s",
+            _with_shards(seat.spec),
         )
 
     def _free_index(self) -> int:
@@ -928,3 +927,10 @@ def _told(child: Child, message: link.Message) -> bool:
 def _is_terminal() -> bool:
     """True if stderr is a terminal that is still there."""
     return os.isatty(2)
+
+
+def _with_shards(spec: ChildSpec) -> str:
+    if spec.auxiliary:
+        return ""
+    count = len(spec.shards)
+    return f" with {count:,} shard{'' if count == 1 else 's'}"

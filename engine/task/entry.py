@@ -675,6 +675,8 @@ class Tally:
         self._clock = clock
         #: Polls begun, from where an earlier process was.
         self._polls = slot.get("polling")
+        #: A page was delivered by this process, which has been said.
+        self._begun = False
         #: Name -> when it may be said again, and how often it was not.
         self._noted: dict[str, tuple[float, int]] = {}
 
@@ -714,7 +716,7 @@ class Tally:
         slot = self._slot
         poll = self._polls if page.last or page.truncated else -1
         wall_ms = self._clock.wall_ms
-        brought = bool(parcel.values)
+        received, produced = page.received, len(parcel.values)
 
         def delivered(_: float) -> None:
             slot.add_all(sums)
@@ -722,8 +724,16 @@ class Tally:
             # answer out of the cache is as good a poll as one from the API.
             now_ms = wall_ms()
             slot.put("last_success_ms", now_ms)
-            if brought:
+            if produced:
                 slot.put("last_record_ms", now_ms)
+            if not self._begun:
+                self._begun = True
+                log.info(
+                    "%s: the first page is delivered: %d records received, %d produced.",
+                    self.shard.label,
+                    received,
+                    produced,
+                )
             if poll == slot.get("polling"):
                 # Delivered to its end; the next one has not begun.
                 slot.put("polling", 0)

@@ -158,6 +158,7 @@ class Walker(threading.Thread):
             self.next_ms = 0
             self._pace.started()
             self._polling(True)
+            log.debug("%s: a poll begins.", self.shard.label)
             try:
                 page = self.flow.poll()
             except EngineError as failure:
@@ -175,11 +176,25 @@ class Walker(threading.Thread):
                 self._polling(False)
             if page is None or page.last or page.truncated:
                 self._succeeded()
-                self._failures.succeeded()
+                self._recovered()
+            log.debug(
+                "%s: it received %d records.", self.shard.label, self.flow.received
+            )
             self._pace.ended(records=self.flow.received)
             if self._once:
                 return self._once_over(page)
         return Verdict()
+
+    def _recovered(self) -> None:
+        """A poll has ended well; after others that did not, that is news."""
+        failed = self._failures.succeeded()
+        if failed is not None and failed.polls:
+            log.info(
+                "%s: works again after %d failed tries in %.0f s.",
+                self.shard.label,
+                failed.count,
+                (failed.over_ms - failed.since_ms) / 1000,
+            )
 
     def _survives(self, failure: EngineError) -> bool:
         """True if only the poll is given up, and the next tick tries again."""

@@ -195,9 +195,9 @@ def fares(company: Company, way: str, status: str, reason: str) -> None:
         ("one of twenty", "healthy", ""),
         ("two of twenty", "degraded", "is 0.1, above health.check.error.rate"),
         ("missing", "degraded", "is 0, below health.check.cache.hit.ratio"),
-        ("silent", "failed", "nothing succeeded for"),
+        ("silent", "failed", "polls were given up: "),
         ("denied", "failed", "401"),
-        ("brokerless", "degraded", "Task 0 waits for the Kafka broker."),
+        ("brokerless", "starting", "Task 0 waits for the Kafka broker: "),
     ],
 )
 def test_a_connector_says_how_it_fares(

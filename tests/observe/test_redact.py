@@ -136,3 +136,24 @@ def test_names_of_credentials() -> None:
         assert sensitive(name)
     for name in ("Accept", "page", "limit", "Content-Type"):
         assert not sensitive(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("token: the poll failed", "token: the poll failed"),
+        ("Connector token: owns 3", "Connector token: owns 3"),
+        ("Shard token: FAILED", "Shard token: FAILED"),
+        ("token: one\ntoken: two", "token: one\ntoken: two"),
+        ("the body says token: abc", "the body says token: ****"),
+        ("token=abc", "token=****"),
+        ("secret: abc", "secret: ****"),
+    ],
+)
+def test_the_name_of_a_connector_is_no_secret_where_a_line_begins_with_it(
+    text: str, shown: str
+) -> None:
+    redactor = Redactor()
+    redactor.names("token", "orders")
+
+    assert shown == redactor.redact(text)
