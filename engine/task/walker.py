@@ -172,9 +172,10 @@ class Walker(threading.Thread):
                 wait = (self._pace.next_ms() - SYSTEM.wall_ms()) / 1000
                 self._failures.given_up(failure, max(wait, 0.0))
                 continue
-            if page is None and not self._stopping.is_set():
+            over = page is None and not self._stopping.is_set()
+            if over:
                 self._polling(False)
-            if page is None or page.last or page.truncated:
+            if over or (page is not None and (page.last or page.truncated)):
                 self._succeeded()
                 self._recovered()
             log.debug(
