@@ -10,22 +10,17 @@ Path: the gate under `sink.accumulator`, `sink.state` and `sink.preflight`.
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import ssl
-import urllib.parse
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import kafka.errors as foreign
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
-from kafka.net.sasl.oauth import AbstractTokenProvider
 from kafka.structs import OffsetAndMetadata
 from msgspec import Struct
 
@@ -34,6 +29,7 @@ from engine.errors import Doubtful, Fenced, Misconfigured, SinkError, Unavailabl
 from engine.records import KafkaHeaders
 from engine.seams import Stopping
 from engine.sink.network import Client
+from engine.sink.tokens import Provider, source_of
 
 #: Seconds until a broker that does not answer is given up for one try.
 PROBE_LIMIT = 5.0
@@ -42,9 +38,6 @@ PROBE_LIMIT = 5.0
 #: between the words after it.
 FIRST_WORD = 5.0
 NEXT_WORD = 60.0
-
-#: Seconds an OAuth token is renewed before it ends.
-TOKEN_MARGIN = 60.0
 
 MISCONFIGURED = (
     foreign.AuthorizationError,
@@ -100,12 +93,21 @@ def renamed(error: BaseException, doing: str) -> SinkError:
 
 
 @contextmanager
-def naming(doing: str) -> Iterator[None]:
-    """Rename what the library raises inside."""
+def naming(doing: str, client: Any = None) -> Iterator[None]:
+    """
+    Rename what the library raises inside.
+
+    Args:
+        client: Of the library; a broker that it could not reach is named, too.
+    """
     try:
         yield
     except (foreign.KafkaError, OSError) as error:
-        raise renamed(error, doing) from error
+        found = renamed(error, doing)
+        shut = "; ".join(client._client.door.shut.values()) if client else ""
+        if shut and isinstance(found, Unavailable) and shut not in str(found):
+            found = Unavailable(f"{found}; {shut}")
+        raise found from error
 
 
 _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
@@ -164,55 +166,6 @@ class Cluster(Struct, frozen=True, kw_only=True):
         return ",".join(self.bootstrap)
 
 
-class _Tokens(AbstractTokenProvider):  # type: ignore[misc]
-    """Client credentials for OAUTHBEARER; the token is kept until near its end."""
-
-    def __init__(
-        self,
-        url: str,
-        options: Mapping[str, str],
-        context: ssl.SSLContext,
-        clock: Clock,
-    ) -> None:
-        super().__init__()
-        self._url = url
-        self._options = options
-        self._context = context
-        self._clock = clock
-        self._token = ""
-        self._until = 0.0
-
-    def token(self) -> str:
-        if self._clock.monotonic() < self._until:
-            return self._token
-        form = {"grant_type": "client_credentials"}
-        if scope := self._options.get("scope"):
-            form["scope"] = scope
-        login = f"{self._options['clientId']}:{self._options['clientSecret']}"
-        request = urllib.request.Request(
-            self._url,
-            data=urllib.parse.urlencode(form).encode(),
-            headers={"Authorization": f"Basic {b64encode(login.encode()).decode()}"},
-        )
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}),
-            urllib.request.HTTPSHandler(context=self._context),
-        )
-        with opener.open(request, timeout=PROBE_LIMIT) as answer:
-            found = json.loads(answer.read(1 << 20))
-        self._token = str(found["access_token"])
-        lasts = float(found.get("expires_in", 300.0))
-        self._until = self._clock.monotonic() + max(lasts - TOKEN_MARGIN, lasts * 0.8)
-        return self._token
-
-    def extensions(self) -> dict[str, str]:
-        return {
-            name.removeprefix("extension_"): value
-            for name, value in self._options.items()
-            if name.startswith("extension_")
-        }
-
-
 @contextmanager
 def _in_memory(text: str) -> Iterator[str]:
     """The path of a nameless file with this text: OpenSSL reads keys by path."""
@@ -265,7 +218,7 @@ def tls(cluster: Cluster) -> ssl.SSLContext:
     return context
 
 
-def _login(cluster: Cluster, clock: Clock) -> dict[str, Any]:
+def _login(cluster: Cluster) -> dict[str, Any]:
     settings: dict[str, Any] = {"security_protocol": cluster.protocol}
     context = None
     if cluster.protocol.endswith("SSL"):
@@ -285,20 +238,26 @@ def _login(cluster: Cluster, clock: Clock) -> dict[str, Any]:
                 f"sasl.jaas.config lacks {name} for {cluster.mechanism}"
             )
     if cluster.mechanism == "OAUTHBEARER":
-        settings["sasl_oauth_token_provider"] = _Tokens(
-            cluster.token_url, options, context or ssl.create_default_context(), clock
+        source = source_of(
+            cluster.token_url, options, context or ssl.create_default_context()
         )
+        # Here and not in the midst of a connection: what is wrong with the token
+        # is no fault of a broker.
+        source.token()
+        settings["sasl_oauth_token_provider"] = Provider(source, options)
     else:
         settings["sasl_plain_username"] = options["username"]
         settings["sasl_plain_password"] = options["password"]
     return settings
 
 
-def _settings(cluster: Cluster, limit: float) -> dict[str, Any]:
+def _settings(
+    cluster: Cluster, limit: float, *, patient: bool = True
+) -> dict[str, Any]:
     return {
         "bootstrap_servers": list(cluster.bootstrap),
         "client_id": cluster.client_id,
-        "kafka_client": Client,
+        "kafka_client": partial(Client, patient=patient),
         "bootstrap_timeout_ms": int(limit * 1000),
         "request_timeout_ms": int(cluster.request_timeout * 1000),
         "metadata_max_age_ms": int(cluster.metadata_max_age * 1000),
@@ -308,7 +267,7 @@ def _settings(cluster: Cluster, limit: float) -> dict[str, Any]:
         "connections_max_idle_ms": int(cluster.connections_max_idle * 1000),
         "send_buffer_bytes": cluster.send_buffer,
         "receive_buffer_bytes": cluster.receive_buffer,
-        **_login(cluster, SYSTEM),
+        **_login(cluster),
     }
 
 
@@ -364,42 +323,39 @@ def producer(
 
 
 @contextmanager
-def admin(cluster: Cluster, limit: float = PROBE_LIMIT) -> Iterator[KafkaAdminClient]:
+def admin(
+    cluster: Cluster, limit: float = PROBE_LIMIT, *, patient: bool = True
+) -> Iterator[KafkaAdminClient]:
     """
     An admin client for a few calls; what it raises is renamed.
+
+    Args:
+        patient: False to ask each bootstrap server once, instead of again and
+            again for `limit` seconds.
 
     Blocks: at most `limit` seconds to connect, `request_timeout` for each call.
     """
     with naming(f"reaching Kafka at {cluster.address}"):
-        client = KafkaAdminClient(**_settings(cluster, limit))
+        client = KafkaAdminClient(**_settings(cluster, limit, patient=patient))
     try:
-        with naming(f"asking Kafka at {cluster.address}"):
+        with naming(f"asking Kafka at {cluster.address}", client):
             yield client
     finally:
         with suppress(Exception):
             client.close()
 
 
-def reachable(cluster: Cluster, limit: float = PROBE_LIMIT) -> None:
+def reachable(
+    cluster: Cluster, limit: float = PROBE_LIMIT, *, patient: bool = True
+) -> None:
     """
-    Ask the cluster for its brokers once.
+    Ask the cluster for its brokers once, and reach one of them.
 
-    Raises: Unavailable, Misconfigured.  Blocks: at most about `limit` seconds.
+    Raises: Unavailable, Misconfigured.  Blocks: at most about `limit` seconds; not
+    `patient`, only until each server has failed once.
     """
-    with admin(cluster, limit):
+    with admin(cluster, limit, patient=patient):
         pass
-
-
-def _listening(cluster: Cluster) -> bool:
-    """True if any bootstrap server takes a connection."""
-    for server in cluster.bootstrap:
-        host, _, port = server.rpartition(":")
-        with (
-            suppress(OSError, ValueError),
-            socket.create_connection((host.strip("[]"), int(port)), 1.0),
-        ):
-            return True
-    return False
 
 
 def wait_for_broker(
@@ -422,25 +378,21 @@ def wait_for_broker(
     began = clock.monotonic()
     told = 0
     while True:
-        error: SinkError | None = None
-        # A connection refused costs nothing; a whole client only once one is taken.
-        if _listening(cluster):
-            try:
-                reachable(cluster)
-            except Unavailable as found:
-                error = found
-            else:
-                if told:
-                    away = clock.monotonic() - began
-                    say(f"Kafka at {cluster.address} answers again after {away:.0f} s.")
-                return True
+        try:
+            reachable(cluster, patient=False)
+        except Unavailable as error:
+            why = str(error)
+        else:
+            if told:
+                away = clock.monotonic() - began
+                say(f"Kafka at {cluster.address} answers again after {away:.0f} s.")
+            return True
         away = clock.monotonic() - began
         if away >= FIRST_WORD + told * NEXT_WORD:
             told += 1
-            why = f" ({error})" if error is not None else ""
             say(
                 f"Kafka at {cluster.address} does not answer for {away:.0f} s; "
-                f"waiting for it{why}."
+                f"waiting for it ({why})."
             )
         if stopping.wait(0.5):
             return False
@@ -710,12 +662,13 @@ class Tail:
 
     def __init__(self, cluster: Cluster, topic: str):
         self._topic = topic
-        self._client = KafkaConsumer(
-            enable_auto_commit=False,
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
-            **_settings(cluster, PROBE_LIMIT),
-        )
+        with naming(f"reaching Kafka at {cluster.address}"):
+            self._client = KafkaConsumer(
+                enable_auto_commit=False,
+                allow_auto_create_topics=False,
+                metrics_enabled=False,
+                **_settings(cluster, PROBE_LIMIT),
+            )
 
     def count(self) -> int:
         """Records in the topic now; 0 while there is no topic."""

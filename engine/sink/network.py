@@ -22,13 +22,24 @@ from typing import Any
 import kafka.errors as foreign
 from kafka.net import selector
 from kafka.net.compat import KafkaNetClient
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from engine.clock import SYSTEM
+from engine.errors import Misconfigured, SinkError
+from engine.sink.bootstrap import MUTE, Bootstrap
+from engine.sink.connecting import connect, handshake
 
 REFUSED_LOGIN = (
     foreign.SaslAuthenticationFailedError,
     foreign.UnsupportedSaslMechanismError,
     foreign.AuthorizationError,
+)
+
+#: An answer that is none.
+PROTOCOL = (
+    foreign.KafkaProtocolError,
+    foreign.CorrelationIdError,
+    foreign.InvalidReceiveError,
 )
 
 
@@ -134,13 +145,6 @@ def _mask(events: int) -> int:
     )
 
 
-class WrongDoor(foreign.KafkaConfigurationError):  # type: ignore[misc]
-    """The listener and the client do not speak the same, or do not trust."""
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 #: OpenSSL's names of what other keys mend, and those keys.
 _TLS_REASONS = {
     r"CERTIFICATE_VERIFY_FAILED": (
@@ -161,88 +165,123 @@ _TLS_REASONS = {
 }
 
 
-def _reason(error: Exception) -> tuple[str, bool]:
+#: How the library says that the other side has closed a connection.
+ENDED = r"^$|^socket disconnected$|Connection reset by peer|Broken pipe"
+
+#: How servers of other protocols begin: four bytes that Kafka reads as a length.
+_STRANGERS = {
+    b"HTTP": "an HTTP server",
+    b"SSH-": "an SSH server",
+    b"220 ": "a mail or FTP server",
+    b"-ERR": "a Redis server",
+}
+
+
+def reason(error: Exception) -> tuple[str, bool]:
     """What keeps a client out, for people; True if only new keys let it in."""
-    said = str(error.args[0]) if error.args else type(error).__name__
+    said = str(error.args[0]) if error.args else ""
+    if isinstance(error, SinkError):
+        return str(error), isinstance(error, Misconfigured)
     if isinstance(error, REFUSED_LOGIN):
-        return said, True
+        return said or type(error).__name__, True
+    if isinstance(error, foreign.IncompatibleBrokerVersion):
+        return "it does not speak as a broker; is it a controller's listener?", True
+    if isinstance(error, foreign.RequestTimedOutError):
+        return MUTE, False
     if found := re.search(r"\[SSL: (\w+)\]", said):
         for names, advice in _TLS_REASONS.items():
             if re.search(names, found[1]):
                 return f"{advice} ({said})", True
         if found[1] == "UNEXPECTED_EOF_WHILE_READING":
             return f"{said}; does the listener speak TLS? See security.protocol", False
-    # The length of a frame that is the head of a TLS alert (RFC 8446, 5.1).
-    found = re.fullmatch(r"Invalid frame length: (\d+)", said)
-    if found and int(found[1]) >> 16 in (0x1503, 0x1603):
-        return "the listener speaks TLS; see security.protocol", True
-    if (
-        isinstance(error, foreign.KafkaConnectionError)
-        and said == "socket disconnected"
-    ):
+    if found := re.fullmatch(r"Invalid frame length: (-?\d+)", said):
+        return _stranger(int(found[1]))
+    if isinstance(error, PROTOCOL):
+        return f"it does not speak Kafka's protocol ({said})", False
+    if isinstance(error, foreign.KafkaConnectionError) and re.search(ENDED, said):
+        said = "it takes the connection and closes it"
         return f"{said}; does the listener want a login? See security.protocol", False
-    return said, False
+    return said or type(error).__name__, False
+
+
+def _stranger(length: int) -> tuple[str, bool]:
+    # The length of a frame that is the head of a TLS alert (RFC 8446, 5.1).
+    if length >> 16 in (0x1503, 0x1603):
+        return "the listener speaks TLS; see security.protocol", True
+    head = (length & 0xFFFFFFFF).to_bytes(4, "big")
+    if head in _STRANGERS:
+        return f"{_STRANGERS[head]} listens there, and no broker of Kafka", True
+    return "it does not speak Kafka's protocol; see bootstrap.servers", False
 
 
 class Client(KafkaNetClient):  # type: ignore[misc]
     """
-    The library's network client, mended in two places and shortened in two.
+    The library's network client, mended in three places and shortened in two.
 
-    What only other keys mend ends the bootstrap, and what else kept it out is
-    told; the library tries again until its time is over, and then says only
-    that.  An answer that arrives together with the end
-    of its connection is read; the library drops it, a refusal for one.
+    The way into the cluster is `sink.bootstrap`, a connection `sink.connecting`.
+    An answer that arrives together with the end of its connection is read; the
+    library drops it, a refusal for one.
 
     A request is written at once where the socket takes it; the library first
     waits for the socket, two turns of its loop for each request.  And waiting
     costs less, see `Epoll`.
+
+    Args:
+        patient: False to ask each bootstrap server once instead of until the
+            deadline.
+
+    Attributes:
+        door: The way in, which knows what was shut.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, patient: bool = True, **settings: Any) -> None:
         super().__init__(**{**settings, "selector": Epoll})
         manager = self._manager
-        connect, build = manager.get_connection, manager._build_transport
-        bootstrap = manager.bootstrap
+        take = manager.get_connection
+        self.door = door = Bootstrap(manager, reason, patient=patient)
 
-        refused: dict[str, Exception] = {}
-        reasons: list[str] = []
-
-        def get_connection(node: str, *more: Any, **named: Any) -> Any:
-            if node in refused:
-                # Another of the bootstrap servers may still let us in.
-                if len(refused) < len(manager.cluster.bootstrap_brokers()):
-                    raise foreign.NodeNotReadyError(node)
-                raise refused[node]
-            made = connect(node, *more, **named)
-            if manager.cluster.is_bootstrap(node):
-                for end in (made.init_future, made._close_future):
-                    if not end.is_done:
-                        end.add_errback(note, node)
+        def get_connection(node: Any, *more: Any, **named: Any) -> Any:
+            fresh = node not in manager._conns
+            made = take(node, *more, **named)
+            if fresh and not manager.cluster.is_bootstrap(node):
+                door.watch(node, made)
             return made
 
-        def note(node: str, error: Exception) -> None:
-            reason, final = _reason(error)
-            reasons[:] = [reason]
-            if final:
-                login = isinstance(error, REFUSED_LOGIN)
-                refused[node] = error if login else WrongDoor(reason)
-
-        def bootstrapped(*more: Any, **named: Any) -> None:
-            try:
-                bootstrap(*more, **named)
-            except foreign.KafkaTimeoutError as error:
-                why = f" ({reasons[0]})" if reasons else ""
-                raise foreign.KafkaTimeoutError(f"no broker answers{why}") from error
-
-        async def build_transport(*more: Any, **named: Any) -> Any:
-            made = await build(*more, **named)
+        async def build_transport(node: Any, timeout_at: float | None = None) -> Any:
+            options = manager.config["socket_options"]
+            sock = await connect(
+                self._net, node.host, node.port, options, until=timeout_at
+            )
+            made = await self._secured(sock, node.host, timeout_at)
             _read_to_the_end(made)
             _write_at_once(made)
             return made
 
         manager.get_connection = get_connection
-        manager.bootstrap = bootstrapped
         manager._build_transport = build_transport
+        manager._do_bootstrap = door.run
+
+    async def _secured(self, sock: Any, host: str, until: float | None) -> Any:
+        """The transport over a connected socket, its TLS handshake done."""
+        if not self._manager.ssl_enabled:
+            return KafkaTCPTransport(self._net, sock, host=host)
+        config = self._manager.config
+        keys = {key: value for key, value in config.items() if key.startswith("ssl_")}
+        made = KafkaSSLTransport(self._net, sock, host=host, **keys)
+        try:
+            await handshake(made, until)
+        except BaseException as error:
+            made._sock.close()
+            if isinstance(error, foreign.KafkaTimeoutError):
+                raise foreign.KafkaConnectionError(
+                    f"{MUTE} the TLS handshake"
+                ) from error
+            if isinstance(error, OSError):
+                raise foreign.KafkaConnectionError(
+                    f"Handshake failed: {error}"
+                ) from error
+            raise
+        return made
 
 
 def _read_to_the_end(transport: Any) -> None:

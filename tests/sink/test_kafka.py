@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 
 import kafka.errors as foreign
@@ -215,50 +213,6 @@ def test_a_right_login_is_let_in_and_a_wrong_one_is_named(own_apache: Broker) ->
         reachable(alice(own_apache.address, "s3cret"), 5.0)
 
     assert "s3cret" not in str(caught.value)
-
-
-class Issuer(BaseHTTPRequestHandler):
-    """Gives tokens to who logs in as `id` with `secret`."""
-
-    asked: list[tuple[str, str]]
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.asked.append((self.headers["Authorization"], body))
-        answer = json.dumps({"access_token": f"t{len(self.asked)}", "expires_in": 100})
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer.encode())
-
-    def log_message(self, *words: object) -> None:
-        """Quiet."""
-
-
-def test_an_oauth_token_is_kept_until_near_its_end() -> None:
-    Issuer.asked = []
-    server = HTTPServer(("127.0.0.1", 0), Issuer)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    clock = Hands()
-    options = {"clientId": "id", "clientSecret": "secret", "scope": "kafka"}
-    url = f"http://127.0.0.1:{server.server_port}/token"
-    try:
-        tokens = gate._Tokens(url, options, ssl.create_default_context(), clock)
-        first = [tokens.token(), tokens.token()]
-        clock.turn(90.0)
-        second = tokens.token()
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    assert (["t1", "t1"], "t2") == (first, second)
-    login, form = Issuer.asked[0]
-    assert ("Basic aWQ6c2VjcmV0", "grant_type=client_credentials&scope=kafka") == (
-        login,
-        form,
-    )
 
 
 @pytest.fixture
