@@ -8,7 +8,7 @@ later connection goes to the names they advertise: a broker that cannot be reach
 its name is named, with its id, once and then each minute.
 
 Knows the insides of `kafka.net` (kafka-python 3.0.12: manager and cluster);
-`tests/contracts/test_bootstrap.py` holds what it relies on.
+`tests/sink/test_bootstrap.py` holds what it relies on.
 
 Path: put into every client of `sink.kafka` by `sink.network.Client`.
 """

@@ -7,7 +7,7 @@ for a TLS handshake for ever.  Here a name is looked up on a thread of its own, 
 addresses are raced (RFC 8305), and the handshake has the connection's deadline.
 
 Knows the insides of `kafka.net` (kafka-python 3.0.12: selector and transport);
-`tests/contracts/test_bootstrap.py` holds what it relies on.
+`tests/sink/test_bootstrap.py` holds what it relies on.
 
 Path: `sink.bootstrap` and every connection of `sink.network.Client` -> here.
 """

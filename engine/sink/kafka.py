@@ -218,14 +218,20 @@ def tls(cluster: Cluster) -> ssl.SSLContext:
     return context
 
 
-def _login(cluster: Cluster) -> dict[str, Any]:
-    settings: dict[str, Any] = {"security_protocol": cluster.protocol}
-    context = None
-    if cluster.protocol.endswith("SSL"):
-        context = settings["ssl_context"] = tls(cluster)
+def mechanism_of(cluster: Cluster) -> dict[str, Any] | None:
+    """
+    The settings of a SASL mechanism of the library, None without a login.
+
+    Raises: Misconfigured, naming what `sasl.jaas.config` lacks or how the token
+    endpoint refuses us; Unavailable if that does not answer.
+    Blocks: for a new token, at most about 5 s.
+    """
     if not cluster.protocol.startswith("SASL_"):
-        return settings
-    settings["sasl_mechanism"] = cluster.mechanism
+        return None
+    settings: dict[str, Any] = {
+        "security_protocol": cluster.protocol,
+        "sasl_mechanism": cluster.mechanism,
+    }
     options = cluster.login
     wanted = (
         ("clientId", "clientSecret")
@@ -238,9 +244,9 @@ def _login(cluster: Cluster) -> dict[str, Any]:
                 f"sasl.jaas.config lacks {name} for {cluster.mechanism}"
             )
     if cluster.mechanism == "OAUTHBEARER":
-        source = source_of(
-            cluster.token_url, options, context or ssl.create_default_context()
-        )
+        secure = cluster.protocol.endswith("SSL")
+        context = tls(cluster) if secure else ssl.create_default_context()
+        source = source_of(cluster.token_url, options, context)
         # Here and not in the midst of a connection: what is wrong with the token
         # is no fault of a broker.
         source.token()
@@ -249,6 +255,13 @@ def _login(cluster: Cluster) -> dict[str, Any]:
         settings["sasl_plain_username"] = options["username"]
         settings["sasl_plain_password"] = options["password"]
     return settings
+
+
+def _login(cluster: Cluster) -> dict[str, Any]:
+    settings: dict[str, Any] = {"security_protocol": cluster.protocol}
+    if cluster.protocol.endswith("SSL"):
+        settings["ssl_context"] = tls(cluster)
+    return settings | (mechanism_of(cluster) or {})
 
 
 def _settings(

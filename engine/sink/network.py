@@ -177,7 +177,7 @@ _STRANGERS = {
 }
 
 
-def reason(error: Exception) -> tuple[str, bool]:
+def reason_of(error: Exception) -> tuple[str, bool]:
     """What keeps a client out, for people; True if only new keys let it in."""
     said = str(error.args[0]) if error.args else ""
     if isinstance(error, SinkError):
@@ -238,7 +238,7 @@ class Client(KafkaNetClient):  # type: ignore[misc]
         super().__init__(**{**settings, "selector": Epoll})
         manager = self._manager
         take = manager.get_connection
-        self.door = door = Bootstrap(manager, reason, patient=patient)
+        self.door = door = Bootstrap(manager, reason_of, patient=patient)
 
         def get_connection(node: Any, *more: Any, **named: Any) -> Any:
             fresh = node not in manager._conns
