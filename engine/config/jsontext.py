@@ -5,17 +5,20 @@ Owns one reader for both uses of JSON in a configuration, a whole file and a
 single value.  Duplicate members, NaN, a second document and anything nested
 deeper than 100 are errors with line and column; numbers keep their text.
 
-Below every other file of this room.
+Path: every other file of this room -> here -> `engine.language`
 """
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import TypeAlias
 
 from msgspec import Struct
+
+from engine.language.values import spelled
 
 #: Deeper nesting is refused; RFC 8259 section 9 lets a parser set a limit.
 DEPTH = 100
@@ -44,7 +47,8 @@ class Node(Struct, frozen=True):
     A value and its text.
 
     Attributes:
-        value: None, bool, str, int, float, a list of nodes, or a dict of nodes.
+        value: None, bool, str, int, a `language.values.Spelled` (a number with a
+            fraction or an exponent, and -0), a list or a dict of nodes.
         text: As it was written.
         at: Where it begins in the document, from 0.
     """
@@ -55,7 +59,7 @@ class Node(Struct, frozen=True):
 
 
 Value: TypeAlias = (
-    "None | bool | str | int | float | list[Node] | dict[str, Node]"  # recursive
+    "None | bool | str | int | Decimal | list[Node] | dict[str, Node]"  # recursive
 )
 
 
@@ -73,7 +77,7 @@ def parse(text: str) -> Node:
 
 
 def plain(node: Node) -> object:
-    """The node as Python's own values; integers of any length are exact."""
+    """The node without its places; every number is exact, with its text."""
     if isinstance(node.value, list):
         return [plain(item) for item in node.value]
     if isinstance(node.value, dict):
@@ -109,15 +113,14 @@ def _value(text: str, at: int, depth: int) -> tuple[Node, int]:
     return Node(value, text[at:end], at), end
 
 
-def _number(text: str, at: int, found: re.Match[str]) -> int | float:
-    if found.group(1) or found.group(2):
-        value = float(found.group())
-        if value in (float("inf"), float("-inf")):
-            raise JsonError("a number beyond the range of a double", text, at)
-        return value
-    if len(found.group()) > 4000:
+def _number(text: str, at: int, found: re.Match[str]) -> int | Decimal:
+    """An int, or what keeps the number's text: nothing passes a double."""
+    written = found.group()
+    if found.group(1) or found.group(2) or written == "-0":
+        return spelled(written)
+    if len(written) > 4000:
         raise JsonError("an integer of more than 4000 digits", text, at)
-    return int(found.group())
+    return int(written)
 
 
 def _string(text: str, at: int) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import cast
 
 from engine.config import grammar
@@ -182,7 +183,7 @@ def validation(value: object) -> None:
             if isinstance(length, bool) or not isinstance(length, int) or length < 0:
                 raise Unfit(f"rule {at}: {name} must be a whole number from 0")
         for low, high in (("min", "max"), ("minLength", "maxLength")):
-            bounds = [cast(float, rule[name]) for name in (low, high) if name in rule]
+            bounds = [cast(Decimal, rule[name]) for name in (low, high) if name in rule]
             if len(bounds) == 2 and bounds[0] > bounds[1]:
                 raise Unfit(f"rule {at}: {low} is above {high}")
         if "pattern" in rule:
@@ -298,4 +299,4 @@ def _check(check: Callable[[str], None], value: str, place: str) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | Decimal) and not isinstance(value, bool)

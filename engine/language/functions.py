@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64 as b64
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import tzinfo
 from decimal import (
     ROUND_CEILING,
@@ -20,6 +21,7 @@ from decimal import (
     ROUND_HALF_UP,
     Decimal,
     DecimalException,
+    Inexact,
 )
 from functools import lru_cache
 from types import MappingProxyType
@@ -35,9 +37,12 @@ from engine.language.times import (
     parse_timestamp,
 )
 from engine.language.values import (
+    DIGITS,
     DIVISION,
     EXACT,
     MISSING,
+    ROUNDING,
+    Boundless,
     as_integer,
     compact,
     compare,
@@ -61,6 +66,8 @@ def _null(value: Any) -> bool:
 
 def _number(name: str, value: Any) -> int | Decimal:
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        if type(value) is Boundless:
+            raise EvaluationError(f"{name} of a number out of range")
         return value
     raise _wrong(name, value)
 
@@ -82,8 +89,9 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _reduced(number: Decimal) -> int | Decimal:
+    """A computed number: how its operands were written is forgotten."""
     whole = as_integer(number)
-    return number if whole is None else whole
+    return Decimal(number) if whole is None else whole
 
 
 def _computed(
@@ -101,9 +109,27 @@ def _computed(
             return _reduced(EXACT.subtract(a, b))
         if operator == "*":
             return _reduced(EXACT.multiply(a, b))
-        return _reduced(DIVISION.divide(a, b))
+        return _quotient(a, b)
+    except Inexact as e:
+        raise EvaluationError(f"a result of more than {DIGITS} digits") from e
     except DecimalException as e:
         raise EvaluationError("a number out of range") from e
+
+
+def _quotient(a: Decimal, b: Decimal) -> int | Decimal:
+    """Exact where the quotient comes out even, else to 28 digits."""
+    short = DIVISION.copy()
+    short.clear_flags()
+    quotient = short.divide(a, b)
+    if short.flags[Inexact]:
+        # A divisor of n digits adds less than 4 n digits, or comes to no end.
+        size = len(a.as_tuple().digits) + 4 * len(b.as_tuple().digits)
+        if short.prec < size <= DIGITS:
+            exact = EXACT.copy()
+            exact.prec = size
+            with suppress(Inexact):
+                quotient = exact.divide(a, b)
+    return _reduced(quotient)
 
 
 def add(left: Any, right: Any) -> Any:
@@ -149,7 +175,10 @@ def divide(left: Any, right: Any) -> Any:
 
 def negate(value: Any) -> Any:
     """`-x`."""
-    return None if _null(value) else subtract(0, _number("-", value))
+    if _null(value):
+        return None
+    number = _number("-", value)
+    return -number if isinstance(number, int) else _reduced(number.copy_negate())
 
 
 def invert(value: Any) -> Any:
@@ -281,7 +310,7 @@ def _rounded(name: str, x: Any, places: int, how: str) -> Any:
     if size.exponent >= -places:
         return _reduced(value)
     try:
-        return _reduced(value.quantize(exponent, rounding=how, context=EXACT))
+        return _reduced(value.quantize(exponent, rounding=how, context=ROUNDING))
     except DecimalException as e:
         raise EvaluationError("a number out of range") from e
 
@@ -300,7 +329,7 @@ def _ceil(x: Any) -> Any:
 
 def _abs(x: Any) -> Any:
     number = _number("abs", x)
-    return number if number >= 0 else subtract(0, number)
+    return abs(number) if isinstance(number, int) else _reduced(number.copy_abs())
 
 
 def _least(*values: Any) -> Any:

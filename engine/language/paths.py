@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from msgspec import Raw
 
-from engine.language.faults import EvaluationError, LanguageError
-from engine.language.values import MISSING
+from engine.language.faults import LanguageError
+from engine.language.values import MISSING, opened
 
 #: The longest expression of any kind, in bytes.
 LONGEST: Final = 65_536
@@ -89,31 +88,6 @@ class Path:
 
     def __repr__(self) -> str:
         return f"Path({self.text!r})"
-
-
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
-_ARRAY: Final = msgspec.json.Decoder(list[Raw])
-
-
-def opened(value: Any) -> Any:
-    """
-    A value whose top level can be looked into: dict, list or a scalar.
-
-    `Raw` is read one level deep; its scalars stay `Raw`.
-
-    Raises: EvaluationError: text that is not JSON.
-    """
-    if type(value) is not Raw:
-        return value
-    text = bytes(value).lstrip()
-    try:
-        if text[:1] == b"{":
-            return _OBJECT.decode(text)
-        if text[:1] == b"[":
-            return _ARRAY.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as e:
-        raise EvaluationError(f"not decodable: {e}") from e
-    return value
 
 
 def _walker(steps: tuple[Step, ...]) -> Callable[[Any], Any]:

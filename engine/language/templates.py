@@ -16,10 +16,9 @@ import re
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, tzinfo
-from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from engine.language import functions as fn
 from engine.language.faults import LanguageError
@@ -33,7 +32,15 @@ from engine.language.paths import (
     read_quoted,
 )
 from engine.language.times import Time, compile_pattern, compile_zone, midnight
-from engine.language.values import MISSING, plain, settle, text_of
+from engine.language.values import (
+    MISSING,
+    Spelled,
+    as_integer,
+    plain,
+    settle,
+    spelled,
+    text_of,
+)
 
 #: Brackets and calls within each other.
 NESTING: Final = 32
@@ -259,16 +266,30 @@ def _if(condition: Answer, yes: Answer, no: Answer) -> Answer:
         value = fn.truth("if", plain(condition(scope)))
         if value is None:
             return None
-        return yes(scope) if value else no(scope)
+        return _chosen(yes(scope) if value else no(scope))
 
     return choose
+
+
+def _chosen(value: Any) -> Any:
+    """
+    One of several values, as it came; None for null and missing.
+
+    A text is read, so that what comes out does not depend on how its
+    characters were escaped.
+    """
+    if value is MISSING:
+        return None
+    if type(value) is Raw and bytes(value)[:1] in (b'"', b"n"):
+        return plain(value)
+    return value
 
 
 def _coalesce(items: list[Answer]) -> Answer:
     def first(scope: Scope) -> Any:
         for item in items:
-            value = item(scope)
-            if value is not MISSING and plain(value) is not None:
+            value = _chosen(item(scope))
+            if value is not None:
                 return value
         return None
 
@@ -463,7 +484,7 @@ def compile_expression(
     return Expression(node, 1, lookup_in(zone))
 
 
-_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
+_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,9})?")
 _DURATION: Final = re.compile(r"([0-9]+)(ms|s|m|h|d|w)(?![A-Za-z0-9_])")
 _WORD: Final = re.compile(r"(?:[^\W\d]|[@$])(?:\w|[@$])*")
 _STEP: Final = re.compile(r"(?:\w|[@$])+")
@@ -594,7 +615,10 @@ class _Reader:
 
     def _unary(self) -> Node:
         if self._taken("-"):
-            return Unary(fn.negate, self._atom())
+            item = self._atom()
+            if isinstance(item, Const) and isinstance(item.value, Spelled):
+                return Const(spelled(f"-{item.value.text}"))
+            return Unary(fn.negate, item)
         self._space()
         if self._text.startswith("!", self._at):
             self._at += 1
@@ -645,8 +669,15 @@ class _Reader:
         if _STEP.match(self._text, end) is not None:
             raise self._wrong("a number ends in a letter; units are ms s m h d w")
         self._at = end
-        text = number[0]
-        return Const(int(text) if text.isdigit() else Decimal(text))
+        # JSON has no zeros in front.  A fraction that is not computed with
+        # goes out as it was written.
+        text = number[0].lstrip("0")
+        text = text if text[:1].isdigit() else f"0{text}"
+        if text.isdigit():
+            return Const(int(text))
+        written = spelled(text)
+        whole = as_integer(written) if "." not in text else None
+        return Const(written if whole is None else whole)
 
     def _call(self, name: str, at: int) -> Node:
         special = {"if": (3, 3), "coalesce": (1, None)}

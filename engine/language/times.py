@@ -225,21 +225,40 @@ def _http_date(text: str) -> int | None:
 
 
 def _by_size(number: int | Decimal) -> int:
-    size: int | Decimal = number if number >= 0 else -number
-    scaled: int | Decimal
+    if isinstance(number, Decimal):
+        return _by_size_exactly(number)
+    size = abs(number)
     if size < 10**11:
         scaled = number * 1000
     elif size < 10**14:
         scaled = number
-    elif isinstance(number, int):
-        scaled = number // (1000 if size < 10**17 else 1_000_000)
     else:
-        scaled = number.scaleb(-3 if size < 10**17 else -6)
-    if isinstance(scaled, Decimal):
-        scaled = int(scaled.to_integral_value(ROUND_FLOOR))
-    if not -(2**63) <= scaled < 2**63:
+        scaled = number // (1000 if size < 10**17 else 1_000_000)
+    return _within(scaled)
+
+
+def _by_size_exactly(number: Decimal) -> int:
+    """The same of a fraction, without the rounding of decimal's contexts."""
+    if number.is_zero():
+        return 0
+    if not number.is_finite():
+        raise EvaluationError("not a time")
+    size = number.copy_abs()
+    shift = 3 if size < 10**11 else 0 if size < 10**14 else -3 if size < 10**17 else -6
+    sign, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)
+    scaled = Decimal((sign, digits, exponent + shift))
+    if scaled.adjusted() >= _LONGEST:
         raise EvaluationError("a time out of range")
-    return scaled
+    if scaled.adjusted() < 0:
+        return -1 if sign else 0
+    return _within(int(scaled.to_integral_value(ROUND_FLOOR)))
+
+
+def _within(ms: int) -> int:
+    if not -(2**63) <= ms < 2**63:
+        raise EvaluationError("a time out of range")
+    return ms
 
 
 def parse_timestamp(value: object, zone: tzinfo, pattern: Pattern | None = None) -> int:
@@ -260,8 +279,10 @@ def parse_timestamp(value: object, zone: tzinfo, pattern: Pattern | None = None)
         return value.ms
     if type(value) is Raw:
         text = bytes(value).decode().strip()
-        if len(text) > _LONGEST or _NUMBER_JSON.fullmatch(text) is None:
+        if _NUMBER_JSON.fullmatch(text) is None:
             raise EvaluationError("not a time")
+        if pattern is not None:
+            return pattern.parse(text, zone)
         value = Decimal(text)
     elif isinstance(value, float):
         value = Decimal(repr(value))
@@ -271,13 +292,16 @@ def parse_timestamp(value: object, zone: tzinfo, pattern: Pattern | None = None)
         return parse_text(value, zone)
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
         if pattern is not None:
-            return pattern.parse(str(value), zone)
-        if isinstance(value, Decimal) and not (
-            value.is_finite() and value.adjusted() < _LONGEST
-        ):
-            raise EvaluationError("a time out of range")
+            return pattern.parse(_text_of(value), zone)
         return _by_size(value)
     raise EvaluationError("not a time")
+
+
+def _text_of(number: int | Decimal) -> str:
+    try:
+        return str(number)
+    except ValueError as e:
+        raise EvaluationError("an integer of too many digits") from e
 
 
 _NUMBER_JSON: Final = re.compile(

@@ -20,9 +20,9 @@ from typing import Any, Final
 from msgspec import Raw
 
 from engine.language import EvaluationError, Pattern, decode, parse_timestamp, plain
-from engine.language.values import NUMBER, as_integer, kind_of, text_of
+from engine.language.values import NUMBER, Spelled, as_integer, kind_of, text_of
 
-_WHOLE: Final = re.compile(r"([+-]?)0*([0-9]+?)(?:\.0*)?")
+_WHOLE: Final = re.compile(r"([+-]?)([0-9]+)(?:\.0*)?")
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 #: More digits than any range has.
@@ -44,10 +44,15 @@ def _integer(value: Any, low: int, high: int, kind: str) -> int:
     if isinstance(number, str):
         text = number.strip(" \t\r\n")
         match = _WHOLE.fullmatch(text)
-        if match is not None and len(match[2]) <= _DIGITS:
-            whole = int(match[1] + match[2])
+        if match is not None:
+            digits = match[2].lstrip("0") or "0"
+            if len(digits) > _DIGITS:
+                raise EvaluationError(f"out of the range of {kind}")
+            whole = int(match[1] + digits)
     elif isinstance(number, Decimal):
-        whole = as_integer(number) if number.adjusted() <= _DIGITS else None
+        if number.adjusted() > _DIGITS and not number.is_zero():
+            raise EvaluationError(f"out of the range of {kind}")
+        whole = as_integer(number)
     elif isinstance(number, int) and not isinstance(number, bool):
         whole = number
     else:
@@ -75,16 +80,18 @@ def to_double(value: Any) -> Any:
         return value
     number: Any = value
     if type(value) is Raw:
+        # Its own text, which may have more digits or a larger exponent than
+        # anything else here takes.
         text = bytes(value).strip().decode()
         number = text if NUMBER.fullmatch(text) is not None else plain(value)
-        if number == "-0":
-            # An integer has no sign there.
-            number = 0
+    elif isinstance(value, Spelled):
+        number = value.text
     if isinstance(number, str):
         text = number.removeprefix("+")
-        if NUMBER.fullmatch(text) is None:
+        if NUMBER.fullmatch(text) is None or number.startswith("+-"):
             raise EvaluationError("text is no DOUBLE")
-        double = float(text)
+        # The integer -0 is 0; only a fraction can be a zero with a sign.
+        double = 0.0 if text == "-0" else float(text)
     elif isinstance(number, (int, Decimal)) and not isinstance(number, bool):
         try:
             double = float(number)
@@ -106,6 +113,8 @@ def to_boolean(value: Any) -> Any:
         return _BOOLEANS[known.lower()]
     if isinstance(known, int) and known in (0, 1):
         return known == 1
+    if isinstance(known, Spelled) and known.text == "-0":
+        return False
     raise _bad(known, "BOOLEAN")
 
 

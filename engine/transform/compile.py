@@ -34,8 +34,7 @@ from engine.language import (
     compile_pattern,
     decode,
 )
-from engine.language.paths import opened
-from engine.language.values import encode
+from engine.language.values import encode, opened
 from engine.records import DeadLetter, KafkaHeaders, Page, Parcel, Shard
 from engine.transform import general
 from engine.transform.columns import Columns

@@ -18,8 +18,7 @@ from msgspec import UNSET, Raw
 
 from engine.errors import RecordError
 from engine.language import MISSING, EvaluationError, Path
-from engine.language.paths import opened
-from engine.language.values import check_depth
+from engine.language.values import check_depth, opened
 from engine.transform.conditions import holds
 from engine.transform.rules import ENCODER, NULL, Rules
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, tzinfo
+from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
@@ -162,7 +163,8 @@ def top(path: Path) -> str | None:
 
 def held(value: Any) -> Any:
     """A constant as rules keep it: scalars plain, objects and arrays as `Raw`."""
-    return Raw(encode(value)) if isinstance(value, (dict, list, float)) else value
+    written = isinstance(value, (dict, list, float, Decimal))
+    return Raw(encode(value)) if written else value
 
 
 def given(rules: str | bytes | Sequence[Any] | None, key: str) -> list[Any]:

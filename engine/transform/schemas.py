@@ -77,6 +77,9 @@ _WIDE: Final = Type(integer=True, wide=True)
 _DOUBLE: Final = Type(double=True)
 _EXACT: Final = 2**53
 
+#: An integer that was left unread for its sign.
+_MINUS_ZERO: Final = Raw(b"-0")
+
 
 def infer(value: Any) -> Type:
     """
@@ -95,7 +98,7 @@ def infer(value: Any) -> Type:
             raise Unfit("an integer beyond 64 bits")
         return _INT64 if -_EXACT <= value <= _EXACT else _WIDE
     if isinstance(value, (float, Raw)):
-        return _DOUBLE
+        return _INT64 if value == _MINUS_ZERO else _DOUBLE
     if isinstance(value, list):
         joined = NOTHING
         for item in value:

@@ -48,6 +48,7 @@ from engine.language.templates import (
 from engine.language.times import parse_text
 from engine.language.values import (
     DEPTH,
+    MINUS_ZERO,
     as_integer,
     check_depth,
     encode,
@@ -171,9 +172,11 @@ class _Leaf:
         nested: Fields read within it, if it is decoded as a type of its own.
         place: Where it stands.
         fitted: The type it has in every record, or None: any, or missing.
+        shown: Is its value written as text somewhere?  Then a -0 must not
+            become 0.
     """
 
-    __slots__ = ("fitted", "kinds", "nested", "number", "place")
+    __slots__ = ("fitted", "kinds", "nested", "number", "place", "shown")
 
     def __init__(self, number: int, place: Place):
         self.kinds: set[str] = set()
@@ -181,6 +184,7 @@ class _Leaf:
         self.number = number
         self.place = place
         self.fitted: type | None = None
+        self.shown = False
 
     @property
     def raw(self) -> bool:
@@ -264,7 +268,13 @@ class _Builder:
     # -- fields of the received record
 
     def received(self, path: Path, kind: str) -> str:
-        """An expression for a field as received; MISSING if it is not there."""
+        """
+        An expression for a field as received; MISSING if it is not there.
+
+        Args:
+            kind: As in `_Leaf`, or "shown": a value that will be text.
+        """
+        shown, kind = kind == "shown", "value" if kind == "shown" else kind
         name = top(path)
         if name is None:
             raise _NotTyped
@@ -286,6 +296,7 @@ class _Builder:
             found = f"{get}(present(v{leaf.number}))"
             return f"plain({found})" if kind in ("value", "double") else found
         leaf.kinds.add(kind)
+        leaf.shown |= shown
         if kind == "raw":
             return f"present(v{leaf.number})" if self._is_raw(leaf) else self._v(leaf)
         return f"w{leaf.number}" if self._is_raw(leaf) else self._v(leaf)
@@ -368,6 +379,10 @@ class _Builder:
                     f"w{leaf.number} = loads(v{leaf.number})"
                     f" if v{leaf.number} is not ABSENT else MISSING"
                 )
+            if leaf.shown and leaf.fitted in (None, int):
+                value = f"w{leaf.number}" if self._is_raw(leaf) else f"v{leaf.number}"
+                known = "" if leaf.fitted else f" and type({value}) is int"
+                lines.append(f"if not {value}{known}: signed(records[{_PLACE}])")
             visit(leaf)
 
         for name, leaf in self.fields.items():
@@ -395,7 +410,9 @@ class _Builder:
             if names == target:
                 received = self.received(path, kind)
                 if copied is not None and kind != "raw":
-                    now = self.received(copied.source, "value")
+                    now = self.received(
+                        copied.source, "shown" if kind == "shown" else "value"
+                    )
                 else:
                     now = variable
                 if self.types.get(variable) is not None:
@@ -438,9 +455,7 @@ class _Builder:
             test = self._condition(condition)
             named = self.const(name)
             self.emit(f"if not {test}:")
-            self.emit(
-                f"    filtered((start + len(values) + len(gone) + len(rest), {named}))"
-            )
+            self.emit(f"    filtered((start + {_PLACE}, {named}))")
             self.emit("    continue")
         for _, check in self.rules.checks:
             value = self.look(check.path, "raw")
@@ -485,12 +500,11 @@ class _Builder:
                 apply = self.const(_copying(mapping, depth))
                 self.emit(f"{out} = {apply}({source})")
         else:
-            source = self.received(
-                mapping.source, "double" if mapping.kind == "DOUBLE" else "value"
-            )
+            kind = "PATTERN" if mapping.patterned else mapping.kind or ""
+            asked = {"DOUBLE": "double", "STRING": "shown", "PATTERN": "shown"}
+            source = self.received(mapping.source, asked.get(kind, "value"))
             apply = self.const(_casting(mapping))
             self.emit(f"{out} = {source}")
-            kind = "PATTERN" if mapping.patterned else mapping.kind or ""
             lines = _SHORTCUTS[kind]
             known = self.types.get(source)
             if known is not None:
@@ -566,7 +580,7 @@ class _Builder:
         """A variable with a node's value as text, None for null."""
         if isinstance(node, Name) and node.key == "record":
             # As written: a number that is only shown is not computed with.
-            value = self.look(node.path, "value")
+            value = self.look(node.path, "shown")
             shown = "text(scalar({}))"
         else:
             value = self._plain(node)
@@ -589,7 +603,7 @@ class _Builder:
             case Const(value):
                 return self.const(value)
             case Name("record", path):
-                value = self.look(path, "value")
+                value = self.look(path, "shown")
                 if self.types.get(value) in (str, int, bool):
                     return value
                 found = self.fresh()
@@ -636,7 +650,7 @@ class _Builder:
             if isinstance(each, Name) and each.key == "record":
                 paths.append(each.path)
             rest.extend(children(each))
-        looked = [f"scalar({self.look(path, 'value')})" for path in paths]
+        looked = [f"scalar({self.look(path, 'shown')})" for path in paths]
         order = {id(path): place for place, path in enumerate(paths, 1)}
         usual = lookup_in(self.routes.zone)
 
@@ -677,7 +691,7 @@ class _Builder:
             bound = _number(rule["value"])
             if bound is not None:
                 return self._ordered(field, mark, bound)
-        value = self.look(field.path, "value")
+        value = self.look(field.path, "shown" if operator == "MATCHES" else "value")
         test = self.const(_checked(field.test))
         known = rule.get("value")
         if operator in ("EQUALS", "NOT_EQUALS"):
@@ -769,7 +783,7 @@ class _Builder:
             return
         if lone:
             assert isinstance(only, Expression) and isinstance(only.node, Name)
-            value = self._once(self.look(only.node.path, "value"))
+            value = self._once(self.look(only.node.path, "shown"))
         else:
             value = self._once(self._value(template))
         one = self.const(_keyed(self.keys))
@@ -1025,6 +1039,12 @@ def _settled(value: Any) -> Any:
     return None if value is MISSING or value is UNSET else value
 
 
+def _signed(record: Raw) -> None:
+    """Is a zero of this record written -0?  The decoder has lost its sign."""
+    if MINUS_ZERO.search(bytes(record)) is not None:
+        raise Redo
+
+
 def _marked(values: list[Any]) -> bytes:
     return digest(encode([None if v is MISSING or v is UNSET else v for v in values]))
 
@@ -1072,8 +1092,10 @@ def loop(records, start, scope, made, rest):
 _TAIL: Final = """
             return
         except REDO:
-            rest.append(len(values) + len(gone) + len(rest))
+            rest.append(PLACE)
 """
+#: Each row counts in exactly one of these, so that no counter is needed.
+_PLACE: Final = "len(values) + len(gone) + len(rest)"
 _BODY: Final = " " * 16
 
 
@@ -1137,8 +1159,7 @@ def _compiled(builder: _Builder) -> Loop | None:
             )
     except _NotTyped:
         return None
-    # Each row counts in exactly one of values, gone and rest, so that no
-    # counter is needed; a `map` goes on behind a record that failed.
+    # A `map` goes on behind a record that failed.
     head: list[str] = []
     rows, row = "map(decode, records)", "row"
     if builder.whole:
@@ -1157,7 +1178,8 @@ def _compiled(builder: _Builder) -> Loop | None:
     if any(not _LINE.fullmatch(line) for line in lines):
         raise AssertionError("a generated line holds more than numbered names")
     opening = _HEAD.replace("ROWS", rows).replace("ROW", row)
-    source = opening + "\n".join(_BODY + line for line in lines) + _TAIL
+    source = opening + "\n".join(_BODY + line for line in lines)
+    source += _TAIL.replace("PLACE", _PLACE)
     names: dict[str, Any] = {
         **builder.names,
         "ABSENT": ABSENT,
@@ -1179,6 +1201,7 @@ def _compiled(builder: _Builder) -> Loop | None:
         "scalar": _scalar,
         "settle": _settle,
         "settled": _settled,
+        "signed": _signed,
         "single": single,
         "text": text_of,
         "time": parse_text,

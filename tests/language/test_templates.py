@@ -197,7 +197,7 @@ def value(text: str) -> Any:
         ("${fahrenheit_to_celsius(212)}", 100),
         ("${json(object)}", '{"k":"v"}'),
         ("${json('a')}", '"a"'),
-        ("${json(price)}", "1.5"),
+        ("${json(price)}", "1.50"),
         ("${upper(none)}", None),
     ],
 )

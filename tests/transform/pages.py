@@ -11,6 +11,7 @@ from msgspec import Raw
 from engine.errors import RecordError
 from engine.records import Page, Parcel, Request, Response, Shard
 from engine.transform.compile import PageTransform, compile_transform
+from engine.transform.loops import WARM
 
 SHARD = Shard("shop", "orders")
 RECEIVED_MS = 1_700_000_000_123
@@ -61,6 +62,24 @@ def run(records: Sequence[Any], **keys: Any) -> Parcel:
         raise fast
     assert columns(slow) == columns(fast)
     return fast
+
+
+def everywhere(records: Sequence[Any], **keys: Any) -> Parcel:
+    """
+    All paths: general, the loop for any types, the loop made for the types of
+    these records after as many as it takes.  They agree to the byte.
+    """
+    keys.setdefault("tolerance", "all")
+    page = page_of(records)
+    cold = columns(transform(fast=False, **keys)(page))
+    made = transform(**keys)
+    first = made(page)
+    assert columns(first) == cold
+    warm = transform(**keys)
+    for _ in range(WARM // len(page.records) + 1):
+        warm(page)
+    assert columns(warm(page)) == cold
+    return first
 
 
 def outcome(compiled: PageTransform, page: Page) -> Parcel | RecordError:
