@@ -145,6 +145,8 @@ class Page(Struct):
         parent_value: What it names as `${parent_value}`: str, int, bool, or
             `Raw` for a number with a fraction; or None.
         window: (start, end) in epoch milliseconds, or None.
+        unread: Of a last page: what the API promised and the poll could not read,
+            in words; "" for nothing.
     """
 
     response: Response
@@ -161,6 +163,7 @@ class Page(Struct):
     parent: Raw | None = None
     window: tuple[int, int] | None = None
     parent_value: object = None
+    unread: str = ""
 
     @property
     def received(self) -> int:

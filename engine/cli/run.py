@@ -290,6 +290,7 @@ def owned(connector: Connector) -> Iterator[assign.Api]:
                 fingerprint="/".join(prints),
                 entities=tuple(e for e in found[api.name] if e is not None),
                 splittable=splittable(connector, api),
+                most=api.values["pagination.max.pages"],
                 below=tuple(each.name for each in below),
             )
 

@@ -32,7 +32,8 @@ from engine.cli.made_up import EPOCH, Records, made_up, place, recorded
 from engine.config import Api, Loaded
 from engine.errors import ConfigError
 from engine.source.walk import Paging
-from engine.task.source import paging_of
+from engine.task.paging import paging_of
+from engine.task.source import url_of
 
 #: Pages of a poll where the offset mode starts each poll anew.
 PAGES_A_POLL = 200
@@ -90,7 +91,7 @@ class Pages:
     def __init__(self, api: Api, records: Records, base: str):
         values = api.values
         self._records = records
-        self._paging: Paging = paging_of(api, 1)
+        self._paging: Paging = paging_of(api, url_of(api.values))
         self._type = values["pagination.type"]
         self._base = base
         limits = values.stated("pagination.limit.value") or self._type in (

@@ -155,6 +155,33 @@ def _filter(rule: Mapping[str, object], at: str, depth: int) -> None:
         _regex(rule["value"], f"{at}: value")
 
 
+def stop(value: object) -> None:
+    """The condition that ends a poll: a filter over the response."""
+    if not isinstance(value, dict):
+        raise Unfit("a filter is a JSON object")
+    _filter(value, "the condition", 1)
+    for name in _fields(value):
+        kind, _, rest = name.partition(".")
+        known = name == "count" or (kind in ("response", "header") and rest)
+        if not known and not name.startswith("header:"):
+            raise Unfit(
+                f"field {name!r}, allowed: ${{response.<path>}}, ${{header.<Name>}}, "
+                "${count}"
+            )
+
+
+def _fields(rule: Mapping[str, object]) -> Iterator[str]:
+    """The fields of a filter, without `${...}`."""
+    for group in ("any", "all", "not"):
+        inner = rule.get(group)
+        for part in [inner] if isinstance(inner, dict) else inner or ():  # type: ignore[attr-defined]
+            yield from _fields(part)
+    if "field" in rule:
+        text = str(rule["field"])
+        inside = text.startswith("${") and text.endswith("}")
+        yield text[2:-1].strip() if inside else text
+
+
 def validation(value: object) -> None:
     """Validation rules: a field and what it must be."""
     optional = (

@@ -241,6 +241,14 @@ POLLS_TRUNCATED = _board(
     "Polls cut by pagination.max.pages; the next one goes on from there.",
     "Rising for ever: the API has more than is fetched; raise the bound.",
 )
+POLLS_DOUBTFUL = _board(
+    "polls_doubtful",
+    "polls_doubtful",
+    "Times a poll went against what the API said, or ended where it said nothing: "
+    "fewer or more records than promised, pages that repeat, refusals behind the last "
+    "page, a new start.",
+    "Any: the log names each with its words.",
+)
 POLLS_FAILED = _board(
     "polls_failed",
     "errors",

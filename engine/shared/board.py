@@ -68,6 +68,7 @@ SHARD = (
     "polls",
     "polls_skipped",
     "polls_truncated",
+    "polls_doubtful",
     "requests",
     "retries",
     "errors",

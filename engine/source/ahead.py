@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Final, Protocol, TypeAlias
 
+from engine.errors import SourceError
 from engine.records import Page, Request, Response
 from engine.seams import Stopping
 from engine.source.decode import Decoded
@@ -80,8 +81,12 @@ def one_by_one(course: Course, answer: Answer, stopping: Stopping) -> Generator[
             if course.over or stopping.wait(BOARD_PAUSE):
                 return
             continue
-        response, decoded = answer(request)
-        page = course.learn(request, response, decoded)
+        try:
+            response, decoded = answer(request)
+        except SourceError as failure:
+            page = course.refused(request, failure)
+        else:
+            page = course.learn(request, response, decoded)
         if page is not None:
             yield page
 
@@ -100,6 +105,16 @@ class _Ticket:
     @property
     def done(self) -> bool:
         return self.answer is not None or self.error is not None
+
+
+def _page_of(course: Course, ticket: _Ticket) -> Page | None:
+    """What an answer makes, or a failure that may be the end of the pages."""
+    if isinstance(ticket.error, SourceError):
+        return course.refused(ticket.request, ticket.error)
+    if ticket.error is not None:
+        raise ticket.error
+    assert ticket.answer is not None
+    return course.learn(ticket.request, *ticket.answer)
 
 
 class _Run:
@@ -334,14 +349,10 @@ class Ahead:
             ticket = tickets.popleft()
             page = None
             if course.expects(ticket.request):
-                if ticket.error is not None:
-                    run.error = ticket.error
-                else:
-                    assert ticket.answer is not None
-                    try:
-                        page = course.learn(ticket.request, *ticket.answer)
-                    except Exception as error:  # noqa: BLE001 - raised in its turn
-                        run.error = error
+                try:
+                    page = _page_of(course, ticket)
+                except Exception as error:  # noqa: BLE001 - raised in its turn
+                    run.error = error
             if page is None:
                 self._let_go(run, ticket.held, waited=True)
             else:

@@ -1,44 +1,35 @@
 """
 Chained: pages of which each one says how to ask for the next.
 
-Owns the walks along cursors, links and the last record's value (keyset), and
-the single page of type none.
+Owns the walks along cursors and links, and the single page of type none.
 
 Path: `source.paginate` -> here -> `source.walk`
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from collections.abc import Mapping
-from typing import Final
 
 from msgspec import DecodeError, Raw
 from msgspec import json as msgjson
 
-from engine.errors import BadPage, StateError
+from engine.errors import BadPage, Forbidden, Looping, SourceError, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode import Decoded
-from engine.source.links import link_of, without
+from engine.source.links import at_own, link_of, without
+from engine.source.request import behind
 from engine.source.standing import (
-    DIGEST,
     Standing,
-    digest,
     local_part,
     primitive,
     records_hash,
-    single,
     text_in,
     whole,
 )
 from engine.source.walk import Ask, Ledger, Plan
 
 log = logging.getLogger("source")
-
-#: Most records with one offset value whose hashes are kept.
-MAX_TIES: Final = 10_000
 
 
 class ChainCourse:
@@ -60,6 +51,10 @@ class ChainCourse:
         self._known = (0, "")
         self._asked = False
         self._resumed = False
+        #: The request before, as the guard knows it, and its page's records.
+        self._before = (0, 0)
+        #: The most records on a page.
+        self._largest = 0
         if standing.fresh:
             if paging.type == "cursor" and paging.mode == "CURSOR_PAGINATION":
                 self._at = start.initial or None
@@ -130,18 +125,37 @@ class ChainCourse:
             return ledger.page(response, records, {}, ended=True, index=0)
 
         onward = self._onward(request, response, decoded)
-        tip = ledger.guard.check(request, records)
+        circle = self._circle(request, records, onward)
+        stops = ledger.stops(decoded, response)
         more = ledger.more(decoded)
+        if circle == "itself":
+            # It is the last one, and was delivered when it came first.
+            self.over = True
+            unread = ledger.repeated(request.url, met=False, more=more is True)
+            position = self._position(onward, decoded, request, tip=True)
+            return ledger.page(
+                response,
+                [],
+                position,
+                ended=True,
+                index=ledger.index,
+                dropped=len(records),
+                unread=unread,
+            )
         ledger.learn_last(records)
         kept, dropped = self._drop_known(records)
         ledger.totals.learn(len(kept), decoded.found)
-        if more and onward is None:
+        if more and onward is None and not stops:
             raise BadPage("there is more, but no cursor or link to it", url=request.url)
-        ended = tip or more is False or ledger.totals.reached or onward is None
+        # What an earlier poll had, and it names itself: nothing has come since.
+        tip = circle == "tip" or (bool(dropped) and not kept and onward == self._at)
+        ended = stops or tip or more is False or onward is None or self._enough(kept)
         if ended and onward is None:
             ledger.mismatch()
+        elif not ended:
+            ledger.doubt()
 
-        position = self._position(onward, decoded, request)
+        position = self._position(onward, decoded, request, tip=tip)
         index = ledger.index
         page = ledger.page(
             response, kept, position, ended=ended, index=index, dropped=dropped
@@ -149,6 +163,59 @@ class ChainCourse:
         self._at = onward
         self.over = page.last
         return page
+
+    def refused(self, request: Request, failure: SourceError) -> Page | None:
+        raise failure
+
+    def _circle(self, request: Request, records: list[Raw], onward: object) -> str:
+        """
+        Whether the chain turns round: "" if it does not.
+
+        Returns: "tip" for an empty page where there was one before, "itself" for
+            a page that names itself as the next one and was asked twice.
+
+        Raises:
+            Looping: A longer circle, or an API that does not look at the cursor.
+        """
+        guard = self._ledger.guard
+        known = guard.asked(request)
+        again = guard.again(request, records)
+        here = guard.signature(request), guard.last
+        before, self._before = self._before, here
+        if known and not records:
+            return "tip"
+        if again and here == before:
+            return "itself"
+        if again:
+            raise Looping(
+                "PaginationLoop: a request already sent in this poll brought the "
+                "same records again",
+                url=request.url,
+            )
+        if (
+            self._field == "cursor"
+            and records
+            and onward is not None
+            and onward == self._at
+            and here[1] == before[1]
+        ):
+            raise Looping(
+                "PaginationLoop: the API answers every cursor with the same page; "
+                "pagination.cursor.param has to name the parameter that it reads",
+                url=request.url,
+            )
+        return ""
+
+    def _enough(self, kept: list[Raw]) -> bool:
+        """
+        True if all that was promised has come, though there is a link.
+
+        A total is a hint: against a page as large as any before it, or if more
+        has come already, it is not believed.
+        """
+        totals, largest = self._ledger.totals, self._largest
+        self._largest = max(largest, len(kept))
+        return totals.reached and not totals.exceeded and len(kept) < largest
 
     def _drop_known(self, records: list[Raw]) -> tuple[list[Raw], int]:
         """Leave out what an earlier poll delivered from this very page."""
@@ -174,32 +241,69 @@ class ChainCourse:
             link = plan.fields.token(field, decoded.found)
         if link is None or paging.type == "cursor":
             return link
-        return self._link(request, link)
+        return self._link(request, response, decoded, link)
 
-    def _link(self, request: Request, link: object) -> str:
+    def _link(
+        self, request: Request, response: Response, decoded: Decoded, link: object
+    ) -> str:
+        """
+        The URL that a link leads to, from the one that answered.
+
+        Source: RFC 3986, section 5.1.3: after a redirect that is the last one.
+        """
+        plan = self._plan
+        paging = plan.paging
+        if isinstance(link, Raw):
+            link = _target(link)
         if not isinstance(link, str):
             raise BadPage("the next link is not text", url=request.url)
-        return without(self._plan.follow(request.url, link), self._plan.paging.cut)
+        base = response.url
+        if paging.base_field is not None:
+            start = plan.fields.token("base", decoded.found)
+            if isinstance(start, str):
+                link = behind(start, link)
+        if paging.own_origin:
+            link = at_own(self._start.home, base, link)
+            base = request.url
+        try:
+            url = plan.follow(base, link)
+        except Forbidden as e:
+            if paging.own_origin:
+                raise
+            raise Forbidden(
+                f"the next link leads astray: {e}; pagination.next.origin=OWN asks "
+                "for it where the page before came from",
+                url=request.url,
+            ) from e
+        return without(url, paging.cut)
 
     def _position(
-        self, onward: object, decoded: Decoded, request: Request
+        self, onward: object, decoded: Decoded, request: Request, *, tip: bool
     ) -> dict[str, Primitive]:
-        """Where the chain goes on; behind its end, the last page once more."""
+        """
+        Where the chain goes on; behind its end, the last page once more.
+
+        Args:
+            tip: The page names itself: the next poll asks for it again.
+        """
         plan = self._plan
         incremental = plan.paging.mode != "FULL"
-        if onward is None and plan.paging.type == "odata" and incremental:
+        if onward is None and plan.paging.type == "odata":
             delta = plan.fields.token("delta", decoded.found)
-            if delta is not None:
-                url = self._link(request, delta)
+            if delta is not None and incremental:
+                url = plan.follow(request.url, str(delta))
+                url = without(url, plan.paging.cut)
                 return {"delta": local_part(url, self._start.home)}
-        if onward is not None:
+            if delta is not None:
+                plan.note("delta_links_unused_total")
+        if onward is not None and not (tip and decoded.records):
             position = self._place(onward)
             if incremental or plan.paging.type == "cursor":
                 position["count"] = 0
                 position["hash"] = ""
             return position
         if not incremental:
-            return {}
+            return {} if onward is None else self._place(onward)
         position = {} if self._at is None else self._place(self._at)
         position["count"] = len(decoded.records)
         position["hash"] = records_hash(decoded.records)
@@ -214,190 +318,11 @@ class ChainCourse:
         return {"cursor": primitive(at, "the cursor")}
 
 
-class KeysetCourse:
-    """A chain whose next page is asked for with a value of the last record."""
-
-    #: A value is no cursor: it does not expire.
-    stored = False
-
-    def __init__(self, plan: Plan, standing: Standing, start: Ask):
-        self.over = False
-        self._plan = plan
-        self._ledger = Ledger(plan, standing)
-        self._start = start
-        self._asked = False
-        #: A page with fewer records is short; None: nobody knows.
-        self._full = plan.paging.limit if plan.paging.limit_stated else None
-        #: The largest page that was not the last one.
-        self._largest = 0
-        self._value: object = None
-        #: Hashes of the records with this value that have been delivered.
-        self._ties: set[bytes] = set()
-        if standing.fresh:
-            self._value = start.initial if start.initial != "" else None
-            return
-        position = standing.position
-        value = position.get("offset")
-        if isinstance(value, bool):
-            raise StateError(f"the stored offset is {value!r}")
-        # A poll that ended without any record has no value to go on from.
-        if value is None and "ties" not in position:
-            raise StateError("the stored offset has no offset")
-        self._value = Raw(repr(value).encode()) if isinstance(value, float) else value
-        if value is None:
-            self._value = start.initial if start.initial != "" else None
-        self._ties = _ties_of(text_in(position, "ties"))
-
-    def ask(self) -> Request | None:
-        if self.over or self._asked:
-            return None
-        self._asked = True
-        return self._start(
-            self._ledger.index,
-            offset=self._value,
-            cursor=self._value,
-            last=self._ledger.last,
-        )
-
-    def give_up(self) -> None:
-        """A chain is one shard: nobody waits."""
-
-    def expects(self, request: Request) -> bool:
-        return self._asked and not self.over
-
-    def learn(
-        self, request: Request, response: Response, decoded: Decoded
-    ) -> Page | None:
-        ledger = self._ledger
-        records = decoded.records
-        self._asked = False
-        count = len(records)
-        tip = ledger.guard.check(request, records)
-        more = ledger.more(decoded)
-        ledger.learn_last(records)
-        kept = self._without_ties(records)
-        ledger.totals.learn(len(kept), decoded.found)
-        stuck = False
-        if records:
-            stuck = self._advance(records, bool(more), bool(kept), request)
-        short = self._short(count)
-        if more is not None or ledger.totals.known:
-            ended = more is False or ledger.totals.reached
-            if not count and more is None:
-                ended = True
-        else:
-            ended = not count or short
-        if tip or stuck or ended:
-            ended = True
-            if not more:
-                ledger.mismatch()
-        self._largest = max(self._largest, count)
-
-        page = ledger.page(
-            response,
-            kept,
-            self._position(),
-            ended=ended,
-            index=ledger.index,
-            dropped=count - len(kept),
-        )
-        self.over = page.last
-        return page
-
-    def _without_ties(self, records: list[Raw]) -> list[Raw]:
-        """
-        Leave out the records of the value asked with that were delivered.
-
-        They stand in front, as the API sorts by this value.
-        """
-        ties = self._ties
-        if not ties or not records:
-            return records
-        offset_of = self._plan.offset_of
-        kept: list[Raw] = []
-        for place, record in enumerate(records):
-            if digest(record) in ties:
-                continue
-            if not same(offset_of(record), self._value):
-                return kept + records[place:]
-            kept.append(record)
-        return kept
-
-    def _advance(
-        self, records: list[Raw], more: bool, news: bool, request: Request
-    ) -> bool:
-        """
-        Go on to the last record's value; True if that is no step forward.
-
-        Raises:
-            BadPage: No value, or a full page of the value asked with.
-        """
-        offset_of = self._plan.offset_of
-        value = single(offset_of(records[-1]))
-        if value is None:
-            raise BadPage(
-                "the last record has no single value at http.offset.json.pointer",
-                url=request.url,
-            )
-        stuck = self._value is not None and same(value, self._value)
-        if stuck:
-            count = len(records)
-            stated = self._plan.paging.limit
-            full = self._plan.paging.limit_stated and count >= stated
-            # A page as large as one that had a successor is full as well.
-            if full or more or (news and 0 < self._largest <= count):
-                raise BadPage(
-                    "a full page of one single offset value: there is no way to ask "
-                    "for the rest; use a larger limit or a finer offset",
-                    url=request.url,
-                )
-        else:
-            self._ties = set()
-        for record in reversed(records):
-            if not same(offset_of(record), value):
-                break
-            self._ties.add(digest(record))
-        if len(self._ties) > MAX_TIES:
-            raise BadPage(
-                f"over {MAX_TIES} records with one offset value; use a finer offset",
-                url=request.url,
-            )
-        self._value = value
-        return stuck
-
-    def _short(self, count: int) -> bool:
-        """True if this page is shorter than a full one, past the first."""
-        if self._full is None:
-            return False
-        if self._ledger.index == 0 and 0 < count < self._full:
-            self._full = count
-            return False
-        return count < self._full
-
-    def _position(self) -> dict[str, Primitive]:
-        position: dict[str, Primitive] = {}
-        if self._value is not None:
-            position["offset"] = primitive(self._value, "the offset")
-        position["ties"] = base64.b64encode(b"".join(sorted(self._ties))).decode()
-        return position
-
-
-def same(left: object, right: object) -> bool:
-    """Equal as offset values: the same text, or the same number."""
-    if isinstance(left, Raw) or isinstance(right, Raw):
-        return _as_text(left) == _as_text(right)
-    return left == right
-
-
-def _as_text(value: object) -> str:
-    return bytes(value).decode() if isinstance(value, Raw) else str(value)
-
-
-def _ties_of(text: str) -> set[bytes]:
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as e:
-        raise StateError("the stored offset's ties are not base64") from e
-    if len(data) % DIGEST:
-        raise StateError("the stored offset's ties are cut")
-    return {data[at : at + DIGEST] for at in range(0, len(data), DIGEST)}
+def _target(link: Raw) -> object:
+    """The URL of a link that is an object: its `href`, as JSON:API has it."""
+    value = msgjson.decode(link)
+    if isinstance(value, dict):
+        for name in ("href", "url"):
+            if isinstance(value.get(name), str):
+                return value[name]
+    return None

@@ -9,16 +9,28 @@ Path: `source.paginate` -> here -> `source.walk`
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
+from collections.abc import Mapping
+from typing import Final
 
 from msgspec import Raw, Struct
 
 from engine.errors import SourceError, StateError
 from engine.records import Offset, Page, Primitive, Request, Response
 from engine.source.decode import Decoded
-from engine.source.standing import Standing, whole
+from engine.source.standing import Standing, text_in, whole
 from engine.source.walk import Ask, Ledger, Others, Paging, Plan
+
+log = logging.getLogger("source")
+
+#: Statuses that say of a page that it is not there.
+_NOT_THERE: Final = frozenset({404, 410, 416})
+
+#: Statuses by which some APIs say the same, if all that was promised has come or
+#: the page before was short.
+_REFUSED: Final = frozenset({400, 403, 422})
 
 
 class _Mark(Struct, frozen=True):
@@ -143,7 +155,14 @@ class CountCourse:
         position = standing.position if not standing.fresh else {}
         self._fresh = standing.fresh
         standing.position = position
-        self._ledger = Ledger(plan, standing)
+        ledger = self._ledger = Ledger(plan, standing)
+        # The pages of a poll that goes on are still its pages.
+        guard = plan.guards.get(ledger.poll, ledger.guard)
+        plan.guards = {ledger.poll: guard}
+        ledger.guard = guard
+        #: Hash of the first page of the poll, 0 if nothing is known of it.
+        self._front = _hash_in(position)
+        guard.remember(self._base, self._front)
 
         #: Records in a cell of the grid; None until it is known.
         self._size: int | None = None
@@ -152,11 +171,15 @@ class CountCourse:
         #: True while one request at a time is to be asked.
         self._single = True
         self._first = True
-        #: Number of pages, where known.
+        #: The index behind the last page, where some shard has seen the end.
         self._end: int | None = None
         #: Nothing is asked in advance from this number on.
         self._bound: int | None = None
-        self._empty_at = -1
+        #: Empty pages in a row, and the number of the first of them.
+        self._empties = 0
+        self._empty_from = 0
+        #: True if the page before was not full, and if that was seen by another.
+        self._was_short = self._shorter = False
         self._pending: deque[tuple[Request, int]] = deque()
         if self._grid:
             if self._coverage.poll == standing.poll and self._coverage.size:
@@ -231,7 +254,7 @@ class CountCourse:
         """What is asked after a page with `count` records."""
         if self._field == "offset":
             if not self._grid:
-                return number + count
+                return number + (count or self._size or self._full)
             cell_end = self._number_of(self._index_of(number) + 1)
             if 0 < count and number + count < cell_end:
                 return number + count
@@ -324,17 +347,24 @@ class CountCourse:
         if self.over or not self._pending or self._pending[0][0] is not request:
             return None
         _, number = self._pending.popleft()
-        ledger = self._ledger
+        ledger, paging = self._ledger, self._plan.paging
         records = decoded.records
         count = len(records)
         index = self._index_of(number)
-        tip = self._tip(request, number, records)
+        met = ledger.totals.reached
+        if not paging.repeats and ledger.guard.repeats(number, records):
+            return self._repeated(request, response, number, count, met, decoded)
+        if not self._front and count:
+            self._front = ledger.guard.last
+        stops = ledger.stops(decoded, response)
         more = ledger.more(decoded)
         self._count(number, index, count, decoded)
         ledger.learn_last(records)
-
-        short = self._short(count)
-        ended = self._ended(tip, more, count, short)
+        full = self._is_full(count)
+        self._was_short = not full
+        ended = self._ended(stops, more, number, count, full)
+        if not ended:
+            ledger.doubt()
         if self._grid:
             self._tell(index, count, ended)
             records, dropped = self._within(number, records)
@@ -347,7 +377,7 @@ class CountCourse:
         elif self._grid and self._end is not None:
             ended = ended or self._index_of(behind) >= self._end
         if ended:
-            if not more and (count == 0 or short):
+            if not more and not stops and not full and self._exact:
                 ledger.mismatch()
         elif behind != self._following(number):
             # The page was not as large as reckoned: what is under way lies
@@ -358,13 +388,80 @@ class CountCourse:
         page = ledger.page(
             response,
             records,
-            self._position(behind),
+            self._position(self._kept(behind, more)),
             ended=ended,
             index=index,
             dropped=dropped,
         )
         self.over = page.last
         return page
+
+    def _repeated(
+        self,
+        request: Request,
+        response: Response,
+        number: int,
+        count: int,
+        met: bool,
+        decoded: Decoded,
+    ) -> Page:
+        """The poll ends at a page that is not to be produced again."""
+        ledger = self._ledger
+        more = ledger.more(decoded) is True
+        unread = ledger.repeated(request.url, met=met and not more, more=more)
+        return self._last_page(response, number, dropped=count, unread=unread)
+
+    def refused(self, request: Request, failure: SourceError) -> Page | None:
+        if self.over or not self._pending or self._pending[0][0] is not request:
+            return None
+        _, number = self._pending[0]
+        met = self._ledger.totals.reached
+        beyond = number > self._base and (
+            failure.status in _NOT_THERE
+            or (failure.status in _REFUSED and (met or self._was_short))
+        )
+        if not beyond:
+            raise failure
+        self._pending.popleft()
+        if not (failure.status == 416 or (met and failure.status in _NOT_THERE)):
+            self._plan.note("polls_refused_total")
+            log.warning(
+                "The poll ends at a page that the API refuses (%s): taken for the one "
+                "behind its last; http.response.status.empty=204,205,%s says so.",
+                failure,
+                failure.status,
+            )
+        return self._last_page(self._ledger.nothing(request, failure), number)
+
+    def _last_page(
+        self, response: Response, number: int, *, dropped: int = 0, unread: str = ""
+    ) -> Page:
+        """A page without records behind the last one that had some."""
+        self.over = True
+        index = self._index_of(number)
+        if self._grid:
+            self._tell(index, 0, True)
+        at = self._empty_from if self._empties else number
+        return self._ledger.page(
+            response,
+            [],
+            self._position(at),
+            ended=True,
+            index=index,
+            dropped=dropped,
+            unread=unread,
+        )
+
+    def _kept(self, behind: int, more: bool | None) -> int:
+        """
+        Where a later poll goes on.
+
+        Behind empty pages it is the first of them, if the next poll goes on from
+        there: records may come to stand on it.
+        """
+        if not self._empties or self._plan.paging.mode == "FULL" or more:
+            return behind
+        return self._empty_from
 
     def _following(self, number: int) -> int | None:
         """What was, or would be, asked right behind a number."""
@@ -374,15 +471,22 @@ class CountCourse:
             return number + (self._size or self._full)
         return self._place(self._index_of(number) + 1)
 
-    def _tip(self, request: Request, number: int, records: list[Raw]) -> bool:
-        """The loop guard; requests that carry their number rarely need it."""
-        if not self._plan.shape.carries:
-            return self._ledger.guard.check(request, records)
-        if records:
-            return False
-        again = self._empty_at == number
-        self._empty_at = number
-        return again
+    @property
+    def _skipped(self) -> tuple[int, bool]:
+        """
+        Pages (type page) or records that the poll leaves out in front, at least,
+        and whether that is exact: where an api begins to count, nobody says.
+        """
+        paging = self._plan.paging
+        if self._field == "offset":
+            return max(self._base - 1, 0), self._base < 2
+        if paging.page_start < 2:
+            return max(self._base - paging.page_start, 0), True
+        return max(self._base - 1, 0), False
+
+    @property
+    def _exact(self) -> bool:
+        return self._skipped[1]
 
     def _count(
         self,
@@ -392,59 +496,83 @@ class CountCourse:
         decoded: Decoded,
     ) -> None:
         """Totals; where the number says how much has come, it is believed."""
-        totals = self._ledger.totals
+        totals, skipped = self._ledger.totals, self._skipped[0]
+        size = self._size or count
         totals.learn(count, decoded.found)
         if self._field == "offset":
-            totals.received = number + count
-        elif self._grid:
-            totals.received = index * (self._size or count) + count
+            # The base is no record: an api that counts from 1 has sent none yet.
+            totals.received = number - self._base + skipped + count
+        else:
+            if self._grid:
+                totals.received = (index + skipped) * size + count
+            elif skipped and not self._ledger.index and self._fresh:
+                totals.received += skipped * size
         if self._field == "page" or self._grid:
-            totals.pages = index + 1
+            ahead = skipped if self._field == "page" else 0
+            totals.pages = index + ahead + 1
+        self._bound = None
+        if totals.exceeded:
+            return
         if totals.all_pages is not None:
-            self._end = totals.all_pages
             if self._field == "page":
-                self._bound = self._base + totals.all_pages
+                self._bound = self._base - skipped + totals.all_pages
         elif totals.records is not None:
             if self._field == "offset":
-                self._bound = totals.records
+                self._bound = totals.records + min(self._base, 1)
             else:
                 left = max(totals.records - totals.received, 0)
                 self._bound = number + 1 + -(-left // max(self._full, 1))
 
-    def _short(self, count: int) -> bool:
-        """True if this page is shorter than a full one, past the first."""
+    def _is_full(self, count: int) -> bool:
+        """
+        False for a page that is shorter than another one was, or empty.
+
+        The first one shows how large a page is: a server may give fewer than are
+        asked for.  It counts as full where it has all that is asked for.
+        """
         if not self._first:
-            return count < self._full
+            self._shorter = count < self._full
+            return not self._shorter
         self._first = False
         limit = self._plan.paging.limit
         if 0 < count < limit:
             self._full = self._size = count
-        else:
-            self._size = count or limit
-            self._single = not self._plan.addressable
-        return False
-
-    def _ended(self, tip: bool, more: bool | None, count: int, short: bool) -> bool:
-        totals = self._ledger.totals
-        if tip or more is False or totals.reached:
-            return True
-        if more is not None:
             return False
-        return count == 0 or (short and not totals.known)
+        self._size = count or limit
+        self._single = not self._plan.addressable
+        return count >= limit
+
+    def _ended(
+        self, stops: bool, more: bool | None, number: int, count: int, full: bool
+    ) -> bool:
+        """Whether nothing comes behind this page; see `pagination.end`."""
+        totals, paging = self._ledger.totals, self._plan.paging
+        if count:
+            self._empties = 0
+        else:
+            self._empty_from = self._empty_from if self._empties else number
+            self._empties += 1
+        if stops or more is False:
+            return True
+        if more:
+            return False
+        if totals.reached:
+            # A total is a hint: it never ends a poll against a full page.
+            return not full
+        if not count:
+            if totals.all_pages is not None:
+                return False
+            return self._empties >= paging.empty_pages
+        return paging.short_ends and self._shorter and not totals.known
 
     def _tell(self, index: int, count: int, ended: bool) -> None:
         """Say on the board what this page has shown."""
-        totals = self._ledger.totals
         end = self._end
-        size = self._size or self._plan.paging.limit
-        if totals.all_pages is None and totals.records is not None:
-            origin = self._base if self._field == "offset" else 0
-            end = -(-max(totals.records - origin, 0) // size)
-            end = max(end, index + 1 if count else 0)
         if ended:
             here = index + 1 if count else index
             end = here if end is None else min(end, here)
         self._end = end
+        size = self._size or self._plan.paging.limit
         self._plan.crew.publish(self._ledger.poll, size, end)
 
     def _within(self, number: int, records: list[Raw]) -> tuple[list[Raw], int]:
@@ -460,7 +588,19 @@ class CountCourse:
         if self._size is not None and self._plan.paging.mode == "FULL":
             # What other shards need to know, should this api be split anew.
             position["size"] = self._size
+        if self._front and self._ledger.index + 1 >= self._plan.paging.max_pages:
+            # The poll may go on in another process, which knows its pages no more.
+            position["first"] = f"{self._front:016x}"
         return position
+
+
+def _hash_in(position: Mapping[str, Primitive]) -> int:
+    """The hash of the poll's first page that an offset keeps, or 0."""
+    text = text_in(position, "first")
+    try:
+        return int(text or "0", 16)
+    except ValueError as e:
+        raise StateError(f"the stored offset's first is {text!r}") from e
 
 
 def _first_number(initial: object, paging: Paging) -> int:

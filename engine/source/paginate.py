@@ -4,7 +4,8 @@ Paginate: which request comes next, and where a poll may resume.
 Owns the choice of the walk for each `pagination.type` and what a shard
 remembers from poll to poll.  Pure: it sends nothing and waits for nothing.
 
-Path: `source.poll` asks -> here -> `source.chained`, `source.counted`
+Path: `source.poll` asks -> here -> `source.chained`, `source.keyset`,
+`source.counted`
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from engine.records import Offset
-from engine.source.chained import ChainCourse, KeysetCourse
+from engine.source.chained import ChainCourse
 from engine.source.counted import CountCourse
+from engine.source.keyset import KeysetCourse
 from engine.source.standing import Standing
 from engine.source.walk import COUNTS, Course, Crew, Note, Others, Paging, Plan, Shape
 
@@ -59,7 +61,7 @@ class Paginator:
     @property
     def paths(self) -> tuple[str, ...]:
         """The fields of the envelope that a decoder must find, in order."""
-        return self._plan.fields.paths
+        return self._plan.paths
 
     @property
     def addressable(self) -> bool:

@@ -14,7 +14,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Any, Final, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, unquote
+
+import msgspec
 
 from engine.errors import SourceError
 from engine.language.faults import EvaluationError
@@ -42,6 +44,8 @@ from engine.source.walk import CHAINS, Paging
 
 #: What changes from page to page of one poll.
 _PAGE_NAMES: Final = frozenset({"offset", "cursor", "page", "last"})
+#: What no template can name: see `_TieParam`.
+_TIE: Final = " tie"
 #: Methods that carry a body.
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
@@ -110,18 +114,78 @@ def _template(parts: Sequence[str | Expression], safe: str) -> Template:
     return Template("", encoded or [""])
 
 
+class _TieParam:
+    """What pages within one offset value; left out but there."""
+
+    names: frozenset[str] = frozenset()
+    templates: tuple[Template, ...] = ()
+    varies = True
+
+    def __init__(self, name: str):
+        self._name = quote(name, safe="")
+
+    def render(self, scope: Scope) -> str | None:
+        tie = scope[_TIE]
+        return None if tie is None else f"{self._name}={tie}"
+
+
 class _Param:
     """One query parameter; left out where an expression in it is null."""
 
-    __slots__ = ("names", "template", "varies")
+    __slots__ = ("names", "template", "templates", "varies")
 
     def __init__(self, template: Template):
         self.template = template
+        self.templates: tuple[Template, ...] = (template,)
         self.names = template.names
         self.varies = _varies(template)
 
     def render(self, scope: Scope) -> str | None:
         return self.template.render(scope, encode_query_value)
+
+
+class _Replacing:
+    """A paging parameter that stands in the place of one of its name."""
+
+    __slots__ = ("_instead", "_param", "names", "templates", "varies")
+
+    def __init__(self, param: _Param, instead: _Param):
+        self._param = param
+        self._instead = instead
+        self.names = param.names | instead.names
+        self.templates = (*param.templates, *instead.templates)
+        self.varies = param.varies or instead.varies
+
+    def render(self, scope: Scope) -> str | None:
+        text = self._param.render(scope)
+        return self._instead.render(scope) if text is None else text
+
+
+def _name_of(param: _Param | _Replacing | _TieParam) -> str | None:
+    """The name of a parameter that is written out, decoded; else None."""
+    if not isinstance(param, _Param):
+        return None
+    first = param.template.parts[0] if param.template.parts else ""
+    if not isinstance(first, str) or "=" not in first and len(param.template.parts) > 1:
+        return None
+    return unquote(first.partition("=")[0])
+
+
+def literals(url: str, params: str) -> dict[str, str]:
+    """
+    The query parameters of a URL template and of `http.source.query.params` whose
+    values are plain text, by name, decoded; the first of a name.
+    """
+    _, *queries = _split(compile_template(url, REQUEST_NAMES).parts, "?")
+    texts = [_joined(queries, "?")] if queries else []
+    texts += [list(compile_template(params, REQUEST_NAMES).parts)] if params else []
+    found: dict[str, str] = {}
+    for text in texts:
+        for parts in _split(text, "&"):
+            if len(parts) == 1 and isinstance(parts[0], str):
+                name, _, value = parts[0].partition("=")
+                found.setdefault(unquote(name), unquote(value))
+    return found
 
 
 class Shape:
@@ -142,6 +206,8 @@ class Shape:
     Attributes:
         last: The fields of a record that are named as `last.<path>`.
         carries: True if the place of a page stands in its URL or body.
+        in_headers: True if it stands in a header.
+        pages: True if the page's number is named anywhere.
 
     Raises:
         LanguageError: A template cannot be compiled.
@@ -172,7 +238,7 @@ class Shape:
         self._path = _template(path, _PATH_SAFE)
         texts = [_joined(queries, "?")] if queries else []
         texts += [list(compiled(params).parts)] if params else []
-        self._params = [
+        self._params: list[_Param | _Replacing | _TieParam] = [
             _Param(_template(parts, _QUERY_SAFE))
             for text in texts
             for parts in _split(text, "&")
@@ -199,13 +265,15 @@ class Shape:
             *(template.names for _, template in self._headers)
         )
         used = in_url | in_body | in_headers
-        self._params += self._paging_params(used, zone)
+        self._add_paging(used, zone)
         in_url = in_url.union(*(param.names for param in self._params))
         self.carries = bool((in_url | in_body) & {"offset", "page"})
+        self.in_headers = bool(in_headers & _PAGE_NAMES)
+        self.pages = "page" in in_url | in_body | in_headers
         self.last = tuple(dict.fromkeys(self._last_paths()))
         self._last_steps = [(text, compile_path(text).steps) for text in self.last]
 
-    def _paging_params(self, used: frozenset[str], zone: tzinfo) -> list[_Param]:
+    def _add_paging(self, used: frozenset[str], zone: tzinfo) -> None:
         """The parameters that no template of the request brings itself."""
         paging = self._paging
         wanted: list[tuple[str, str]] = []
@@ -224,17 +292,33 @@ class Shape:
             paging.type in ("offset", "page") or paging.limit_stated
         ):
             wanted.append((paging.limit_param, "limit"))
-        params = []
         for name, value in wanted:
             expression = compile_template(f"${{{value}}}", REQUEST_NAMES, zone).parts
-            params.append(
-                _Param(Template("", [f"{quote(name, safe='')}=", *expression]))
-            )
-        return params
+            param = _Param(Template("", [f"{quote(name, safe='')}=", *expression]))
+            self._place(name, param)
+        if paging.type == "keyset" and paging.tie_param is not None:
+            self._params.append(_TieParam(paging.tie_param))
+
+    def _place(self, name: str, param: _Param) -> None:
+        """
+        Add a paging parameter, in the place of one that has its name.
+
+        What stood there is sent while paging has no value of its own.
+        """
+        places = [at for at, each in enumerate(self._params) if _name_of(each) == name]
+        if not places:
+            self._params.append(param)
+            return
+        first = self._params[places[0]]
+        assert isinstance(first, _Param)
+        self._params[places[0]] = _Replacing(param, first)
+        for at in reversed(places[1:]):
+            del self._params[at]
 
     def _templates(self) -> Iterable[Template]:
         yield self._path
-        yield from (param.template for param in self._params)
+        for param in self._params:
+            yield from param.templates
         yield from (template for _, template in self._headers)
         if self._body is not None:
             yield self._body.template
@@ -335,9 +419,14 @@ class Start:
         cursor: object = None,
         page: int | None = None,
         last: Mapping[str, object] | None = None,
+        tie: int | None = None,
     ) -> Request:
         """
         The request for one page.
+
+        Args:
+            tie: Value of the parameter that pages within one offset value
+                (type keyset); None leaves it out.
 
         Raises:
             SourceError: A value does not fit its place.
@@ -348,6 +437,7 @@ class Start:
         scope["cursor"] = cursor
         scope["page"] = page if page is not None else shape._paging.page_start + index
         scope["last"] = self._last_document(last) if last else None
+        scope[_TIE] = tie
         url = self._path if self._path is not None else self._path_for(scope)
         try:
             found = [
@@ -373,11 +463,22 @@ class Start:
         )
 
     def follow(self, index: int, url: str) -> Request:
-        """A GET of another URL with the same headers."""
+        """
+        A GET of another URL with the same headers; with `pagination.next.method=
+        SAME` our own method and body.
+
+        Raises:
+            SourceError: A value does not fit its place.
+        """
+        shape = self._shape
+        if shape._paging.same_method:
+            return msgspec.structs.replace(
+                self(index), url=url, page=index, chained=True
+            )
         headers = self._headers
         if headers is None:
             headers = self._headers_for(self._scope)
-        if self._shape._body is not None:
+        if shape._body is not None:
             headers = tuple(
                 pair for pair in headers if pair[0].lower() != "content-type"
             )

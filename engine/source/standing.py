@@ -42,8 +42,8 @@ _SUMS: Final = frozenset({"received", "pages"})
 #: The part of an offset that says where, for each type: what a user may set.
 POSITION_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "none": (),
-    "offset": ("offset", "size", "received", "pages"),
-    "page": ("page", "size", "received", "pages"),
+    "offset": ("offset", "size", "received", "pages", "first"),
+    "page": ("page", "size", "received", "pages", "first"),
     "cursor": ("cursor", "json", "count", "hash", "received", "pages"),
     "next_url": ("next", "count", "hash", "received", "pages"),
     "link_header": ("next", "count", "hash", "received", "pages"),

@@ -4,8 +4,8 @@ Walk: what every way through an api's pages has in common.
 Owns the keys of paging, the seams between a walk and what drives it, and the
 book a walk keeps: pages, totals, `last.<path>`.
 
-Path: `source.chained`, `source.counted` -> here -> `source.standing`,
-`source.guard`
+Path: `source.chained`, `source.keyset`, `source.counted` -> here ->
+`source.standing`, `source.envelope`, `source.guard`
 """
 
 from __future__ import annotations
@@ -16,17 +16,14 @@ from typing import Final, Protocol
 
 from msgspec import Raw, Struct
 
-from engine.errors import BadPage, Forbidden
+from engine.clock import SYSTEM
+from engine.errors import SourceError
 from engine.records import Offset, Page, Primitive, Request, Response
 from engine.source.decode import Decoded
+from engine.source.envelope import Fields, Totals
 from engine.source.guard import Guard
-from engine.source.standing import (
-    MAX_CURSOR,
-    Standing,
-    primitive,
-    reader,
-    whole,
-)
+from engine.source.origin import shown
+from engine.source.standing import Standing, primitive, reader, whole
 
 log = logging.getLogger("source")
 
@@ -37,8 +34,13 @@ CHAINS: Final = frozenset({"cursor", "next_url", "link_header", "odata"})
 COUNTS: Final = frozenset({"offset", "page"})
 
 
-#: What a counter of ours is told: a metric's name, and by how much.
+#: What a counter of ours is told: a metric's name.
 Note = Callable[[str], None]
+
+
+#: Whether a page is the last one (`pagination.stop.condition`): what a decoder
+#: found, the answer's headers, how many records there are.
+Stop = Callable[[Mapping[str, object], Response, int], bool]
 
 
 #: The shards of another `count` that worked on this api: (index, count, offset).
@@ -64,11 +66,12 @@ class Ask(Protocol):
         cursor: object = None,
         page: int | None = None,
         last: Mapping[str, object] | None = None,
+        tie: int | None = None,
     ) -> Request:
         """The request for one page."""
 
     def follow(self, index: int, url: str) -> Request:
-        """A GET of another URL with the same headers."""
+        """Another URL with the same headers, by GET unless all is to be the same."""
 
 
 class Shape(Protocol):
@@ -77,6 +80,14 @@ class Shape(Protocol):
     @property
     def carries(self) -> bool:
         """True if the place of a page stands in its URL or body."""
+
+    @property
+    def in_headers(self) -> bool:
+        """True if the place of a page stands in a header."""
+
+    @property
+    def pages(self) -> bool:
+        """True if a template names the page's number."""
 
     @property
     def last(self) -> Sequence[str]:
@@ -155,6 +166,21 @@ class Paging(Struct, frozen=True, kw_only=True):
         offset_field: `http.offset.json.pointer`, a path in a record.
         cut: Names of query parameters that carry credentials; they are
             taken out of links.
+        inverted: True if `has_more_field` says that there is no more.
+        short_ends: True if a page that is shorter than the one before ends a
+            poll (`pagination.end=SHORT_PAGE`).
+        empty_pages: Empty pages in a row that end a poll.
+        repeats: True if a page may bring the records of another one.
+        stop, stop_paths: `pagination.stop.condition`, and the places in the
+            response that it looks at.
+        own_origin: True if links are asked for at the origin that was asked
+            before (`pagination.next.origin=OWN`).
+        base_field: Where the URL stands that relative links are put behind.
+        same_method: True if links are asked with our method and body.
+        tie_param: Of type keyset: the query parameter that pages among records
+            with one value, or None: the API has none.
+        tie_by_page: True if it is a page's number, False if it is how many
+            records to leave out.
     """
 
     type: str = "none"
@@ -177,6 +203,17 @@ class Paging(Struct, frozen=True, kw_only=True):
     page_param: str = "page"
     cursor_param: str = "cursor"
     cut: frozenset[str] = frozenset()
+    inverted: bool = False
+    short_ends: bool = False
+    empty_pages: int = 1
+    repeats: bool = False
+    stop: Stop | None = None
+    stop_paths: tuple[str, ...] = ()
+    own_origin: bool = False
+    base_field: str | None = None
+    same_method: bool = False
+    tie_param: str | None = None
+    tie_by_page: bool = False
 
 
 class Course(Protocol):
@@ -211,128 +248,18 @@ class Course(Protocol):
 
         Raises:
             BadPage: The page contradicts the configuration or itself.
-            Looping: This request brought the same records before.
+            Looping: The pages run in a circle.
             Forbidden: A cursor too long, a link that leads astray.
         """
 
-
-class Fields:
-    """The places in a response or its headers that paging looks at."""
-
-    def __init__(self, places: Mapping[str, str | None]):
-        self._places = {name: place for name, place in places.items() if place}
-        self.paths = tuple(dict.fromkeys(self._places.values()))
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._places
-
-    def get(self, name: str, found: Mapping[str, object]) -> object:
-        """What a decoder found there; None where it is null or missing."""
-        return found.get(self._places.get(name, ""))
-
-    def token(self, name: str, found: Mapping[str, object]) -> object:
+    def refused(self, request: Request, failure: SourceError) -> Page | None:
         """
-        A cursor or link: str, int, or `Raw` for a number with a fraction, an
-        array or an object; None is the end of data.
+        As `learn`, of a request that failed for good.
 
-        Raises:
-            BadPage: It is `true`, or many values.
-            Forbidden: Over 64 KiB.
+        Returns: an empty last page, where the refusal can only mean the end.
+
+        Raises: the failure, where it means anything else.
         """
-        value = self.get(name, found)
-        if value is None or value is False or value == "":
-            return None
-        if value is True or isinstance(value, list):
-            raise BadPage(f"{self._places[name]} is {value!r:.40}, which is no cursor")
-        if isinstance(value, str | Raw) and len(value) > MAX_CURSOR // 4:
-            data = value.encode() if isinstance(value, str) else bytes(value)
-            if len(data) > MAX_CURSOR:
-                raise Forbidden(f"{self._places[name]} is over {MAX_CURSOR} bytes")
-        return value
-
-    def flag(self, name: str, found: Mapping[str, object]) -> bool:
-        """
-        A bool; a header says it as text.
-
-        Raises:
-            BadPage: It is none.
-        """
-        value = self.get(name, found)
-        place = self._places[name]
-        if isinstance(value, str) and place.lower().startswith("header:"):
-            value = {"true": True, "false": False}.get(value.strip().lower())
-        if isinstance(value, bool):
-            return value
-        raise BadPage(f"{place} is not true or false")
-
-    def count(self, name: str, found: Mapping[str, object]) -> int | None:
-        """
-        A count, or None where it is null or missing.
-
-        Raises:
-            BadPage: It is something else.
-        """
-        value = self.get(name, found)
-        if value is None:
-            return None
-        text = bytes(value).decode() if isinstance(value, Raw) else str(value)
-        whole, _, rest = text.strip().partition(".")
-        if not whole.isdigit() or not whole.isascii() or rest.strip("0"):
-            raise BadPage(f"{self._places[name]} is not a count")
-        return int(whole)
-
-
-class Totals:
-    """
-    How much there is, as the API says, against how much has come.
-
-    Attributes:
-        received, pages: In this poll so far; kept in the offset where a
-            field of the API counts them.
-        records, all_pages: What was promised last, or None.
-    """
-
-    def __init__(self, fields: Fields, received: int, pages: int):
-        self._fields = fields
-        self.received = received
-        self.pages = pages
-        self.records: int | None = None
-        self.all_pages: int | None = None
-
-    def learn(self, count: int, found: Mapping[str, object]) -> None:
-        """One more page with `count` records."""
-        self.received += count
-        self.pages += 1
-        if "total" in self._fields:
-            self.records = self._later(self.records, "total", found)
-        if "total_pages" in self._fields:
-            self.all_pages = self._later(self.all_pages, "total_pages", found)
-
-    def _later(
-        self, before: int | None, name: str, found: Mapping[str, object]
-    ) -> int | None:
-        told = self._fields.count(name, found)
-        return before if told is None else told
-
-    @property
-    def known(self) -> bool:
-        return self.records is not None or self.all_pages is not None
-
-    @property
-    def reached(self) -> bool:
-        """True if all that was promised has come."""
-        return (self.records is not None and self.received >= self.records) or (
-            self.all_pages is not None and self.pages >= self.all_pages
-        )
-
-    def position(self) -> dict[str, Primitive]:
-        """What a resumed poll needs to know."""
-        position: dict[str, Primitive] = {}
-        if "total" in self._fields:
-            position["received"] = self.received
-        if "total_pages" in self._fields:
-            position["pages"] = self.pages
-        return position
 
 
 class Plan:
@@ -368,10 +295,13 @@ class Plan:
                 "has_more": paging.has_more_field,
                 "total": paging.total_field,
                 "total_pages": paging.total_pages_field,
+                "base": paging.base_field,
                 "next": paging.nextlink_field if paging.type == "odata" else None,
                 "delta": paging.deltalink_field if paging.type == "odata" else None,
             }
         )
+        #: Everything that a decoder must find.
+        self.paths = tuple(dict.fromkeys((*self.fields.paths, *paging.stop_paths)))
         self.shape = shape
         self.follow = follow
         self.offset_of = reader(paging.offset_field or "")
@@ -381,6 +311,8 @@ class Plan:
         self.others = others
         self.crew = crew or Alone()
         self.note = note
+        #: The hashes of a poll that goes on in another walk, by its number.
+        self.guards: dict[int, Guard] = {}
         #: Where the shard stands behind a poll in which no page fell to it.
         self.idle: Offset | None = None
 
@@ -402,7 +334,7 @@ class Ledger:
         self.plan = plan
         self.poll = standing.poll
         self.index = 0
-        self.guard = Guard()
+        self.guard = Guard(headers=plan.shape.in_headers)
         self.totals = Totals(
             plan.fields,
             whole(position, "received", 0),
@@ -410,13 +342,20 @@ class Ledger:
         )
         self.last: dict[str, object] = standing.last()
         self._later = standing.later
+        self._doubted = False
 
     def more(self, decoded: Decoded) -> bool | None:
-        """`has.more.field`, or None: not configured, or a status without body."""
+        """`has.more.field`, or None: nothing is said, or nothing configured."""
         fields = self.plan.fields
         if "has_more" not in fields or decoded.empty:
             return None
-        return fields.flag("has_more", decoded.found)
+        more = fields.flag("has_more", decoded.found)
+        return more if more is None else more is not self.plan.paging.inverted
+
+    def stops(self, decoded: Decoded, response: Response) -> bool:
+        """True if `pagination.stop.condition` holds for this page."""
+        stop = self.plan.paging.stop
+        return stop is not None and stop(decoded.found, response, len(decoded.records))
 
     def learn_last(self, records: Sequence[Raw]) -> None:
         if records:
@@ -431,6 +370,7 @@ class Ledger:
         ended: bool,
         index: int,
         dropped: int = 0,
+        unread: str = "",
     ) -> Page:
         """The page, with the offset that holds once it is delivered."""
         self.index += 1
@@ -451,7 +391,46 @@ class Ledger:
             ended or truncated,
             truncated,
             dropped,
+            unread=unread,
         )
+
+    def nothing(self, request: Request, failure: SourceError) -> Response:
+        """An empty answer in the place of a refusal that means the end."""
+        now = SYSTEM.monotonic(), SYSTEM.wall_ms()
+        return Response(request, request.url, failure.status or 204, (), b"", *now)
+
+    # What is said is counted too, under the name that is noted.
+
+    def repeated(self, url: str, *, met: bool, more: bool) -> str:
+        """
+        Say that a page brought what another one had.
+
+        Args:
+            met: All that the API promised has come: it answers its last page to
+                whoever asks beyond it, and there is nothing to say.
+            more: The API says that there is more.
+
+        Returns: what was promised and cannot be read, or "".
+        """
+        if met:
+            return ""
+        self.plan.note("polls_repeating_total")
+        log.warning(
+            "The poll ends at a page that repeats one before it (%s): the API takes "
+            "no notice of the paging parameters, or answers beyond its end; "
+            "pagination.repeats=ALLOW takes such pages.",
+            shown(url),
+        )
+        if more:
+            return "the API says that there is more, and repeats its pages"
+        if self.totals.known and not self._later:
+            return f"the API promised {self.totals.words}, and repeats its pages"
+        return ""
+
+    def unsure(self, words: str) -> None:
+        """Say that the poll ended where nobody said that it does."""
+        self.plan.note("polls_unsure_total")
+        log.warning("The poll ended at %s.", words)
 
     def short_of(self, promised: str) -> None:
         """Say that fewer records came than the API promised."""
@@ -462,7 +441,14 @@ class Ledger:
         """Say so if fewer came than were promised."""
         totals = self.totals
         if not self._later and totals.known and not totals.reached:
-            if totals.records is not None:
-                self.short_of(f"{totals.records} records ({totals.received} came)")
-            else:
-                self.short_of(f"{totals.all_pages} pages ({totals.pages} came)")
+            self.short_of(totals.words)
+
+    def doubt(self) -> None:
+        """Say once that a total does not fit what came."""
+        totals = self.totals
+        if self._doubted or not (totals.doubted or totals.exceeded):
+            return
+        self._doubted = True
+        self.plan.note("totals_doubted_total")
+        said = totals.words if totals.known else "a total of 0 beside records"
+        log.warning("The API said %s: its total is not believed, and asked on.", said)

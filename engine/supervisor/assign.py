@@ -30,6 +30,8 @@ class Api(Struct, frozen=True):
         entities: `entity.names`, empty without.
         splittable: Its pages can be addressed, so they can be dealt.
         below: Names of the other apis of its tree.
+        most: Most shards it may be split into: each has a page of its own in
+            every poll (`pagination.max.pages`).
     """
 
     name: str
@@ -37,6 +39,7 @@ class Api(Struct, frozen=True):
     entities: tuple[str, ...] = ()
     splittable: bool = False
     below: tuple[str, ...] = ()
+    most: int = 1 << 30
 
 
 def part(shard: Shard) -> Part:
@@ -76,10 +79,16 @@ def shards(connector: str, apis: Sequence[Api], tasks: int) -> list[Shard]:
     """
     units = _units(apis)
     counts = [1] * len(units)
-    divisible = [at for at, (api, _) in enumerate(units) if api.splittable]
+    divisible = [
+        at for at, (api, _) in enumerate(units) if api.splittable and api.most > 1
+    ]
     if divisible:
-        for turn in range(max(0, tasks - len(units))):
-            counts[divisible[turn % len(divisible)]] += 1
+        left = max(0, tasks - len(units))
+        while left and divisible:
+            for at in divisible[:left]:
+                counts[at] += 1
+            left -= min(left, len(divisible))
+            divisible = [at for at in divisible if counts[at] < units[at][0].most]
     return [
         Shard(connector, api.name, entity, index, count)
         for (api, entity), count in zip(units, counts, strict=True)

@@ -68,6 +68,18 @@ SETTLING = 2.0
 #: Seconds between two lines about the same counter of a shard.
 NOTE_EVERY = 60.0
 
+#: Counters that tell of a poll which went otherwise than the API said.
+DOUBTFUL = frozenset(
+    {
+        "total_mismatch_total",
+        "totals_doubted_total",
+        "polls_repeating_total",
+        "polls_refused_total",
+        "polls_unsure_total",
+        "polls_restarted_total",
+    }
+)
+
 #: What a counter of the source's means to who reads the log.
 NOTES = {
     "total_mismatch_total": "the API promised more records than it sent",
@@ -75,6 +87,8 @@ NOTES = {
     "polls_truncated_total": "the poll was cut by pagination.max.pages; "
     "the next one goes on from there",
     "polls_restarted_total": "the poll began anew: the API knew no more where it was",
+    "delta_links_unused_total": "the API gives a link to what changes from now on; "
+    "http.offset.mode=CURSOR_PAGINATION goes on from it",
     "children_without_value_total": "a parent record has no value for its child",
     "child_polls_skipped_total": "a child's poll failed and was skipped",
     "records_with_doubled_members_total": "records have a member twice; "
@@ -780,6 +794,8 @@ class Tally:
         if name == "polls_without_page_total":
             self._slot.add("polls")
             return
+        if name in DOUBTFUL:
+            self._slot.add("polls_doubtful")
         words = NOTES.get(name)
         if words is None:
             return

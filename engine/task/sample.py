@@ -21,8 +21,8 @@ from engine.config import Api, Connector
 from engine.records import Page, Parcel
 from engine.shared.limiter import HostReading
 from engine.source.chain import naming
+from engine.source.envelope import Fields
 from engine.source.origin import host_of
-from engine.source.walk import Fields
 from engine.task.probe import pages
 from engine.task.registry import MODULES, Registries
 from engine.task.transform import transform_of

@@ -58,9 +58,10 @@ from engine.source.request import Shape, behind
 from engine.source.retry import RetryPolicy
 from engine.source.tls import TlsOptions
 from engine.source.waits import Waits
-from engine.source.walk import Crew, Paging
+from engine.source.walk import Crew
 from engine.task.cache import Caching
 from engine.task.metering import Metering
+from engine.task.paging import initial_of, paging_of
 
 #: A rate and its shape: one of them with the prefix of an api is a limit of its own.
 RATE = (
@@ -162,42 +163,6 @@ def http_options(api: Api) -> HttpOptions:
             allow=tuple(values["connection.allow.cidr.ranges"] or ()),
         ),
         borders=Borders(origins, tuple(values["http.source.allowed.hosts"] or ())),
-    )
-
-
-def paging_of(api: Api, shards: int) -> Paging:
-    """
-    The paging keys of one api.
-
-    Args:
-        shards: Over how many shards its pages are dealt; `max.pages` is
-            divided over them, rounded up.
-    """
-    values = api.values
-    cut = set()
-    if values["auth.type"] == "API_KEY" and values["api.key.location"] == "QUERY":
-        cut.add(values["api.key.name"])
-    return Paging(
-        type=values["pagination.type"],
-        mode=values["http.offset.mode"],
-        limit=values["pagination.limit.value"],
-        limit_stated=values.stated("pagination.limit.value"),
-        max_pages=-(-values["pagination.max.pages"] // shards),
-        page_start=values["pagination.page.start"],
-        cursor_field=values["pagination.cursor.field"],
-        has_more_field=values["pagination.has.more.field"],
-        total_field=values["pagination.total.field"],
-        total_pages_field=values["pagination.total.pages.field"],
-        link_header=values["pagination.link.header"],
-        link_rel=values["pagination.link.rel"],
-        nextlink_field=values["odata.nextlink.field"],
-        deltalink_field=values["odata.deltalink.field"],
-        offset_field=values["http.offset.json.pointer"],
-        limit_param=values["pagination.limit.param"],
-        offset_param=values["pagination.offset.param"],
-        page_param=values["pagination.page.param"],
-        cursor_param=values["pagination.cursor.param"],
-        cut=frozenset(cut),
     )
 
 
@@ -335,15 +300,16 @@ def paginator_of(
 ) -> Paginator:
     """The walk through one shard; arguments as for `Sources.poll`."""
     values = api.values
-    paging = paging_of(api, shard.count)
+    url = url_of(values)
+    paging = paging_of(api, url, index=shard.index, count=shard.count)
     shape = Shape(
         method=values["http.source.method"],
-        url=url_of(values),
+        url=url,
         paging=paging,
         params=values["http.source.query.params"] or "",
         headers=tuple(values["http.source.headers"] or ()),
         body=values["http.source.body"],
-        initial=values["http.initial.offset"],
+        initial=initial_of(values, paging, url),
         constants={
             "connector": connector.name,
             "api": api.name,

@@ -215,4 +215,6 @@ class Walker(threading.Thread):
                 "run again to go on from here"
             )
             return Verdict(cut, Exit.TRY_AGAIN)
+        if page is not None and page.unread:
+            return Verdict(Unexpected(f"not all was read: {page.unread}"), Exit.DATA)
         return Verdict()

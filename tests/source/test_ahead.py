@@ -238,7 +238,9 @@ def test_shards_of_a_task_share_its_threads_and_none_starves() -> None:
             busy -= 1
         return full(request)
 
-    full = Answers(lambda query: page(1) if int(query["page"]) < 40 else page())
+    full = Answers(
+        lambda query: page(query["page"]) if int(query["page"]) < 40 else page()
+    )
     ahead = Ahead(threads=3, pages=100)
     done: list[float] = []
 

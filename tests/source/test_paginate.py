@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from msgspec import Raw
 
 from engine.errors import (
     BadPage,
@@ -19,6 +20,8 @@ from engine.errors import (
     Unexpected,
 )
 from engine.records import Offset, Page, Request, Response
+from engine.source.ahead import Ahead
+from engine.source.envelope import Fields
 from tests.fakes.walks import bytes_of, poll_of
 
 URL = "http://api.test"
@@ -87,10 +90,50 @@ def test_has_more_false_ends_though_there_is_a_cursor() -> None:
     assert pages[-1].last
 
 
-@pytest.mark.parametrize("more", [True, "true", 1, None])
-def test_has_more_without_a_cursor_or_not_a_bool_is_a_bad_page(more: object) -> None:
+@pytest.mark.parametrize(
+    "more", [True, "true", 1, "1", "Y", "yes", " TRUE ", 25, "maybe", -1, 1.5, [], {}]
+)
+def test_has_more_without_a_cursor_or_not_a_flag_is_a_bad_page(more: object) -> None:
     with pytest.raises(BadPage):
         walk("cursor", script(page(1, more=more)), has_more_field="more")
+
+
+@pytest.mark.parametrize("kind", ["offset", "page", "cursor", "keyset"])
+@pytest.mark.parametrize(
+    ("yes", "no", "inverted"),
+    [
+        (True, False, False),
+        ("true", "false", False),
+        (1, 0, False),
+        ("1", "0", False),
+        ("Y", "N", False),
+        ("yes", "no", False),
+        (7, 0, False),
+        (False, True, True),
+        ("N", "Y", True),
+    ],
+)
+def test_has_more_is_read_as_apis_write_it(
+    kind: str, yes: object, no: object, inverted: bool
+) -> None:
+    fetch = script(
+        page({"n": 1}, more=yes, next="a"),
+        page({"n": 2}, more=yes, next="b"),
+        page({"n": 3}, more=no, next="c"),
+    )
+
+    pages = walk(kind, fetch, limit=1, has_more_field="more", inverted=inverted)
+
+    assert [{"n": 1}, {"n": 2}, {"n": 3}] == items_of(pages)
+    assert pages[-1].last
+
+
+def test_a_null_has_more_says_nothing() -> None:
+    numbered = script(page(1, more=None), page(2, more=None), page(more=None))
+    chained = script(page(1, more=None, next="a"), page(2, more=None))
+
+    assert [1, 2] == items_of(walk("page", numbered, limit=1, has_more_field="more"))
+    assert [1, 2] == items_of(walk("cursor", chained, has_more_field="more"))
 
 
 def test_has_more_missing_is_a_bad_page() -> None:
@@ -137,11 +180,107 @@ def test_a_total_ends_a_poll_without_another_request(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["offset", "page", "cursor"])
 def test_total_pages_end_a_poll(kind: str) -> None:
-    fetch = script(page(1, 2, count=2, next="a"), page(3, 4, count=2, next="b"))
+    fetch = script(page(1, 2, count=2, next="a"), page(3, count=2, next="b"))
 
     pages = walk(kind, fetch, limit=2, total_pages_field="count")
 
-    assert [1, 2, 3, 4] == items_of(pages)
+    assert [1, 2, 3] == items_of(pages)
+
+
+@pytest.mark.parametrize("kind", ["offset", "page"])
+@pytest.mark.parametrize("field", ["total_field", "total_pages_field"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        # As it should be, and the last page is full.
+        [4, 4, 4, 4],
+        # Only at first.
+        [4, 0, 0, 0],
+        [4, None, None, None],
+        # The records of this page.
+        [1, 1, 1, 1],
+        # A bound, an estimate, one that grows, one that shrinks, none.
+        [2, 2, 2, 2],
+        [2, 3, 4, 4],
+        [4, 3, 2, 1],
+        [0, 0, 0, 0],
+        [-1, -1, -1, -1],
+        ["3", "3", "3", "3"],
+    ],
+)
+def test_a_total_never_ends_a_poll_at_a_full_page(
+    kind: str, field: str, told: list[object]
+) -> None:
+    fetch = script(
+        *(page(n, t=told[n]) for n in range(4)), page(t=told[0]), page(t=told[0])
+    )
+    notes: list[str] = []
+
+    pages = walk(kind, fetch, limit=1, notes=notes, **{field: "t"})
+
+    assert [0, 1, 2, 3] == items_of(pages)
+    assert pages[-1].last
+    doubted = told[:2] not in ([4, 4], [4, None], [-1, -1], [2, 3])
+    assert doubted == ("totals_doubted_total" in notes)
+    assert notes.count("totals_doubted_total") <= 1
+
+
+@pytest.mark.parametrize(
+    ("total", "read"),
+    [
+        (3, 3),
+        ("3", 3),
+        (3.0, 3),
+        ("1,003", 1003),
+        ("1.003", 1003),
+        ("1 003", 1003),
+        ("1'003", 1003),
+        ("12\u202f345\u202f678", 12345678),
+        ("items 0-24/66", 66),
+        ("0-24/66", 66),
+        ("bytes 0-0/1", 1),
+        ("*/66", 66),
+        ("items */66", 66),
+        ("0-1/*", None),
+        ("*", None),
+        ("", None),
+        (None, None),
+        (-1, None),
+        ("-1", None),
+        ("66, 66", 66),
+    ],
+)
+def test_totals_are_read_as_apis_write_them(total: object, read: int | None) -> None:
+    found = {"t": Raw(str(total).encode()) if isinstance(total, float) else total}
+
+    assert read == Fields({"total": "t"}).count("total", found)
+
+
+def test_the_base_of_an_offset_is_no_record() -> None:
+    fetch = script(page(1, 2, total=3), page(3, total=3))
+
+    pages = walk("offset", fetch, limit=2, total_field="total", shape={"initial": "1"})
+
+    assert [1, 2, 3] == items_of(pages)
+    assert ["/offset/0?offset=1&limit=2", "/offset/0?offset=3&limit=2"] == fetch.asked
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("page", {"page_start": 3}),
+        ("page", {"shape": {"initial": "3"}}),
+        ("offset", {"shape": {"initial": "4"}}),
+    ],
+)
+def test_what_is_left_out_in_front_is_not_missed(kind: str, keys: Any) -> None:
+    notes: list[str] = []
+    fetch = script(page(5, 6, total=7), page(7, total=7), page(total=7))
+
+    pages = walk(kind, fetch, limit=2, total_field="total", notes=notes, **keys)
+
+    assert [5, 6, 7] == items_of(pages)
+    assert [] == notes
 
 
 def test_fewer_than_promised_end_with_a_count_of_it() -> None:
@@ -156,7 +295,7 @@ def test_fewer_than_promised_end_with_a_count_of_it() -> None:
 
 
 def test_a_total_that_shrinks_is_believed() -> None:
-    fetch = script(page(1, 2, total=9), page(3, 4, total=4))
+    fetch = script(page(1, 2, total=9), page(3, 4, total=4), page(total=4))
 
     assert [1, 2, 3, 4] == items_of(walk("offset", fetch, limit=2, total_field="total"))
 
@@ -169,7 +308,7 @@ def test_a_total_in_a_header_is_a_number_too() -> None:
     assert [1, 2, 3] == items_of(pages)
 
 
-@pytest.mark.parametrize("total", ["many", -1, True, [1], 1.5])
+@pytest.mark.parametrize("total", ["many", True, [1], {"value": 1}, 1.5])
 def test_a_total_that_is_no_count_is_a_bad_page(total: object) -> None:
     with pytest.raises(BadPage):
         walk("offset", script(page(1, total=total)), total_field="total")
@@ -223,21 +362,23 @@ def test_a_cursor_over_64_kib_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["offset", "page"])
-def test_a_short_first_page_asks_one_more(kind: str) -> None:
+@pytest.mark.parametrize("short_ends", [False, True])
+def test_a_short_first_page_asks_one_more(kind: str, short_ends: bool) -> None:
     """The server may cap."""
-    fetch = script(page(1, 2), page(3, 4), page(5))
+    fetch = script(page(1, 2), page(3, 4), page(5), page())
 
-    pages = walk(kind, fetch, limit=100)
+    pages = walk(kind, fetch, limit=100, short_ends=short_ends)
 
     assert [1, 2, 3, 4, 5] == items_of(pages)
+    assert 4 - short_ends == len(fetch.asked)
 
 
 def test_offsets_advance_by_what_came_so_that_a_cap_loses_nothing() -> None:
-    fetch = script(page(1, 2), page(3, 4), page(5))
+    fetch = script(page(1, 2), page(3, 4), page(5), page())
 
     walk("offset", fetch, limit=100)
 
-    assert [0, 2, 4] == [
+    assert [0, 2, 4, 5] == [
         int(dict(parse_qsl(urlsplit(each).query))["offset"]) for each in fetch.asked
     ]
 
@@ -258,10 +399,219 @@ def test_an_empty_first_page_ends(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["offset", "page"])
-def test_a_later_page_shorter_than_the_limit_ends(kind: str) -> None:
-    pages = walk(kind, script(page(1, 2), page(3)), limit=2)
+@pytest.mark.parametrize(
+    ("keys", "asked"),
+    [({}, 5), ({"short_ends": True}, 2), ({"empty_pages": 2}, 6)],
+)
+def test_a_short_page_in_the_middle_loses_nothing(
+    kind: str, keys: Any, asked: int
+) -> None:
+    fetch = script(page(1, 2), page(3), page(4, 5), page(6), page(), page(), page())
 
-    assert [1, 2, 3] == items_of(pages)
+    pages = walk(kind, fetch, limit=2, **keys)
+
+    assert [1, 2, 3, 4, 5, 6][: 6 if asked > 2 else 3] == items_of(pages)
+    assert asked == len(fetch.asked)
+
+
+def test_empty_pages_in_the_middle_lose_nothing() -> None:
+    def answers() -> Answers:
+        return script(page(1), page(), page(), page(2), page(), page(), page())
+
+    assert [1] == items_of(walk("page", answers(), limit=1))
+    assert [1] == items_of(walk("page", answers(), limit=1, empty_pages=2))
+    assert [1, 2] == items_of(walk("page", answers(), limit=1, empty_pages=3))
+
+
+@pytest.mark.parametrize("kind", ["offset", "page"])
+@pytest.mark.parametrize("field", ["total_pages_field", "has_more_field"])
+def test_no_empty_page_ends_while_the_api_says_that_there_is_more(
+    kind: str, field: str
+) -> None:
+    told = {"total_pages_field": [5] * 6, "has_more_field": [True] * 4 + [False]}[field]
+    fetch = script(
+        page(1, 2, t=told[0]),
+        page(t=told[1]),
+        page(t=told[2]),
+        page(3, 4, t=told[3]),
+        page(5, t=told[4]),
+    )
+
+    pages = walk(kind, fetch, limit=2, **{field: "t"})
+
+    assert [1, 2, 3, 4, 5] == items_of(pages)
+    if kind == "offset":
+        assert [0, 2, 4, 6, 8] == [
+            int(dict(parse_qsl(urlsplit(each).query))["offset"]) for each in fetch.asked
+        ]
+
+
+def test_a_later_poll_goes_on_at_the_first_of_the_empty_pages() -> None:
+    data = [1, 2, 3]
+
+    def answer(query: dict[str, str]) -> Told:
+        at = int(query["offset"])
+        return page(*data[at : at + 2])
+
+    keys: dict[str, Any] = {"mode": "SIMPLE_INCREMENTING", "limit": 2, "empty_pages": 3}
+    first = walk("offset", Answers(answer), **keys)
+    data += [4, 5]
+    second = walk("offset", Answers(answer), first[-1].offset, **keys)
+
+    assert [1, 2, 3] == items_of(first)
+    assert 3 == first[-1].offset["offset"]
+    assert [4, 5] == items_of(second)
+
+
+# -- pages that repeat ---------------------------------------------------------
+
+#: What an api makes of a page number that it does not honour: page k of 3.
+HONOURS: dict[str, Callable[[int], int]] = {
+    "ignores": lambda number: 0,
+    "clamps": lambda number: min(number, 2),
+    "wraps": lambda number: number % 3,
+}
+
+
+def repeating(kind: str, how: str, **envelope: Any) -> Answers:
+    def answer(query: dict[str, str]) -> Told:
+        number = int(query["page"]) - 1 if kind == "page" else int(query["offset"]) // 2
+        at = 2 * HONOURS[how](number)
+        return page(at, at + 1, **envelope)
+
+    return Answers(answer)
+
+
+@pytest.mark.parametrize("kind", ["offset", "page"])
+@pytest.mark.parametrize("how", HONOURS)
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_page_that_repeats_ends_the_poll_and_is_not_produced(
+    kind: str, how: str, ahead: bool
+) -> None:
+    fetch, notes = repeating(kind, how), list[str]()
+    driver = {"ahead": Ahead(threads=3, pages=10)} if ahead else {}
+
+    pages = walk(kind, fetch, limit=2, notes=notes, poll=driver)
+
+    assert list(range(2 if how == "ignores" else 6)) == items_of(pages)
+    assert [2] == [each.deduplicated for each in pages if each.deduplicated]
+    assert pages[-1].last and not pages[-1].truncated
+    assert True is pages[-1].offset["done"]
+    assert ["polls_repeating_total"] == notes
+    assert len(fetch.asked) <= 4 + 3 * ahead
+
+
+def test_pages_that_repeat_may_be_allowed() -> None:
+    fetch = script(page(0), page(0), page(0), page())
+
+    assert [0, 0, 0] == items_of(walk("page", fetch, limit=1, repeats=True))
+
+
+def test_an_api_that_answers_its_last_page_beyond_it_is_not_warned_of() -> None:
+    notes: list[str] = []
+
+    pages = walk(
+        "page", repeating("page", "clamps", t=6), limit=2, notes=notes, total_field="t"
+    )
+
+    assert list(range(6)) == items_of(pages)
+    assert [] == notes
+    assert "" == pages[-1].unread
+
+
+@pytest.mark.parametrize(
+    ("keys", "envelope"),
+    [({"total_field": "t"}, {"t": 60}), ({"has_more_field": "t"}, {"t": True})],
+)
+def test_what_was_promised_and_cannot_be_read_is_said(
+    keys: Any, envelope: dict[str, Any]
+) -> None:
+    pages = walk("page", repeating("page", "ignores", **envelope), limit=2, **keys)
+
+    assert [0, 1] == items_of(pages)
+    assert pages[-1].unread
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_poll_that_goes_on_knows_the_pages_it_had(restarted: bool) -> None:
+    """Cut by max.pages, it would ask page 21, 41, ... for ever."""
+    fetch, notes = repeating("page", "ignores"), list[str]()
+    poll = poll_of(URL, "page", fetch=fetch, limit=2, max_pages=1, notes=notes)
+
+    first = list(poll.pages(None))
+    if restarted:
+        poll = poll_of(URL, "page", fetch=fetch, limit=2, max_pages=1, notes=notes)
+    second = list(poll.pages(first[-1].offset))
+
+    assert [0, 1] == items_of(first + second)
+    assert True is second[-1].offset["done"]
+    assert 2 == len(fetch.asked)
+
+
+def test_a_page_asked_again_after_a_failure_is_no_repeat() -> None:
+    fails = [True]
+
+    def answer(query: dict[str, str]) -> Told | int:
+        if query["page"] == "3" and fails and fails.pop():
+            return 500
+        return page(query["page"]) if int(query["page"]) < 5 else page()
+
+    poll = poll_of(URL, "page", fetch=Answers(answer), limit=1)
+    walked = poll.pages(None)
+    first = next(walked)
+    next(walked)
+    with pytest.raises(Unexpected):
+        next(walked)
+    # The second page was never delivered.
+    rest = list(poll.pages(first.offset))
+
+    assert ["2", "3", "4"] == items_of(rest)
+
+
+# -- refusals behind the last page -----------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["offset", "page"])
+@pytest.mark.parametrize(
+    ("pages", "keys", "status", "noted"),
+    [
+        ([page(1, 2), page(3)], {}, 404, True),
+        ([page(1, 2), page(3, 4)], {}, 404, True),
+        ([page(1, 2), page(3, 4)], {}, 416, False),
+        ([page(1, 2), page(3)], {}, 400, True),
+        ([page(1, 2, t=4), page(3, 4, t=4)], {"total_field": "t"}, 404, False),
+        ([page(1, 2, t=4), page(3, 4, t=4)], {"total_field": "t"}, 400, True),
+        ([page(1, 2, t=2), page(3, 4, t=2)], {"total_pages_field": "t"}, 422, True),
+    ],
+)
+def test_a_refusal_behind_the_last_page_is_the_end(
+    kind: str, pages: list[Told], keys: Any, status: int, noted: bool
+) -> None:
+    notes: list[str] = []
+    fetch = script(*pages, status)
+
+    got = walk(kind, fetch, limit=2, notes=notes, **keys)
+
+    assert [1, 2, 3, 4][: sum(len(each[0]) for each in pages)] == items_of(got)
+    assert got[-1].last
+    assert noted == ("polls_refused_total" in notes)
+
+
+@pytest.mark.parametrize("kind", ["offset", "page"])
+@pytest.mark.parametrize(
+    ("pages", "status"),
+    [
+        ([], 404),
+        ([page(1, 2)], 400),
+        ([page(1, 2)], 403),
+        ([page(1, 2)], 500),
+        ([page(1, 2), page(3)], 500),
+        ([page(1, 2), page(3)], 401),
+    ],
+)
+def test_any_other_refusal_is_none(kind: str, pages: list[Told], status: int) -> None:
+    with pytest.raises(Unexpected):
+        walk(kind, script(*pages, status), limit=2)
 
 
 # -- keyset -------------------------------------------------------------------
@@ -357,13 +707,64 @@ def test_keyset_values_keep_every_digit() -> None:
         [page(1, next="a")] * 3,
         # A, B, A, B.
         [page(1, next="a"), page(2, next="b"), page(3, next="a"), page(2, next="b")],
-        # Only the envelope differs.
-        [page(1, next="a"), page(2, next="a", at=1), page(2, next="a", at=2)],
+        # A, B, C, A: only the envelope differs.
+        [
+            page(1, next="a"),
+            page(2, next="b"),
+            page(3, next="a", at=1),
+            page(2, next="b", at=2),
+        ],
     ],
 )
 def test_the_same_request_with_the_same_records_is_a_loop(pages: list[Told]) -> None:
     with pytest.raises(Looping):
         walk("cursor", script(*pages))
+
+
+def test_a_last_page_that_names_itself_ends_with_a_warning() -> None:
+    notes: list[str] = []
+    fetch = script(page(1, next="a"), page(2, next="a", at=1), page(2, next="a", at=2))
+
+    pages = walk("cursor", fetch, notes=notes)
+
+    assert [1, 2] == items_of(pages)
+    assert 1 == pages[-1].deduplicated
+    assert pages[-1].last and pages[-1].offset["done"]
+    assert ["polls_repeating_total"] == notes
+
+
+@pytest.mark.parametrize("kind", ["next_url", "link_header"])
+def test_a_link_to_the_page_itself_ends_with_a_warning(kind: str) -> None:
+    def answer(query: dict[str, str]) -> Told:
+        at = int(query.get("at", "0"))
+        link = f"?at={min(at + 1, 2)}"
+        return page(at, next=link, header_link=f'<{link}>; rel="next"')
+
+    assert [0, 1, 2] == items_of(walk(kind, Answers(answer)))
+
+
+def test_a_feed_whose_last_page_names_itself_is_gone_on_with() -> None:
+    data = [1, 2, 3]
+
+    def answer(query: dict[str, str]) -> Told:
+        at = int(query.get("cursor", "0"))
+        return page(*data[at : at + 2], next=str(at + 2 * (len(data) > at + 2)))
+
+    keys = {"mode": "CURSOR_PAGINATION"}
+    first = walk("cursor", Answers(answer), **keys)
+    idle = walk("cursor", Answers(answer), first[-1].offset, **keys)
+    data += [4, 5]
+    second = walk("cursor", Answers(answer), idle[-1].offset, **keys)
+
+    assert [1, 2, 3] == items_of(first)
+    assert [] == items_of(idle)
+    assert 1 == len(idle)
+    assert [4, 5] == items_of(second)
+
+
+def test_an_api_that_looks_at_no_cursor_is_told_from_one_at_its_end() -> None:
+    with pytest.raises(Looping, match="cursor.param"):
+        walk("cursor", script(*[page(1, next="a")] * 2))
 
 
 def test_the_same_request_with_other_records_goes_on() -> None:
@@ -390,13 +791,15 @@ def test_records_cut_elsewhere_are_not_the_same() -> None:
 def test_an_offset_in_a_header_only_is_guarded() -> None:
     fetch = script(page(1), page(1))
 
-    with pytest.raises(Looping):
-        walk(
-            "offset",
-            fetch,
-            limit=1,
-            shape={"headers": [("Range", "items=${offset}-")]},
-        )
+    pages = walk(
+        "offset",
+        fetch,
+        limit=1,
+        shape={"headers": [("Range", "items=${offset}-")]},
+    )
+
+    assert [1] == items_of(pages)
+    assert 2 == len(fetch.asked)
 
 
 # -- max.pages ----------------------------------------------------------------

@@ -8,6 +8,7 @@ Path: here -> ``keys.TABLE``
 
 from __future__ import annotations
 
+from engine.config import shapes
 from engine.config.grammar import RECORD_NAMES, REQUEST_NAMES
 from engine.config.keys.key import Computed, Key, Lookup, section
 from engine.config.kinds import (
@@ -22,6 +23,7 @@ from engine.config.kinds import (
     Header,
     Headers,
     Int,
+    Json,
     Number,
     Params,
     RecordPath,
@@ -94,6 +96,10 @@ def _initial_offset(get: Lookup) -> object:
 
 def _expired(get: Lookup) -> object:
     return "RESTART" if get("http.offset.mode") == "FULL" else "FAIL"
+
+
+def _end(get: Lookup) -> object:
+    return "SHORT_PAGE" if get("http.offset.mode") == "CHAINING" else "EMPTY_PAGE"
 
 
 def _idempotent(get: Lookup) -> object:
@@ -385,7 +391,8 @@ def _keys() -> list[Key]:
             "offset",
             "A",
             "Name of the offset's query parameter; not appended where a template "
-            "uses ${offset}.",
+            "uses ${offset}. Stated for type keyset: leaves out records of one value, "
+            "where they are more than a page.",
             "skip",
         ),
         paging(
@@ -394,7 +401,8 @@ def _keys() -> list[Key]:
             "page",
             "A",
             "Name of the page number's query parameter; not appended where a "
-            "template uses ${page}.",
+            "template uses ${page}. Stated for type keyset: pages among the records of "
+            "one value, where they are more than a page.",
             "p",
         ),
         paging(
@@ -419,15 +427,18 @@ def _keys() -> list[Key]:
             place,
             None,
             "A",
-            "Where the number of all records stands; that many received end the poll.",
-            "meta.total",
+            "Where the number of all records stands, as a number, a text with "
+            "separators or a Content-Range. It is a hint: it saves requests and ends a "
+            "poll at a page that is not full, never at a full one.",
+            "header:Content-Range",
         ),
         paging(
             "pagination.total.pages.field",
             place,
             None,
             "A",
-            "Where the number of all pages stands.",
+            "Where the number of all pages stands. Until it is reached no empty page ends "
+            "a poll; it is a hint like the number of records.",
             "header:X-Total-Pages",
         ),
         paging(
@@ -435,8 +446,56 @@ def _keys() -> list[Key]:
             place,
             None,
             "A",
-            "Where a bool stands that says whether more follows.",
+            "Where it stands whether more follows: a bool, 1 or 0, yes or no, also as "
+            "text; null says nothing.",
             "has_more",
+        ),
+        paging(
+            "pagination.has.more.inverted",
+            Bool(),
+            "false",
+            "A",
+            "pagination.has.more.field says that the page is the last one.",
+            "true",
+        ),
+        paging(
+            "pagination.stop.condition",
+            Json(shapes.stop, "JSON object, a filter"),
+            None,
+            "A",
+            "A filter over ${response.<path>}, ${header.<Name>} and ${count} (records of "
+            "the page); a page for which it holds is the last one.",
+            '{"field":"${response.end_of_stream}","operator":"EQUALS","value":true}',
+        ),
+        paging(
+            "pagination.end",
+            Choice(("EMPTY_PAGE", "SHORT_PAGE")),
+            Computed(_end, "EMPTY_PAGE; SHORT_PAGE in http.offset.mode=CHAINING"),
+            "A",
+            "What ends a poll of the types offset, page and keyset where neither a total "
+            "nor has_more does: an empty page, or one that is shorter than the first. "
+            "SHORT_PAGE saves a request, and loses the rest where an API leaves out "
+            "records of a page.",
+            "SHORT_PAGE",
+        ),
+        paging(
+            "pagination.empty.pages.max",
+            Int(1, 1000),
+            "1",
+            "A",
+            "How many empty pages in a row end a poll of the types offset and page. Where "
+            "the number of pages is known, or has_more is true, none does.",
+            "3",
+        ),
+        paging(
+            "pagination.repeats",
+            Choice(("END", "ALLOW")),
+            "END",
+            "A",
+            "A page of type offset or page whose records are those of another page of "
+            "the poll: it ends the poll with a warning and is not produced again, or is "
+            "taken like any other.",
+            "ALLOW",
         ),
         paging(
             "pagination.link.header",
@@ -451,6 +510,34 @@ def _keys() -> list[Key]:
             "next",
             "A",
             "The relation that leads to the next page.",
+        ),
+        paging(
+            "pagination.next.origin",
+            Choice(("STRICT", "OWN")),
+            "STRICT",
+            "A",
+            "Where links lead. STRICT: to our own origin or http.source.allowed.hosts, "
+            "else the poll fails. OWN: their path and query are asked for at our own "
+            "origin, for http:// links behind a TLS proxy and internal host names.",
+            "OWN",
+        ),
+        paging(
+            "pagination.next.base.field",
+            place,
+            None,
+            "A",
+            "Where the URL stands in the response that relative links are put behind, "
+            "its path kept.",
+            "_links.base",
+        ),
+        paging(
+            "pagination.next.method",
+            Choice(("GET", "SAME")),
+            "GET",
+            "A",
+            "How a link is asked for: by GET, or by http.source.method with "
+            "http.source.body.",
+            "SAME",
         ),
         paging(
             "pagination.cursor.expired",

@@ -1,0 +1,164 @@
+"""
+Paging: the keys of paging made into what the source walks by.
+
+Owns their translation, the share of `pagination.max.pages` that a shard has, and
+the condition that ends a poll, which is written in the filters' language.
+
+Path: ``task.source``, ``cli.stand_in`` -> here -> `source.walk`,
+`transform.conditions`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.config import Api, Values
+from engine.language import MISSING, LanguageError, Path
+from engine.records import Response
+from engine.source.request import literals
+from engine.source.walk import COUNTS, Paging, Stop
+from engine.transform.conditions import compile_condition, fields_of, holds
+
+
+def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
+    """
+    The paging keys of one api.
+
+    Args:
+        url: Its absolute URL template; what stands in it counts where no key
+            says more.
+        index, count: Which of the shards its pages are dealt to.
+    """
+    values = api.values
+    kind = values["pagination.type"]
+    cut = set()
+    if values["auth.type"] == "API_KEY" and values["api.key.location"] == "QUERY":
+        cut.add(values["api.key.name"])
+    written = literals(url, values["http.source.query.params"] or "")
+    limit, limit_stated = values["pagination.limit.value"], True
+    if not values.stated("pagination.limit.value"):
+        said = _number(written, values["pagination.limit.param"])
+        # 0 asks for everything, or for nothing: it is no size.
+        limit, limit_stated = said or limit, bool(said) and kind in (*COUNTS, "keyset")
+    start = values["pagination.page.start"]
+    if kind == "page" and not values.stated("pagination.page.start"):
+        said = _number(written, values["pagination.page.param"])
+        start = start if said is None else said
+    tie = None
+    by_page = values.stated("pagination.page.param")
+    if kind == "keyset" and (by_page or values.stated("pagination.offset.param")):
+        tie = values["pagination.page.param" if by_page else "pagination.offset.param"]
+    stop, stop_paths = stop_of(values)
+    most = values["pagination.max.pages"]
+    return Paging(
+        type=kind,
+        mode=values["http.offset.mode"],
+        limit=limit,
+        limit_stated=limit_stated,
+        max_pages=max(1, most // count + (index < most % count)),
+        page_start=start,
+        cursor_field=values["pagination.cursor.field"],
+        has_more_field=values["pagination.has.more.field"],
+        inverted=values["pagination.has.more.inverted"],
+        total_field=values["pagination.total.field"],
+        total_pages_field=values["pagination.total.pages.field"],
+        short_ends=values["pagination.end"] == "SHORT_PAGE",
+        empty_pages=values["pagination.empty.pages.max"],
+        repeats=values["pagination.repeats"] == "ALLOW",
+        stop=stop,
+        stop_paths=stop_paths,
+        link_header=values["pagination.link.header"],
+        link_rel=values["pagination.link.rel"],
+        own_origin=values["pagination.next.origin"] == "OWN",
+        base_field=values["pagination.next.base.field"],
+        same_method=values["pagination.next.method"] == "SAME",
+        nextlink_field=values["odata.nextlink.field"],
+        deltalink_field=values["odata.deltalink.field"],
+        offset_field=values["http.offset.json.pointer"],
+        limit_param=values["pagination.limit.param"],
+        offset_param=values["pagination.offset.param"],
+        page_param=values["pagination.page.param"],
+        cursor_param=values["pagination.cursor.param"],
+        tie_param=tie,
+        tie_by_page=by_page,
+        cut=frozenset(cut),
+    )
+
+
+def initial_of(values: Values, paging: Paging, url: str) -> str | None:
+    """`http.initial.offset`; unstated, what the URL asks for by itself."""
+    initial: str | None = values["http.initial.offset"]
+    if values.stated("http.initial.offset"):
+        return initial
+    if paging.type == "page":
+        return str(paging.page_start)
+    if paging.type == "offset":
+        written = literals(url, values["http.source.query.params"] or "")
+        said = _number(written, paging.offset_param)
+        return initial if said is None else str(said)
+    return initial
+
+
+def _number(written: Mapping[str, str], name: str) -> int | None:
+    text = written.get(name, "")
+    return int(text) if text.isdigit() and text.isascii() and len(text) < 19 else None
+
+
+def stop_of(values: Values) -> tuple[Stop | None, tuple[str, ...]]:
+    """
+    `pagination.stop.condition` as one callable, and the places in the response
+    that a decoder has to find for it.
+    """
+    rule = values["pagination.stop.condition"]
+    if rule is None:
+        return None, ()
+    condition = compile_condition(plain_names(rule))
+    looks = {field.path.text: _look(field.path.text) for field in fields_of(condition)}
+    paths = (place for _, place in looks.values() if place is not None)
+
+    def stops(found: Mapping[str, object], response: Response, count: int) -> bool:
+        def look(path: Path) -> Any:
+            return looks[path.text][0](found, response, count)
+
+        return holds(condition, look)
+
+    return stops, tuple(dict.fromkeys(paths))
+
+
+def plain_names(rule: Any) -> Any:
+    """A condition whose fields are written without `${...}`."""
+    if isinstance(rule, list):
+        return [plain_names(each) for each in rule]
+    if not isinstance(rule, dict):
+        return rule
+    changed = {
+        name: plain_names(value) if name in ("any", "all", "not") else value
+        for name, value in rule.items()
+    }
+    field = changed.get("field")
+    if isinstance(field, str) and field.startswith("${") and field.endswith("}"):
+        changed["field"] = field[2:-1].strip()
+    return changed
+
+
+def _look(
+    text: str,
+) -> tuple[Callable[[Mapping[str, object], Response, int], Any], str | None]:
+    """How a field of the condition is read, and its place in the response."""
+    if text == "count":
+        return (lambda found, response, count: count), None
+    kind, _, rest = text.partition(".")
+    if kind == "header" and rest:
+        name = rest.strip("'\"").lower()
+
+        def header(found: Mapping[str, object], response: Response, count: int) -> Any:
+            value = response.header(name)
+            return MISSING if value is None else value
+
+        return header, None
+    if text.startswith("header:"):
+        return _look(f"header.{text[7:]}")
+    if kind == "response" and rest:
+        return (lambda found, response, count: found.get(rest, MISSING)), rest
+    raise LanguageError(f"{text!r} is not response.<path>, header.<Name> or count", 1)
