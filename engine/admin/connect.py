@@ -26,12 +26,17 @@ NOT_FOUND = "HTTP 404 Not Found"
 NOT_ALLOWED = "HTTP 405 Method Not Allowed"
 
 
+#: The level of Connect's API that is spoken here: clients choose their calls by it.
+LEVEL = "4.0.0"
+
+
 def root(view: View) -> Answer:
-    """`GET /`."""
+    """`GET /`: Connect's level, as clients expect it, and our own version beside it."""
     return json_answer(
         200,
         {
-            "version": view.version,
+            "version": LEVEL,
+            "kafka_http_source_version": view.version,
             "commit": view.commit,
             "kafka_cluster_id": view.cluster_id,
         },

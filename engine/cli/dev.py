@@ -26,7 +26,7 @@ from engine.supervisor.broker import find
 
 CONFIG = """\
 # What `kafka-http-source dev` runs; a real one looks the same.
-name=dev
+name={connector}
 http.source.url={url}/numbered
 http.response.data.json.pointer=records
 pagination.type=page
@@ -35,9 +35,9 @@ pagination.limit.param=limit
 pagination.max.pages=1000000
 pagination.total.field=total
 tasks.max={tasks}
-kafka.topic=orders
+kafka.topic={topic}
 kafka.key=${{record.customer}}
-bootstrap.servers=embedded
+bootstrap.servers={kafka}
 # Each page is asked for once: there is nothing to save.
 cache.enabled=false
 listeners=none
@@ -60,17 +60,25 @@ class DevFailed(EngineError):
 
 
 def dev(args: argparse.Namespace) -> int:
-    """`dev`: until all sample records have arrived, or Ctrl-C."""
-    find()
+    """
+    `dev`: until all sample records have arrived, or Ctrl-C.
+
+    With `--kafka` they go to a topic of their own there, which stays.
+    """
+    if args.kafka is None:
+        find()
     with tempfile.TemporaryDirectory(prefix="kafka-http-source-dev-") as folder:
-        return Demonstration(Path(folder), args.records, args.tasks).run()
+        return Demonstration(Path(folder), args.records, args.tasks, args.kafka).run()
 
 
 class Demonstration:
     """One run of it."""
 
-    def __init__(self, folder: Path, records: int, tasks: int):
+    def __init__(self, folder: Path, records: int, tasks: int, kafka: str | None):
         self._folder = folder
+        self._kafka = kafka
+        # A real Kafka keeps the topic: another demonstration has another.
+        self._topic = "orders" if kafka is None else f"orders-{folder.name[-8:]}"
         self._records = records
         self._tasks = tasks
         self._started: list[subprocess.Popen[str]] = []
@@ -82,9 +90,18 @@ class Demonstration:
             url = self._sample()
             config = self._folder / "dev.properties"
             config.write_text(
-                CONFIG.format(url=url, tasks=self._tasks, folder=self._folder)
+                CONFIG.format(
+                    url=url,
+                    tasks=self._tasks,
+                    folder=self._folder,
+                    topic=self._topic,
+                    kafka=self._kafka or "embedded",
+                    connector=self._topic if self._kafka else "dev",
+                )
             )
-            engine = self._start([sys.executable, "-m", "engine", "run", "-q"], config)
+            engine = self._start(
+                [sys.executable, "-P", "-m", "engine", "run", "-q"], config
+            )
             code = self._watch(engine)
         except KeyboardInterrupt:
             say("Ctrl-C: ending.")
@@ -106,7 +123,9 @@ class Demonstration:
 
     def _sample(self) -> str:
         process = self._start(
-            [sys.executable, "-m", "engine.cli.sample"], "--records", self._records
+            [sys.executable, "-P", "-m", "engine.cli.sample"],
+            "--records",
+            self._records,
         )
         assert process.stdout is not None
         url = process.stdout.readline().strip()
@@ -116,7 +135,7 @@ class Demonstration:
         return url
 
     def _watch(self, engine: subprocess.Popen[str]) -> int:
-        tail = Tail(Cluster(bootstrap=(self._broker(engine),)), "orders")
+        tail = Tail(Cluster(bootstrap=(self._broker(engine),)), self._topic)
         began = SYSTEM.monotonic()
         before, then = 0, began
         shown = 0
@@ -143,11 +162,16 @@ class Demonstration:
         finally:
             tail.close()
             seconds = max(then - began, 1e-9)
-            say(f"total: {before:,} records arrived in topic orders, {seconds:.1f} s")
+            say(
+                f"total: {before:,} records arrived in topic {self._topic}, {seconds:.1f} s"
+            )
         return Exit.OK
 
     def _broker(self, engine: subprocess.Popen[str]) -> str:
-        """The embedded broker's address, from the engine's runtime directory."""
+        """Kafka's address; the embedded one's from the engine's runtime directory."""
+        if self._kafka is not None:
+            say(f"Kafka    {self._kafka}")
+            return self._kafka
         end = SYSTEM.monotonic() + PATIENCE
         while SYSTEM.monotonic() < end:
             for place in (self._folder / "run").glob("*/broker"):

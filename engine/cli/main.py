@@ -28,7 +28,8 @@ SHORT_HELP = f"""\
 {PROGRAM} gets records out of HTTP APIs into Kafka.
 
   {PROGRAM} dev                                 see it work: sample API, embedded broker
-  {PROGRAM} run conf/quickstart.properties      run a connector until Ctrl-C
+  {PROGRAM} examples DIR                        profiles and manual, laid out in DIR
+  {PROGRAM} run FILE                            run a connector until Ctrl-C
 
   {PROGRAM} --help lists all commands.
 """
@@ -210,6 +211,16 @@ def parser() -> Words:
         "--filter", metavar="PATTERN", default="*", help="tasks to show: orders/*"
     )
 
+    text = "lay out profiles, units, dashboards, scripts and the manual"
+    laid = verb("examples", "examples:examples", text, common)
+    laid.add_argument(
+        "directory",
+        metavar="DIR",
+        nargs="?",
+        default="kafka-http-source-examples",
+        help="default: %(default)s",
+    )
+
     plan = verb(
         "plan", "plan:plan", "reckon load and size from a few live pages", files
     )
@@ -271,6 +282,11 @@ def parser() -> Words:
     dev = verb("dev", "dev:dev", "show it working: sample API, embedded broker", common)
     dev.add_argument("--records", type=positive, default=200_000, metavar="N")
     dev.add_argument("--tasks", type=positive, default=4, metavar="N")
+    dev.add_argument(
+        "--kafka",
+        metavar="HOST:PORT",
+        help="a Kafka of your own in the embedded broker's place; its topic stays",
+    )
     return top
 
 

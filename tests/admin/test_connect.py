@@ -63,7 +63,12 @@ def two(stage: Stage) -> Stage:
 def test_the_root_names_version_commit_and_cluster(stage: Stage) -> None:
     assert (
         200,
-        {"version": "0.1.0", "commit": "abcdef0", "kafka_cluster_id": "kraft-1"},
+        {
+            "version": "4.0.0",
+            "kafka_http_source_version": "0.1.0",
+            "commit": "abcdef0",
+            "kafka_cluster_id": "kraft-1",
+        },
     ) == get(stage, "/")
 
 

@@ -92,8 +92,10 @@ def test_the_root_names_version_commit_and_cluster(stage: Stage) -> None:
     until(lambda: stage.admin.get("/")["kafka_cluster_id"], "the cluster's id")
     told = stage.admin.get("/")
 
-    assert ["version", "commit", "kafka_cluster_id"] == list(told)
-    assert __version__ == told["version"]
+    # Clients of Connect choose their calls by the level; ours is beside it.
+    assert {"version", "commit", "kafka_cluster_id"} <= told.keys()
+    assert "4.0.0" == told["version"]
+    assert __version__ == told["kafka_http_source_version"]
     assert re.fullmatch("[0-9a-f]{16}|unknown", told["commit"])
 
 
