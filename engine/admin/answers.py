@@ -20,6 +20,9 @@ from msgspec import Struct
 
 JSON = "application/json"
 
+#: Nesting of a request's JSON; what is asked for here has three levels.
+DEPTH = 32
+
 #: JSON whose decimals are numbers and stand as `plain` wrote them.
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
@@ -48,6 +51,25 @@ class Question(Struct, frozen=True):
         return values[-1] if values else None
 
 
+class Bounds(Struct, frozen=True):
+    """
+    What a stranger may ask for, at most.
+
+    Attributes:
+        requests: Of Jolokia in one bulk; `admin.jolokia.max.requests`.
+        answer: Bytes of one answer of Jolokia's; `admin.jolokia.max.answer.bytes`.
+        loggers: Whose level is set; `admin.max.loggers`.
+    """
+
+    requests: int = 100
+    answer: int = 8 * 1024 * 1024
+    loggers: int = 200
+
+
+#: The defaults of the keys.
+BOUNDS = Bounds()
+
+
 class Answer(Struct, frozen=True):
     """
     Attributes:
@@ -66,6 +88,33 @@ class Answer(Struct, frozen=True):
 def json_answer(status: int, value: Any) -> Answer:
     """A value as JSON, keys in the order given."""
     return Answer(status, _ENCODER.encode(value))
+
+
+class Malformed(ValueError):
+    """A body that is not the JSON that was wanted; the message is for its sender."""
+
+
+def read_json(body: bytes) -> Any:
+    """
+    A request's body.
+
+    Raises: Malformed: no JSON, or JSON nested deeper than `DEPTH`.
+    """
+    try:
+        value = msgspec.json.decode(body or b"null")
+    except (msgspec.DecodeError, UnicodeError, ValueError, RecursionError) as problem:
+        raise Malformed(f"Invalid JSON: {problem}") from problem
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEPTH + 1):
+        if not level:
+            return value
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    raise Malformed(f"Invalid JSON: nested deeper than {DEPTH}")
 
 
 def refusal(status: int, message: str) -> Answer:

@@ -10,15 +10,27 @@ Source: Kafka Connect 4.0's REST API; KIP-495 and KIP-976 for the loggers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from engine.admin import health
-from engine.admin.answers import Answer, Question, json_answer, refusal
+from engine.admin.answers import (
+    Answer,
+    Malformed,
+    Question,
+    json_answer,
+    read_json,
+    refusal,
+)
 from engine.admin.beans import connector_state
 from engine.admin.view import ConnectorCard, ShardState, TaskState, View
+
+#: A task's number: what is longer is none.
+_TASK = re.compile(r"[0-9]{1,9}")
+
+#: Names as Python and Java give them; each one set stays in every process.
+_LOGGER = re.compile(r"[A-Za-z0-9_$-]{1,64}(?:\.[A-Za-z0-9_$-]{1,64}){0,15}")
 
 LEVELS = ("OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")
 
@@ -75,7 +87,7 @@ def connectors(question: Question, view: View) -> Answer:
             if card is None:
                 return refusal(404, f"No status found for connector {name}")
             return json_answer(200, _status(view, card))
-        case [name, "tasks", number, "status"] if number.isdecimal():
+        case [name, "tasks", number, "status"] if _TASK.fullmatch(number):
             for task in view.tasks():
                 if task.connector == name and task.number == int(number):
                     return json_answer(200, _task_status(view, task))
@@ -182,15 +194,20 @@ def _task_status(view: View, task: TaskState) -> dict[str, Any]:
 # --- loggers -----------------------------------------------------------------
 
 
-def loggers(question: Question, view: View) -> Answer:
-    """`GET /admin/loggers[/{logger}]` and `PUT /admin/loggers/{logger}`."""
+def loggers(question: Question, view: View, *, most: int) -> Answer:
+    """
+    `GET /admin/loggers[/{logger}]` and `PUT /admin/loggers/{logger}`.
+
+    Args:
+        most: Loggers whose level is set; a further one is refused.
+    """
     match question.path.strip("/").split("/")[2:]:
         case [] if question.method != "PUT":
             return json_answer(
                 200, {name: _level(view, name) for name in sorted(view.loggers())}
             )
         case [name] if question.method == "PUT":
-            return _set(question, view, name)
+            return _set(question, view, name, most)
         case [name]:
             if name not in view.loggers():
                 return refusal(404, f"Logger {name} not found.")
@@ -205,16 +222,24 @@ def _level(view: View, name: str) -> dict[str, Any]:
     return {"level": level.level, "last_modified": level.changed_ms}
 
 
-def _set(question: Question, view: View, logger: str) -> Answer:
+def _set(question: Question, view: View, logger: str, most: int) -> Answer:
     try:
-        wanted = msgspec.json.decode(question.body or b"null")
-    except msgspec.DecodeError as problem:
+        wanted = read_json(question.body)
+    except Malformed as problem:
         return refusal(400, f"Bad request: {problem}")
     level = wanted.get("level") if isinstance(wanted, dict) else None
     if not isinstance(level, str):
         return refusal(400, "Desired 'level' parameter was not specified in request.")
     if level.upper() not in LEVELS:
-        return refusal(404, f"invalid log level '{level}'.")
+        return refusal(404, f"invalid log level '{level[:40]}'.")
+    known = view.loggers()
+    if logger not in known:
+        if not _LOGGER.fullmatch(logger):
+            return refusal(400, f"'{logger[:40]}' is no logger's name.")
+        if len(known) >= most:
+            return refusal(
+                400, f"{most} loggers have a level of their own: admin.max.loggers."
+            )
     changed = view.set_level(logger, level.upper())
     if question.flag("scope") == "cluster":
         return Answer(204)

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from engine.admin.answers import BOUNDS, Bounds
+from engine.admin.guard import Guard
 from engine.admin.prometheus import NATIVE, STRIMZI, Measure
 from engine.admin.routes import Routes
-from engine.admin.server import Server
+from engine.admin.server import Server, address
 from engine.admin.view import View
 from engine.admin.watch import Watch
 from engine.clock import SYSTEM, Clock
@@ -49,6 +51,8 @@ def admin_entry(
     listeners: Sequence[str],
     measure: Measure,
     token: str = "",
+    hosts: Sequence[str] = (),
+    bounds: Bounds = BOUNDS,
     families: Sequence[str] = (NATIVE, STRIMZI),
     ports: str | Path | None = None,
     clock: Clock = SYSTEM,
@@ -62,6 +66,8 @@ def admin_entry(
         listeners: Entries of `listeners`.
         measure: Usage of a process by pid.
         token: `admin.token`, or "".
+        hosts: `admin.allowed.hosts`.
+        bounds: Of what one request may ask for.
         families: `metrics.names`.
         ports: File to write the addresses to.
         clock: Where time comes from.
@@ -70,7 +76,11 @@ def admin_entry(
     Blocks: until stopping.
     """
     watch = Watch(view, clock=clock)
-    routes = Routes(view, watch, token=token, families=families, measure=measure)
+    named = [address(listener).host for listener in listeners]
+    guard = Guard(token=token, hosts=[*hosts, *filter(None, named)])
+    routes = Routes(
+        view, watch, guard=guard, families=families, measure=measure, bounds=bounds
+    )
     server = Server(listeners, routes, ports=ports, clock=clock)
     try:
         context.ready()

@@ -18,11 +18,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from engine.admin.answers import Answer, Question, json_answer, plain
+from engine.admin.answers import (
+    BOUNDS,
+    JSON,
+    Answer,
+    Bounds,
+    Malformed,
+    Question,
+    json_answer,
+    plain,
+    read_json,
+)
 from engine.admin.beans import Bean
+from engine.language.globs import compile_wildcards
 from engine.observe.names import Attribute
 
 #: The agent whose behaviour is followed, and its protocol.
@@ -73,17 +83,10 @@ class ObjectName(Struct, frozen=True):
         given = dict(bean.properties)
         if not self.open and self.properties.keys() != given.keys():
             return False
-        return _like(self.domain, bean.domain) and all(
-            key in given and _like(value, given[key])
+        return compile_wildcards(self.domain)(bean.domain) and all(
+            key in given and compile_wildcards(value)(given[key])
             for key, value in self.properties.items()
         )
-
-
-def _like(pattern: str, text: str) -> bool:
-    parts = re.split(r"([*?])", pattern)
-    signs = {"*": ".*", "?": "."}
-    expression = "".join(signs.get(part, re.escape(part)) for part in parts)
-    return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
 _PROPERTY = re.compile(r'([^,=:*?]+)=("(?:[^"\\]|\\.)*"|[^,=:"]*)(?:,|$)')
@@ -116,49 +119,85 @@ def object_name(text: str) -> ObjectName:
 
 def split(path: str) -> list[str]:
     """The parts of a GET path; `!/`, `!!` and `!"` are escapes."""
-    parts = [""]
+    parts: list[list[str]] = [[]]
     at = 0
     while at < len(path):
         sign = path[at]
         if sign == "!" and at + 1 < len(path):
             at += 1
-            parts[-1] += path[at]
+            parts[-1].append(path[at])
         elif sign == "/":
-            parts.append("")
+            parts.append([])
         else:
-            parts[-1] += sign
+            parts[-1].append(sign)
         at += 1
-    return parts
+    return ["".join(part) for part in parts]
 
 
-def answer(question: Question, beans: Iterable[Bean], *, seconds: int) -> Answer:
+def answer(
+    question: Question,
+    beans: Iterable[Bean],
+    *,
+    seconds: int,
+    bounds: Bounds = BOUNDS,
+) -> Answer:
     """
     Everything under `/jolokia`.
 
     Args:
         seconds: Of the wall, for the timestamp.
+        bounds: Of a bulk request and of its answer.
     """
     known = list(beans)
     options = {name: values[-1] for name, values in question.query.items()}
-    if question.method == "POST":
-        try:
-            asked = msgspec.json.decode(question.body)
-        except msgspec.DecodeError as problem:
-            value = _failure({}, ARGUMENT, f"{ARGUMENT} : Invalid JSON: {problem}", 400)
-            return _answered(400, value, options)
-        if isinstance(asked, list):
-            each = [_one(single, options, known, seconds) for single in asked]
-            return _answered(200, each, options)
-        return _answered(200, _one(asked, options, known, seconds), options)
-    asked = _from_path(question.path.removeprefix("/jolokia").strip("/"))
-    return _answered(200, _one(asked, options, known, seconds), options)
+    if question.method != "POST":
+        asked = _from_path(question.path.removeprefix("/jolokia").strip("/"))
+        return _answered(_told(asked, options, known, seconds, bounds.answer), options)
+    try:
+        wanted = read_json(question.body)
+    except Malformed as problem:
+        return _refused(str(problem), options)
+    if not isinstance(wanted, list):
+        return _answered(_told(wanted, options, known, seconds, bounds.answer), options)
+    if len(wanted) > bounds.requests:
+        return _refused(
+            f"{len(wanted):,} requests in one, at most {bounds.requests:,} "
+            "(admin.jolokia.max.requests)",
+            options,
+        )
+    rest = bounds.answer
+    pieces = []
+    for single in wanted:
+        pieces.append(_told(single, options, known, seconds, rest))
+        rest -= len(pieces[-1])
+    return _answered(b"[" + b",".join(pieces) + b"]", options)
 
 
-def _answered(status: int, value: Any, options: Mapping[str, str]) -> Answer:
-    answer = json_answer(status, value)
-    if options.get("mimeType") == "text/plain":
-        return Answer(status, answer.body, "text/plain; charset=utf-8")
-    return answer
+def _refused(message: str, options: Mapping[str, str]) -> Answer:
+    told = _failure({}, ARGUMENT, f"{ARGUMENT} : {message}", 400)
+    return _answered(json_answer(400, told).body, options, 400)
+
+
+def _told(
+    asked: Any,
+    options: Mapping[str, str],
+    beans: Sequence[Bean],
+    seconds: int,
+    rest: int,
+) -> bytes:
+    """One answer as JSON; one that is larger than `rest` bytes is a failure."""
+    if rest > 0:
+        body = json_answer(200, _one(asked, options, beans, seconds)).body
+        if len(body) <= rest:
+            return body
+    message = f"{ARGUMENT} : The answer is too large (admin.jolokia.max.answer.bytes)"
+    told = {**_failure({}, ARGUMENT, message, 413), "timestamp": seconds}
+    return json_answer(200, told).body
+
+
+def _answered(body: bytes, options: Mapping[str, str], status: int = 200) -> Answer:
+    plain_text = options.get("mimeType") == "text/plain"
+    return Answer(status, body, "text/plain; charset=utf-8" if plain_text else JSON)
 
 
 def _from_path(path: str) -> dict[str, Any]:
@@ -226,7 +265,9 @@ def _value(
         case "exec" | "write" as kind:
             raise Refused(SECURITY, f"{SECURITY} : {kind} is not allowed here", 403)
         case kind:
-            raise Refused(ARGUMENT, f"{ARGUMENT} : Unknown type '{kind}'", 400)
+            raise Refused(
+                ARGUMENT, f"{ARGUMENT} : Unknown type '{str(kind)[:80]}'", 400
+            )
 
 
 def _text(asked: Mapping[str, Any], name: str) -> str:
@@ -344,7 +385,7 @@ def _listed(
     value = _walked(_reordered(tree, asked), asked)
     try:
         depth = int(options.get("maxDepth", 0))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         depth = 0
     return _cut(value, depth) if depth > 0 else value
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine import __version__
+from engine.admin.answers import Bounds
 from engine.admin.entry import Context, admin_entry
 from engine.admin.server import address
 from engine.admin.view import (
@@ -78,6 +79,12 @@ def run(context: Home, *, loaded: Loaded) -> int:
         listeners=listeners,
         measure=cost,
         token=token.reveal() if token is not None else "",
+        hosts=process["admin.allowed.hosts"] or (),
+        bounds=Bounds(
+            requests=process["admin.jolokia.max.requests"],
+            answer=process["admin.jolokia.max.answer.bytes"],
+            loggers=process["admin.max.loggers"],
+        ),
         families=process["metrics.names"],
         ports=context.runtime / LISTENERS,
     )

@@ -32,7 +32,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from engine.admin.answers import Answer, Question, refusal
-from engine.admin.routes import Caller
+from engine.admin.guard import Caller
 from engine.clock import SYSTEM, Clock
 
 LOG = logging.getLogger(__name__)
@@ -43,6 +43,9 @@ CONNECTIONS = 64
 #: Bytes of a request's head, and of its body.
 HEADER_LIMIT = 16 * 1024
 BODY_LIMIT = 64 * 1024
+
+#: Parameters of a query.
+PARAMETERS = 50
 
 #: Seconds for a request to arrive whole, from its first byte or the connection.
 REQUEST_DEADLINE = 10.0
@@ -321,7 +324,15 @@ class Server:
         """WSGI (PEP 3333), for the listener of that address."""
         caller = Caller(listener=listener, peer=environ["REMOTE_ADDR"])
         try:
-            answer = self._answering(_question(environ), caller)
+            question = _question(environ)
+        except ValueError:
+            question = None
+        try:
+            answer = (
+                self._answering(question, caller)
+                if question is not None
+                else refusal(400, f"More than {PARAMETERS} query parameters.")
+            )
         except Exception:
             # The boundary of the process: one bad answer must not end it.
             LOG.exception("An answer could not be made.")
@@ -382,7 +393,9 @@ def _question(environ: dict[str, Any]) -> Question:
         method=environ["REQUEST_METHOD"],
         path=path,
         query=parse_qs(
-            environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=50
+            environ.get("QUERY_STRING", ""),
+            keep_blank_values=True,
+            max_num_fields=PARAMETERS,
         ),
         headers=headers,
         body=environ["wsgi.input"].read(BODY_LIMIT),

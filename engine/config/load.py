@@ -43,11 +43,10 @@ from engine.config.kinds import (
     nearest,
     split_headers,
 )
-from engine.config.masking import holds_secret, masked
+from engine.config.masking import holds_secret, learn_secrets, masked
 from engine.config.providers import Providers, Restriction, Unresolved
 from engine.config.values import Api, Cell, Connector, Loaded, Values
 from engine.errors import ConfigError
-from engine.observe.redact import learn
 
 #: Nearest keys are looked for this often; beyond it a file is no configuration.
 MOST_GUESSES = 10
@@ -273,8 +272,7 @@ class Loading:
     ) -> tuple[object] | None:
         """The typed value in a tuple, or None where it is a finding."""
         secret = isinstance(kind, Password) or entry.secret
-        if entry.secret:
-            learn(entry.text)
+        learn_secrets(entry, kind)
         try:
             provided = self._providers.find(entry.text)
             value = self._read(key, entry, kind, may)
@@ -298,7 +296,7 @@ class Loading:
             self._findings.add(
                 "warning",
                 "a literal secret in a file that others can read: chmod 600, or "
-                "${env:}, ${file:}",
+                "${env:NAME}, ${file:PATH} in its place",
                 entry=masked(entry, kind),
             )
         return (value,)

@@ -1,9 +1,10 @@
 """
 Masking: an entry's text as people may see it.
 
-Owns the answer to what of a line is a secret: keys of that type, headers and
-parameters whose names say so.  References to providers stay as written, what
-they stand for never shows.
+Owns the one rule of what in a line is a secret: keys of that type; headers, query
+parameters, and members of a body in JSON, forms or XML whose names say so; user and
+password in a URL.  References to providers stay as written, what they stand for never
+shows.  What was found so is cut out of logs, errors and dead letters, too.
 
 Path: ``load``, ``show`` -> here
 """
@@ -11,6 +12,7 @@ Path: ``load``, ``show`` -> here
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from engine.config.entries import Entry
 from engine.config.kinds import (
@@ -22,21 +24,88 @@ from engine.config.kinds import (
     Unfit,
     split_headers,
 )
-from engine.observe.redact import MASK, learn, redact_url, sensitive
+from engine.observe.redact import MASK, learn, redact, sensitive
+
+#: Names that are a secret's for sure: what they name is learnt and warned of.  `key`
+#: alone may be a sort key.
+_CERTAIN = re.compile(
+    r"passw|pwd|secret|credential|assertion|(?:^|[._-])pass$|(?:^|[._-])token$"
+    r"|(?:access|auth|bearer|refresh|session|id|api|csrf)[._-]?token"
+    r"|(?:api|access|private|secret|subscription|account|shared|signing)[._-]?key"
+    r"|^(?:proxy-)?authorization$|^cookie$|^auth$|^sig$|^signature$|^jwt$",
+    re.IGNORECASE,
+)
+
+#: Name and value: a member of JSON, in a string of JSON, a parameter, an element.
+_MEMBER = re.compile(r'"([^"\\]{1,128})"(\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,\]}{\["]+)')
+_INNER = re.compile(r'\b([\w.-]{1,128})(\s*:\s*)(\\{1,3}"[^"\\]*\\{1,3}")')
+_PARAMETER = re.compile(
+    r"(?:^|(?<=[?&;]))([^=&;#\s\"'<>?{}$:/]{1,128})(=)((?:\$\{[^{}]*\}|[^&;#\s\"'<>])*)"
+)
+_ELEMENT = re.compile(r"<([\w:.-]{1,128})((?:\s[^<>]{0,256})?>)([^<>]+)(?=</)")
+_USERINFO = re.compile(r"(?<=://)([^/?#\s\"'<>@]*)()(:[^/?#\s\"'<>@]*)(?=@)")
+
+_QUOTED = re.compile(r'\\{0,3}"(.*?)\\{0,3}"', re.DOTALL)
+
+_PLACES = (_MEMBER, _INNER, _PARAMETER, _ELEMENT)
+
+#: Shorter parts of a secret are words.
+_SHORTEST_PART = 8
+
+#: Nothing but references, a scheme word before them.
+_REFERENCES = re.compile(r"(?:[A-Za-z]+ )?(?:\$\{[^{}]*\})+")
 
 
 def holds_secret(entry: Entry, kind: Kind) -> bool:
     """Whether a literal secret stands in it, for the file's mode to protect."""
+    return any(True for _ in literals(entry, kind))
+
+
+def learn_secrets(entry: Entry, kind: Kind | None) -> None:
+    """Cut what stands in it literally out of every text from now on."""
+    for secret in literals(entry, kind):
+        learn(secret)
+        # A scheme's token and a cookie's value are the secret's own part.
+        for part in re.split(r"[;\s]+", secret) if len(secret) < 4096 else ():
+            value = part.partition("=")[2] or part
+            if len(value) >= _SHORTEST_PART:
+                learn(value)
+
+
+def literals(entry: Entry, kind: Kind | None) -> Iterator[str]:
+    """Secrets that stand in it as they are."""
+    text = entry.text
     if isinstance(kind, Password) or entry.secret:
-        return "${" not in entry.text
+        if "${" not in text:
+            yield text
+        return
     if isinstance(kind, Header):
-        return sensitive(_header(entry)) and "${" not in entry.text
-    if isinstance(kind, Headers) and not kind.kafka:
-        return any(
-            sensitive(name) and "${" not in value
-            for name, value in split_headers(entry.text)
-        )
-    return False
+        if sensitive(_header(entry)) and "${" not in text:
+            yield text
+        return
+    if isinstance(kind, Headers):
+        for name, value in [] if kind.kafka else _headers(text) or []:
+            if sensitive(name) and "${" not in value:
+                yield value
+        return
+    for found in _USERINFO.finditer(text):
+        value = found[3].removeprefix(":")
+        if value and "${" not in value:
+            yield value
+    for place in _PLACES:
+        for found in place.finditer(text):
+            value = _bare(found[3])
+            if _CERTAIN.search(found[1]) and _literal(value):
+                yield value
+
+
+def names_secret(text: str) -> bool:
+    """Whether a URL, parameters or a body carry a credential, literal or referred to."""
+    return any(
+        _CERTAIN.search(found[1]) and found[3].strip('"')
+        for place in _PLACES
+        for found in place.finditer(text)
+    )
 
 
 def shown(entry: Entry, kind: Kind | None) -> str:
@@ -47,17 +116,18 @@ def shown(entry: Entry, kind: Kind | None) -> str:
     if isinstance(kind, Header):
         return _unless_reference(text) if sensitive(_header(entry)) else text
     if isinstance(kind, Headers) and not kind.kafka:
-        try:
-            headers = split_headers(text)
-        except Unfit:
+        headers = _headers(text)
+        if headers is None:
             return MASK
         return ";".join(
             f"{name}:{_unless_reference(value) if sensitive(name) else value}"
             for name, value in headers
         )
     if isinstance(kind, Params):
-        return redact_url(f"?{text}")[1:]
-    return redact_url(text)
+        return redact(_cut(f"?{text}"))[1:]
+    if kind is None and _CERTAIN.search(entry.key):
+        return _unless_reference(text)
+    return redact(_cut(text))
 
 
 def masked(entry: Entry, kind: Kind | None) -> Entry:
@@ -66,13 +136,51 @@ def masked(entry: Entry, kind: Kind | None) -> Entry:
     return Entry(entry.key, text, entry.file, entry.line, entry.near)
 
 
+def _cut(text: str) -> str:
+    """The text without the values of names that say they are secret."""
+
+    def cut(found: re.Match[str]) -> str:
+        name, _, value = found.groups()
+        bare = _bare(value)
+        if not sensitive(name) or not _literal(bare):
+            return found.group()
+        whole = found.group()
+        return whole[: len(whole) - len(value)] + value.replace(bare, MASK, 1)
+
+    for place in _PLACES:
+        text = place.sub(cut, text)
+    return text
+
+
+def _bare(value: str) -> str:
+    """A value without its quotes."""
+    bare = _QUOTED.fullmatch(value)
+    return bare[1] if bare is not None and bare[1] else value
+
+
+def _literal(value: str) -> bool:
+    """Whether it may be a secret: no reference, no word of JSON."""
+    return (
+        bool(value.strip('"'))
+        and not _REFERENCES.fullmatch(value)
+        and value not in ("null", "true", "false")
+    )
+
+
 def _header(entry: Entry) -> str:
     return entry.key.rpartition("http.source.header.")[2]
 
 
+def _headers(text: str) -> list[tuple[str, str]] | None:
+    try:
+        return split_headers(text)
+    except Unfit:
+        return None
+
+
 def _unless_reference(text: str) -> str:
     """The text if it is nothing but references, a scheme word before them."""
-    if re.fullmatch(r"([A-Za-z]+ )?(\$\{[^{}]*\})+", text):
+    if _REFERENCES.fullmatch(text):
         return text
     learn(text)
     return MASK

@@ -201,8 +201,6 @@ def kafka_login_is_whole(c: Scope) -> None:
             c.error(f"{prefix}sasl.mechanism", f"required by {protocol}")
         if secret is None:
             c.error(f"{prefix}sasl.jaas.config", f"required by {protocol}")
-        if protocol == "SASL_PLAINTEXT" and mechanism == "PLAIN":
-            c.warn(f"{prefix}security.protocol", "sends the password unencrypted")
         if mechanism is not None and secret is not None:
             _login_fits(c, prefix, str(mechanism), jaas.options(secret.reveal()))
 
@@ -560,16 +558,18 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
         if s[key] is None:
             s.error(key, f"required by auth.type={kind}")
     mine = _credentials(api)
-    # A default of all apis may belong to another one's way.
-    anyone = mine.union(*map(_credentials, connector.apis))
     for other, (_, keys) in _AUTH.items():
         for key in keys:
-            accepted = mine if s.values.own(key) else anyone
-            if key not in accepted and s.values.stated(key):
+            if key in mine or not s.values.stated(key):
+                continue
+            # A default of all apis may belong to another one's way.
+            if s.values.own(key) or not any(
+                key in _credentials(each) for each in connector.apis
+            ):
                 s.error(key, f"belongs to auth.type={other}, not {kind}")
     url = s["oauth2.token.url"]
     if kind == "OAUTH2":
-        if url is not None and _open_http(str(url)):
+        if url is not None and open_http(str(url)):
             s.error("oauth2.token.url", "https is required off loopback")
         refresh = s["oauth2.grant.type"] == "refresh_token"
         if refresh and s["oauth2.refresh.token"] is None:
@@ -579,8 +579,6 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
         for one, two in ((key, secret), (secret, key)):
             if s[one] is not None and s[two] is None:
                 s.error(two, f"required with {one}")
-    if (kind != "NONE" or own_class) and _open_http(str(s["http.source.url"] or "")):
-        s.warn("http.source.url", "credentials over http, unencrypted")
 
 
 def _credentials(api: Api) -> frozenset[str]:
@@ -590,7 +588,7 @@ def _credentials(api: Api) -> frozenset[str]:
     return frozenset(_AUTH.get(kind, ((), ()))[1])
 
 
-def _open_http(url: str) -> bool:
+def open_http(url: str) -> bool:
     """Whether a URL is plain http to anything but this machine."""
     if not url.lower().startswith("http://"):
         return False

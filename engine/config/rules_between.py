@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from engine.config.endpoints import endpoints
 from engine.config.entries import Findings
+from engine.config.exposed import check_exposed
 from engine.config.rules import Scope
 from engine.config.values import Connector, Values
 
@@ -25,6 +26,7 @@ def check_all(
     names_differ(connectors, findings)
     topics_differ(connectors, process, findings)
     endpoints_have_one_owner(connectors, findings)
+    check_exposed(connectors, findings)
     members_say_so_in_time(Scope(process, "", findings))
     listeners_are_guarded(Scope(process, "", findings))
 
@@ -143,4 +145,7 @@ def listeners_are_guarded(p: Scope) -> None:
     for listener in p["listeners"] or ():  # type: ignore[attr-defined]
         host = urlsplit(listener).hostname
         if host not in (None, "127.0.0.1", "::1", "localhost"):
-            p.note("listeners", f"{listener} is read-only without admin.token")
+            p.note(
+                "listeners",
+                f"{listener} is read-only and shows no configuration without admin.token",
+            )

@@ -92,6 +92,39 @@ def compile_glob(text: str) -> Callable[[str], bool]:
     return matches
 
 
+def compile_wildcards(text: str) -> Callable[[str], bool]:
+    """
+    Compile a pattern of JMX's object names into a test of whole strings.
+
+    `*` is any run and `?` any character, all else itself, case included.  Takes at
+    most as many steps as pattern times text has characters.
+    """
+    pieces = text.split("*")
+
+    def fits(piece: str, candidate: str, at: int) -> bool:
+        return at + len(piece) <= len(candidate) and all(
+            sign in ("?", candidate[at + offset]) for offset, sign in enumerate(piece)
+        )
+
+    def matches(candidate: str) -> bool:
+        first, last = pieces[0], pieces[-1]
+        if len(pieces) == 1:
+            return len(candidate) == len(first) and fits(first, candidate, 0)
+        at, end = len(first), len(candidate) - len(last)
+        if end < at or not fits(first, candidate, 0) or not fits(last, candidate, end):
+            return False
+        # The earliest place is as good as any later one: a run is in between.
+        for piece in filter(None, pieces[1:-1]):
+            while at + len(piece) <= end and not fits(piece, candidate, at):
+                at += 1
+            if at + len(piece) > end:
+                return False
+            at += len(piece)
+        return at <= end
+
+    return matches
+
+
 _Token = _Runs | _Test | str | re.Pattern[str]
 
 

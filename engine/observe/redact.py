@@ -45,7 +45,8 @@ _SCHEME = re.compile(
 )
 _ASSIGNED = re.compile(
     r"\b([\w.-]{0,64}(?:passw(?:or)?d|secret|token|api[_-]?key)[\w.-]{0,64})"
-    r"(['\"]?\s*[:=]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&\"'<>]+)",
+    r"(\\{0,3}['\"]?\s*[:=]\s*)"
+    r"(\\{1,3}\"[^\"]*\"|\"(?!\$\{)[^\"]*\"|'(?!\$\{)[^']*'|(?!\$\{)[^\s,;&\"'<>\\]+)",
     re.IGNORECASE,
 )
 
@@ -164,7 +165,10 @@ def sensitive(name: str) -> bool:
 
 def _mask_parameter(found: re.Match[str]) -> str:
     name, value = found.groups()
-    return f"{name}={MASK}" if value and sensitive(name) else found.group()
+    # A reference is written in a configuration, and shows no value.
+    if not value or value.startswith("${") or not sensitive(name):
+        return found.group()
+    return f"{name}={MASK}"
 
 
 #: The process's own redactor: every Secret made here is known to it.

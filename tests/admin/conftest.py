@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.admin.answers import Answer, Question
-from engine.admin.routes import Caller, Routes
+from engine.admin.answers import Answer, Bounds, Question
+from engine.admin.guard import Caller, Guard
+from engine.admin.routes import Routes
 from engine.admin.view import ConnectorCard, ShardState, TaskState
 from engine.admin.watch import Watch
 from engine.observe.meters import Meters
@@ -32,6 +33,8 @@ class Stage:
         self.watch = Watch(self.view, clock=self.clock)
         self.families = ["NATIVE", "STRIMZI"]
         self.token = ""
+        self.hosts = ["connect.example"]
+        self.bounds = Bounds()
 
     def task(self, number: int, connector: str = "orders") -> Meters:
         return Meters(
@@ -76,7 +79,8 @@ class Stage:
         routes = Routes(
             self.view,
             self.watch,
-            token=self.token,
+            guard=Guard(token=self.token, hosts=self.hosts),
+            bounds=self.bounds,
             families=self.families,
             measure=unmeasured,
         )

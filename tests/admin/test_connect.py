@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.admin.routes import Caller
+from engine.admin.guard import Caller
 from engine.admin.view import TaskState
 from tests.admin.conftest import LOCAL, Stage
 from tests.fakes.view import card

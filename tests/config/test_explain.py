@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from engine.config import explain, show
+from engine.admin.running import _config
+from engine.config import ConfigError, explain, show
 from engine.config.keys import TABLE
 from engine.config.reference import reference
+from engine.observe.redact import redact
 from tests.config.conftest import Files
 
 
@@ -78,7 +81,7 @@ def test_show_never_shows_a_secret(files: Files, resolved: bool) -> None:
         "http.source.header.X-Secret=canary-5\n"
         "http.request.sensitive.headers=Plain: canary-6\n"
         "value.converter.basic.auth.user.info=u:canary-7\n"
-        "admin.token=canary-8\n"
+        "admin.token=canary-8-of-16-characters\n"
     )
     text = show(loaded, resolved)
 
@@ -117,3 +120,67 @@ def test_loading_is_quick_to_import() -> None:
         "prometheus_client",
     }
     assert not loaded & heavy
+
+
+HIDDEN = [
+    ("http.source.body", '{"user":"me","password":"canary-1","n":1}'),
+    ("http.source.body", '{"auth":{"client_secret" : "canary-1 \\\\" x"}}'),
+    ("http.source.body", '{"apiKey":"canary-1","id":${record.id}}'),
+    ("http.source.body", '{"pin_password":12345canary}'),
+    ("http.source.body", "grant_type=password&username=u&password=canary-1"),
+    ("http.source.body", "password=canary-1"),
+    ("http.source.body", "<login><user>u</user><password>canary-1</password></login>"),
+    ("http.source.body", '{"query":"mutation{l(password:\\\\"canary-1\\\\"){id}}"}'),
+    ("http.source.body", "Authorization: Bearer canary-1"),
+    ("http.source.query.params", "a=b&access_token=canary-1"),
+    ("http.source.query.params", "sig=canary-1"),
+    ("http.source.url", "https://u:canary-1@h.example.com/x"),
+    ("http.source.url", "https://h.example.com/x?api_key=canary-1&a=${now}"),
+    ("http.source.header.Authorization", "Basic canary-1"),
+    ("http.source.header.Cookie", "sid=canary-1"),
+    ("http.source.header.X-Api-Key", "canary-1"),
+    ("http.source.headers", "X-Auth-Token:canary-1;Accept:a"),
+    ("http.api.base.url", "https://u:canary-1@h.example.com/"),
+    ("http.source.body", '{"query":"mutation{l(password:\\"canary-1\\"){id}}"}'),
+    ("transformation.enrichment.rules", '[{"target":"x","password":"canary-1"}]'),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), HIDDEN)
+def test_a_secret_shows_nowhere_whatever_the_key(
+    files: Files, key: str, value: str
+) -> None:
+    text = f"http.source.method=POST\n{key}={value}\n"
+    secret = re.search("[0-9]*canary[-0-9]*", value)
+    assert secret is not None
+    try:
+        loaded = files.load(text)
+        said = show(loaded, True) + "".join(map(str, loaded.findings))
+        said += json.dumps(dict(_config(loaded.connectors[0], loaded.process)))
+    except ConfigError as failure:
+        said = "".join(map(str, failure.findings))
+
+    assert secret[0] not in said
+    if "Authorization:" not in value and '" x' not in value:
+        assert secret[0] not in redact(f"the API says {secret[0]} is wrong")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("http.source.body", '{"password":"${env:PW}","sort":"asc"}'),
+        ("http.source.body", '{"filter":{"status":"open"},"page":${offset}}'),
+        ("http.source.body", "token=${env:PW}&page=2"),
+        ("http.source.query.params", "api_key=${env:PW}&sort=name"),
+        ("http.source.header.Authorization", "Bearer ${env:PW}"),
+        ("kafka.key", "${record.token}"),
+    ],
+)
+def test_what_is_no_secret_stays_as_it_is(files: Files, key: str, value: str) -> None:
+    extra = "pagination.type=offset\n" if "offset" in value else ""
+    loaded = files.load(
+        f"http.source.method=POST\n{extra}{key}={value}\n",
+        environment={"PW": "another-canary"},
+    )
+
+    assert f"{key}={value}  #" in show(loaded, False)

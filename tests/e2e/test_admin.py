@@ -408,6 +408,10 @@ def test_off_loopback_nothing_is_written_without_a_token(
             assert 200 == admin.ask("/metrics").status
             assert (401 if token else 403) == level({})
             assert (401 if token else 403) == level({"Authorization": "Bearer x"})
+            shut = admin.ask(f"/connectors/{setup.name}/config").status
+            assert (401 if token else 403) == shut
+            foreign = admin.ask("/metrics", headers={"Host": "evil.example"})
+            assert 403 == foreign.status
             if token:
                 assert 200 == level({"Authorization": f"Bearer {token}"})
                 assert token not in running.err

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from engine.admin.answers import BOUNDS, Bounds
 from engine.admin.entry import admin_entry
 from engine.admin.view import (
     ApiCard,
@@ -129,6 +130,8 @@ def serving(
     *,
     listeners: Sequence[str] = ("http://127.0.0.1:0",),
     token: str = "",
+    hosts: Sequence[str] = (),
+    bounds: Bounds = BOUNDS,
     families: Sequence[str] = ("NATIVE", "STRIMZI"),
 ) -> Iterator[list[str]]:
     """The admin process' loop in a thread; gives the URLs it listens on."""
@@ -142,6 +145,8 @@ def serving(
                 listeners=listeners,
                 measure=unmeasured,
                 token=token,
+                hosts=hosts,
+                bounds=bounds,
                 families=families,
                 ports=ports,
             )

@@ -26,6 +26,7 @@ from engine.config.kinds import (
     Regex,
     Text,
     Topic,
+    Unfit,
     ms,
     ratio,
     size,
@@ -41,6 +42,11 @@ PROVIDERS = {
     "dir": "org.apache.kafka.common.config.provider.DirectoryConfigProvider",
     "directory": "org.apache.kafka.common.config.provider.DirectoryConfigProvider",
 }
+
+
+def _long_enough(token: str) -> None:
+    if len(token) < 16:
+        raise Unfit("a token of less than 16 characters can be guessed")
 
 
 def _home(systemd: str, xdg: str, below: str) -> Path:
@@ -185,12 +191,44 @@ def _observing() -> list[Key]:
         ),
         key(
             "admin.token",
-            Password(),
+            Password(check=_long_enough, allowed="secret of 16 characters or more"),
             None,
             "P",
-            "Token for calls that change something; without it they work from "
-            "loopback only.",
+            "Bearer token for calls that change something and, off loopback, for those "
+            "that show a configuration; without it both work from loopback only.",
             "${env:ADMIN_TOKEN}",
+        ),
+        key(
+            "admin.allowed.hosts",
+            Csv(Text(r"\*|(\*\.)?[A-Za-z0-9._-]+", "host name, *.name or *")),
+            None,
+            "P",
+            "Names that requests may have in Host, beside those in listeners, this "
+            "machine's own, localhost, and, off loopback, any address. A browser led "
+            "here by a DNS answer has another. `*`: any, behind a proxy that checks.",
+            "monitor.example.com,*.svc.cluster.local",
+        ),
+        key(
+            "admin.max.loggers",
+            Int(1, 10_000),
+            "200",
+            "P",
+            "Loggers whose level can be set at /admin/loggers; a further one is "
+            "refused.",
+        ),
+        key(
+            "admin.jolokia.max.requests",
+            Int(1, 10_000),
+            "100",
+            "P",
+            "Requests in one bulk request at /jolokia; more are a 400.",
+        ),
+        key(
+            "admin.jolokia.max.answer.bytes",
+            size(1024, 1 << 30),
+            "8388608",
+            "P",
+            "Size of an answer at /jolokia; what goes beyond is a failure in its place.",
         ),
     ]
 
