@@ -105,7 +105,8 @@ def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
     if not resting:
         given_up, troubled = _given_up(picture, card, shards)
         failed += given_up
-    if not failed and not waiting and not resting:
+    troubles = _troubles(tasks)
+    if not failed and not waiting and not troubles and not resting:
         failed = _silent(picture, card, shards, figures, began)
     if failed:
         return Verdict(Status.FAILED, tuple(failed))
@@ -116,17 +117,21 @@ def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
         return Verdict(Status.STARTING, tuple(map(_waits, waiting)))
     degraded = [
         *map(_waits, waiting),
+        *troubles,
         *troubled,
         *_held(picture, card, shards),
         *_drained(picture, tasks),
         *_without_records(picture, card, shards, began),
         *_thresholds(card, figures),
     ]
-    if degraded and (waiting or troubled or begun):
+    if degraded and (waiting or troubles or troubled or begun):
         return Verdict(Status.DEGRADED, tuple(degraded))
     if resting or begun:
         return Verdict(Status.HEALTHY)
-    return Verdict(Status.STARTING, ("No page has been delivered yet.",))
+    steps = [
+        f"Task {task.number} is starting: {task.step}." for task in tasks if task.step
+    ]
+    return Verdict(Status.STARTING, (*steps, "No page has been delivered yet."))
 
 
 def overall(verdicts: Sequence[Verdict]) -> Status:
@@ -176,6 +181,11 @@ def _resting(tasks: Sequence[TaskState]) -> bool:
 def _waits(task: TaskState) -> str:
     why = f": {_first_line(task.waiting)}" if task.waiting else "."
     return f"Task {task.number} waits for the Kafka broker{why}"
+
+
+def _troubles(tasks: Sequence[TaskState]) -> list[str]:
+    """Each once, also where every task has it."""
+    return list(dict.fromkeys(text for task in tasks for text in task.troubles))
 
 
 def _failed_tasks(tasks: Sequence[TaskState]) -> list[str]:

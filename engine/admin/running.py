@@ -39,10 +39,10 @@ from engine.observe import log as logs
 from engine.observe.failures import decoded
 from engine.observe.machine import cost
 from engine.observe.meters import DIRECTORY
-from engine.shared.board import HELD_BY, Board
+from engine.shared.board import HELD_BY, Board, ChildSlot
 from engine.shared.link import Message, SetLevel
 from engine.supervisor import status
-from engine.supervisor.status import Rebalances, Snapshot
+from engine.supervisor.status import ChildStatus, Rebalances, Snapshot
 
 #: File of the bound addresses, in the supervisor's runtime directory.
 LISTENERS = "listeners"
@@ -170,6 +170,15 @@ def _stated(values: Values) -> Iterator[tuple[Entry, str]]:
             yield entry, shown(entry, table.kind if table is not None else None)
 
 
+def _step(child: ChildStatus, slot: ChildSlot | None) -> str:
+    """What the start of a task is at."""
+    if slot is None or child.state != "UNASSIGNED" or not child.pid:
+        return ""
+    phase = slot.phase.replace("_", " ")
+    total = slot.get("step_total")
+    return f"{phase}: {slot.get('step_done'):,} of {total:,}" if total else phase
+
+
 class Running:
     """
     `View` of this engine.
@@ -240,6 +249,8 @@ class Running:
                     waiting=child.waiting,
                     drained=child.drained,
                     drained_ms=child.drained_ms,
+                    step=_step(child, slot),
+                    troubles=child.troubles,
                 )
             )
         return found

@@ -110,6 +110,9 @@ class TaskState(Struct, frozen=True):
         waiting: Why it waits for the broker, or "".
         drained: Times it was restarted for `process.memory.max.bytes`.
         drained_ms: Wall milliseconds of the last of them, 0 before.
+        step: What its start is at, "" once it works: "reading state: 120,000 of
+            600,000".
+        troubles: What is wrong that people have to mend.
     """
 
     connector: str
@@ -123,6 +126,8 @@ class TaskState(Struct, frozen=True):
     waiting: str = ""
     drained: int = 0
     drained_ms: int = 0
+    step: str = ""
+    troubles: Sequence[str] = ()
 
 
 class ShardState(Struct, frozen=True):

@@ -194,7 +194,8 @@ class Plan:
         process = loaded.process
         return orders.Wanted(
             connectors=tuple(
-                self._connector(connector, process) for connector in loaded.connectors
+                self._connector(connector, process, loaded.connectors)
+                for connector in loaded.connectors
             ),
             patience=orders.Patience(
                 silence=process["task.heartbeat.timeout.ms"] / 1000,
@@ -238,7 +239,9 @@ class Plan:
             ),
         )
 
-    def _connector(self, connector: Connector, process: Values) -> orders.Connector:
+    def _connector(
+        self, connector: Connector, process: Values, connectors: Sequence[Connector]
+    ) -> orders.Connector:
         values = connector.values
         claims = self._state / "locks" / state_place(values)
         for directory in (claims.parent, claims):
@@ -260,6 +263,12 @@ class Plan:
                 process=process,
                 broker=self._broker,
                 once=self._once,
+                siblings=tuple(
+                    each.name
+                    for each in connectors
+                    if each is not connector
+                    and state_place(each.values) == state_place(values)
+                ),
             ),
             apis=tuple(owned(connector)),
             claims=claims,
@@ -309,6 +318,7 @@ def run_task(
     process: Values,
     broker: EmbeddedBroker,
     once: bool,
+    siblings: Sequence[str] = (),
 ) -> int:
     """The entry of a task process."""
     return task_entry.run(
@@ -317,6 +327,7 @@ def run_task(
         process=process,
         embedded=lambda: broker.address,
         once=once,
+        siblings=siblings,
     )
 
 

@@ -23,8 +23,17 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
 
 #: A child's life, written by the child alone: index of its `PHASES`, of its
-#: `STATES`, and monotonic nanoseconds of its last beat.
-CHILD = ("heartbeat_ns", "phase", "state", "shards_running", "shards_failed")
+#: `STATES`, monotonic nanoseconds of its last beat, and how much of how much is
+#: done of the step of a start, 0 of 0 where it has no number.
+CHILD = (
+    "heartbeat_ns",
+    "phase",
+    "state",
+    "shards_running",
+    "shards_failed",
+    "step_done",
+    "step_total",
+)
 
 #: What the supervisor alone writes about a child.
 WATCH = ("pid", "started_ns", "restarts", "last_exit", "wanted", "crashes")
@@ -42,6 +51,10 @@ PHASES = (
     "waiting_broker",
     "draining",
     "ended",
+    "preparing_topics",
+    "reading_state",
+    "saving_state",
+    "opening_connections",
 )
 
 #: What a child is.

@@ -138,6 +138,24 @@ class BrokerWaiting(Struct, frozen=True, tag="broker"):
         _shorten(self, self.reason)
 
 
+class Trouble(Struct, frozen=True, tag="trouble"):
+    """
+    Something is wrong that people have to mend, while the task goes on or waits.
+
+    Attributes:
+        kind: Which of the troubles a task may have at once.
+        text: What is wrong and what to do; "" once it is over.
+    """
+
+    kind: str
+    text: str
+
+    def __post_init__(self) -> None:
+        if len(self.text) > LONGEST_REASON:
+            shorter = self.text[: LONGEST_REASON - 3] + "..."
+            msgspec.structs.force_setattr(self, "text", shorter)
+
+
 class BrokerKnown(Struct, frozen=True, tag="cluster"):
     """The broker has said which cluster it is part of."""
 
@@ -162,6 +180,7 @@ Message: TypeAlias = (
     | ShardFailed
     | BrokerWaiting
     | BrokerKnown
+    | Trouble
     | Wanted
 )
 

@@ -66,6 +66,14 @@ class Saver(Protocol):
             done: Called once, on any thread.
         """
 
+    def forget(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        done: Callable[[Failure], None],
+    ) -> None:
+        """Start to remove what is saved; as `save`."""
+
 
 class _Open(Struct, eq=False):
     """The newest batch of a partition, and whose pages are in it."""
@@ -88,6 +96,8 @@ class Delivery:
         budget: The bytes in flight; also for queues of pages in other rooms.
         letters: Makes records of dead letters; None without a topic for them.
         batches: Batches of records acknowledged so far.
+        held: Why the state cannot be saved, so that nothing more is handed over;
+            "" while it can.
     """
 
     def __init__(
@@ -110,6 +120,7 @@ class Delivery:
         self.budget = budget
         self.letters = letters
         self.batches = 0
+        self.held = ""
         self._accumulator = accumulator
         self._batch_size = batch_size
         self._packing = packing
@@ -208,6 +219,24 @@ class Delivery:
                 self._failure = why
             self.changed.notify_all()
             self.room.notify_all()
+
+    def hold(self, why: str, seconds: float) -> bool:
+        """
+        Nothing more is handed over: the state cannot be saved.
+
+        Returns: False if the delivery is over, and the state is given up.
+        Blocks: at most `seconds`; for a thread of the saver's.
+        """
+        with self.changed:
+            self.held = why
+            self.changed.wait_for(lambda: self._failure is not None, seconds)
+            return self._failure is None
+
+    def free(self) -> None:
+        """The state can be saved again."""
+        with self.changed:
+            self.held = ""
+            self.changed.notify_all()
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -488,6 +517,8 @@ class AtLeastOnce:
         """
         delivery = self._delivery
         self.settle()
+        if delivery.held:
+            self._wait_for_state()
         columns = _columns(parcel)
         letters = delivery.letters
         if parcel.letters and letters is not None:
@@ -518,6 +549,14 @@ class AtLeastOnce:
                 if not len(self._window) and not self._saving:
                     break
                 # Nobody can have changed anything since the look above.
+                delivery.changed.wait(LOOK)
+        self.settle()
+
+    def _wait_for_state(self) -> None:
+        delivery = self._delivery
+        with delivery.changed:
+            while delivery.held:
+                delivery.check_failure()
                 delivery.changed.wait(LOOK)
         self.settle()
 

@@ -1,9 +1,9 @@
 """
-Compress: the records of a batch as one compressed block.
+Compress: the records of a batch as one compressed block, and back.
 
 Owns Kafka's codecs and their framing, and nothing of the batch around them.
 
-Path: `sink.batch` calls it when a batch is closed.
+Path: `sink.batch` calls it when a batch is closed, `sink.scan` when one is read.
 """
 
 from __future__ import annotations
@@ -95,3 +95,69 @@ def packing(kind: str) -> Packing:
         )
     codecs = {"gzip": _gzip, "snappy": _snappy, "lz4": _lz4, "zstd": _zstd}
     return Packing(kind, codecs[kind])
+
+
+def unpacked(number: int, block: bytes) -> bytes:
+    """
+    The records of a compressed block.
+
+    Args:
+        number: The low three bits of the batch's attributes.
+
+    Raises: Misconfigured if its library is not installed, or nobody knows the
+        number; ValueError for a block that is damaged.
+    """
+    if number == NUMBERS["gzip"]:
+        return gzip.decompress(block)
+    if number == NUMBERS["lz4"]:
+        records: bytes = lz4.frame.decompress(block)
+        return records
+    if number not in NUMBERS.values():
+        raise Misconfigured(f"a batch is compressed with the unknown codec {number}")
+    if number == NUMBERS["zstd"]:
+        return _unzstd(block)
+    try:
+        from snappy import uncompress
+    except ImportError as error:
+        raise _needing("snappy") from error
+    if not block.startswith(XERIAL[:8]):
+        records = uncompress(block)
+        return records
+    parts, at = [], len(XERIAL)
+    while at < len(block):
+        (size,) = struct.unpack_from(">i", block, at)
+        at += 4
+        parts.append(uncompress(block[at : at + size]))
+        at += size
+    return b"".join(parts)
+
+
+def _unzstd(block: bytes) -> bytes:
+    """Of several frames, too: Kafka's Java client writes one, others may not."""
+    records: bytes
+    try:
+        import zstandard as library
+    except ImportError:
+        try:
+            from backports.zstd import ZstdError, decompress
+        except ImportError as error:
+            raise _needing("zstd") from error
+        try:
+            records = decompress(block)
+        except ZstdError as error:
+            raise ValueError(str(error)) from error
+        return records
+    try:
+        decompressor = library.ZstdDecompressor()
+        with decompressor.stream_reader(block, read_across_frames=True) as reader:
+            records = reader.read()
+    except library.ZstdError as error:
+        raise ValueError(str(error)) from error
+    return records
+
+
+def _needing(kind: str) -> Misconfigured:
+    return Misconfigured(
+        f"a batch that is compressed with {kind} needs the extra: "
+        "pip install 'kafka-http-source[compression]'"
+    )

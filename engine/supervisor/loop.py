@@ -355,6 +355,7 @@ class Supervisor:
         ending, seat.child, seat.ending = seat.ending, None, None
         seat.ready = False
         waited, seat.waiting = seat.waiting, ""
+        seat.troubles.clear()
         watch = self.board.watch(seat.index)
         watch.put("pid", 0)
         watch.put("last_exit", code)
@@ -442,6 +443,8 @@ class Supervisor:
                 case link.BrokerWaiting():
                     waits = message.since is not None
                     seat.waiting = (message.reason or "broker") if waits else ""
+                case link.Trouble():
+                    seat.troubled(message.kind, message.text)
                 case link.BrokerKnown():
                     self._cluster = message.cluster
                 case link.Wanted():

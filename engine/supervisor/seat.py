@@ -60,6 +60,7 @@ class Seat:
         failed: Slot -> failure of a shard that was given up.
         finished: Slots of shards whose poll is over.
         waiting: Why it waits for the broker, or "".
+        troubles: What else is wrong with it, by kind.
         last_exit: How it ended last, in words.
         drained: Times it was over `process.memory.max.bytes`.
         drained_ms: Wall milliseconds of the last of them.
@@ -81,6 +82,7 @@ class Seat:
         self.failed: dict[int, Failure] = {}
         self.finished: set[int] = set()
         self.waiting = ""
+        self.troubles: dict[str, str] = {}
         self.last_exit = ""
         self.drained = self.drained_ms = 0
 
@@ -96,6 +98,13 @@ class Seat:
         return self.failure is not None or (
             bool(shards) and all(assigned.slot in self.failed for assigned in shards)
         )
+
+    def troubled(self, kind: str, text: str) -> None:
+        """Something is wrong, or with an empty text no longer."""
+        if text:
+            self.troubles[kind] = text
+        else:
+            self.troubles.pop(kind, None)
 
     def forgive(self, now: float) -> None:
         """Start with a clean slate: a reload, a restart, a resume."""
@@ -135,6 +144,7 @@ class Seat:
             restarts=max(0, self.starts - 1),
             trace=trace,
             waiting=self.waiting,
+            troubles=tuple(self.troubles.values()),
             last_exit=self.last_exit,
             drained=self.drained,
             drained_ms=self.drained_ms,

@@ -37,6 +37,7 @@ class ChildStatus(Struct, frozen=True, kw_only=True):
         restarts: Times it was started again.
         trace: Why it failed, or "".
         waiting: Why it waits for the broker, or waited when it was DONE, or "".
+        troubles: What is wrong that people have to mend.
         last_exit: How it ended last in words, or "".
         drained: Times it was over `process.memory.max.bytes` and started anew.
         drained_ms: Wall milliseconds of the last of them, 0 before.
@@ -52,6 +53,7 @@ class ChildStatus(Struct, frozen=True, kw_only=True):
     restarts: int = 0
     trace: str = ""
     waiting: str = ""
+    troubles: tuple[str, ...] = ()
     last_exit: str = ""
     drained: int = 0
     drained_ms: int = 0

@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.config import Connector, Secret, Values, jaas
+from engine.config.keys.kafka import TOPIC_SETTINGS
 from engine.errors import Misconfigured
 from engine.observe.redact import redact
 from engine.sink.accumulator import Accumulator
@@ -24,7 +25,9 @@ from engine.sink.compress import packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.kafka import Cluster, producer
 from engine.sink.preflight import Group, Topics
-from engine.sink.state import FileState, State, TopicState
+from engine.sink.state import State
+from engine.sink.statefile import FileState
+from engine.sink.statetopic import SETTINGS, Shelf, TopicState
 from engine.sink.window import Budget
 
 log = logging.getLogger("task")
@@ -126,8 +129,21 @@ class Brokers:
             client_id=f"connector-adminclient-{connector.name}-{self._task}",
         )
 
-    def state(self, *, once: bool = False) -> State:
-        """Where offsets are kept, `run --once` or not; opened at its first use."""
+    def state(
+        self,
+        *,
+        once: bool = False,
+        siblings: Sequence[str] = (),
+        shelf: Shelf | None = None,
+        say: Callable[[str], None] = log.warning,
+    ) -> State:
+        """
+        Where offsets are kept; opened at its first use.
+
+        Args:
+            once: For `run --once`.
+            siblings, shelf, say: As `TopicState`.
+        """
         values = self._values
         directory = values["offset.storage.file.filename"]
         if directory is not None:
@@ -138,7 +154,12 @@ class Brokers:
             values["offsets.storage.topic"],
             partitions=values["offset.storage.partitions"],
             replication=values["offset.storage.replication.factor"],
+            settings=state_settings(values),
+            stated=any(values.stated(f"{STORAGE}{name}") for name in SETTINGS),
             once=once,
+            siblings=siblings,
+            shelf=shelf,
+            say=say,
         )
 
     def topics(self, say: Callable[[str], None]) -> Topics:
@@ -254,6 +275,20 @@ def settings(values: Values, group: str) -> dict[str, str]:
     """The topic settings a group of `topic.creation.*` states."""
     found = values.prefixed(f"topic.creation.{group}.")
     return {key: str(value) for key, value in found.items() if key not in _NO_SETTING}
+
+
+#: What the keys of the state topic's settings begin with, as in Kafka Connect.
+STORAGE = "offset.storage."
+
+
+def state_settings(values: Values) -> dict[str, str]:
+    """The settings that the state topic is to have: `offset.storage.<setting>`."""
+    found = {name: str(values[f"{STORAGE}{name}"]) for name in SETTINGS}
+    others = values.prefixed(STORAGE)
+    found.update(
+        (name, str(value)) for name, value in others.items() if name in TOPIC_SETTINGS
+    )
+    return found
 
 
 def bootstrap_of(values: Values, embedded: Callable[[], str]) -> tuple[str, ...]:

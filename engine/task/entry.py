@@ -18,7 +18,7 @@ from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
 from engine.config import Api, Connector, Values
-from engine.errors import EngineError
+from engine.errors import Doubtful, EngineError
 from engine.observe import log as logs
 from engine.observe.failures import FailureLog, decoded
 from engine.observe.meters import DIRECTORY, Meters
@@ -37,7 +37,7 @@ from engine.source.pace import Interval
 from engine.source.unchanged import Unchanged
 from engine.source.walk import CHAINS, gathered
 from engine.task.absence import Absence
-from engine.task.broker import Brokers, bootstrap_of
+from engine.task.broker import Brokers, bootstrap_of, state_place
 from engine.task.cache import Caching, rules_of
 from engine.task.flow import Flow, Source
 from engine.task.memory import PART, Forgetful, Remembering
@@ -46,10 +46,13 @@ from engine.task.pulse import Patience, Pulse
 from engine.task.registry import Persistent, Registries
 from engine.task.reporting import Reporter
 from engine.task.run import ONCE_PATIENCE, Context, Impatience, Stopper, Task
+from engine.task.shelf import Shelf
 from engine.task.source import Places, Sources, pace_of, policy_of, url_of
 from engine.task.standing import Standing, over, stored
+from engine.task.starting import Start
 from engine.task.transform import transform_of
 from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
+from engine.task.troubles import Troubles
 from engine.task.walker import Walker
 
 log = logging.getLogger("task")
@@ -64,6 +67,16 @@ CRASHES = 2
 
 #: Seconds in which the cache may move what is in memory to the disk.
 SETTLING = 2.0
+
+#: Topics that are looked up or created before the start says how far it is.
+TOPICS_AT_ONCE = 8
+
+#: Seconds between two attempts to save a state, at the start.
+SAVING_AGAIN = 1.0
+
+#: Said while there is no state that could be saved.
+UNSAVED = "The state cannot be saved, so nothing more is delivered: %s"
+SAVED_AGAIN = "The state can be saved again; deliveries go on."
 
 #: Seconds between two lines about the same counter of a shard.
 NOTE_EVERY = 60.0
@@ -111,11 +124,14 @@ def run(
     process: Values,
     embedded: Callable[[], str],
     once: bool,
+    siblings: Sequence[str] = (),
 ) -> int:
     """
     One task process.
 
     Args:
+        siblings: The other connectors of the engine that keep their state in the
+            same place.
         embedded: Address of the embedded broker, asked for after the fork.
 
     Returns: the exit code.  Blocks: for the life of the task.
@@ -136,7 +152,16 @@ def run(
         insecure=not all(api.values["https.ssl.verify"] for api in connector.apis),
         schemas=registries.cache,
     )
-    wiring = Wiring(context, connector, process, brokers, registries, metering, once)
+    wiring = Wiring(
+        context,
+        connector,
+        process,
+        brokers,
+        registries,
+        metering,
+        once,
+        siblings=siblings,
+    )
 
     def wait() -> bool:
         stopping: Stopper = context.stopping
@@ -164,8 +189,10 @@ class Wiring:
         registries: Registries,
         metering: Metering,
         once: bool,
+        siblings: Sequence[str] = (),
     ):
         self._metering = metering
+        self._siblings = siblings
         self._context = context
         self._connector = connector
         self._process = process
@@ -204,14 +231,18 @@ class Wiring:
         wake: Callable[[], None],
         ended: Callable[[Walker], None],
         settled: set[Shard],
+        start: Start,
     ) -> Session:
         """As `task.run.Build`."""
         values = self._connector.values
         brokers = self._brokers
         topics = brokers.topics(log.warning)
-        topics.ensure(self._fixed_topics(), keyless=self._keyless())
-        state = brokers.state(once=self._once)
-        saved = state.load()
+        self._ensure(topics, start)
+        state = self._state()
+        start.step("reading_state")
+        saved = state.load(start.progress)
+        self._require_saving(state, start)
+        start.step("opening_connections")
         budget = brokers.budget()
         delivery = brokers.delivery(
             topics,
@@ -227,6 +258,7 @@ class Wiring:
                 self._context.report,
                 linger=values["producer.linger.ms"] / 1000,
             ),
+            self._once,
         )
         try:
             sources = Sources(
@@ -265,6 +297,7 @@ class Wiring:
             )
             for assigned in self._context.assigned:
                 if assigned.shard not in settled:
+                    start.step("opening_connections")
                     walker = self._walker(
                         assigned,
                         delivery=delivery,
@@ -294,6 +327,37 @@ class Wiring:
             session.close(0.0)
             raise
         return session
+
+    def _ensure(self, topics: Topics, start: Start) -> None:
+        """The topics are there; said of in parts where they are many."""
+        start.step("preparing_topics")
+        names, keyless = self._fixed_topics(), set(self._keyless())
+        for at in range(0, len(names), TOPICS_AT_ONCE):
+            part = names[at : at + TOPICS_AT_ONCE]
+            topics.ensure(part, keyless=[name for name in part if name in keyless])
+            start.progress(at + len(part), len(names))
+
+    def _state(self) -> State:
+        values = self._connector.values
+        return self._brokers.state(
+            once=self._once,
+            siblings=self._siblings,
+            shelf=Shelf(self._context.runtime, state_place(values)),
+            say=log.warning,
+        )
+
+    def _require_saving(self, state: State, start: Start) -> None:
+        """
+        Wait until the state can be saved: what has none is delivered twice.
+
+        Raises: Doubtful if it cannot for too long under `run --once`.
+        """
+        start.step("saving_state")
+        began = SYSTEM.monotonic()
+        while why := state.able():
+            if self._once and SYSTEM.monotonic() - began > ONCE_PATIENCE:
+                raise Doubtful(UNSAVED % why)
+            start.wait(SAVING_AGAIN, UNSAVED % why)
 
     def _leads(self) -> set[str]:
         """The apis of which this task polls the first shard: one task does."""
@@ -549,8 +613,12 @@ class Session:
         report: Callable[[Message], bool],
         remember: Callable[[Limits], None],
         absence: Absence,
+        once: bool,
     ):
         self._metering = metering
+        self._once = once
+        self._troubles = Troubles(report)
+        self._held_since = 0.0
         self._remember = remember
         self._report = report
         self._absence = absence
@@ -565,6 +633,12 @@ class Session:
 
     def tick(self, now: float) -> float:
         """As `task.run.Wired`."""
+        held = self._delivery.held
+        self._troubles.look("state", UNSAVED % held if held else "", now, SAVED_AGAIN)
+        if not held:
+            self._held_since = now
+        elif self._once and now - self._held_since > ONCE_PATIENCE:
+            self._delivery.fail(Doubtful(UNSAVED % held))
         due = self._delivery.tick(now)
         self._absence.look(self._delivery.silent(now), now)
         if self.sources is not None:
@@ -603,6 +677,9 @@ class Session:
         """As `task.run.Wired`."""
         if self.sources is not None:
             self.sources.cut()
+        if held := self._delivery.held:
+            # What waits for it would wait longer than a stop may take.
+            self._delivery.fail(Doubtful(UNSAVED % held))
 
     def close(self, timeout: float) -> None:
         """As `task.run.Wired`."""

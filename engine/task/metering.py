@@ -195,6 +195,14 @@ class _TimedSaver:
 
         self._inner.save(delivery, partition, offset, ended)
 
+    def forget(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        done: Callable[[Failure], None],
+    ) -> None:
+        self._inner.forget(delivery, partition, done)
+
 
 def _stages(meters: Meters, api: str) -> Stage:
     """What puts the stages of an api where they are counted."""

@@ -234,3 +234,11 @@ class _Nowhere:
         done: Callable[[Failure], None],
     ) -> None:
         done(None)
+
+    def forget(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        done: Callable[[Failure], None],
+    ) -> None:
+        done(None)

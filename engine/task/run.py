@@ -31,6 +31,7 @@ from engine.shared.link import (
     ShardFinished,
 )
 from engine.task import garbage
+from engine.task.starting import Building, Cut, Start
 from engine.task.walker import Walker
 
 log = logging.getLogger("task")
@@ -123,13 +124,17 @@ class Build(Protocol):
         wake: Callable[[], None],
         ended: Callable[[Walker], None],
         settled: set[Shard],
+        start: Start,
     ) -> Wired:
         """
+        In a thread of its own, so that the task beats meanwhile.
+
         Args:
             stop: Set when the walkers are to end.
             wake: To be called, in any thread, when `tick` has something to do.
             ended: To be called by a walker that ends.
             settled: Shards that are done or FAILED and get no walker.
+            start: Told how far it is; raises where the task is to end.
         """
 
 
@@ -178,6 +183,9 @@ class Task:
         while True:
             try:
                 failure = self._session()
+            except Cut:
+                # Nothing was in hand yet.
+                return self._worst
             except EngineError as error:
                 failure = error
             if failure is None or self._context.stopping.is_set():
@@ -196,15 +204,21 @@ class Task:
         Returns: what ended it, None if there is nothing left to do.
         """
         stop = threading.Event()
-        wired = self._build(
-            stop=stop,
-            wake=self._wake.set,
-            ended=self._walker_ended,
-            settled=self.settled,
+        building = Building(
+            self._context,
+            lambda start: self._build(
+                stop=stop,
+                wake=self._wake.set,
+                ended=self._walker_ended,
+                settled=self.settled,
+                start=start,
+            ),
         )
+        wired, orders = building.run(self._context.stopping.is_set)
         try:
             # What was opened stays.
             garbage.freeze()
+            self._obey(wired, orders)
             running = set(wired.walkers)
             for shard in wired.done:
                 self._settle(shard, Exit.OK)
@@ -255,11 +269,14 @@ class Task:
             if context.stopping.hurried:
                 # Pages in hand are dropped whole: the state does not know them.
                 return Doubtful("asked again to stop; pages in hand were dropped")
-            for order in context.orders():
-                if isinstance(order, SetLimits):
-                    wired.adopt(order.limits)
+            self._obey(wired, context.orders())
             garbage.between_pages()
             self._wake.wait(due)
+
+    def _obey(self, wired: Wired, orders: Sequence[Message]) -> None:
+        for order in orders:
+            if isinstance(order, SetLimits):
+                wired.adopt(order.limits)
 
     def _walker_ended(self, walker: Walker) -> None:
         """Called in the walker's thread."""

@@ -15,7 +15,8 @@ from engine.sink.commit import Delivery
 from engine.sink.compress import PLAIN
 from engine.sink.kafka import Cluster, producer, wait_for_broker
 from engine.sink.preflight import Group, Topics
-from engine.sink.state import TopicState, canonical
+from engine.sink.state import canonical
+from engine.sink.statetopic import TopicState
 from engine.sink.window import Budget
 from tests.brokers import Apache
 from tests.sink.rig import SHARD, Flag, Memory, delivering, outlet, parcel, topic_name

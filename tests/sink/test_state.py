@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,20 @@ from confluent_kafka import Producer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import Misconfigured, StateError
+from engine.errors import Doubtful, Misconfigured, StateError
 from engine.sink.kafka import Cluster
 from engine.sink.murmur2 import partition_of
 from engine.sink.state import (
-    COUNT_KEY,
     OWN_FIELDS,
-    FileState,
     Saved,
     State,
-    TopicState,
     canonical,
     key_of,
     parse,
     value_of,
 )
+from engine.sink.statefile import FileState
+from engine.sink.statetopic import COUNT_KEY, TopicState
 from tests.brokers import Broker
 from tests.sink.rig import delivering, parcel, topic_name
 
@@ -198,17 +198,6 @@ def test_a_bad_value_that_has_been_replaced_does_no_harm(embedded: Broker) -> No
     assert {"page": 3} == state.load()[canonical(PARTITION)].offset
 
 
-def test_a_key_that_is_no_json_is_named_with_its_place(embedded: Broker) -> None:
-    topic = topic_name()
-    state = topic_state(embedded, topic)
-    state.load()
-
-    write(embedded, topic, (b"\xff\xfe", b"{}", 2))
-
-    with pytest.raises(StateError, match=f"{topic}-2 offset 0 "):
-        state.load()
-
-
 def test_keys_of_other_kinds_are_passed_over_as_connect_does(embedded: Broker) -> None:
     topic = topic_name()
     state = topic_state(embedded, topic)
@@ -257,8 +246,6 @@ def test_a_load_does_not_stop_before_anothers_open_transaction(
     open_one.produce(topic, b'{"page":1}', b'["other",{"api":"x"}]', 0)
     open_one.flush()
     save(broker, state, (PARTITION, {"page": 2}))
-    import threading
-
     aborter = threading.Timer(1.0, lambda: open_one.abort_transaction(30))
     aborter.start()
     found = TopicState(cluster(broker), "orders", topic, partitions=1).load()
@@ -269,12 +256,28 @@ def test_a_load_does_not_stop_before_anothers_open_transaction(
 
 
 class Directly:
-    """A delivery to whom nothing matters but the answer."""
+    """A delivery to whom nothing matters but the answer, and whether it is held."""
+
+    def __init__(self) -> None:
+        self.held: list[str] = []
+        self.freed = threading.Event()
+        self.over = False
+
+    def hold(self, why: str, seconds: float) -> bool:
+        self.held.append(why)
+        threading.Event().wait(0.02)
+        return not self.over
+
+    def free(self) -> None:
+        self.freed.set()
 
 
-def file_save(state: FileState, partition: Mapping[str, str], offset: Any) -> None:
-    import threading
-
+def file_save(
+    state: FileState,
+    partition: Mapping[str, str],
+    offset: Any,
+    delivery: Directly | None = None,
+) -> None:
     ended = threading.Event()
     failures: list[Any] = []
 
@@ -282,7 +285,7 @@ def file_save(state: FileState, partition: Mapping[str, str], offset: Any) -> No
         failures.append(why)
         ended.set()
 
-    state.save(Directly(), partition, offset, done)  # type: ignore[arg-type]
+    state.save(delivery or Directly(), partition, offset, done)  # type: ignore[arg-type]
     assert ended.wait(10.0)
     if failures[0] is not None:
         raise failures[0]
@@ -361,15 +364,49 @@ def test_reset_of_a_file_forgets_the_partition(tmp_path: Path) -> None:
     assert [canonical({"api": "b"})] == list(state.load())
 
 
-def test_a_disk_that_refuses_ends_the_delivery(tmp_path: Path) -> None:
-    from engine.errors import Doubtful
+def test_a_disk_that_refuses_holds_the_delivery_until_it_does_not(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "state"
+    state = FileState(place, "orders")
+    state.load()
+    assert "" == state.able()
+    os.rmdir(place)
+    assert str(place) in state.able()
+    delivery = Directly()
 
+    mending = threading.Timer(0.2, place.mkdir)
+    mending.start()
+    file_save(state, PARTITION, {"page": 1}, delivery)
+    mending.join()
+
+    assert delivery.freed.is_set()
+    assert {f"state in {place}"} == {why.partition(":")[0] for why in delivery.held}
+    assert {"page": 1} == state.load()[canonical(PARTITION)].offset
+
+
+def test_a_delivery_that_is_over_waits_for_no_disk(tmp_path: Path) -> None:
     state = FileState(tmp_path / "state", "orders")
     state.load()
     os.rmdir(tmp_path / "state")
+    delivery = Directly()
+    delivery.over = True
 
     with pytest.raises(Doubtful, match="state in"):
-        file_save(state, PARTITION, {"page": 1})
+        file_save(state, PARTITION, {"page": 1}, delivery)
+
+
+def test_what_is_forgotten_leaves_no_file(tmp_path: Path) -> None:
+    state = FileState(tmp_path, "orders")
+    state.load()
+    file_save(state, PARTITION, {"page": 1})
+    file_save(state, PARTITION, {"page": 2})
+    ended = threading.Event()
+
+    state.forget(Directly(), PARTITION, lambda why: ended.set())  # type: ignore[arg-type]
+
+    assert ended.wait(10.0)
+    assert [] == list(tmp_path.iterdir())
 
 
 primitives = st.one_of(

@@ -52,6 +52,10 @@ def find(name: str) -> Key | None:
         return TABLE["http.source.header.<Name>"]
     if (found := _CREATION.fullmatch(name)) and found.group(1) != "default":
         return TABLE[f"topic.creation.<group>.{found.group(2)}"]
+    if name.startswith("offset.storage."):
+        setting = name.removeprefix("offset.storage.")
+        if setting in TOPIC_SETTINGS and setting != "cleanup.policy":
+            return TABLE["offset.storage.<topic config>"]
     if name.startswith("topic.creation."):
         group, _, setting = name.removeprefix("topic.creation.").partition(".")
         if setting in TOPIC_SETTINGS and re.fullmatch(r"[A-Za-z0-9_-]+", group):

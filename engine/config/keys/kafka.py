@@ -21,6 +21,7 @@ from engine.config.kinds import (
     File,
     Int,
     Kind,
+    Number,
     Password,
     Regex,
     Text,
@@ -477,6 +478,7 @@ def _topics() -> list[Key]:
 
 def _delivery() -> list[Key]:
     key = section("Delivery and state")
+    storage = "offset.storage."
     replicas = Int(-1, 32767, nonzero=True)
     return [
         key(
@@ -529,6 +531,59 @@ def _delivery() -> list[Key]:
             "-1",
             "C",
             "Replicas of that topic when it is created; -1: the broker's default.",
+        ),
+        key(
+            f"{storage}segment.bytes",
+            Int(1, 2147483647),
+            "16777216",
+            "C",
+            "Bytes at which a segment of that topic is closed: Kafka compacts closed "
+            "ones only. This and the next five hold when the topic is created; "
+            "`check --connect` says what an existing one lacks.",
+        ),
+        key(
+            f"{storage}segment.ms",
+            ms(1),
+            "3600000",
+            "C",
+            "Age at which a segment of that topic is closed.",
+        ),
+        key(
+            f"{storage}min.compaction.lag.ms",
+            ms(),
+            "0",
+            "C",
+            "Age below which nothing of that topic is compacted.",
+        ),
+        key(
+            f"{storage}max.compaction.lag.ms",
+            ms(1),
+            "3600000",
+            "C",
+            "Age above which all of that topic is to be compacted.",
+        ),
+        key(
+            f"{storage}min.cleanable.dirty.ratio",
+            Number(0.0, 1.0),
+            "0.1",
+            "C",
+            "Part of a log of that topic that must be new for a compaction.",
+        ),
+        key(
+            f"{storage}delete.retention.ms",
+            ms(),
+            "3600000",
+            "C",
+            "Age up to which that topic keeps what says that a state was forgotten.",
+        ),
+        key(
+            f"{storage}<topic config>",
+            Text(),
+            None,
+            "C",
+            "Any other of Kafka's topic settings for that topic when it is created, "
+            "but for cleanup.policy, which is compact.",
+            "604800000",
         ),
         key(
             "offset.storage.file.filename",

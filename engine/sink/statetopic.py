@@ -1,0 +1,394 @@
+"""
+State topic: a connector's offsets in a compacted topic, as Kafka Connect's.
+
+Owns the topic: how it is made so that it stays small, what it lacks, which of
+its records are ours and which of them counts.  Many engines and other tools
+write there too; what is theirs is passed over.
+
+Path: `sink.state` says what is kept -> here -> `sink.reading`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from engine.clock import SYSTEM, Clock
+from engine.errors import Doubtful, Misconfigured, StateError
+from engine.records import Offset
+from engine.sink import reading as readings
+from engine.sink.commit import Delivery, Failure
+from engine.sink.fetching import opened
+from engine.sink.kafka import Cluster, admin, create, describe, write_records
+from engine.sink.murmur2 import partition_of
+from engine.sink.reading import Progress, Reading
+from engine.sink.scan import Record
+from engine.sink.state import COUNT_KEY, Counter, Saved, canonical, key_of, parse
+
+#: Settings without which the topic grows for days before anything is compacted:
+#: Kafka compacts only segments that are closed, of 1 GiB or 7 days by default.
+#: With these about 16 MiB of a partition are not compacted, and nothing is for
+#: longer than an hour.  A tombstone outlives any reading.
+SETTINGS: Mapping[str, str] = {
+    "segment.bytes": str(16 << 20),
+    "segment.ms": "3600000",
+    "min.compaction.lag.ms": "0",
+    "max.compaction.lag.ms": "3600000",
+    "min.cleanable.dirty.ratio": "0.1",
+    "delete.retention.ms": "3600000",
+}
+
+
+class Shelf(Protocol):
+    """Where the tasks of an engine keep one reading for all of them."""
+
+    def holding(self, progress: Progress) -> AbstractContextManager[None]:
+        """
+        Alone among the tasks inside.
+
+        Args:
+            progress: Told how far the task that holds it is; may raise.
+
+        Blocks: until the task that holds it has read, or has ended.
+        """
+
+    def taken(self) -> bytes | None:
+        """What was kept last."""
+
+    def keep(self, content: bytes) -> None:
+        """Keep this instead."""
+
+    def told(self, done: int, total: int) -> None:
+        """Let those who wait know how far the reading is."""
+
+
+class Bare:
+    """A shelf for who reads alone."""
+
+    def holding(self, progress: Progress) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def taken(self) -> bytes | None:
+        return None
+
+    def keep(self, content: bytes) -> None:
+        return
+
+    def told(self, done: int, total: int) -> None:
+        return
+
+
+class Found(Struct, frozen=True):
+    """
+    A record of ours.
+
+    Attributes:
+        partition: The source partition.
+        key: As it was written.
+        record: The newest of that key.
+    """
+
+    partition: dict[str, str]
+    key: bytes
+    record: Record
+
+
+class TopicState:
+    """
+    Offsets in a compacted topic, one record for each source partition.
+
+    The partition of a record is Kafka's own choice for its key, since a tool of
+    Connect writes there too: then its record replaces ours.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        connector: str,
+        topic: str,
+        *,
+        partitions: int = 25,
+        replication: int = -1,
+        settings: Mapping[str, str] = SETTINGS,
+        stated: bool = False,
+        once: bool = False,
+        siblings: Sequence[str] = (),
+        shelf: Shelf | None = None,
+        say: Callable[[str], None] = lambda text: None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        """
+        Args:
+            partitions, replication, settings: For creation (`offset.storage.*`).
+            stated: The settings are the user's own: a broker that refuses them is
+                not asked again without them.
+            once: What is saved says that `run --once` did it.
+            siblings: The other connectors of this engine that use the topic.
+            shelf: Where their tasks keep one reading for all.
+            say: Takes a warning.
+        """
+        self._cluster = cluster
+        self._connector = connector
+        self._topic = topic
+        self._partitions = partitions
+        self._replication = replication
+        self._settings = settings
+        self._stated = stated
+        self._names = (connector, *siblings)
+        self._shelf = Bare() if shelf is None else shelf
+        self._say = say
+        self._counter = Counter(clock, once)
+        self._count: int | None = None
+        self._reading: Reading | None = None
+
+    def load(self, progress: Progress = lambda done, total: None) -> dict[str, Saved]:
+        """
+        As `State`; creates the topic where it is missing.
+
+        Raises: Misconfigured if the topic is not compacted or its partitions are
+        not as many as when it was first used.
+        """
+        with self._shelf.holding(progress):
+            if not self._looked_up():
+                self._make()
+            self._read(progress)
+            self._require_count()
+            assert self._reading is not None
+            self._shelf.keep(readings.kept(self._reading))
+        found = self._parsed()
+        self._counter.loaded(found)
+        return found
+
+    def able(self) -> str:
+        """As `State`; the broker is waited for elsewhere."""
+        return ""
+
+    def read(self) -> dict[str, Saved]:
+        """As `State`; a topic that is not there holds nothing."""
+        if not self._looked_up():
+            return {}
+        self._read()
+        self._require_count(writing=False)
+        return self._parsed()
+
+    def known(self) -> list[dict[str, str]]:
+        """As `State`."""
+        if not self._looked_up():
+            return []
+        self._read()
+        self._require_count(writing=False)
+        return [
+            each.partition
+            for each in self._newest().values()
+            if each.record.value is not None
+        ]
+
+    def reset(self, partitions: Sequence[Mapping[str, str]]) -> None:
+        """
+        As `State`.
+
+        Every spelling of a key is forgotten, since one left would come to life
+        again once compaction has removed our tombstone.
+        """
+        if not self._looked_up():
+            self._make()
+        self._read()
+        self._require_count()
+        names = {canonical(partition) for partition in partitions}
+        spellings = sorted(
+            (each.record.partition, each.key)
+            for each in self._ours()
+            if canonical(each.partition) in names
+        )
+        write_records(
+            self._cluster,
+            self._topic,
+            [(place, key, None) for place, key in spellings],
+        )
+
+    def save(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        offset: Offset,
+        done: Callable[[Failure], None],
+    ) -> None:
+        """As `commit.Saver`: one record, sent at once; only after `load`."""
+        self._send(
+            delivery, partition, self._counter.next_value(partition, offset), done
+        )
+
+    def forget(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        done: Callable[[Failure], None],
+    ) -> None:
+        """As `commit.Saver`: a tombstone."""
+        self._counter.forgotten(partition)
+        self._send(delivery, partition, None, done)
+
+    def _send(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        value: bytes | None,
+        done: Callable[[Failure], None],
+    ) -> None:
+        assert self._count is not None
+        key = key_of(self._connector, partition)
+        delivery.send(self._topic, partition_of(key, self._count), key, value, done)
+
+    # -- the topic ---------------------------------------------------------------
+
+    def _make(self) -> None:
+        """Create it; a broker that does not take our settings makes it without."""
+        wanted = {"cleanup.policy": "compact", **self._settings}
+        with admin(self._cluster) as client:
+            try:
+                create(client, self._topic, self._partitions, self._replication, wanted)
+            except Misconfigured as error:
+                if self._stated:
+                    raise
+                only = {"cleanup.policy": "compact"}
+                create(client, self._topic, self._partitions, self._replication, only)
+                self._say(
+                    f"The state topic {self._topic} was created without the settings "
+                    f"that keep it small, which the broker refuses: {error}. State "
+                    "offset.storage.<setting> with values that it takes."
+                )
+        if not self._looked_up():
+            raise Doubtful(f"the state topic {self._topic} was created and is missing")
+
+    def _looked_up(self) -> bool:
+        """
+        Whether the topic is there; then it is fit for offsets.
+
+        Raises: Misconfigured if it is not compacted.
+        """
+        with admin(self._cluster) as client:
+            found = describe(client, [self._topic]).get(self._topic)
+        if found is None:
+            return False
+        # A broker that keeps its settings to itself answers with an empty set.
+        if found.cleanup not in ("compact", ""):
+            raise Misconfigured(
+                f"the state topic {self._topic} has cleanup.policy={found.cleanup}; "
+                "it must be compact, or offsets get lost"
+            )
+        self._count = found.partitions
+        return True
+
+    def _require_count(self, *, writing: bool = True) -> None:
+        """
+        Hold the topic to the count of partitions that it was first used with.
+
+        Args:
+            writing: Write the count where it is not written yet.
+
+        Raises: Misconfigured if it has another.
+        """
+        assert self._count is not None and self._reading is not None
+        expected = str(self._count).encode()
+        counted = self._reading.records.get(COUNT_KEY)
+        if counted is None or counted.value is None:
+            if writing:
+                where = partition_of(COUNT_KEY, self._count)
+                record = where, COUNT_KEY, expected
+                write_records(self._cluster, self._topic, [record])
+        elif counted.value != expected:
+            raise Misconfigured(
+                f"the state topic {self._topic} has {self._count} partitions, but was "
+                f"first used with {counted.value.decode(errors='replace')}: offsets "
+                "would be looked for in the wrong one"
+            )
+
+    # -- its records -------------------------------------------------------------
+
+    def _read(self, progress: Progress = lambda done, total: None) -> None:
+        """Read on from what this process, or another of the engine, has read."""
+        shelf = self._shelf
+        if self._reading is None:
+            self._reading = readings.unkept(shelf.taken(), self._topic, self._names)
+        reading = self._reading
+        known = reading.strange
+
+        def told(done: int, total: int) -> None:
+            shelf.told(done, total)
+            progress(done, total)
+
+        with opened(self._cluster, self._topic) as topic:
+            readings.read_on(
+                topic,
+                reading,
+                (COUNT_KEY,),
+                progress=told,
+                keep=lambda partial: shelf.keep(readings.kept(partial)),
+            )
+        strange = reading.strange
+        if strange is not None and known is None:
+            self._say(
+                f"The state topic {self._topic} holds keys that are no JSON "
+                f"({self._topic}-{strange.partition} offset {strange.offset}): another "
+                "tool writes there. They are passed over."
+            )
+
+    def _ours(self) -> Iterator[Found]:
+        """
+        The newest record of each spelling of a key of this connector.
+
+        Raises: StateError for a key that begins as ours and is none.
+        """
+        assert self._reading is not None
+        for key, record in self._reading.records.items():
+            partition = self._partition(key, record)
+            if partition is not None:
+                yield Found(partition, key, record)
+
+    def _partition(self, key: bytes, record: Record) -> dict[str, str] | None:
+        """The source partition of a key of this connector, else None."""
+        try:
+            parsed = msgspec.json.decode(key)
+            # Connect's readers skip what is no pair of name and map, and so do we.
+            if not isinstance(parsed, list) or len(parsed) != 2:
+                return None
+            if parsed[0] != self._connector or not isinstance(parsed[1], dict):
+                return None
+            return msgspec.convert(parsed[1], dict[str, str])
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            if record.value is None or not self._begins_ours(key):
+                return None
+            raise StateError(
+                f"the key at {self._place(record)} cannot be read: {error}; a record "
+                "with the same key and no value removes it"
+            ) from error
+
+    def _begins_ours(self, key: bytes) -> bool:
+        """A sibling's broken key is the sibling's affair."""
+        name = msgspec.json.encode(self._connector)
+        return key.lstrip(b"[ \t\r\n").startswith(name)
+
+    def _newest(self) -> dict[str, Found]:
+        """Of all spellings of a key the one that counts."""
+        newest: dict[str, Found] = {}
+        for found in self._ours():
+            name = canonical(found.partition)
+            known = newest.get(name)
+            if known is None or readings.newer(found.record, known.record):
+                newest[name] = found
+        return newest
+
+    def _parsed(self) -> dict[str, Saved]:
+        """Raises: StateError for a value that cannot be read."""
+        return {
+            name: parse(found.partition, value, self._place(found.record))
+            for name, found in self._newest().items()
+            if (value := found.record.value) is not None
+        }
+
+    def _place(self, record: Record) -> str:
+        return f"{self._topic}-{record.partition} offset {record.offset}"
