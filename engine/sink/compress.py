@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -107,6 +108,15 @@ def unpacked(number: int, block: bytes) -> bytes:
     Raises: Misconfigured if its library is not installed, or nobody knows the
         number; ValueError for a block that is damaged.
     """
+    try:
+        return _unpacked(number, block)
+    # Each library has its own: gzip's are OSError and EOFError, zlib's its own,
+    # lz4's RuntimeError; zstd and snappy are renamed below.
+    except (OSError, EOFError, zlib.error, RuntimeError) as error:
+        raise ValueError(f"a damaged block: {error}") from error
+
+
+def _unpacked(number: int, block: bytes) -> bytes:
     if number == NUMBERS["gzip"]:
         return gzip.decompress(block)
     if number == NUMBERS["lz4"]:
@@ -116,20 +126,27 @@ def unpacked(number: int, block: bytes) -> bytes:
         raise Misconfigured(f"a batch is compressed with the unknown codec {number}")
     if number == NUMBERS["zstd"]:
         return _unzstd(block)
+    return _unsnapped(block)
+
+
+def _unsnapped(block: bytes) -> bytes:
     try:
-        from snappy import uncompress
+        from snappy import UncompressError, uncompress
     except ImportError as error:
         raise _needing("snappy") from error
-    if not block.startswith(XERIAL[:8]):
-        records = uncompress(block)
-        return records
-    parts, at = [], len(XERIAL)
-    while at < len(block):
-        (size,) = struct.unpack_from(">i", block, at)
-        at += 4
-        parts.append(uncompress(block[at : at + size]))
-        at += size
-    return b"".join(parts)
+    try:
+        if not block.startswith(XERIAL[:8]):
+            records: bytes = uncompress(block)
+            return records
+        parts, at = [], len(XERIAL)
+        while at < len(block):
+            (size,) = struct.unpack_from(">i", block, at)
+            at += 4
+            parts.append(uncompress(block[at : at + size]))
+            at += size
+        return b"".join(parts)
+    except UncompressError as error:
+        raise ValueError(f"a damaged block: {error}") from error
 
 
 def _unzstd(block: bytes) -> bytes:

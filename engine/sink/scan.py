@@ -149,7 +149,8 @@ def scan(piece: Batch, wanted: Wanted, *, thorough: bool = True) -> Scanned:
     data = piece.records
     total = len(data)
     walk = _Walk(piece.partition, wanted)
-    marks = wanted.marks if len(wanted.marks) <= MARKS else ()
+    marks = _Marks(wanted.marks)
+    thorough = thorough or len(wanted.marks) > MARKS
     # Where the next name of ours stands, for sure not before.
     marked = -1
     old: list[bytes] = []
@@ -175,16 +176,15 @@ def scan(piece: Batch, wanted: Wanted, *, thorough: bool = True) -> Scanned:
                 continue
             if attributes & CODEC:
                 records = unpacked(attributes & CODEC, data[start + SIZE : stop])
-                ours = thorough or not marks or any(each in records for each in marks)
+                ours = thorough or any(each in records for each in wanted.marks)
                 walk.records(records, 0, head, head[8] if ours else 1)
                 continue
         if head[8] == 1 and walk.tail and startswith(walk.tail, start + walk.skip):
             # In a batch of its own, and of the same key as the one before.
             newest[walk.key] = data, start + SIZE, head
             continue
-        if marked < start and marks:
-            found_at = [data.find(mark, start) for mark in marks]
-            marked = min((each for each in found_at if each >= 0), default=total)
+        if marked < start and not thorough:
+            marked = marks.behind(data, start)
         ours = thorough or marked < stop
         walk.records(data, start + SIZE, head, head[8] if ours else 1)
     found = {
@@ -197,6 +197,21 @@ def scan(piece: Batch, wanted: Wanted, *, thorough: bool = True) -> Scanned:
         # Before magic 2 the first number is the last record's offset.
         end = whole[0] + 1 + (whole[4] if whole[2] == 2 else 0)
     return Scanned(end, found, walk.strange, old)
+
+
+class _Marks:
+    """Where the next name of ours stands; no byte is searched twice."""
+
+    def __init__(self, marks: Iterable[bytes]) -> None:
+        self._next = dict.fromkeys(marks, -1)
+
+    def behind(self, data: bytes, start: int) -> int:
+        """The first of them from `start` on, or the end."""
+        for mark, at in self._next.items():
+            if at < start:
+                found = data.find(mark, start)
+                self._next[mark] = found if found >= 0 else len(data)
+        return min(self._next.values())
 
 
 class _Aborted:
