@@ -540,3 +540,28 @@ def test_no_records_for_longer_than_is_allowed(staged: Callable[..., Stage]) -> 
     _, body = told(stage)
     assert "degraded" == body["status"]
     assert "health.check.no.records.threshold.ms=60000" in body["message"]
+
+
+def test_a_start_says_what_it_is_at(stage: Stage) -> None:
+    step = "reading state: 120,000 of 600,000"
+    stage.view.task_states = [TaskState("orders", 0, "UNASSIGNED", pid=7, step=step)]
+
+    code, body = told(stage)
+
+    assert (503, "starting") == (code, body["status"])
+    assert f"orders: Task 0 is starting: {step}." in body["reasons"]
+
+
+def test_a_trouble_makes_it_degraded_and_is_said_once(stage: Stage) -> None:
+    text = "The state cannot be saved: no space."
+    stage.view.task_states = [
+        TaskState("orders", number, "RUNNING", troubles=(text,)) for number in (0, 1)
+    ]
+
+    code, body = told(stage)
+
+    assert (200, "degraded", [f"orders: {text}"]) == (
+        code,
+        body["status"],
+        body["reasons"],
+    )
