@@ -146,9 +146,40 @@ def scan(piece: Batch, wanted: Wanted, *, thorough: bool = True) -> Scanned:
         installed; ValueError, IndexError or struct.error for bytes that are no
         batch.
     """
+    walk = _Walk(piece.partition, wanted)
+    end, old = _through(piece, wanted, walk, thorough)
+    found = {
+        key: _cut_out(piece.partition, key, place)
+        for key, place in walk.newest.items()
+        if wanted.has(key)
+    }
+    return Scanned(end, found, walk.strange, old)
+
+
+def every(
+    piece: Batch, wanted: Wanted
+) -> tuple[int | None, list[tuple[bytes, Record]]]:
+    """
+    All records of ours in their order, and the offset behind the last batch.
+
+    Raises: as `scan`.
+    """
+    walk = _Walk(piece.partition, wanted)
+    walk.newest = all_of_them = _All()
+    end, _ = _through(piece, wanted, walk, False)
+    return end, [
+        (key, _cut_out(piece.partition, key, place))
+        for key, place in all_of_them.places
+        if wanted.has(key)
+    ]
+
+
+def _through(
+    piece: Batch, wanted: Wanted, walk: _Walk, thorough: bool
+) -> tuple[int | None, list[bytes]]:
+    """Walk through a piece; the end and the batches of old formats."""
     data = piece.records
     total = len(data)
-    walk = _Walk(piece.partition, wanted)
     marks = _Marks(wanted.marks)
     thorough = thorough or len(wanted.marks) > MARKS
     # Where the next name of ours stands, for sure not before.
@@ -187,16 +218,22 @@ def scan(piece: Batch, wanted: Wanted, *, thorough: bool = True) -> Scanned:
             marked = marks.behind(data, start)
         ours = thorough or marked < stop
         walk.records(data, start + SIZE, head, head[8] if ours else 1)
-    found = {
-        key: _cut_out(piece.partition, key, place)
-        for key, place in newest.items()
-        if wanted.has(key)
-    }
     end = None
     if whole is not None:
         # Before magic 2 the first number is the last record's offset.
         end = whole[0] + 1 + (whole[4] if whole[2] == 2 else 0)
-    return Scanned(end, found, walk.strange, old)
+    return end, old
+
+
+class _All(dict[bytes, _Place]):
+    """Keeps all that is set, where a dictionary keeps the last of each key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[tuple[bytes, _Place]] = []
+
+    def __setitem__(self, key: bytes, place: _Place) -> None:
+        self.places.append((key, place))
 
 
 class _Marks:

@@ -11,7 +11,7 @@ the acknowledgements; kept by `sink.statetopic` or `sink.statefile`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -124,6 +124,17 @@ class State(Protocol):
         Why nothing can be saved just now, or "".
 
         Blocks: for a write.
+        """
+
+    def own(self, partitions: Iterable[Mapping[str, str]]) -> None:
+        """Partitions that only this process is to save, from `load` on."""
+
+    def rival(self) -> str:
+        """
+        Who else has saved a partition of this process since the last call.
+
+        Returns: what it did and what to do, for people; "" if nobody has.
+        Raises: a SinkError.  Blocks: for a few requests.
         """
 
     def read(self) -> dict[str, Saved]:

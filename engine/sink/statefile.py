@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -58,6 +58,9 @@ class FileState:
         self._connector = connector
         self._counter = Counter(clock, once)
         self._writer: ThreadPoolExecutor | None = None
+        #: Path -> the text in it that we read or wrote last; else there is no file.
+        self._left: dict[Path, bytes] = {}
+        self._rival = ""
 
     def load(self, progress: Progress = lambda done, total: None) -> dict[str, Saved]:
         """As `State`; makes the directory where it is missing."""
@@ -92,6 +95,7 @@ class FileState:
                 text = path.read_bytes()
             connector, partition, value = _unpacked(path, text)
             if connector == self._connector:
+                self._left[path] = text.rstrip(b"\n").partition(b" ")[2]
                 yield path, partition, value
             if done % TOLD_EVERY == 0 or done == len(paths):
                 progress(done, len(paths))
@@ -103,6 +107,7 @@ class FileState:
                 path = self._path(partition)
                 if path.exists():
                     os.replace(path, path.with_suffix(".before"))
+                self._left.pop(path, None)
             _sync(self._directory)
 
     def save(
@@ -138,6 +143,14 @@ class FileState:
             with suppress(OSError):
                 probe.unlink()
         return ""
+
+    def own(self, partitions: Iterable[Mapping[str, str]]) -> None:
+        """As `State`; each write looks whether the file is as it was left."""
+
+    def rival(self) -> str:
+        """As `State`."""
+        found, self._rival = self._rival, ""
+        return found
 
     def _submit(
         self,
@@ -176,6 +189,7 @@ class FileState:
         with self._naming():
             for each in (path, path.with_suffix(".before")):
                 each.unlink(missing_ok=True)
+            self._left.pop(path, None)
             _sync(self._directory)
 
     def _write(self, partition: Mapping[str, str], value: bytes) -> None:
@@ -183,6 +197,7 @@ class FileState:
         path = self._path(partition)
         fresh, before = path.with_suffix(".new"), path.with_suffix(".before")
         with self._naming():
+            self._look(path)
             _put(fresh, b"%08x %b\n" % (zlib.crc32(text), text))
             # The version before is linked first, so that at no moment is there none.
             with suppress(FileNotFoundError):
@@ -190,7 +205,22 @@ class FileState:
             with suppress(FileNotFoundError):
                 os.link(path, before)
             os.replace(fresh, path)
+            self._left[path] = text
             _sync(self._directory)
+
+    def _look(self, path: Path) -> None:
+        """Whether the file is as this process left it."""
+        left = self._left.get(path, b"")
+        try:
+            _, _, text = path.read_bytes().rstrip(b"\n").partition(b" ")
+        except FileNotFoundError:
+            return
+        if text != left:
+            self._rival = (
+                f"Another engine saves the offsets of connector {self._connector!r}, "
+                f"too: {path} holds what this one did not write. Both deliver the same "
+                "pages, and each goes on from the other's offsets: stop one of them"
+            )
 
     def _path(self, partition: Mapping[str, str]) -> Path:
         key = key_of(self._connector, partition)

@@ -10,7 +10,7 @@ Path: `sink.state` says what is kept -> here -> `sink.reading`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from engine.sink.fetching import opened
 from engine.sink.kafka import Cluster, admin, create, describe, write_records
 from engine.sink.murmur2 import partition_of
 from engine.sink.reading import Progress, Reading
+from engine.sink.rivals import Rivals
 from engine.sink.scan import Record
 from engine.sink.state import COUNT_KEY, Counter, Saved, canonical, key_of, parse
 
@@ -144,6 +145,8 @@ class TopicState:
         self._counter = Counter(clock, once)
         self._count: int | None = None
         self._reading: Reading | None = None
+        self._clock = clock
+        self._rivals: Rivals | None = None
 
     def load(self, progress: Progress = lambda done, total: None) -> dict[str, Saved]:
         """
@@ -161,11 +164,29 @@ class TopicState:
             self._shelf.keep(readings.kept(self._reading))
         found = self._parsed()
         self._counter.loaded(found)
+        self._rivals = Rivals(
+            self._cluster,
+            self._connector,
+            self._topic,
+            self._reading.positions,
+            self._clock.wall_ms(),
+            clock=self._clock,
+        )
         return found
 
     def able(self) -> str:
         """As `State`; the broker is waited for elsewhere."""
         return ""
+
+    def own(self, partitions: Iterable[Mapping[str, str]]) -> None:
+        """As `State`."""
+        assert self._rivals is not None and self._count is not None
+        keys = [key_of(self._connector, each) for each in partitions]
+        self._rivals.own((key, partition_of(key, self._count)) for key in keys)
+
+    def rival(self) -> str:
+        """As `State`: what stands under our keys that we did not write."""
+        return "" if self._rivals is None else self._rivals.look()
 
     def read(self) -> dict[str, Saved]:
         """As `State`; a topic that is not there holds nothing."""
@@ -241,7 +262,11 @@ class TopicState:
     ) -> None:
         assert self._count is not None
         key = key_of(self._connector, partition)
-        delivery.send(self._topic, partition_of(key, self._count), key, value, done)
+        place = partition_of(key, self._count)
+        if self._rivals is not None:
+            # Before it is sent: it may be looked at before this goes on.
+            self._rivals.mine(key, place, value)
+        delivery.send(self._topic, place, key, value, done)
 
     # -- the topic ---------------------------------------------------------------
 

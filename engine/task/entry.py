@@ -54,6 +54,7 @@ from engine.task.transform import transform_of
 from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
 from engine.task.troubles import Troubles
 from engine.task.walker import Walker
+from engine.task.watching import Watching
 
 log = logging.getLogger("task")
 
@@ -76,6 +77,7 @@ SAVING_AGAIN = 1.0
 
 #: Said while there is no state that could be saved.
 UNSAVED = "The state cannot be saved, so nothing more is delivered: %s"
+RIVAL_GONE = "No other engine saves the offsets of this connector any more."
 SAVED_AGAIN = "The state can be saved again; deliveries go on."
 
 #: Seconds between two lines about the same counter of a shard.
@@ -314,6 +316,9 @@ class Wiring:
                         session.done.append(assigned.shard)
                     else:
                         session.walkers.append(walker)
+            if not self._once:
+                state.own(each.shard.partition for each in self._context.assigned)
+                session.watching = Watching(state, stop)
             self._caching.tend(
                 stop,
                 limiter=sources.limiter,
@@ -627,6 +632,7 @@ class Session:
         self.done: list[Shard] = []
         self.sources: Sources | None = None
         self.held: Held | None = None
+        self.watching: Watching | None = None
         self.reporter: Reporter | None = None
         self._delivery = delivery
         self._due = 0.0
@@ -639,6 +645,8 @@ class Session:
             self._held_since = now
         elif self._once and now - self._held_since > ONCE_PATIENCE:
             self._delivery.fail(Doubtful(UNSAVED % held))
+        if self.watching is not None:
+            self._troubles.look("rival", self.watching.rival, now, RIVAL_GONE)
         due = self._delivery.tick(now)
         self._absence.look(self._delivery.silent(now), now)
         if self.sources is not None:
