@@ -547,6 +547,16 @@ def parents_are_named(s: Scope, api: Api, connector: Connector) -> None:
         s.error("api.chaining.parent", f"there is no api {parent!r}")
     if s["api.chaining.extract.field"] is None:
         s.error("api.chaining.extract.field", "required with api.chaining.parent")
+    if s["api.chaining.state"] == "NONE":
+        mode = s["http.offset.mode"]
+        if mode != "FULL":
+            s.error(
+                "api.chaining.state",
+                f"NONE keeps no position, and http.offset.mode={mode} is one: each poll "
+                "would produce everything again",
+            )
+        if s.values.own("api.chaining.state.polls"):
+            s.warn("api.chaining.state.polls", "not used: api.chaining.state=NONE")
 
 
 def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:

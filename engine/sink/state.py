@@ -195,3 +195,24 @@ class Counter:
     def forgotten(self, partition: Mapping[str, str]) -> None:
         """A partition that is saved again begins anew."""
         self._last.pop(canonical(partition), None)
+
+
+class Nowhere:
+    """A `commit.Saver` for what keeps no offset."""
+
+    def save(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        offset: Offset,
+        done: Callable[[Failure], None],
+    ) -> None:
+        done(None)
+
+    def forget(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        done: Callable[[Failure], None],
+    ) -> None:
+        done(None)

@@ -31,7 +31,7 @@ from engine.shared.link import Assigned, BrokerKnown, Message
 from engine.sink.commit import Delivery, Saver
 from engine.sink.kafka import wait_for_broker
 from engine.sink.preflight import Topics
-from engine.sink.state import Saved, State, canonical
+from engine.sink.state import Nowhere, Saved, State, canonical
 from engine.source.doubled import doubled
 from engine.source.pace import Interval
 from engine.source.unchanged import Unchanged
@@ -533,6 +533,9 @@ class Wiring:
     ) -> Branch:
         shard = tally.shard
         api = self._apis[shard.api]
+        keeps = api.values["api.chaining.state"] == "KEEP"
+        if not keeps:
+            saver = Nowhere()
         return Branch(
             shard,
             self._transform(api, shard, topics, patience),
@@ -540,7 +543,23 @@ class Wiring:
             memory=self._remember(api, shard, delivery, saver, saved),
             timed=lambda outlet: self._metering.outlet(shard.api, outlet),
             counting=tally.counting,
+            forget=lambda partition, done: saver.forget(delivery, partition, done),
+            keeps=keeps,
+            polls=self._polls_kept(api) if keeps else 0,
         )
+
+    def _polls_kept(self, api: Api) -> int:
+        """
+        `api.chaining.state.polls` of a child.
+
+        Its default is for positions that cost nothing to lose: a child that is read
+        from its start each poll, or one whose parents list all there is.
+        """
+        values, polls = api.values, int(api.values["api.chaining.state.polls"])
+        line = [api, *self._connector.ancestors(api)]
+        full = [each.values["http.offset.mode"] == "FULL" for each in line]
+        cheap = full[0] or all(full[1:])
+        return polls if cheap or values.stated("api.chaining.state.polls") else 0
 
     def _remember(
         self,

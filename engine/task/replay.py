@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import islice
 
 from engine.config import Api, Connector
 from engine.errors import Accounting, EngineError, RecordError, SinkError
-from engine.records import Offset, Parcel, Shard
-from engine.sink.commit import AtLeastOnce, Delivery, Failure
+from engine.records import Parcel, Shard
+from engine.sink.commit import AtLeastOnce, Delivery
 from engine.sink.deadletter import Box, Letter, unfit
 from engine.sink.preflight import Topics
+from engine.sink.state import Nowhere
 from engine.task.broker import Brokers
 from engine.task.flow import unbalanced
 from engine.task.pulse import Patience, Pulse
@@ -182,7 +183,7 @@ class Replay:
             policy_of(api.values),
             stopping=Patience(threading.Event(), Pulse(fetch=0.0, work=0.0)),
         )
-        outlet = delivery.outlet(shard.partition, _Nowhere())
+        outlet = delivery.outlet(shard.partition, Nowhere())
         self._outlets.append(outlet)
         outlet.begin()
 
@@ -221,24 +222,3 @@ def lacking(api: Api, needs: frozenset[str]) -> str | None:
         return None
     names = ", ".join(f"${{{name}}}" for name in wanted)
     return f"a template asks for {names}, which a letter does not carry"
-
-
-class _Nowhere:
-    """A saver for what has no offset of a shard: `sink.commit.Saver`."""
-
-    def save(
-        self,
-        delivery: Delivery,
-        partition: Mapping[str, str],
-        offset: Offset,
-        done: Callable[[Failure], None],
-    ) -> None:
-        done(None)
-
-    def forget(
-        self,
-        delivery: Delivery,
-        partition: Mapping[str, str],
-        done: Callable[[Failure], None],
-    ) -> None:
-        done(None)

@@ -10,6 +10,8 @@ Path: ``source.chain`` hands over children's pages -> here -> ``sink.commit``
 
 from __future__ import annotations
 
+import logging
+import queue
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
@@ -18,11 +20,14 @@ from msgspec import Struct
 from engine.errors import Accounting
 from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Transform
-from engine.sink.commit import AtLeastOnce
+from engine.sink.commit import AtLeastOnce, Failure
 from engine.sink.state import Saved
+from engine.source.standing import whole
 from engine.task.flow import Counting, unbalanced
-from engine.task.memory import Remembering
+from engine.task.memory import PART, Remembering
 from engine.task.pulse import Pulse
+
+log = logging.getLogger("task")
 
 #: Children whose outlets may be open at once.
 MOST_OPEN = 256
@@ -31,11 +36,21 @@ MOST_OPEN = 256
 MOST_REMEMBERED = 10_000
 
 
+#: Children that are forgotten behind one poll; the others behind the next.
+MOST_FORGOTTEN = 1000
+
+#: Seconds between two looks whether the delivery still works.
+LOOK = 0.2
+
+
 class Outlets(Protocol):
     """What is needed of `sink.commit.Delivery`."""
 
     def forget(self, outlet: AtLeastOnce) -> None:
         """As `Delivery.forget`."""
+
+    def check_failure(self) -> None:
+        """As `Delivery.check_failure`."""
 
 
 class Branch(Struct, frozen=True):
@@ -49,6 +64,10 @@ class Branch(Struct, frozen=True):
         memory: Makes the memory of one, or None: it has none.
         timed: The same outlet as it is to be used.
         counting: Makes what counts a parcel once it is delivered.
+        forget: Removes what is saved of a source partition.
+        keeps: Where a child stands is saved (`api.chaining.state`).
+        polls: Finished polls of the root after which a child is forgotten that was
+            not asked for in them; 0: never.
     """
 
     shard: Shard
@@ -57,6 +76,9 @@ class Branch(Struct, frozen=True):
     memory: Callable[[Mapping[str, str]], Remembering | None]
     timed: Callable[[AtLeastOnce], Outlet]
     counting: Counting
+    forget: Callable[[Mapping[str, str], Callable[[Failure], None]], None]
+    keeps: bool = True
+    polls: int = 0
 
 
 class Branches:
@@ -86,6 +108,10 @@ class Branches:
         self._pulse = pulse
         self._open: dict[tuple[str, str], tuple[AtLeastOnce, Outlet]] = {}
         self._memories: dict[tuple[str, str], Remembering | None] = {}
+        #: Children asked for since the root's last finished poll, and the poll in
+        #: which this process has last asked for one.
+        self._named: set[tuple[str, str]] = set()
+        self._asked: dict[tuple[str, str], int] = {}
         #: Children whose poll is over, with where they stand, not yet committed.
         self._finished: dict[tuple[str, str], Offset] = {}
 
@@ -94,6 +120,11 @@ class Branches:
         # From here on the loop waits for the requests of others, of which each
         # has its deadline.
         self._pulse.idle("fetch")
+        branch = self._branches[api]
+        if not branch.keeps:
+            return None
+        if branch.polls:
+            self._named.add((api, parent))
         offset = self._offsets.get((api, parent))
         memory = self._memory(api, parent)
         if memory is not None:
@@ -121,10 +152,62 @@ class Branches:
             self._commit()
         parcel.delivered.append(branch.counting(parcel))
         self._outlet(branch, parent).hand_over(parcel, page.offset)
-        self._offsets[key] = page.offset
-        if page.offset.get("done") is True:
+        if branch.keeps:
+            self._offsets[key] = page.offset
+        if branch.keeps and page.offset.get("done") is True:
             self._finished[key] = page.offset
         self._pulse.idle("fetch")
+
+    def finished(self, poll: int) -> None:
+        """
+        A poll of the root is over and committed: forget who has been gone for long.
+
+        A child's offset carries the number of the root's poll in which it was
+        polled last.
+
+        Raises: what the delivery failed with.
+        Blocks: until it is written, for the `MOST_FORGOTTEN` at most of a poll.
+        """
+        self._asked.update(dict.fromkeys(self._named, poll))
+        self._named.clear()
+        gone = []
+        for (api, parent), offset in self._offsets.items():
+            polls = self._branches[api].polls
+            newest = max(whole(offset, "poll", 1), self._asked.get((api, parent), 0))
+            if polls and newest <= poll - polls:
+                gone.append((api, parent))
+        self._asked = {
+            key: asked
+            for key, asked in self._asked.items()
+            if asked > poll - self._branches[key[0]].polls
+        }
+        if gone:
+            self._forget(gone[:MOST_FORGOTTEN])
+
+    def _forget(self, gone: list[tuple[str, str]]) -> None:
+        self._pulse.idle("commit")
+        partitions = []
+        for api, parent in gone:
+            partition = {**self._branches[api].shard.partition, "parent": parent}
+            partitions += [(api, partition), (api, {**partition, **PART})]
+        answers: queue.SimpleQueue[Failure] = queue.SimpleQueue()
+        for api, partition in partitions:
+            self._branches[api].forget(partition, answers.put)
+        left = len(partitions)
+        while left:
+            self._delivery.check_failure()
+            try:
+                why = answers.get(timeout=LOOK)
+            except queue.Empty:
+                continue
+            if why is not None:
+                raise why
+            left -= 1
+        for key in gone:
+            del self._offsets[key]
+            self._memories.pop(key, None)
+            self._asked.pop(key, None)
+        log.info("%d children that are gone were forgotten.", len(gone))
 
     def settle(self) -> None:
         """
@@ -185,6 +268,7 @@ class Rooted:
     def __init__(self, inner: Outlet, branches: Branches):
         self._inner = inner
         self._branches = branches
+        self._ended: int | None = None
 
     def begin(self) -> None:
         """As `seams.Outlet`."""
@@ -192,12 +276,16 @@ class Rooted:
 
     def hand_over(self, parcel: Parcel, offset: Offset) -> None:
         """As `seams.Outlet`."""
+        self._ended = whole(offset, "poll", 1) if offset.get("done") is True else None
         self._inner.hand_over(parcel, offset)
 
     def commit(self) -> None:
         """As `seams.Outlet`."""
         self._branches.settle()
         self._inner.commit()
+        if self._ended is not None:
+            poll, self._ended = self._ended, None
+            self._branches.finished(poll)
 
 
 def stored_below(

@@ -302,6 +302,27 @@ def _keys() -> list[Key]:
             "A",
             "Child polls under way at once in the task.",
         ),
+        apis(
+            "api.chaining.state",
+            Choice(("KEEP", "NONE")),
+            "KEEP",
+            "A",
+            "KEEP: the position of each child is saved under its parent's value. NONE: "
+            "none is, for children that come once (export jobs, scrolls); one that was "
+            "cut short begins anew.",
+            "NONE",
+        ),
+        apis(
+            "api.chaining.state.polls",
+            Int(0, 1000000),
+            "100",
+            "A",
+            "Finished polls of the parent after which the position of a child is removed "
+            "that its parent has not named in them; 0: never. Where both are "
+            "incremental only if it is stated: there a child that is not named may "
+            "still come again.",
+            "20",
+        ),
         paging(
             "pagination.type",
             Choice(
