@@ -13,7 +13,7 @@ import importlib.util
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from engine.config import grammar, jaas, pem
 from engine.config.entries import Findings
@@ -479,6 +479,75 @@ def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
         )
 
 
+def paging_has_a_type(s: Scope, api: Api, connector: Connector) -> None:
+    kind = str(s["pagination.type"])
+    if kind == "none" and s.values.stated("pagination.max.pages"):
+        s.warn(
+            "pagination.max.pages",
+            "nothing pages: pagination.type is none, and a poll is one request",
+        )
+    if kind != "keyset":
+        for key, name in _names(s.values):
+            if name == "last":
+                s.warn(
+                    key,
+                    f"${{last...}} is the last record of the page before: with "
+                    f"pagination.type={kind} the next page does not follow from it; "
+                    "keyset and http.offset.mode=CHAINING page by it",
+                )
+    if kind == "odata" and not s.values.stated("http.offset.mode"):
+        s.note(
+            "pagination.type",
+            "each poll reads everything; http.offset.mode=CURSOR_PAGINATION goes on "
+            "from the deltaLink, where the API gives one",
+        )
+
+
+def parameters_stand_once(s: Scope, api: Api, connector: Connector) -> None:
+    """A paging parameter that is written out is replaced, and which value wins."""
+    kind = str(s["pagination.type"])
+    sent = {
+        "offset": (("offset", "http.initial.offset"), ("limit", "limit.value")),
+        "page": (("page", "page.start"), ("limit", "limit.value")),
+        "cursor": (("cursor", "http.initial.offset"), ("limit", "limit.value")),
+        "keyset": (("cursor", "http.initial.offset"), ("limit", "limit.value")),
+    }.get(kind, ())
+    written = _written(str(s["http.source.url"] or ""), "http.source.url") | _written(
+        f"?{s['http.source.query.params'] or ''}", "http.source.query.params"
+    )
+    for name, first in sent:
+        param = str(s[f"pagination.{name}.param"])
+        if param not in written:
+            continue
+        where, value = written[param]
+        key = first if first.startswith("http.") else f"pagination.{first}"
+        if s.values.stated(key):
+            s.warn(
+                where,
+                f"{param}={value} is replaced by paging: {key} says what is sent first",
+            )
+        elif name != "limit" or kind in ("offset", "page", "keyset"):
+            s.note(
+                where,
+                f"{param} is a parameter of paging: {value!r} is sent "
+                + (
+                    "with each page"
+                    if name == "limit"
+                    else "first, then what paging has"
+                ),
+            )
+
+
+def _written(text: str, where: str) -> dict[str, tuple[str, str]]:
+    """Query parameters with plain values: name -> (key, value)."""
+    found: dict[str, tuple[str, str]] = {}
+    for item in text.partition("?")[2].split("&"):
+        name, _, value = item.partition("=")
+        if name and "${" not in item:
+            found.setdefault(unquote(name), (where, unquote(value)))
+    return found
+
+
 def windows_are_whole(s: Scope, api: Api, connector: Connector) -> None:
     window = "http.source.window."
     if s[f"{window}size.seconds"] is None:
@@ -833,6 +902,8 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     ticks_have_one_source,
     bodies_have_a_method,
     chains_know_their_next,
+    paging_has_a_type,
+    parameters_stand_once,
     windows_are_whole,
     names_have_values,
     entities_are_told_apart,

@@ -10,13 +10,14 @@ Path: `templates`, `config`, `source`, `transform` -> here -> `values`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from engine.language.faults import LanguageError
-from engine.language.values import MISSING, opened
+from engine.language.values import MISSING, opened, text_of
 
 #: The longest expression of any kind, in bytes.
 LONGEST: Final = 65_536
@@ -34,8 +35,16 @@ class _Wild:
 #: The step `[*]`: each item of an array.
 WILD: Final = _Wild()
 
-#: A member's name, an index, `[*]`, or a pointer's token (name or index).
-Step: TypeAlias = "str | int | _Wild | Token"
+#: A member's name, an index, `[*]`, `[name=text]`, or a pointer's token (name or
+#: index).
+Step: TypeAlias = "str | int | _Wild | Token | Where"
+
+
+class Where(msgspec.Struct, frozen=True):
+    """The first object of an array whose member `name` is, or holds, `text`."""
+
+    name: str
+    text: str
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -52,6 +61,11 @@ class Token(msgspec.Struct, frozen=True):
         ):
             return int(text)
         return None
+
+
+_WHERE: Final = re.compile(
+    r"\[\s*('[^']+'|\"[^\"]+\"|[^\]\['\"=\s]+)\s*=\s*('[^']*'|\"[^\"]*\"|[^\]\['\"]+)\]"
+)
 
 
 class Path:
@@ -90,6 +104,19 @@ class Path:
         return f"Path({self.text!r})"
 
 
+def _first_where(items: list[Any], step: Where) -> Any:
+    """The item that a step asks for, or MISSING."""
+    for item in items:
+        members = opened(item)
+        if not isinstance(members, dict) or step.name not in members:
+            continue
+        value = opened(members[step.name])
+        for each in value if isinstance(value, list) else [value]:
+            if not isinstance(each, dict) and text_of(each) == step.text:
+                return item
+    return MISSING
+
+
 def _walker(steps: tuple[Step, ...]) -> Callable[[Any], Any]:
     if not steps:
         return _whole
@@ -123,6 +150,14 @@ def _walking(steps: tuple[Step, ...]) -> Callable[[Any], Any]:
             found: list[Any] = []
             for node in nodes:
                 node = opened(node)
+                if type(step) is Where:
+                    # A link that stands alone may come without its list.
+                    found_one = _first_where(
+                        node if isinstance(node, list) else [node], step
+                    )
+                    if found_one is not MISSING:
+                        found.append(found_one)
+                    continue
                 if type(step) is Token:
                     index = step.index if isinstance(node, list) else None
                     step_now: Any = index if index is not None else step.text
@@ -255,12 +290,16 @@ def read_quoted(text: str, at: int) -> tuple[str, int]:
 
 
 def read_index(text: str, at: int) -> tuple[Step, int]:
-    """`[n]`, `[-n]` or `[*]` from `at`."""
+    """`[n]`, `[-n]`, `[*]` or `[name=text]` from `at`."""
+    match = _WHERE.match(text, at)
+    if match is not None:
+        name = match[1].strip("'\"")
+        return Where(name, match[2].strip("'\"")), match.end()
     close = text.find("]", at)
     inside = text[at + 1 : close] if close > 0 else ""
     if inside == "*":
         return WILD, close + 1
     digits = inside.removeprefix("-")
     if close < 0 or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
-        raise LanguageError("an index is [n], [-n] or [*]", at + 1)
+        raise LanguageError("an index is [n], [-n], [*] or [name=text]", at + 1)
     return int(inside), close + 1

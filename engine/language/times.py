@@ -61,6 +61,33 @@ _ASCTIME: Final = re.compile(
     r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ 0-9][0-9]) "
     r"([0-9]{2}):([0-9]{2}):([0-9]{2}) ([0-9]{4})"
 )
+#: RFC 5322, 3.3: the day of the week may be missing, the zone an offset or a name.
+_MAIL: Final = re.compile(
+    r"(?:[A-Z][a-z]{2}, *)?([0-9]{1,2}) ([A-Z][a-z]{2}) ([0-9]{4}|[0-9]{2}) "
+    r"([0-9]{2}):([0-9]{2})(?::([0-9]{2}))? *(?:([+-])([0-9]{2})([0-9]{2})|([A-Za-z]{1,3}))"
+    r"(?: *\([^()]*\))?"
+)
+#: Zones of RFC 5322, 4.3, in hours.
+_ZONES: Final = {
+    "UT": 0,
+    "UTC": 0,
+    "GMT": 0,
+    "Z": 0,
+    "EDT": -4,
+    "EST": -5,
+    "CDT": -5,
+    "CST": -6,
+    "MDT": -6,
+    "MST": -7,
+    "PDT": -7,
+    "PST": -8,
+}
+#: Milliseconds as old JSON of .NET has them; the offset shifts no instant.
+_DOTNET: Final = re.compile(r"\\?/Date\((-?[0-9]{1,19})(?:[+-][0-9]{4})?\)\\?/")
+#: The end of an ISO 8601 time that names its offset.
+_OFFSET: Final = re.compile(
+    r":[0-9]{2}(?:[.,][0-9]+)?(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$"
+)
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 
 #: Longer digit strings are no time in any unit.
@@ -267,7 +294,8 @@ def parse_timestamp(value: object, zone: tzinfo, pattern: Pattern | None = None)
 
     Numbers and texts of digits go by size: below 1e11 seconds, below 1e14
     milliseconds, below 1e17 microseconds, else nanoseconds, rounded down.
-    Texts are ISO 8601, RFC 3339 or HTTP dates; with a pattern, only that.
+    Texts are ISO 8601 (a zone UTC behind it allowed), RFC 3339, HTTP and mail dates
+    (RFC 5322), and `/Date(ms)/`; with a pattern, only that.
 
     Args:
         value: A plain value or `Raw`.
@@ -334,9 +362,42 @@ def parse_text(text: str, zone: tzinfo) -> int:
     if len(text) <= _LONGEST and _NUMBER.fullmatch(text) is not None:
         return _by_size(Decimal(text) if "." in text else int(text))
     found = _http_date(text)
+    if found is None:
+        found = _otherwise(text, zone)
     if found is not None:
         return found
     raise EvaluationError("not a time")
+
+
+def _otherwise(text: str, zone: tzinfo) -> int | None:
+    """What mail, old JSON of .NET and people write."""
+    match = _DOTNET.fullmatch(text)
+    if match is not None:
+        ms = int(match[1])
+        if not -(2**63) <= ms < 2**63:
+            raise EvaluationError("a time out of range")
+        return ms
+    for name in (" UTC", " GMT", " Z"):
+        if text.endswith(name) and (plain := text.removesuffix(name))[4:5] == "-":
+            # A wall time of its own zone may not have another one behind it.
+            return parse_iso(plain, UTC) if _OFFSET.search(plain) is None else None
+    match = _MAIL.fullmatch(text)
+    if match is None:
+        return None
+    day, month, year, h, m, s, sign, oh, om, name = match.groups()
+    if month not in _MONTHS or (name is not None and name.upper() not in _ZONES):
+        return None
+    if len(year) == 2:
+        year = f"20{year}" if int(year) < 50 else f"19{year}"
+    if name is not None:
+        offset = _ZONES[name.upper()] * 60
+    else:
+        if int(oh) > 23 or int(om) > 59:
+            raise EvaluationError("no such offset")
+        offset = (int(oh) * 60 + int(om)) * (-1 if sign == "-" else 1)
+    number = _day(int(year), _MONTHS.index(month) + 1, int(day))
+    _clock(int(h), int(m), int(s or 0), False)
+    return _epoch_ms(number, int(h), int(m), int(s or 0), 0, offset, UTC)
 
 
 class _Fields:

@@ -179,6 +179,8 @@ class Pool:
         self.counters = counters if counters is not None else HttpCounters()
         self._clock = clock
         self._changed = threading.Condition(threading.Lock())
+        #: Who waits for a place, first come first served.
+        self._queue: deque[tuple[object, Shelf]] = deque()
         self._shelves: dict[Hashable, Shelf] = {}
         self._open = 0
         self._taken: set[Connection] = set()
@@ -235,27 +237,33 @@ class Pool:
     def _place(self, shelf: Shelf, deadline: float, fresh: bool) -> Connection:
         options = self.options
         started = 0.0
+        me = object()
         with self._changed:
             while True:
                 now = self._clock.monotonic()
-                while shelf.idle:
+                while shelf.idle and self._is_next(me, shelf):
                     # The youngest: the others grow old together and go.
                     connection = shelf.idle.pop()
                     if now < connection.expires and not fresh:
+                        self._leave(me)
                         self._waited(started, now)
                         return connection
                     self._end(connection)
-                if shelf.open < self._per_route:
+                if shelf.open < self._per_route and self._is_next(me, shelf):
                     if self._open >= options.max_connections:
                         self._evict()
                     if self._open < options.max_connections:
                         self._open += 1
                         shelf.open += 1
+                        self._leave(me)
                         self._waited(started, now)
                         break
-                started = started or now
+                if not started:
+                    started = now
+                    self._queue.append((me, shelf))
                 left = deadline - SYSTEM.monotonic()
                 if left <= 0 or not self._changed.wait(left):
+                    self._leave(me)
                     self._waited(started, self._clock.monotonic())
                     raise Unreachable("no free connection in time", sent=False)
         try:
@@ -263,6 +271,22 @@ class Pool:
         except BaseException:
             self._free(shelf)
             raise
+
+    def _is_next(self, me: object, shelf: Shelf) -> bool:
+        """True if nobody has waited longer for this route; the lock is held."""
+        for waiting, wanted in self._queue:
+            if waiting is me:
+                return True
+            if wanted is shelf:
+                return False
+        return True
+
+    def _leave(self, me: object) -> None:
+        """Wait no more; whoever is next looks again."""
+        left = [each for each in self._queue if each[0] is not me]
+        if len(left) < len(self._queue):
+            self._queue = deque(left)
+            self._changed.notify_all()
 
     def _waited(self, started: float, now: float) -> None:
         if started:

@@ -246,6 +246,20 @@ def listening_of(values: Values) -> Listening:
     )
 
 
+def threads_of(values: Values) -> int:
+    """
+    Page requests in flight of one task: as many as may have a connection.
+
+    More would wait for one, and ask for pages behind the last before the answer
+    that tells of it is there.
+    """
+    asked: int = values["pagination.concurrent.max.threads"]
+    if values["http.client.http2.enabled"] and curl.installed():
+        return min(asked, int(values["http.client.http2.max.concurrent.streams"]))
+    route = int(values["http.client.max.connections.per.route"])
+    return min(asked, route, int(values["http.client.max.connections"]))
+
+
 def most_tasks_of(connector: Connector) -> int:
     """How many tasks there may ever be beside each other."""
     values = connector.values
@@ -407,7 +421,7 @@ class Sources:
         self._stop = stop
         self._resolver = Resolver(self.pool.options.dns_ttl)
         self._ahead = Ahead(
-            threads=values["pagination.concurrent.max.threads"],
+            threads=threads_of(values),
             pages=values["pagination.concurrent.queue.size"],
             budget=budget,
         )

@@ -156,6 +156,8 @@ class PageTransform:
         self._zone = zone
         self._window = window
         self._seen = seen
+        #: Index of the newest page that was looked at for repeats.
+        self._newest = -1
         self._seen_fields = seen_fields
         self._topic_varies = varies(routes.topic)
         self._stamp_varies = varies(routes.timestamp)
@@ -576,6 +578,9 @@ class PageTransform:
         acknowledged = None
         repeated: set[int] = set()
         if self._seen is not None and columns.marks:
+            if page.index <= self._newest:
+                self._seen.begin()
+            self._newest = page.index
             fresh, acknowledged = self._seen.fresh(columns.marks)
             deduplicated += len(columns.values) - len(fresh)
             if self._log is not None:

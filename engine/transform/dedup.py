@@ -1,10 +1,10 @@
 """
 De-duplication: which records were delivered not long ago.
 
-Owns the keys seen and when.  A key counts as seen only once its record is
-acknowledged; within one page, which is delivered whole or not at all, the
-first of equal records is enough.  Memory of one shard in its task: an aid,
-not the delivery guarantee.
+Owns the keys seen and when.  A key is remembered once its record is acknowledged;
+while it is on its way it counts as well, since what follows it is not delivered
+without it: no position passes a record that is not acknowledged.  Memory of one
+shard in its task: an aid, not the delivery guarantee.
 
 Path: `compile` -> here
 """
@@ -38,6 +38,15 @@ class Seen:
         self._most = most
         # Oldest first: moved to the end whenever it is seen again.
         self._keys: OrderedDict[bytes, float] = OrderedDict()
+        #: Keys of records on their way.
+        self._under_way: set[bytes] = set()
+
+    def begin(self) -> None:
+        """
+        A poll begins: what is still on its way was given up with the one before,
+        and comes again.
+        """
+        self._under_way.clear()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -56,13 +65,15 @@ class Seen:
         now = self._clock.monotonic()
         self._forget(now)
         seen = self._keys
+        under_way = self._under_way
         new: dict[bytes, int] = {}
         for place, key in enumerate(keys):
             if key in seen:
                 seen[key] = now
                 seen.move_to_end(key)
-            elif key not in new:
+            elif key not in new and key not in under_way:
                 new[key] = place
+        under_way.update(new)
         return list(new.values()), lambda: self._learn(list(new))
 
     def _learn(self, keys: list[bytes]) -> None:
@@ -71,6 +82,7 @@ class Seen:
         for key in keys:
             seen[key] = now
             seen.move_to_end(key)
+        self._under_way.difference_update(keys)
         while len(seen) > self._most:
             seen.popitem(last=False)
 
