@@ -377,7 +377,7 @@ def _otherwise(text: str, zone: tzinfo) -> int | None:
         if not -(2**63) <= ms < 2**63:
             raise EvaluationError("a time out of range")
         return ms
-    for name in (" UTC", " GMT", " Z"):
+    for name in (" UTC", " GMT"):
         if text.endswith(name) and (plain := text.removesuffix(name))[4:5] == "-":
             # A wall time of its own zone may not have another one behind it.
             return parse_iso(plain, UTC) if _OFFSET.search(plain) is None else None

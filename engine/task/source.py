@@ -246,15 +246,17 @@ def listening_of(values: Values) -> Listening:
     )
 
 
-def threads_of(values: Values) -> int:
+def threads_of(connector: Connector) -> int:
     """
     Page requests in flight of one task: as many as may have a connection.
 
     More would wait for one, and ask for pages behind the last before the answer
     that tells of it is there.
     """
+    values = connector.values
     asked: int = values["pagination.concurrent.max.threads"]
-    if values["http.client.http2.enabled"] and curl.installed():
+    several = [api.values["http.client.http2.enabled"] for api in connector.apis]
+    if all(several) and curl.installed():
         return min(asked, int(values["http.client.http2.max.concurrent.streams"]))
     route = int(values["http.client.max.connections.per.route"])
     return min(asked, route, int(values["http.client.max.connections"]))
@@ -421,7 +423,7 @@ class Sources:
         self._stop = stop
         self._resolver = Resolver(self.pool.options.dns_ttl)
         self._ahead = Ahead(
-            threads=threads_of(values),
+            threads=threads_of(connector),
             pages=values["pagination.concurrent.queue.size"],
             budget=budget,
         )

@@ -219,6 +219,18 @@ ERRORS = [
 
 #: A document, the key that is warned of, a word of the message.
 WARNINGS = [
+    ("pagination.max.pages=5", "pagination.max.pages", "nothing pages"),
+    ("http.source.query.params=a=${last.id}", "http.source.query.params", "keyset"),
+    (
+        "pagination.type=page\npagination.page.start=2\nhttp.source.query.params=page=1",
+        "http.source.query.params",
+        "pagination.page.start",
+    ),
+    (
+        "pagination.type=offset\npagination.limit.value=9\nhttp.source.query.params=limit=5",
+        "http.source.query.params",
+        "pagination.limit.value",
+    ),
     (
         "http.client.connection.timeout.ms=70000",
         "http.client.connection.timeout.ms",
@@ -343,6 +355,9 @@ def test_what_is_warned_of(files: Files, text: str, key: str, word: str) -> None
 @pytest.mark.parametrize(
     ("text", "key", "word"),
     [
+        ("pagination.type=keyset\nhttp.offset.json.pointer=n\nhttp.source.query.params=cursor=1", "http.source.query.params", "'1' is sent first"),
+        ("pagination.type=keyset\nhttp.offset.json.pointer=n\nhttp.source.query.params=limit=5", "http.source.query.params", "with each page"),
+        ("pagination.type=odata", "pagination.type", "deltaLink"),
         ("pagination.concurrent.max.threads=11", "pagination.concurrent.max.threads", "per.route=10"),
         ("http.client.connection.keep.alive.duration.ms=300001", "http.client.connection.keep.alive.duration.ms", "idle.time.ms=300000"),
         ("http.client.connection.max.idle.time.ms=600000", "http.client.connection.max.idle.time.ms", "duration.ms=300000"),

@@ -169,3 +169,29 @@ def test_no_text_makes_anything_but_a_language_error(text: str) -> None:
         compile_path(text).get({"a": [1, {"b": 2}]})
     except LanguageError as e:
         assert 1 <= e.column <= len(text) + 1
+
+
+LINKS = (
+    b'{"link":[{"relation":"self","url":"a"},{"relation":"next","url":"b"},'
+    b'{"relation":"next","url":"c"}],"one":{"rel":"next","url":"d"},'
+    b'"many":[{"rel":["x","next"],"href":"e"}],"n":[{"id":7,"v":"f"}]}'
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("link[relation=next].url", b'"b"'),
+        ("link[relation='next'].url", b'"b"'),
+        ("link[relation=last].url", None),
+        ("one[rel=next].url", b'"d"'),
+        ("many[rel=next].href", b'"e"'),
+        ("n[id=7].v", b'"f"'),
+        ("link[url=b].relation", b'"next"'),
+        ("missing[rel=next]", None),
+    ],
+)
+def test_an_item_is_found_by_its_member(path: str, found: bytes | None) -> None:
+    value = compile_path(path).get(Raw(LINKS))
+
+    assert (None if value is MISSING else bytes(value)) == found

@@ -73,6 +73,27 @@ def test_a_time_is_read_as_epoch_milliseconds(value: object, expected: int) -> N
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Mon, 15 Jan 2024 10:00:00 +0200", "2024-01-15T08:00:00Z"),
+        ("Mon, 15 Jan 2024 10:00:00 -0530", "2024-01-15T15:30:00Z"),
+        ("15 Jan 2024 10:00 EST", "2024-01-15T15:00:00Z"),
+        ("Mon, 1 Jan 24 10:00:00 UT (comment)", "2024-01-01T10:00:00Z"),
+        ("/Date(1705312800000)/", "2024-01-15T10:00:00Z"),
+        ("/Date(1705312800000+0200)/", "2024-01-15T10:00:00Z"),
+        ("\\/Date(-1000)\\/", "1969-12-31T23:59:59Z"),
+        ("2024-01-15 10:00:00 UTC", "2024-01-15T10:00:00Z"),
+        ("2024-01-15T10:00:00.5 GMT", "2024-01-15T10:00:00.500Z"),
+        ("2024-01-15 UTC", "2024-01-15T00:00:00Z"),
+    ],
+)
+def test_times_of_mail_and_of_other_worlds(text: str, expected: str) -> None:
+    zone = compile_zone("Europe/Berlin")
+
+    assert parse_timestamp(expected, zone) == parse_timestamp(text, zone)
+
+
+@pytest.mark.parametrize(
     "value",
     [
         "",
@@ -89,6 +110,11 @@ def test_a_time_is_read_as_epoch_milliseconds(value: object, expected: int) -> N
         "2024-W01-1",
         "2024-W01-1T10:00:00Z",
         "02/01/2024",
+        "15 Jan 2024 10:00:00 XYZ",
+        "31 Feb 2024 10:00:00 GMT",
+        "15 Jan 2024 10:00:00 +2500",
+        "/Date(1e3)/",
+        "2024-01-15T10:00:00+01:00 UTC",
         "1e9",
         "0x10",
         "\u0661\u0667",

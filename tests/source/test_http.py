@@ -122,6 +122,28 @@ def test_all_routes_together_have_no_more_connections_than_they_may() -> None:
         assert most <= 2
 
 
+def test_who_came_first_has_the_next_connection() -> None:
+    with Misbehaving(Say(body=PAGE, wait=0.05)) as server:
+        pool = Pool(PoolOptions(max_per_route=1))
+        client = Client(server.url, pool=pool)
+        threads = []
+        for number in range(6):
+            thread = threading.Thread(target=client.get, args=(f"/{number}",))
+            thread.start()
+            threads.append(thread)
+            if number:
+                # Its place in the queue is taken before the next one comes.
+                server.wait_for(
+                    lambda n=number: len(pool._queue) + len(server.asked) > n
+                )
+            else:
+                server.wait_for(lambda: bool(server.asked))
+        for thread in threads:
+            thread.join(20)
+
+        assert [f"/{n}" for n in range(6)] == [each.target for each in server.asked]
+
+
 def test_waiting_for_a_connection_counts_against_the_deadline() -> None:
     with Misbehaving(Say(body=PAGE, wait=1.0)) as server:
         pool = Pool(PoolOptions(max_per_route=1))

@@ -140,3 +140,13 @@ def test_parts_of_different_cuts_overlap() -> None:
     assert not overlap(whole, other)
     assert not overlap(whole, Shard("m", "a"))
     assert not overlap(Shard("n", "a", "x"), Shard("n", "a", "y"))
+
+
+def test_an_api_has_no_more_parts_than_pages_in_a_poll() -> None:
+    apis = [Api("a", splittable=True, most=2), Api("b", splittable=True)]
+
+    cut = shards("n", apis, 7)
+
+    assert 2 == sum(each.api == "a" for each in cut)
+    assert 5 == sum(each.api == "b" for each in cut)
+    assert 1 == len(shards("n", [Api("a", splittable=True, most=1)], 7))

@@ -462,6 +462,24 @@ def test_a_key_is_seen_once_its_record_is_acknowledged() -> None:
     assert (0, 3, True) == (len(again.values), again.deduplicated, again.balanced)
 
 
+def test_what_is_on_its_way_is_not_sent_again_by_the_next_page() -> None:
+    compiled = transform(deduplication=True)
+    pages = [page_of([{"id": n} for n in ids]) for ids in ([1, 2], [2, 3], [3, 1, 4])]
+    for index, page in enumerate(pages):
+        page.index = index
+
+    parcels = [compiled(page) for page in pages]
+
+    assert [2, 1, 1] == [len(parcel.values) for parcel in parcels]
+    assert all(parcel.balanced for parcel in parcels)
+    # A poll that begins anew was given up: what was on its way comes again.
+    assert 2 == len(compiled(pages[0]).values)
+    for parcel in parcels:
+        assert parcel.acknowledged is not None
+        parcel.acknowledged()
+    assert 0 == sum(len(compiled(page).values) for page in pages)
+
+
 def test_the_window_runs_from_when_a_key_was_last_seen() -> None:
     clock = Hands()
     compiled = transform(deduplication=True, clock=clock, deduplication_window=60.0)
