@@ -76,6 +76,8 @@ class Request(Struct, frozen=True):
         page: Index of the page in its poll, from 0.
         chained: True if it continues a cursor or link chain, so that its
             host must not change within the poll.
+        conditional: True if the cache has added a condition to the headers,
+            which is about this URL and no other.
     """
 
     method: str
@@ -84,6 +86,7 @@ class Request(Struct, frozen=True):
     body: bytes | None = None
     page: int = 0
     chained: bool = False
+    conditional: bool = False
 
 
 class Response(Struct):
@@ -104,6 +107,7 @@ class Response(Struct):
         origin: "network", "fresh" (cache hit) or "revalidated" (304).
         decoded: What the decoder made of it, where it was decoded already (a
             bad page is retried, so its decoding is part of the try); or None.
+        hops: Redirects that were followed to it.
     """
 
     request: Request
@@ -117,6 +121,7 @@ class Response(Struct):
     wire_bytes: int = 0
     origin: str = "network"
     decoded: Any = None
+    hops: int = 0
 
     def header(self, name: str) -> str | None:
         """All values of a header joined by ", ", or None; name in lower case."""

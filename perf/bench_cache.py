@@ -77,7 +77,7 @@ def tiers_at(path: Path, sizes: tuple[int, int, int] = (1000, 5000, 10_000), **m
 
 def stored(body: bytes = BODY) -> Stored:
     headers = (("etag", '"0123456789"'), ("content-type", "application/json"))
-    return Stored("http://h/x", "http://h/x", 200, headers, body, (), 0.0, 1)
+    return Stored("http://h/x", "http://h/x", 200, headers, body, 0.0, 1)
 
 
 def key(number: int) -> str:

@@ -143,7 +143,7 @@ def _detailed(picture: Picture, card: ConnectorCard) -> Iterator[Bean]:
                 picture.total(
                     names.CACHE_REQUESTS, card.name, level=level, result=result
                 )
-                for result in ("hit", "revalidated")
+                for result in names.CACHE_HITS
             )
             yield _bean(
                 HTTP,

@@ -14,13 +14,13 @@ from __future__ import annotations
 import glob
 import json
 import os
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from sys import intern
-from typing import Any
 
 from msgspec import Struct
-from prometheus_client.mmap_dict import MmapedDict
+
+from engine.observe.meterfiles import entries, is_key
+from engine.observe.names import Kind
 
 
 class Series(Struct, frozen=True, eq=False):
@@ -58,6 +58,9 @@ class Series(Struct, frozen=True, eq=False):
         return ""
 
 
+#: What a file's name begins with.
+KINDS = frozenset(kind.value for kind in Kind)
+
 #: What was read at one moment.
 Reading = Mapping[Series, float]
 
@@ -82,17 +85,25 @@ class Store:
         moments: dict[Series, float] = {}
         known = self._known
         for path in sorted(glob.glob(self._pattern)):
-            kind = os.path.basename(path).split("_")[0]
-            merge = os.path.basename(path).split("_")[1] if kind == "gauge" else "sum"
-            try:
-                entries = list(_entries(path))
-            except (OSError, struct.error, RuntimeError):
-                # Being made, or damaged: the rest is still worth showing.
+            kind, _, rest = os.path.basename(path).partition("_")
+            if kind not in KINDS:
                 continue
-            for key, value, moment, _ in entries:
+            merge = rest.partition("_")[0] if kind == "gauge" else "sum"
+            try:
+                found = entries(path)
+            except (OSError, ValueError):
+                # Damaged: the rest is still worth showing.
+                continue
+            for key, value, moment in found:
                 series = known.get((merge, key))
                 if series is None:
-                    series = known[merge, key] = _parsed(key, kind)
+                    try:
+                        series = _parsed(key, kind) if is_key(key) else None
+                    except ValueError:
+                        series = None
+                    if series is None:
+                        continue
+                    known[merge, key] = series
                 if series not in values:
                     values[series] = value
                 elif merge == "sum":
@@ -104,14 +115,6 @@ class Store:
                 if merge == "mostrecent":
                     moments[series] = max(moment, moments.get(series, 0.0))
         return values
-
-
-def _entries(path: str) -> Iterator[tuple[str, float, float, int]]:
-    reader: Any = MmapedDict
-    entries: Iterator[tuple[str, float, float, int]] = reader.read_all_values_from_file(
-        path
-    )
-    return entries
 
 
 def _parsed(key: str, kind: str) -> Series:

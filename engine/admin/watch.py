@@ -640,8 +640,9 @@ def _totals(
         if series.label("outcome") == "failed":
             totals.add("failed", value)
     for totals, series, value in of(names.CACHE_REQUESTS):
-        totals.add("lookups", value)
-        if series.label("result") in ("hit", "revalidated"):
+        if series.label("result") in names.CACHE_JUDGED:
+            totals.add("lookups", value)
+        if series.label("result") in names.CACHE_HITS:
             totals.add("hits", value)
     for totals, _, value in of(names.RECORD_ERRORS):
         totals.add("errors", value)

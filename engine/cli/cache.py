@@ -142,7 +142,7 @@ def stats(args: argparse.Namespace) -> int:
         if each.lookups:
             print(
                 f"  {each.lookups:,} lookups, {each.hits:,} without a body from "
-                f"the API ({each.hit_ratio:.0%})"
+                f"the API (hit ratio {each.hit_ratio:.0%})"
             )
         for answer in each.answers:
             print(f"    level {answer.level}, {answer.result}: {answer.count:,}")
@@ -174,7 +174,8 @@ def figures(
             series.connector == connector.name
         ):
             counts[series.label("level"), series.label("result")] += int(value)
-    hits = sum(n for (_, how), n in counts.items() if how in ("hit", "revalidated"))
+    hits = sum(n for (_, how), n in counts.items() if how in names.CACHE_HITS)
+    judged = sum(n for (_, how), n in counts.items() if how in names.CACHE_JUDGED)
     lookups = counts.total()
     return Figures(
         connector.name,
@@ -182,7 +183,7 @@ def figures(
         full,
         lookups,
         hits,
-        hits / lookups if lookups else 1.0,
+        hits / judged if judged else 1.0,
         [Answers(level, how, n) for (level, how), n in sorted(counts.items())],
     )
 
@@ -237,7 +238,7 @@ def entries(loaded: Loaded) -> Iterator[Entry]:
         starts = starts_of(one.connector.apis, url_of)
         for level, key, stored, age in one.tiers.values():
             if stored.status == 0:
-                # Only by which headers the answers of a URL differ.
+                # A mark that something has changed.
                 continue
             api = apis[owner(starts, stored.url) or next(iter(apis))]
             ttl = float(api["cache.response.ttl.seconds"])
@@ -250,7 +251,7 @@ def entries(loaded: Loaded) -> Iterator[Entry]:
                 len(stored.body),
                 round(old, 1),
                 round(lifetime(stored, ttl) - old, 1),
-                sorted(validators(stored.headers)),
+                sorted(validators(stored.headers, stored.received_ms)),
             )
 
 

@@ -40,6 +40,7 @@ from engine.cli.scrape import (
 )
 from engine.clock import SYSTEM, Clock
 from engine.errors import EngineError, Exit
+from engine.observe import names
 
 try:
     from rich.console import Group, RenderableType
@@ -276,11 +277,12 @@ def _row(
     def since(name: str, labels: Labels) -> float:
         return max(0.0, total(scrape, name, labels) - total(before, name, labels))
 
-    lookups = since("cache_requests_total", mine)
-    hits = sum(
-        since("cache_requests_total", {**mine, "result": result})
-        for result in ("hit", "revalidated")
-    )
+    answered = {
+        result: since("cache_requests_total", {**mine, "result": result})
+        for result in names.CACHE_JUDGED
+    }
+    lookups = sum(answered.values())
+    hits = sum(answered[result] for result in names.CACHE_HITS)
     latencies = _latencies(scrape, before, mine)
     newest = max(
         (

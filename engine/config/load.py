@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from engine.config import foreign, keys, rules, rules_between
+from engine.config import aws, foreign, keys, rules, rules_between
 from engine.config.built import absent_defaults, unbuilt
 from engine.config.documents import Reader
 from engine.config.entries import Document, Entry, Findings
@@ -86,6 +86,7 @@ class Loading:
 
     def __init__(self, environment: Mapping[str, str]):
         self._findings = Findings()
+        self._environment = environment
         self._providers = Providers(environment)
         self._guesses = 0
 
@@ -151,6 +152,8 @@ class Loading:
         known = self._known(entries)
         count = self._count_apis(known)
         restriction = self._restriction(known)
+        if "env" in restriction.allowed:
+            known |= aws.standing_in(known, self._environment)
         cells: dict[tuple[int | None, str], Cell] = {}
         for (number, key), entry in known.items():
             table = keys.find(key)

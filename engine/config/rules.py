@@ -71,7 +71,11 @@ _AUTH: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
     "AWS_SIGV4": (
-        ("http.auth.aws.region",),
+        (
+            "http.auth.aws.region",
+            "http.auth.aws.access.key.id",
+            "http.auth.aws.secret.access.key",
+        ),
         (
             "http.auth.aws.region",
             "http.auth.aws.service",
@@ -635,7 +639,11 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
         s.error("http.auth.class", f"auth.type={kind} is another way: leave one out")
     for key in _AUTH.get(kind, ((), ()))[0]:
         if s[key] is None:
-            s.error(key, f"required by auth.type={kind}")
+            variables = ", here or in the standard AWS variables"
+            s.error(
+                key,
+                f"required by auth.type={kind}{variables if 'aws' in key else ''}",
+            )
     mine = _credentials(api)
     for other, (_, keys) in _AUTH.items():
         for key in keys:
@@ -653,11 +661,6 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
         refresh = s["oauth2.grant.type"] == "refresh_token"
         if refresh and s["oauth2.refresh.token"] is None:
             s.error("oauth2.refresh.token", "required by oauth2.grant.type")
-    if kind == "AWS_SIGV4":
-        key, secret = "http.auth.aws.access.key.id", "http.auth.aws.secret.access.key"
-        for one, two in ((key, secret), (secret, key)):
-            if s[one] is not None and s[two] is None:
-                s.error(two, f"required with {one}")
 
 
 def _credentials(api: Api) -> frozenset[str]:
@@ -786,11 +789,33 @@ def freshness_is_noticed(s: Scope, api: Api, connector: Connector) -> None:
         if connector.values["cache.warming.enabled"] is True:
             s.warn("cache.enabled", "cache.warming.enabled has nothing to warm")
         return
+    if connector.values["cache.warming.enabled"] is True:
+        warming_has_something(s, connector)
     if s["http.source.poll.schedule"] is None and s.number(ttl) * 1000 > s.number(
         interval
     ):
         s.warn(
             ttl, f"above {interval}={s[interval]}: data up to {s[ttl]} s late is normal"
+        )
+
+
+def warming_has_something(s: Scope, connector: Connector) -> None:
+    if s["http.offset.mode"] != "FULL":
+        s.warn(
+            "http.offset.mode",
+            "cache.warming.enabled has nothing to warm: only mode FULL asks again",
+        )
+    values = connector.values
+    strategies = values["cache.warming.strategies"] or ()
+    if (
+        "PREDICTIVE" not in strategies
+        and values["cache.warming.schedule"] is None
+        and not values["cache.warming.patterns"]
+    ):
+        s.warn(
+            "cache.warming.strategies",
+            "LRU without cache.warming.schedule runs at start only, by what an "
+            "earlier run has left on the disk",
         )
 
 

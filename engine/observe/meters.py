@@ -12,6 +12,7 @@ task goes on with the totals of the one before; `admin.store` reads them.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -24,7 +25,10 @@ from typing import Any, Protocol
 from prometheus_client.values import MultiProcessValue
 
 from engine.clock import SYSTEM, Clock
+from engine.observe.meterfiles import put_aside
 from engine.observe.names import Merge, Metric
+
+log = logging.getLogger("task")
 
 #: Where the files are, in the supervisor's runtime directory.
 DIRECTORY = "meters"
@@ -118,6 +122,14 @@ class Meters:
         self._directory = str(directory)
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         writer = f"{connector}-{task}"
+        damaged = put_aside(self._directory, writer)
+        if damaged:
+            log.warning(
+                "Meters of task %d were damaged and are put aside; its totals begin "
+                "anew: %s.",
+                task,
+                "; ".join(damaged),
+            )
         maker: Any = MultiProcessValue
         self._value: Any = maker(process_identifier=lambda: writer)
         # Hot path: a deque's append is one C call and safe between threads, so

@@ -450,14 +450,22 @@ BREAKER_STATE = _gauge(
     task=False,
     merge=Merge.LAST,
 )
+#: Lookups that needed no body from the API, and those by which the hit ratio is
+#: judged: only what had been kept and was gone can be the cache's failing.  What
+#: is asked for the first time, may not be kept, or has changed is no miss.
+CACHE_HITS = ("hit", "revalidated", "stale")
+CACHE_JUDGED = (*CACHE_HITS, "miss")
+
 CACHE_REQUESTS = _counter(
     "cache_requests",
     ("level", "result"),
-    "Lookups: one each, by the tier that answered and how; level none: a miss.",
-    "Misses rising: tiers too small, or the API's answers state no freshness.",
+    "Lookups: one each, by the tier that answered and how; level none: the API did. "
+    "miss: it had been kept and was gone; first: never asked before; news: the API "
+    "had another answer; uncacheable: it may not be kept.",
+    "Misses rising: tiers too small for what is polled again.",
     values={
         "level": ("1", "2", "3", "none"),
-        "result": ("hit", "revalidated", "stale", "miss"),
+        "result": (*CACHE_JUDGED, "first", "news", "uncacheable"),
     },
 )
 CACHE_EVICTIONS = _counter(

@@ -29,6 +29,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
+from engine.observe.names import CACHE_HITS, CACHE_JUDGED
 from engine.shared.flights import Flight, Flights
 from engine.shared.ledger import PARTS, Ages, Ledger, Line, Moment, order
 from engine.shared.lock import lock_within, open_private
@@ -322,10 +323,13 @@ class SharedTier:
         durable: bool,
         patience: float,
         guest: bool,
+        keeps: float,
         clock: Clock,
     ) -> None:
         self.level = level
         self.settings = settings
+        # Past its own time an entry is still there to be moved to the tier below.
+        self._keeps = max(keeps, settings.ttl)
         self.evictions = 0
         self.evicted_since = 0
         self._cache = cache
@@ -363,15 +367,12 @@ class SharedTier:
         return self.read(key)
 
     def read(self, key: str) -> _Got | None:
-        """As `get`, and leaves no trace."""
+        """As `get`, and leaves no trace; it may be past the tier's time."""
         whole = self.store.get(key)
         if whole is None or len(whole) < _RECEIVED.size:
             return None
         received = Moment(*_RECEIVED.unpack_from(whole))
-        age = self._age(received)
-        if age >= self.settings.ttl:
-            return None
-        return whole[_RECEIVED.size :], received, age
+        return whole[_RECEIVED.size :], received, self._age(received)
 
     def put(self, key: str, value: bytes | memoryview, received: Moment) -> str:
         """
@@ -382,9 +383,10 @@ class SharedTier:
         entry without a value, which is a miss.
         """
         size = len(value) + _RECEIVED.size
-        left = self.settings.ttl - self._age(received)
+        age = self._age(received)
         part = self.settings.volume // LARGEST_PART
-        if size > min(LARGEST, part) or left <= 0 or not self.usable():
+        late = age >= self.settings.ttl
+        if size > min(LARGEST, part) or late or not self.usable():
             return "unfit"
         digest = bytes.fromhex(key)
         try:
@@ -397,7 +399,7 @@ class SharedTier:
             self._failed(failure)
             return "unfit"
         head = _RECEIVED.pack(received.monotonic, received.wall, received.boot)
-        if self.store.set(key, b"".join((head, value)), left):
+        if self.store.set(key, b"".join((head, value)), self._keeps - age):
             return "kept"
         self.drop(key)
         return "unfit"
@@ -569,6 +571,10 @@ class Tiers(Generic[Value]):
         self._mark = str(runtime / "cleared")
         self._cleared = 0
         self._l1: MemoryTier[Value] | None = None
+        if settings.total is not None:
+            # A bound on distinct answers holds for those that lie in memory, too.
+            entries = min(first.entries, settings.total)
+            first = msgspec.structs.replace(first, entries=entries)
         if first.entries and not nothing:
             self._l1 = MemoryTier(first, settings, clock=clock)
         self._shared: list[SharedTier] = [
@@ -580,6 +586,7 @@ class Tiers(Generic[Value]):
                 durable=level == 3,
                 patience=patience,
                 guest=guest,
+                keeps=third.ttl if level == 2 and third.entries else 0.0,
                 clock=clock,
             )
             for level, directory, tier in ((2, runtime, second), (3, disk, third))
@@ -620,6 +627,10 @@ class Tiers(Generic[Value]):
             if got is None:
                 continue
             raw, received, age = got
+            if age >= tier.settings.ttl:
+                # Nobody has swept yet: what is too old for L2 is found in L3.
+                self._lower(tier, key)
+                continue
             try:
                 value = self._decode(raw)
             except ValueError:
@@ -678,14 +689,18 @@ class Tiers(Generic[Value]):
 
     def count(self, level: int | None, result: str) -> None:
         """
-        One lookup: by the level that answered (None: none) and "hit",
-        "revalidated", "stale" or "miss".
+        One lookup: by the level that answered (None: none) and its result, one of
+        `observe.names.CACHE_REQUESTS`.
+
+        The ratio is that of hits and misses; what could not have been kept, or was
+        not asked before, or has changed, is neither.
         """
         if not self.settings.statistics:
             return
         name = ("none" if level is None else str(level), result)
         self.lookups[name] = self.lookups.get(name, 0) + 1
-        self.ratio.count(hit=result in ("hit", "revalidated"))
+        if result in CACHE_JUDGED:
+            self.ratio.count(hit=result in CACHE_HITS)
 
     def judge(self) -> bool:
         """True if the hit ratio is low; one warning for each change."""
@@ -731,12 +746,13 @@ class Tiers(Generic[Value]):
                 if not tier.usable():
                     continue
                 for line in tier.expired():
-                    self._lower(tier, line)
+                    self._lower(tier, line.digest.hex())
                 tier.store.expire()
                 with contextlib.suppress(SharedError, OSError):
                     tier.ledger.recount()
         finally:
             flight.land()
+        self._make_room()
 
     def readings(self) -> list[TierReading]:
         """What each tier holds; L1's is this process's."""
@@ -780,7 +796,7 @@ class Tiers(Generic[Value]):
             for line in lines:
                 key = line.digest.hex()
                 got = tier.read(key)
-                if got is None:
+                if got is None or got[2] >= self._levels[-1].ttl:
                     continue
                 try:
                     value = self._decode(got[0])
@@ -821,7 +837,7 @@ class Tiers(Generic[Value]):
                 usable = upper.usable() and lower.usable()
                 if not usable or self._clock.monotonic() >= deadline:
                     break
-                self._lower(upper, line)
+                self._lower(upper, line.digest.hex())
                 moved += 1
         except (SharedError, OSError) as failure:
             log.info("Cache tier 2 was not kept: %s.", failure)
@@ -861,15 +877,13 @@ class Tiers(Generic[Value]):
             lower.drop(key)
             self._make_room()
 
-    def _lower(self, tier: SharedTier, line: Line) -> None:
+    def _lower(self, tier: SharedTier, key: str) -> None:
         """What leaves L2 moves to L3, what leaves L3 is gone."""
-        key = line.digest.hex()
-        if tier.level == 2 and self._shared[-1].level == 3:
-            # Not through `get`: past L2's time it may still be within L3's.
-            whole = tier.store.get(key)
-            if whole is not None:
-                received = Moment(*_RECEIVED.unpack_from(whole))
-                self._shared[-1].put(key, whole[_RECEIVED.size :], received)
+        lower = self._shared[-1]
+        if tier.level == 2 and lower.level == 3:
+            got = tier.read(key)
+            if got is not None:
+                lower.put(key, got[0], got[1])
         tier.drop(key)
 
     def _make_room(self) -> None:
@@ -909,7 +923,7 @@ class Tiers(Generic[Value]):
                 tier.fullness = 0.0
                 while tier.usable() and (lines := tier.leaving()):
                     for line in lines:
-                        self._lower(tier, line)
+                        self._lower(tier, line.digest.hex())
                         tier.evictions += 1
                         tier.evicted_since += 1
             if self.settings.total is not None:
@@ -925,7 +939,10 @@ class Tiers(Generic[Value]):
             with contextlib.suppress(SharedError, OSError):
                 policy = tier.settings.policy
                 for line in tier.ledger.first_to_leave(excess, policy):
-                    tier.drop(line.digest.hex())
+                    key = line.digest.hex()
+                    tier.drop(key)
+                    if self._l1 is not None:
+                        self._l1.drop(key)
                     tier.evictions += 1
                     tier.evicted_since += 1
                     excess -= 1

@@ -17,7 +17,6 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Protocol
 
 import msgspec
@@ -32,14 +31,15 @@ from engine.source.freshness import (
     SAFE,
     Stored,
     Verdict,
+    confirms,
     freshened,
+    keepable,
     kept,
     requested,
     stands_in,
     storable,
     touched,
     validators,
-    varying,
     verdict,
 )
 
@@ -48,12 +48,8 @@ log = logging.getLogger("http")
 #: Seconds between two looks whether somebody else's answer has come.
 LOOK = 0.01
 
-#: Keys remembered as not to be kept, for which nobody waits.
-MOST_UNKEPT = 10_000
-
-#: Request headers that belong to the credential in a key.
-SECRETS = ("authorization", "proxy-authorization", "cookie")
-SECRET_WORDS = ("key", "token", "secret", "password", "signature")
+#: Keys remembered as kept by this process, and as not to be kept.
+MOST_KNOWN = 10_000
 
 
 class Hit(Protocol):
@@ -91,9 +87,12 @@ class Cached:
         inner: Asks the API; its answers have proved usable.
         tiers: Where answers are kept.
         ttl: `cache.response.ttl.seconds`.
-        credential: What tells one identity from another (not a token that is
-            renewed); hashed before it is part of a key.
+        credential: What tells one identity from another beside the request
+            (not a token that is renewed); hashed before it is part of a key.
         repeatable: False where pages are not asked for twice the same way.
+        changed: Others of the connector may change by their requests what this
+            one is answered: RFC 9111 4.4.
+        changes: What this one sends may do that to others.
         patience: Seconds to wait for another process's answer.
         watch: Told the key of each request that could be kept, and whether it
             was fresh (warming learns from it).
@@ -108,6 +107,8 @@ class Cached:
         ttl: float = 0.0,
         credential: str = "",
         repeatable: bool = True,
+        changed: bool = False,
+        changes: bool = True,
         patience: float = 60.0,
         watch: Callable[[str, Request, bool], None] | None = None,
         clock: Clock = SYSTEM,
@@ -117,11 +118,14 @@ class Cached:
         self._stopping = stopping
         self._ttl = ttl
         self._credential = credential
-        self._identity: str | None = None
         self._repeatable = repeatable
+        self._changed = changed
+        self._changes = changes
         self._patience = patience
         self._watch = watch
         self._clock = clock
+        #: What this process has kept, and what it was not allowed to keep.
+        self._known: OrderedDict[str, None] = OrderedDict()
         self._unkept: OrderedDict[str, None] = OrderedDict()
         self._refreshing: set[str] = set()
         self._threads = threading.Lock()
@@ -137,35 +141,32 @@ class Cached:
             if name.lower() in OWN:
                 return self._inner(request)
         key = self.key(request)
-        hit, place = self._select(key, request)
-        answer = self._use(hit, request, place) if hit is not None else None
+        hit = self._find(key)
+        answer = self._use(hit, request, key) if hit is not None else None
         if self._watch is not None:
             self._watch(key, request, answer is not None)
         if answer is not None:
             return answer
         if "only-if-cached" in requested(request):
             return self._timed_out(request)
-        if place in self._unkept:
-            return self._ask(key, place, request, hit)
-        return self._ask_alone(key, place, request, hit)
+        if key in self._unkept:
+            return self._ask(key, request, hit)
+        return self._ask_alone(key, request, hit)
 
     def key(self, request: Request) -> str:
-        """What an answer is found by: method, URL, credential; 32 hex digits."""
-        return _digest(request.method, request.url, self._identity_of(request))
+        """
+        What an answer is found by: 32 hex digits.
 
-    def _identity_of(self, request: Request) -> str:
-        """Whose answer it is; a secret header of the request's is part of it."""
-        if self._identity is None:
-            self._identity = self._tiers.fingerprint(self._credential)
-        secret = [
-            f"{name}:{value}"
-            for name, value in request.headers
-            if (lower := name.lower()) in SECRETS
-            or any(word in lower for word in SECRET_WORDS)
-        ]
-        if secret:
-            return self._identity + self._tiers.fingerprint("\n".join(secret))
-        return self._identity
+        All that it may depend on: method, URL, each header and the body of the
+        request, and who asks, hashed with the installation's secret.  A header
+        that nobody has heard of may be the one that names the user.
+        """
+        body = "" if request.body is None else request.body.decode("latin-1")
+        headers = sorted((name.lower(), value) for name, value in request.headers)
+        pairs = [part for pair in headers for part in pair]
+        return self._tiers.fingerprint(
+            "\0".join((request.method, request.url, self._credential, body, *pairs))
+        )
 
     def warm(self, request: Request) -> Response | None:
         """
@@ -174,49 +175,35 @@ class Cached:
         Raises: as a fetch.
         """
         key = self.key(request)
-        hit, place = self._select(key, request)
+        hit = self._find(key)
         if hit is not None:
             judged = verdict(hit.value, hit.age, request, self._ttl)
-            if judged is Verdict.FRESH:
+            if judged is Verdict.FRESH and not self._touched(hit):
                 return None
-        flight = self._tiers.lead(place)
+        flight = self._tiers.lead(key)
         if flight is None:
             return None
         try:
-            return self._ask(key, place, request, hit, counted=False)
+            return self._ask(key, request, hit, counted=False)
         finally:
             flight.land()
 
-    def _select(
-        self, key: str, request: Request, *, anew: bool = False
-    ) -> tuple[Hit | None, str]:
-        """(what is stored for this request, the key it stands or would stand by)."""
+    def _find(self, key: str, *, anew: bool = False) -> Hit | None:
+        """What is stored for a key; marks are no answers."""
         hit = self._tiers.find(key, anew=anew)
-        if hit is None:
-            return None, key
-        stored = hit.value
-        if stored.status == 0:
-            # Only which headers make a difference stands here.
-            names = ",".join(name for name, _ in stored.vary)
-            place = _variant(key, varying(request, names))
-            hit = self._tiers.find(place, anew=anew)
-            if hit is None:
-                return None, place
-            stored = hit.value
-            key = place
-        if stored.url != request.url or stored.vary != varying(
-            request, ",".join(name for name, _ in stored.vary) or None
-        ):
-            return None, key
-        return hit, key
+        return None if hit is None or not hit.value.status else hit
 
-    def _use(self, hit: Hit, request: Request, place: str) -> Response | None:
+    def _use(self, hit: Hit, request: Request, key: str) -> Response | None:
         """An answer that needs no asking, or None."""
         judged = verdict(hit.value, hit.age, request, self._ttl)
-        if judged is Verdict.STALE:
+        if judged is Verdict.STALE or self._touched(hit):
             return None
         if judged is Verdict.WHILE_REVALIDATING:
-            self._refresh(place, request)
+            # Only what this process brought itself: it is still there to ask.
+            # One that began with it might end before, and the next one again.
+            if key not in self._known:
+                return None
+            self._refresh(key, request)
             self._tiers.count(hit.level, "stale")
         else:
             self._tiers.count(hit.level, "hit")
@@ -234,15 +221,14 @@ class Cached:
             headers=headers,
             body=stored.body,
             sent_at=self._clock.monotonic(),
-            received_ms=stored.received_ms,
+            # Whoever asks has it now, as he would have it from the API.
+            received_ms=self._clock.wall_ms(),
             tries=0,
             wire_bytes=0,
             origin=origin,
         )
 
-    def _ask_alone(
-        self, key: str, place: str, request: Request, hit: Hit | None
-    ) -> Response:
+    def _ask_alone(self, key: str, request: Request, hit: Hit | None) -> Response:
         """
         Ask, unless another process does: then its answer counts for both.
 
@@ -250,7 +236,7 @@ class Cached:
         been, even where it must be asked for at every use.
         """
         began = self._clock.monotonic()
-        flight = self._tiers.lead(place)
+        flight = self._tiers.lead(key)
         # Between the look that found nothing and the lead another process may
         # have asked and landed.
         look = flight is None or hit is None
@@ -258,61 +244,66 @@ class Cached:
             passed = self._clock.monotonic() - began
             if passed >= self._patience or self._stopping.wait(LOOK):
                 break
-            flight = self._tiers.lead(place)
+            flight = self._tiers.lead(key)
         try:
             if look:
-                newer, place = self._select(key, request, anew=True)
+                newer = self._find(key, anew=True)
                 if newer is not None:
                     passed = self._clock.monotonic() - began
                     if newer.age < passed:
                         self._tiers.count(newer.level, "hit")
                         return self._answer(newer.value, newer.age, request, "fresh")
-                    answer = self._use(newer, request, place)
+                    answer = self._use(newer, request, key)
                     if answer is not None:
                         return answer
                     hit = newer
-            return self._ask(key, place, request, hit)
+            return self._ask(key, request, hit)
         finally:
             if flight is not None:
                 flight.land()
 
     def _ask(
-        self,
-        key: str,
-        place: str,
-        request: Request,
-        hit: Hit | None,
-        *,
-        counted: bool = True,
+        self, key: str, request: Request, hit: Hit | None, *, counted: bool = True
     ) -> Response:
         """Ask the API, for news only where something is stored."""
-        conditions = validators(hit.value.headers) if hit is not None else {}
+        conditions = {}
+        if hit is not None:
+            conditions = validators(hit.value.headers, hit.value.received_ms)
         asked = request
         if conditions:
             asked = msgspec.structs.replace(
-                request, headers=(*request.headers, *conditions.items())
+                request,
+                headers=(*request.headers, *conditions.items()),
+                conditional=True,
             )
         try:
             response = self._inner(asked)
+            delay = max(0.0, self._clock.monotonic() - response.sent_at)
+            if conditions and hit is not None and response.status == 304:
+                if confirms(hit.value, response):
+                    return self._confirmed(key, request, hit, response, delay, counted)
+                # It speaks of another answer than ours: asked for as it is.
+                self._drop(key)
+                tries = response.tries
+                response = self._inner(request)
+                response.tries += tries
+                delay = max(0.0, self._clock.monotonic() - response.sent_at)
         except SourceError as failure:
             if conditions and _refuses(failure):
                 # What was refused may be the condition: the page itself is asked
                 # for once, and what is stored is asked about no more.
-                self._tiers.drop(place)
-                return self._ask(key, place, request, None, counted=counted)
+                self._drop(key)
+                return self._ask(key, request, None, counted=counted)
             if hit is None or not self._may_stand_in(failure, hit, request):
-                self._tiers.count(None, "miss")
                 raise
             self._tiers.count(hit.level, "stale")
             return self._answer(hit.value, hit.age, request, "fresh")
-        delay = max(0.0, self._clock.monotonic() - response.sent_at)
-        if conditions and hit is not None and response.status == 304:
-            return self._confirmed(key, request, hit, response, delay, counted)
-        if counted:
-            self._tiers.count(None, "miss")
+        before = key in self._known
         if response.request is not request:
             response = msgspec.structs.replace(response, request=request)
-        self._store(key, place, request, response, delay)
+        stored = self._store(key, request, response, delay)
+        if counted:
+            self._tiers.count(None, _result(stored, hit is not None, before))
         return response
 
     def _confirmed(
@@ -325,46 +316,42 @@ class Cached:
         counted: bool,
     ) -> Response:
         stored = freshened(hit.value, response, delay)
-        self._enter(key, request, stored)
+        if keepable(stored):
+            self._enter(key, stored)
+        else:
+            self._drop(key)
         if counted:
             self._tiers.count(hit.level, "revalidated")
         answer = self._answer(stored, 0.0, request, "revalidated")
         answer.sent_at = response.sent_at
+        answer.received_ms = response.received_ms
         answer.tries = response.tries
         answer.wire_bytes = response.wire_bytes
         return answer
 
     def _store(
-        self, key: str, place: str, request: Request, response: Response, delay: float
-    ) -> None:
+        self, key: str, request: Request, response: Response, delay: float
+    ) -> bool:
+        """True if the answer may be kept, and was handed to the tiers."""
         if not isinstance(response.body, memoryview) and storable(
             request, response, self._ttl
         ):
-            self._enter(key, request, kept(request, response, delay))
-            return
-        self._unkept[place] = None
-        while len(self._unkept) > MOST_UNKEPT:
-            with contextlib.suppress(KeyError):
-                self._unkept.popitem(last=False)
+            self._enter(key, kept(request, response, delay))
+            return True
+        _remember(self._unkept, key)
         if response.status < 400:
             # What may not be kept makes what was kept before it wrong.
-            self._tiers.drop(key)
+            self._drop(key)
+        return False
 
-    def _enter(self, key: str, request: Request, stored: Stored) -> None:
-        place = key
-        if stored.vary:
-            place = _variant(key, stored.vary)
-            pointer = self._tiers.find(key)
-            names = tuple((name, None) for name, _ in stored.vary)
-            if (
-                pointer is None
-                or pointer.value.status != 0
-                or pointer.value.vary != names
-            ):
-                mark = Stored(stored.url, stored.answered, 0, (), b"", names)
-                self._tiers.keep(key, mark)
-        self._unkept.pop(place, None)
-        self._tiers.keep(place, stored)
+    def _enter(self, key: str, stored: Stored) -> None:
+        self._unkept.pop(key, None)
+        _remember(self._known, key)
+        self._tiers.keep(key, stored)
+
+    def _drop(self, key: str) -> None:
+        self._known.pop(key, None)
+        self._tiers.drop(key)
 
     def _may_stand_in(self, failure: SourceError, hit: Hit, request: Request) -> bool:
         if self._stopping.is_set():
@@ -375,17 +362,29 @@ class Cached:
 
     def _pass_through(self, request: Request) -> Response:
         response = self._inner(request)
-        if request.method not in SAFE:
+        if self._changes and request.method not in SAFE:
             for url in touched(request, response):
-                self._tiers.drop(_digest("GET", url, self._identity_of(request)))
+                # Whoever asks for it, by whatever headers: a mark of its own.
+                mark = Stored(url, url, 0, (), b"")
+                self._tiers.keep(self._mark(url), mark)
         return response
 
-    def _refresh(self, place: str, request: Request) -> None:
+    def _touched(self, hit: Hit) -> bool:
+        """True if a request of ours may have changed it since it was received."""
+        if not self._changed:
+            return False
+        mark = self._tiers.find(self._mark(hit.value.url), anew=True)
+        return mark is not None and mark.age <= hit.age
+
+    def _mark(self, url: str) -> str:
+        return self._tiers.fingerprint(f"changed\0{url}")
+
+    def _refresh(self, key: str, request: Request) -> None:
         """Ask in a thread of its own for what was just used stale, once."""
         with self._threads:
-            if place in self._refreshing:
+            if key in self._refreshing:
                 return
-            self._refreshing.add(place)
+            self._refreshing.add(key)
 
         def work() -> None:
             try:
@@ -394,13 +393,13 @@ class Cached:
                 log.info("%s could not be refreshed: %s", request.url, failure)
             finally:
                 with self._threads:
-                    self._refreshing.discard(place)
+                    self._refreshing.discard(key)
 
         threading.Thread(target=work, name="cache-refresh", daemon=True).start()
 
     def _timed_out(self, request: Request) -> Response:
         """RFC 9111 5.2.1.7: only what is stored was wanted, and nothing is."""
-        self._tiers.count(None, "miss")
+        self._tiers.count(None, "uncacheable")
         now = self._clock
         return Response(
             request=request,
@@ -426,9 +425,19 @@ def _refuses(failure: SourceError) -> bool:
     return status is not None and 400 <= status < 500 and status != 429
 
 
-def _digest(*parts: str) -> str:
-    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+def _result(stored: bool, hit: bool, known: bool) -> str:
+    """How a lookup is counted that needed a body from the API."""
+    if not stored:
+        return "uncacheable"
+    if hit:
+        return "news"
+    # Only what had been kept and is gone before its time is the cache's failing.
+    return "miss" if known else "first"
 
 
-def _variant(key: str, values: tuple[tuple[str, str | None], ...]) -> str:
-    return _digest(key, *(f"{name}={value!r}" for name, value in values))
+def _remember(keys: OrderedDict[str, None], key: str) -> None:
+    keys[key] = None
+    keys.move_to_end(key)
+    while len(keys) > MOST_KNOWN:
+        with contextlib.suppress(KeyError):
+            keys.popitem(last=False)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import struct
+from calendar import timegm
 from collections.abc import Iterable, Mapping
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TypeAlias
 from urllib.parse import urljoin, urlsplit
@@ -90,8 +91,28 @@ _DIRECTIVE = re.compile(
     r'[ \t]*([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^ \t,;"]*)))?'
     r"[^,]*(?:,|\Z)"
 )
-_UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[^\x00-\xff]")
 _SECONDS = re.compile(r"[0-9]{1,20}\Z")
+
+#: RFC 9110 8.8.3: whether it is weak, and what it says.
+_ENTITY_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")\Z')
+
+#: Seconds by which a Last-Modified must be older than its answer to be strong:
+#: RFC 9110 8.8.2.2.
+SETTLED = 60.0
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
+           "Nov", "Dec")  # fmt: skip
+_MONTH = "(?P<month>" + "|".join(_MONTHS) + ")"
+_TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
+_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_WHOLE_DAY = "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day"
+_IMF = rf"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT\Z"
+_RFC850 = (
+    rf"{_WHOLE_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT\Z"
+)
+_ASCTIME = rf"{_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})\Z"
+#: The three forms of RFC 9110 5.6.7; all of them are UTC, and nothing else is one.
+_DATES = tuple(re.compile(form) for form in (_IMF, _RFC850, _ASCTIME))
 _META = struct.Struct("<I")
 
 
@@ -102,11 +123,9 @@ class Stored(Struct, frozen=True, array_like=True):
     Attributes:
         url: What was asked.
         answered: Where it was answered, after redirects.
-        status: 200; 0: no answer, only the names in `vary` by which the
-            answers of this URL differ.
+        status: 200.
         headers: Of the answer, without those of the connection.
         body: Whole, inflated.
-        vary: Request headers named by Vary, with the value they had.
         age: Seconds it was old when it arrived: RFC 9111 4.2.3.
         received_ms: Wall milliseconds of its arrival, or of its last 304.
     """
@@ -116,7 +135,6 @@ class Stored(Struct, frozen=True, array_like=True):
     status: int
     headers: Headers
     body: bytes
-    vary: tuple[tuple[str, str | None], ...] = ()
     age: float = 0.0
     received_ms: int = 0
 
@@ -159,7 +177,6 @@ def decode(raw: bytes | memoryview) -> Stored:
         stored.status,
         stored.headers,
         bytes(raw[start:]),
-        stored.vary,
         stored.age,
         stored.received_ms,
     )
@@ -203,14 +220,35 @@ def seconds(text: str | None) -> int | None:
 
 
 def http_date(text: str | None) -> float | None:
-    """Epoch seconds of an HTTP date, or None."""
-    if not text:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-        return moment.timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+    """
+    Epoch seconds of an HTTP-date, or None for any other text.
+
+    Source: RFC 9110 5.6.7.  What is nearly one (another zone, one digit for an
+    hour, two for a year of the first form) is none: it would be a guess.
+    """
+    for form in _DATES:
+        match = form.match(text or "")
+        if match is None:
+            continue
+        year = int(match["year"])
+        if len(match["year"]) == 2:
+            # More than fifty years ahead is the most recent past instead.
+            now = datetime.now(UTC).year
+            year += now // 100 * 100
+            year -= 100 if year > now + 50 else 0
+        month = _MONTHS.index(match["month"]) + 1
+        clock = int(match["hour"]), int(match["minute"]), int(match["second"])
+        try:
+            # A leap second has the number 60.
+            moment = datetime(
+                year, month, int(match["day"]), *clock[:2], min(clock[2], 59)
+            )
+        except ValueError:
+            return None
+        if clock[2] > 60:
+            return None
+        return float(timegm(moment.timetuple()) + (clock[2] == 60))
+    return None
 
 
 def joined(headers: Iterable[tuple[str, str]], name: str) -> str | None:
@@ -283,15 +321,18 @@ def storable(request: Request, response: Response, ttl: float) -> bool:
         return False
     if any(name.lower() in OWN for name, _ in request.headers):
         return False
+    if response.hops:
+        # The answer is the target's, and for how long it stands says nothing of
+        # how long the first URL leads there.
+        return False
     headers = tuple(response.headers)
     control = directives(joined(headers, "cache-control"))
     asked = directives(joined(request.headers, "cache-control"))
     if "no-store" in control or "no-store" in asked:
         return False
-    vary = joined(headers, "vary")
-    if vary is not None and "*" in {part.strip() for part in vary.split(",")}:
+    if "*" in varying(headers):
         return False
-    if validators(headers):
+    if validators(headers, response.received_ms):
         return True
     stated = stated_lifetime(headers, response.received_ms)
     return (ttl if stated is None else stated) > 0 and "no-cache" not in control
@@ -306,57 +347,91 @@ def kept(request: Request, response: Response, delay: float) -> Stored:
         response.status,
         headers,
         bytes(response.body),
-        varying(request, joined(headers, "vary")),
         initial_age(headers, response.received_ms, delay),
         response.received_ms,
     )
 
 
 def lasting(headers: Iterable[tuple[str, str]]) -> Headers:
-    """Headers without those of the connection, and without unusable validators."""
+    """Headers without those of the connection."""
     pairs = [(name.lower(), value) for name, value in headers]
     named = joined(pairs, "connection") or ""
     dropped = PASSING | {part.strip().lower() for part in named.split(",")}
-    for name in ("etag", "last-modified"):
-        value = joined(pairs, name)
-        if value and not _fits(value):
-            dropped |= {name}
     return tuple(pair for pair in pairs if pair[0] not in dropped)
 
 
-def varying(request: Request, vary: str | None) -> tuple[tuple[str, str | None], ...]:
-    """The request's headers that Vary names, sorted, spaces evened out."""
-    if vary is None:
-        return ()
-    names = sorted({part.strip().lower() for part in vary.split(",") if part.strip()})
-    return tuple((name, _evened(joined(request.headers, name))) for name in names)
+def varying(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """
+    What Vary names, in lower case; "*" for what no request header tells.
+
+    All that a request is made of is in the key of its answer, so that the other
+    names need no further look: RFC 9111 4.1.
+    """
+    named = joined(headers, "vary") or ""
+    return frozenset(part.strip().lower() for part in named.split(",")) - {""}
 
 
-def _evened(value: str | None) -> str | None:
-    if value is None:
+def entity_tag(headers: Iterable[tuple[str, str]]) -> tuple[str, bool] | None:
+    """
+    (what stands in quotes, whether it is weak) of the ETag.
+
+    None without one, for several, and for what is no entity tag (`*`, no quotes):
+    RFC 9110 8.8.3.
+    """
+    text = joined(headers, "etag") or ""
+    match = _ENTITY_TAG.match(text) if len(text) <= LONGEST_VALIDATOR else None
+    return None if match is None else (match[2], match[1] is not None)
+
+
+def settled(headers: Headers, received_ms: int) -> str | None:
+    """
+    The Last-Modified, where it is strong enough to be asked with alone.
+
+    None for one that is no date, or within a minute of the answer's own: what
+    changed again within that second had the same.  Source: RFC 9110 8.8.2.2.
+    """
+    text = joined(headers, "last-modified")
+    modified = http_date(text)
+    if modified is None:
         return None
-    return ",".join(" ".join(part.split()) for part in value.split(","))
+    date = http_date(joined(headers, "date"))
+    if date is None:
+        date = received_ms / 1000
+    return text if date - modified >= SETTLED else None
 
 
-def validators(headers: Headers) -> dict[str, str]:
+def validators(headers: Headers, received_ms: int) -> dict[str, str]:
     """
-    The conditions by which a request asks only for news.
+    The condition by which a request asks only for news; empty: there is none.
 
-    One beyond `LONGEST_VALIDATOR`, or that cannot stand in a request's header,
-    is none: the API would refuse its own word, at every poll anew.
+    One is enough and two can disagree: the entity tag where there is one, else a
+    strong Last-Modified.
     """
-    found = {}
-    etag = joined(headers, "etag")
-    if etag and _fits(etag):
-        found["If-None-Match"] = etag
-    modified = joined(headers, "last-modified")
-    if modified and _fits(modified):
-        found["If-Modified-Since"] = modified
-    return found
+    if entity_tag(headers) is not None:
+        return {"If-None-Match": joined(headers, "etag") or ""}
+    modified = settled(headers, received_ms)
+    return {} if modified is None else {"If-Modified-Since": modified}
 
 
-def _fits(value: str) -> bool:
-    return len(value) <= LONGEST_VALIDATOR and not _UNSENDABLE.search(value)
+def confirms(stored: Stored, response: Response) -> bool:
+    """
+    Whether a 304 speaks of the stored answer that was asked about.
+
+    A validator of its own that is another one speaks of another answer; without
+    any it can only mean the one that was asked with.  Source: RFC 9111 4.3.4.
+    """
+    if response.hops:
+        return False
+    said, known = entity_tag(response.headers), entity_tag(stored.headers)
+    if said is not None:
+        # A proxy that compresses makes the tag of a 200 weak and leaves that of
+        # a 304: weakly compared, as If-None-Match itself is.
+        return known is not None and said[0] == known[0]
+    modified = joined(response.headers, "last-modified")
+    before = stored.header("last-modified")
+    return (
+        modified is None or before is None or http_date(modified) == http_date(before)
+    )
 
 
 def verdict(stored: Stored, age: float, request: Request, ttl: float) -> Verdict:
@@ -417,7 +492,11 @@ def stands_in(stored: Stored, age: float, request: Request, ttl: float) -> bool:
 
 
 def freshened(stored: Stored, response: Response, delay: float) -> Stored:
-    """What is stored, with a 304's headers in place of those of their names."""
+    """
+    What is stored, with a 304's headers in place of those of their names.
+
+    It may no longer be kept: see `keepable`.
+    """
     news = [pair for pair in lasting(response.headers) if pair[0] not in OF_THE_BODY]
     names = {name for name, _ in news}
     # An Age of before says nothing of the answer that was just confirmed.
@@ -429,6 +508,12 @@ def freshened(stored: Stored, response: Response, delay: float) -> Stored:
         age=initial_age(headers, response.received_ms, delay),
         received_ms=response.received_ms,
     )
+
+
+def keepable(stored: Stored) -> bool:
+    """Whether an answer may still be kept after a 304 has changed its headers."""
+    control = directives(stored.header("cache-control"))
+    return "no-store" not in control and "*" not in varying(stored.headers)
 
 
 def touched(request: Request, response: Response) -> tuple[str, ...]:

@@ -276,6 +276,7 @@ class Http:
                 response = self._exchange(
                     request, url, method, headers, body, auth, stamp, deadline
                 )
+                response.hops = hops
                 if response.status not in _REDIRECTS or not options.redirects:
                     return response
                 location = response.header("location")
@@ -293,6 +294,9 @@ class Http:
                 ):
                     method, body = "GET", None
                     headers = _without(headers, "content-type", "content-encoding")
+                if request.conditional:
+                    # They ask about the answer of the first URL: RFC 9110 15.4.
+                    headers = _without(headers, "if-none-match", "if-modified-since")
                 if target != origin_of(response.url) and not options.borders.ours(
                     target
                 ):

@@ -148,6 +148,7 @@ class Warming:
         self._next_tick = next_tick
         self._clock = clock
         self._started = False
+        self._told = False
         self._tick_ms = next_tick(clock.wall_ms()) if next_tick is not None else None
         self._preceded: float | None = None
 
@@ -164,7 +165,20 @@ class Warming:
         if reason is None:
             return 0
         fetched = 0
-        for request in self.plan(reason):
+        plan = self.plan(reason)
+        if plan:
+            self._told = True
+        elif not self._told and (reason == "schedule" or self._only_at_start()):
+            # Before the first poll nothing is known yet: that alone is no news.
+            self._told = True
+            log.warning(
+                "cache.warming has nothing to warm by: no request was made and no "
+                "pattern (cache.warming.patterns) names one%s.",
+                "; without cache.warming.schedule LRU runs at start only"
+                if self._only_at_start()
+                else "",
+            )
+        for request in plan:
             if fetched >= MOST or (stopping is not None and stopping.is_set()):
                 break
             if not self._spare(request):
@@ -180,6 +194,9 @@ class Warming:
                 self.trace.warmed(self._key(request))
         self.fetched += fetched
         return fetched
+
+    def _only_at_start(self) -> bool:
+        return self._next_tick is None and "PREDICTIVE" not in self._strategies
 
     def plan(self, reason: str) -> list[Request]:
         """

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
+import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import engine
 from engine.clock import SYSTEM, Clock
 from engine.config import Api, Connector, Secret, Values
 from engine.language.cron import compile_cron
@@ -25,10 +28,12 @@ from engine.seams import Fetch, Stopping
 from engine.shared.limiter import Limiter
 from engine.shared.tiers import CacheSettings, Tiers, TierSettings
 from engine.source.cached import Cached
-from engine.source.freshness import Stored, decode, encode
+from engine.source.freshness import PASSING, SAFE, Stored, decode, encode
 from engine.source.origin import host_of
 from engine.source.pace import next_tick
 from engine.source.warming import Trace, Warming
+
+log = logging.getLogger("cache")
 
 #: What shapes the records of a page beside its body.
 SHAPING = (
@@ -43,9 +48,10 @@ SHAPING = (
     "value.schema",
 )
 
-#: Who asks: keys that tell one identity from another and do not change by
-#: themselves, as tokens do.
+#: Who asks, and what the client itself adds to each request: keys that tell one
+#: from another and do not change by themselves, as tokens do.
 IDENTITY = (
+    "http.client.compression.",
     "auth.type",
     "http.auth.",
     "connection.user",
@@ -56,6 +62,8 @@ IDENTITY = (
     "https.ssl.keystore.",
 )
 
+#: A header of the answer that a rule or template names.
+_NAMED = re.compile(r"response\.header[.\[\s'\"\\]+([\w-]+)", re.IGNORECASE)
 
 #: Seconds between two looks at what is due.
 TEND = 1.0
@@ -106,11 +114,13 @@ class Caching:
         """The fetch of an api with the cache around it, where it has one."""
         if self.tiers is None:
             return fetch
+        apis = self._connector.apis
         skin = skin_of(
             api,
             fetch,
             self.tiers,
             stopping=stopping,
+            methods={each.values["http.source.method"] for each in apis},
             trace=self.trace,
             clock=self._clock,
         )
@@ -144,6 +154,12 @@ class Caching:
 
         threading.Thread(target=keep, name="cache", daemon=True).start()
         if self.trace is None or not leads:
+            return
+        if not self._skins:
+            log.warning(
+                "cache.warming.enabled has nothing to warm by: no api's answers can "
+                "be kept (cache.enabled, http.offset.mode=FULL)."
+            )
             return
         self.warming = warming_of(
             self._connector,
@@ -255,16 +271,23 @@ def skin_of(
     tiers: Tiers[Stored],
     *,
     stopping: Stopping,
+    methods: Collection[str] = (),
     trace: Trace | None = None,
     clock: Clock = SYSTEM,
 ) -> Cached | None:
     """
     The outermost skin of an api's fetch; None where nothing could be kept.
 
-    Pages of a position that moves on are never asked for again.
+    Pages of a position that moves on are never asked for again, and a header that
+    is not kept cannot be shown.
+
+    Args:
+        methods: By which the apis of the connector ask.
     """
     values = api.values
     if not values["cache.enabled"] or values["http.offset.mode"] != "FULL":
+        return None
+    if named_headers(values) & PASSING:
         return None
     # A page may take every try and pause of its leader; then its waiter asks.
     patience = values["http.client.request.timeout.ms"] / 1000
@@ -273,11 +296,24 @@ def skin_of(
         tiers,
         stopping=stopping,
         ttl=float(values["cache.response.ttl.seconds"]),
-        credential=_text(values, IDENTITY),
+        credential=f"{engine.__version__}\n{_text(values, IDENTITY)}",
+        changed=bool(set(methods) - SAFE),
+        changes="GET" in methods,
         patience=patience,
         watch=trace.asked if trace is not None else None,
         clock=clock,
     )
+
+
+def named_headers(values: Values) -> frozenset[str]:
+    """Headers of the answer that a text of the configuration names, in lower case."""
+    found = (
+        name
+        for key in values
+        if isinstance(value := values[key], str | tuple | list | dict)
+        for name in _NAMED.findall(str(value))
+    )
+    return frozenset(name.lower() for name in found)
 
 
 def rules_of(api: Api) -> bytes:
@@ -352,7 +388,7 @@ def warming_of(
 
     def recent(most: int) -> list[str]:
         found = (tiers.find(key) for key in tiers.recent(most))
-        return [hit.value.url for hit in found if hit is not None]
+        return [hit.value.url for hit in found if hit is not None and hit.value.status]
 
     def skin(request: Request) -> Cached:
         name = owner(starts, request.url)

@@ -570,8 +570,8 @@ class Sources:
             return AwsSigV4(
                 region=values[f"{prefix}.region"],
                 service=values[f"{prefix}.service"],
-                access_key_id=reveal(values[f"{prefix}.access.key.id"]) or "",
-                secret_access_key=reveal(values[f"{prefix}.secret.access.key"]) or "",
+                access_key_id=values[f"{prefix}.access.key.id"].reveal(),
+                secret_access_key=values[f"{prefix}.secret.access.key"].reveal(),
                 session_token=reveal(values[f"{prefix}.session.token"]),
             )
         return None

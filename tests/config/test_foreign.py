@@ -379,7 +379,11 @@ CONVERTED: list[tuple[str, dict[str, Any]]] = [
         },
     ),
     (
-        "http.auth.type=aws_iam\nhttp.auth.aws.region=eu-central-1",
+        (
+            "http.auth.type=aws_iam\nhttp.auth.aws.region=eu-central-1\n"
+            "http.auth.aws.access.key.id=AKIDEXAMPLE\n"
+            "http.auth.aws.secret.access.key=canary"
+        ),
         {"auth.type": "AWS_SIGV4"},
     ),
     ("http.auth.type=None", {"auth.type": "NONE"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from pathlib import Path
 
@@ -110,3 +111,61 @@ def test_the_directory_is_ours_alone(tmp_path: Path) -> None:
     made(tmp_path).close()
 
     assert 0o700 == (tmp_path / "m").stat().st_mode & 0o777
+
+
+def packed(used: int, *parts: bytes) -> bytes:
+    return struct.pack("ii", used, 0) + b"".join(parts)
+
+
+DAMAGE = {
+    "garbage": lambda good: b"\xff" * len(good),
+    "text": lambda good: b"not a meter at all",
+    "cut": lambda good: good[:3],
+    "cut in an entry": lambda good: good[:40],
+    "used beyond its end": lambda good: packed(2**30, good[8:]),
+    "used below nothing": lambda good: packed(-8, good[8:]),
+    "a length below nothing": lambda good: packed(
+        64, struct.pack("i", -100), good[12:]
+    ),
+    "a length of nothing": lambda good: packed(64, struct.pack("i", 0), good[12:]),
+    "a key that is none": lambda good: good.replace(b'"http_source', b"@http_source"),
+    "a key that is no text": lambda good: good.replace(
+        b'"http_source', b"\xfe\xff\xfd" * 4
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_is_put_aside_with_one_warning(
+    tmp_path: Path, kind: str, caplog
+) -> None:
+    before, other = made(tmp_path), made(tmp_path, 1)
+    for meters in (before, other):
+        meters.count(names.BATCHES, (), 5)
+        meters.timer(names.REQUEST_SECONDS)(1.0)
+        meters.close()
+    [path] = (tmp_path / "m").glob("counter_c-0.db")
+    path.write_bytes(DAMAGE[kind](path.read_bytes()))
+
+    # Whoever reads it meanwhile goes without it.
+    assert 5 == read(tmp_path)["http_source_batches_total", ("c", "1")]
+    after = made(tmp_path)
+    after.count(names.BATCHES, (), 2)
+    after.close()
+
+    found = read(tmp_path)
+    assert 2 == found["http_source_batches_total", ("c", "0")]
+    assert 5 == found["http_source_batches_total", ("c", "1")]
+    assert 1 == found["http_source_request_duration_seconds_sum", ("c", "0")]
+    assert 1 == len([r for r in caplog.records if "put aside" in r.message])
+    assert (tmp_path / "m" / "counter_c-0.db.bad").exists()
+
+
+def test_what_is_no_file_is_put_aside_too(tmp_path: Path) -> None:
+    (tmp_path / "m" / "counter_c-0.db").mkdir(parents=True)
+    (tmp_path / "m" / "gauge.db").write_bytes(b"")
+    meters = made(tmp_path)
+    meters.count(names.BATCHES, (), 2)
+    meters.close()
+
+    assert 2 == read(tmp_path)["http_source_batches_total", ("c", "0")]

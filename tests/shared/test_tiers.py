@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.clock import SYSTEM
 from engine.shared.ledger import Ledger, Moment
 from engine.shared.tiers import CacheSettings, Ratio, Tiers, TierSettings
 from tests.fakes.hands import Hands
@@ -622,3 +623,46 @@ def test_of_many_processes_with_room_for_few_few_find_it(tmp_path, clock) -> Non
     assert ledger.put(bytes.fromhex(key(1)), 400, moment, **bounds) is None
     assert (50, 49_500, 64) == ledger.put(line.digest, 500, moment, **bounds)
     assert (51, 49_900, 64) == ledger.put(bytes.fromhex(key(1)), 400, moment, **bounds)
+
+
+@pytest.mark.parametrize("swept", [True, False])
+def test_what_is_too_old_for_shared_memory_is_on_the_disk(tmp_path, swept) -> None:
+    """By the clock on the wall: the database below has a time of its own."""
+    tiers = make(tmp_path, SYSTEM, ttls=(1.0, 1.0, 600.0))
+    tiers.keep(key(1), b"v")
+    assert 1 == level_of(tiers, 1)
+    born = time.monotonic()
+    while time.monotonic() < born + 1.2:
+        time.sleep(0.05)
+
+    if swept:
+        tiers.sweep()
+        assert {1: 0, 2: 0, 3: 1} == entries(tiers)
+
+    assert 3 == level_of(tiers, 1)
+    assert (0, 1) == (entries(tiers)[2], entries(tiers)[3])
+
+
+@pytest.mark.parametrize("sizes", [(1000, 1000, 1000), (1000, 0, 0), (1000, 4, 0)])
+def test_most_responses_are_the_most_in_memory_too(tmp_path, clock, sizes) -> None:
+    tiers = make(tmp_path, clock, sizes=sizes, total=10, threshold=1.0)
+    for number in range(30):
+        tiers.keep(key(number), b"v")
+
+    held = entries(tiers)
+    assert held[1] <= 10
+    assert held.get(2, 0) + held.get(3, 0) <= 10
+    assert sum(tiers.find(key(number)) is not None for number in range(30)) <= 10
+
+
+def test_the_ratio_is_that_of_what_could_have_been_a_hit(tmp_path, clock) -> None:
+    tiers = make(tmp_path, clock)
+    for result in ("first", "news", "uncacheable"):
+        for _ in range(200):
+            tiers.count(None, result)
+
+    assert (0, 1.0) == tiers.ratio.read()
+    assert not tiers.judge()
+    for result, level in (("hit", 1), ("revalidated", 2), ("stale", 1), ("miss", None)):
+        tiers.count(level, result)
+    assert (4, 0.75) == tiers.ratio.read()

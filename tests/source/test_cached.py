@@ -121,7 +121,8 @@ def test_a_fresh_answer_is_not_asked_for_again(tmp_path, api, clock) -> None:
         again.wire_bytes,
     )
     assert "30" == again.header("age")
-    assert first.received_ms == again.received_ms
+    # Whoever asks now has it now, as if the API had sent it.
+    assert first.received_ms + 30_000 == again.received_ms
     clock.turn(31)
     fetch(get())
     assert 2 == len(api.asked)
@@ -256,15 +257,19 @@ def test_a_callers_own_condition_passes_by(tmp_path, api, name) -> None:
     assert request == api.asked[1]
 
 
-def test_a_post_is_not_kept_and_makes_the_get_wrong(tmp_path, api) -> None:
+def test_a_post_is_not_kept_and_makes_the_get_wrong(tmp_path, api, clock) -> None:
     api.headers = [("cache-control", "max-age=60")]
-    fetch = cached(tmp_path, api)
-    fetch(get())
+    fetch = cached(tmp_path, api, changed=True)
+    fetch(get(X_Tenant="a"))
+    clock.turn(1)
     for _ in range(2):
         fetch(Request("POST", URL, body=b"{}"))
-    fetch(get())
+    clock.turn(1)
+    for _ in range(2):
+        # Whoever asks, with whatever headers, asks anew; then it is kept again.
+        fetch(get(X_Tenant="a"))
 
-    assert 4 == len(api.asked)
+    assert ["GET", "POST", "POST", "GET"] == [each.method for each in api.asked]
 
 
 def test_failures_pass_and_are_not_kept(tmp_path, api) -> None:
@@ -432,7 +437,7 @@ def test_lookups_are_counted_by_level_and_result(tmp_path, api, clock) -> None:
     clock.turn(61)
     other(get())
 
-    assert {("none", "miss"): 1, ("1", "hit"): 1} == fetch._tiers.lookups
+    assert {("none", "first"): 1, ("1", "hit"): 1} == fetch._tiers.lookups
     assert {("2", "hit"): 1, ("1", "revalidated"): 1} == other._tiers.lookups
 
 
@@ -540,3 +545,244 @@ def test_a_validator_that_no_request_can_carry_is_not_kept(
     found = dict(api.asked[1].headers)
 
     assert sent == ("If-None-Match" in found or "If-Modified-Since" in found)
+
+
+# -- whose answer it is --------------------------------------------------------
+
+
+def redirected(api: Api, target: str) -> Callable[[Request], Response]:
+    """What `source.http` brings where the API leads elsewhere."""
+
+    def fetch(request: Request) -> Response:
+        response = api(request)
+        response.hops, response.url = 1, target
+        return response
+
+    return fetch
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("cache-control", "max-age=31536000, immutable")],
+        [("etag", '"v1"')],
+        [("last-modified", "Mon, 16 Nov 2020 16:52:31 GMT")],
+    ],
+)
+def test_what_a_redirect_led_to_is_not_kept_for_who_asked(
+    tmp_path, api, headers
+) -> None:
+    api.headers = headers
+    fetch = cached(tmp_path, api)
+    fetch._inner = redirected(api, "https://api.example.com/files/v1")
+    fetch(get())
+    api.body = b"[2]"
+
+    assert b"[2]" == fetch(get()).body
+    assert api.asked[0].headers == api.asked[1].headers
+
+
+OTHERS = [
+    "X-Session",
+    "X-Tenant",
+    "X-User",
+    "Authentication",
+    "X-Forwarded-User",
+    "X-Account-Id",
+    "From",
+    "X-Org",
+    "Accept",
+    "Accept-Language",
+    "Prefer",
+    "Cookie",
+    "traceparent",
+]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_header_tells_answers_apart(tmp_path, api, name) -> None:
+    api.headers = [("cache-control", "max-age=60")]
+    fetch = cached(tmp_path, api)
+    pairs = ((name, "alice"),), ((name, "bob"),), ()
+    requests = [Request("GET", URL, headers) for headers in pairs]
+    for number, request in enumerate(requests):
+        api.body = b"[%d]" % number
+        fetch(request)
+
+    assert [b"[0]", b"[1]", b"[2]"] == [fetch(each).body for each in requests]
+    raw = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    assert b"alice" not in raw
+
+
+def test_a_body_and_the_order_of_parameters_tell_answers_apart(tmp_path, api) -> None:
+    fetch = cached(tmp_path, api)
+    requests = [
+        Request("GET", URL),
+        Request("GET", URL, body=b"{}"),
+        Request("GET", f"{URL}?a=1&b=2"),
+        Request("GET", f"{URL}?b=2&a=1"),
+        Request("GET", URL, (("a", "b"), ("c", "d"))),
+        Request("GET", URL, (("a", "b\0c"), ("d", ""))),
+    ]
+
+    assert len(requests) == len({fetch.key(each) for each in requests})
+    # What is no part of it: the case of a name, the order of headers, the page.
+    assert fetch.key(Request("GET", URL, (("A", "b"), ("C", "d")))) == fetch.key(
+        Request("GET", URL, (("c", "d"), ("a", "b")), page=7)
+    )
+
+
+def test_another_installation_has_other_keys(tmp_path, api) -> None:
+    one, other = (cached(tmp_path / name, api) for name in "ab")
+
+    assert one.key(get()) != other.key(get())
+    (tmp_path / "a" / "disk" / "secret").unlink()
+    assert one.key(get()) != cached(tmp_path / "a", api).key(get())
+
+
+# -- what a 304 says -----------------------------------------------------------
+
+OLD = "Mon, 16 Nov 2020 16:52:31 GMT"
+NEWER = "Tue, 17 Nov 2020 16:52:31 GMT"
+
+
+@pytest.mark.parametrize(
+    ("kept", "said", "confirmed"),
+    [
+        ([("etag", '"a"')], [("etag", '"a"')], True),
+        ([("etag", '"a"')], [], True),
+        ([("etag", '"a"')], [("etag", '"b"')], False),
+        ([("etag", '"a"')], [("etag", 'W/"a"')], True),
+        ([("etag", 'W/"a"')], [("etag", '"a"')], True),
+        ([("etag", 'W/"a"')], [("etag", 'W/"b"')], False),
+        ([("etag", '"a"')], [("etag", "*")], True),
+        ([("etag", '"a"'), ("last-modified", OLD)], [("last-modified", NEWER)], False),
+        ([("last-modified", OLD)], [("last-modified", OLD)], True),
+        ([("last-modified", OLD)], [("last-modified", NEWER)], False),
+        ([("last-modified", OLD)], [("etag", '"b"')], False),
+        ([("last-modified", OLD)], [], True),
+    ],
+)
+def test_a_304_counts_for_the_answer_that_was_asked_about(
+    tmp_path, api, kept, said, confirmed
+) -> None:
+    api.headers = kept
+    fetch = cached(tmp_path, api)
+    fetch(get())
+    api.body = b"[2]"
+
+    def answer(request: Request) -> Response:
+        conditional = "If-None-Match" in dict(request.headers) or (
+            "If-Modified-Since" in dict(request.headers)
+        )
+        api.status, api.headers = (304, said) if conditional else (200, kept)
+        return api(request)
+
+    fetch._inner = answer
+    found = fetch(get())
+
+    assert ((b"[1]", "revalidated") if confirmed else (b"[2]", "network")) == (
+        found.body,
+        found.origin,
+    )
+    assert 200 == found.status
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [("cache-control", "no-store")],
+        [("vary", "*")],
+        [("cache-control", "no-cache")],
+        [("cache-control", "max-age=0")],
+    ],
+)
+def test_what_a_304_says_of_keeping_counts_from_then_on(
+    tmp_path, api, clock, said
+) -> None:
+    api.headers = [("cache-control", "max-age=60")]
+    api.etag = '"v1"'
+    fetch = cached(tmp_path, api)
+    fetch(get())
+    clock.turn(61)
+    api.headers = said
+    assert "revalidated" == fetch(get()).origin
+    api.etag, api.body, api.headers = None, b"[2]", []
+
+    assert b"[2]" == fetch(get()).body
+    kept_on = said[0][1] in ("no-cache", "max-age=0")
+    assert kept_on is ("If-None-Match" in dict(api.asked[-1].headers))
+
+
+@pytest.mark.parametrize(
+    ("headers", "condition"),
+    [
+        ([("etag", '"a"')], {"If-None-Match": '"a"'}),
+        ([("etag", 'W/"a"')], {"If-None-Match": 'W/"a"'}),
+        ([("etag", '""')], {"If-None-Match": '""'}),
+        ([("etag", '"a"'), ("last-modified", OLD)], {"If-None-Match": '"a"'}),
+        ([("last-modified", OLD)], {"If-Modified-Since": OLD}),
+        ([("last-modified", OLD), ("date", OLD)], {}),
+        ([("last-modified", OLD), ("date", "Mon, 16 Nov 2020 16:53:30 GMT")], {}),
+        (
+            [("last-modified", OLD), ("date", "Mon, 16 Nov 2020 16:53:31 GMT")],
+            {"If-Modified-Since": OLD},
+        ),
+        ([("last-modified", NEWER), ("date", OLD)], {}),
+        ([("last-modified", "yesterday")], {}),
+        ([("etag", "*")], {}),
+        ([("etag", "abc")], {}),
+        ([("etag", '"a')], {}),
+        ([("etag", 'w/"a"')], {}),
+        ([("etag", '"a", "b"')], {}),
+        ([("etag", '"a"'), ("etag", '"b"')], {}),
+        ([("etag", '"a b"')], {}),
+        ([("etag", "*"), ("last-modified", OLD)], {"If-Modified-Since": OLD}),
+    ],
+)
+def test_one_strong_validator_is_asked_with_or_none(
+    tmp_path, api, headers, condition
+) -> None:
+    api.headers = [("cache-control", "max-age=0"), *headers]
+    fetch = cached(tmp_path, api)
+    fetch(get())
+    fetch(get())
+
+    assert condition == dict(api.asked[1].headers)
+    assert bool(condition) is api.asked[1].conditional
+
+
+def test_a_stale_answer_is_used_only_by_the_process_that_will_ask(
+    tmp_path, api, clock
+) -> None:
+    api.headers = [("cache-control", "max-age=0, stale-while-revalidate=86400")]
+    api.etag = '"1"'
+    bodies = []
+    for version in range(5):
+        # A process each, as `run --once` is.
+        api.body, api.etag = b"[%d]" % version, f'"{version}"'
+        bodies.append(cached(tmp_path, api)(get()).body)
+        clock.turn(2)
+
+    assert [b"[%d]" % version for version in range(5)] == bodies
+
+
+def test_only_what_was_kept_and_is_gone_is_a_miss(tmp_path, api, clock) -> None:
+    fetch = cached(tmp_path, api)
+    fetch(get())
+    api.headers = [("cache-control", "max-age=1")]
+    fetch(get(Accept="a"))
+    clock.turn(2)
+    api.body = b"[2]"
+    fetch(get(Accept="a"))
+    key = fetch.key(get(Accept="a"))
+    fetch._tiers.drop(key)
+    fetch(get(Accept="a"))
+
+    assert {
+        ("none", "uncacheable"): 1,
+        ("none", "first"): 1,
+        ("none", "news"): 1,
+        ("none", "miss"): 1,
+    } == fetch._tiers.lookups
+    assert (1, 0.0) == fetch._tiers.ratio.read()

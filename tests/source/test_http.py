@@ -714,6 +714,28 @@ def test_method_and_body_after_a_redirect(
         assert (method, body) == (server.asked[1].method, server.asked[1].body)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_condition_of_the_cache_asks_about_the_first_url_only(
+    status: int, conditional: bool
+) -> None:
+    hop = Say(status, b"", (("Location", "/next"),))
+    headers = (("X-Own", "1"), ("If-None-Match", '"a"'), ("If-Modified-Since", "b"))
+    with Misbehaving(hop, Say(body=PAGE)) as server:
+        request = Request(
+            "GET", f"{server.url}/", headers=headers, conditional=conditional
+        )
+        response = Client(server.url).http(request)
+
+        first, second = server.asked
+    assert (1, f"{server.url}/next") == (response.hops, response.url)
+    assert '"a"' == first.header("if-none-match")
+    # What a user has configured is the user's to carry on.
+    own = None if conditional else '"a"'
+    assert (own, "1") == (second.header("if-none-match"), second.header("x-own"))
+    assert conditional is (second.header("if-modified-since") is None)
+
+
 def test_each_hop_costs_a_token() -> None:
     class Tokens:
         def __init__(self) -> None:

@@ -248,3 +248,23 @@ def test_predicting_gains_twenty_points_and_wastes_little() -> None:
 
     assert ratio - without >= 0.20
     assert unused <= 0.30
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"strategies": ["LRU"]}, True),
+        ({"strategies": ["LRU"], "patterns": ["nothing/*"]}, True),
+        ({"strategies": ["LRU"], "patterns": ["a"]}, False),
+        # Its polls will tell it.
+        ({"strategies": ["PREDICTIVE"]}, False),
+    ],
+)
+def test_nothing_to_warm_by_is_said_once(clock, caplog, more, said) -> None:
+    one = warming(Cache(clock), **more)
+    for _ in range(3):
+        one.step()
+        clock.turn(100)
+
+    assert said is ("nothing to warm by" in caplog.text)
+    assert caplog.text.count("nothing to warm by") <= 1

@@ -55,7 +55,7 @@ def key(n: int) -> str:
 
 
 def answer(body: bytes = b"x") -> Stored:
-    return Stored("http://h/x", "http://h/x", 200, (), body, (), 0.0, 1)
+    return Stored("http://h/x", "http://h/x", 200, (), body, 0.0, 1)
 
 
 def keep(tiers: Tiers[Stored], count: int, body: bytes = b"x") -> None:

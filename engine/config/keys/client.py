@@ -682,7 +682,7 @@ def _auth() -> list[Key]:
             Text(r"[a-z0-9-]+", "AWS region"),
             None,
             "A",
-            "Region of AWS_SIGV4.",
+            "Region of AWS_SIGV4; unset: AWS_REGION, else AWS_DEFAULT_REGION.",
             "eu-central-1",
         ),
         key(
@@ -697,7 +697,8 @@ def _auth() -> list[Key]:
             Password(),
             None,
             "A",
-            "Access key; unset: the standard AWS variables.",
+            "Access key; where neither it nor its secret is set: AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN of the environment.",
             "${env:AWS_ACCESS_KEY_ID}",
         ),
         key(
