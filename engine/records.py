@@ -223,6 +223,7 @@ class Parcel(Struct):
             seconds of that moment.  Must neither block nor raise.
         lengths: Of the values, where somebody has asked for them already; else
             None.
+        content: The same before de-duplication left records out, or None: none was.
     """
 
     page: Page
@@ -238,6 +239,7 @@ class Parcel(Struct):
     added: int = 0
     delivered: list[Callable[[float], None]] = field(default_factory=list)
     lengths: Sequence[int] | None = None
+    content: Parcel | None = None
 
     @property
     def balanced(self) -> bool:

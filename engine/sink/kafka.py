@@ -419,11 +419,16 @@ class Described(Struct, frozen=True):
         partitions: How many.
         cleanup: `cleanup.policy`, sorted: "compact", "delete", "compact,delete".
         max_message: `max.message.bytes`, or None where the broker does not say.
+        retention: Seconds after which records go, None: never by their age, or the
+            broker does not say.
+        sized: True if records may go before by `retention.bytes`.
     """
 
     partitions: int
     cleanup: str
     max_message: int | None
+    retention: float | None = None
+    sized: bool = False
 
 
 def describe(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, Described]:
@@ -451,13 +456,70 @@ def describe(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, Descri
             for key, value in _topic_settings(told, name).items()
         }
         limit = settings.get("max.message.bytes")
-        policy = settings.get("cleanup.policy") or "delete"
+        policy = str(settings.get("cleanup.policy") or "delete").split(",")
+        policies = sorted(part.strip() for part in policy)
+        deletes = "delete" in policies
+        kept_ms = _whole(settings.get("retention.ms"))
         described[name] = Described(
             partitions,
-            ",".join(sorted(part.strip() for part in str(policy).split(","))),
+            ",".join(policies),
             int(limit) if limit is not None else None,
+            kept_ms / 1000 if deletes and kept_ms >= 0 else None,
+            deletes and _whole(settings.get("retention.bytes")) >= 0,
         )
     return described
+
+
+def _whole(text: object) -> int:
+    """A topic setting that is a whole number; -1 for what is none: no limit."""
+    try:
+        return int(str(text))
+    except ValueError:
+        return -1
+
+
+class Identified(Struct, frozen=True):
+    """
+    Which topic it is.
+
+    Attributes:
+        id: Of its cluster, and its own where the broker has ids for topics.
+        retention: As `Described`.
+        empty: True if it holds nothing.
+    """
+
+    id: str
+    retention: float | None
+    empty: bool
+
+
+def identify(cluster: Cluster, topic: str) -> Identified | None:
+    """
+    Which topic stands behind a name; None: there is no such one.
+
+    Raises: a SinkError.  Blocks: for a connection and four requests.
+    """
+    with admin(cluster) as client:
+        described = describe(client, [topic]).get(topic)
+        if described is None:
+            return None
+        [told] = client.describe_topics([topic])
+        places = [
+            TopicPartition(topic, each["partition_index"])
+            for each in told["partitions"]
+        ]
+        first, last = (
+            client.list_partition_offsets({place: spec for place in places})
+            for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+        )
+        # The metadata of every answer names it; describe_cluster() fails where the
+        # broker is older than the library.
+        name = client._manager.cluster.cluster_id
+        return Identified(
+            f"{name}/{told.get('topic_id') or ''}",
+            described.retention,
+            all(first[place].offset == last[place].offset for place in places),
+        )
 
 
 def _topic_settings(told: Any, name: str) -> Mapping[str, Any]:

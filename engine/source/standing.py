@@ -30,8 +30,12 @@ MAX_CURSOR: Final = 65536
 DIGEST: Final = 8
 
 
-#: What the state writer adds to every offset.
-_WRITERS: Final = frozenset({"v", "seq", "at", "once"})
+#: Of the offset of a finished poll: names what is remembered of its pages.
+SEAL: Final = "seal"
+
+
+#: What is added to an offset that is no position.
+_WRITERS: Final = frozenset({"v", "seq", "at", "once", SEAL})
 
 
 _COMMON: Final = frozenset({"poll", "done"})

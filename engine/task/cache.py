@@ -10,8 +10,6 @@ Path: ``task.source``, ``task.entry``
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import logging
 import re
 import threading
@@ -35,19 +33,6 @@ from engine.source.warming import Trace, Warming
 
 log = logging.getLogger("cache")
 
-#: What shapes the records of a page beside its body.
-SHAPING = (
-    "deduplication.",
-    "header.converter",
-    "http.response.",
-    "kafka.",
-    "key.converter",
-    "key.schema",
-    "transformation.",
-    "value.converter",
-    "value.schema",
-)
-
 #: Who asks, and what the client itself adds to each request: keys that tell one
 #: from another and do not change by themselves, as tokens do.
 IDENTITY = (
@@ -64,6 +49,8 @@ IDENTITY = (
 
 #: A header of the answer that a rule or template names.
 _NAMED = re.compile(r"response\.header[.\[\s'\"\\]+([\w-]+)", re.IGNORECASE)
+
+_UUID = re.compile(r"\$\{\s*uuid\s*\}")
 
 #: Seconds between two looks at what is due.
 TEND = 1.0
@@ -316,17 +303,14 @@ def named_headers(values: Values) -> frozenset[str]:
     return frozenset(name.lower() for name in found)
 
 
-def rules_of(api: Api) -> bytes:
-    """What makes records of a body, hashed: pages are unchanged only with it."""
-    digest = hashlib.blake2b(_text(api.values, SHAPING).encode(), digest_size=16)
-    origin = api.values.origin("transformation.function")
-    if origin is not None:
-        # A user's own rules stand in a file beside the configuration's.
-        module = str(api.values["transformation.function"]).partition(":")[0]
-        with contextlib.suppress(OSError):
-            file = Path(origin[0]).resolve().parent / f"{module}.py"
-            digest.update(file.read_bytes())
-    return digest.digest()
+def unique_headers(values: Values) -> frozenset[str]:
+    """Request headers that are nothing but a new number each time, in lower case."""
+    found = set()
+    for name, value in values["http.source.headers"] or ():
+        rest = _UUID.sub("", value)
+        if rest != value and "${" not in rest:
+            found.add(name.lower())
+    return frozenset(found)
 
 
 def starts_of(apis: Iterable[Api], url_of: Callable[[Values], str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from engine.shared.board import Board, Notice, Slot
 from engine.shared.limiter import Limits
 from engine.shared.link import Assigned, BrokerKnown, Message
 from engine.sink.commit import Delivery, Saver
+from engine.sink.identity import Identities
 from engine.sink.kafka import wait_for_broker
 from engine.sink.preflight import Topics
 from engine.sink.state import Nowhere, Saved, State, canonical
@@ -38,7 +39,7 @@ from engine.source.unchanged import Unchanged
 from engine.source.walk import CHAINS, gathered
 from engine.task.absence import Absence
 from engine.task.broker import Brokers, bootstrap_of, state_place
-from engine.task.cache import Caching, rules_of
+from engine.task.cache import Caching, unique_headers
 from engine.task.flow import Flow, Source
 from engine.task.memory import PART, Forgetful, Remembering
 from engine.task.metering import Held, Metering
@@ -213,6 +214,7 @@ class Wiring:
             task=context.number,
             suspect=context.board.watch(context.index).get("crashes") >= CRASHES,
         )
+        self._identities = Identities(brokers.admin)
         #: As a reload has changed them, or None.
         self._limits: Limits | None = None
         if self._caching.tiers is not None:
@@ -239,6 +241,7 @@ class Wiring:
         values = self._connector.values
         brokers = self._brokers
         topics = brokers.topics(log.warning)
+        self._identities = Identities(brokers.admin)
         self._ensure(topics, start)
         state = self._state()
         start.step("reading_state")
@@ -574,16 +577,25 @@ class Wiring:
         off = not values["cache.enabled"] or values["http.offset.mode"] != "FULL"
         if off or values["kafka.topic"] is None:
             return lambda partition: None
-        rules = rules_of(api)
         chain = values["pagination.type"] in CHAINS
+        identities = self._identities
 
         def remembering(partition: Mapping[str, str]) -> Remembering:
             partition = {**partition, **PART}
             kept = saved.get(canonical(partition))
             stored = None if kept is None else kept.offset
             return Remembering(
-                Unchanged(rules, stored, count=shard.count, chain=chain),
+                Unchanged(
+                    stored,
+                    topic=identities.of,
+                    max_age=values["cache.unchanged.max.age.seconds"],
+                    count=shard.count,
+                    chain=chain,
+                    stamped=values["kafka.timestamp"] is not None,
+                    unique=unique_headers(values),
+                ),
                 stored,
+                label=shard.label,
                 open=lambda: delivery.outlet(partition, saver, pause=0.0),
                 delivery=delivery,
             )

@@ -16,7 +16,7 @@ from engine.errors import Accounting, RecordError, SourceError
 from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Stopping, Transform
 from engine.task.garbage import between_pages
-from engine.task.memory import NO_PAGE, Memory
+from engine.task.memory import NO_PAGE, Memory, bare
 from engine.task.pulse import Pulse
 
 #: Makes what counts a parcel: called with the moment of its acknowledgement.
@@ -104,13 +104,13 @@ class Flow:
             pulse.fetching()
             for page in pages:
                 pulse.working()
-                self._memory.judge(page)
                 parcel = self._transform(page)
                 if not parcel.balanced:
                     raise Accounting(unbalanced(self.shard, parcel))
+                parcel = self._memory.judge(parcel, self._forget)
                 parcel.delivered.append(self._counting(parcel))
-                self._outlet.hand_over(parcel, page.offset)
-                self.offset = page.offset
+                self.offset = self._memory.sealed(page.offset)
+                self._outlet.hand_over(parcel, self.offset)
                 self.received += page.received
                 between_pages()
                 if self._stopping.is_set():
@@ -133,6 +133,15 @@ class Flow:
         if page is not None and page.offset.get("done") is True:
             self._memory.keep(page.offset)
         return page
+
+    def _forget(self) -> None:
+        """What is stored vouches for no page any longer, before others are sent."""
+        assert self.offset is not None
+        self._pulse.idle("commit")
+        self.offset = bare(self.offset)
+        self._outlet.hand_over(Parcel(NO_PAGE, "", ()), self.offset)
+        self._outlet.commit()
+        self._pulse.working()
 
 
 def unbalanced(shard: Shard, parcel: Parcel) -> str:

@@ -5,18 +5,28 @@ Owns where a shard's memory of its pages is kept: beside its position, under a
 source partition of its own, written once a poll is over and all of it is
 acknowledged, and only where something has changed.
 
+What is remembered says what was delivered last, so it must never outlive a
+delivery that it does not know of.  Two things hold that: the position of a
+finished poll carries a seal of what is remembered, which any other writer of
+positions leaves out; and before anything is delivered that differs, the position
+is saved without it.  A process that dies anywhere in between, and one that
+remembers nothing (`cache.enabled=false`), leave a memory that nobody trusts.
+
 Path: ``task.flow`` and ``task.tree`` ask -> here -> ``source.unchanged``
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from engine.records import Offset, Page, Parcel, Primitive, Request, Response
 from engine.sink.commit import AtLeastOnce
-from engine.source.standing import whole
+from engine.source.standing import SEAL, whole
 from engine.source.unchanged import Unchanged
+
+log = logging.getLogger("task")
 
 #: The part of a source partition's key under which its pages are remembered.
 PART = {"part": "pages"}
@@ -38,8 +48,17 @@ class Memory(Protocol):
     def begin(self, offset: Offset | None) -> None:
         """A poll starts from an offset."""
 
-    def judge(self, page: Page) -> None:
-        """Make a page `saved` that brings nothing new, and take its records off."""
+    def judge(self, parcel: Parcel, forget: Callable[[], None]) -> Parcel:
+        """
+        What is to be handed over for a page: nothing, where it brings nothing new.
+
+        Args:
+            forget: Saves the position without its seal, and waits until that is
+                saved; called before the first page of a poll that is produced.
+        """
+
+    def sealed(self, offset: Offset) -> Offset:
+        """The offset of a page that was just judged, as it is to be saved."""
 
     def keep(self, offset: Offset) -> None:
         """
@@ -52,14 +71,27 @@ class Memory(Protocol):
 class Forgetful:
     """The memory of what has none: the cache is off, or no poll is like another."""
 
-    def begin(self, offset: Offset | None) -> None:
-        return
+    def __init__(self) -> None:
+        self._vouched = False
 
-    def judge(self, page: Page) -> None:
-        return
+    def begin(self, offset: Offset | None) -> None:
+        """As `Memory`."""
+        self._vouched = offset is not None and SEAL in offset
+
+    def judge(self, parcel: Parcel, forget: Callable[[], None]) -> Parcel:
+        """As `Memory`."""
+        if self._vouched and produces(parcel):
+            # Of an earlier run that did remember: it does not know of this.
+            self._vouched = False
+            forget()
+        return parcel
+
+    def sealed(self, offset: Offset) -> Offset:
+        """As `Memory`."""
+        return offset
 
     def keep(self, offset: Offset) -> None:
-        return
+        """As `Memory`."""
 
 
 class Remembering:
@@ -67,6 +99,7 @@ class Remembering:
     The memory of one source partition.
 
     Args:
+        label: The shard, for people.
         unchanged: Its pages.
         stored: What was kept of them before, or None.
         open: Makes the outlet of the partition under which it is kept.
@@ -78,21 +111,53 @@ class Remembering:
         unchanged: Unchanged,
         stored: Mapping[str, Primitive] | None,
         *,
+        label: str,
         open: Callable[[], AtLeastOnce],
         delivery: Outlets,
     ):
+        self._label = label
         self._unchanged = unchanged
-        self._hashes = None if stored is None else stored.get("hashes")
+        self._stored = dict(stored or {})
         self._open = open
         self._delivery = delivery
+        self._vouched = False
+        self._told = False
 
     def begin(self, offset: Offset | None) -> None:
         """As `Memory`."""
-        self._unchanged.begin(whole=offset is None or offset.get("done") is True)
+        seal = "" if offset is None else str(offset.get(SEAL, ""))
+        self._vouched = bool(seal)
+        self._unchanged.begin(
+            whole=offset is None or offset.get("done") is True,
+            seal=seal,
+        )
 
-    def judge(self, page: Page) -> None:
+    def judge(self, parcel: Parcel, forget: Callable[[], None]) -> Parcel:
         """As `Memory`."""
-        self._unchanged.judge(page)
+        page = parcel.page
+        if page.truncated and not self._told:
+            self._told = True
+            log.warning(
+                "%s has more pages than pagination.max.pages: no poll is a whole one, "
+                "so its pages are produced again although they are unchanged.",
+                self._label,
+            )
+        if self._unchanged.judge(parcel):
+            page.saved, page.saved_records = True, page.received
+            page.records, page.deduplicated = [], 0
+            # What was left out was delivered, so that de-duplication learns of it.
+            return Parcel(page, "", (), acknowledged=parcel.acknowledged)
+        if self._vouched and self._unchanged.forgets and produces(parcel):
+            self._vouched = False
+            forget()
+        return parcel
+
+    def sealed(self, offset: Offset) -> Offset:
+        """As `Memory`."""
+        if offset.get("done") is not True:
+            return offset
+        seal = self._unchanged.seal(whole(offset, "poll", 1))
+        return {**offset, SEAL: seal} if seal else offset
 
     def keep(self, offset: Offset) -> None:
         """As `Memory`."""
@@ -105,13 +170,24 @@ class Remembering:
         """
         The first half of `keep`; the caller commits and forgets the outlet.
 
-        Returns: None if what is kept is as it was.
+        Returns: None if what is kept is as it was, or nothing.
         """
         found = self._unchanged.finished(whole(offset, "poll", 1))
-        if found["hashes"] == self._hashes:
+        kept = {name: self._stored.get(name) for name in found if name != "poll"}
+        if not found["hashes"] or kept == {name: found[name] for name in kept}:
             return None
-        self._hashes = found["hashes"]
+        self._stored = dict(found)
         outlet = self._open()
         outlet.begin()
         outlet.hand_over(Parcel(NO_PAGE, "", ()), found)
         return outlet
+
+
+def bare(offset: Offset) -> Offset:
+    """A position that vouches for nothing."""
+    return {name: value for name, value in offset.items() if name != SEAL}
+
+
+def produces(parcel: Parcel) -> bool:
+    """Whether anything of it goes to Kafka."""
+    return bool(len(parcel.values) or parcel.letters)

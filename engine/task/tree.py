@@ -24,7 +24,14 @@ from engine.sink.commit import AtLeastOnce, Failure
 from engine.sink.state import Saved
 from engine.source.standing import whole
 from engine.task.flow import Counting, unbalanced
-from engine.task.memory import PART, Remembering
+from engine.task.memory import (
+    NO_PAGE,
+    PART,
+    Forgetful,
+    Memory,
+    Remembering,
+    bare,
+)
 from engine.task.pulse import Pulse
 
 log = logging.getLogger("task")
@@ -107,7 +114,7 @@ class Branches:
         self._delivery = delivery
         self._pulse = pulse
         self._open: dict[tuple[str, str], tuple[AtLeastOnce, Outlet]] = {}
-        self._memories: dict[tuple[str, str], Remembering | None] = {}
+        self._memories: dict[tuple[str, str], Memory] = {}
         #: Children asked for since the root's last finished poll, and the poll in
         #: which this process has last asked for one.
         self._named: set[tuple[str, str]] = set()
@@ -126,9 +133,7 @@ class Branches:
         if branch.polls:
             self._named.add((api, parent))
         offset = self._offsets.get((api, parent))
-        memory = self._memory(api, parent)
-        if memory is not None:
-            memory.begin(offset)
+        self._memory(api, parent).begin(offset)
         return offset
 
     def hand_over(self, api: str, parent: str, page: Page) -> None:
@@ -142,20 +147,20 @@ class Branches:
         self._pulse.working()
         branch = self._branches[api]
         key = api, parent
-        memory = self._memory(api, parent)
-        if memory is not None:
-            memory.judge(page)
         parcel = branch.transform(page)
         if not parcel.balanced:
             raise Accounting(unbalanced(branch.shard, parcel))
         if key not in self._open and len(self._open) >= MOST_OPEN:
             self._commit()
+        memory = self._memory(api, parent)
+        parcel = memory.judge(parcel, lambda: self._unseal(branch, parent))
         parcel.delivered.append(branch.counting(parcel))
-        self._outlet(branch, parent).hand_over(parcel, page.offset)
+        offset = memory.sealed(page.offset)
+        self._outlet(branch, parent).hand_over(parcel, offset)
         if branch.keeps:
-            self._offsets[key] = page.offset
-        if branch.keeps and page.offset.get("done") is True:
-            self._finished[key] = page.offset
+            self._offsets[key] = offset
+        if branch.keeps and offset.get("done") is True:
+            self._finished[key] = offset
         self._pulse.idle("fetch")
 
     def finished(self, poll: int) -> None:
@@ -244,7 +249,9 @@ class Branches:
         handed = []
         for key, offset in self._finished.items():
             memory = self._memories.get(key)
-            outlet = None if memory is None else memory.hand_over(offset)
+            outlet = None
+            if isinstance(memory, Remembering):
+                outlet = memory.hand_over(offset)
             if outlet is not None:
                 handed.append(outlet)
         self._finished.clear()
@@ -252,14 +259,29 @@ class Branches:
             outlet.commit()
             self._delivery.forget(outlet)
 
-    def _memory(self, api: str, parent: str) -> Remembering | None:
+    def _memory(self, api: str, parent: str) -> Memory:
         """A child's memory; the children beyond the most have none."""
         key = api, parent
-        if key not in self._memories and len(self._memories) < MOST_REMEMBERED:
+        found = self._memories.get(key)
+        if found is None:
             branch = self._branches[api]
             partition = {**branch.shard.partition, "parent": parent}
-            self._memories[key] = branch.memory(partition)
-        return self._memories.get(key)
+            made = None
+            if branch.keeps and len(self._memories) < MOST_REMEMBERED:
+                made = branch.memory(partition)
+            found = made or Forgetful()
+            found.begin(self._offsets.get(key))
+            if len(self._memories) < MOST_REMEMBERED:
+                self._memories[key] = found
+        return found
+
+    def _unseal(self, branch: Branch, parent: str) -> None:
+        """As `task.flow`, for one child."""
+        key = branch.shard.api, parent
+        offset = self._offsets[key] = bare(self._offsets[key])
+        outlet = self._outlet(branch, parent)
+        outlet.hand_over(Parcel(NO_PAGE, "", ()), offset)
+        outlet.commit()
 
 
 class Rooted:

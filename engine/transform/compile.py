@@ -577,6 +577,7 @@ class PageTransform:
         deduplicated = page.deduplicated
         acknowledged = None
         repeated: set[int] = set()
+        content = None
         if self._seen is not None and columns.marks:
             if page.index <= self._newest:
                 self._seen.begin()
@@ -589,9 +590,22 @@ class PageTransform:
                     index for at, index in enumerate(columns.indexes) if at not in kept
                 }
             if len(fresh) < len(columns.values):
+                content = self._made(page, columns, constant, 0)
                 columns.keep(fresh)
         if self._log is not None:
             self._tell(self._log, page, columns, repeated)
+        made = self._made(page, columns, constant, deduplicated)
+        made.acknowledged, made.content = acknowledged, content
+        return made
+
+    def _made(
+        self,
+        page: Page,
+        columns: Columns,
+        constant: Constant | None,
+        deduplicated: int,
+    ) -> Parcel:
+        """The columns as they stand."""
         return Parcel(
             page,
             columns.topics
@@ -608,8 +622,7 @@ class PageTransform:
             len(columns.filtered),
             deduplicated,
             [self._letter(page, *each) for each in sorted(columns.bad, key=_first)],
-            acknowledged,
-            columns.added,
+            added=columns.added,
         )
 
     def _letter(self, page: Page, index: int, error: RecordError) -> DeadLetter:

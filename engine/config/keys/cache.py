@@ -102,6 +102,16 @@ def _keys() -> list[Key]:
             "counts where the response states nothing; data may then be that late.",
             "300",
         ),
+        key(
+            "cache.unchanged.max.age.seconds",
+            seconds(0, 10 * _YEAR),
+            None,
+            "A",
+            "Age after which a page is produced again although it is unchanged, since "
+            "its records may be gone. Unset: the topic's retention.ms where it deletes "
+            "and says so, else never. 0: never.",
+            "604800",
+        ),
         *_tier(1, "1000", 10000000, "300", "T"),
         *_tier(2, "5000", 10000000, "3600", "C"),
         *_tier(3, "10000", 100000000, "14400", "C"),
