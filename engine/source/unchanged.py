@@ -37,6 +37,10 @@ MOST_PAGES = 10_000
 #: page of the poll is produced.
 MOST_KEYS = 100_000
 
+#: Polls in a row in which a page has changed, after which it is not stored: it will
+#: have changed again before a restart could make use of it.
+RESTLESS = 3
+
 #: Milliseconds of the unit in which it is kept when a page was produced.
 TENTH = 100
 
@@ -107,9 +111,9 @@ class Unchanged:
         #: Place -> what it produced, and when, of the last finished poll; of this.
         self._before = _read(stored)
         self._now: dict[int, tuple[bytes, int]] = {}
-        #: Places that produced in this poll, and in the one before.
+        #: Places that produced in this poll, and for how many in a row others did.
         self._changed: set[int] = set()
-        self._restless: set[int] = set()
+        self._in_a_row: dict[int, int] = {}
         self._keys: set[bytes] | None = set()
         self._whole = True
         self._seal = seal_of(stored)
@@ -179,7 +183,10 @@ class Unchanged:
         """
         stored = self._stored(poll)
         self._before, self._now = self._now, {}
-        self._restless, self._changed = self._changed, set()
+        self._in_a_row = {
+            place: self._in_a_row.get(place, 0) + 1 for place in self._changed
+        }
+        self._changed = set()
         self._seal = seal_of(stored)
         self._vouched = set(_read(stored))
         return stored
@@ -192,7 +199,7 @@ class Unchanged:
         pages = {
             place: one
             for place, one in self._now.items()
-            if place not in self._restless or place not in self._changed
+            if place not in self._changed or self._in_a_row.get(place, 0) < RESTLESS
         }
         last = max(pages, default=-1)
         base = min((when for _, when in pages.values()), default=0)

@@ -11,7 +11,7 @@ from engine.records import Request, Response
 from engine.shared.limiter import Limiter, Limits
 from engine.shared.rates import Rate
 from engine.source.warming import Trace
-from engine.task.cache import rules_of, skin_of, tiers_of, warming_of
+from engine.task.cache import skin_of, tiers_of, unique_headers, warming_of
 from engine.task.source import url_of
 from tests.fakes.hands import Hands
 
@@ -182,23 +182,36 @@ def test_credentials_are_part_of_the_key(connector, tmp_path, clock) -> None:
     assert skin(again, tmp_path, clock, Api(clock)).key(request) in keys
 
 
-def test_what_shapes_the_records_is_part_of_their_hash(connector) -> None:
-    plain = rules_of(connector().apis[0])
-    mapped = (
-        'transformation.field.mappings=[{"source":"id","target":"x","type":"STRING"}]'
-    )
-    others = [
-        rules_of(connector(keys).apis[0])
-        for keys in (
-            mapped,
-            "kafka.key=${record.id}",
-            "value.converter=StringConverter",
-        )
-    ]
+@pytest.mark.parametrize(
+    ("key", "kept"),
+    [
+        ("kafka.headers=x:${response.header.etag}", True),
+        ("kafka.headers=x:${response.header.set-cookie}", False),
+        ("kafka.key=${response.header.Set-Cookie}", False),
+        ("kafka.key=${record.id}", True),
+    ],
+)
+def test_an_answer_whose_header_is_not_kept_is_not_kept(
+    connector, tmp_path, clock, key, kept
+) -> None:
+    one = connector(key)
+    shared = tiers(one, tmp_path, clock)
 
-    assert plain == rules_of(connector("cache.l1.max.size=5").apis[0])
-    assert plain not in others
-    assert len(set(others)) == len(others)
+    made = skin_of(one.apis[0], Api(clock), shared, stopping=Going(), clock=clock)
+
+    assert kept is (made is not None)
+
+
+def test_headers_that_are_only_a_number_are_known(connector) -> None:
+    api = connector(
+        "http.source.header.X-Request-Id=${uuid}",
+        "http.source.header.X-Trace=a-${ uuid }-b",
+        "http.source.header.X-Day=${now}",
+        "http.source.header.X-Both=${uuid}-${now}",
+        "http.source.header.X-Plain=1",
+    ).apis[0]
+
+    assert frozenset({"x-request-id", "x-trace"}) == unique_headers(api.values)
 
 
 def test_warming_asks_what_the_keys_name(connector, tmp_path, clock) -> None:
