@@ -58,8 +58,11 @@ def check(args: argparse.Namespace) -> int:
     if loaded is not None and args.connect:
         unreached = connect(loaded)
         findings.extend(unreached)
-        if unreached and code is Exit.OK:
+        worst = {finding.severity for finding in unreached}
+        if "error" in worst and code is Exit.OK:
             code = Exit.UNAVAILABLE
+        elif "warning" in worst and args.strict and code is Exit.OK:
+            code = Exit.CONFIG
     if args.json:
         document = {"findings": findings}
         print(msgspec.json.format(msgspec.json.encode(document)).decode())
@@ -108,6 +111,12 @@ def connect(loaded: Loaded) -> Sequence[Finding]:
                 found.append(
                     Finding("error", file, line, key, None, redact(str(failure)))
                 )
+        if any(finding.severity == "error" for finding in found):
+            # Whoever cannot be reached is not asked for more.
+            continue
+        for api, key, severity, message in probe.outlived(connector):
+            file, line = api.values.origin(key) or ("", 0)
+            found.append(Finding(severity, file, line, key, None, message))
     return found
 
 

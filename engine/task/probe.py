@@ -14,6 +14,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -22,10 +23,10 @@ from msgspec.structs import replace
 
 from engine.clock import SYSTEM
 from engine.config import Api, Connector
-from engine.errors import Misconfigured, Unavailable
+from engine.errors import Misconfigured, SinkError, Unavailable
 from engine.records import Page, Shard
 from engine.shared.limiter import HostReading
-from engine.sink.kafka import admin, describe, reachable
+from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.source.origin import shown
 from engine.task.broker import Brokers, bootstrap_of
@@ -76,6 +77,59 @@ def partitions(connector: Connector) -> dict[str, int]:
     with admin(Brokers(connector, servers).admin) as client:
         found = describe(client, fixed)
     return {name: topic.partitions for name, topic in found.items()}
+
+
+def outlived(connector: Connector) -> Iterator[tuple[Api, str, str, str]]:
+    """
+    (api, key, severity, words) where what is unchanged may be gone from its topic.
+
+    Says nothing where the brokers may not be asked.
+    """
+    key = "cache.unchanged.max.age.seconds"
+    remembering = [
+        (api, str(api.values["kafka.topic"]))
+        for api in connector.apis
+        if api.values["cache.enabled"]
+        and api.values["http.offset.mode"] == "FULL"
+        and api.values["kafka.topic"]
+        and "${" not in api.values["kafka.topic"]
+    ]
+    servers = connector.values["bootstrap.servers"]
+    if not remembering or not servers or tuple(servers) == ("embedded",):
+        return
+    found: Mapping[str, Described] = {}
+    with suppress(SinkError), admin(Brokers(connector, tuple(servers)).admin) as client:
+        found = describe(client, sorted({name for _, name in remembering}))
+    for api, name in remembering:
+        topic = found.get(name)
+        said = None if topic is None else _outlived(name, topic, api.values[key])
+        if said is not None:
+            yield api, key, *said
+
+
+def _outlived(name: str, topic: Described, age: int | None) -> tuple[str, str] | None:
+    """What is to be said of a topic; `age` as it is configured."""
+    kept = topic.retention
+    if age is None and topic.sized:
+        return "warning", (
+            f"topic {name} deletes records by size (retention.bytes): those of "
+            "pages that are unchanged may be missing; say after how many seconds they "
+            "are to be produced again"
+        )
+    if kept is None:
+        return None
+    if age is None:
+        return "notice", (
+            f"pages that are unchanged are produced again after {kept:,.0f} s, when "
+            f"topic {name} has deleted their records (retention.ms)"
+        )
+    if 0 < age <= kept:
+        return None
+    again = f"after {age:,} s" if age else "never"
+    return "warning", (
+        f"topic {name} deletes records after {kept:,.0f} s (retention.ms), and pages "
+        f"that are unchanged are produced again {again}: their records will be missing"
+    )
 
 
 def first_page(connector: Connector, api: Api, zone: str) -> Page | None:

@@ -101,9 +101,12 @@ def test_what_is_read_beside_the_body_counts(
     assert 1 == delivered(setup, setup.once())
 
 
-def test_a_module_that_a_function_imports_counts(make: Make, fixed: Fixed) -> None:
+def test_a_module_that_a_function_imports_counts(
+    make: Make, fixed: Fixed, monkeypatch
+) -> None:
     setup = make(f"{fixed.api.url}/doc", {"transformation.function": "rules:change"})
     folder = Path(setup.file).parent
+    monkeypatch.setenv("PYTHONPATH", str(folder))
     (folder / "rules.py").write_text(
         "import factor\n\n\ndef change(record, context):\n"
         "    return {**record, 'id': record['id'] * factor.BY}\n"
@@ -146,3 +149,36 @@ def test_a_reset_forces_a_new_delivery(make: Make, fixed: Fixed) -> None:
 
     assert 1 == delivered(setup, setup.once())
     assert 2 == len(setup.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "age", "severity", "words"),
+    [
+        ({"retention_ms": "60000"}, None, "notice", "produced again after 60 s"),
+        ({"retention_ms": "60000"}, 60, None, ""),
+        ({"retention_ms": "60000"}, 3600, "warning", "their records will be missing"),
+        ({"retention_ms": "60000"}, 0, "warning", "produced again never"),
+        ({"retention_ms": "-1"}, None, None, ""),
+        (
+            {"retention_ms": "60000", "cleanup_policy": "compact"},
+            None,
+            None,
+            "",
+        ),
+    ],
+)
+def test_check_says_where_records_would_be_missing(
+    make: Make, fixed: Fixed, settings, age, severity, words
+) -> None:
+    key = "cache.unchanged.max.age.seconds"
+    setup = make(f"{fixed.api.url}/doc", {key: age, "kafka.key": "${record.id}"})
+    setup.broker.create(setup.topic, **settings)
+
+    told = setup.call("check", "--connect", "--json")
+    found = [each for each in told.document["findings"] if each["key"] == key]
+
+    assert 0 == told.code, told.out
+    assert ([severity] if severity else []) == [each["severity"] for each in found]
+    assert words in "".join(each["message"] for each in found)
+    strict = setup.call("check", "--connect", "--strict")
+    assert (78 if severity == "warning" else 0) == strict.code, strict.out
