@@ -27,9 +27,9 @@ from tests.brokers import Broker
 from tests.e2e.rig import Running, Setup, seeded
 from tests.fakes.api import Answer, Api, Asked
 
-pytestmark = pytest.mark.slow
-
 ROUNDS = int(os.environ.get("CACHE_MODEL_ROUNDS") or 12)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * ROUNDS)]
 
 DOCUMENTS = 6
 
