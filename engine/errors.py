@@ -12,7 +12,7 @@ RETRY inside `source.fetch`, which has bounds of its own).
     |- SourceError
     |  |- Unreachable               RETRY     69  no answer, or only part of one
     |  |  `- CircuitOpen            RETRY     69  not asked: the circuit breaker is open
-    |  |- Throttled                 RETRY     75  the API asks for a pause (429, 503)
+    |  |- Throttled                 RETRY     75  the API asks for a pause (429, 503, a rule)
     |  |- Denied                    GIVE_UP   65  401 after a fresh token, 403
     |  |- Unexpected                GIVE_UP   65  any other status; `behavior.on.error`
     |  |- BadPage                   RETRY     65  whole, but not what config says; never "no data"
@@ -157,10 +157,13 @@ class SourceError(EngineError):
     Attributes:
         status: The response's status code, or None without a response.
         url: The request's URL with secrets cut, or "".
+        paused: True if the answer named a pause that the host's limiter keeps.
+        ruled: True if an error rule of the configuration says so.
     """
 
     then = Then.GIVE_UP
     code = Exit.DATA
+    paused = ruled = False
 
     def __init__(self, message: str, *, status: int | None = None, url: str = ""):
         super().__init__(message)
@@ -204,7 +207,23 @@ class Throttled(SourceError):
 
 
 class Denied(SourceError):
-    """The API refuses these credentials; 77 is for rights on this machine."""
+    """
+    The API refuses these credentials; 77 is for rights on this machine.
+
+    Attributes:
+        stale: True if it says that a token has ended, whatever the status.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stale: bool = False,
+        status: int | None = None,
+        url: str = "",
+    ):
+        super().__init__(message, status=status, url=url)
+        self.stale = stale
 
 
 class Unexpected(SourceError):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from msgspec import Struct
+
 from engine.records import Offset, Page, Parcel, Request, Response
 
 
@@ -38,6 +40,19 @@ class Fetch(Protocol):
         """
 
 
+class Demanded(Struct, frozen=True):
+    """
+    What an answer's headers say about more requests.
+
+    Attributes:
+        after: Seconds for which it asks to be left alone (Retry-After), or None.
+        spent: Whether nothing is left of a budget (a remaining of 0).
+    """
+
+    after: float | None = None
+    spent: bool = False
+
+
 class Limiter(Protocol):
     """Answers seconds; never sleeps."""
 
@@ -65,6 +80,9 @@ class Limiter(Protocol):
         self, host: str, api: str, status: int, headers: list[tuple[str, str]]
     ) -> None:
         """Learn from an answer: Retry-After, RateLimit, 429 and 503."""
+
+    def demanded(self, headers: list[tuple[str, str]], received_ms: int) -> Demanded:
+        """What a refusal's headers ask for; pure."""
 
 
 class Breaker(Protocol):

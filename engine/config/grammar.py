@@ -18,6 +18,7 @@ from engine.language import (
     compile_pattern,
     compile_regex,
     compile_template,
+    text_codec,
 )
 from engine.language.cron import compile_cron
 
@@ -25,6 +26,7 @@ __all__ = [
     "RECORD_NAMES",
     "REQUEST_NAMES",
     "LanguageError",
+    "charset",
     "cron",
     "glob",
     "path",
@@ -76,6 +78,11 @@ def regex(text: str) -> None:
     Raises: LanguageError.
     """
     compile_regex(text)
+
+
+def charset(text: str) -> str | None:
+    """The codec of a charset's name, or None."""
+    return text_codec(text)
 
 
 def cron(text: str) -> str:

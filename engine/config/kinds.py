@@ -352,6 +352,18 @@ class StatusCodes(Struct, frozen=True):
         return Codes(tuple(ranges))
 
 
+class Charset(Struct, frozen=True):
+    """A text encoding by its usual names, as Python's codec."""
+
+    allowed: str = "a charset, as utf-8, windows-1252 or shift_jis"
+
+    def read(self, text: str, near: Path) -> str:
+        codec = grammar.charset(text)
+        if codec is None:
+            raise Unfit(f"no charset that is read, allowed: {self.allowed}")
+        return codec
+
+
 class ClassName(Struct, frozen=True):
     """
     A Java class name, full or short.

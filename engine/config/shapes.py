@@ -11,12 +11,14 @@ Path: ``keys`` -> here -> ``grammar``
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import cast
 
 from engine.config import grammar
-from engine.config.kinds import Unfit, check_url
+from engine.config.kinds import Codes, StatusCodes, Unfit, check_url
 
 #: A longer list of rules is refused.
 MOST_RULES = 10_000
@@ -217,6 +219,71 @@ def validation(value: object) -> None:
             _regex(rule["pattern"], f"rule {at}: pattern")
         if not isinstance(rule.get("values", []), list):
             raise Unfit(f"rule {at}: values must be a list")
+
+
+#: What an error rule may do.
+ERROR_ACTIONS = (
+    "RETRY",
+    "RATE_LIMITED",
+    "REFRESH_TOKEN",
+    "EMPTY",
+    "RESTART",
+    "FAIL",
+)
+ERROR_TESTS = ("equals", "matches", "exists")
+
+
+def error_rules(value: object) -> None:
+    """Error rules: what is looked at, how it is tested, and what follows."""
+    for at, rule in _rules(value):
+        place = f"rule {at}"
+        _members(rule, at, ("action",), ("status", "header", "field", *ERROR_TESTS))
+        _word(rule["action"], ERROR_ACTIONS, f"{place}: action")
+        if "status" in rule:
+            try:
+                status_codes(rule["status"])
+            except Unfit as error:
+                raise Unfit(f"{place}: status: {error}") from error
+        looked = [name for name in ("header", "field") if name in rule]
+        tests = [name for name in ERROR_TESTS if name in rule]
+        if len(looked) > 1:
+            raise Unfit(f"{place}: header and field do not stand in one rule")
+        if not looked and "status" not in rule:
+            raise Unfit(f"{place}: nothing to look at, allowed: status, header, field")
+        if tests and not looked:
+            raise Unfit(f"{place}: {tests[0]} tests a header or a field")
+        if len(tests) > 1:
+            raise Unfit(f"{place}: one of {', '.join(ERROR_TESTS)}, not {len(tests)}")
+        if "field" in rule:
+            _path(rule["field"], f"{place}: field")
+        header = rule.get("header", "X")
+        if not isinstance(header, str) or not re.fullmatch(
+            r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header
+        ):
+            raise Unfit(f"{place}: header must be the name of a header")
+        if not isinstance(rule.get("exists", True), bool):
+            raise Unfit(f"{place}: exists must be true or false")
+        if "matches" in rule:
+            _regex(rule["matches"], f"{place}: matches")
+
+
+def status_codes(value: object) -> Codes:
+    """
+    The statuses of an error rule: a number, a text of codes and ranges (also 5xx), or
+    a list of both.
+
+    Raises: Unfit.
+    """
+    items = value if isinstance(value, list) else [value]
+    ranges: list[tuple[int, int]] = []
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, int | str):
+            raise Unfit("a code as 404, a range as 500-599 or 5xx, or a list of them")
+        text = re.sub(r"\b([1-5])[xX]{2}\b", r"\g<1>00-\g<1>99", str(item))
+        ranges += StatusCodes().read(text, Path()).ranges
+    if not ranges:
+        raise Unfit("the list of statuses is empty")
+    return Codes(tuple(ranges))
 
 
 def endpoints(value: object) -> None:

@@ -10,7 +10,8 @@ Path: `source`, `transform` -> here -> `values`, `templates`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, tzinfo
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
@@ -105,12 +106,18 @@ class Body:
         names: The scope's keys it asks for.
     """
 
-    __slots__ = ("_encoders", "names", "template")
+    __slots__ = ("_encoders", "_omitting", "names", "template")
 
-    def __init__(self, template: Template, encoders: list[Callable[[Any], str]]):
+    def __init__(
+        self,
+        template: Template,
+        encoders: list[Callable[[Any], str]],
+        omitting: _Omitting | None = None,
+    ):
         self.template = template
         self.names = template.names
         self._encoders = encoders
+        self._omitting = omitting
 
     def render(self, scope: Scope) -> bytes:
         """
@@ -119,16 +126,107 @@ class Body:
         Raises: EvaluationError.
         """
         encoders = iter(self._encoders)
-        pieces = [
-            next(encoders)(part.value(scope)) if isinstance(part, Expression) else part
+        values = [
+            part.value(scope) if isinstance(part, Expression) else part
             for part in self.template.parts
         ]
+        pieces = [
+            next(encoders)(value) if isinstance(part, Expression) else value
+            for part, value in zip(self.template.parts, values, strict=True)
+        ]
+        if self._omitting is not None:
+            return _utf8(self._omitting.joined(pieces, values))
         return _utf8("".join(pieces))
 
 
+class _Omitting:
+    """
+    Leaves out the members whose value is an expression that gives null.
+
+    Args:
+        parts: Of the body's template.
+        before: What stands before such an expression: the member's name, to be
+            cut off with it.
+        after: What stands behind it.
+        between: What separates members.
+    """
+
+    #: Stands where a member was; no JSON text and no form has a bare NUL.
+    _GONE: Final = "\0"
+
+    def __init__(
+        self,
+        parts: Sequence[str | Expression],
+        before: re.Pattern[str],
+        after: re.Pattern[str],
+        between: str,
+    ):
+        self._between = between
+        #: By the expression's place: characters kept of what is before it, and cut
+        #: of what is behind it.
+        self._whole: dict[int, tuple[int, int]] = {}
+        for at, part in enumerate(parts):
+            if not isinstance(part, Expression):
+                continue
+            front = parts[at - 1] if at else ""
+            back = parts[at + 1] if at + 1 < len(parts) else ""
+            if isinstance(front, Expression) or isinstance(back, Expression):
+                continue
+            name, end = before.search(front), after.match(back)
+            if name is None or end is None:
+                continue
+            quoted = front.endswith('"')
+            if quoted != back.startswith('"'):
+                continue
+            self._whole[at] = name.start(), int(quoted)
+
+    def joined(self, pieces: Sequence[str], values: Sequence[Any]) -> str:
+        """The body without the members whose value is null."""
+        kept = list(pieces)
+        for at, (front, back) in self._whole.items():
+            if _is_null(values[at]):
+                if at:
+                    # Behind a member that is gone as well, less is left of it.
+                    cut = len(pieces[at - 1]) - front
+                    kept[at - 1] = kept[at - 1][: len(kept[at - 1]) - cut]
+                kept[at] = self._GONE
+                if back:
+                    kept[at + 1] = kept[at + 1][back:]
+        text = "".join(kept)
+        if self._GONE not in text:
+            return text
+        between = re.escape(self._between)
+        text = re.sub(rf"\0\s*{between}\s*", "", text)
+        return re.sub(rf"({between}\s*)?\0", "", text)
+
+
+def _is_null(value: Any) -> bool:
+    """Null in whatever form an expression gives it."""
+    return value is None or text_of(value) is None
+
+
+#: A member's name, and what may end its value.
+_MEMBER: Final = re.compile(r'"(?:[^"\\]|\\.)*"\s*:\s*"?$')
+_MEMBER_END: Final = re.compile(r'"?\s*[,}]')
+#: The same of a form.
+_FIELD: Final = re.compile(r"(?:(?<=&)|^)[^&=]*=$")
+_FIELD_END: Final = re.compile(r"&|$")
+
 #: Content types by which a body is JSON or a form; others are text.
-_JSON: Final = ("application/json", "text/json", "+json")
+_JSON: Final = frozenset(
+    {"application/json", "text/json", "application/x-json", "text/x-json",
+     "application/x-ndjson", "application/ndjson", "application/jsonl",
+     "application/json5", "application/jsonrequest"}
+)  # fmt: skip
+#: What AWS's JSON protocols send, with their version behind it.
+_AMZ_JSON: Final = "application/x-amz-json-"
 _FORM: Final = "application/x-www-form-urlencoded"
+
+
+def is_json(content_type: str) -> bool:
+    """True for a content type whose values go in as JSON (RFC 6839, 3.1)."""
+    kind = content_type.split(";")[0].strip().lower()
+    return kind in _JSON or kind.endswith("+json") or kind.startswith(_AMZ_JSON)
 
 
 def compile_body(
@@ -136,21 +234,32 @@ def compile_body(
     names: Collection[str],
     content_type: str = "application/json",
     zone: tzinfo = UTC,
+    *,
+    omit: bool = False,
 ) -> Body:
     """
     Compile a body: its content type says how values go in.
+
+    Args:
+        omit: A member whose expression gives null is left out
+            (`http.source.body.null=OMIT`).
 
     Raises: LanguageError; also for a JSON body with an expression after a
     string that was left open.
     """
     template = compile_template(text, names, zone)
     kind = content_type.split(";")[0].strip().lower()
-    if kind in _JSON or kind.endswith("+json"):
-        return Body(template, _json_encoders(template))
-    encoder = encode_form if kind == _FORM else encode_body_text
+    if is_json(kind):
+        omitting = (
+            _Omitting(template.parts, _MEMBER, _MEMBER_END, ",") if omit else None
+        )
+        return Body(template, _json_encoders(template), omitting)
+    form = kind == _FORM
+    encoder = encode_form if form else encode_body_text
     return Body(
         template,
         [encoder for part in template.parts if isinstance(part, Expression)],
+        _Omitting(template.parts, _FIELD, _FIELD_END, "&") if omit and form else None,
     )
 
 

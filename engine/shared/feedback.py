@@ -54,7 +54,21 @@ DIALECTS = (
 )
 INTERESTING = NAMES | {name for dialect in DIALECTS for name in dialect}
 
+#: Seconds that no pause is longer than, whatever was written.
+LONGEST = 1e12
+
 _NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?\Z")
+_SECONDS = re.compile(r"\+?([0-9]{1,400})(?:\.[0-9]{0,40})?\Z")
+#: Spans as people and languages write them: 2s, 1m0s, 1.5 min, 30 seconds, PT1M30S.
+_PART = re.compile(
+    r"\s*([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*"
+    r"(milliseconds?|seconds?|minutes?|hours?|days?|secs?|mins?|hrs?|ms|[smhd])",
+    re.IGNORECASE,
+)
+_UNITS = {"ms": 0.001, "m": 60.0, "s": 1.0, "h": 3600.0, "d": 86_400.0}
+#: Headers that were joined: a comma, but not the one inside of an HTTP date.
+_LISTED = re.compile(r"(?<!mon)(?<!tue)(?<!wed)(?<!thu)(?<!fri)(?<!sat)(?<!sun)"
+                     r"(?<!day),", re.IGNORECASE)  # fmt: skip
 _DELAY = re.compile(r"[0-9]{1,15}\Z")
 _SPAN = re.compile(
     r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?"
@@ -147,12 +161,50 @@ def _retry_after(found: Mapping[str, str], clock: _Clock) -> float | None:
         if name in found and _NUMBER.match(found[name].strip()):
             return float(found[name]) / 1000
     for name in ("retry-after", "x-retry-after"):
-        text = found.get(name, "").strip()
-        if _DELAY.match(text):
-            return float(text)
-        if text and (instant := _instant(text)) is not None:
-            return clock.until(instant)
+        if name not in found:
+            continue
+        # Joined or listed values: the longest is safe for all of them.
+        read_ = [_pause(text.strip(), clock) for text in _LISTED.split(found[name])]
+        known = [seconds for seconds in read_ if seconds is not None]
+        if known:
+            return max(known)
     return None
+
+
+def _pause(text: str, clock: _Clock) -> float | None:
+    """
+    One value of a Retry-After: seconds (RFC 9110, 10.2.3), with a fraction or unit.
+
+    A number that is a point in time in any sensible reading is taken as one.
+    """
+    text = text.strip("\"' ")
+    if (number := _SECONDS.match(text)) is not None:
+        whole = min(float(number[1]), LONGEST * 1000)
+        seconds = whole if len(number[1]) > 15 else float(text)
+        if EPOCH_S < seconds < LONGEST * 10:
+            epoch = seconds / 1000 if seconds > EPOCH_MS else seconds
+            return clock.until(epoch)
+        return min(seconds, LONGEST)
+    if (span := _span(text)) is not None:
+        return span
+    if text and (instant := _instant(text)) is not None:
+        return clock.until(instant)
+    return None
+
+
+def _span(text: str) -> float | None:
+    """Seconds of a span with units, or None."""
+    text = text[2:] if text[:2].upper() == "PT" else text
+    at, total = 0, 0.0
+    while at < len(text):
+        part = _PART.match(text, at)
+        if part is None:
+            return None
+        unit = part[2].lower()
+        scale = _UNITS.get("ms" if unit.startswith(("ms", "milli")) else unit[0], 1.0)
+        total += float(part[1]) * scale
+        at = part.end()
+    return min(total, LONGEST) if at else None
 
 
 def _budget(found: Mapping[str, str], clock: _Clock) -> Demand:

@@ -27,6 +27,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
+from engine.seams import Demanded
 from engine.shared import feedback
 from engine.shared.cell import (
     REST,
@@ -342,6 +343,11 @@ class Limiter:
             strike=throttled and listening.respect,
             chance=self._draw(0.0, 1.0),
         )
+
+    def demanded(self, headers: list[tuple[str, str]], received_ms: int) -> Demanded:
+        """What a refusal's headers ask for; pure."""
+        demand = feedback.read(429, headers, received_ms)
+        return Demanded(demand.after, demand.remaining == 0)
 
     def _correct(self, host: str, sent: list[tuple[Bucket, float, float]]) -> None:
         """Count what was sent from its likely arrival, not from its grant."""

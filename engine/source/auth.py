@@ -155,7 +155,7 @@ class AwsSigV4(AuthBase):
         """None: nothing that was signed is good for another request."""
         return None
 
-    def refresh(self, response: Response) -> bool:
+    def refresh(self, response: Response, stale: bool = False) -> bool:
         """
         After a refusal: learn the server's time, if ours is what it refused.
 

@@ -199,7 +199,8 @@ class _Brotli:
         return bool(self._stream.is_finished())
 
 
-def _gzip(piece: int) -> Inflater:
+def gzip(piece: int) -> Inflater:
+    """The inflater of gzip (RFC 1952), of as many members as there are."""
     return _Members(lambda: zlib.decompressobj(31), piece)
 
 
@@ -208,8 +209,8 @@ def _zstd(piece: int) -> Inflater:
 
 
 INFLATERS: dict[str, Callable[[int], Inflater]] = {
-    "gzip": _gzip,
-    "x-gzip": _gzip,
+    "gzip": gzip,
+    "x-gzip": gzip,
     "deflate": _Deflate,
 }
 if brotli is not None:
@@ -229,7 +230,7 @@ def encodings() -> frozenset[str]:
     return frozenset(INFLATERS) - {"x-gzip"}
 
 
-class _Pieces:
+class Pieces:
     """
     A body on its way in: in memory while small, else in an unlinked file.
 
@@ -350,7 +351,7 @@ class Collector:
         self._inflater = inflater
         self._bounds = bounds
         self._deadline = deadline
-        self._body = _Pieces(bounds)
+        self._body = Pieces(bounds)
         self.wire = 0
 
     @property

@@ -1,8 +1,8 @@
 """
 Decode: a response becomes records that are not yet read, and what pages need.
 
-Owns what a usable page is: content family, charset, one whole document, the
-records where the configuration says.  A record stays the bytes the API wrote
+Owns what a usable page is: content family, one whole document, the
+records where the configuration says, no error in their place.  A record stays the bytes the API wrote
 (`msgspec.Raw` over the body); nothing runs per record but C.  Never fetches,
 never decides what follows from a bad page.
 
@@ -11,7 +11,6 @@ Path: `source.fetch` (Response) -> here -> `source.paginate` (Decoded)
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -29,23 +28,20 @@ from engine.language.paths import Path, compile_path
 from engine.language.values import MISSING
 from engine.language.values import decode as decode_value
 from engine.records import Response
-from engine.source.body import hand_back
+from engine.source import diagnosis
+from engine.source.answers import ERRORS, Emptied, Errors
+from engine.source.body import Bounds
 from engine.source.mapped import split_mapped
 from engine.source.origin import shown
+from engine.source.readable import Unreadable, blank, readable
 
 Body: TypeAlias = bytes | bytearray | memoryview
 
 #: Longest CSV field, in characters; the body's own limit is in front of it.
 MAX_FIELD = 1 << 30
-#: Bytes whose UTF-8 is checked in one go where the body is mapped.
-STRIDE = 1 << 20
 
 _LONE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BLANK = re.compile(r"[ \t\r\n]*")
-_HTML = frozenset({"text/html", "application/xhtml+xml"})
-#: Families that no format of ours is sent as; what is not listed is let in.
-_FOREIGN = ("image/", "audio/", "video/", "font/", "multipart/")
-_XML = re.compile(r"(?:application|text)/(?:[^;]+\+)?xml").fullmatch
 
 
 class Decoded(Struct):
@@ -58,9 +54,8 @@ class Decoded(Struct):
             text, int, bool or None; numbers with a fraction as written, and
             arrays and objects as compact JSON, in a `Raw`; a list where a path
             asks for many.  What is missing is not in it.
-        empty: True for an answer that stands for an empty page whatever its body
-            is (`http.response.status.empty`, an error rule's EMPTY): nothing in
-            it is looked at.
+        empty: True if the answer as a whole means an empty page, so that nothing
+            of what pages need is in it: a status, a 304, an error rule.
     """
 
     records: list[Raw]
@@ -78,6 +73,10 @@ def compile_decoder(
     wanted: Sequence[str] = (),
     optional: bool = False,
     empty: Container[int] = frozenset({204, 205}),
+    errors: Errors | None = None,
+    empty_body: bool = False,
+    charset: str | None = None,
+    bounds: Bounds | None = None,
 ) -> Decode:
     """
     Make the one callable that splits an api's pages.
@@ -89,11 +88,17 @@ def compile_decoder(
             `header:NAME`; only json has other than headers.
         optional: Whether a missing `data_path` is an empty page.
         empty: Statuses that mean an empty page, whatever the body.
+        errors: How the api says that something is wrong.
+        empty_body: Whether a body without content is an empty page
+            (`http.response.empty.body=EMPTY`) and not a bad one.
+        charset: `http.response.charset`, or None: found out.
+        bounds: What a compressed file may unpack to.
 
     Returns:
-        Response to Decoded.  It raises BadPage for what is not such a page,
-        and never anything else.  A response that was decoded before (by
-        `fetch.Retrying`) brings what was found then.
+        Response to Decoded.  It raises BadPage for what is not such a page, and
+        another SourceError for an error inside of it; never anything else.  A
+        response that was decoded before (by `fetch.Retrying`) brings what was
+        found then.
 
     Raises:
         ConfigError, LanguageError: a path that cannot be.
@@ -106,8 +111,17 @@ def compile_decoder(
     paths = [
         compile_path(text) for text in dict.fromkeys(wanted) if text not in headers
     ]
+    errors = errors or Errors()
+    bounds = bounds or Bounds()
+    graphql = False
     if format == "json":
-        split = _json(compile_path(data_path), paths, optional)
+        data = compile_path(data_path)
+        names = data.names or ("",)
+        # What GraphQL's answers have: records under `data`, or a document as one.
+        graphql = not data.steps or names[0] == "data"
+        looked = [text for text in errors.fields if text not in set(wanted)]
+        looked += [ERRORS] if graphql and ERRORS not in (*wanted, *looked) else []
+        split = _json(data, [*paths, *map(compile_path, looked)], optional, graphql)
     else:
         if paths or data_path:
             raise ConfigError(
@@ -116,18 +130,37 @@ def compile_decoder(
             )
         split = {"ndjson": _ndjson, "csv": _csv, "text": _text}[format]
 
+    def read(response: Response) -> Decoded:
+        status = response.status
+        if status == 304 or status in empty:
+            if (failure := errors.in_refusal(response)) is not None:
+                raise failure
+            return Decoded([], {}, empty=True)
+        try:
+            parts = readable(response, format, charset, bounds)
+            if empty_body and all(blank(part, format) for part in parts):
+                return Decoded([], {}, empty=True)
+            decoded = split(parts[0]) if len(parts) == 1 else _joined(parts, split)
+        except BadPage as error:
+            failure = errors.in_rubble(response, json=format == "json")
+            if failure is not None:
+                raise failure from error
+            raise _explained(error, response, errors) from error
+        failure = errors.in_page(response, decoded.found)
+        if failure is None and graphql and decoded.found.get(ERRORS) is not None:
+            failure = errors.beside_data(response, decoded.found[ERRORS])
+        if failure is not None:
+            raise failure
+        return decoded
+
     def decode(response: Response) -> Decoded:
         if response.decoded is not None:
             before: Decoded = response.decoded
             return before
         try:
-            if response.status in empty:
-                decoded = Decoded([], {}, empty=True)
-            else:
-                decoded = split(_readable(response, format))
-        except BadPage as error:
-            error.status, error.url = response.status, shown(response.url)
-            raise
+            decoded = read(response)
+        except Emptied:
+            decoded = Decoded([], {}, empty=True)
         for text, name in headers.items():
             value = response.header(name)
             if value is not None:
@@ -140,79 +173,20 @@ def compile_decoder(
 # -- what every format shares ---------------------------------------------
 
 
-def _readable(response: Response, format: str) -> Body:
-    """
-    The body as UTF-8 without a byte order mark.
-
-    Raises: BadPage: another content family, another or a broken charset.
-    """
-    kind = response.header("content-type")
-    charset = "utf-8"
-    if kind is not None:
-        family, _, rest = kind.partition(";")
-        family = family.strip().lower()
-        if format != "text" and (
-            family in _HTML or family.startswith(_FOREIGN) or _XML(family)
-        ):
-            raise BadPage(f"the body is {family}, not {format}")
-        if rest:
-            charset = _charset(rest)
-    body = response.body
-    if charset not in ("utf-8", "ascii"):
-        return _recoded(body, charset)
-    if bytes(body[:3]) == codecs.BOM_UTF8:
-        body = memoryview(body)[3:]
-    _check_utf8(body)
-    return body
+def _explained(error: BadPage, response: Response, errors: Errors) -> BadPage:
+    """The same with everything there is to say about the answer."""
+    if isinstance(error, Unreadable):
+        text = diagnosis.unreadable(response, error.format, error.detail)
+    else:
+        text = diagnosis.bad_page(response, str(error), errors.message)
+    return BadPage(text, status=response.status, url=shown(response.url))
 
 
-def _charset(parameters: str) -> str:
-    for item in parameters.split(";"):
-        name, _, value = item.partition("=")
-        if name.strip().lower() == "charset":
-            label = value.strip()
-            known = text_codec(label)
-            if known is None:
-                raise BadPage(f"an unknown charset: {label[:40]!r}")
-            return known
-    return "utf-8"
-
-
-def _recoded(body: Body, charset: str) -> bytes:
-    try:
-        text = str(body, charset)
-    except (UnicodeError, LookupError) as error:
-        raise BadPage(f"the body is not {charset}: {_at(error)}") from error
-    return text.removeprefix("\ufeff").encode("utf-8", "strict")
-
-
-def _at(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} ({error.reason})"
-    return type(error).__name__
-
-
-def _check_utf8(body: Body) -> None:
-    """
-    Refuse bytes that are not UTF-8: msgspec does not look into unread text.
-
-    Hot path: `isascii` runs at memory speed (4 us for 100 KB); only a body with
-    other characters is decoded, and that result thrown away.
-    """
-    try:
-        if not isinstance(body, memoryview):
-            if not body.isascii():
-                str(body, "utf-8")
-            return
-        check = codecs.getincrementaldecoder("utf-8")()
-        at = 0
-        for at in range(0, len(body), STRIDE):
-            check.decode(body[at : at + STRIDE])
-            hand_back(body, at, at + STRIDE)
-        check.decode(b"", True)
-    except UnicodeDecodeError as error:
-        start = error.start + (at if isinstance(body, memoryview) else 0)
-        raise BadPage(f"not UTF-8 at byte {start} ({error.reason})") from error
+def _joined(parts: Sequence[Body], split: Callable[[Body], Decoded]) -> Decoded:
+    """The files of an archive as one page: records in order, the rest of the first."""
+    pages = [split(part) for part in parts]
+    records = [record for page in pages for record in page.records]
+    return Decoded(records, pages[0].found if pages else {})
 
 
 # -- json -----------------------------------------------------------------
@@ -223,13 +197,19 @@ _MISFIT = (msgspec.ValidationError,)
 _BROKEN = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
-def _json(data: Path, wanted: list[Path], optional: bool) -> Callable[[Body], Decoded]:
-    quick = _quick(data, wanted)
+def _json(
+    data: Path, wanted: list[Path], optional: bool, graphql: bool
+) -> Callable[[Body], Decoded]:
+    # A list of records has no place for GraphQL's errors: nothing is looked for.
+    bare = not data.steps and graphql and [path.text for path in wanted] == [ERRORS]
+    quick = _quick(data, [] if bare else wanted)
     general = _general(data, wanted, optional)
 
     def split(body: Body) -> Decoded:
         if not len(body):
             raise BadPage("the body is empty")
+        if len(body) < 64 and not bytes(body).strip():
+            raise BadPage("the body is blank, not JSON")
         try:
             decoded = None
             if quick is not None and isinstance(body, memoryview):
@@ -243,7 +223,7 @@ def _json(data: Path, wanted: list[Path], optional: bool) -> Callable[[Body], De
             if _LONE.search(body) is not None:
                 # msgspec reads no lone surrogate, JSON (RFC 8259, 8.2) has them.
                 return _spelled(body, data, wanted, optional, error)
-            raise BadPage(f"not JSON: {error}") from error
+            raise Unreadable("JSON", str(error)) from error
 
     return split
 
@@ -406,7 +386,7 @@ def _spelled(
     """
     text = str(body, "utf-8")
     if data.names is None:
-        raise BadPage(f"not JSON: {error}") from error
+        raise Unreadable("JSON", str(error)) from error
     try:
         document, end = _SPELLER.raw_decode(text, _skip(text, 0))
         if _skip(text, end) != len(text):
@@ -420,7 +400,7 @@ def _spelled(
         places = {path.text: _again(path.get(document)) for path in wanted}
         return _pieces(value, places, data, optional)
     except (ValueError, RecursionError, EvaluationError, msgspec.MsgspecError) as e:
-        raise BadPage(f"not JSON: {e}") from e
+        raise Unreadable("JSON", str(e)) from e
 
 
 def _again(value: Any) -> Any:
@@ -488,7 +468,7 @@ def _ndjson(body: Body) -> Decoded:
         raise BadPage("a line is nested too deeply") from error
     except msgspec.DecodeError as error:
         if _LONE.search(body) is None:
-            raise BadPage(f"not NDJSON: {error}") from error
+            raise Unreadable("NDJSON", str(error)) from error
         return _spelled_lines(bytes(body))
     return Decoded(records, {})
 
@@ -499,7 +479,7 @@ def _spelled_lines(body: bytes) -> Decoded:
         for line in lines:
             _SPELLER.decode(str(line, "utf-8"))
     except (ValueError, RecursionError) as error:
-        raise BadPage(f"not NDJSON: {error}") from error
+        raise Unreadable("NDJSON", str(error)) from error
     return Decoded([Raw(line) for line in lines], {})
 
 
@@ -528,7 +508,7 @@ def _csv(body: Body) -> Decoded:
                 )
             records.append(Raw(encode(dict(zip(names, row, strict=True)))))
     except csv.Error as error:
-        raise BadPage(f"not CSV: line {reader.line_num}: {error}") from error
+        raise Unreadable("CSV", f"line {reader.line_num}: {error}") from error
     return Decoded(records, {})
 
 

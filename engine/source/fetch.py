@@ -23,14 +23,22 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import CircuitOpen, Denied, SourceError, Unreachable
+from engine.errors import (
+    CircuitOpen,
+    Denied,
+    SourceError,
+    Then,
+    Throttled,
+    Unreachable,
+)
 from engine.observe.failures import FailureLog
 from engine.observe.meters import Stage
 from engine.records import Request, Response
-from engine.seams import Breaker, Fetch, Limiter, Stopping
+from engine.seams import Breaker, Demanded, Fetch, Limiter, Stopping
+from engine.source.answers import Emptied
 from engine.source.origin import host_of
 from engine.source.pool import HttpCounters
-from engine.source.retry import RetryPolicy, judge, pause, reason
+from engine.source.retry import NOTHING, PAUSES, RetryPolicy, judge, pause, reason
 from engine.source.waits import Waits
 
 log = logging.getLogger("http")
@@ -94,6 +102,21 @@ class Turnstile:
         headers = list(response.headers)
         self._limiter.observe(host, self._api, response.status, headers)
 
+    def demanded(self, response: Response) -> Demanded:
+        """What the headers of a refusal ask for."""
+        return self._limiter.demanded(list(response.headers), response.received_ms)
+
+    def throttle(self, response: Response, *, limited: bool) -> None:
+        """
+        Pause the host for all tasks, though the answer's status did not say so.
+
+        Args:
+            limited: True for a rate limit, False for a Retry-After alone.
+        """
+        headers = list(response.headers)
+        status = 429 if limited else 503
+        self._limiter.observe(host_of(response.url), self._api, status, headers)
+
 
 class Limited:
     """A fetch of which every call costs one token."""
@@ -120,8 +143,11 @@ class Retrying:
         stopping: Cuts the pauses and ends the tries.
         decode: Makes a usable answer into its pieces, which stay with it as
             `Response.decoded`; its BadPage is retried like other failures.
-        refresh: Given an answer that refuses the credentials: renews them,
-            and says whether they are other ones now.
+        refresh: Given an answer that refuses the credentials, and whether it says
+            so outside of its status: renews them, and says whether they are other
+            ones now.
+        turnstile: Told of pauses that an answer asks for otherwise than by 429
+            or 503.
         allow: Asked with the host before each repeat; an open breaker ends them.
         failures: Told each try that fails, and when the next one comes.
         draw: Uniform random number between two bounds.
@@ -136,7 +162,8 @@ class Retrying:
         counters: HttpCounters,
         failures: FailureLog | None = None,
         decode: Callable[[Response], Any] | None = None,
-        refresh: Callable[[Response], bool] | None = None,
+        refresh: Callable[[Response, bool], bool] | None = None,
+        turnstile: Turnstile | None = None,
         allow: Callable[[str], bool] | None = None,
         draw: Callable[[float, float], float] = random.uniform,
     ):
@@ -146,6 +173,7 @@ class Retrying:
         self._counters = counters
         self._decode = decode
         self._refresh = refresh
+        self._turnstile = turnstile
         self._allow = allow
         self._failures = failures if failures is not None else FailureLog()
         self._draw = draw
@@ -158,26 +186,35 @@ class Retrying:
             response = None
             try:
                 response = self._inner(request)
-                failure = judge(response, self._policy)
+                failure = self._judged(response)
                 if failure is None:
                     response.tries = tried
-                    if self._decode is not None and response.status != 304:
+                    if self._decode is not None:
                         response.decoded = self._decode(response)
                     self._failures.answered()
                     return response
             except SourceError as error:
                 failure = error
+            if isinstance(failure, Emptied) and response is not None:
+                # `decode` reads the same rule and makes the empty page.
+                response.tries = tried
+                if self._decode is not None:
+                    response.decoded = self._decode(response)
+                return response
             if self._stopping.is_set():
                 raise failure
-            if isinstance(failure, Denied) and response is not None and not refreshed:
+            if response is not None and not refreshed and _refuses(failure):
                 # Once, and at once; whatever `max.retries` says.
                 refreshed = True
-                if self._refresh is not None and self._refresh(response):
+                stale = isinstance(failure, Denied) and failure.stale
+                if self._refresh is not None and self._refresh(response, stale):
                     continue
             if failure.status == 304 and not unconditional:
                 # News of a page nobody has: asked for once more as it is.
                 unconditional = True
                 continue
+            if response is not None:
+                self._heed(failure, response)
             repeats += 1
             wait = pause(failure, repeats, self._policy, self._draw)
             # Where nothing is waited here, the limiter knows when it may go on.
@@ -191,6 +228,38 @@ class Retrying:
             log.info("%s; again %s (try %d)", failure, when, tried + 1)
             if self._stopping.wait(wait):
                 raise failure
+
+    def _judged(self, response: Response) -> SourceError | None:
+        # Hot path: what the headers demand is asked of a refusal only.
+        policy, status = self._policy, response.status
+        demanded = NOTHING
+        if (
+            status >= 400
+            and self._turnstile is not None
+            and status not in policy.process
+            and status not in policy.empty
+        ):
+            demanded = self._turnstile.demanded(response)
+        failure = judge(response, policy, demanded)
+        if failure is not None and demanded.after is not None:
+            failure.paused = policy.respect
+        return failure
+
+    def _heed(self, failure: SourceError, response: Response) -> None:
+        """Let the limiter pause the host where the answer asks for it in other words."""
+        if self._turnstile is None or response.status in PAUSES:
+            return
+        if isinstance(failure, Throttled):
+            demanded = self._turnstile.demanded(response)
+            failure.paused = demanded.after is not None
+            self._turnstile.throttle(response, limited=True)
+        elif failure.then is Then.RETRY and failure.paused:
+            self._turnstile.throttle(response, limited=False)
+
+
+def _refuses(failure: SourceError) -> bool:
+    """True if other credentials may help."""
+    return isinstance(failure, Denied) or failure.status == 401
 
 
 class Guarded:

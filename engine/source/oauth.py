@@ -156,14 +156,18 @@ class OAuth2:
             prepared.headers["Authorization"] = f"Bearer {token.access}"
         return prepared
 
-    def refresh(self, response: Response) -> bool:
+    def refresh(self, response: Response, stale: bool = False) -> bool:
         """
         After a 401: another token, unless somebody has renewed it already.
+
+        Args:
+            stale: The answer says by other means than its status that the token
+                has ended.
 
         Returns: True if there is another one now.
         Raises, blocks: as `stamp`.
         """
-        if response.status != 401:
+        if response.status != 401 and not stale:
             return False
         if response.sent_at < self._since:
             # Sent with the one before: another thread was the first to renew.

@@ -152,19 +152,25 @@ class Poll:
             try:
                 response = fetch(request)
             except SourceError as e:
-                if e.status in self._expired and course.stored:
-                    raise _expired(e.status, request.url) from e
+                if e.status in self._expired and course.stored and not e.ruled:
+                    raise _expired(e.status, request.url, str(e)) from e
                 raise
-            if response.status in self._expired and course.stored:
+            decoded = decode(response)
+            if (
+                response.status in self._expired
+                and course.stored
+                and not decoded.empty
+            ):
                 raise _expired(response.status, request.url)
-            return response, decode(response)
+            return response, decoded
 
         return answer
 
 
-def _expired(status: int | None, url: str) -> CursorExpired:
+def _expired(status: int | None, url: str, told: str = "") -> CursorExpired:
     return CursorExpired(
-        f"the API no longer knows the stored cursor (status {status}); "
+        f"the API no longer knows the stored cursor (status {status}"
+        f"{': ' if told else ''}{told}); "
         "pagination.cursor.expired=RESTART reads from the beginning, and so does "
         "offsets reset",
         status=status,

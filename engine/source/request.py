@@ -199,6 +199,7 @@ class Shape:
         params: `http.source.query.params`.
         headers: Names and templates of values, in order, repeats kept.
         body: Template, or None.
+        omit: `http.source.body.null=OMIT`.
         initial: `http.initial.offset`, or None.
         constants: What `connector`, `api`, `entityName` and `task` are.
         zone: Of dates in templates.
@@ -222,6 +223,7 @@ class Shape:
         params: str = "",
         headers: Sequence[tuple[str, str]] = (),
         body: str | None = None,
+        omit: bool = False,
         initial: str | None = None,
         constants: Mapping[str, object] | None = None,
         zone: tzinfo = UTC,
@@ -254,7 +256,7 @@ class Shape:
             if kind is None:
                 kind = "application/json"
                 self._headers.append(("Content-Type", compiled(kind)))
-            self._body = compile_body(body, REQUEST_NAMES, kind, zone)
+            self._body = compile_body(body, REQUEST_NAMES, kind, zone, omit=omit)
         self._initial = compiled(initial) if initial else None
 
         in_url = frozenset[str]().union(

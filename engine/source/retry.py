@@ -23,8 +23,10 @@ from engine.errors import (
     Unexpected,
     Unreachable,
 )
-from engine.observe.redact import REDACTOR
 from engine.records import Response
+from engine.seams import Demanded
+from engine.source.answers import Errors
+from engine.source.diagnosis import refusal
 from engine.source.origin import shown
 
 #: Always retried: the API says itself that it is a matter of time.
@@ -34,8 +36,12 @@ PAUSES = frozenset({429, 503})
 UNTOUCHED = frozenset({408, 425, 429, 503})
 #: Shortest pause before a repeat, in seconds.
 LEAST = 0.05
-#: Characters of a refusal's body that are shown.
-SNIPPET = 200
+#: With a Retry-After these say that it is a matter of time (RFC 9110, 15.5.14).
+TEMPORARY = frozenset({413})
+#: Request headers that ask only for news.
+CONDITIONS = ("if-none-match", "if-modified-since")
+#: What an answer's headers say when nobody listens to them.
+NOTHING = Demanded()
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
@@ -51,6 +57,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         idempotent: Whether a try of unknown outcome may be repeated.
         respect: The limiter pauses the host of a 429 or 503 for all tasks, as
             `rate.limit.respect.headers` has it: nothing is waited beside that.
+        credentials: Whether the api sends any; what a 401 means hangs on it.
+        errors: How the api says that something is wrong.
     """
 
     max_retries: int = 5
@@ -62,48 +70,58 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     empty: Container[int] = frozenset({204, 205})
     idempotent: bool = True
     respect: bool = True
+    credentials: bool = True
+    errors: Errors = Errors()
 
 
-def judge(response: Response, policy: RetryPolicy) -> SourceError | None:
+def judge(
+    response: Response, policy: RetryPolicy, demanded: Demanded = NOTHING
+) -> SourceError | None:
     """
     None if the answer is usable, else the failure it stands for.
 
-    A 304 is usable only to whoever asked with a condition.
+    A 304 is usable only to whoever asked with a condition.  Errors in the body of
+    a usable answer are found when it is decoded.
+
+    Args:
+        demanded: What the answer's headers say about more requests.
     """
     status = response.status
     if status in policy.process or status in policy.empty:
         return None
     if status == 304 and conditional(response):
         return None
+    if (ruled := policy.errors.in_refusal(response)) is not None:
+        return ruled
+    text = refusal(response, policy.errors.message)
     url = shown(response.url)
-    if status in (401, 403):
-        return Denied(
-            f"{url} answers {status}: these credentials are refused",
-            status=status,
-            url=url,
-        )
     if status in PAUSES:
-        return Throttled(f"{url} answers {status}", status=status, url=url)
-    if status in policy.statuses:
-        return Unreachable(f"{url} answers {status}", status=status, url=url)
-    return Unexpected(
-        f"{url} answers {status}: {snippet(response)}", status=status, url=url
-    )
+        return Throttled(text, status=status, url=url)
+    if status == 403 and (demanded.after is not None or demanded.spent):
+        return Throttled(f"{text} (a rate limit)", status=status, url=url)
+    if status in policy.statuses or (
+        status in TEMPORARY and demanded.after is not None
+    ):
+        return Unreachable(text, status=status, url=url)
+    if status in (401, 403):
+        return Denied(f"{text}; {_denied(response, policy)}", status=status, url=url)
+    return Unexpected(text, status=status, url=url)
+
+
+def _denied(response: Response, policy: RetryPolicy) -> str:
+    """What a refusal of credentials means to whoever wrote the configuration."""
+    names = {name.lower() for name, _ in response.request.headers}
+    if not policy.credentials and not names & {"authorization", "cookie"}:
+        return (
+            "no credentials are configured: set auth.type (BASIC, BEARER, API_KEY, "
+            "OAUTH2, AWS_SIGV4) and its keys"
+        )
+    return "these credentials are refused"
 
 
 def conditional(response: Response) -> bool:
     """True if the request asked only for news."""
-    return any(
-        name.lower() in ("if-none-match", "if-modified-since")
-        for name, _ in response.request.headers
-    )
-
-
-def snippet(response: Response) -> str:
-    """The beginning of a body for people, secrets cut, on one line."""
-    # Cut after the secrets are: half of one is not recognised.
-    text = bytes(response.body[: 16 * SNIPPET]).decode("utf-8", "replace")
-    return " ".join(REDACTOR.redact(text).split())[:SNIPPET] or "(no body)"
+    return any(name.lower() in CONDITIONS for name, _ in response.request.headers)
 
 
 def reason(failure: SourceError) -> str:
@@ -137,7 +155,7 @@ def pause(
         return None
     if not policy.idempotent and not harmless(failure):
         return None
-    if isinstance(failure, Throttled) and policy.respect:
+    if policy.respect and (failure.paused or failure.status in PAUSES):
         return 0.0
     return backoff(tried, policy, draw)
 
@@ -161,6 +179,8 @@ def harmless(failure: SourceError) -> bool:
     """True if the request surely had no effect."""
     if isinstance(failure, BadPage):
         return False
+    if isinstance(failure, Throttled):
+        return True
     if failure.status is not None:
         return failure.status in UNTOUCHED
     return isinstance(failure, Unreachable) and not failure.sent

@@ -492,6 +492,7 @@ class Wiring:
             flow,
             pace=pace,
             patient=values["behavior.on.error"] == "IGNORE",
+            patience=values["http.response.bad.page.patience.ms"] / 1000,
             once=self._once,
             pulse=pulse,
             stopping=patience,

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from engine.config import Api, Connector, Secret, Values
+from engine.config.shapes import status_codes
 from engine.language.cron import compile_cron
 from engine.observe.failures import FailureLog
 from engine.observe.meters import Stage
@@ -32,6 +33,7 @@ from engine.shared.lock import FileLock
 from engine.shared.rates import Rate
 from engine.source import curl
 from engine.source.ahead import Ahead, Budget
+from engine.source.answers import Errors
 from engine.source.auth import (
     AwsSigV4,
     HeaderAuth,
@@ -42,6 +44,7 @@ from engine.source.auth import (
     load_auth,
 )
 from engine.source.balance import Balanced, Endpoints
+from engine.source.body import Bounds
 from engine.source.chain import Child, Delivery, Tree
 from engine.source.decode import Decode, Decoded, compile_decoder
 from engine.source.dns import Resolver
@@ -190,6 +193,20 @@ def policy_of(values: Values) -> RetryPolicy:
         empty=values["http.response.status.empty"],
         idempotent=values["http.source.idempotent"],
         respect=values["rate.limit.respect.headers"],
+        credentials=(
+            values["auth.type"] != "NONE" or values["http.auth.class"] is not None
+        ),
+        errors=errors_of(values),
+    )
+
+
+def errors_of(values: Values) -> Errors:
+    """How an api says that something is wrong: `http.response.error.*`."""
+    return Errors(
+        values["http.response.error.rules"] or (),
+        message=values["http.response.error.message.field"],
+        partial=values["http.response.graphql.partial"] == "ALLOW",
+        statuses=status_codes,
     )
 
 
@@ -325,6 +342,7 @@ def paginator_of(
         params=values["http.source.query.params"] or "",
         headers=tuple(values["http.source.headers"] or ()),
         body=values["http.source.body"],
+        omit=values["http.source.body.null"] == "OMIT",
         initial=initial_of(values, paging, url),
         constants={
             "connector": connector.name,
@@ -701,6 +719,7 @@ class Sources:
             failures=failures,
             decode=decode,
             refresh=auth.refresh if isinstance(auth, OAuth2 | AwsSigV4) else None,
+            turnstile=self._turnstile(api, stopping, waits),
             allow=closed(breaker),
         )
         if metering is not None:
@@ -746,6 +765,13 @@ class Sources:
             wanted=paginator.paths,
             optional=values["http.response.data.optional"],
             empty=values["http.response.status.empty"],
+            errors=errors_of(values),
+            empty_body=values["http.response.empty.body"] == "EMPTY",
+            charset=values["http.response.charset"],
+            bounds=Bounds(
+                size=values["http.client.max.response.size.bytes"],
+                spool_dir=str(self._places.state),
+            ),
         )
         return Poll(
             paginator,

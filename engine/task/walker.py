@@ -76,6 +76,8 @@ class Walker(threading.Thread):
         pace: When to poll.
         patient: True for `behavior.on.error=IGNORE`: a permanent failure
             gives up the poll and not the shard.
+        patience: `http.response.bad.page.patience.ms` in seconds: for so long bad
+            pages give up polls and not the shard.
         once: End after one poll.
         polling: Told when a poll begins, and when one is over that has no last
             page to tell it: given up, or without a page.
@@ -91,6 +93,7 @@ class Walker(threading.Thread):
         *,
         pace: Pace,
         patient: bool,
+        patience: float = 0.0,
         once: bool,
         pulse: Pulse,
         stopping: Stopping,
@@ -110,6 +113,9 @@ class Walker(threading.Thread):
         self.next_ms = 0
         self._pace = pace
         self._patient = patient
+        self._patience = patience
+        #: Monotonic seconds of the first of the bad pages that no good poll followed.
+        self._bad_since: float | None = None
         self._once = once
         self._stopping = stopping
         self._polling = polling
@@ -172,6 +178,7 @@ class Walker(threading.Thread):
                 wait = (self._pace.next_ms() - SYSTEM.wall_ms()) / 1000
                 self._failures.given_up(failure, max(wait, 0.0))
                 continue
+            self._bad_since = None
             over = page is None and not self._stopping.is_set()
             if over:
                 self._polling(False)
@@ -201,10 +208,29 @@ class Walker(threading.Thread):
         """True if only the poll is given up, and the next tick tries again."""
         if not isinstance(failure, SourceError):
             return False
-        if failure.then is Then.RETRY and not isinstance(failure, BadPage):
+        if isinstance(failure, BadPage):
+            return self._patient or self._bears_with()
+        if failure.then is Then.RETRY:
             return True
         # A dead cursor is dead at the next tick as well.
         return self._patient and not isinstance(failure, CursorExpired)
+
+    def _bears_with(self) -> bool:
+        """
+        True while a bad page may be a maintenance page that goes by.
+
+        One that stays for `patience` is what the API answers now.
+        """
+        now = SYSTEM.monotonic()
+        if self._bad_since is None and self._patience > 0:
+            self._bad_since = now
+            log.warning(
+                "%s: a bad page; polls are tried again for %.0f s before the shard is "
+                "FAILED (http.response.bad.page.patience.ms).",
+                self.shard.label,
+                self._patience,
+            )
+        return self._bad_since is not None and now - self._bad_since < self._patience
 
     def _once_over(self, page: Page | None) -> Verdict:
         if self._stopping.is_set() and (page is None or not page.last):

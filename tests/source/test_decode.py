@@ -139,7 +139,6 @@ def test_a_path_inside_the_records_is_found_as_well() -> None:
         (b'{"items":[{"a":Infinity}]}', "not JSON"),
         (b'{"items":[{"a":"\xff"}]}', "not UTF-8 at byte 16"),
         (b'{"items":[{"\xc3":1}]}', "not UTF-8"),
-        ('{"items":[1]}'.encode("utf-16"), "not UTF-8"),
         (b'{"items":["\x00"]}', "not JSON"),
         (b'{"items":[{"a":1,}]}', "not JSON"),
         (b'{"other":[1]}', "nothing stands at 'items'"),
@@ -219,7 +218,7 @@ def test_another_content_family_is_a_bad_page(kind: str | None, fits: bool) -> N
     if fits:
         assert [b"1"] == texts(decode(b"[1]", kind))
     else:
-        with pytest.raises(BadPage, match="not json"):
+        with pytest.raises(BadPage, match="not JSON"):
             decode(b"[1]", kind)
 
 

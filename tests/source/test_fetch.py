@@ -210,13 +210,15 @@ def test_an_open_breaker_ends_the_retries_of_others() -> None:
 
 def test_a_401_is_repeated_at_once_and_once_whatever_the_retries() -> None:
     script = Script(401, 200)
-    fetch, stopping, _ = retrying(script, refresh=lambda refused: True, max_retries=0)
+    fetch, stopping, _ = retrying(
+        script, refresh=lambda refused, stale: True, max_retries=0
+    )
 
     assert 200 == fetch(Request("GET", URL)).status
     assert [] == stopping.waits
 
     script = Script(401)
-    fetch, _, _ = retrying(script, refresh=lambda refused: True)
+    fetch, _, _ = retrying(script, refresh=lambda refused, stale: True)
     with pytest.raises(Denied):
         fetch(Request("GET", URL))
     assert 2 == len(script.asked)

@@ -498,7 +498,8 @@ def _failures() -> list[Key]:
             StatusCodes(),
             "408,425,429,500,502-504",
             "A",
-            "Statuses that are tried again; 429 and 503 always are.",
+            "Statuses that are tried again, 401 and 403 too where they stand here; 429 "
+            "and 503 always are, and a 403 or 413 that says it is a matter of time.",
         ),
         key(
             "circuit.breaker.enabled",

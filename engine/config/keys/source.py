@@ -14,6 +14,7 @@ from engine.config.keys.key import Computed, Key, Lookup, section
 from engine.config.kinds import (
     Body,
     Bool,
+    Charset,
     Choice,
     Comment,
     ConnectorClass,
@@ -234,6 +235,16 @@ def _keys() -> list[Key]:
             "Sent with POST, PUT and PATCH; Content-Type is application/json if no "
             "header says otherwise. JSON may run over lines.",
             '{"cursor": ${cursor}, "size": ${limit}}',
+        ),
+        request(
+            "http.source.body.null",
+            Choice(("KEEP", "OMIT")),
+            "KEEP",
+            "A",
+            "What a member of the body whose expression is null becomes. KEEP: null, "
+            "or an empty text inside quotes; OMIT: the member is left out, in a form "
+            "the field.",
+            "OMIT",
         ),
         request(
             "http.source.headers",
@@ -749,6 +760,69 @@ def _keys() -> list[Key]:
             "A",
             "Statuses that mean an empty page.",
             "204,404",
+        ),
+        response(
+            "http.response.empty.body",
+            Choice(("ERROR", "EMPTY")),
+            "ERROR",
+            "A",
+            "A usable status with nothing in its body (no bytes, blanks, a JSON null). "
+            "ERROR: a bad page; EMPTY: an empty page.",
+            "EMPTY",
+        ),
+        response(
+            "http.response.charset",
+            Charset(),
+            None,
+            "A",
+            "How the body's bytes are read, whatever its label says. Unset: UTF-8 "
+            "where it is that, else UTF-16 or UTF-32 by its first bytes, else what "
+            "its Content-Type says; a label that nobody knows is passed over.",
+            "windows-1252",
+        ),
+        response(
+            "http.response.error.rules",
+            Json(shapes.error_rules, "JSON array of error rules"),
+            None,
+            "A",
+            "Errors inside answers, before what a status means by itself; the first "
+            "rule that fits decides. A rule has a status (code, range, list), a "
+            "header or a field (path in the body), a test of that header or field "
+            "(equals: a value or a list of them; matches: a regular expression on "
+            "the whole text; exists: neither missing nor null nor empty), and an "
+            "action: RETRY, RATE_LIMITED (its host is paused as after a 429), "
+            "REFRESH_TOKEN, EMPTY (an empty page), RESTART (the poll from its "
+            "beginning), FAIL.",
+            '[{"field": "ok", "equals": false, "action": "FAIL"}]',
+        ),
+        response(
+            "http.response.error.message.field",
+            path,
+            None,
+            "A",
+            "Where the API says in words what is wrong. Unset, or nothing there: the "
+            "places where APIs usually do (error.message, errors[].detail, detail, "
+            "error_description and the like).",
+            "error.message",
+        ),
+        response(
+            "http.response.graphql.partial",
+            Choice(("ERROR", "ALLOW")),
+            "ERROR",
+            "A",
+            "GraphQL's errors beside its data. ERROR: an error with their messages; "
+            "ALLOW: the data is kept. Without data they are an error in any case.",
+            "ALLOW",
+        ),
+        response(
+            "http.response.bad.page.patience.ms",
+            ms(),
+            "900000",
+            "A",
+            "How long polls that meet a bad page (a maintenance page, a changed "
+            "shape) are given up and tried again before the api's shard is FAILED; "
+            "0: at once. run --once ends with the first poll.",
+            "60000",
         ),
         response(
             "kafka.topic",
