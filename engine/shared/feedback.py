@@ -21,6 +21,8 @@ from msgspec import Struct
 LONGEST_DELTA = 86_400
 EPOCH_S = 1e9
 EPOCH_MS = 1e12
+#: The last point in time (in 2103) that a number of seconds may be in place of a delay.
+LATEST = 4.2e9
 
 #: Names that say something, as they come: in lower case.
 NAMES = frozenset(
@@ -181,9 +183,9 @@ def _pause(text: str, clock: _Clock) -> float | None:
     if (number := _SECONDS.match(text)) is not None:
         whole = min(float(number[1]), LONGEST * 1000)
         seconds = whole if len(number[1]) > 15 else float(text)
-        if EPOCH_S < seconds < LONGEST * 10:
-            epoch = seconds / 1000 if seconds > EPOCH_MS else seconds
-            return clock.until(epoch)
+        for epoch in (seconds, seconds / 1000):
+            if EPOCH_S < epoch < LATEST:
+                return clock.until(epoch)
         return min(seconds, LONGEST)
     if (span := _span(text)) is not None:
         return span

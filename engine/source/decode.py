@@ -22,7 +22,6 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from engine.errors import BadPage, ConfigError
-from engine.language.charsets import text_codec
 from engine.language.faults import EvaluationError
 from engine.language.paths import Path, compile_path
 from engine.language.values import MISSING

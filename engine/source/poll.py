@@ -152,15 +152,16 @@ class Poll:
             try:
                 response = fetch(request)
             except SourceError as e:
-                if e.status in self._expired and course.stored and not e.ruled:
+                if (
+                    e.status is not None
+                    and e.status in self._expired
+                    and course.stored
+                    and not e.ruled
+                ):
                     raise _expired(e.status, request.url, str(e)) from e
                 raise
             decoded = decode(response)
-            if (
-                response.status in self._expired
-                and course.stored
-                and not decoded.empty
-            ):
+            if response.status in self._expired and course.stored and not decoded.empty:
                 raise _expired(response.status, request.url)
             return response, decoded
 

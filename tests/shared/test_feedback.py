@@ -30,7 +30,7 @@ def ask(status: int = 200, wall_s: float = WALL_S, **headers: str):
         ("Tuesday, 15-Nov-44 08:13:01 GMT", 30.0),
         ("99999999999", 99_999_999_999.0),
         ("-1", None),
-        ("1.5", None),
+        ("1.5", 1.5),
         ("soon", None),
         ("", None),
         ("Tue, 15 Foo 2044 08:13:01 GMT", None),
