@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM
 from engine.errors import BadPage, Forbidden, SourceError, Unreachable
+from engine.source.lenient import Chunks, Head, head_of
 
 try:
     import brotli
@@ -76,6 +77,8 @@ class Bounds(Struct, frozen=True):
             its format proves completeness.
         spool_above: Bytes from which a body is kept in a file.
         spool_dir: Directory for that file, or None for the system's.
+        lenient: `http.client.parser=LENIENT`: what keeps to no grammar is read
+            where its framing stays certain.
     """
 
     silence: float = 30.0
@@ -84,6 +87,7 @@ class Bounds(Struct, frozen=True):
     close_delimited: bool = True
     spool_above: int = SPOOL_ABOVE
     spool_dir: str | None = None
+    lenient: bool = True
 
 
 class Answer(Struct):
@@ -225,6 +229,17 @@ if zstd is not None:
     _BROKEN += (zstd.ZstdError,)
 
 
+#: First bytes of gzip and zstd.
+MAGIC = (b"\x1f", b"\x28")
+#: Codings of IANA's registry, read or not; any other name is none.
+CODINGS = frozenset(INFLATERS) | {
+    "aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip",
+    "x-compress", "zstd",
+}  # fmt: skip
+#: Codings within each other that are undone.
+MOST_STACKED = 2
+
+
 def encodings() -> frozenset[str]:
     """The content encodings this installation can decode."""
     return frozenset(INFLATERS) - {"x-gzip"}
@@ -318,24 +333,64 @@ def inflated(encoding: str, asked: frozenset[str], bounds: Bounds) -> Inflater |
     """
     The inflater for a Content-Encoding, or None for the identity.
 
+    A name that is no coding (utf-8, none, aws-chunked) says nothing of the bytes.
+
     Args:
         encoding: The header's value, or "".
         asked: What the request's Accept-Encoding allows; "*" is everything.
 
     Raises:
-        BadPage: Stacked, or not asked for, or not known.
+        BadPage: Stacked too high, or not asked for.
     """
     names = [name.strip().lower() for name in encoding.split(",")]
     names = [name for name in names if name and name != "identity"]
+    if bounds.lenient:
+        names = [name for name in names if name in CODINGS]
     if not names:
         return None
-    if len(names) > 1:
+    if len(names) > (MOST_STACKED if bounds.lenient else 1):
         raise BadPage(f"stacked content encodings: {encoding[:80]!r}")
-    name = names[0]
-    plain = "gzip" if name == "x-gzip" else name
-    if name not in INFLATERS or not ("*" in asked or plain in asked):
-        raise BadPage(f"a content encoding not asked for: {encoding[:80]!r}")
-    return INFLATERS[name](bounds.piece)
+    for name in names:
+        plain = "gzip" if name == "x-gzip" else name
+        if name not in INFLATERS or not ("*" in asked or plain in asked):
+            raise BadPage(f"a content encoding not asked for: {encoding[:80]!r}")
+    inflaters = [INFLATERS[name](bounds.piece) for name in names]
+    # The last one named was applied last (RFC 9110, 8.4).
+    inflater = inflaters.pop()
+    while inflaters:
+        inflater = _Stacked(inflater, inflaters.pop())
+    return inflater
+
+
+class _Stacked:
+    """
+    One coding within another.
+
+    Two gzips are mostly one, said by the API and by a proxy again: what does not
+    begin as gzip does is what was meant.
+    """
+
+    def __init__(self, outer: Inflater, inner: Inflater):
+        self._outer = outer
+        self._inner: Inflater | None = inner
+        self._begun = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for piece in self._outer.feed(data):
+            if piece and not self._begun:
+                self._begun = True
+                if isinstance(self._inner, _Members) and piece[:1] not in MAGIC:
+                    self._inner = None
+            if self._inner is None:
+                yield piece
+            elif piece:
+                yield from self._inner.feed(piece)
+
+    def ended(self) -> bool:
+        inner = self._inner
+        return self._outer.ended() and (
+            inner is None or not self._begun or inner.ended()
+        )
 
 
 class Collector:
@@ -353,6 +408,8 @@ class Collector:
         self._deadline = deadline
         self._body = Pieces(bounds)
         self.wire = 0
+        #: True if it is not compressed although its label said so.
+        self.mislabelled = False
 
     @property
     def inflating(self) -> bool:
@@ -367,6 +424,10 @@ class Collector:
             return
         if self.wire > self._bounds.size:
             raise too_large(self._bounds.size)
+        if self.wire == len(data) and self._plain(data):
+            self._inflater, self.mislabelled = None, True
+            body.add(data)
+            return
         try:
             for piece in self._inflater.feed(data):
                 body.add(piece)
@@ -376,6 +437,15 @@ class Collector:
                     raise Unreachable("the request's time is up while inflating")
         except _BROKEN as error:
             raise Unreachable(f"the compressed body is broken: {error}") from error
+
+    def _plain(self, data: bytes) -> bool:
+        """True for a body that was labelled gzip and begins as no gzip does."""
+        return (
+            self._bounds.lenient
+            and bool(data)
+            and isinstance(self._inflater, _Members)
+            and data[:1] not in MAGIC
+        )
 
     def extend(self, pieces: list[bytes]) -> None:
         """Many pieces at once."""
@@ -415,9 +485,15 @@ class _Incoming:
         self.length = -1
         self.failure: Exception | None = None
         self.collector: Collector | None = None
+        #: What was read of a head that is not whole yet.
+        self._head = b""
+        #: True while it waits to be read leniently.
+        self._crooked = False
+        self.mended: Head | None = None
+        self._chunks: Chunks | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self._asked = asked
-        self._bounds = bounds
+        self.bounds = bounds
         self._deadline = deadline
         self._parser = httptools.HttpResponseParser(self)
 
@@ -436,16 +512,53 @@ class _Incoming:
 
         Raises: Unreachable, BadPage, Forbidden.
         """
+        if self._chunks is not None:
+            self.pieces.extend(self._chunks.feed(bytes(data)))
+            self.done = self._chunks.done
+            return
+        if self._crooked:
+            self._mend(bytes(data))
+            return
         try:
             self._parser.feed_data(data)
+            if not self.head_done:
+                self._head += bytes(data)
         except httptools.HttpParserError as error:
             if self.failure is not None:
                 raise self.failure from None
+            if self.bounds.lenient and not self.head_done and not self.done:
+                self._mend(bytes(data))
+                return
+            if self.done and self.bounds.lenient and not bytes(data).strip(b"\r\n"):
+                self.keep = False
+                return
             if self.done:
                 raise Unreachable("bytes behind the end of the answer") from error
             raise Unreachable(f"not an HTTP answer: {error}") from error
         except httptools.HttpParserUpgrade as error:
             raise Unreachable("the API wants another protocol (101)") from error
+
+    def _mend(self, data: bytes) -> None:
+        """
+        Read a head that the parser refused, as far as it is there.
+
+        Raises: Unreachable, BadPage, Forbidden.
+        """
+        self._crooked = True
+        self._head += data
+        head = head_of(self._head)
+        if head is None:
+            return
+        rest = self._head[head.length :]
+        self._crooked, self._head = False, b""
+        self.mended, self._fields = head, []
+        self.direct = False
+        self._parser = httptools.HttpResponseParser(self)
+        self.feed(memoryview(head.framing))
+        if head.chunked and not self.done:
+            self._chunks = Chunks()
+        if rest and not (self.done and not rest.strip(b"\r\n")):
+            self.feed(memoryview(rest))
 
     def on_message_begin(self) -> None:
         if self.done:
@@ -467,12 +580,14 @@ class _Incoming:
             self.failure = error
             raise
         # Only true while it is asked from inside a callback.
-        self.keep = parser.should_keep_alive()
+        self.keep = parser.should_keep_alive() and self.mended is None
         self.head_done = True
 
     def _judge(self, status: int) -> None:
         """Length, encoding, and whether the body may be read at all."""
-        fields, bounds = self._fields, self._bounds
+        fields, bounds = self._fields, self.bounds
+        if self.mended is not None:
+            fields = self.mended.fields
         if len(fields) > MAX_HEADERS:
             raise Forbidden(f"more than {MAX_HEADERS} headers")
         self.headers = headers = [
@@ -502,6 +617,8 @@ class _Incoming:
             self.close_delimited = True
             if inflater is None and status < 300 and not bounds.close_delimited:
                 raise Unreachable("nothing proves that the body is complete: no length")
+        elif bounds.lenient and transfer is not None:
+            self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
         self.collector = Collector(inflater, bounds, self._deadline)
 
     def on_message_complete(self) -> None:
@@ -553,6 +670,15 @@ class _Wire:
         self.total += count
         return count
 
+    def beyond(self) -> bool:
+        """True if other than line ends lie there that nobody asked for."""
+        self._patience = -1.0
+        self._sock.settimeout(0.0)
+        try:
+            return bool(self._sock.recv(64).strip(b"\r\n"))
+        except OSError:
+            return False
+
     def more(self) -> bool:
         """True if bytes lie there that nobody asked for."""
         self._patience = -1.0
@@ -601,7 +727,10 @@ def read_answer(
         # From here on the parser sees head and body together.
         incoming.direct = False
         if incoming.length >= 0:
-            body, wire_bytes = _direct(wire, buffer, end, count, incoming.length)
+            body, wire_bytes, clean = _direct(
+                wire, buffer, end, count, incoming.length, bounds.lenient
+            )
+            incoming.keep = incoming.keep and clean
         else:
             body, wire_bytes = _piecewise(wire, buffer, end, count, incoming)
     finally:
@@ -617,10 +746,17 @@ def read_answer(
 
 
 def _direct(
-    wire: _Wire, buffer: memoryview, start: int, count: int, length: int
-) -> tuple[bytes | bytearray, int]:
+    wire: _Wire,
+    buffer: memoryview,
+    start: int,
+    count: int,
+    length: int,
+    lenient: bool,
+) -> tuple[bytes | bytearray, int, bool]:
     """
     A body of known length, as it is: read to where it will lie.
+
+    The last of what is returned is False if line ends came behind it.
 
     Hot path: no callback, no pieces, no join; a third of the time of a page.
     """
@@ -630,6 +766,7 @@ def _direct(
     body: bytes | bytearray
     if got >= length:
         body = bytes(buffer[start : start + length])
+        behind = buffer[start + length : count]
     else:
         # One byte more: what comes behind the end is seen.
         body = bytearray(length + 1)
@@ -641,10 +778,13 @@ def _direct(
                     raise Unreachable("the answer is cut")
                 got += count
                 full = count == size
+        behind = memoryview(bytes(body[length:got]))
         del body[length:]
     if got > length or (full and wire.more()):
-        raise Unreachable("bytes behind the end of the answer")
-    return body, length
+        if not lenient or bytes(behind).strip(b"\r\n") or wire.beyond():
+            raise Unreachable("bytes behind the end of the answer")
+        return body, length, False
+    return body, length, True
 
 
 def _piecewise(
@@ -670,17 +810,19 @@ def _piecewise(
         if count:
             incoming.feed(buffer[:count])
         elif collector is not None and incoming.close_delimited:
-            return _closed(collector), collector.wire
+            return _closed(collector, incoming.bounds.close_delimited), collector.wire
         else:
             raise Unreachable("the answer is cut")
-    if count == size and wire.more():
+    if count == size and (wire.beyond() if incoming.bounds.lenient else wire.more()):
         raise Unreachable("bytes behind the end of the answer")
     return collector.finish(), collector.wire
 
 
-def _closed(collector: Collector) -> bytes | memoryview:
+def _closed(collector: Collector, close_delimited: bool) -> bytes | memoryview:
     """The body that ended with its connection."""
     body = collector.finish()
+    if collector.mislabelled and not close_delimited:
+        raise Unreachable("nothing proves that the body is complete: no length")
     if not collector.inflating and bytes(body[-16:]).rstrip()[-1:].isdigit():
         # A cut number is a number: only brackets and quotes prove an end.
         raise Unreachable("nothing proves that the body is complete: no length")

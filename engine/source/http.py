@@ -102,7 +102,7 @@ class HttpOptions(Struct, frozen=True, kw_only=True):
         close_delimited: Whether a body may end with its connection.
         redirects: Hops that are followed.
         tls, proxy, addresses, borders: As their types say.
-        spool_above, spool_dir: As `body.Bounds`.
+        spool_above, spool_dir, lenient: As `body.Bounds`.
     """
 
     connect_timeout: float = 30.0
@@ -119,6 +119,7 @@ class HttpOptions(Struct, frozen=True, kw_only=True):
     borders: Borders = Borders(())
     spool_above: int = SPOOL_ABOVE
     spool_dir: str | None = None
+    lenient: bool = True
 
 
 class Auth(Protocol):
@@ -245,6 +246,7 @@ class Http:
             close_delimited=options.close_delimited,
             spool_above=options.spool_above,
             spool_dir=options.spool_dir,
+            lenient=options.lenient,
         )
 
     # -- the verb ---------------------------------------------------------

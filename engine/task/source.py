@@ -143,6 +143,7 @@ def http_options(api: Api) -> HttpOptions:
         close_delimited=values["http.response.format"] == "json",
         proxy=proxy_of(values),
         redirects=values["http.redirects.max"],
+        lenient=values["http.client.parser"] == "LENIENT",
         tls=TlsOptions(
             ca_file=None if trust is None else str(trust),
             ca_pem=reveal(values[f"{prefix}.truststore.certificates"]),

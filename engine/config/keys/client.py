@@ -294,6 +294,18 @@ def _connections() -> list[Key]:
             "a bad page at once.",
         ),
         key(
+            f"{http}parser",
+            Choice(("LENIENT", "STRICT")),
+            "LENIENT",
+            "A",
+            "How an HTTP/1.1 answer is read. LENIENT: bare line feeds, folded or odd "
+            "headers, control characters, one Content-Length said twice, chunks "
+            "beside a Content-Length (the connection is closed then), line ends "
+            "behind the body, a Content-Encoding that is none; never where two "
+            "readers could see two different bodies. STRICT: nothing of these.",
+            "STRICT",
+        ),
+        key(
             f"{http}compression.enabled",
             Bool(),
             "true",
