@@ -396,3 +396,16 @@ def test_no_more_streams_are_open_than_allowed(tmp_path: Path) -> None:
 
         assert 2 == server.most_streams
         assert 1 == len({asked.connection for asked in server.asked})
+
+
+@shows(f"{CLIENT}parser")
+@pytest.mark.parametrize("parser", ["LENIENT", "STRICT"])
+def test_how_an_answer_is_read(tmp_path: Path, parser: str) -> None:
+    raw = b"HTTP/1.1 200 OK\nContent-Length: 15\n\n" + PAGE
+    keys = {f"{CLIENT}parser": parser, "max.retries": 0}
+    with Misbehaving(raw) as server, Source(tmp_path, server.url, keys) as source:
+        if parser == "LENIENT":
+            assert [b"1", b"2"] == source.records()
+        else:
+            with pytest.raises(Unreachable, match="not an HTTP answer"):
+                source.poll()
