@@ -159,7 +159,7 @@ class Loading:
             table = keys.find(key)
             if table is None:
                 continue
-            value = self._typed(key, entry, table.kind, restriction)
+            value = self.typed(key, entry, table.kind, restriction)
             if value is not None:
                 cells[number, key] = Cell(value[0], entry)
             else:
@@ -270,7 +270,7 @@ class Loading:
             pattern if isinstance(pattern, str) else None,
         )
 
-    def _typed(
+    def typed(
         self, key: str, entry: Entry, kind: Kind, may: Restriction
     ) -> tuple[object] | None:
         """The typed value in a tuple, or None where it is a finding."""

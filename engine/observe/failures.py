@@ -93,10 +93,10 @@ _OURS: tuple[tuple[type[BaseException], str], ...] = (
 def kind_of(failure: BaseException) -> str:
     """One of `KINDS`: what a person would call the cause."""
     if isinstance(failure, errors.SourceError) and failure.status is not None:
-        if failure.status in (401, 403, 407):
-            return "denied"
         if failure.status == 429 or isinstance(failure, errors.Throttled):
             return "throttled"
+        if failure.status in (401, 403, 407):
+            return "denied"
         if failure.status >= 500:
             return "server_error"
         if failure.status >= 400 and not isinstance(failure, errors.CursorExpired):

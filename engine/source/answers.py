@@ -314,7 +314,7 @@ def _equal_to(wanted: Any) -> Callable[[Any], bool]:
 
 
 def _matching(pattern: str) -> Callable[[Any], bool]:
-    fits = compile_regex(pattern).fullmatch
+    fits = compile_regex(pattern).matches
 
     def test(value: Any) -> bool:
         if value is MISSING:
@@ -322,10 +322,11 @@ def _matching(pattern: str) -> Callable[[Any], bool]:
         for item in _each(value):
             try:
                 text = text_of(item)
+                if text is not None and fits(text):
+                    return True
             except EvaluationError:
+                # Neither text nor short enough for the pattern: no match.
                 continue
-            if text is not None and fits(text) is not None:
-                return True
         return False
 
     return test

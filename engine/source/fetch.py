@@ -143,9 +143,9 @@ class Retrying:
         stopping: Cuts the pauses and ends the tries.
         decode: Makes a usable answer into its pieces, which stay with it as
             `Response.decoded`; its BadPage is retried like other failures.
-        refresh: Given an answer that refuses the credentials, and whether it says
-            so outside of its status: renews them, and says whether they are other
-            ones now.
+        refresh: Given an answer that refuses the credentials (None: they could
+            not be had at all), and whether it says so outside of its status: renews
+            them, and says whether they are other ones now.
         turnstile: Told of pauses that an answer asks for otherwise than by 429
             or 503.
         allow: Asked with the host before each repeat; an open breaker ends them.
@@ -162,7 +162,7 @@ class Retrying:
         counters: HttpCounters,
         failures: FailureLog | None = None,
         decode: Callable[[Response], Any] | None = None,
-        refresh: Callable[[Response, bool], bool] | None = None,
+        refresh: Callable[[Response | None, bool], bool] | None = None,
         turnstile: Turnstile | None = None,
         allow: Callable[[str], bool] | None = None,
         draw: Callable[[float, float], float] = random.uniform,
@@ -203,7 +203,7 @@ class Retrying:
                 return response
             if self._stopping.is_set():
                 raise failure
-            if response is not None and not refreshed and _refuses(failure):
+            if not refreshed and _refuses(failure):
                 # Once, and at once; whatever `max.retries` says.
                 refreshed = True
                 stale = isinstance(failure, Denied) and failure.stale

@@ -17,11 +17,13 @@ from contextlib import closing
 from typing import Final
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import CursorExpired, SourceError, StartOver
+from engine.errors import BadPage, CursorExpired, Looping, SourceError, StartOver
 from engine.records import Offset, Page, Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.ahead import Ahead, one_by_one
 from engine.source.decode import Decode, Decoded
+from engine.source.diagnosis import bad_page
+from engine.source.origin import shown
 from engine.source.paginate import Paginator
 from engine.source.walk import Course
 
@@ -123,6 +125,7 @@ class Poll:
 
     def _walk(self, course: Course) -> Generator[Page]:
         answer = self._answer_for(course)
+        course = _Naming(course)
         if self._ahead is None:
             pages = one_by_one(course, answer, self._stopping)
         else:
@@ -166,6 +169,35 @@ class Poll:
             return response, decoded
 
         return answer
+
+
+class _Naming:
+    """A course whose bad pages say which answer they are."""
+
+    def __init__(self, course: Course):
+        self._course = course
+        self.ask = course.ask
+        self.expects = course.expects
+        self.give_up = course.give_up
+
+    @property
+    def over(self) -> bool:
+        return self._course.over
+
+    @property
+    def stored(self) -> bool:
+        return self._course.stored
+
+    def learn(
+        self, request: Request, response: Response, decoded: Decoded
+    ) -> Page | None:
+        try:
+            return self._course.learn(request, response, decoded)
+        except (BadPage, Looping) as failure:
+            if not failure.url:
+                failure.args = (bad_page(response, str(failure)),)
+                failure.status, failure.url = response.status, shown(response.url)
+            raise
 
 
 def _expired(status: int | None, url: str, told: str = "") -> CursorExpired:

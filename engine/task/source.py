@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from pathlib import Path
@@ -20,8 +21,17 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
+from engine.clock import SYSTEM
 from engine.config import Api, Connector, Secret, Values
+from engine.config.reread import (
+    reread,
+    reread_values,
+    rereads,
+    restriction,
+    texts,
+)
 from engine.config.shapes import status_codes
+from engine.errors import Denied
 from engine.language.cron import compile_cron
 from engine.observe.failures import FailureLog
 from engine.observe.meters import Stage
@@ -57,6 +67,7 @@ from engine.source.pace import Interval, Schedule
 from engine.source.paginate import Paginator
 from engine.source.poll import Poll
 from engine.source.pool import HttpCounters, Pool, PoolOptions
+from engine.source.renewed import RenewableAuth, Renewing
 from engine.source.request import Shape, behind
 from engine.source.retry import RetryPolicy
 from engine.source.tls import TlsOptions
@@ -65,6 +76,16 @@ from engine.source.walk import Crew
 from engine.task.cache import Caching
 from engine.task.metering import Metering
 from engine.task.paging import initial_of, paging_of
+
+log = logging.getLogger("http")
+
+#: Beginnings of the keys whose text goes into requests beside `auth.type`.
+IN_REQUESTS = (
+    "http.source.header",
+    "http.source.query.params",
+    "http.source.url",
+    "http.source.body",
+)
 
 #: A rate and its shape: one of them with the prefix of an api is a limit of its own.
 RATE = (
@@ -436,7 +457,15 @@ class Sources:
             task=task,
             tasks=most_tasks_of(connector),
         )
+        # What was rotated since the engine was started is taken up by each start.
+        connector = reread(connector)
         self._connector = connector
+        self._apis = {api.name: api for api in connector.apis}
+        #: What the references in keys of requests stood for when last read.
+        self._told = {
+            api.name: texts(api.values, IN_REQUESTS) for api in connector.apis
+        }
+        self._renewing: dict[str, Renewing | None] = {}
         self._task = task
         self._places = places
         self._stop = stop
@@ -452,6 +481,7 @@ class Sources:
         self.breakers: dict[str, Breaker] = {}
         self._tries: dict[str, Fetch] = {}
         self._auths: dict[str, Auth | None] = {}
+        self._renewable: dict[str, RenewableAuth] = {}
         self._endpoints: dict[str, Endpoints] = {}
 
     def cut(self) -> None:
@@ -516,7 +546,10 @@ class Sources:
         """One request of an api, with its credentials."""
         made = self._tries.get(api.name)
         if made is None:
-            self._auths[api.name] = self._auth(api)
+            auth = self._auth(api)
+            if rereads(api.values) and api.values["http.auth.class"] is None:
+                auth = self._renewable[api.name] = RenewableAuth(auth)
+            self._auths[api.name] = auth
             made = self._tries[api.name] = self._wire(api, paying=True)
         return made
 
@@ -700,6 +733,7 @@ class Sources:
         A token is paid for each try, a breaker is asked once for a request;
         the cache's skin goes around all of it.
         """
+        api = self._apis.get(api.name, api)
         values = api.values
         metering = self._metering
         if metering is not None:
@@ -710,7 +744,9 @@ class Sources:
         endpoints = self._balance(api)
         if endpoints is not None:
             fetch = Balanced(fetch, endpoints, stopping=stopping)
-        auth = self._auths.get(api.name)
+        renewing = self._renewing_of(api)
+        if renewing is not None:
+            fetch = renewing.through(fetch)
         breaker = self._breaker(api)
         fetch = Retrying(
             fetch,
@@ -719,7 +755,7 @@ class Sources:
             counters=self.counters,
             failures=failures,
             decode=decode,
-            refresh=auth.refresh if isinstance(auth, OAuth2 | AwsSigV4) else None,
+            refresh=functools.partial(self._refreshed, api.name, renewing),
             turnstile=self._turnstile(api, stopping, waits),
             allow=closed(breaker),
         )
@@ -730,6 +766,62 @@ class Sources:
         if self._caching is not None:
             fetch = self._caching.around(api, fetch, stopping)
         return fetch
+
+    # -- credentials that change -----------------------------------------------
+
+    def _refreshed(
+        self,
+        name: str,
+        renewing: Renewing | None,
+        response: Response | None,
+        stale: bool,
+    ) -> bool:
+        """
+        Other credentials after a refusal: a fresh token, the server's time, or what
+        their files say now.  True if there are any.
+        """
+        auth: object = self._auths.get(name)
+        if isinstance(auth, RenewableAuth):
+            auth = auth.inner
+        if response is not None and isinstance(auth, OAuth2 | AwsSigV4):
+            try:
+                if auth.refresh(response, stale):
+                    return True
+            except Denied:
+                if renewing is None:
+                    raise
+        asked = response is None or response.status == 401 or stale
+        return asked and renewing is not None and renewing(response)
+
+    def _renewing_of(self, api: Api) -> Renewing | None:
+        """What reads an api's secrets anew, or None: none stands in a file."""
+        if api.name not in self._renewing:
+            made = None
+            if rereads(api.values):
+                made = Renewing(
+                    functools.partial(self._read_anew, api), SYSTEM.monotonic
+                )
+            self._renewing[api.name] = made
+        return self._renewing[api.name]
+
+    def _read_anew(self, api: Api) -> Mapping[str, str] | None:
+        before, told = self._apis[api.name].values, self._told[api.name]
+        values = reread_values(before, restriction(self._connector.values))
+        now = texts(values, IN_REQUESTS)
+        changed = {
+            old: now[place]
+            for place, old in told.items()
+            if place in now and now[place] != old
+        }
+        if values is before and not changed:
+            return None
+        fresh = self._apis[api.name] = replace(api, values=values)
+        self._told[api.name] = now
+        renewable = self._renewable.get(api.name)
+        if renewable is not None:
+            renewable.replace(self._auth(fresh))
+        log.info("%s: its credentials were read anew.", api.name)
+        return changed
 
     def poll(
         self,
@@ -749,6 +841,7 @@ class Sources:
             crew: Where the shards of this api meet.
             note: Told the name of each counter that goes up.
         """
+        api = self._apis.get(api.name, api)
         values = api.values
         paginator = paginator_of(
             self._connector,
