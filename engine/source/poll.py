@@ -179,6 +179,7 @@ class _Naming:
         self.ask = course.ask
         self.expects = course.expects
         self.give_up = course.give_up
+        self.refused = course.refused
 
     @property
     def over(self) -> bool:
