@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import time
 import zipfile
 import zlib
@@ -21,9 +22,11 @@ from typing import Any
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.errors import EngineError
-from tests.fakes.misbehaving import Misbehaving, Say
+from engine.source.curl import installed
+from tests.fakes.misbehaving import Misbehaving, MisbehavingH2, Say
 from tests.fakes.source import Source
 
 JSON = (("Content-Type", "application/json"),)
@@ -61,14 +64,16 @@ def rules(*listed: Mapping[str, object]) -> dict[str, object]:
     return {"http.response.error.rules": json.dumps(listed)}
 
 
-def run(folder: Path, row: Row) -> None:
+def run(folder: Path, row: Row, http2: bool = False) -> None:
     keys = {
+        "http.client.http2.enabled": str(http2).lower(),
         "retry.backoff.ms": 1,
         "retry.backoff.max.ms": 2,
         "circuit.breaker.enabled": "false",
         **row.keys,
     }
-    with Misbehaving(*row.answers) as server:
+    server: Any = (MisbehavingH2 if http2 else Misbehaving)(*row.answers)
+    with server:
         url = f"{server.url}/v1/things?api_key=hush-hush"
         with Source(folder, url, keys) as source:
             code, words, records = 0, "", []
@@ -292,6 +297,7 @@ ERRORS: dict[str, Row] = {
         [say({}, 403)], {"retry.on.status.codes": "403"}, requests=3, code=69
     ),
     "413 for now": Row([say({}, 413, Retry_After="0.05"), GOOD], {}, ONE_TWO, 2),
+    "500 with Retry-After": Row([say({}, 500, Retry_After="50ms"), GOOD], {}, ONE_TWO, 2),
     "413 for ever": Row([say({}, 413)], {}, code=65),
     "304 to a header of the user's": Row(
         [Say(status=304, body=b"", length="")],
@@ -547,6 +553,26 @@ BYTES: dict[str, Row] = {
 @pytest.mark.parametrize("what", BYTES)
 def test_what_bytes_are_read_as(tmp_path: Path, what: str) -> None:
     run(tmp_path, BYTES[what])
+
+
+OVER_H2 = (
+    "errors beside data", "RATE_LIMITED", "EMPTY of a page", "403 with Retry-After",
+    "403 with nothing left", "401 with credentials", "a maintenance page",
+    "a changed shape", "an empty body", "304 to a date of the user's, by pages",
+    "500 with Retry-After", "latin-1 that says ISO-8859-1", "gzip that is none",
+    "Content-Encoding: none", "Content-Encoding: aws-chunked", "gzip as gzip, gzip",
+    "deflate, raw", "a coding nobody asked for", "a gzip file", "a zip bomb",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(
+    not installed() and "CI" not in os.environ, reason="the extra [http2] is missing"
+)
+@pytest.mark.parametrize("what", OVER_H2)
+def test_over_http_2_it_is_the_same(tmp_path: Path, what: str) -> None:
+    row = {**ERRORS, **BYTES}[what]
+    words = [word.replace("http://", "https://") for word in row.words]
+    run(tmp_path, replace(row, words=words), http2=True)
 
 
 # -- bodies of requests -------------------------------------------------------------
