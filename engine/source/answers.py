@@ -124,6 +124,8 @@ class Errors:
         self._rules = [
             _rule(each, number, statuses) for number, each in enumerate(rules, 1)
         ]
+        #: Whether there are rules.
+        self.any = bool(self._rules)
         self.fields = tuple(
             dict.fromkeys(rule.field.text for rule in self._rules if rule.field)
         )

@@ -470,7 +470,20 @@ def header_name(raw: bytes) -> str:
 
 
 class _Incoming:
-    """What httptools says about the bytes it is fed; one object an answer."""
+    """
+    What httptools says about the bytes it is fed; one object an answer.
+
+    Attributes:
+        mended: A head that was read leniently, or None.
+    """
+
+    # Hot path: what most answers never need is not set for each of them.
+    mended: Head | None = None
+    _chunks: Chunks | None = None
+    #: What was read of a head that is not whole yet.
+    _head = b""
+    #: True while it waits to be read leniently.
+    _crooked = False
 
     def __init__(self, asked: frozenset[str], bounds: Bounds, deadline: float):
         self.pieces: list[bytes] = []
@@ -485,12 +498,6 @@ class _Incoming:
         self.length = -1
         self.failure: Exception | None = None
         self.collector: Collector | None = None
-        #: What was read of a head that is not whole yet.
-        self._head = b""
-        #: True while it waits to be read leniently.
-        self._crooked = False
-        self.mended: Head | None = None
-        self._chunks: Chunks | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self._asked = asked
         self.bounds = bounds

@@ -417,9 +417,13 @@ class CountCourse:
         _, number = self._pending[0]
         met = self._ledger.totals.reached
         # What an error rule says is no end, whatever the status.
-        beyond = not failure.ruled and number > self._base and (
-            failure.status in _NOT_THERE
-            or (failure.status in _REFUSED and (met or self._was_short))
+        beyond = (
+            not failure.ruled
+            and number > self._base
+            and (
+                failure.status in _NOT_THERE
+                or (failure.status in _REFUSED and (met or self._was_short))
+            )
         )
         if not beyond:
             raise failure

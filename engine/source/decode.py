@@ -32,7 +32,7 @@ from engine.source.answers import ERRORS, Emptied, Errors
 from engine.source.body import Bounds
 from engine.source.mapped import split_mapped
 from engine.source.origin import shown
-from engine.source.readable import Unreadable, blank, readable
+from engine.source.readable import Unreadable, blank, plain, readable
 
 Body: TypeAlias = bytes | bytearray | memoryview
 
@@ -129,6 +129,21 @@ def compile_decoder(
             )
         split = {"ndjson": _ndjson, "csv": _csv, "text": _text}[format]
 
+    quick = format == "json" and charset in (None, "utf-8")
+
+    def found_in(response: Response, decoded: Decoded) -> Decoded:
+        found = decoded.found
+        if not found:
+            # Nothing was looked for, or there is nothing of it: only rules may mind.
+            failure = errors.in_page(response, found) if errors.any else None
+        else:
+            failure = errors.in_page(response, found)
+            if failure is None and graphql and found.get(ERRORS) is not None:
+                failure = errors.beside_data(response, found[ERRORS])
+        if failure is not None:
+            raise failure
+        return decoded
+
     def read(response: Response) -> Decoded:
         status = response.status
         if status == 304 or status in empty:
@@ -136,21 +151,19 @@ def compile_decoder(
                 raise failure
             return Decoded([], {}, empty=True)
         try:
-            parts = readable(response, format, charset, bounds)
-            if empty_body and all(blank(part, format) for part in parts):
-                return Decoded([], {}, empty=True)
-            decoded = split(parts[0]) if len(parts) == 1 else _joined(parts, split)
+            if quick and plain(response):
+                decoded = split(response.body)
+            else:
+                parts = readable(response, format, charset, bounds)
+                if empty_body and all(blank(part, format) for part in parts):
+                    return Decoded([], {}, empty=True)
+                decoded = split(parts[0]) if len(parts) == 1 else _joined(parts, split)
         except BadPage as error:
             failure = errors.in_rubble(response, json=format == "json")
             if failure is not None:
                 raise failure from error
             raise _explained(error, response, errors) from error
-        failure = errors.in_page(response, decoded.found)
-        if failure is None and graphql and decoded.found.get(ERRORS) is not None:
-            failure = errors.beside_data(response, decoded.found[ERRORS])
-        if failure is not None:
-            raise failure
-        return decoded
+        return found_in(response, decoded)
 
     def decode(response: Response) -> Decoded:
         if response.decoded is not None:
