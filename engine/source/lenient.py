@@ -65,6 +65,10 @@ def head_of(raw: bytes) -> Head | None:
         # Empty lines in front of a status line are passed over (RFC 9112, 2.2).
         while raw[start : start + 1] in (b"\r", b"\n"):
             start += 1
+        if not (raw[start : start + 5] or b"H").startswith(
+            b"HTTP/"[: len(raw) - start]
+        ):
+            raise _refused("no status line")
         end = _END.search(raw, start)
         if end is None:
             return None
@@ -73,7 +77,7 @@ def head_of(raw: bytes) -> Head | None:
         ]
         status = _STATUS.match(lines[0])
         if status is None:
-            raise Unreachable("not an HTTP answer: no status line")
+            raise _refused("no status line")
         if not status[2].startswith(b"1") or status[2] == b"101":
             break
         start = end.end()
@@ -87,10 +91,10 @@ def _fields(lines: list[bytes]) -> tuple[Fields, set[int]]:
     for line in lines:
         if b"\r" in line:
             # Some take it for the end of a line.
-            raise Unreachable("a bare CR in the headers")
+            raise _refused("a bare CR in the headers")
         if line[:1] in (b" ", b"\t"):
             if _MENTIONS.search(line):
-                raise Unreachable("a folded header that may be the body's length")
+                raise _refused("a folded header that may be the body's length")
             if fields:
                 name, value = fields[-1]
                 fields[-1] = name, (value + b" " + line.strip(b" \t")).strip()
@@ -100,7 +104,7 @@ def _fields(lines: list[bytes]) -> tuple[Fields, set[int]]:
         plain = _ODD.sub(b"", name.lower())
         if not colon or (plain in _FRAMING and plain != name.lower()):
             if _MENTIONS.search(line) or plain in _FRAMING:
-                raise Unreachable("a header that may be the body's length, or not")
+                raise _refused("a header that may be the body's length, or not")
             continue
         name = name.strip(b" \t")
         if name:
@@ -117,22 +121,22 @@ def _framed(
         if name.lower() not in _FRAMING:
             continue
         if at in folded:
-            raise Unreachable(f"a folded {name.decode('latin-1')}")
+            raise _refused(f"a folded {name.decode('latin-1')}")
         if name.lower() == b"transfer-encoding":
             codings.append(value)
             continue
         for size in value.split(b","):
             size = size.strip(b" \t")
             if not size.isdigit() or len(size) > 18:
-                raise Unreachable(f"a length that is no number: {size[:40]!r}")
+                raise _refused(f"a length that is no number: {size[:40]!r}")
             sizes.add(int(size))
     if len(sizes) > 1:
-        raise Unreachable("two different Content-Lengths")
+        raise _refused("two different Content-Lengths")
     chunked = bool(codings)
     if chunked and [coding.lower() for coding in codings] != [b"chunked"]:
-        raise Unreachable(f"transfer encoding {b', '.join(codings)[:80]!r}")
+        raise _refused(f"transfer encoding {b', '.join(codings)[:80]!r}")
     if chunked and minor == b"0":
-        raise Unreachable("chunks in an answer of HTTP/1.0")
+        raise _refused("chunks in an answer of HTTP/1.0")
     framing = b"HTTP/1.1 %b OK\r\n" % code
     kept = [
         (name, value.replace(b"\0", b" "))
@@ -148,6 +152,10 @@ def _framed(
         framing += b"Content-Length: %b\r\n" % size
         kept.append((b"Content-Length", size))
     return Head(framing + b"Connection: close\r\n\r\n", kept, chunked, length)
+
+
+def _refused(why: str) -> Unreachable:
+    return Unreachable(f"not an HTTP answer: {why}")
 
 
 class Chunks:
@@ -187,8 +195,16 @@ class Chunks:
             end = data.find(b"\n", at)
             self._line += data[at : end if end >= 0 else len(data)]
             if len(self._line) > MAX_LINE:
-                raise Unreachable("a chunk's line without end")
+                raise _refused("a chunk's line without end")
             if end < 0:
+                # What can be no line of a chunk is not waited for.
+                begins = self._line[:1]
+                if self._at_end and begins.strip(b"\r"):
+                    raise _refused("a chunk longer than its size")
+                if not (
+                    self._at_end or self._trailing or begins.isalnum() or not begins
+                ):
+                    raise _refused("no chunk where one should be")
                 return
             at = end + 1
             line, self._line = self._line.removesuffix(b"\r"), b""
@@ -200,12 +216,12 @@ class Chunks:
             return
         if self._at_end:
             if line:
-                raise Unreachable("a chunk longer than its size")
+                raise _refused("a chunk longer than its size")
             self._at_end, self._left = False, -1
             return
         size = _SIZE.match(line)
         if size is None:
-            raise Unreachable(f"a chunk's size that is no number: {line[:40]!r}")
+            raise _refused(f"a chunk's size that is no number: {line[:40]!r}")
         self._left = int(size[1], 16)
         if not self._left:
             self._trailing = True

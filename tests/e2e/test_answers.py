@@ -60,9 +60,14 @@ def test_each_api_says_what_became_of_it(make: Make) -> None:
 
     assert 65 == done.code, done.err
     assert [2, 0, 0, 0, 0, 0] == [rows[name]["produced"] for name in answers]
-    assert {"good": 1, "graphql": 1, "html": 2, "slack": 2, "nobody": 1, "empty": 1} == {
-        name: asked.count(name) for name in answers
-    }
+    assert {
+        "good": 1,
+        "graphql": 1,
+        "html": 2,
+        "slack": 2,
+        "nobody": 1,
+        "empty": 1,
+    } == {name: asked.count(name) for name in answers}
     assert "" == said["good"] == said["empty"]
     assert "Cannot query field x" in said["graphql"]
     assert "not JSON (text/html): <!DOCTYPE html>" in said["html"]
