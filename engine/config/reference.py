@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import itertools
 import sys
+import textwrap
 
 from engine.config import keys
 from engine.config.built import standing
-from engine.config.explain import default_text
+from engine.config.explain import COLUMNS, default_text
 from engine.config.foreign.rows import ROWS, Row
 from engine.config.keys.key import Key
+from engine.config.keys.meanings import meanings
 
 _HEAD = """# Configuration reference
 
@@ -66,48 +68,52 @@ def reference() -> str:
     titles = dict.fromkeys(key.section for key in shown)
     for title in titles:
         parts.append(f"## {title}\n")
-        parts.append("| key | type | default | scope | meaning | example |")
-        parts.append("|---|---|---|---|---|---|")
-        parts += [_line(key) for key in shown if key.section == title]
+        parts += [_entry(key) for key in shown if key.section == title]
         if title == "Producer":
             parts.append(
-                "\n`producer.override.<key>` takes any of these and wins over it."
+                "`producer.override.<key>` takes any of these and wins over it.\n"
             )
-        parts.append("")
     parts.append(_foreign())
     return "\n".join(parts)
 
 
-def _line(key: Key) -> str:
+def _entry(key: Key) -> str:
     meaning = key.meaning
     if key.required:
         meaning += f" Required by {key.required}."
     if note := standing(key.name):
         meaning += f" ({note[0].upper()}{note[1:]}.)"
-    cells = (
-        f"`{key.name}`",
-        key.kind.allowed,
-        default_text(key),
-        key.scope,
-        meaning,
-        f"`{key.example}`" if key.example else "",
+    facts = f"Scope {key.scope}; default: {default_text(key)}; {key.kind.allowed}."
+    lines = [f"### `{key.name}`", "", *_filled(meaning), "", *_filled(facts)]
+    if key.example:
+        lines[-1:] = _filled(f"{lines[-1]} Example: `{key.example}`")
+    if words := meanings(key):
+        lines.append("")
+        for word, what in words.items():
+            lines += _filled(f"* `{word}`: {what}", "  ")
+    return "\n".join([*lines, ""])
+
+
+def _filled(text: str, indent: str = "") -> list[str]:
+    """Lines of at most `COLUMNS`, but for what cannot be broken."""
+    # A line that begins with a sign of Markdown's would be something else.
+    text = text.replace("<", "\\<")
+    return textwrap.wrap(
+        text,
+        COLUMNS,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _foreign() -> str:
-    lines = [
-        "## Foreign spellings\n",
-        _LEGEND,
-        "| theirs | what | ours | note |",
-        "|---|---|---|---|",
-    ]
+    lines = ["## Foreign spellings\n", _LEGEND]
     for (action, ours, note), rows in itertools.groupby(ROWS, _meaning):
         theirs = ", ".join(f"`{row.theirs}`" for row in rows)
-        cells = (theirs, action, f"`{ours}`" if ours else "", note)
-        lines.append(
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-        )
+        text = f"* {theirs}: {action}"
+        text += f", `{ours}`" if ours else ""
+        lines += _filled(text + (f"; {note}" if note else ""), "  ")
     return "\n".join(lines) + "\n"
 
 

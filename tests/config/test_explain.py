@@ -13,6 +13,7 @@ import pytest
 from engine.admin.running import _config
 from engine.config import ConfigError, explain, show
 from engine.config.keys import TABLE
+from engine.config.keys.meanings import MEANINGS, meanings, words_of
 from engine.config.reference import reference
 from engine.observe.redact import redact
 from tests.config.conftest import Files
@@ -23,8 +24,56 @@ def test_every_key_is_explained(name: str) -> None:
     key = TABLE[name]
 
     text = explain(name)
-    for part in (name, key.meaning, key.kind.allowed, f"{name}={key.example}"):
-        assert part in text
+    assert f"{name}={key.example}" in text
+    said = " ".join(text.split())
+    for part in (name, key.meaning, key.kind.allowed):
+        assert " ".join(part.split()) in said
+    long = [
+        line for line in text.splitlines() if len(line) > 100 and "example" not in line
+    ]
+    # Only what cannot be broken is longer.
+    assert all(len(line.split()) <= 3 for line in long), long
+
+
+@pytest.mark.parametrize("name", [name for name, key in TABLE.items() if words_of(key)])
+def test_each_word_of_a_key_with_few_words_says_what_it_does(name: str) -> None:
+    key = TABLE[name]
+
+    assert list(words_of(key)) == list(meanings(key))
+    for word, meaning in meanings(key).items():
+        assert meaning.endswith(".")
+        assert word in explain(name)
+
+
+def test_no_meaning_is_of_a_key_or_word_that_is_not_there() -> None:
+    for name, words in MEANINGS.items():
+        assert list(words) == list(words_of(TABLE[name])), name
+
+
+@pytest.mark.parametrize(
+    ("word", "first"),
+    [
+        ("auth", "auth.type"),
+        ("cache", "cache.enabled"),
+        ("pagination", "pagination.type"),
+        ("rate", "rate.limit.enabled"),
+        ("oauth2", "oauth2.grant.type"),
+        ("authentication", "auth.type"),
+        ("retry", "retry.backoff.ms"),
+        ("kafka", "kafka.topic"),
+    ],
+)
+def test_a_word_leads_to_the_keys_about_it(word: str, first: str) -> None:
+    text = explain(word)
+
+    assert text.splitlines()[2].split()[0] == first
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_the_reference_fits_a_hundred_columns_but_for_what_cannot_be_broken() -> None:
+    long = [line for line in reference().splitlines() if len(line) > 100]
+
+    assert all(len(line.strip("* ").split()) == 1 for line in long), long
 
 
 def test_a_prefix_is_kept_in_the_example() -> None:
@@ -94,7 +143,7 @@ def test_the_reference_holds_every_key() -> None:
     text = reference()
 
     for key in TABLE.values():
-        assert key.folds or f"| `{key.name}` |" in text
+        assert key.folds or f"### `{key.name}`\n" in text
 
 
 def test_loading_is_quick_to_import() -> None:
