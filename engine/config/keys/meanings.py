@@ -98,6 +98,10 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "RESTART": "The poll begins anew from its first page, with a warning.",
         "FAIL": "The api is FAILED until its offset is reset.",
     },
+    "api.chaining.state": {
+        "KEEP": "The position of each child's polls is kept.",
+        "NONE": "It is not: for children that never come again, as export jobs.",
+    },
     "http.offset.mode": {
         "FULL": "Every poll reads everything anew; pages that brought nothing new are "
         "not produced again (the response cache). Only the place within a poll is kept.",
