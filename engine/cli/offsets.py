@@ -29,6 +29,7 @@ from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.runtime import Runtime, base_of, make_private
 from engine.task.broker import Brokers, bootstrap_of, state_place
 from engine.task.probe import next_request
+from engine.task.seen import PART, keys_known
 
 
 class Opened:
@@ -127,7 +128,7 @@ def get(args: argparse.Namespace) -> int:
                 {
                     "connector": name,
                     "partition": saved.partition,
-                    "pages": pages_known(saved.offset),
+                    **remembers(saved),
                     "at": saved.at,
                 }
                 for name, saved in remembered
@@ -144,13 +145,23 @@ def get(args: argparse.Namespace) -> int:
             print(f"    error: {wrong}")
     for name, saved in remembered:
         where = msgspec.json.encode(saved.partition).decode()
-        print(
-            f"{name} {where}: {pages_known(saved.offset)} pages are not produced again "
-            "while they are unchanged; a reset forgets them"
+        known = remembers(saved)
+        words = (
+            f"{known['keys']} keys of de-duplication"
+            if "keys" in known
+            else f"{known['pages']} pages are not produced again while they are unchanged"
         )
+        print(f"{name} {where}: {words}; a reset forgets them")
     if not shown and not remembered:
         print("no offsets are stored")
     return worst
+
+
+def remembers(saved: Saved) -> dict[str, int]:
+    """What is kept beside a position: {"pages": n} or {"keys": n}."""
+    if saved.partition.get("part") == PART["part"]:
+        return {"keys": keys_known(saved.offset)}
+    return {"pages": pages_known(saved.offset)}
 
 
 def place_of(apis: Sequence[str], saved: Saved) -> tuple[object, ...]:

@@ -47,6 +47,7 @@ from engine.task.pulse import Patience, Pulse
 from engine.task.registry import Persistent, Registries
 from engine.task.reporting import Reporter
 from engine.task.run import ONCE_PATIENCE, Context, Impatience, Stopper, Task
+from engine.task.seen import Keeping, SeenStore, kept, partition_of
 from engine.task.shelf import Shelf
 from engine.task.source import Places, Sources, pace_of, policy_of, url_of
 from engine.task.standing import Standing, over, stored
@@ -56,6 +57,7 @@ from engine.task.tree import Branch, Branches, Rooted, stored_below, without_top
 from engine.task.troubles import Troubles
 from engine.task.walker import Walker
 from engine.task.watching import Watching
+from engine.transform.dedup import Seen
 
 log = logging.getLogger("task")
 
@@ -443,11 +445,16 @@ class Wiring:
             api.name, delivery.outlet(shard.partition, saver, pause=pause)
         )
         remember = self._remember(api, shard, delivery, saver, saved)
+        stores: list[SeenStore] = []
+        store = self._store(delivery, saver, saved)
+        transform = self._transform(api, shard, topics, patience, stores, store)
         if assigned.below:
             tallies = self._tallies(assigned)
             branches = Branches(
                 [
-                    self._branch(each, delivery, saver, saved, topics, pause, patience)
+                    self._branch(
+                        each, delivery, saver, saved, topics, pause, patience, stores
+                    )
                     for each in tallies.values()
                 ],
                 stored_below(saved.values(), shard, tallies),
@@ -470,8 +477,8 @@ class Wiring:
             shard,
             standing.offset(self._once),
             source=source,
-            transform=self._transform(api, shard, topics, patience),
-            outlet=outlet,
+            transform=transform,
+            outlet=Keeping(outlet, stores) if stores else outlet,
             memory=remember(shard.partition) or Forgetful(),
             counting=tally.counting,
             pulse=pulse,
@@ -534,15 +541,24 @@ class Wiring:
         topics: Topics,
         pause: float,
         patience: Patience,
+        stores: list[SeenStore],
     ) -> Branch:
         shard = tally.shard
         api = self._apis[shard.api]
         keeps = api.values["api.chaining.state"] == "KEEP"
+        store = self._store(delivery, saver, saved)
         if not keeps:
             saver = Nowhere()
         return Branch(
             shard,
-            self._transform(api, shard, topics, patience),
+            self._transform(
+                api,
+                shard,
+                topics,
+                patience,
+                stores,
+                store,
+            ),
             open=lambda partition: delivery.outlet(partition, saver, pause=pause),
             memory=self._remember(api, shard, delivery, saver, saved),
             timed=lambda outlet: self._metering.outlet(shard.api, outlet),
@@ -604,26 +620,51 @@ class Wiring:
         return remembering
 
     def _transform(
-        self, api: Api, shard: Shard, topics: Topics, patience: Patience
+        self,
+        api: Api,
+        shard: Shard,
+        topics: Topics,
+        patience: Patience,
+        stores: list[SeenStore],
+        store: Callable[[Api, Shard, Seen], SeenStore],
     ) -> Transform:
+        """Its store of keys seen is put among `stores`, where there is one."""
         if api.values["kafka.topic"] is None:
             return without_topic
-        return self._metering.transform(
-            api.name,
-            Persistent(
-                transform_of(
-                    self._connector,
-                    api,
-                    shard,
-                    zone=self._process["schedule.timezone"],
-                    registries=self._registries,
-                    limit=self._limit(api, topics),
-                    reserved=self._brokers.reserved(),
-                ),
-                policy_of(api.values),
-                stopping=patience,
-            ),
+        made = transform_of(
+            self._connector,
+            api,
+            shard,
+            zone=self._process["schedule.timezone"],
+            registries=self._registries,
+            limit=self._limit(api, topics),
+            reserved=self._brokers.reserved(),
         )
+        if made.seen is not None and api.values["deduplication.store"] == "STATE":
+            stores.append(store(api, shard, made.seen))
+        return self._metering.transform(
+            api.name, Persistent(made, policy_of(api.values), stopping=patience)
+        )
+
+    def _store(
+        self, delivery: Delivery, saver: Saver, saved: Mapping[str, Saved]
+    ) -> Callable[[Api, Shard, Seen], SeenStore]:
+        """Makes the store of the keys that a shard has seen."""
+
+        def made(api: Api, shard: Shard, seen: Seen) -> SeenStore:
+            own, others = kept(saved.values(), shard)
+            return SeenStore(
+                seen,
+                own,
+                others,
+                window_ms=api.values["deduplication.window.minutes"] * 60_000,
+                open=lambda chunk: delivery.outlet(
+                    partition_of(shard, chunk), saver, pause=0.0
+                ),
+                delivery=delivery,
+            )
+
+        return made
 
     def _limit(self, api: Api, topics: Topics) -> int | None:
         topic = api.values["kafka.topic"]

@@ -158,6 +158,8 @@ class PageTransform:
         self._seen = seen
         #: Index of the newest page that was looked at for repeats.
         self._newest = -1
+        #: What de-duplication knows, or None.
+        self.seen = seen
         self._seen_fields = seen_fields
         self._topic_varies = varies(routes.topic)
         self._stamp_varies = varies(routes.timestamp)

@@ -20,6 +20,8 @@ from engine.clock import Clock
 
 #: Most keys of an api; the oldest go first.
 MOST: Final = 1_000_000
+#: Bytes of a key.
+WIDTH: Final = 16
 
 
 class Seen:
@@ -38,6 +40,8 @@ class Seen:
         self._most = most
         # Oldest first: moved to the end whenever it is seen again.
         self._keys: OrderedDict[bytes, float] = OrderedDict()
+        #: Keys acknowledged since `take`, if anybody takes them.
+        self._new: list[bytes] | None = None
         #: Keys of records on their way.
         self._under_way: set[bytes] = set()
 
@@ -50,6 +54,30 @@ class Seen:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._keys
+
+    def age(self, key: bytes) -> float:
+        """Seconds since a key was last seen; KeyError for one that is not there."""
+        return self._clock.monotonic() - self._keys[key]
+
+    def restore(self, keys: Sequence[bytes], age: float) -> None:
+        """
+        Take in what was seen so many seconds ago, the oldest first; what is
+        acknowledged from now on is kept for `take`.
+        """
+        self._new = self._new or []
+        if age < self._window:
+            when = self._clock.monotonic() - age
+            for key in keys:
+                self._keys[key] = when
+                self._keys.move_to_end(key)
+
+    def take(self) -> list[bytes]:
+        """The keys acknowledged since the last time."""
+        new, self._new = self._new or [], []
+        return new
 
     def fresh(self, keys: Sequence[bytes]) -> tuple[list[int], Callable[[], None]]:
         """
@@ -79,6 +107,8 @@ class Seen:
     def _learn(self, keys: list[bytes]) -> None:
         now = self._clock.monotonic()
         seen = self._keys
+        if self._new is not None:
+            self._new += [key for key in keys if key not in seen]
         for key in keys:
             seen[key] = now
             seen.move_to_end(key)
@@ -97,4 +127,4 @@ class Seen:
 
 def digest(key: bytes) -> bytes:
     """A key's 16 bytes: a chance meeting among a million is not to be feared."""
-    return blake2b(key, digest_size=16).digest()
+    return blake2b(key, digest_size=WIDTH).digest()

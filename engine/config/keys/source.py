@@ -891,6 +891,15 @@ def _keys() -> list[Key]:
             "A",
             "How long a record is remembered after it was last seen.",
         ),
+        response(
+            "deduplication.store",
+            Choice(("MEMORY", "STATE")),
+            "MEMORY",
+            "A",
+            "Where the keys seen are kept: in the task alone, or in the state as well, "
+            "which a restart does not empty.",
+            "STATE",
+        ),
     ]
 
 
