@@ -4,8 +4,9 @@ The program: `kafka-http-source`, and `python -m engine`, which is the same.
 Owns what a signal means while Python still imports: nothing has been begun, so
 the process ends at once and without a word.  The command line takes over from
 there: `run` holds signals back for its supervisor, every other command is
-interrupted like any Python program.  And what stderr is: something that may be
-closed, full or unread, and then costs words and no work.
+interrupted like any Python program.  And what the standard streams are: stderr may be
+closed, full or unread, and then costs words and no work; what a lost stdout costs says
+``cli.output``; and no file of ours ever gets one of their three numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import os
 import signal
 import sys
 from types import FrameType
+
+from engine.cli.output import stdout
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -40,16 +43,22 @@ class Stderr(io.TextIOWrapper):
 
 
 def steady() -> None:
-    """Replace stderr; one that is closed leads to nowhere, and not to stdout."""
-    try:
-        os.fstat(2)
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        if nowhere != 2:
-            os.dup2(nowhere, 2)
-            os.close(nowhere)
+    """Replace stdout and stderr; a stream that is closed leads to nowhere."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Stdout may be read only: what is written to it is lost, and is told so.
+            mode = os.O_RDWR if number == 2 else os.O_RDONLY
+            nowhere = os.open(os.devnull, mode)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
     raw = open(2, "wb", buffering=0, closefd=False)  # noqa: SIM115 - for life
     sys.stderr = Stderr(raw, errors="backslashreplace", write_through=True)
+    sys.stdout = stdout()
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for life
 
 
 def main() -> int:

@@ -2,8 +2,8 @@
 Check: what a configuration says, before anything is run.
 
 Owns the output of `check`, `explain` and `config show`, and the one way every
-verb reads its files.  Calls nobody unless `--connect` asks for it, changes
-nothing, and imports neither Kafka nor HTTP before that.
+verb reads its files.  Calls nobody unless `--connect` asks for it, and changes
+nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import msgspec
 
 from engine import config
-from engine.config import Finding, Loaded
+from engine.cli.output import telling
+from engine.config import Api, Connector, Finding, Loaded
 from engine.config.explain import explain as text_of
 from engine.config.explain import known
 from engine.config.memory import memory
@@ -53,28 +54,75 @@ def check(args: argparse.Namespace) -> int:
     except ConfigError as failure:
         findings.extend(failure.findings)
         code = failure.code
+    if loaded is not None:
+        findings, refused = as_run_sees(loaded, findings)
+        if refused:
+            code = Exit.CONFIG
     if args.strict and any(f.severity == "warning" for f in findings):
         code = Exit.CONFIG
     if loaded is not None and args.connect:
-        unreached = connect(loaded)
-        findings.extend(unreached)
-        worst = {finding.severity for finding in unreached}
+        unreached, asked = connect(loaded)
+        findings.extend(asked)
+        worst = {each.severity for each in asked}
         if "error" in worst and code is Exit.OK:
-            code = Exit.UNAVAILABLE
+            code = Exit.UNAVAILABLE if unreached else Exit.CONFIG
         elif "warning" in worst and args.strict and code is Exit.OK:
             code = Exit.CONFIG
+    with telling(code):
+        print_findings(args, findings, loaded, code)
+    return code
+
+
+def as_run_sees(
+    loaded: Loaded, findings: Sequence[Finding]
+) -> tuple[list[Finding], bool]:
+    """
+    The findings with what `run` would refuse among them as errors.
+
+    Returns: them, and True if there is one.
+    """
+    unbuilt = set(loaded.unbuilt)
+    told = [
+        msgspec.structs.replace(f, severity="error") if f in unbuilt else f
+        for f in findings
+    ]
+    rehearsal = importlib.import_module("engine.task.rehearsal")
+    zone = loaded.process["schedule.timezone"]
+    refused = bool(unbuilt)
+    for connector in loaded.connectors:
+        for api, key, text in rehearsal.refusals(connector, zone):
+            refused = True
+            told.append(finding("error", connector, api, key, text))
+    return told, refused
+
+
+def finding(
+    severity: str, connector: Connector, api: Api | None, key: str, text: str
+) -> Finding:
+    """Something to say of a key, at the place where it is stated."""
+    values = connector.values if api is None else api.values
+    file, line = values.origin(key) or ("", 0)
+    return Finding(severity, file, line, key, None, redact(text))
+
+
+def print_findings(
+    args: argparse.Namespace,
+    findings: Sequence[Finding],
+    loaded: Loaded | None,
+    code: int,
+) -> None:
+    """All that was found, as text or as one document."""
     if args.json:
         document = {"findings": findings}
         print(msgspec.json.format(msgspec.json.encode(document)).decode())
-        return code
-    for finding in findings:
-        out = sys.stderr if finding.severity == "error" else sys.stdout
-        print(f"{finding.severity}: {finding}", file=out)
+        return
+    for each in findings:
+        out = sys.stderr if each.severity == "error" else sys.stdout
+        print(f"{each.severity}: {each}", file=out)
     if loaded is not None:
         print_memory(loaded)
-        if code is Exit.OK:
+        if code == Exit.OK:
             print(f"{count(loaded)}: no errors")
-    return code
 
 
 def print_memory(loaded: Loaded) -> None:
@@ -95,29 +143,49 @@ def count(loaded: Loaded) -> str:
     return f"{connectors} connector{'s' * (connectors != 1)}, {apis} api{'s' * (apis != 1)}"
 
 
-def connect(loaded: Loaded) -> Sequence[Finding]:
-    """Call each API and broker once; a finding for each that gave no answer."""
-    # Only here: HTTP and Kafka are dear to import.
+def connect(loaded: Loaded) -> tuple[bool, Sequence[Finding]]:
+    """
+    Call each API and broker once, and look for the topics.
+
+    Returns: True if somebody gave no answer; a finding for each that gave none, and
+    for each topic that is not there.
+    """
     probe = importlib.import_module("engine.task.probe")
     found = []
+    unreached = False
     zone = loaded.process["schedule.timezone"]
+
+    def note(
+        severity: str, connector: Connector, api: Api | None, key: str, text: str
+    ) -> None:
+        found.append(finding(severity, connector, api, key, text))
+
     for connector in loaded.connectors:
+        away = False
         for api, key, question in probe.questions(connector, zone):
             try:
                 question()
             except EngineError as failure:
-                values = connector.values if api is None else api.values
-                file, line = values.origin(key) or ("", 0)
-                found.append(
-                    Finding("error", file, line, key, None, redact(str(failure)))
-                )
-        if any(finding.severity == "error" for finding in found):
+                unreached = True
+                away = away or api is None
+                note("error", connector, api, key, str(failure))
+        if away:
             # Whoever cannot be reached is not asked for more.
             continue
-        for api, key, severity, message in probe.outlived(connector):
-            file, line = api.values.origin(key) or ("", 0)
-            found.append(Finding(severity, file, line, key, None, message))
-    return found
+        try:
+            for api, key, topic, why in probe.topics(connector):
+                text = f"topic {topic} is not there"
+                if why:
+                    note(
+                        "error", connector, api, key, f"{text}, and not created: {why}"
+                    )
+                else:
+                    note("notice", connector, api, key, f"{text}: `run` creates it")
+            for of, key, severity, text in probe.outlived(connector):
+                note(severity, connector, of, key, text)
+        except EngineError as failure:
+            note("error", connector, None, "kafka.topic", str(failure))
+    return unreached, found
 
 
 def explain(args: argparse.Namespace) -> int:

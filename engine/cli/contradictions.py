@@ -15,7 +15,7 @@ from engine.cli.sizing import DAY, Flow, Sizing
 from engine.config import Api
 from engine.config.entries import Findings
 from engine.config.memory import Memory
-from engine.config.rules import Scope
+from engine.config.scope import Scope
 from engine.shared.limiter import HostReading
 
 #: Pagination types that tell the server how large a page is to be.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import signal
 import sys
 import traceback
@@ -20,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from engine import __version__
+from engine.cli.output import OutputLost, lost, telling
 from engine.errors import EngineError, Exit
 
 PROGRAM = "kafka-http-source"
@@ -297,13 +297,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns: its exit code (`engine.errors.Exit`).
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words:
-        print(SHORT_HELP, end="")
-        return Exit.OK
     try:
-        args = parser().parse_args(words)
-    except SystemExit as leave:
-        return leave.code if isinstance(leave.code, int) else Exit.USAGE
+        if not words:
+            with telling(Exit.OK):
+                print(SHORT_HELP, end="")
+            return Exit.OK
+        args = parsed(words)
+    except OutputLost as failure:
+        code, why = lost(failure)
+        return told(why, Exit(code), False) if why else code
+    if isinstance(args, int):
+        return args
     if not hasattr(args, "target"):
         print(SHORT_HELP, end="", file=sys.stderr)
         return Exit.USAGE
@@ -314,7 +318,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if command.__name__ != "run":
             interruptible()
-        return int(command(args))
+        code = int(command(args))
+        with telling(code):
+            pass
+        return code
+    except OutputLost as failure:
+        code, why = lost(failure)
+        return told(why, Exit(code), args.debug) if why else code
     except EngineError as failure:
         return told(failure, failure.code, args.debug)
     except FileNotFoundError as failure:
@@ -323,13 +333,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return told(failure, Exit.PERMISSION, args.debug)
     except KeyboardInterrupt:
         return Exit.OK
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
     except Exception as failure:  # noqa: BLE001 - the last wall before the shell
         hint = "" if args.debug else " (a bug; --debug shows where)"
         return told(f"{type(failure).__name__}: {failure}{hint}", Exit.BUG, args.debug)
+
+
+def parsed(words: Sequence[str]) -> argparse.Namespace | int:
+    """The arguments, or the exit code where they say all, as `--help` does."""
+    try:
+        return parser().parse_args(words)
+    except SystemExit as leave:
+        code = leave.code if isinstance(leave.code, int) else Exit.USAGE
+        with telling(code):
+            pass
+        return code
 
 
 def interruptible() -> None:

@@ -15,6 +15,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from engine.cli import budget
 from engine.cli.budget import Budget
 from engine.cli.check import load
 from engine.cli.display import SUMS, Display, Row, display, document, rate, summary
+from engine.cli.output import telling
 from engine.clock import SYSTEM
 from engine.config import Api, Connector, Loaded, Values
 from engine.config.endpoints import splittable
@@ -39,7 +41,13 @@ from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.child import ChildContext, ChildSpec
 from engine.supervisor.loop import Supervisor
 from engine.supervisor.restart import Limits
-from engine.supervisor.runtime import Runtime, base_of, make_private
+from engine.supervisor.runtime import (
+    NoRuntime,
+    Runtime,
+    base_of,
+    make_private,
+    make_usable,
+)
 from engine.supervisor.scale import Scaling
 from engine.supervisor.status import ShardStatus, Snapshot
 from engine.task import entry as task_entry
@@ -89,8 +97,13 @@ def serve(
     )
     say_start(loaded)
     state = Path(process["state.dir"])
-    make_private(state)
-    runtime = Runtime(base_of(os.environ, configured=own_runtime(process), state=state))
+    with named("state.dir"):
+        make_private(state)
+    for connector in loaded.connectors:
+        make_directories(connector, process)
+    configured = own_runtime(process)
+    with named("runtime.dir"):
+        runtime = Runtime(base_of(os.environ, configured=configured, state=state))
     board = Board()
     broker = EmbeddedBroker(state=state, runtime=runtime.path)
     shown = display(quiet=quiet or json)
@@ -108,13 +121,14 @@ def serve(
         code = supervisor.run()
     finally:
         show.display.close()
-    if json:
-        text = msgspec.json.format(
-            msgspec.json.encode(document(show.rows, show.seconds, show.budgets))
-        )
-        print(text.decode())
-    elif not quiet:
-        print(summary(show.rows, show.seconds, show.budgets))
+    with telling(code, needed=json):
+        if json:
+            text = msgspec.json.format(
+                msgspec.json.encode(document(show.rows, show.seconds, show.budgets))
+            )
+            print(text.decode())
+        elif not quiet:
+            print(summary(show.rows, show.seconds, show.budgets))
     return code
 
 
@@ -152,6 +166,36 @@ def say_start(loaded: Loaded) -> None:
                 "not available yet: delivery is at least once.",
                 connector.name,
             )
+
+
+@contextmanager
+def named(key: str) -> Iterator[None]:
+    """Say which key asks for a directory that cannot be had."""
+    try:
+        yield
+    except NoRuntime as failure:
+        raise NoRuntime(f"{key}: {failure}") from failure
+
+
+def make_directories(connector: Connector, process: Values) -> None:
+    """
+    Make what a connector's keys ask for, before anything is started.
+
+    A cache that cannot be kept on disk is said, and is no reason to stay away.
+
+    Raises: NoRuntime, naming the key.
+    """
+    values = connector.values
+    offsets = "offset.storage.file.filename"
+    if values[offsets] is not None:
+        with named(offsets):
+            make_usable(Path(values[offsets]))
+    kept = any(api.values["cache.enabled"] for api in connector.apis)
+    if kept and values["cache.l3.max.size"]:
+        try:
+            make_usable(Path(process["cache.dir"]))
+        except NoRuntime as failure:
+            log.warning("cache.dir: %s; answers are not kept on disk.", failure)
 
 
 def own_runtime(process: Values) -> Path | None:

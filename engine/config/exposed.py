@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from engine.config.entries import Findings
 from engine.config.masking import names_secret
-from engine.config.rules import Scope, open_http
+from engine.config.rules import open_http
+from engine.config.scope import Scope
 from engine.config.values import Api, Connector, Values
 from engine.observe.redact import sensitive
 

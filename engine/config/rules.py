@@ -9,7 +9,6 @@ Path: ``load`` -> here, and ``rules_between`` for several connectors
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +16,17 @@ from urllib.parse import unquote, urlsplit
 
 from engine.config import grammar, jaas, pem
 from engine.config.entries import Findings
-from engine.config.keys.kafka import NO_EMBEDDED, TOPIC_SETTINGS, has_embedded
+from engine.config.keys.kafka import TOPIC_SETTINGS, no_embedded
 from engine.config.keys.source import MODES
 from engine.config.kinds import Unfit
+from engine.config.rules_libraries import (
+    codecs_are_installed,
+    converters_are_installed,
+    encodings_can_be_read,
+    http2_is_installed,
+)
+from engine.config.rules_names import first_words_are_meant
+from engine.config.scope import Scope
 from engine.config.values import Api, Connector, Values
 
 #: Flush and commit of a transaction take at most this long.
@@ -86,64 +93,6 @@ _AUTH: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 
-#: Library that an encoding or codec needs.
-_LIBRARIES = {
-    "br": ("brotli", "brotlicffi"),
-    "zstd": ("zstandard",),
-    "snappy": ("snappy",),
-}
-
-
-class Scope:
-    """
-    One api or connector under check, and where to note what is wrong.
-
-    Args:
-        file: Where to look for a key that is missing.
-
-    Attributes:
-        values: What it says.
-    """
-
-    def __init__(self, values: Values, prefix: str, findings: Findings, file: str = ""):
-        self.values = values
-        self._file = file
-        self._prefix = prefix
-        self._findings = findings
-
-    def __getitem__(self, key: str) -> object:
-        return self.values.get(key)
-
-    def number(self, key: str) -> float:
-        """A numeric value; 0 if it is unset."""
-        value = self.values.get(key)
-        return value if isinstance(value, int | float) else 0
-
-    def error(self, key: str, message: str) -> None:
-        """Note an error of this key."""
-        self._add("error", key, message)
-
-    def warn(self, key: str, message: str) -> None:
-        """Note a warning of this key."""
-        self._add("warning", key, message)
-
-    def note(self, key: str, message: str) -> None:
-        """Note what is worth knowing of this key."""
-        self._add("notice", key, message)
-
-    def _add(self, severity: str, key: str, message: str) -> None:
-        entry = self.values.entry(key)
-        if entry is None and {key, f"{self._prefix}{key}"} & self._findings.spoiled:
-            return
-        if entry is None:
-            self._findings.add(
-                severity, message, file=self._file, key=f"{self._prefix}{key}"
-            )
-        else:
-            self._findings.add(
-                severity, message, file=entry.file, line=entry.line, key=entry.key
-            )
-
 
 def check_connector(connector: Connector, findings: Findings) -> None:
     """All rules of one connector and its apis."""
@@ -177,8 +126,8 @@ def brokers_are_named(c: Scope) -> None:
     servers = c["bootstrap.servers"]
     if servers is None:
         c.error("bootstrap.servers", "required: host:port, or install `embedded`")
-    elif servers == ("embedded",) and not has_embedded():
-        c.error("bootstrap.servers", NO_EMBEDDED)
+    elif servers == ("embedded",) and (why := no_embedded()):
+        c.error("bootstrap.servers", why)
     elif servers == ("embedded",):
         c.warn("bootstrap.servers", "a trial broker: nothing it holds is safe")
 
@@ -337,15 +286,6 @@ def exactly_once_is_possible(c: Scope) -> None:
         c.error(flight, f"{needs} at most 5")
     if c["offset.storage.file.filename"] is not None:
         c.error("offset.storage.file.filename", f"{needs} the state in a topic")
-
-
-def codecs_are_installed(c: Scope) -> None:
-    codec = str(c["producer.compression.type"])
-    if not _installed(codec):
-        c.error(
-            "producer.compression.type",
-            f"{codec} needs a library: pip install kafka-http-source[compression]",
-        )
 
 
 def scaling_has_room(c: Scope) -> None:
@@ -705,43 +645,6 @@ def proxies_are_whole(s: Scope, api: Api, connector: Connector) -> None:
         s.error("http.proxy.user", "user and password go together")
 
 
-def encodings_can_be_read(s: Scope, api: Api, connector: Connector) -> None:
-    for encoding in s.values["http.client.compression.types"]:
-        if not _installed(encoding):
-            s.error("http.client.compression.types", f"{encoding} needs a library")
-    for name, value in s.values["http.source.headers"] or ():
-        if name.lower() != "accept-encoding" or "${" in value:
-            continue
-        for item in value.lower().split(","):
-            encoding = item.partition(";")[0].strip()
-            known = encoding in ("gzip", "deflate", "br", "zstd", "identity", "")
-            if not known or not _installed(encoding):
-                s.error(
-                    "http.source.headers",
-                    f"Accept-Encoding: {encoding!r} cannot be read",
-                )
-        if s["http.client.compression.enabled"] is False:
-            s.warn(
-                "http.source.headers",
-                "Accept-Encoding asks for what http.client.compression.enabled=false "
-                "does not",
-            )
-
-
-def _installed(encoding: str) -> bool:
-    names = _LIBRARIES.get(encoding)
-    return names is None or any(importlib.util.find_spec(name) for name in names)
-
-
-def http2_is_installed(s: Scope, api: Api, connector: Connector) -> None:
-    wanted = s["http.client.http2.enabled"] is True
-    if wanted and importlib.util.find_spec("pycurl") is None:
-        s.warn(
-            "http.client.http2.enabled",
-            "HTTP/1.1 until kafka-http-source[http2] is installed",
-        )
-
-
 def deadlines_are_ordered(s: Scope, api: Api, connector: Connector) -> None:
     deadline = "http.client.request.timeout.ms"
     for key in ("http.client.connection.timeout.ms", "http.client.socket.timeout.ms"):
@@ -944,4 +847,6 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     bad_records_have_a_place,
     records_fit,
     converters_are_whole,
+    converters_are_installed,
+    first_words_are_meant,
 )

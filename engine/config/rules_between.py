@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from engine.config.endpoints import endpoints
 from engine.config.entries import Findings
 from engine.config.exposed import check_exposed
-from engine.config.rules import Scope
+from engine.config.scope import Scope
 from engine.config.values import Connector, Values
 
 

@@ -19,12 +19,14 @@ import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from prometheus_client.values import MultiProcessValue
 
 from engine.clock import SYSTEM, Clock
+from engine.observe import room
 from engine.observe.meterfiles import put_aside
 from engine.observe.names import Merge, Metric
 
@@ -103,8 +105,6 @@ class Meters:
         connector: The connector's name.
         task: The task's number; one live process for each (connector, task).
         detailed: `performance.metrics.detailed`.
-
-    Raises: OSError if the directory cannot be made.
     """
 
     def __init__(
@@ -120,7 +120,10 @@ class Meters:
         self._clock = clock
         self._fixed = {"connector": connector, "task": str(task)}
         self._directory = str(directory)
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        # One that cannot be made is said with the first file that has no room.
+        with suppress(OSError):
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        room.use()
         writer = f"{connector}-{task}"
         damaged = put_aside(self._directory, writer)
         if damaged:

@@ -8,25 +8,19 @@ Path: `sink.batch` calls it when a batch is closed, `sink.scan` when one is read
 
 from __future__ import annotations
 
+import functools
 import gzip
 import struct
 import zlib
 from collections.abc import Callable
-from typing import TypeAlias
+from types import ModuleType
+from typing import Any, TypeAlias, cast
 
 import lz4.frame
 from msgspec import Struct
 
+from engine.config.libraries import load, missing
 from engine.errors import Misconfigured
-
-# Both come with the extra "compression".
-try:
-    import snappy
-    import zstandard
-except ImportError:
-    EXTRA = False
-else:
-    EXTRA = True
 
 #: Takes the records of a batch, gives the compressed block.
 Codec: TypeAlias = Callable[[bytes], bytes]
@@ -52,15 +46,26 @@ def _lz4(records: bytes) -> bytes:
     return packed
 
 
-def _zstd(records: bytes) -> bytes:
-    packed: bytes = zstandard.ZstdCompressor().compress(records)
+def _zstd(library: Any) -> Codec:
+    # zstandard has a compressor to be made; the others, as in Python 3.14, a function.
+    if not hasattr(library, "ZstdDecompressionReader"):
+        return cast(Codec, library.compress)
+
+    def packed(records: bytes) -> bytes:
+        block: bytes = library.ZstdCompressor().compress(records)
+        return block
+
     return packed
 
 
-def _snappy(records: bytes) -> bytes:
+def _snappy(library: Any) -> Codec:
+    return functools.partial(_xerial, library.compress)
+
+
+def _xerial(compress: Codec, records: bytes) -> bytes:
     stream = [XERIAL]
     for at in range(0, len(records), XERIAL_BLOCK):
-        block = snappy.compress(records[at : at + XERIAL_BLOCK])
+        block = compress(records[at : at + XERIAL_BLOCK])
         stream += [struct.pack(">i", len(block)), block]
     return b"".join(stream)
 
@@ -89,13 +94,13 @@ def packing(kind: str) -> Packing:
     """
     if kind == "none":
         return PLAIN
-    if kind in ("zstd", "snappy") and not EXTRA:
-        raise Misconfigured(
-            f"producer.compression.type={kind} needs the extra: "
-            "pip install 'kafka-http-source[compression]'"
-        )
-    codecs = {"gzip": _gzip, "snappy": _snappy, "lz4": _lz4, "zstd": _zstd}
-    return Packing(kind, codecs[kind])
+    if kind in ("zstd", "snappy"):
+        purpose = f"compression.type {kind}"
+        library = load(purpose)
+        if library is None:
+            raise Misconfigured(f"producer.compression.type: {missing(purpose)}")
+        return Packing(kind, (_zstd if kind == "zstd" else _snappy)(library))
+    return Packing(kind, {"gzip": _gzip, "lz4": _lz4}[kind])
 
 
 def unpacked(number: int, block: bytes) -> bytes:
@@ -130,41 +135,30 @@ def _unpacked(number: int, block: bytes) -> bytes:
 
 
 def _unsnapped(block: bytes) -> bytes:
-    try:
-        from snappy import UncompressError, uncompress
-    except ImportError as error:
-        raise _needing("snappy") from error
+    library: Any = _needed("snappy")
     try:
         if not block.startswith(XERIAL[:8]):
-            records: bytes = uncompress(block)
+            records: bytes = library.uncompress(block)
             return records
         parts, at = [], len(XERIAL)
         while at < len(block):
             (size,) = struct.unpack_from(">i", block, at)
             at += 4
-            parts.append(uncompress(block[at : at + size]))
+            parts.append(library.uncompress(block[at : at + size]))
             at += size
         return b"".join(parts)
-    except UncompressError as error:
+    except library.UncompressError as error:
         raise ValueError(f"a damaged block: {error}") from error
 
 
 def _unzstd(block: bytes) -> bytes:
     """Of several frames, too: Kafka's Java client writes one, others may not."""
+    library: Any = _needed("zstd")
     records: bytes
     try:
-        import zstandard as library
-    except ImportError:
-        try:
-            from backports.zstd import ZstdError, decompress
-        except ImportError as error:
-            raise _needing("zstd") from error
-        try:
-            records = decompress(block)
-        except ZstdError as error:
-            raise ValueError(str(error)) from error
-        return records
-    try:
+        if not hasattr(library, "ZstdDecompressionReader"):
+            records = library.decompress(block)
+            return records
         decompressor = library.ZstdDecompressor()
         with decompressor.stream_reader(block, read_across_frames=True) as reader:
             records = reader.read()
@@ -173,8 +167,9 @@ def _unzstd(block: bytes) -> bytes:
     return records
 
 
-def _needing(kind: str) -> Misconfigured:
-    return Misconfigured(
-        f"a batch that is compressed with {kind} needs the extra: "
-        "pip install 'kafka-http-source[compression]'"
-    )
+def _needed(kind: str) -> ModuleType:
+    purpose = f"compression.type {kind}"
+    library = load(purpose)
+    if library is None:
+        raise Misconfigured(f"a batch cannot be read: {missing(purpose)}")
+    return library

@@ -417,7 +417,8 @@ class Described(Struct, frozen=True):
 
     Attributes:
         partitions: How many.
-        cleanup: `cleanup.policy`, sorted: "compact", "delete", "compact,delete".
+        cleanup: `cleanup.policy`, sorted: "compact", "delete", "compact,delete"; ""
+            where the broker does not say, to who has no right to DescribeConfigs.
         max_message: `max.message.bytes`, or None where the broker does not say.
         retention: Seconds after which records go, None: never by their age, or the
             broker does not say.
@@ -456,8 +457,9 @@ def describe(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, Descri
             for key, value in _topic_settings(told, name).items()
         }
         limit = settings.get("max.message.bytes")
-        policy = str(settings.get("cleanup.policy") or "delete").split(",")
-        policies = sorted(part.strip() for part in policy)
+        # A broker that keeps its settings to itself answers with an empty set.
+        stated = settings.get("cleanup.policy") or ("delete" if settings else "")
+        policies = sorted(part.strip() for part in str(stated).split(","))
         deletes = "delete" in policies
         kept_ms = _whole(settings.get("retention.ms"))
         described[name] = Described(
@@ -537,9 +539,14 @@ def create(
     replication: int,
     settings: Mapping[str, str],
     limit: float = 10.0,
+    *,
+    only_asking: bool = False,
 ) -> None:
     """
     Create a topic and wait until it can be written to; one that exists is left.
+
+    Args:
+        only_asking: Create nothing, but have the broker say whether it would.
 
     Raises: Misconfigured, Unavailable.  Blocks: at most `limit` seconds and the
     request.
@@ -551,7 +558,9 @@ def create(
     }
     with naming(f"creating topic {name}"):
         with suppress(foreign.TopicAlreadyExistsError):
-            client.create_topics({name: wanted})
+            client.create_topics({name: wanted}, validate_only=only_asking)
+        if only_asking:
+            return
         client.wait_for_topics([name], timeout_ms=int(limit * 1000))
 
 

@@ -10,12 +10,19 @@ Path: run by the task at its start; asked by `sink.commit` for a topic's limit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 
 from engine.errors import Misconfigured
 from engine.language import compile_regex
-from engine.sink.kafka import Cluster, Described, admin, create, describe
+from engine.sink.kafka import (
+    Cluster,
+    Described,
+    admin,
+    create,
+    describe,
+)
 
 #: What a batch's header and a record's framing take at most, and a little more.
 RECORD_MARGIN = 128
@@ -99,7 +106,7 @@ class Topics:
                     "topic.creation.enable=false"
                 )
             for name in missing:
-                group = next(each for each in self._groups if each.matches(name))
+                group = self._group(name)
                 create(
                     client, name, group.partitions, group.replication, group.settings
                 )
@@ -111,6 +118,13 @@ class Topics:
                     f"Topic {name} has {topic.partitions} partitions, fewer than "
                     f"tasks.max={self._tasks}."
                 )
+        silent = [name for name, topic in found.items() if not topic.cleanup]
+        if silent:
+            self._say(
+                f"The broker does not tell the settings of topic {', '.join(silent)} "
+                "(DescribeConfigs): max.message.bytes and cleanup.policy are not checked "
+                "before records are sent."
+            )
         for name in keyless:
             if "compact" in found[name].cleanup.split(","):
                 raise Misconfigured(
@@ -118,6 +132,44 @@ class Topics:
                     "set kafka.key or cleanup.policy=delete"
                 )
         self._known |= found
+
+    def absent(self, names: Iterable[str]) -> dict[str, str]:
+        """
+        Those among the topics that are not there; nothing is created.
+
+        Returns: name -> "" if `ensure` would create it, else why it would not.
+        Raises: Misconfigured, Unavailable.
+        Blocks: for a few requests to the broker.
+        """
+        told: dict[str, str] = {}
+        with admin(self._cluster) as client:
+            wanted = list(dict.fromkeys(names))
+            found = describe(client, wanted)
+            for name in wanted:
+                if name in found:
+                    continue
+                told[name] = "topic.creation.enable=false"
+                if self._creating:
+                    told[name] = self._refusal(client, name)
+        return told
+
+    def _refusal(self, client: Any, name: str) -> str:
+        group = self._group(name)
+        try:
+            create(
+                client,
+                name,
+                group.partitions,
+                group.replication,
+                group.settings,
+                only_asking=True,
+            )
+        except Misconfigured as refusal:
+            return str(refusal)
+        return ""
+
+    def _group(self, name: str) -> Group:
+        return next(each for each in self._groups if each.matches(name))
 
     def limit(self, topic: str) -> int:
         """

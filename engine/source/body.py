@@ -25,18 +25,12 @@ import httptools
 from msgspec import Struct
 
 from engine.clock import SYSTEM
+from engine.config.libraries import load
 from engine.errors import BadPage, Forbidden, SourceError, Unreachable
 from engine.source.lenient import Chunks, Head, head_of
 
-try:
-    import brotli
-except ImportError:  # the extra [encodings] is not installed
-    brotli = None
-
-try:
-    from backports import zstd
-except ImportError:  # the extra [encodings] is not installed
-    zstd = None  # type: ignore[assignment]
+brotli: Any = load("Content-Encoding br")
+zstd: Any = load("Content-Encoding zstd")
 
 #: Bytes of status line and header lines of one answer, interim ones included.
 MAX_HEAD = 64 * 1024
@@ -52,6 +46,9 @@ SPOOL_ABOVE = 8 << 20
 HAND_BACK_EVERY = 0.004
 #: Framing of chunks that is allowed for each byte of the body, and on top.
 CHUNK_OVERHEAD, CHUNK_SLACK = 16, 64 * 1024
+
+#: Compressed bytes that `zstandard` is given at a time.
+SLICE = 256
 
 #: Bodies of known length up to it are read to where they will lie; what a
 #: server promises and never sends is allocated no further than this.
@@ -208,8 +205,41 @@ def gzip(piece: int) -> Inflater:
     return _Members(lambda: zlib.decompressobj(31), piece)
 
 
+class _Sliced:
+    """
+    A frame for the library `zstandard`, whose decompressor has no bound of output.
+
+    A block of zstd has at most 128 KiB (RFC 8878, 3.1.1.2.4) and needs 4 bytes: fed
+    `SLICE` bytes at a time, what comes out is bounded, too.
+    """
+
+    def __init__(self) -> None:
+        self._frame = zstd.ZstdDecompressor().decompressobj()
+        self.unconsumed_tail = b""
+        self.unused_data = b""
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._frame.eof)
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        found = []
+        length = at = 0
+        while at < len(data) and length < most and not self._frame.eof:
+            found.append(self._frame.decompress(data[at : at + SLICE]))
+            length += len(found[-1])
+            at += SLICE
+        if self._frame.eof:
+            self.unused_data = self._frame.unused_data + data[at:]
+        else:
+            self.unconsumed_tail = data[at:]
+        return b"".join(found)
+
+
 def _zstd(piece: int) -> Inflater:
-    return _Members(zstd.ZstdDecompressor, piece)
+    # Of the three, only `zstandard` has readers; the others bound their output.
+    sliced = hasattr(zstd, "ZstdDecompressionReader")
+    return _Members(_Sliced if sliced else zstd.ZstdDecompressor, piece)
 
 
 INFLATERS: dict[str, Callable[[int], Inflater]] = {

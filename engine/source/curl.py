@@ -25,6 +25,7 @@ from typing import Any
 from msgspec import Struct
 
 from engine.clock import SYSTEM
+from engine.config.libraries import load
 from engine.errors import Forbidden, SourceError, Unreachable
 from engine.source.body import (
     BODILESS,
@@ -41,10 +42,7 @@ from engine.source.body import (
 )
 from engine.source.tls import TlsOptions
 
-try:
-    import pycurl
-except ImportError:  # the extra [http2] is not installed
-    pycurl = None
+pycurl: Any = load("HTTP/2")
 
 #: Longest sleep of whoever drives, in seconds: silence is looked at so often.
 LONGEST_SLEEP = 0.25
@@ -62,9 +60,7 @@ _TLS = {"TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
 
 def installed() -> bool:
     """True if the extra [http2] is there, with HTTP/2 in its libcurl."""
-    return pycurl is not None and bool(
-        pycurl.version_info()[4] & getattr(pycurl, "VERSION_HTTP2", 1 << 16)
-    )
+    return pycurl is not None
 
 
 class Way(Struct, frozen=True, kw_only=True, eq=False):

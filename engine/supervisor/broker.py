@@ -18,11 +18,12 @@ import signal
 import socket
 import struct
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from select import select
 
 from engine.clock import SYSTEM, Clock
-from engine.config.keys.kafka import NO_EMBEDDED, has_embedded
+from engine.config.keys.kafka import no_embedded
 from engine.errors import ConfigError, EngineError, Exit, Occupied
 from engine.shared.lock import Claim
 from engine.supervisor import signals
@@ -30,8 +31,8 @@ from engine.supervisor.child import die_with
 
 _LOG = logging.getLogger(__name__)
 
-#: What to do where the package is missing.
-MISSING = f"bootstrap.servers={NO_EMBEDDED}"
+#: What the broker sees of our environment: nothing that may hold a secret.
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 #: The file in the runtime directory that holds "host:port".
 NAME = "broker"
@@ -117,7 +118,14 @@ class EmbeddedBroker:
         self._take_data()
         if not self._port:
             self._port = free_port()
-        process = self._launch(program)
+        try:
+            process = self._launch(program)
+        except OSError as failure:
+            self._claim.release()
+            raise BrokerFailed(
+                f"The embedded broker does not start: {failure} (its data is kept in "
+                "state.dir)"
+            ) from failure
         deadline = self._clock.monotonic() + self._patience
         while not self._listens():
             if process.poll() is not None:
@@ -134,7 +142,9 @@ class EmbeddedBroker:
                 break
             select((), (), (), LOOK)
         for directory in (self._runtime, self._data):
-            (directory / NAME).write_text(self.address + "\n")
+            # Who looks for it there has to look in the log.
+            with suppress(OSError):
+                (directory / NAME).write_text(self.address + "\n")
         if not self._warned:
             self._warned = True
             _LOG.warning(
@@ -196,7 +206,12 @@ class EmbeddedBroker:
 
     def _take_data(self) -> None:
         # Two brokers over one directory would each save over the other's data.
-        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as failure:
+            raise BrokerFailed(
+                f"state.dir: the embedded broker needs {self._data}: {failure.strerror}"
+            ) from failure
         try:
             self._claim.take()
         except Occupied as failure:
@@ -217,7 +232,7 @@ class EmbeddedBroker:
         def first_steps() -> None:
             # The supervisor's mask would outlive the exec, and with it SIGTERM
             # would never arrive.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.BLOCKED)
+            signals.restore()
             os.umask(0o077)
             die_with(parent, signal.SIGTERM)
 
@@ -236,6 +251,7 @@ class EmbeddedBroker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                env={k: os.environ[k] for k in INHERITED if k in os.environ},
                 # Ctrl-C goes to a terminal's whole process group, and tasks
                 # still need the broker while they drain.
                 process_group=0,
@@ -283,11 +299,15 @@ def find() -> Path:
 
     Raises: ConfigError if it is not installed.
     """
-    if not has_embedded():
-        raise ConfigError(MISSING)
+    if why := no_embedded():
+        raise ConfigError(f"bootstrap.servers=embedded: {why}")
     program = Path(str(importlib.resources.files("noida_db") / "noida-db"))
     if not program.is_file():
-        raise ConfigError(MISSING)
+        raise ConfigError(
+            f"bootstrap.servers=embedded: {program} is missing: "
+            "pip install --force-reinstall 'kafka-http-source[embedded]', or name your "
+            "own broker"
+        )
     if not os.access(program, os.X_OK):
         try:
             program.chmod(0o755)

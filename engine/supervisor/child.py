@@ -9,7 +9,7 @@ Before the fork the parent makes the link, clears the child's slot of the board
 and sees to it that it has one thread.  After it, in the child and in this
 order: own handlers, unblock, death with the parent and a look whether it still
 lives, standard input away, everybody else's descriptors closed, environment,
-new seeds, no core files, stack dump on SIGABRT, umask, title; then the entry
+new seeds, no core files, stack dump on SIGABRT and SIGQUIT, umask, title; then the entry
 function, which opens what it needs.  It ends with `os._exit` and never returns
 into the parent's stack.
 
@@ -19,11 +19,9 @@ Path: ``supervisor.loop`` -> here -> the entry function of a task or of admin
 from __future__ import annotations
 
 import ctypes
-import faulthandler
 import logging
 import os
 import random
-import resource
 import select
 import signal
 import sys
@@ -204,6 +202,7 @@ class Stopper:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def keeps(self) -> tuple[int, int]:
@@ -433,8 +432,7 @@ def _live(
         for name in (*_NOT_INHERITED, *secrets):
             os.environ.pop(name, None)
         random.seed()
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        faulthandler.enable(file=2, all_threads=True)
+        signals.steady()
         os.umask(0o077)
         entitle(spec.key)
         log.name_process(connector=spec.connector, task=_task(spec))
@@ -472,7 +470,7 @@ def _flush() -> None:
             if stream is not None:
                 stream.flush()
         except (OSError, ValueError):
-            # A reader that has gone ends nothing.
+            # A reader that has gone, a disk that is full: it ends nothing.
             pass
 
 

@@ -11,6 +11,7 @@ here; the command line finds running engines by it.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -144,6 +145,22 @@ def make_private(path: Path) -> None:
             path.chmod(0o700)
     except OSError as failure:
         raise NoRuntime(f"{path}: {failure.strerror}") from failure
+
+
+def make_usable(path: Path) -> None:
+    """
+    Make a directory, or make sure that there is one that we can write into.
+
+    Raises: NoRuntime.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as failure:
+        raise NoRuntime(f"{path}: {failure.strerror}") from failure
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise NoRuntime(f"{path}: may not be written into")
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise NoRuntime(f"{path}: {os.strerror(errno.EROFS)}")
 
 
 def running(base: Path) -> list[Path]:

@@ -1,8 +1,9 @@
 """
 Signals: blocked at the start, and taken when the loop asks for them.
 
-Owns the set of signals the supervisor lives by.  It installs no handler: a
-signal that is blocked and waited for needs no queue, no reentrancy and no
+Owns the set of signals the supervisor lives by, and what every other signal does to
+our processes: nothing, or a dump of their stacks.  It installs no handler of Python's:
+a signal that is blocked and waited for needs no queue, no reentrancy and no
 argument about the moment it comes.
 
 Path: the kernel -> here -> ``supervisor.loop``; ``supervisor.child`` undoes it
@@ -11,6 +12,8 @@ in a forked child.
 
 from __future__ import annotations
 
+import faulthandler
+import resource
 import signal
 
 #: What the loop waits for: stop, stop, reload, a child ended, look at the links.
@@ -22,6 +25,44 @@ WATCHED = frozenset(
         signal.SIGCHLD,
         signal.SIGUSR1,
     }
+)
+
+#: What writes the stacks of all threads to stderr and ends nothing: whoever sends
+#: one wants to know what a process is at (SIGQUIT is a JVM's thread dump).
+DUMPS = (signal.SIGQUIT, signal.SIGUSR2)
+
+#: What says that something is wrong with the process itself, or cannot be caught.
+_FATAL = {
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+    signal.SIGTRAP,
+    signal.SIGKILL,
+    signal.SIGSTOP,
+}
+
+#: What a terminal does with its jobs, and what ends nobody by default.
+_JOBS = {
+    signal.SIGTSTP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGCONT,
+    signal.SIGCHLD,
+    signal.SIGURG,
+    signal.SIGWINCH,
+}
+
+#: What would end a process without a word, and means nothing to us: timers, limits
+#: of time and size, input and output, real-time signals.
+MEANINGLESS = (
+    frozenset(signal.valid_signals())
+    - _FATAL
+    - _JOBS
+    - set(DUMPS)
+    - {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM}
 )
 
 #: All that is held back, the end of a wait among them.
@@ -37,6 +78,28 @@ def block() -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    steady()
+
+
+def steady() -> None:
+    """
+    Let no signal end this process without a word; inherited by a fork.
+
+    Memory that may hold secrets is never written to a core file.
+    """
+    for number in MEANINGLESS:
+        signal.signal(number, signal.SIG_IGN)
+    for number in DUMPS:
+        faulthandler.register(number, file=2, all_threads=True)
+    faulthandler.enable(file=2, all_threads=True)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def restore() -> None:
+    """Give a program that is started its signals back; between fork and exec."""
+    for number in (*MEANINGLESS, *DUMPS, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
 
 
 def wait(timeout: float) -> frozenset[signal.Signals]:

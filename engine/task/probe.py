@@ -59,6 +59,32 @@ def brokers(connector: Connector) -> None:
     reachable(Brokers(connector, servers).admin)
 
 
+def topics(connector: Connector) -> Iterator[tuple[Api | None, str, str, str]]:
+    """
+    The topics of a connector that are not there.
+
+    Yields: whose, the key that names it, the topic, and why `run` would not create
+    it: "" if it would.
+    Raises: Unavailable, Misconfigured.
+    """
+
+    def embedded() -> str:
+        raise Unavailable("the embedded broker runs only while `run` does")
+
+    brokers = Brokers(connector, bootstrap_of(connector.values, embedded))
+    named: dict[str, tuple[Api | None, str]] = {}
+    for api in connector.apis:
+        name = api.values["kafka.topic"]
+        if name is not None and "${" not in name:
+            named.setdefault(str(name), (api, "kafka.topic"))
+    letters = brokers.letters()
+    if letters is not None:
+        named.setdefault(letters, (None, "errors.deadletterqueue.topic.name"))
+    told = brokers.topics(lambda text: None).absent(named)
+    for name, why in told.items():
+        yield *named[name], name, why
+
+
 def partitions(connector: Connector) -> dict[str, int]:
     """
     Partitions of the topics of its apis that exist, by name.

