@@ -22,7 +22,7 @@ from typing import Protocol
 import msgspec
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import SourceError
+from engine.errors import SourceError, Throttled
 from engine.records import Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.freshness import (
@@ -422,6 +422,9 @@ def _refuses(failure: SourceError) -> bool:
     that took offence at it.
     """
     status = failure.status
+    if isinstance(failure, Throttled):
+        # A rate limit, in whatever status the API says it.
+        return False
     return status is not None and 400 <= status < 500 and status != 429
 
 

@@ -38,6 +38,7 @@ def test_each_api_says_what_became_of_it(make: Make) -> None:
         "slack": Say(body=b'{"ok":false,"error":"invalid_auth"}'),
         "nobody": Say(status=401, body=b'{"message":"Requires authentication"}'),
         "empty": Say(body=b'{"error":{"code":"NO_DATA"}}'),
+        "unchanged": Say(status=304, body=b"", length=""),
     }
     rule = {"field": "error.code", "equals": "NO_DATA", "action": "EMPTY"}
     with Misbehaving(by_path(**answers)) as server:
@@ -51,6 +52,7 @@ def test_each_api_says_what_became_of_it(make: Make) -> None:
         for number, name in enumerate(answers, 1):
             keys[f"api{number}.api.name"] = name
             keys[f"api{number}.http.source.url"] = f"{server.url}/{name}"
+        keys["api7.http.source.headers"] = 'If-None-Match:"abc"'
         keys["api2.http.response.data.json.pointer"] = "data.x"
         done = make(server.url, keys).once()
         asked = [each.target.strip("/") for each in server.asked]
@@ -59,7 +61,7 @@ def test_each_api_says_what_became_of_it(make: Make) -> None:
     said = {name: row["error"] or "" for name, row in rows.items()}
 
     assert 65 == done.code, done.err
-    assert [2, 0, 0, 0, 0, 0] == [rows[name]["produced"] for name in answers]
+    assert [2, 0, 0, 0, 0, 0, 0] == [rows[name]["produced"] for name in answers]
     assert {
         "good": 1,
         "graphql": 1,
@@ -67,8 +69,9 @@ def test_each_api_says_what_became_of_it(make: Make) -> None:
         "slack": 2,
         "nobody": 1,
         "empty": 1,
+        "unchanged": 1,
     } == {name: asked.count(name) for name in answers}
-    assert "" == said["good"] == said["empty"]
+    assert "" == said["good"] == said["empty"] == said["unchanged"]
     assert "Cannot query field x" in said["graphql"]
     assert "not JSON (text/html): <!DOCTYPE html>" in said["html"]
     assert "invalid_auth" in said["slack"]
