@@ -148,7 +148,7 @@ def connect(loaded: Loaded) -> tuple[bool, Sequence[Finding]]:
     Call each API and broker once, and look for the topics.
 
     Returns: True if somebody gave no answer; a finding for each that gave none, and
-    for each topic that is not there.
+    for each topic that is not there or does not stay small.
     """
     probe = importlib.import_module("engine.task.probe")
     found = []
@@ -172,6 +172,11 @@ def connect(loaded: Loaded) -> tuple[bool, Sequence[Finding]]:
         if away:
             # Whoever cannot be reached is not asked for more.
             continue
+        try:
+            if text := probe.state_topic(connector):
+                note("warning", connector, None, "offsets.storage.topic", text)
+        except EngineError as failure:
+            note("error", connector, None, "offsets.storage.topic", str(failure))
         try:
             for api, key, topic, why in probe.topics(connector):
                 text = f"topic {topic} is not there"

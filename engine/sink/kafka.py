@@ -524,6 +524,19 @@ def identify(cluster: Cluster, topic: str) -> Identified | None:
         )
 
 
+def topic_settings(client: KafkaAdminClient, name: str) -> dict[str, str]:
+    """A topic's settings as they hold; none where we have no right to see them."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, name)
+    try:
+        told = client.describe_configs([resource], config_filter="all")
+    except foreign.AuthorizationError:
+        return {}
+    return {
+        key: str(value["value"] if isinstance(value, Mapping) else value)
+        for key, value in _topic_settings(told, name).items()
+    }
+
+
 def _topic_settings(told: Any, name: str) -> Mapping[str, Any]:
     for kind, resources in told.items():
         if str(getattr(kind, "name", kind)).upper() == "TOPIC":

@@ -23,7 +23,14 @@ from engine.records import Offset
 from engine.sink import reading as readings
 from engine.sink.commit import Delivery, Failure
 from engine.sink.fetching import opened
-from engine.sink.kafka import Cluster, admin, create, describe, write_records
+from engine.sink.kafka import (
+    Cluster,
+    admin,
+    create,
+    describe,
+    topic_settings,
+    write_records,
+)
 from engine.sink.murmur2 import partition_of
 from engine.sink.reading import Progress, Reading
 from engine.sink.rivals import Rivals
@@ -42,6 +49,18 @@ SETTINGS: Mapping[str, str] = {
     "min.cleanable.dirty.ratio": "0.1",
     "delete.retention.ms": "3600000",
 }
+
+
+#: Records above which it is said that the topic is large.
+MANY = 500_000
+
+
+def _exceeds(found: str, wanted: str) -> bool:
+    """Each of `SETTINGS` is a number of which more means later."""
+    try:
+        return float(found) > float(wanted)
+    except ValueError:
+        return False
 
 
 class Shelf(Protocol):
@@ -289,6 +308,24 @@ class TopicState:
         if not self._looked_up():
             raise Doubtful(f"the state topic {self._topic} was created and is missing")
 
+    def lacks(self) -> dict[str, tuple[str, str]]:
+        """
+        Settings with which an existing topic grows: name -> (found, wanted).
+
+        Empty if there is no such topic, or no right to see its settings.
+
+        Raises: Misconfigured if it is not compacted; Unavailable.
+        """
+        if not self._looked_up():
+            return {}
+        with admin(self._cluster) as client:
+            found = topic_settings(client, self._topic)
+        return {
+            name: (found[name], self._settings[name])
+            for name in SETTINGS
+            if name in found and _exceeds(found[name], self._settings[name])
+        }
+
     def _looked_up(self) -> bool:
         """
         Whether the topic is there; then it is fit for offsets.
@@ -341,8 +378,11 @@ class TopicState:
             self._reading = readings.unkept(shelf.taken(), self._topic, self._names)
         reading = self._reading
         known = reading.strange
+        most = 0
 
         def told(done: int, total: int) -> None:
+            nonlocal most
+            most = total
             shelf.told(done, total)
             progress(done, total)
 
@@ -354,6 +394,7 @@ class TopicState:
                 progress=told,
                 keep=lambda partial: shelf.keep(readings.kept(partial)),
             )
+        self._say_many(most)
         strange = reading.strange
         if strange is not None and known is None:
             self._say(
@@ -414,6 +455,13 @@ class TopicState:
             for name, found in self._newest().items()
             if (value := found.record.value) is not None
         }
+
+    def _say_many(self, total: int) -> None:
+        if total >= MANY:
+            self._say(
+                f"The state topic {self._topic} held {total:,} records to read: it is "
+                "compacted late. `check --connect` says whether it lacks a setting."
+            )
 
     def _place(self, record: Record) -> str:
         return f"{self._topic}-{record.partition} offset {record.offset}"

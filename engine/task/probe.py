@@ -28,6 +28,7 @@ from engine.records import Page, Shard
 from engine.shared.limiter import HostReading
 from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
+from engine.sink.statetopic import TopicState
 from engine.source.origin import shown
 from engine.task.broker import Brokers, bootstrap_of
 from engine.task.pulse import Patience, Pulse
@@ -57,6 +58,35 @@ def brokers(connector: Connector) -> None:
 
     servers = bootstrap_of(connector.values, embedded)
     reachable(Brokers(connector, servers).admin)
+
+
+def state_topic(connector: Connector) -> str:
+    """
+    What the state topic lacks to stay small, and the command that mends it; or "".
+
+    Raises: Unavailable, Misconfigured.
+    """
+
+    def embedded() -> str:
+        raise Unavailable("the embedded broker runs only while `run` does")
+
+    brokers = Brokers(connector, bootstrap_of(connector.values, embedded))
+    state = brokers.state()
+    lacking = state.lacks() if isinstance(state, TopicState) else {}
+    if not lacking:
+        return ""
+    topic = connector.values["offsets.storage.topic"]
+    found = ", ".join(f"{name}={has}" for name, (has, _) in lacking.items())
+    wanted = ",".join(f"{name}={wants}" for name, (_, wants) in lacking.items())
+    login = " --command-config client.properties"
+    if brokers.admin.protocol == "PLAINTEXT":
+        login = ""
+    return (
+        f"the state topic {topic} has {found}: it is compacted late and grows, and "
+        "every start reads it. This mends it: kafka-configs.sh --bootstrap-server "
+        f"{brokers.admin.address}{login} --alter --entity-type topics --entity-name "
+        f"{topic} --add-config {wanted}"
+    )
 
 
 def topics(connector: Connector) -> Iterator[tuple[Api | None, str, str, str]]:

@@ -70,6 +70,7 @@ class Start:
         self._cut = threading.Event()
         self._moved = clock.monotonic()
         self._say_at = float("inf")
+        self._said = -1
         self.phase = "starting"
         #: What keeps it from going on, for people, or "".
         self.trouble = ""
@@ -96,8 +97,9 @@ class Start:
         self._moved = now
         self._slot.put("step_total", total)
         self._slot.put("step_done", done)
-        if total and (now >= self._say_at or (total >= MANY and done in (0, total))):
-            self._say_at = now + SAID_EVERY
+        end = total >= MANY and done in (0, total) and done != self._said
+        if total and (end or now >= self._say_at):
+            self._said, self._say_at = done, now + SAID_EVERY
             log.info("Starting: %s: %s of %s.", words(self.phase), *_read(done, total))
 
     def wait(self, seconds: float, trouble: str) -> None:
