@@ -4,7 +4,7 @@ Fetching: a topic's record batches as they lie with the brokers, undecoded.
 Knows kafka-python's request classes and its connection manager (3.0.12), and
 reaches into them on purpose: its consumer makes an object of each record, 10 us
 each, where `sink.scan` looks at a key for half of one.
-`tests/contracts/test_producer_insides.py` holds what it relies on.
+`tests/sink/test_statetopic.py` holds what it relies on against real brokers.
 
 Path: `sink.reading` asks -> here -> `sink.kafka`'s admin client
 """

@@ -438,6 +438,42 @@ def test_pem_text_comes_in_pairs(files: Files) -> None:
     assert "https.ssl.keystore.certificate.chain" == error.key
 
 
+CHAIN = (
+    "kafka.topic=\napi1.api.name=p\napi2.kafka.topic=t\n"
+    "api2.api.chaining.parent=p\napi2.api.chaining.extract.field=id\n"
+    "api2.http.source.url=https://h.example.com/${parent_value}\n"
+)
+
+
+def test_a_child_without_state_has_no_position_to_go_on_from(files: Files) -> None:
+    none = f"{CHAIN}api2.api.chaining.state=NONE\n"
+    files.load(none)
+
+    mode = "api2.http.offset.mode=INCREMENTAL\napi2.http.offset.json.pointer=n\n"
+    found = {f.key: f.message for f in files.errors(none + mode)}
+    assert "no position" in found["api2.api.chaining.state"]
+
+    polls = files.load(f"{none}api2.api.chaining.state.polls=5\n").findings
+    assert ["not used"] == [
+        f.message.partition(":")[0]
+        for f in polls
+        if f.key == "api2.api.chaining.state.polls"
+    ]
+
+
+def test_the_state_topic_takes_any_setting_of_a_topic_but_its_policy(
+    files: Files,
+) -> None:
+    text = "offset.storage.segment.bytes=2097152\noffset.storage.retention.ms=-1\n"
+    values = files.load(text).connectors[0].values
+
+    assert 2097152 == values["offset.storage.segment.bytes"]
+    assert "-1" == values["offset.storage.retention.ms"]
+    for wrong in ("cleanup.policy=delete", "segment.byte=1", "segment.bytes=much"):
+        (error,) = files.errors(f"offset.storage.{wrong}")
+        assert error.key.startswith("offset.storage.")
+
+
 def test_a_parent_needs_no_topic(files: Files) -> None:
     text = (
         "kafka.topic=\napi1.api.name=p\napi2.kafka.topic=t\n"
