@@ -17,7 +17,9 @@ from msgspec import Struct, structs
 
 from engine.cli import budget
 from engine.cli.budget import Budget
+from engine.cli.terminal import bare
 from engine.clock import SYSTEM, Clock
+from engine.observe.printable import printable, printable_line
 
 try:
     from rich.console import Console
@@ -185,18 +187,21 @@ def say(lines: Iterable[str]) -> None:
     if Console is None or not sys.stdout.isatty():
         print(text)
         return
-    shown = Text(text)
+    shown = Text(printable(text))
     for style, words in STATES.items():
         shown.highlight_words(words, style)
-    Console(highlight=False).print(shown, soft_wrap=True)
+    Console(file=bare(sys.stdout), highlight=False).print(shown, soft_wrap=True)
 
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, numbers to the right of all but the first column."""
     if Console is None or not sys.stdout.isatty():
-        sizes = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        sizes = [
+            max(len(printable_line(cell)) for cell in column)
+            for column in zip(header, *rows, strict=True)
+        ]
         for row in (header, *rows):
-            first, *rest = map(str, row)
+            first, *rest = map(printable_line, row)
             cells = [cell.rjust(n) for cell, n in zip(rest, sizes[1:], strict=True)]
             print("  " + "  ".join([first.ljust(sizes[0]), *cells]).rstrip())
         return
@@ -204,8 +209,8 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for at, name in enumerate(header):
         table.add_column(name, justify="right" if at else "left", no_wrap=not at)
     for row in rows:
-        table.add_row(*map(Text, row))
-    Console(highlight=False).print(table)
+        table.add_row(*(Text(printable_line(cell)) for cell in row))
+    Console(file=bare(sys.stdout), highlight=False).print(table)
 
 
 def summary(rows: Sequence[Row], seconds: float, budgets: Mapping[str, Budget]) -> str:

@@ -24,6 +24,7 @@ from engine.cli.preview import json_or_text
 from engine.cli.run import refuse_unbuilt
 from engine.config import Connector, Loaded
 from engine.errors import ConfigError, Exit
+from engine.observe.printable import printable_line
 from engine.sink.deadletter import Box, Letter
 from engine.task.broker import Brokers, bootstrap_of
 from engine.task.registry import Registries
@@ -122,7 +123,8 @@ def replay(args: argparse.Namespace) -> int:
                     }
                 )
                 if not args.json:
-                    print(f"{connector.name} {letter.id} {letter.api}: {why}")
+                    text = f"{connector.name} {letter.id} {letter.api}: {why}"
+                    print(printable_line(text))
 
             claim = claim_of(loaded, connector, "dlq")
             claim.take()
@@ -158,13 +160,16 @@ def line(connector: Connector, letter: Letter) -> str:
         return f"{connector.name} {letter.id}: without context headers"
     message = letter.message if len(letter.message) <= SHOWN else letter.message[:SHOWN]
     cut = " (cut)" if letter.cut else ""
-    return f"{connector.name} {letter.id} {letter.api}, {where}{cut}: {message}"
+    text = f"{connector.name} {letter.id} {letter.api}, {where}{cut}: {message}"
+    return printable_line(text)
 
 
 def described(box: Box, letter: Letter) -> str:
     """A letter in full, for people."""
     lines = [f"{box.topic} {letter.id} at {letter.timestamp}"]
-    lines += [f"    {name}: {text}" for name, text in letter.context.items()]
+    lines += [
+        printable_line(f"    {name}: {text}") for name, text in letter.context.items()
+    ]
     value = None if letter.value is None else json_or_text(letter.value)
     return "\n".join([*lines, f"    {msgspec.json.encode(value).decode()}"])
 
@@ -195,4 +200,10 @@ def document(
 
 def print_json(found: object) -> None:
     """One document."""
-    print(msgspec.json.format(msgspec.json.encode(found)).decode())
+    encoded = msgspec.json.encode(found)
+    try:
+        encoded = msgspec.json.format(encoded)
+    except RecursionError:
+        # A value that is nested as deep as it may be, one level deeper.
+        pass
+    print(encoded.decode())

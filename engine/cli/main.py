@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from engine import __version__
 from engine.cli.output import OutputLost, lost, telling
+from engine.cli.terminal import guarded
 from engine.errors import EngineError, Exit
 
 PROGRAM = "kafka-http-source"
@@ -296,6 +297,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns: its exit code (`engine.errors.Exit`).
     """
+    with guarded():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if not words:

@@ -148,7 +148,8 @@ def json_or_text(value: Encoded) -> object:
     raw = bytes(value)
     try:
         msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        # Neither JSON nor, nested too deep, anything that can be shown as it.
         return text_or_bytes(raw)
     return Raw(raw)
 

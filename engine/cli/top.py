@@ -38,12 +38,14 @@ from engine.cli.scrape import (
     scraped,
     total,
 )
+from engine.cli.terminal import bare
 from engine.clock import SYSTEM, Clock
 from engine.errors import EngineError, Exit
 from engine.observe import names
+from engine.observe.printable import printable_line
 
 try:
-    from rich.console import Group, RenderableType
+    from rich.console import Console, Group, RenderableType
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text
@@ -403,7 +405,8 @@ def _live(watch: Top, interval: float) -> int:
 @contextlib.contextmanager
 def _screen() -> Iterator[Callable[[Top, Sequence[Row]], None]]:
     """The terminal's other screen: what stood here before comes back at the end."""
-    with Live(auto_refresh=False, screen=True) as live:
+    console = Console(file=bare(sys.stdout))
+    with Live(console=console, auto_refresh=False, screen=True) as live:
         yield lambda watch, rows: live.update(
             drawn(watch, rows, live.console.size.width), refresh=True
         )
@@ -466,7 +469,7 @@ def drawn(watch: Top, rows: Sequence[Row], width: int) -> RenderableType:
 
 
 def _coloured(text: str) -> Text:
-    shown = Text(text)
+    shown = Text(printable_line(text))
     for style, words in STATES.items():
         shown.highlight_words(words, style)
     return shown

@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
+from engine.observe.printable import printable, printable_line
 from engine.observe.redact import redact
 
 #: `log.level` and Connect's words for the levels of the standard library.
@@ -73,11 +74,6 @@ _PRIORITIES = (
     (logging.INFO, 6),
 )
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {
-    10: "\\n",
-    13: "\\r",
-    9: "\\t",
-}
 
 
 class Event:
@@ -156,9 +152,13 @@ def text(event: Event) -> bytes:
 def text_without_time(event: Event) -> str:
     """The same without the time, for a reader that has its own clock."""
     values = " ".join(f"{k}={_quoted(v)}" for k, v in event.fields.items())
-    line = f"{event.level:<5} {event.logger}: {_one_line(event.message)} [{values}]\n"
+    line = (
+        f"{event.level:<5} {event.logger}: {printable_line(event.message)} [{values}]\n"
+    )
     if event.trace:
-        line += "".join(f"  | {part}\n" for part in event.trace.splitlines())
+        line += "".join(
+            f"  | {printable_line(part)}\n" for part in event.trace.splitlines()
+        )
     return line
 
 
@@ -173,7 +173,9 @@ def json_line(event: Event) -> bytes:
     }
     if event.trace:
         content["exception"] = event.trace
-    return json.dumps(content, ensure_ascii=False).encode(errors="replace") + b"\n"
+    # Half of a surrogate pair is no JSON to most of its readers.
+    line = json.dumps(content, ensure_ascii=False).encode(errors="replace")
+    return printable(line.decode()).encode() + b"\n"
 
 
 _TAKEN = frozenset({"time", "level", "logger", "message", "exception"})
@@ -362,7 +364,7 @@ def _datagram(event: Event) -> bytes:
         fields.setdefault(spelled.lstrip("_0123456789")[:64] or "FIELD", value)
     parts: list[bytes] = []
     for name, value in fields.items():
-        content = str(value).encode(errors="replace")
+        content = printable(str(value)).encode(errors="replace")
         if b"\n" in content:
             size = struct.pack("<Q", len(content))
             parts.append(name.encode() + b"\n" + size + content + b"\n")
@@ -588,10 +590,6 @@ def _time(seconds: float) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
-def _one_line(content: str) -> str:
-    return content.translate(_CONTROLS)
-
-
 def _quoted(value: object) -> str:
     """A value of logfmt: bare where that is unambiguous."""
     if value is None:
@@ -601,4 +599,4 @@ def _quoted(value: object) -> str:
     content = str(value)
     if content and not set(content) & set(' "=\\[]') and content.isprintable():
         return content
-    return json.dumps(content, ensure_ascii=False)
+    return printable(json.dumps(content, ensure_ascii=False))

@@ -10,6 +10,7 @@ Path: `sink.commit` turns a parcel's letters into records here; `dlq` reads them
 
 from __future__ import annotations
 
+import re
 import zlib
 from base64 import b85decode, b85encode
 from bisect import bisect_right
@@ -131,6 +132,10 @@ NOTE_FULL = 2500
 NOTE = "gone:"
 
 
+#: A page, an index, a size: what is longer is none of ours.
+_NUMBER = re.compile("[0-9]{1,18}")
+
+
 class Letter(Struct, frozen=True):
     """
     A dead letter as it lies in its topic.
@@ -183,7 +188,7 @@ class Letter(Struct, frozen=True):
     def number(self, name: str) -> int:
         """A header that is a number; 0 if it is none."""
         text = self.context.get(name, "")
-        return int(text) if text.isascii() and text.isdigit() else 0
+        return int(text) if _NUMBER.fullmatch(text) else 0
 
     def page(self) -> Page:
         """The letter as a page of one record, as near to its own as it says."""

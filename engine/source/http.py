@@ -101,6 +101,8 @@ class HttpOptions(Struct, frozen=True, kw_only=True):
         idempotent: Whether a request of unknown outcome may be sent again.
         close_delimited: Whether a body may end with its connection.
         redirects: Hops that are followed.
+        redirect_body: Whether another host that a 307 or 308 leads to is sent the
+            body.
         tls, proxy, addresses, borders: As their types say.
         spool_above, spool_dir, lenient: As `body.Bounds`.
     """
@@ -113,6 +115,7 @@ class HttpOptions(Struct, frozen=True, kw_only=True):
     idempotent: bool = True
     close_delimited: bool = True
     redirects: int = 5
+    redirect_body: bool = False
     tls: TlsOptions = TlsOptions()
     proxy: ProxyOptions | None = None
     addresses: AddressRules = AddressRules()
@@ -303,6 +306,10 @@ class Http:
                     target
                 ):
                     headers, auth, stamp = (), None, None
+                    if not options.redirect_body:
+                        # A 307 or 308 keeps the method; what the body says was
+                        # for the host it was written for.
+                        body = None
                 if self._tokens is not None:
                     self._tokens.observe(host_of(response.url), response)
                     deadline += self._tokens.admit(host)

@@ -42,6 +42,30 @@ _CLASS_E = ip_network("240.0.0.0/4")
 _BROADCAST = ip_address("255.255.255.255")
 _SHARED = ip_network("100.64.0.0/10")
 
+#: Where clouds tell an instance its credentials, as far as it is not link-local:
+#: 169.254.0.0/16 (AWS, ECS, EKS, GCP, Azure, Oracle, DigitalOcean, OpenStack, ...) is.
+_METADATA = frozenset(
+    map(
+        ip_address,
+        (
+            "fd00:ec2::254",  # AWS EC2
+            "fd00:ec2::23",  # AWS EKS
+            "fd20:ce::254",  # Google
+            "fd00:c1::a9fe:a9fe",  # Oracle
+            "fd00:42::42",  # Scaleway
+            "100.100.100.200",  # Alibaba
+            "192.0.0.192",  # Oracle, classic
+            "168.63.129.16",  # Azure's WireServer
+        ),
+    )
+)
+
+_NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
+
+
+#: IPv6 whose last 32 bits are IPv4: NAT64, compatible, translated.
+_CARRIERS = tuple(map(IPv6Network, ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")))
+
 
 class Origin(NamedTuple):
     """Scheme, host and port; equal where credentials may go along."""
@@ -220,24 +244,33 @@ class AddressGuard:
         Raises:
             Forbidden: Names the host, the address and the rule.
         """
-        plain = [plain_address(text) for text in addresses]
-        rules = self.rules
-        if host in rules.home and host not in self._homes:
-            self._homes[host] = frozenset(place_of(address) for address in plain)
-        for address in plain:
+        places = [meant(text) for text in addresses]
+        if host in self.rules.home and host not in self._homes:
+            self._homes[host] = frozenset(
+                place_of(inner) for each in places for inner in each
+            )
+        for text, each in zip(addresses, places, strict=True):
+            address = ip_address(text.partition("%")[0])
             if any(address in network for network in self._allow):
                 continue
-            place = place_of(address)
-            if place in ("link-local", "multicast", "unspecified"):
-                self._refuse(host, address, place, "")
-            if any(address in network for network in self._disallow):
-                self._refuse(host, address, "listed", "cidr.ranges")
-            if place == "class E" and rules.class_e:
-                self._refuse(host, address, place, "class.e.ips")
-            if place == "local" and self._closed(rules.local, host, place):
-                self._refuse(host, address, place, "local.ips")
-            if place == "private" and self._closed(rules.private, host, place):
-                self._refuse(host, address, place, "private.ips")
+            for inner in each:
+                self._check(host, inner)
+
+    def _check(self, host: str, address: Address) -> None:
+        rules = self.rules
+        if any(address in network for network in self._allow):
+            return
+        place = place_of(address)
+        if place in ("link-local", "multicast", "unspecified", "a cloud's metadata"):
+            self._refuse(host, address, place, "")
+        if any(address in network for network in self._disallow):
+            self._refuse(host, address, "listed", "cidr.ranges")
+        if place == "class E" and rules.class_e:
+            self._refuse(host, address, place, "class.e.ips")
+        if place == "local" and self._closed(rules.local, host, place):
+            self._refuse(host, address, place, "local.ips")
+        if place == "private" and self._closed(rules.private, host, place):
+            self._refuse(host, address, place, "private.ips")
 
     def _closed(self, rule: bool | None, host: str, place: str) -> bool:
         if rule is not None:
@@ -254,20 +287,42 @@ class AddressGuard:
         )
 
 
-def plain_address(text: str) -> Address:
-    """An address without its zone, and IPv4 where it is only wrapped in IPv6."""
+def meant(text: str) -> tuple[Address, ...]:
+    """
+    Where packets to an address may end up: itself, or the IPv4 it carries.
+
+    Sources: RFC 4291 (mapped, compatible), 3056 (6to4), 4380 (Teredo), 6052 and 8215
+    (NAT64), 2765 (translated), 5214 (ISATAP).
+    """
     address = ip_address(text.partition("%")[0])
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in ip_network("64:ff9b::/96"):
-            inner = IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return inner
-    return address
+    if isinstance(address, IPv4Address):
+        return (address,)
+    bits = int(address)
+    low = IPv4Address(bits & 0xFFFFFFFF)
+    if address in _NAT64_LOCAL:
+        # The operator chose where the IPv4 stands (RFC 6052, 2.2): any of these.
+        after_48 = (bits >> 64 & 0xFFFF) << 16 | bits >> 40 & 0xFFFF
+        after_56 = (bits >> 64 & 0xFF) << 24 | bits >> 32 & 0xFFFFFF
+        after_64 = bits >> 24 & 0xFFFFFFFF
+        inner = (int(low), after_48, after_56, after_64)
+        return (address, *(IPv4Address(one) for one in inner if one >> 24))
+    if bits > 1 and any(address in network for network in _CARRIERS):
+        return (low,)
+    if address.ipv4_mapped is not None:
+        return (address.ipv4_mapped,)
+    if address.sixtofour is not None:
+        return (address.sixtofour,)
+    if address.teredo is not None:
+        return address.teredo
+    if bits >> 32 & 0xFDFFFFFF == 0x00005EFE:
+        return (address, low)
+    return (address,)
 
 
 def place_of(address: Address) -> str:
     """What kind of place an address is: "public", "local", "private", ..."""
+    if address in _METADATA:
+        return "a cloud's metadata"
     if address.is_unspecified:
         return "unspecified"
     if address.is_multicast:
@@ -276,6 +331,8 @@ def place_of(address: Address) -> str:
         return "link-local"
     if address.is_loopback:
         return "local"
+    if address in _NAT64_LOCAL:
+        return "private"
     if isinstance(address, IPv4Address):
         if address == _BROADCAST:
             return "unspecified"

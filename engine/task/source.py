@@ -165,6 +165,7 @@ def http_options(api: Api) -> HttpOptions:
         proxy=proxy_of(values),
         redirects=values["http.redirects.max"],
         lenient=values["http.client.parser"] == "LENIENT",
+        redirect_body=values["http.redirects.body.to.other.hosts"],
         tls=TlsOptions(
             ca_file=None if trust is None else str(trust),
             ca_pem=reveal(values[f"{prefix}.truststore.certificates"]),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from tests.brokers import Broker
 from tests.e2e.conftest import Make
@@ -182,6 +183,60 @@ def test_one_topic_may_hold_the_letters_of_several_connectors(
         done = setup.call("dlq", "replay")
         assert 0 == done.code, done.err
         assert [value(most)] == setup.values()
+
+
+MALFORMED: list[tuple[bytes | None, list[tuple[str, bytes | None]]]] = [
+    (b"{}", [("http.page", b"9" * 5000), ("http.index", b"1" * 5000)]),
+    (b"{}", [("http.value.bytes", b"9" * 5000)]),
+    (b"{}", [("http.status", b"-1"), ("http.attempt", "\u0661".encode())]),
+    (b'{"id":' + b"[" * 3000 + b"]" * 3000 + b"}", []),
+    (b"[" * 100_000, []),
+    (b'{"a":' * 3000 + b"1" + b"}" * 3000, []),
+    (b'{"id":' + b"9" * 6000 + b"}", []),
+    (b"\xff\xfe\x00", [("http.url", b"\xff\xff"), ("http.entity", b"\x80")]),
+    (b'"\\ud800"', [("http.entity", b"nobody")]),
+    (b"", []),
+    (None, []),
+    (b"{}", [("http.api", None), ("\u202e", None)]),
+    (b"not json", [("http.api", b"a" * 30_000)]),
+    (b'{"id":"\x1b[2J\xe2\x80\xae"}', [("http.url", b"\x1b]0;title\x07\xc2\x9b")]),
+    (b"7" * 400_000, []),
+]
+
+
+def test_a_malformed_letter_stops_no_other(make: Make) -> None:
+    with Misbehaving(page(1, 5000, 5001)) as api:
+        setup = make(f"{api.url}/x", {**DEAD, **rule(4000)})
+        assert 2 == setup.once().total["dead_lettered"]
+        plain = {
+            "__connect.errors.connector.name": setup.name.encode(),
+            "__connect.errors.exception.message": b"m\x1b[31m\n\xe2\x80\xa8",
+            "http.api": b"api1",
+        }
+        assert isinstance(setup.broker, Broker)
+        producer = Producer({"bootstrap.servers": setup.broker.address})
+        for content, own in MALFORMED:
+            headers = list({**plain, **dict(own)}.items())
+            producer.produce(f"{setup.name}-dead", content, headers=headers)
+        producer.produce(f"{setup.name}-dead", b"{}", headers=[])
+        assert 0 == producer.flush(20)
+        with_bad = 2 + len(MALFORMED) + 1
+
+        for words in (["list"], ["show"], ["list", "--json"], ["show", "--json"]):
+            done = setup.call("dlq", *words)
+            assert 0 == done.code, done.err
+            assert "Traceback" not in done.err
+            assert not set("\x1b\x07\x9b\u2028\u202e") & set(done.out)
+            if "--json" in words:
+                assert with_bad == len(done.document["letters"])
+
+        setup.write(**rule(6000))
+        replayed = setup.call("dlq", "replay")
+        assert 65 == replayed.code, replayed.err
+        assert "bug" not in replayed.err and "Traceback" not in replayed.err
+        values = setup.values()
+        assert {value(5000), value(5001)} <= set(values)
+        assert not set("\x1b\x07\x9b\u2028\u202e") & set(replayed.out)
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -22,6 +22,9 @@ from engine.observe.log import Journal, Outlet, Repeats, Stderr
 from engine.observe.redact import Secret
 from tests.fakes.clock import HandClock
 
+#: One of each kind: C0, DEL, C1, direction, separators, tags.
+DANGEROUS = "\x1b\x07\x00\r\x7f\x85\x9b\u200e\u202e\u2066\u2028\u2029\ufeff\U000e0041"
+
 FORMATS = sorted(log.SHAPES)
 
 
@@ -202,6 +205,38 @@ def test_no_text_from_outside_can_forge_a_line(shape: str, pipe: Pipe) -> None:
     LOG.info("name\n2026 ERROR forged\r\x1b[31m", extra={"x": "a\nb"})
 
     assert 1 == pipe.text().count("\n")
+
+
+@pytest.mark.parametrize("shape", FORMATS)
+def test_nothing_but_text_is_sent(shape: str, pipe: Pipe, tmp_path: Path) -> None:
+    path = str(tmp_path / "journal")
+    journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    journal.bind(path)
+    log.configure(format=shape, fd=pipe.writer)
+    logging.getLogger().handlers[0]._journal = None
+
+    def say() -> None:
+        try:
+            raise RuntimeError(DANGEROUS)
+        except RuntimeError:
+            LOG.exception("It says %s.", DANGEROUS, extra={"x": DANGEROUS})
+
+    say()
+    logging.getLogger().handlers[0]._journal = Journal(path)
+    say()
+
+    with journal:
+        sent = journal.recv(1 << 20).decode("utf-8", "replace")
+    # The journal's protocol has lengths in binary, which are no text.
+    for text, never in ((pipe.text(), DANGEROUS), (sent, DANGEROUS[4:] + "\x1b")):
+        assert not set(never) & set(text)
+        assert "2028" in text and "202e" in text
+    if shape == "json":
+        # What was said is still what a reader of JSON reads.
+        log.configure(format=shape, fd=pipe.writer)
+        logging.getLogger().handlers[0]._journal = None
+        LOG.info(DANGEROUS)
+        assert DANGEROUS == json.loads(pipe.text().splitlines()[-1])["message"]
 
 
 @pytest.mark.parametrize("shape", FORMATS)

@@ -736,6 +736,27 @@ def test_a_condition_of_the_cache_asks_about_the_first_url_only(
     assert conditional is (second.header("if-modified-since") is None)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_another_host_gets_a_body_only_where_a_key_says_so(
+    status: int, wanted: bool
+) -> None:
+    with Misbehaving(Say(body=PAGE)) as other:
+        hop = Say(status, b"", (("Location", f"{other.url}/next"),))
+        with Misbehaving(hop) as server:
+            client = Client(
+                server.url,
+                allowed=(f"127.0.0.1:{other.port}",),
+                redirect_body=wanted,
+            )
+            client.post("/", b'{"secret":1}')
+
+        asked = other.asked[0]
+        kept = status in (307, 308)
+        assert ("POST" if kept else "GET") == asked.method
+        assert (b'{"secret":1}' if kept and wanted else b"") == asked.body
+
+
 def test_each_hop_costs_a_token() -> None:
     class Tokens:
         def __init__(self) -> None:

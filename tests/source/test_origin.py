@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 
 from engine.errors import Forbidden
@@ -123,6 +125,75 @@ def test_an_address_off_the_public_net(address: str, refused: bool) -> None:
             guard.check("api.example.com", [address])
     else:
         guard.check("api.example.com", [address])
+
+
+METADATA = [
+    *("169.254.169.254", "169.254.170.2", "169.254.170.23", "169.254.0.23"),
+    *("169.254.42.42", "100.100.100.200", "192.0.0.192", "168.63.129.16"),
+    *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:42::42"),
+    "fd00:c1::a9fe:a9fe",
+]
+
+
+def carried(v4: str) -> list[str]:
+    """An IPv4 address in every wrapping of IPv6."""
+    n = int(ip_address(v4))
+    high, low = n >> 16, n & 0xFFFF
+    return [
+        f"::ffff:{v4}",
+        f"::{v4}",
+        f"::ffff:0:{high:x}:{low:x}",
+        f"64:ff9b::{high:x}:{low:x}",
+        f"64:ff9b:1::{high:x}:{low:x}",
+        # RFC 6052: /48 with an empty octet in the middle, /64 behind one.
+        f"64:ff9b:1:{high:x}:{low >> 8:x}:{(low & 255) << 8:x}::",
+        f"64:ff9b:1:abcd:{n >> 24:x}:{n >> 8 & 0xFFFF:x}:{(n & 255) << 8:x}:0",
+        f"2002:{high:x}:{low:x}::1",
+        f"2001:0:{high:x}:{low:x}::ffff:ffff",
+        f"2001:0:5db8:d822::{high ^ 0xFFFF:x}:{low ^ 0xFFFF:x}",
+        f"fe80::5efe:{high:x}:{low:x}",
+        f"2a00:1450::200:5efe:{high:x}:{low:x}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *METADATA,
+        *(each for v4 in METADATA if "." in v4 for each in carried(v4)),
+        *carried("127.0.0.1"),
+        *carried("10.0.0.1"),
+        *carried("192.168.1.1"),
+        *carried("100.64.0.1"),
+        *carried("240.0.0.1"),
+    ],
+)
+def test_no_wrapping_hides_an_address(address: str) -> None:
+    with pytest.raises(Forbidden, match="not connected"):
+        AddressGuard(AddressRules()).check("api.example.com", [address])
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["93.184.216.34", "2a00:1450:4001::1"]
+    + [
+        each
+        for each in carried("93.184.216.34")
+        if each[:3] not in ("64:", "fe8") and not each.endswith("::ffff:ffff")
+    ]
+    + ["64:ff9b::5db8:d822"],
+)
+def test_what_is_public_inside_is_public(address: str) -> None:
+    AddressGuard(AddressRules()).check("api.example.com", [address])
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_metadata_is_open_to_those_who_name_it_only(address: str) -> None:
+    for rules in (AddressRules(local=False, private=False), AddressRules(home=("h",))):
+        with pytest.raises(Forbidden):
+            AddressGuard(rules).check("h", [address])
+
+    AddressGuard(AddressRules(allow=(address,))).check("h", [address])
 
 
 def test_home_may_be_local_and_then_other_hosts_there_are_fine() -> None:

@@ -780,6 +780,15 @@ def _doors() -> list[Key]:
             "never from https to http.",
         ),
         key(
+            "http.redirects.body.to.other.hosts",
+            Bool(),
+            "false",
+            "A",
+            "A 307 or 308 to a host of http.source.allowed.hosts is followed with the "
+            "request's body, without its headers. false: without both.",
+            "true",
+        ),
+        key(
             "http.source.allowed.hosts",
             Csv(HostPort(port=False, wildcard=True)),
             None,
@@ -802,7 +811,8 @@ def _doors() -> list[Key]:
             three,
             "auto",
             "A",
-            "The same for private networks.",
+            "The same for private networks. What carries IPv4 inside (NAT64, 6to4, "
+            "Teredo, mapped) counts as what is inside.",
             "true",
         ),
         key(
@@ -825,7 +835,8 @@ def _doors() -> list[Key]:
             Csv(Cidr()),
             None,
             "A",
-            "Networks that are allowed whatever else says, link-local included.",
+            "Networks that are allowed whatever else says, link-local and the metadata "
+            "addresses of clouds included.",
             "169.254.10.0/24",
         ),
     ]
