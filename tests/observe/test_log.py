@@ -420,7 +420,8 @@ def test_a_full_pipe_costs_lines_and_no_time_and_they_are_counted(pipe: Pipe) ->
     LOG.info("After.")
     second = pipe.text()
 
-    assert elapsed < 2.0
+    # Nobody reads: one write that waited would wait for ever.
+    assert elapsed < 30.0
     kept = first.count("Line ")
     assert f"lines={2000 - kept}" in second
     assert "After." in second
