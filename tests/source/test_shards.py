@@ -294,3 +294,45 @@ def test_once_a_shard_waits_for_no_poll_that_is_not_to_come() -> None:
     assert not done_once(done, [done, done], 2)
     assert not done_once({"poll": 2, "done": False}, [done], 1)
     assert not done_once(None, [done], 2)
+
+
+def lying(kind: str, count: int, how: str) -> Answers:
+    """`count` records, and a total that is not what it should be."""
+
+    def answer(query: dict[str, str]) -> Told | int:
+        width = int(query["limit"])
+        at = int(query["offset"]) if kind == "offset" else 0
+        if kind == "page":
+            at = (int(query["page"]) - 1) * width
+        if at >= count and how == "refused":
+            return 404
+        found = range(at, min(at + width, count))
+        total = {
+            "here": len(found),
+            "capped": count // 2,
+            "first": count if at == 0 else 0,
+            "minus": -1,
+            "estimated": count - 7,
+            "refused": count,
+        }[how]
+        return page(*found, total=total)
+
+    return Answers(answer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "how", ["here", "capped", "first", "minus", "estimated", "refused"]
+)
+@pytest.mark.parametrize("count", [60, 65, 90])
+def test_a_total_that_is_wrong_loses_nothing_over_shards(
+    kind: str, how: str, count: int
+) -> None:
+    fetch = lying(kind, count, how)
+    fleet = Fleet(kind, fetch, 3, limit=10, total_field="total")
+
+    fleet.run(random.Random(count))
+
+    assert list(range(count)) == fleet.numbers()
+    assert len(fetch.asked) <= -(-count // 10) + 3
+    assert all(offset["done"] for offset in fleet.stored.values())
