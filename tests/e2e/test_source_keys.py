@@ -131,7 +131,8 @@ CASES: dict[str, Case] = {
             page_2=said(items(2, meta={"pages": 2})),
             first=said(items(1, meta={"pages": 2})),
         ),
-        ["/x?page=1&limit=1", "/x?page=2&limit=1"],
+        # It is a hint: the page is full, and what comes behind it is asked for.
+        ["/x?page=1&limit=1", "/x?page=2&limit=1", "/x?page=3&limit=1"],
         [1, 2],
     ),
     "pagination.link.header and .rel": Case(
