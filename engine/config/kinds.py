@@ -326,7 +326,10 @@ class Codes(Struct, frozen=True):
 
     ranges: tuple[tuple[int, int], ...]
 
-    def __contains__(self, status: int) -> bool:
+    def __contains__(self, status: int | None) -> bool:
+        # A request that had no answer has no status: it is none of them.
+        if status is None:
+            return False
         return any(low <= status <= high for low, high in self.ranges)
 
     def __str__(self) -> str:
