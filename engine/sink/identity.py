@@ -49,6 +49,8 @@ class Identities:
     The topics of a session.  Thread-safe.
 
     Args:
+        ensure: Makes sure that a topic is there, as it is for records of it: which one
+            it is cannot be known before.
         ask: What the cluster says of a topic, None: there is no such one; raises a
             SinkError.
     """
@@ -57,10 +59,12 @@ class Identities:
         self,
         cluster: Cluster,
         *,
+        ensure: Callable[[str], object] = lambda topic: None,
         ask: Callable[[Cluster, str], Identified | None] = identify,
         clock: Clock = SYSTEM,
     ) -> None:
         self._cluster = cluster
+        self._ensure = ensure
         self._ask = ask
         self._clock = clock
         self._threads = threading.Lock()
@@ -84,6 +88,9 @@ class Identities:
             looked_ms = self._clock.wall_ms()
             try:
                 said = self._ask(self._cluster, topic)
+                if said is None:
+                    self._ensure(topic)
+                    said = self._ask(self._cluster, topic)
                 known = None
                 if said is not None:
                     known = Known(

@@ -243,7 +243,7 @@ class Wiring:
         values = self._connector.values
         brokers = self._brokers
         topics = brokers.topics(log.warning)
-        self._identities = Identities(brokers.admin)
+        self._identities = Identities(brokers.admin, ensure=topics.limit)
         self._ensure(topics, start)
         state = self._state()
         start.step("reading_state")

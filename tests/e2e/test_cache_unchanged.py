@@ -182,3 +182,12 @@ def test_check_says_where_records_would_be_missing(
     assert words in "".join(each["message"] for each in found)
     strict = setup.call("check", "--connect", "--strict")
     assert (78 if severity == "warning" else 0) == strict.code, strict.out
+
+
+def test_a_topic_that_its_records_name_is_known_from_its_first_one(
+    make: Make, fixed: Fixed
+) -> None:
+    setup = make(f"{fixed.api.url}/doc")
+    setup.write(**{"kafka.topic": setup.topic + "-${record.id}"})
+
+    assert [1, 0, 0] == [delivered(setup, setup.once()) for _ in range(3)]
