@@ -196,7 +196,9 @@ def first_page(connector: Connector, api: Api, zone: str) -> Page | None:
     """
     # Who checks wants to know now, and not whether it mends itself.
     once = replace(api, values=api.values.replaced({"max.retries": 0}))
-    with pages(connector, once, zone) as found:
+    # A source takes its apis from the connector, which reads secrets anew.
+    apis = tuple(once if each is api else each for each in connector.apis)
+    with pages(replace(connector, apis=apis), once, zone) as found:
         return next(found, None)
 
 
