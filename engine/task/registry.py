@@ -100,12 +100,13 @@ class Registries:
                 )
             else:
                 text = None if given is None else Path(given).read_text("utf-8")
-                maker = (
-                    module.avro_converter
-                    if kind == "AvroConverter"
-                    else module.json_schema_converter
-                )
-                made = maker(registry, given=text, **shared)
+                if kind == "AvroConverter":
+                    sanitize = values["schema.names.sanitize"]
+                    made = module.avro_converter(
+                        registry, given=text, sanitize=sanitize, **shared
+                    )
+                else:
+                    made = module.json_schema_converter(registry, given=text, **shared)
         except (OSError, UnicodeDecodeError, Unfit) as refused:
             raise _wrong(values, file, str(refused)) from refused
         return made

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DecimalException
 from typing import Any, Final
 
 import fastavro
@@ -24,7 +24,7 @@ from engine.language import EvaluationError, plain
 from engine.language.values import as_integer, kind_of
 from engine.transform.registered import Registered, Write, Writer
 from engine.transform.registry import Schema, Schemas
-from engine.transform.schemas import Type, Unfit, avro_schema
+from engine.transform.schemas import Type, Unfit, avro_schema, sanitized
 
 #: A value as fastavro wants it; raises Unfit.
 Fit = Callable[[Any], Any]
@@ -95,6 +95,17 @@ def _real(kind: str) -> Fit:
     return fit
 
 
+_DOUBLE: Final = _real("double")
+
+
+def _exactly(value: Any) -> float:
+    """A double nobody asked for: an integer that it would change needs a long."""
+    number: float = _DOUBLE(value)
+    if isinstance(value, int) and int(number) != value:
+        raise Unfit("an integer that no double holds")
+    return number
+
+
 def _octets(size: int | None) -> Fit:
     """Avro's own JSON spelling: each character is one byte."""
 
@@ -116,15 +127,19 @@ def _decimal(schema: Mapping[str, Any]) -> Fit:
     scale = int(schema.get("scale", 0))
     precision = int(schema["precision"])
     quantum = Decimal((0, (1,), -scale))
+    context = Context(prec=max(precision, 1) + 1, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
     def fit(value: Any) -> Decimal:
         number = plain(value)
         if isinstance(number, bool) or not isinstance(number, (int, Decimal)):
             raise Unfit(f"{_kind(value)} where a decimal belongs")
-        exact = Decimal(number)
+        exact = Decimal(0) if number == 0 else Decimal(number)
         if exact.adjusted() >= precision:
             raise Unfit(f"more than {precision} digits")
-        scaled = exact.quantize(quantum) if exact.adjusted() < 28 else exact
+        try:
+            scaled = exact.quantize(quantum, context=context)
+        except DecimalException as e:
+            raise Unfit(f"not a decimal({precision}, {scale})") from e
         if scaled != exact or len(scaled.as_tuple().digits) > precision:
             raise Unfit(f"not a decimal({precision}, {scale})")
         return scaled
@@ -179,7 +194,8 @@ class _Record:
     only the members whose value decides are looked at again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sanitize: bool) -> None:
+        self.sanitize = sanitize
         self.fields: list[tuple[str, frozenset[type], Fit, bool]] = []
         self._names: tuple[str, ...] = ()
         self._shapes: dict[tuple[type, ...], _Looks] = {}
@@ -187,6 +203,8 @@ class _Record:
     def __call__(self, value: Any) -> Any:
         if type(value) is not dict:
             raise Unfit(f"{_kind(value)} where an object belongs")
+        if self.sanitize:
+            value = sanitized(value)
         # Hot path: the names of one page's records are the same objects, so
         # that comparing them costs nothing and hashing them is not needed.
         names = tuple(value)
@@ -269,8 +287,10 @@ def _union(branches: list[tuple[_Fitting, Any]]) -> _Fitting:
 class _Fitter:
     """Compiles a schema into what looks at its values."""
 
-    def __init__(self) -> None:
+    def __init__(self, inferred: bool, sanitize: bool) -> None:
         self._named: dict[str, _Fitting] = {}
+        self._inferred = inferred
+        self._sanitize = sanitize
         self.exact = False
 
     def fitting(self, schema: Any) -> _Fitting:
@@ -282,7 +302,7 @@ class _Fitter:
         if isinstance(kind, (dict, list)):
             return self.fitting(kind)
         if kind in ("record", "error"):
-            record = _Record()
+            record = _Record(self._sanitize)
             found: _Fitting = (frozenset(), record)
             self._named[schema["name"]] = found
             for field in schema["fields"]:
@@ -319,6 +339,8 @@ class _Fitter:
             case "float":
                 return frozenset(), _real("float")
             case "double":
+                if self._inferred:
+                    return frozenset({float}), _exactly
                 return frozenset({float, int}), _real("double")
             case "string":
                 return frozenset({str}), _none("a string")
@@ -344,7 +366,7 @@ class AvroWriter:
 
     prefix = b""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, *, inferred: bool = False, sanitize: bool = False):
         try:
             schema = json.loads(text)
             self._schema = fastavro.parse_schema(schema)
@@ -361,7 +383,7 @@ class AvroWriter:
         self.name = (
             parsed["name"] if isinstance(parsed, dict) and "name" in parsed else ""
         )
-        fitter = _Fitter()
+        fitter = _Fitter(inferred, sanitize)
         self._kinds, self._fit = fitter.fitting(parsed)
         self.exact = fitter.exact
         self._sink = _Sink()
@@ -370,7 +392,7 @@ class AvroWriter:
         return self._put(item if type(item) in self._kinds else self._fit(item))
 
     def like(self, item: dict[str, Any]) -> Write:
-        if not isinstance(self._fit, _Record):
+        if not isinstance(self._fit, _Record) or self._fit.sanitize:
             return self.write
         try:
             looks = self._fit.looks(item)
@@ -393,19 +415,29 @@ class Avro:
 
     Args:
         exact: Numbers with a fraction are handed over unread (decimals).
+        sanitize: `schema.names.sanitize`.
     """
 
     kind = "AVRO"
     values = True
 
-    def __init__(self, exact: bool = False):
+    def __init__(self, exact: bool = False, sanitize: bool = False):
         self.exact = exact
+        self._sanitize = sanitize
+        self._spelled: dict[tuple[Type, str], str] = {}
 
     def spell(self, seen: Type, name: str) -> str:
-        return json.dumps(avro_schema(seen, name), separators=(",", ":"))
+        text = self._spelled.get((seen, name))
+        if text is None:
+            schema = avro_schema(seen, name, self._sanitize)
+            text = json.dumps(schema, separators=(",", ":"))
+            if len(self._spelled) >= _SHAPES:
+                self._spelled.pop(next(iter(self._spelled)))
+            self._spelled[seen, name] = text
+        return text
 
-    def writer(self, text: str) -> Writer:
-        return AvroWriter(text)
+    def writer(self, text: str, *, inferred: bool = False) -> Writer:
+        return AvroWriter(text, inferred=inferred, sanitize=self._sanitize)
 
     def decoded(self, item: Any) -> Any:
         return item
@@ -421,6 +453,7 @@ def avro_converter(
     strategy: str = "TopicName",
     given: str | None = None,
     latest: bool = False,
+    sanitize: bool = False,
     clock: Clock = SYSTEM,
 ) -> Registered:
     """
@@ -428,13 +461,14 @@ def avro_converter(
 
     Args:
         given: The text of an .avsc, or None: inferred.
+        sanitize: Fields are named as Avro allows it, `schema.names.sanitize`.
 
     Raises: Unfit: no Avro schema.
     """
     # The registry's schema is not known yet: it may hold decimals.
     exact = latest or (given is not None and AvroWriter(given).exact)
     return Registered(
-        Avro(exact),
+        Avro(exact, sanitize),
         registry,
         side=side,
         strategy=strategy,

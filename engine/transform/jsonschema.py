@@ -74,7 +74,7 @@ class JsonSchema:
     def spell(self, seen: Type, name: str) -> str:
         return json.dumps(json_schema(seen, name), separators=(",", ":"))
 
-    def writer(self, text: str) -> Writer:
+    def writer(self, text: str, *, inferred: bool = False) -> Writer:
         return JsonSchemaWriter(text)
 
     def decoded(self, item: Any) -> Any:

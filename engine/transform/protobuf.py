@@ -11,13 +11,15 @@ Path: `registered` -> here -> google.protobuf
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format
-from google.protobuf.descriptor import Descriptor, FileDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.message import DecodeError, EncodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from engine.language.values import kind_of
 from engine.transform.registered import Registered, Write, Writer
 from engine.transform.registry import Schema, Schemas
 from engine.transform.schemas import Type, Unfit
@@ -62,6 +64,8 @@ class ProtobufWriter:
 
     def __init__(self, descriptor: Descriptor):
         self._message = GetMessageClass(descriptor)
+        self._descriptor = descriptor
+        self._deep = any(_message_of(field) for field in descriptor.fields)
         self.name = descriptor.full_name
         self.prefix = message_index(descriptor)
 
@@ -70,13 +74,66 @@ class ProtobufWriter:
 
     def write(self, item: Any) -> bytes:
         message = self._message()
+        data = bytes(item)
         try:
-            json_format.Parse(bytes(item), message)
+            _look(json.loads(data) if self._deep else data, self._descriptor)
+            json_format.Parse(data, message)
             return bytes(message.SerializeToString(deterministic=True))
         except json_format.ParseError as e:
             raise Unfit(str(e)) from e
-        except (EncodeError, ValueError, RecursionError) as e:
+        except (
+            EncodeError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+        ) as e:
             raise Unfit(f"not encodable: {e}") from e
+
+
+def _message_of(field: FieldDescriptor) -> Descriptor | None:
+    """The message a field holds, None: another type, or one with JSON of its own."""
+    descriptor = field.message_type
+    if descriptor is None or descriptor.full_name.startswith("google.protobuf."):
+        return None
+    if descriptor.GetOptions().map_entry:
+        return _message_of(descriptor.fields_by_name["value"])
+    return descriptor
+
+
+def _look(value: Any, descriptor: Descriptor) -> None:
+    """
+    The library takes whatever can be gone through for a message: of an empty
+    array or text it makes an empty one.
+
+    Args:
+        value: Decoded, or the JSON text where no field is a message.
+
+    Raises: Unfit: something else where a message belongs.
+    """
+    rest: list[tuple[Any, Descriptor]] = [(value, descriptor)]
+    while rest:
+        found, of = rest.pop()
+        if isinstance(found, bytes):
+            if found.lstrip()[:1] != b"{":
+                raise Unfit(f"no object where {of.full_name} belongs")
+            return
+        if not isinstance(found, dict):
+            raise Unfit(f"{kind_of(found)} where {of.full_name} belongs")
+        by_name = {field.json_name: field for field in of.fields}
+        for name, each in found.items():
+            field = by_name.get(name) or of.fields_by_name.get(name)
+            inner = None if field is None or each is None else _message_of(field)
+            if field is None or inner is None:
+                continue
+            if field.message_type.GetOptions().map_entry:
+                items = list(each.values()) if isinstance(each, dict) else []
+            elif field.is_repeated:
+                items = each if isinstance(each, list) else []
+            else:
+                items = [each]
+            rest.extend((item, inner) for item in items if item is not None)
 
 
 class Protobuf:
@@ -114,7 +171,7 @@ class Protobuf:
     def spell(self, seen: Type, name: str) -> str:
         raise Unfit("Protobuf needs value.schema.file")
 
-    def writer(self, text: str) -> Writer:
+    def writer(self, text: str, *, inferred: bool = False) -> Writer:
         return ProtobufWriter(self.descriptor)
 
     def decoded(self, item: Any) -> Any:

@@ -12,7 +12,7 @@ Path: `compile` -> here -> `registry`, `schemas`; formats: `avro`,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from engine.clock import SYSTEM, Clock
@@ -37,6 +37,10 @@ _HOUR: Final = 3600.0
 
 #: Topics whose inferred schema is remembered.
 _TOPICS: Final = 10_000
+
+#: Seconds for which a refused type is not asked about again: long enough that
+#: a page does not cost a question, short enough for who changes the registry.
+_MEMORY: Final = 60.0
 
 
 #: An item to its bytes; raises Unfit.
@@ -84,9 +88,13 @@ class Format(Protocol):
         Raises: Unfit.
         """
 
-    def writer(self, text: str) -> Writer:
+    def writer(self, text: str, *, inferred: bool = False) -> Writer:
         """
         The writer for a schema.
+
+        Args:
+            inferred: `spell` wrote it; nothing may be lost then, where a given
+                schema may ask for a double.
 
         Raises: Unfit: no such schema.
         """
@@ -138,6 +146,10 @@ class Registered:
         #: What each topic's records were so far, and when it last changed.
         self._seen: dict[str, Type] = {}
         self._changes: dict[str, deque[float]] = {}
+        #: The types of each topic's keys, in order of appearance.
+        self._own: dict[str, dict[Type, None]] = {}
+        #: What the registry would not take, and until when it is not asked.
+        self._refused: dict[tuple[str, Type], tuple[RecordError, float]] = {}
         self._writers: dict[str, Writer] = {}
 
     def convert(
@@ -187,7 +199,8 @@ class Registered:
             )
         if self._given is not None and self._form.kind == "PROTOBUF":
             return _written(self._given, known.id, items, alike)
-        return _written(self._writer(known.schema.text), known.id, items, alike)
+        writer = self._writer(known.schema.text, inferred=False)
+        return _written(writer, known.id, items, alike)
 
     def _inferred(
         self, topic: str, items: Sequence[Any], alike: bool
@@ -196,78 +209,201 @@ class Registered:
         With the topic's schema as the records so far made it.
 
         A page that needs more widens it; the last one stays in use as long as
-        it is enough, so that a version is made only where one is needed.
+        it is enough, so that a version is made only where one is needed.  A
+        key has the schema of its own type: its bytes decide its partition and
+        must not depend on the keys beside it.
         """
+        if self._side == "key":
+            return self._each_its_own(topic, items)
         last = self._seen.get(topic)
+        found: list[Converted] = list(items)
+        open_places = [at for at, item in enumerate(items) if item is not None]
         if last is not None:
-            text = self._form.spell(last, record_name(topic))
-            found = self._framed(topic, self._writer(text), text, items, alike)
-            if not any(isinstance(each, RecordError) for each in found):
+            found = self._as(topic, last, items, alike)
+            open_places = [
+                at for at, each in enumerate(found) if isinstance(each, RecordError)
+            ]
+            if not open_places:
                 return found
-        types: list[Type | RecordError] = [
-            NOTHING if item is None else self._infer(item) for item in items
-        ]
-        joined = NOTHING if last is None else last
-        for each in types:
-            if isinstance(each, Type):
-                joined = join(joined, each)
-        bad = {at: each for at, each in enumerate(types) if not isinstance(each, Type)}
-        if joined != last:
-            if self._may_change(topic, last is None):
-                self._seen[topic] = joined
+        elif not open_places:
+            return found
+        types: dict[int, Type] = {}
+        for at in open_places:
+            known = self._infer(topic, items[at])
+            if isinstance(known, Type):
+                types[at] = known
             else:
-                assert last is not None
-                joined = last
-                for at, each in enumerate(types):
-                    if isinstance(each, Type) and join(last, each) != last:
-                        bad[at] = RecordError(
-                            f"more than {VERSIONS} new schemas for {topic} in an hour",
+                found[at] = known
+        if not types:
+            return found
+        refused: dict[Type, RecordError] = {}
+        joined = self._widened(topic, last, types.values(), refused)
+        for at, known in types.items():
+            if known in refused:
+                found[at] = refused[known]
+        if joined is None:
+            return found
+        fine = [
+            None if isinstance(each, RecordError) and at not in types else item
+            for at, (item, each) in enumerate(zip(items, found, strict=True))
+        ]
+        for at, known in types.items():
+            if known in refused:
+                fine[at] = None
+        written = self._as(topic, joined, fine, alike)
+        return [
+            found[at] if fine[at] is None else each for at, each in enumerate(written)
+        ]
+
+    def _as(
+        self, topic: str, seen: Type, items: Sequence[Any], alike: bool
+    ) -> list[Converted]:
+        """
+        The items with the schema of a type.
+
+        Raises: RecordError: the registry refuses it.
+        """
+        text = self._form.spell(seen, record_name(topic))
+        return self._framed(topic, self._writer(text), text, items, alike)
+
+    def _widened(
+        self,
+        topic: str,
+        last: Type | None,
+        types: Iterable[Type],
+        refused: dict[Type, RecordError],
+    ) -> Type | None:
+        """
+        The topic's type with as many of these in it as there may be.
+
+        All together are tried first; where the registry refuses that, one
+        after the other, so that a type it does not take costs no other.
+
+        Returns: None if nothing new came into it.
+        """
+        wanted = list(dict.fromkeys(types))
+        start = NOTHING if last is None else last
+        for each in wanted:
+            if (known := self._refused.get((topic, each))) is not None:
+                error, until = known
+                if self._clock.monotonic() < until:
+                    refused[each] = error
+        wanted = [each for each in wanted if each not in refused]
+        if not wanted:
+            return None
+        joined = start
+        for each in wanted:
+            joined = join(joined, each)
+        if joined == last:
+            return None
+        if not self._may_change(topic):
+            for each in wanted:
+                refused[each] = RecordError(
+                    f"more than {VERSIONS} new schemas for {topic} in an hour",
+                    stage="convert",
+                )
+            return None
+        reason = self._tried(topic, joined)
+        if reason is None:
+            self._changed(topic, last is None)
+            self._seen[topic] = joined
+            return joined
+        joined, taken = start, last is not None
+        for count, each in enumerate(wanted):
+            if count < VERSIONS and len(wanted) > 1:
+                candidate = join(joined, each)
+                if taken and candidate == joined:
+                    continue
+                said = self._tried(topic, candidate)
+                if said is None:
+                    joined, taken = candidate, True
+                    continue
+                reason = said
+            refused[each] = reason
+            if len(self._refused) >= _TOPICS:
+                self._refused.pop(next(iter(self._refused)))
+            self._refused[topic, each] = (reason, self._clock.monotonic() + _MEMORY)
+        if not taken or joined == last:
+            return None
+        self._changed(topic, last is None)
+        self._seen[topic] = joined
+        return joined
+
+    def _tried(self, topic: str, seen: Type) -> RecordError | None:
+        """Does the registry take the schema of this type?  None: yes."""
+        try:
+            self._as(topic, seen, (), False)
+        except Unfit as e:
+            return RecordError(f"schema: {e}", stage="convert")
+        except RecordError as e:
+            return e
+        return None
+
+    def _each_its_own(self, topic: str, items: Sequence[Any]) -> list[Converted]:
+        """Every item with the schema of its own type."""
+        places: dict[Type, list[int]] = {}
+        found: list[Converted] = [None] * len(items)
+        for at, item in enumerate(items):
+            if item is None:
+                continue
+            known = self._infer(topic, item)
+            if isinstance(known, Type):
+                places.setdefault(known, []).append(at)
+            else:
+                found[at] = known
+        own = self._own.setdefault(topic, {})
+        for seen, where in places.items():
+            try:
+                if seen not in own:
+                    if not self._may_change(topic):
+                        raise RecordError(
+                            f"more than {VERSIONS} new schemas for the keys of"
+                            f" {topic} in an hour",
                             stage="convert",
                         )
-        try:
-            text = self._form.spell(joined, record_name(topic))
-        except Unfit as e:
-            self._forget(topic, last)
-            raise RecordError(f"schema: {e}", stage="convert") from e
-        fine = [None if at in bad else item for at, item in enumerate(items)]
-        try:
-            found = self._framed(topic, self._writer(text), text, fine, alike)
-        except RecordError:
-            # Refused by the registry: the next page is judged anew.
-            self._forget(topic, last)
-            raise
-        return [bad.get(at, each) for at, each in enumerate(found)]
+                    self._as(topic, seen, (), False)
+                    self._changed(topic, not own)
+                    own[seen] = None
+                written = self._as(topic, seen, [items[at] for at in where], False)
+                for at, each in zip(where, written, strict=True):
+                    found[at] = each
+            except RecordError as error:
+                for at in where:
+                    found[at] = error
+        while len(self._own) > _TOPICS:
+            self._own.pop(next(iter(self._own)))
+        return found
 
-    def _infer(self, item: Any) -> Type | RecordError:
+    def _infer(self, topic: str, item: Any) -> Type | RecordError:
+        """An item's type, if the schema language has words for it."""
         try:
-            return infer(self._form.decoded(item))
+            seen = infer(self._form.decoded(item))
+            self._form.spell(seen, record_name(topic))
         except (Unfit, EvaluationError) as e:
             return RecordError(f"schema: {e}", stage="convert")
+        return seen
 
-    def _may_change(self, topic: str, first: bool) -> bool:
-        if len(self._seen) >= _TOPICS and first:
-            self._seen.pop(next(iter(self._seen)))
+    def _may_change(self, topic: str) -> bool:
+        """Are there versions left in this hour?"""
         now = self._clock.monotonic()
         changes = self._changes.setdefault(topic, deque())
         while changes and now - changes[0] >= _HOUR:
             changes.popleft()
-        if len(changes) >= VERSIONS:
-            return False
-        if not first:
-            changes.append(now)
-        return True
+        return len(changes) < VERSIONS
 
-    def _forget(self, topic: str, last: Type | None) -> None:
-        if last is None:
-            self._seen.pop(topic, None)
-        else:
-            self._seen[topic] = last
+    def _changed(self, topic: str, first: bool) -> None:
+        """The registry took a schema; the first of a topic counts as none."""
+        if first:
+            while len(self._seen) >= _TOPICS:
+                self._seen.pop(next(iter(self._seen)))
+            return
+        self._changes.setdefault(topic, deque()).append(self._clock.monotonic())
 
-    def _writer(self, text: str) -> Writer:
+    def _writer(self, text: str, inferred: bool = True) -> Writer:
         writer = self._writers.get(text)
         if writer is None:
             try:
-                writer = self._form.writer(text)
+                writer = self._form.writer(text, inferred=inferred)
             except Unfit as e:
                 raise RecordError(f"schema: {e}", stage="convert") from e
             if len(self._writers) >= VERSIONS * VERSIONS:

@@ -15,7 +15,7 @@ import base64
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -25,6 +25,8 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Misconfigured, RecordError, SourceError, Unavailable
 from engine.records import Request, Response
 from engine.seams import Fetch
+
+_Read = TypeVar("_Read")
 
 _TYPE: Final = "application/vnd.schemaregistry.v1+json"
 
@@ -187,44 +189,42 @@ class Registry:
         path = f"/subjects/{quote(subject, safe='')}"
         if self._register:
             path += "/versions"
-        answer = self._ask("POST", path, subject, _spelled(schema))
+        answer = self._ask("POST", path, subject, _spelled(schema), _id_of)
         if answer is None:
             hint = "" if self._register else " (auto.register.schemas is false)"
             raise RecordError(
                 f"schema registry: subject {subject} does not have this schema{hint}",
                 stage="convert",
             )
-        return int(answer["id"])
+        return answer
 
     def _ask_latest(self, subject: str) -> Known | None:
         path = f"/subjects/{quote(subject, safe='')}/versions/latest"
-        answer = self._ask("GET", path, subject, None)
-        if answer is None:
-            return None
-        references = tuple(
-            Reference(each["name"], each["subject"], each["version"])
-            for each in answer.get("references") or ()
-        )
-        schema = Schema(
-            answer.get("schemaType") or "AVRO", answer["schema"], references
-        )
-        return Known(int(answer["id"]), int(answer["version"]), schema)
+        return self._ask("GET", path, subject, None, _known)
 
     def _ask_reference(self, name: str, schema: Schema) -> Reference:
         self._ask_id(name, schema)
         path = f"/subjects/{quote(name, safe='')}"
-        answer = self._ask("POST", path, name, _spelled(schema))
-        if answer is None:
+        version = self._ask("POST", path, name, _spelled(schema), _version_of)
+        if version is None:
             raise RecordError(
                 f"schema registry: {name} was registered and is not known",
                 stage="convert",
             )
-        return Reference(name, name, int(answer["version"]))
+        return Reference(name, name, version)
 
     def _ask(
-        self, method: str, path: str, subject: str, body: Any
-    ) -> dict[str, Any] | None:
-        """The answer's object, None for 404; every address is tried."""
+        self,
+        method: str,
+        path: str,
+        subject: str,
+        body: Any,
+        read: Callable[[dict[str, Any]], _Read],
+    ) -> _Read | None:
+        """
+        What an answer says, None where the registry does not know the subject
+        or the schema; every address is tried.
+        """
         failure = "no address"
         data = None if body is None else msgspec.json.encode(body)
         for url in self._urls:
@@ -236,27 +236,82 @@ class Registry:
                 if e.status is None:
                     failure = str(e)
                     continue
-                raise _refused(e.status, {}, subject) from e
-            if response.status >= 500 or response.status == 429:
-                failure = f"status {response.status}"
-                continue
-            return _answer(response, subject)
+                status, answer = e.status, {}
+            else:
+                status, answer = response.status, _object(response)
+            if status in _JUDGED:
+                raise _refused(status, answer, subject)
+            try:
+                if status == 404 and answer.get("error_code") in _UNKNOWN:
+                    return None
+                if not 200 <= status < 300:
+                    failure = f"status {status}"
+                    continue
+                return read(answer)
+            except (KeyError, TypeError, ValueError) as e:
+                # Something that is no registry, or a proxy before it.
+                failure = f"an answer that is none of a registry's ({e})"
         raise Unavailable(f"schema registry: {failure}")
 
 
-def _answer(response: Response, subject: str) -> dict[str, Any] | None:
-    if response.status == 404:
-        return None
+#: Answers that are about the schema or the login; all others are failures of
+#: the registry, or of what answers in its place.
+_JUDGED: Final = frozenset({401, 403, 409, 422})
+
+#: `error_code` of a 404: no subject, no version, no schema.
+_UNKNOWN: Final = frozenset({40401, 40402, 40403})
+
+#: An id has four bytes in front of a record.
+_MOST: Final = 2**31 - 1
+
+
+def _object(response: Response) -> dict[str, Any]:
+    """An answer's JSON object; empty where it is none."""
     try:
         answer = msgspec.json.decode(bytes(response.body))
-    except msgspec.MsgspecError as e:
-        if response.status < 300:
-            raise Unavailable("schema registry: an answer that is no JSON") from e
-        answer = {}
-    answer = answer if isinstance(answer, dict) else {}
-    if response.status < 300:
-        return answer
-    raise _refused(response.status, answer, subject)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _number(answer: dict[str, Any], name: str) -> int:
+    number = answer.get(name)
+    if type(number) is not int or not 0 <= number <= _MOST:
+        raise ValueError(f"no {name}")
+    return number
+
+
+def _text(answer: Any, name: str) -> str:
+    text = answer.get(name) if isinstance(answer, dict) else None
+    if not isinstance(text, str):
+        raise TypeError(f"no {name}")
+    return text
+
+
+def _id_of(answer: dict[str, Any]) -> int:
+    return _number(answer, "id")
+
+
+def _version_of(answer: dict[str, Any]) -> int:
+    return _number(answer, "version")
+
+
+def _known(answer: dict[str, Any]) -> Known:
+    references = answer.get("references") or []
+    if not isinstance(references, list):
+        raise TypeError("references that are no list")
+    kind = "AVRO" if not answer.get("schemaType") else _text(answer, "schemaType")
+    schema = Schema(
+        kind,
+        _text(answer, "schema"),
+        tuple(
+            Reference(
+                _text(each, "name"), _text(each, "subject"), _number(each, "version")
+            )
+            for each in references
+        ),
+    )
+    return Known(_id_of(answer), _version_of(answer), schema)
 
 
 def _refused(

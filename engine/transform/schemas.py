@@ -132,9 +132,9 @@ def join(a: Type, b: Type) -> Type:
 
 
 def python(value: Any) -> Any:
-    """A value with its unread numbers as floats."""
+    """A value with its unread numbers as floats; -0 is the integer 0."""
     if isinstance(value, Raw):
-        return float(bytes(value))
+        return 0 if value == _MINUS_ZERO else float(bytes(value))
     if isinstance(value, list):
         return [python(item) for item in value]
     if isinstance(value, dict):
@@ -169,50 +169,81 @@ def _connect(seen: Type) -> dict[str, Any]:
     return {"type": "string", "optional": True}
 
 
-def avro_schema(seen: Type, name: str) -> Any:
+def avro_schema(seen: Type, name: str, sanitize: bool = False) -> Any:
     """
     An Avro schema; every field may be null and is so by default.
 
     Args:
         name: Of the record; those within are named after their fields.
+        sanitize: Fields whose names Avro does not allow get one it allows.
 
-    Raises: Unfit: a field's name that Avro does not allow.
+    Raises: Unfit: a field's name that Avro does not allow, or two that become
+    the same.
     """
-    names: set[str] = set()
+    spelling = _Spelling(sanitize)
     if seen.fields is not None and seen.kinds == 1:
-        return _avro_record(seen.fields, name, names)
-    return _avro(seen, name, names)
+        return spelling.record(seen.fields, name)
+    return spelling.union(seen, name)
 
 
-def _avro_record(
-    fields: tuple[tuple[str, Type], ...], name: str, names: set[str]
-) -> dict[str, Any]:
-    while name in names:
-        # Two places whose names, joined, are the same.
-        name += "_"
-    names.add(name)
-    spelled = []
-    for field, each in fields:
-        if _NAME.fullmatch(field) is None:
-            raise Unfit(f"a field's name that Avro does not allow: {field!r}")
-        kind = _avro(each, f"{name}_{field}", names)
-        spelled.append({"name": field, "type": kind, "default": None})
-    return {"type": "record", "name": name, "fields": spelled}
+def sanitized(value: dict[str, Any]) -> dict[str, Any]:
+    """
+    An object with the names that Avro allows, itself where all are allowed.
+
+    Raises: Unfit: two names become the same.
+    """
+    renamed = {safe_name(name): each for name, each in value.items()}
+    if len(renamed) < len(value):
+        raise Unfit("two fields whose names are the same once sanitised")
+    return renamed
 
 
-def _avro(seen: Type, name: str, names: set[str]) -> list[Any]:
-    branches: list[Any] = ["null"]
-    if seen.boolean:
-        branches.append("boolean")
-    branches += [{"int64": "long"}.get(each, each) for each in seen.numbers]
-    if seen.string or not seen.kinds:
-        branches.append("string")
-    if seen.items is not None:
-        items = _avro(seen.items, f"{name}_item", names)
-        branches.append({"type": "array", "items": items})
-    if seen.fields is not None:
-        branches.append(_avro_record(seen.fields, name, names))
-    return branches
+@lru_cache(maxsize=10_000)
+def safe_name(name: str) -> str:
+    """`_` for each character that Avro does not allow, and before a digit."""
+    safe = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return safe if _NAME.fullmatch(safe) else f"_{safe}"
+
+
+class _Spelling:
+    """One schema as it is written; no two records of it have one name."""
+
+    def __init__(self, sanitize: bool):
+        self._sanitize = sanitize
+        self._names: set[str] = set()
+
+    def record(self, fields: tuple[tuple[str, Type], ...], name: str) -> dict[str, Any]:
+        while name in self._names:
+            # Two places whose names, joined, are the same.
+            name += "_"
+        self._names.add(name)
+        spelled: dict[str, dict[str, Any]] = {}
+        for field, each in fields:
+            known = safe_name(field) if self._sanitize else field
+            if _NAME.fullmatch(known) is None:
+                raise Unfit(
+                    f"a field's name that Avro does not allow: {field!r}"
+                    " (schema.names.sanitize)"
+                )
+            if known in spelled:
+                raise Unfit(f"two fields named {known} once sanitised")
+            kind = self.union(each, f"{name}_{known}")
+            spelled[known] = {"name": known, "type": kind, "default": None}
+        return {"type": "record", "name": name, "fields": list(spelled.values())}
+
+    def union(self, seen: Type, name: str) -> list[Any]:
+        branches: list[Any] = ["null"]
+        if seen.boolean:
+            branches.append("boolean")
+        branches += [{"int64": "long"}.get(each, each) for each in seen.numbers]
+        if seen.string or not seen.kinds:
+            branches.append("string")
+        if seen.items is not None:
+            items = self.union(seen.items, f"{name}_item")
+            branches.append({"type": "array", "items": items})
+        if seen.fields is not None:
+            branches.append(self.record(seen.fields, name))
+        return branches
 
 
 def json_schema(seen: Type, title: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
@@ -25,6 +25,8 @@ class RegistryServer:
         refuse: Subject -> (status, message) for its next registrations.
         login: Authorization header it insists on, or None.
         down: Answers 503 to everything.
+        judge: Looks at each new schema's text; what it says refuses it (409).
+        instead: A status and a body that answer everything.
     """
 
     def __init__(self) -> None:
@@ -32,6 +34,8 @@ class RegistryServer:
         self.refuse: dict[str, tuple[int, str]] = {}
         self.login: str | None = None
         self.down = False
+        self.judge: Callable[[str], str | None] = lambda schema: None
+        self.instead: tuple[int, bytes] | None = None
         self.schemas: list[dict[str, Any]] = []
         self.subjects: dict[str, list[int]] = {}
         self.url = ""
@@ -63,6 +67,8 @@ class RegistryServer:
         if schema in self.schemas:
             number = self.schemas.index(schema) + 1
         elif len(parts) == 3:
+            if (said := self.judge(schema["schema"])) is not None:
+                return 409, {"error_code": 409, "message": said}
             self.schemas.append(schema)
             number = len(self.schemas)
         else:
@@ -100,6 +106,8 @@ def registry_server() -> Iterator[RegistryServer]:
             else:
                 status, answer = server.answer(self.command, self.path, body)
             data = json.dumps(answer).encode()
+            if server.instead is not None:
+                status, data = server.instead
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))

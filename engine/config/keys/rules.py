@@ -347,6 +347,15 @@ KEYS = [
     *_converter("key", "StringConverter"),
     *_converter("value", "JsonConverter"),
     section("Converters and schemas")(
+        "schema.names.sanitize",
+        Bool(),
+        "false",
+        "A",
+        "AvroConverter: a character that Avro does not allow in a field's name becomes "
+        "_, and a digit in front gets one; false: such a name makes a bad record.",
+        "true",
+    ),
+    section("Converters and schemas")(
         "header.converter",
         HEADER_CONVERTERS,
         "SimpleHeaderConverter",
