@@ -29,6 +29,7 @@ __all__ = [
     "charset",
     "cron",
     "glob",
+    "hyphenated",
     "path",
     "pattern",
     "regex",
@@ -59,6 +60,11 @@ def target(text: str) -> tuple[str, ...]:
 def template(text: str, names: frozenset[str]) -> frozenset[str]:
     """The names that text with `${...}` asks for.  Raises: LanguageError."""
     return compile_template(text, names).names
+
+
+def hyphenated(text: str, names: frozenset[str]) -> tuple[str, ...]:
+    """The unquoted names with a hyphen in `${...}`.  Raises: LanguageError."""
+    return compile_template(text, names).hyphenated
 
 
 def glob(text: str) -> None:

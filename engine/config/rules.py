@@ -519,20 +519,40 @@ def names_have_values(s: Scope, api: Api, connector: Connector) -> None:
             s.error(key, f"${{{name}}} needs http.source.window.size.seconds")
 
 
+def hyphens_are_meant(s: Scope, api: Api, connector: Connector) -> None:
+    for key, text in _templates(s.values):
+        records = key.startswith(("kafka.", "transformation."))
+        names = grammar.RECORD_NAMES if records else grammar.REQUEST_NAMES
+        try:
+            found = grammar.hyphenated(text, names)
+        except grammar.LanguageError:
+            continue
+        for name in found:
+            s.warn(
+                key,
+                f"{name} is the field of that name; to subtract write "
+                f"{name.replace('-', ' - ')}, and to say that the field is meant "
+                f"quote it: record.'{name}'",
+            )
+
+
 def _names(values: Values) -> Iterator[tuple[str, str]]:
     """Each key with a template, and each name that it asks for."""
+    for key, text in _templates(values):
+        for name in sorted(_asked(text)):
+            yield key, name
+
+
+def _templates(values: Values) -> Iterator[tuple[str, str]]:
+    """Each key with a template, and the template."""
     for key in _TEMPLATES:
         if values[key] is not None:
-            for name in sorted(_asked(str(values[key]))):
-                yield key, name
+            yield key, str(values[key])
     for key in ("http.source.headers", "kafka.headers"):
         for _, text in values[key] or ():
-            for name in sorted(_asked(text)):
-                yield key, name
-    rules = values["transformation.enrichment.rules"] or ()
-    for rule in rules:
-        for name in sorted(_asked(str(rule.get("expression", "")))):
-            yield "transformation.enrichment.rules", name
+            yield key, text
+    for rule in values["transformation.enrichment.rules"] or ():
+        yield "transformation.enrichment.rules", str(rule.get("expression", ""))
 
 
 def _asked(text: str) -> frozenset[str]:
@@ -834,6 +854,7 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     parameters_stand_once,
     windows_are_whole,
     names_have_values,
+    hyphens_are_meant,
     entities_are_told_apart,
     parents_are_named,
     auth_is_whole,

@@ -79,6 +79,8 @@ class Path:
             asks for one too, which only the data can tell.
         get: The value in a document, or MISSING.  The document may be `Raw`
             or hold `Raw`; what is found is handed over as it lies there.
+            Once the way went through an array by a name or `[*]`, it is one
+            flat list.
     """
 
     __slots__ = ("get", "single", "steps", "text")
@@ -181,18 +183,23 @@ def _walking(steps: tuple[Step, ...]) -> Callable[[Any], Any]:
             if not found:
                 return MISSING
             nodes = found
-        if not many:
-            return nodes[0]
-        flat: list[Any] = []
-        for node in nodes:
-            top = opened(node)
-            if isinstance(top, list):
-                flat.extend(top)
-            else:
-                flat.append(node)
-        return flat
+        return _flat(nodes) if many else nodes[0]
 
     return get
+
+
+def _flat(nodes: list[Any]) -> list[Any]:
+    """One list, whatever lies in a list in a list in order in it."""
+    flat: list[Any] = []
+    rest = nodes[::-1]
+    while rest:
+        node = rest.pop()
+        top = opened(node)
+        if isinstance(top, list):
+            rest.extend(top[::-1])
+        else:
+            flat.append(node)
+    return flat
 
 
 def _members(items: list[Any], name: str) -> list[Any]:

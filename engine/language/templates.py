@@ -334,12 +334,20 @@ class Template:
         names: The scope's keys it asks for (`now` for `today`, too).
         lone: True if it is one expression and nothing else.
         constant: True if it holds no expression.
+        hyphenated: Names with a hyphen that are not quoted: `a-b` is a field
+            and no subtraction, which not everybody means.
     """
 
-    __slots__ = ("constant", "lone", "names", "parts", "text")
+    __slots__ = ("constant", "hyphenated", "lone", "names", "parts", "text")
 
-    def __init__(self, text: str, parts: list[str | Expression]):
+    def __init__(
+        self,
+        text: str,
+        parts: list[str | Expression],
+        hyphenated: tuple[str, ...] = (),
+    ):
         self.text = text
+        self.hyphenated = hyphenated
         self.parts = tuple(parts)
         self.names = frozenset(
             name
@@ -365,6 +373,7 @@ class Template:
                 else Expression(part.node, part.column, lookup)
                 for part in self.parts
             ],
+            self.hyphenated,
         )
 
     def value(self, scope: Any) -> Any:
@@ -447,6 +456,7 @@ def compile_template(text: str, names: Collection[str], zone: tzinfo = UTC) -> T
         raise LanguageError(f"a template is at most {LONGEST} characters")
     parts: list[str | Expression] = []
     literal: list[str] = []
+    hyphenated: list[str] = []
     at = 0
     while True:
         found = text.find("${", at)
@@ -463,10 +473,11 @@ def compile_template(text: str, names: Collection[str], zone: tzinfo = UTC) -> T
         literal = []
         reader = _Reader(text, found + 2, names, zone)
         node, at = reader.expression()
+        hyphenated += reader.hyphenated
         parts.append(Expression(node, found + 1, lookup_in(zone)))
     if any(literal) or not parts:
         parts.append("".join(literal))
-    return Template(text, parts)
+    return Template(text, parts, tuple(dict.fromkeys(hyphenated)))
 
 
 def compile_expression(
@@ -528,6 +539,7 @@ class _Reader:
         self._zone = zone
         self._functions = fn.functions(zone)
         self._depth = 0
+        self.hyphenated: list[str] = []
 
     def expression(self) -> tuple[Node, int]:
         """The expression and the place behind its `}`."""
@@ -804,6 +816,8 @@ class _Reader:
                     " around a name with a hyphen"
                 )
             self._at = following.end()
+        if self._at > start:
+            self.hyphenated.append(word + self._text[start : self._at])
         return word + self._text[start : self._at]
 
     def _steps(self, one: bool = False) -> list[Step]:

@@ -49,7 +49,8 @@ from engine.transform.function import (
     Context,
     call_page,
     call_record,
-    inspect_numbers,
+    for_function,
+    from_function,
     load_function,
 )
 from engine.transform.general import Scope
@@ -311,7 +312,7 @@ class PageTransform:
                 return
             outputs = call_record(
                 self._function,
-                _PLAIN.decode(general.write(scope["record"])),
+                for_function(general.write(scope["record"])),
                 self._context(page),
             )
         except RecordError as error:
@@ -322,9 +323,9 @@ class PageTransform:
             return
         made.added += len(outputs) - 1
         for output in outputs:
-            scope["received"], scope["record"] = received, output
+            scope["received"] = received
             try:
-                inspect_numbers(output)
+                scope["record"] = opened(from_function(output))
                 self._rest(scope, index, page, raw, made)
             except RecordError as error:
                 made.bad.append((index, error))
@@ -345,7 +346,7 @@ class PageTransform:
             try:
                 scope["received"] = received = general.receive(raw)
                 general.shape(self._rules, scope)
-                inputs.append(_PLAIN.decode(general.write(scope["record"])))
+                inputs.append(for_function(general.write(scope["record"])))
                 origins.append((index, received))
             except RecordError as error:
                 made.bad.append((index, error))
@@ -369,9 +370,9 @@ class PageTransform:
         for at, output in enumerate(outputs):
             # A record handed back is itself; a new one stands where it stands.
             origin = places.get(id(output), origins[min(at, len(origins) - 1)])
-            scope["received"], scope["record"] = origin[1], output
+            scope["received"] = origin[1]
             try:
-                inspect_numbers(output)
+                scope["record"] = opened(from_function(output))
                 self._rest(scope, origin[0], page, None, made)
             except RecordError as error:
                 made.bad.append((origin[0], error))

@@ -106,7 +106,9 @@ class Envelope:
 
     def _wrapped(self, payload: bytes) -> Converted:
         try:
-            schema = schemas.connect_schema(schemas.infer(decode(payload)))
+            value = decode(payload)
+            schemas.check_connect(value)
+            schema = schemas.connect_schema(schemas.infer(value))
         except (EvaluationError, schemas.Unfit) as e:
             return RecordError(f"JsonConverter: {e}", stage="convert")
         return b'{"schema":%b,"payload":%b}' % (schema, payload)

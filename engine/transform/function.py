@@ -16,9 +16,10 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from engine.errors import ConfigError, RecordError
 
@@ -26,6 +27,74 @@ KEY = "transformation.function"
 
 #: What a user's code may raise; `sys.exit` there must not end the task.
 _RAISED = (Exception, SystemExit)
+
+
+class Written(float):
+    """
+    A number with its text, so that it leaves a function that only handed it on
+    as it came.
+
+    Attributes:
+        text: As the API wrote it; beyond a double's range the number is an
+            infinity.
+    """
+
+    __slots__ = ("text",)
+
+    text: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _written, (self.text,)
+
+
+def _written(text: str) -> Written:
+    number = Written(text)
+    number.text = text
+    return number
+
+
+def for_function(data: bytes) -> Any:
+    """
+    A record as a function gets it: numbers with a fraction are floats that
+    remember their text.
+
+    Raises: RecordError: an integer of more than 4,300 digits.
+    """
+    try:
+        return _DECODER.decode(data)
+    except (msgspec.MsgspecError, ValueError) as e:
+        raise RecordError(f"{KEY}: not decodable: {e}", stage="function") from e
+
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=_written)
+
+
+def from_function(output: Any) -> Raw:
+    """
+    What a function gave, as JSON.
+
+    Raises: RecordError: a number that is not finite, or no JSON.
+    """
+    inspect_numbers(output)
+    try:
+        return Raw(_ENCODER.encode(output))
+    except (
+        msgspec.MsgspecError,
+        UnicodeError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as e:
+        raise RecordError(f"not encodable as JSON: {e}", stage="map") from e
+
+
+def _unknown(value: Any) -> Any:
+    if type(value) is Written:
+        return Raw(value.text.encode())
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_unknown)
 
 
 class Context(Struct, frozen=True):
@@ -168,7 +237,7 @@ def inspect_numbers(record: Any) -> None:
     while rest:
         value = rest.pop()
         if isinstance(value, float):
-            if not math.isfinite(value):
+            if not math.isfinite(value) and type(value) is not Written:
                 raise RecordError(
                     f"{KEY}: gave a number that is not finite",
                     stage="function",

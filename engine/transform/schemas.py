@@ -11,6 +11,7 @@ Path: `convert`, `registered` -> here
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -167,6 +168,43 @@ def _connect(seen: Type) -> dict[str, Any]:
         fields = [_connect(each) | {"field": name} for name, each in seen.fields]
         return {"type": "struct", "fields": fields, "optional": True}
     return {"type": "string", "optional": True}
+
+
+#: The longest number and name that Connect's JsonConverter reads (the limits of
+#: its parser, Jackson's StreamReadConstraints).
+_NUMBER_LENGTH: Final = 1000
+_NAME_LENGTH: Final = 50_000
+
+
+def check_connect(value: Any) -> None:
+    """
+    Look for what Connect's JsonConverter cannot read, or reads as something
+    else.
+
+    Args:
+        value: Decoded, numbers with a fraction still `Raw`.
+
+    Raises: Unfit: a number beyond a double's range, which it makes infinite;
+    a number or a name that is too long for it; a field without a name.
+    """
+    rest = [value]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, Raw):
+            text = bytes(each)
+            if len(text) > _NUMBER_LENGTH:
+                raise Unfit(f"a number of more than {_NUMBER_LENGTH} characters")
+            if math.isinf(float(text)):
+                raise Unfit("a number out of the range of a double")
+        elif isinstance(each, list):
+            rest.extend(each)
+        elif isinstance(each, dict):
+            for name in each:
+                if not name:
+                    raise Unfit("a field without a name")
+                if len(name) > _NAME_LENGTH:
+                    raise Unfit(f"a name of more than {_NAME_LENGTH} characters")
+            rest.extend(each.values())
 
 
 def avro_schema(seen: Type, name: str, sanitize: bool = False) -> Any:
