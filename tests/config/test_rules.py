@@ -231,6 +231,13 @@ WARNINGS = [
         "http.source.query.params",
         "pagination.limit.value",
     ),
+    ("kafka.key=${a-b}", "kafka.key", "a - b"),
+    ("kafka.headers=h:${record.a-b}", "kafka.headers", "a - b"),
+    (
+        'transformation.enrichment.rules=[{"field":"e","expression":"${x + a-b}"}]',
+        "transformation.enrichment.rules",
+        "record.'a-b'",
+    ),
     (
         "http.client.connection.timeout.ms=70000",
         "http.client.connection.timeout.ms",

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,7 +48,9 @@ def registry(server: RegistryServer, **more: Any) -> Registry:
     return Registry([server.url], fetch, **more)
 
 
+@cache
 def client(server: RegistryServer) -> Any:
+    """One for each server: making it reads every certificate there is."""
     return confluent.SchemaRegistryClient({"url": server.url})
 
 
