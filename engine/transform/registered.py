@@ -177,10 +177,16 @@ class Registered:
         items: Sequence[Any],
         alike: bool,
     ) -> list[Converted]:
+        return _written(writer, self._number(topic, writer, text), items, alike)
+
+    def _number(self, topic: str, writer: Writer, text: str) -> int:
+        """
+        The schema's id.
+
+        Raises: RecordError: the registry refuses it.
+        """
         subject = subject_of(self._strategy, topic, self._side, writer.name)
-        schema = self._form.schema(text, self._registry)
-        number = self._registry.id_of(subject, schema)
-        return _written(writer, number, items, alike)
+        return self._registry.id_of(subject, self._form.schema(text, self._registry))
 
     def _with_latest(
         self, topic: str, items: Sequence[Any], alike: bool
@@ -237,11 +243,11 @@ class Registered:
         if not types:
             return found
         refused: dict[Type, RecordError] = {}
-        joined = self._widened(topic, last, types.values(), refused)
+        ready = self._widened(topic, last, types.values(), refused)
         for at, known in types.items():
             if known in refused:
                 found[at] = refused[known]
-        if joined is None:
+        if ready is None:
             return found
         fine = [
             None if isinstance(each, RecordError) and at not in types else item
@@ -250,7 +256,7 @@ class Registered:
         for at, known in types.items():
             if known in refused:
                 fine[at] = None
-        written = self._as(topic, joined, fine, alike)
+        written = _written(*ready, fine, alike)
         return [
             found[at] if fine[at] is None else each for at, each in enumerate(written)
         ]
@@ -272,14 +278,15 @@ class Registered:
         last: Type | None,
         types: Iterable[Type],
         refused: dict[Type, RecordError],
-    ) -> Type | None:
+    ) -> tuple[Writer, int] | None:
         """
-        The topic's type with as many of these in it as there may be.
+        Widen the topic's type by as many of these as there may be.
 
         All together are tried first; where the registry refuses that, one
         after the other, so that a type it does not take costs no other.
 
-        Returns: None if nothing new came into it.
+        Returns: The writer for it and the schema's id; None if nothing new came
+        into it.
         """
         wanted = list(dict.fromkeys(types))
         start = NOTHING if last is None else last
@@ -304,40 +311,41 @@ class Registered:
                 )
             return None
         reason = self._tried(topic, joined)
-        if reason is None:
+        if not isinstance(reason, RecordError):
             self._changed(topic, last is None)
             self._seen[topic] = joined
-            return joined
+            return reason
         joined, taken = start, last is not None
+        ready: tuple[Writer, int] | None = None
         for count, each in enumerate(wanted):
             if count < VERSIONS and len(wanted) > 1:
                 candidate = join(joined, each)
                 if taken and candidate == joined:
                     continue
                 said = self._tried(topic, candidate)
-                if said is None:
-                    joined, taken = candidate, True
+                if not isinstance(said, RecordError):
+                    joined, taken, ready = candidate, True, said
                     continue
                 reason = said
             refused[each] = reason
             if len(self._refused) >= _TOPICS:
                 self._refused.pop(next(iter(self._refused)))
             self._refused[topic, each] = (reason, self._clock.monotonic() + _MEMORY)
-        if not taken or joined == last:
-            return None
-        self._changed(topic, last is None)
-        self._seen[topic] = joined
-        return joined
+        if ready is not None:
+            self._changed(topic, last is None)
+            self._seen[topic] = joined
+        return ready
 
-    def _tried(self, topic: str, seen: Type) -> RecordError | None:
-        """Does the registry take the schema of this type?  None: yes."""
+    def _tried(self, topic: str, seen: Type) -> tuple[Writer, int] | RecordError:
+        """The writer for a type and the schema's id, or why there is none."""
         try:
-            self._as(topic, seen, (), False)
+            text = self._form.spell(seen, record_name(topic))
+            writer = self._writer(text)
+            return writer, self._number(topic, writer, text)
         except Unfit as e:
             return RecordError(f"schema: {e}", stage="convert")
         except RecordError as e:
             return e
-        return None
 
     def _each_its_own(self, topic: str, items: Sequence[Any]) -> list[Converted]:
         """Every item with the schema of its own type."""
@@ -354,17 +362,16 @@ class Registered:
         own = self._own.setdefault(topic, {})
         for seen, where in places.items():
             try:
+                if seen not in own and not self._may_change(topic):
+                    raise RecordError(
+                        f"more than {VERSIONS} new schemas for the keys of"
+                        f" {topic} in an hour",
+                        stage="convert",
+                    )
+                written = self._as(topic, seen, [items[at] for at in where], False)
                 if seen not in own:
-                    if not self._may_change(topic):
-                        raise RecordError(
-                            f"more than {VERSIONS} new schemas for the keys of"
-                            f" {topic} in an hour",
-                            stage="convert",
-                        )
-                    self._as(topic, seen, (), False)
                     self._changed(topic, not own)
                     own[seen] = None
-                written = self._as(topic, seen, [items[at] for at in where], False)
                 for at, each in zip(where, written, strict=True):
                     found[at] = each
             except RecordError as error:

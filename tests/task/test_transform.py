@@ -19,6 +19,7 @@ from engine.task.transform import transform_of
 from engine.transform.compile import PageTransform
 from tests.fakes.view import FakeClock
 from tests.transform.pages import page_of, texts
+from tests.transform.registry_server import registry_server
 
 BASE = """
 name=orders
@@ -291,3 +292,18 @@ def test_each_value_converter_is_found_by_its_class(made: Make) -> None:
         "value.converter=org.apache.kafka.connect.converters.ByteArrayConverter"
     )
     assert [BLANK.decode()] == values(octets, BLANK)
+
+
+def test_names_are_sanitised_for_avro_where_the_key_says_so(made: Make) -> None:
+    pytest.importorskip("engine.transform.avro")
+    with registry_server() as server:
+        keys = (
+            ALL,
+            "value.converter=io.confluent.connect.avro.AvroConverter",
+            f"value.converter.schema.registry.url={server.url}",
+        )
+        (refused,) = made(*keys)(page_of([{"a-b": 1}])).letters
+        assert "schema.names.sanitize" in refused.message
+        assert made(*keys, "schema.names.sanitize=true")(page_of([{"a-b": 1}])).values
+        (schema,) = server.schemas
+        assert '"a_b"' in schema["schema"]

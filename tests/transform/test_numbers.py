@@ -512,3 +512,16 @@ def test_without_tolerance_such_a_number_is_a_bad_record_all_the_same() -> None:
             fast=fast, enrichment=[{"field": "e", "expression": "${n + 1}"}]
         )
         assert isinstance(outcome(made, page_of([b'{"n":1e1000000}'])), RecordError)
+
+
+def test_a_number_that_a_function_hands_on_keeps_its_spelling() -> None:
+    def rename(record: dict[str, Any], context: object) -> dict[str, Any]:
+        return {"m": record["n"], "sum": record["one"] + 1, "all": record}
+
+    row = b'{"n":1e400,"one":1.50,"deep":[10.00]}'
+    parcel = transform(function=rename)(page_of([row]))
+    assert texts(parcel) == ['{"m":1e400,"sum":2.5,"all":' + row.decode() + "}"]
+    letters = transform(function=rename, tolerance="all")(
+        page_of([b'{"n":%b,"one":1}' % (b"7" * 5000)])
+    ).letters
+    assert len(letters) == 1
