@@ -3,7 +3,7 @@ Language: the small languages of the configuration.
 
 Paths, templates with expressions, date patterns, globs and regular
 expressions, each compiled once into a plain callable.  Pure: no file, no
-network, no clock but for the budget of a regular expression.
+network, no clock.
 
 Path: `config`, `source`, `transform` -> here
 """
