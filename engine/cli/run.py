@@ -395,8 +395,11 @@ class Showing:
         self._meters = meters
         self._once = once
         self._began = SYSTEM.monotonic()
+        #: Slot -> seconds at which its shard was first seen, and at which it ended.
+        self._since: dict[int, float] = {}
         self._finished: dict[int, float] = {}
         self._known: dict[int, ShardStatus] = {}
+        self._begun = False
         self.seconds = 0.0
 
     def tick(self, snapshot: Snapshot, board: Board) -> None:
@@ -419,9 +422,7 @@ class Showing:
         rows = []
         for shard in self._known.values():
             counts = board.shard(shard.slot).read()
-            if shard.finished or shard.failed:
-                self._finished.setdefault(shard.slot, self.seconds)
-            seconds = self._finished.get(shard.slot, self.seconds)
+            seconds = self._seconds(shard, held=shard.slot in now)
             holder = (shard.connector, shard.task)
             error = shard.failed or trouble.get(holder)
             away = None if shard.finished else unreached.get(holder)
@@ -442,8 +443,21 @@ class Showing:
                     finished=shard.finished,
                 )
             )
+        self._begun = True
         self.rows = rows
         if not any(child.pid for child in snapshot.children):
             self.budgets = budget.read(self._meters)
         waits = [c.waiting for c in snapshot.children if c.waiting and c.pid]
         self.display.show(rows, f"waiting for the broker: {waits[0]}" if waits else "")
+
+    def _seconds(self, shard: ShardStatus, *, held: bool) -> float:
+        """
+        For how long a shard has been polled: from the start, or from the reload
+        that brought it, to now, to its end, or to the reload that took it away.
+        """
+        began = self._since.setdefault(shard.slot, self.seconds if self._begun else 0.0)
+        if held and not shard.finished and not shard.failed:
+            # A reload tries again what had ended.
+            self._finished.pop(shard.slot, None)
+            return self.seconds - began
+        return self._finished.setdefault(shard.slot, self.seconds) - began

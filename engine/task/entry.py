@@ -878,7 +878,7 @@ class Tally:
                 ("saved_records", page.saved_records),
                 ("saved_requests", cached and not page.response.tries),
                 ("saved_bytes", size if cached else 0),
-                ("bytes", 0 if cached else size),
+                ("bytes", page.response.wire_bytes),
                 ("requests", page.response.tries),
                 ("polls", page.last),
                 ("polls_truncated", page.truncated),

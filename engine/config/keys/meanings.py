@@ -164,7 +164,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
     "auth.type": {
         "NONE": "No credentials.",
         "BASIC": "connection.user and connection.password (RFC 7617).",
-        "BEARER": "A fixed token, auth.bearer.token (RFC 6750).",
+        "BEARER": "A fixed token, bearer.token (RFC 6750).",
         "API_KEY": "A key in a header or a query parameter, as api.key.* says.",
         "OAUTH2": "A token of oauth2.token.url, fetched anew before it ends (RFC 6749).",
         "AWS_SIGV4": "Each request is signed as AWS asks for it.",
