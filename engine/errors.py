@@ -97,6 +97,7 @@ class Finding(Struct, frozen=True):
         value: As it was written, `****` for a secret, or None.
         message: What is wrong, what is allowed, what to do.
         nearest: The known key or value that may have been meant, or None.
+        column: From 1, of a part of a value that runs over lines; else 0.
     """
 
     severity: str
@@ -106,9 +107,11 @@ class Finding(Struct, frozen=True):
     value: str | None
     message: str
     nearest: str | None = None
+    column: int = 0
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}: " if self.line else ""
+        column = f":{self.column}" if self.column else ""
+        place = f"{self.file}:{self.line}{column}: " if self.line else ""
         if self.file and not self.line:
             place = f"{self.file}: "
         what = self.key
@@ -126,15 +129,19 @@ class ConfigError(EngineError):
 
     Attributes:
         findings: All that is wrong, in the order of files and lines.
+        beside: What else there is to say, warnings and notices.
     """
 
     then = Then.GIVE_UP
     code = Exit.CONFIG
 
-    def __init__(self, findings: str | Sequence[Finding]):
+    def __init__(
+        self, findings: str | Sequence[Finding], *, beside: Sequence[Finding] = ()
+    ):
         if isinstance(findings, str):
             findings = (Finding("error", "", 0, "", None, findings),)
         self.findings = tuple(findings)
+        self.beside = tuple(beside)
         super().__init__("\n".join(map(str, self.findings)))
 
 

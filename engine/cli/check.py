@@ -52,7 +52,7 @@ def check(args: argparse.Namespace) -> int:
         loaded = config.load(args.files, args.overrides, stdin=sys.stdin.buffer)
         findings.extend(loaded.findings)
     except ConfigError as failure:
-        findings.extend(failure.findings)
+        findings.extend([*failure.findings, *failure.beside])
         code = failure.code
     if loaded is not None:
         findings, refused = as_run_sees(loaded, findings)

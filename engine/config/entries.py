@@ -85,6 +85,7 @@ class Findings:
         value: str | None = None,
         secret: bool = False,
         nearest: str | None = None,
+        place: tuple[int, int] = (0, 0),
     ) -> None:
         """
         Note a finding.
@@ -93,13 +94,18 @@ class Findings:
             severity: "error", "warning" or "notice".
             entry: Gives file, line, key and value.
             secret: True if the value is not to be shown.
+            place: Lines below the key's, and the column there, of a part of the
+                value that runs over lines; then that part is shown, not the whole.
         """
         if entry is not None:
             file, line, key, value = entry.file, entry.line, entry.key, entry.text
+        below, column = place
+        if below:
+            line, value = line + below, None
         if secret and value is not None:
             value = MASK
         self._files.setdefault(file, len(self._files))
-        found = Finding(severity, file, line, key, value, message, nearest)
+        found = Finding(severity, file, line, key, value, message, nearest, column)
         self._found[found] = None
 
     @property
@@ -111,5 +117,8 @@ class Findings:
     def all(self) -> tuple[Finding, ...]:
         """Everything, in the order of files and lines."""
         return tuple(
-            sorted(self._found, key=lambda found: (self._files[found.file], found.line))
+            sorted(
+                self._found,
+                key=lambda found: (self._files[found.file], found.line, found.column),
+            )
         )

@@ -16,7 +16,8 @@ import ipaddress
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -48,11 +49,51 @@ class Unfit(ValueError):
 
     Attributes:
         nearest: A value that may have been meant, or None.
+        item: Which item of a list it is about, from 0, or None: the whole value.
+        at: Where that item begins in the value's text, from 0, or None.
+        each: Every mistake in the value; itself, where there is one.
     """
 
-    def __init__(self, message: str, nearest: str | None = None):
+    def __init__(
+        self,
+        message: str,
+        nearest: str | None = None,
+        *,
+        several: Sequence[Unfit] = (),
+    ):
         super().__init__(message)
         self.nearest = nearest
+        self.item: int | None = None
+        self.at: int | None = None
+        self.each: tuple[Unfit, ...] = tuple(several) or (self,)
+
+
+class Mistakes:
+    """
+    Every mistake of a list, not only its first.
+
+    `with mistakes.of(item):` around a check of one thing notes what is wrong
+    with it and goes on behind.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[Unfit] = []
+
+    @contextmanager
+    def of(self, item: int) -> Iterator[None]:
+        """Around one check of an item."""
+        try:
+            yield
+        except Unfit as error:
+            for one in error.each:
+                one.item = item
+                self._found.append(one)
+
+    def close(self) -> None:
+        """Raises: Unfit with all of them, if there are any."""
+        if self._found:
+            first = self._found[0]
+            raise Unfit(str(first), first.nearest, several=self._found)
 
 
 class Comment(Enum):
@@ -313,11 +354,14 @@ class Csv(Struct, frozen=True):
         if self.most is not None and len(items) > self.most:
             raise Unfit(f"at most {self.most} items")
         found = []
-        for item in items:
-            try:
-                found.append(str(self.item.read(item, near)))
-            except Unfit as error:
-                raise Unfit(f"item {item!r}: {error}", error.nearest) from error
+        mistakes = Mistakes()
+        for at, item in enumerate(items):
+            with mistakes.of(at):
+                try:
+                    found.append(str(self.item.read(item, near)))
+                except Unfit as error:
+                    raise Unfit(f"item {item!r}: {error}", error.nearest) from error
+        mistakes.close()
         return tuple(found)
 
 
@@ -342,17 +386,23 @@ class StatusCodes(Struct, frozen=True):
     allowed: str = "status codes and ranges, as 404,408,500-599 or 500-"
 
     def read(self, text: str, near: Path) -> Codes:
-        ranges = []
-        for item in text.split(","):
-            found = re.fullmatch(r"[ \t]*([0-9]{3})(?:(-)([0-9]{3})?)?[ \t]*", item)
-            if not found:
-                raise Unfit(f"item {item.strip()!r}, allowed: {self.allowed}")
-            low = int(found.group(1))
-            high = int(found.group(3) or (599 if found.group(2) else low))
-            if not 100 <= low <= high <= 599:
-                raise Unfit(f"item {item.strip()!r}: codes are 100..599, low-high")
-            ranges.append((low, high))
+        mistakes = Mistakes()
+        ranges: list[tuple[int, int]] = []
+        for at, item in enumerate(text.split(",")):
+            with mistakes.of(at):
+                ranges.append(self._range(item))
+        mistakes.close()
         return Codes(tuple(ranges))
+
+    def _range(self, item: str) -> tuple[int, int]:
+        found = re.fullmatch(r"[ \t]*([0-9]{3})(?:(-)([0-9]{3})?)?[ \t]*", item)
+        if not found:
+            raise Unfit(f"item {item.strip()!r}, allowed: {self.allowed}")
+        low = int(found.group(1))
+        high = int(found.group(3) or (599 if found.group(2) else low))
+        if not 100 <= low <= high <= 599:
+            raise Unfit(f"item {item.strip()!r}: codes are 100..599, low-high")
+        return low, high
 
 
 class Charset(Struct, frozen=True):
@@ -799,10 +849,17 @@ class Json(Struct, frozen=True):
 
     def read(self, text: str, near: Path) -> object:
         try:
-            value = jsontext.plain(jsontext.parse(text))
+            node = jsontext.parse(text)
         except jsontext.JsonError as error:
             raise Unfit(f"not JSON: {error}; allowed: {self.words}") from error
-        self.check(value)
+        value = jsontext.plain(node)
+        try:
+            self.check(value)
+        except Unfit as error:
+            for one in error.each:
+                if one.item is not None and isinstance(node.value, list):
+                    one.at = node.value[one.item].at
+            raise
         return value
 
 

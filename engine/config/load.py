@@ -114,7 +114,8 @@ class Loading:
         rules_between.check_all(connectors, process, findings)
         asks = unbuilt(connectors, process, findings)
         if findings.errors:
-            raise ConfigError(findings.errors)
+            beside = [each for each in findings.all if each.severity != "error"]
+            raise ConfigError(findings.errors, beside=beside)
         return Loaded(
             connectors=connectors,
             process=process,
@@ -283,17 +284,19 @@ class Loading:
             self._findings.add("error", str(error), entry=masked(entry, kind))
             return None
         except Unfit as error:
-            message = str(error)
-            if provided or secret:
-                message = f"what it stands for does not fit, allowed: {kind.allowed}"
-                if secret and not provided:
-                    message = str(error)
-            self._findings.add(
-                "error",
-                message,
-                entry=masked(entry, kind),
-                nearest=None if provided or secret else error.nearest,
-            )
+            for one in (error,) if provided else error.each:
+                message = str(one)
+                if provided:
+                    message = (
+                        f"what it stands for does not fit, allowed: {kind.allowed}"
+                    )
+                self._findings.add(
+                    "error",
+                    message,
+                    entry=masked(entry, kind),
+                    nearest=None if provided or secret else one.nearest,
+                    place=_place(entry.text, None if provided else one.at),
+                )
             return None
         if not provided and entry.public and holds_secret(entry, kind):
             self._findings.add(
@@ -577,3 +580,11 @@ def _insertion(text: str, kind: Kind | None) -> Callable[[str], str] | None:
     if isinstance(kind, Template) and kind.url and "?" in text.partition("${")[0]:
         return lambda value: quote(value, safe="")
     return None
+
+
+def _place(text: str, at: int | None) -> tuple[int, int]:
+    """Lines below the first one, and column, of a place in a value; (0, 0) in line 1."""
+    below = text.count("\n", 0, at) if at is not None else 0
+    if at is None or not below:
+        return 0, 0
+    return below, at - text.rfind("\n", 0, at)

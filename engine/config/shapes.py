@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from engine.config import grammar
-from engine.config.kinds import Codes, StatusCodes, Unfit, check_url
+from engine.config.kinds import Codes, Mistakes, StatusCodes, Unfit, check_url
 
 #: A longer list of rules is refused.
 MOST_RULES = 10_000
@@ -72,89 +72,139 @@ OPERATORS: Mapping[str, tuple[str, ...]] = {
 
 def mappings(value: object) -> None:
     """Field mappings: source and target, no target twice or inside another."""
-    targets: list[tuple[str, tuple[str, ...]]] = []
-    for at, rule in _rules(value):
-        _members(rule, at, ("source", "target"), ("type", "default", "format"))
-        _path(rule["source"], f"rule {at}: source", empty=True)
-        _word(rule.get("type", "STRING"), MAPPING_TYPES, f"rule {at}: type")
+    targets: list[tuple[int, str, tuple[str, ...]]] = []
+    mistakes = Mistakes()
+    for at, rule in _rules(value, mistakes):
+        _members(
+            rule, at, ("source", "target"), ("type", "default", "format"), mistakes
+        )
+        if "source" in rule:
+            with mistakes.of(at):
+                _path(rule["source"], f"rule {at}: source", empty=True)
+        with mistakes.of(at):
+            _word(rule.get("type", "STRING"), MAPPING_TYPES, f"rule {at}: type")
         if "format" in rule:
-            _pattern(rule["format"], at)
-            if str(rule.get("type", "")).upper() != "TIMESTAMP":
-                raise Unfit(f"rule {at}: format belongs to type TIMESTAMP")
-        target = rule["target"]
-        steps = _target(target, f"rule {at}: target", empty=True)
-        targets.append((str(target), steps))
-    if len(targets) > 1 and any(not steps for _, steps in targets):
-        raise Unfit("an empty target is allowed only as the single mapping")
-    _disjoint(targets)
+            with mistakes.of(at):
+                _pattern(rule["format"], at)
+                if str(rule.get("type", "")).upper() != "TIMESTAMP":
+                    raise Unfit(f"rule {at}: format belongs to type TIMESTAMP")
+        if "target" in rule:
+            with mistakes.of(at):
+                target = rule["target"]
+                steps = _target(target, f"rule {at}: target", empty=True)
+                targets.append((at, str(target), steps))
+    if len(targets) > 1 and any(not steps for _, _, steps in targets):
+        empty = next(at for at, _, steps in targets if not steps)
+        with mistakes.of(empty):
+            raise Unfit("an empty target is allowed only as the single mapping")
+    else:
+        _disjoint(targets, mistakes)
+    mistakes.close()
 
 
-def _disjoint(targets: Sequence[tuple[str, tuple[str, ...]]]) -> None:
-    seen: dict[tuple[str, ...], int] = {}
-    for at, (target, steps) in enumerate(targets):
+def _disjoint(
+    targets: Sequence[tuple[int, str, tuple[str, ...]]], mistakes: Mistakes
+) -> None:
+    seen: dict[tuple[str, ...], tuple[int, str]] = {}
+    for at, target, steps in targets:
         if steps in seen:
-            raise Unfit(f"rules {seen[steps]} and {at} have the same target {target!r}")
-        seen[steps] = at
-    for steps, at in seen.items():
+            with mistakes.of(at):
+                first = seen[steps][0]
+                raise Unfit(f"rules {first} and {at} have the same target {target!r}")
+        else:
+            seen[steps] = at, target
+    for steps, (at, target) in seen.items():
         for length in range(1, len(steps)):
             if (other := seen.get(steps[:length])) is not None:
-                raise Unfit(
-                    f"rule {at}: target {targets[at][0]!r} lies inside "
-                    f"{targets[other][0]!r} of rule {other}"
-                )
+                with mistakes.of(at):
+                    raise Unfit(
+                        f"rule {at}: target {target!r} lies inside "
+                        f"{other[1]!r} of rule {other[0]}"
+                    )
 
 
 def enrichment(value: object) -> None:
     """Enrichment rules: a field, and a value or an expression."""
-    for at, rule in _rules(value):
+    mistakes = Mistakes()
+    for at, rule in _rules(value, mistakes):
         kind = str(rule.get("type", "")).upper()
         if kind not in ("", "STATIC", "EXPRESSION"):
-            _word(rule["type"], ("STATIC", "EXPRESSION"), f"rule {at}: type")
-        static = kind == "STATIC" or (not kind and "value" in rule)
-        _members(rule, at, ("field", "value" if static else "expression"), ("type",))
-        _target(rule["field"], f"rule {at}: field")
-        if not static:
-            expression = rule["expression"]
-            if not isinstance(expression, str):
-                raise Unfit(f"rule {at}: expression must be text")
-            try:
-                grammar.template(expression, grammar.RECORD_NAMES)
-            except grammar.LanguageError as error:
-                raise Unfit(f"rule {at}: {error}") from error
+            with mistakes.of(at):
+                _word(rule["type"], ("STATIC", "EXPRESSION"), f"rule {at}: type")
+        static = kind == "STATIC" or ("value" in rule and kind != "EXPRESSION")
+        content = "value" if static else "expression"
+        _members(rule, at, ("field", content), ("type",), mistakes)
+        if "field" in rule:
+            with mistakes.of(at):
+                _target(rule["field"], f"rule {at}: field")
+        if not static and "expression" in rule:
+            with mistakes.of(at):
+                _expression(rule["expression"], at)
+    mistakes.close()
+
+
+def _expression(expression: object, at: int) -> None:
+    if not isinstance(expression, str):
+        raise Unfit(f"rule {at}: expression must be text")
+    try:
+        grammar.template(expression, grammar.RECORD_NAMES)
+    except grammar.LanguageError as error:
+        raise Unfit(f"rule {at}: {error}") from error
 
 
 def filters(value: object) -> None:
     """Filter expressions: a field, an operator and its members; any, all, not."""
-    for at, rule in _rules(value):
-        _filter(rule, f"rule {at}", 1)
+    mistakes = Mistakes()
+    for at, rule in _rules(value, mistakes):
+        with mistakes.of(at):
+            _filter(rule, f"rule {at}", 1)
+    mistakes.close()
 
 
 def _filter(rule: Mapping[str, object], at: str, depth: int) -> None:
     if depth > MOST_NESTING:
         raise Unfit(f"{at}: nested deeper than {MOST_NESTING}")
     for group in ("any", "all", "not"):
-        if group not in rule:
-            continue
-        if len(rule) > 1:
-            raise Unfit(f"{at}: {group} stands alone")
-        inner = rule[group]
-        parts = [inner] if group == "not" else inner
-        if not isinstance(parts, list) or not parts:
-            raise Unfit(f"{at}: {group} holds a list of filters")
-        for index, part in enumerate(parts):
+        if group in rule:
+            _group(rule, group, at, depth)
+            return
+    mistakes = Mistakes()
+    operator = ""
+    with mistakes.of(0):
+        if "operator" not in rule:
+            raise Unfit(f"{at}: operator is missing")
+        operator = _word(rule["operator"], tuple(OPERATORS), f"{at}: operator")
+    if operator:
+        needed = ("field", "operator", *OPERATORS[operator])
+        _members(rule, at, needed, (), mistakes)
+    if "field" in rule:
+        with mistakes.of(0):
+            _path(rule["field"], f"{at}: field")
+    with mistakes.of(0):
+        lists = operator in ("IN", "NOT_IN") and "values" in rule
+        if lists and not isinstance(rule["values"], list):
+            raise Unfit(f"{at}: values must be a list")
+    if operator in ("MATCHES", "REGEX_MATCH") and "value" in rule:
+        with mistakes.of(0):
+            _regex(rule["value"], f"{at}: value")
+    mistakes.close()
+
+
+def _group(rule: Mapping[str, object], group: str, at: str, depth: int) -> None:
+    """The filters that stand in any, all or not."""
+    if len(rule) > 1:
+        raise Unfit(f"{at}: {group} stands alone")
+    inner = rule[group]
+    parts = [inner] if group == "not" else inner
+    if not isinstance(parts, list) or not parts:
+        raise Unfit(f"{at}: {group} holds a list of filters")
+    mistakes = Mistakes()
+    for index, part in enumerate(parts):
+        with mistakes.of(index):
             if not isinstance(part, dict):
                 raise Unfit(f"{at}: {group} holds filters, each a JSON object")
             _filter(part, f"{at}.{group}[{index}]", depth + 1)
-        return
-    if "operator" not in rule:
-        raise Unfit(f"{at}: operator is missing")
-    operator = _word(rule["operator"], tuple(OPERATORS), f"{at}: operator")
-    _members(rule, at, ("field", "operator", *OPERATORS[operator]), ())
-    _path(rule["field"], f"{at}: field")
-    if operator in ("IN", "NOT_IN") and not isinstance(rule["values"], list):
-        raise Unfit(f"{at}: values must be a list")
-    if operator in ("MATCHES", "REGEX_MATCH"):
-        _regex(rule["value"], f"{at}: value")
+    mistakes.close()
 
 
 def stop(value: object) -> None:
@@ -196,29 +246,45 @@ def validation(value: object) -> None:
         "pattern",
         "values",
     )
-    for at, rule in _rules(value):
-        _members(rule, at, ("field",), optional)
-        _path(rule["field"], f"rule {at}: field")
-        if len(rule) == 1:
-            raise Unfit(f"rule {at}: nothing to check, allowed: {', '.join(optional)}")
-        if not isinstance(rule.get("required", True), bool):
-            raise Unfit(f"rule {at}: required must be true or false")
-        _word(rule.get("type", "STRING"), VALIDATION_TYPES, f"rule {at}: type")
-        for name in ("min", "max"):
-            if not _is_number(rule.get(name, 0)):
-                raise Unfit(f"rule {at}: {name} must be a number")
-        for name in ("minLength", "maxLength"):
-            length = rule.get(name, 0)
-            if isinstance(length, bool) or not isinstance(length, int) or length < 0:
-                raise Unfit(f"rule {at}: {name} must be a whole number from 0")
-        for low, high in (("min", "max"), ("minLength", "maxLength")):
-            bounds = [cast(Decimal, rule[name]) for name in (low, high) if name in rule]
-            if len(bounds) == 2 and bounds[0] > bounds[1]:
-                raise Unfit(f"rule {at}: {low} is above {high}")
+    mistakes = Mistakes()
+    for at, rule in _rules(value, mistakes):
+        _members(rule, at, ("field",), optional, mistakes)
+        if "field" in rule:
+            with mistakes.of(at):
+                _path(rule["field"], f"rule {at}: field")
+        with mistakes.of(at):
+            if len(rule) == 1:
+                raise Unfit(
+                    f"rule {at}: nothing to check, allowed: {', '.join(optional)}"
+                )
+        with mistakes.of(at):
+            if not isinstance(rule.get("required", True), bool):
+                raise Unfit(f"rule {at}: required must be true or false")
+        with mistakes.of(at):
+            _word(rule.get("type", "STRING"), VALIDATION_TYPES, f"rule {at}: type")
+        with mistakes.of(at):
+            _bounds(rule, at)
         if "pattern" in rule:
-            _regex(rule["pattern"], f"rule {at}: pattern")
-        if not isinstance(rule.get("values", []), list):
-            raise Unfit(f"rule {at}: values must be a list")
+            with mistakes.of(at):
+                _regex(rule["pattern"], f"rule {at}: pattern")
+        with mistakes.of(at):
+            if not isinstance(rule.get("values", []), list):
+                raise Unfit(f"rule {at}: values must be a list")
+    mistakes.close()
+
+
+def _bounds(rule: Mapping[str, object], at: int) -> None:
+    for name in ("min", "max"):
+        if not _is_number(rule.get(name, 0)):
+            raise Unfit(f"rule {at}: {name} must be a number")
+    for name in ("minLength", "maxLength"):
+        length = rule.get(name, 0)
+        if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+            raise Unfit(f"rule {at}: {name} must be a whole number from 0")
+    for low, high in (("min", "max"), ("minLength", "maxLength")):
+        bounds = [cast(Decimal, rule[name]) for name in (low, high) if name in rule]
+        if len(bounds) == 2 and bounds[0] > bounds[1]:
+            raise Unfit(f"rule {at}: {low} is above {high}")
 
 
 #: What an error rule may do.
@@ -235,36 +301,55 @@ ERROR_TESTS = ("equals", "matches", "exists")
 
 def error_rules(value: object) -> None:
     """Error rules: what is looked at, how it is tested, and what follows."""
-    for at, rule in _rules(value):
-        place = f"rule {at}"
-        _members(rule, at, ("action",), ("status", "header", "field", *ERROR_TESTS))
+    mistakes = Mistakes()
+    known = ("status", "header", "field", *ERROR_TESTS)
+    for at, rule in _rules(value, mistakes):
+        _members(rule, at, ("action",), known, mistakes)
+        for check in (_error_action, _error_status, _error_place, _error_test):
+            with mistakes.of(at):
+                check(rule, f"rule {at}")
+    mistakes.close()
+
+
+def _error_action(rule: Mapping[str, object], place: str) -> None:
+    if "action" in rule:
         _word(rule["action"], ERROR_ACTIONS, f"{place}: action")
-        if "status" in rule:
-            try:
-                status_codes(rule["status"])
-            except Unfit as error:
-                raise Unfit(f"{place}: status: {error}") from error
-        looked = [name for name in ("header", "field") if name in rule]
-        tests = [name for name in ERROR_TESTS if name in rule]
-        if len(looked) > 1:
-            raise Unfit(f"{place}: header and field do not stand in one rule")
-        if not looked and "status" not in rule:
-            raise Unfit(f"{place}: nothing to look at, allowed: status, header, field")
-        if tests and not looked:
-            raise Unfit(f"{place}: {tests[0]} tests a header or a field")
-        if len(tests) > 1:
-            raise Unfit(f"{place}: one of {', '.join(ERROR_TESTS)}, not {len(tests)}")
-        if "field" in rule:
-            _path(rule["field"], f"{place}: field")
-        header = rule.get("header", "X")
-        if not isinstance(header, str) or not re.fullmatch(
-            r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header
-        ):
-            raise Unfit(f"{place}: header must be the name of a header")
-        if not isinstance(rule.get("exists", True), bool):
-            raise Unfit(f"{place}: exists must be true or false")
-        if "matches" in rule:
-            _regex(rule["matches"], f"{place}: matches")
+
+
+def _error_status(rule: Mapping[str, object], place: str) -> None:
+    if "status" not in rule:
+        return
+    try:
+        status_codes(rule["status"])
+    except Unfit as error:
+        raise Unfit(f"{place}: status: {error}") from error
+
+
+def _error_place(rule: Mapping[str, object], place: str) -> None:
+    looked = [name for name in ("header", "field") if name in rule]
+    if len(looked) > 1:
+        raise Unfit(f"{place}: header and field do not stand in one rule")
+    if not looked and "status" not in rule:
+        raise Unfit(f"{place}: nothing to look at, allowed: status, header, field")
+    if "field" in rule:
+        _path(rule["field"], f"{place}: field")
+    header = rule.get("header", "X")
+    if not isinstance(header, str) or not re.fullmatch(
+        r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header
+    ):
+        raise Unfit(f"{place}: header must be the name of a header")
+
+
+def _error_test(rule: Mapping[str, object], place: str) -> None:
+    tests = [name for name in ERROR_TESTS if name in rule]
+    if tests and "header" not in rule and "field" not in rule:
+        raise Unfit(f"{place}: {tests[0]} tests a header or a field")
+    if len(tests) > 1:
+        raise Unfit(f"{place}: one of {', '.join(ERROR_TESTS)}, not {len(tests)}")
+    if not isinstance(rule.get("exists", True), bool):
+        raise Unfit(f"{place}: exists must be true or false")
+    if "matches" in rule:
+        _regex(rule["matches"], f"{place}: matches")
 
 
 def status_codes(value: object) -> Codes:
@@ -288,42 +373,54 @@ def status_codes(value: object) -> Codes:
 
 def endpoints(value: object) -> None:
     """Equivalent base URLs."""
-    for at, url in _texts(value, 100):
-        try:
-            check_url(url)
-        except Unfit as error:
-            raise Unfit(f"item {at}: {error}") from error
+    mistakes = Mistakes()
+    for at, url in _texts(value, 100, mistakes):
+        with mistakes.of(at):
+            try:
+                check_url(url)
+            except Unfit as error:
+                raise Unfit(f"item {at}: {error}") from error
+    mistakes.close()
 
 
 def globs(value: object) -> None:
     """Patterns relative to the base URL."""
-    for at, text in _texts(value, MOST_RULES):
-        if text.startswith("/"):
-            raise Unfit(f"item {at}: relative to the base URL, no leading '/'")
-        try:
-            grammar.glob(text)
-        except grammar.LanguageError as error:
-            raise Unfit(f"item {at}: {error}") from error
+    mistakes = Mistakes()
+    for at, text in _texts(value, MOST_RULES, mistakes):
+        with mistakes.of(at):
+            if text.startswith("/"):
+                raise Unfit(f"item {at}: relative to the base URL, no leading '/'")
+            try:
+                grammar.glob(text)
+            except grammar.LanguageError as error:
+                raise Unfit(f"item {at}: {error}") from error
+    mistakes.close()
 
 
-def _texts(value: object, most: int) -> Iterator[tuple[int, str]]:
+def _texts(value: object, most: int, mistakes: Mistakes) -> Iterator[tuple[int, str]]:
     if not isinstance(value, list) or not 1 <= len(value) <= most:
         raise Unfit(f"allowed: a JSON array of 1 to {most} strings")
     for at, item in enumerate(value):
-        if not isinstance(item, str) or not item:
+        if isinstance(item, str) and item:
+            yield at, item
+            continue
+        with mistakes.of(at):
             raise Unfit(f"item {at}: a string is expected")
-        yield at, item
 
 
-def _rules(value: object) -> Iterator[tuple[int, dict[str, object]]]:
+def _rules(
+    value: object, mistakes: Mistakes
+) -> Iterator[tuple[int, dict[str, object]]]:
     if not isinstance(value, list):
         raise Unfit("allowed: a JSON array of objects")
     if len(value) > MOST_RULES:
         raise Unfit(f"at most {MOST_RULES} rules")
     for at, rule in enumerate(value):
-        if not isinstance(rule, dict):
+        if isinstance(rule, dict):
+            yield at, rule
+            continue
+        with mistakes.of(at):
             raise Unfit(f"rule {at}: a JSON object is expected")
-        yield at, rule
 
 
 def _members(
@@ -331,19 +428,27 @@ def _members(
     at: int | str,
     needed: Sequence[str],
     optional: Sequence[str],
+    mistakes: Mistakes,
 ) -> None:
+    """Note members that are missing or unknown; one that is misspelt is one mistake."""
     place = f"rule {at}" if isinstance(at, int) else at
-    for name in needed:
-        if name not in rule:
-            raise Unfit(f"{place}: {name} is missing")
+    item = at if isinstance(at, int) else 0
+    missing = [name for name in needed if name not in rule]
     known = [*needed, *optional]
     for name in rule:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, 1)
+        if near and near[0] in missing:
+            missing.remove(near[0])
+        with mistakes.of(item):
             raise Unfit(
                 f"{place}: unknown member {name!r}, allowed: {', '.join(known)}",
                 near[0] if near else None,
             )
+    for name in missing:
+        with mistakes.of(item):
+            raise Unfit(f"{place}: {name} is missing")
 
 
 def _word(value: object, allowed: Sequence[str], place: str) -> str:

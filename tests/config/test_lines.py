@@ -372,3 +372,48 @@ def test_an_empty_file_lacks_everything(files: Files) -> None:
 def test_no_file_is_no_configuration() -> None:
     with pytest.raises(ConfigError):
         load([])
+
+
+def test_every_mistake_of_a_list_is_found_with_its_line_and_column(
+    files: Files,
+) -> None:
+    text = (
+        "name=a\n"
+        "transformation.field.mappings=[\n"
+        '  {"source": "id", "target": "visit", "type": "STRNG"},\n'
+        '  {"source": "ok", "target": "ok"},\n'
+        '    {"sorce": "at", "target": "ok", "format": "x"},\n'
+        "  7\n"
+        "]\n"
+        'transformation.enrichment.rules=[{"field": "", "expression": 1},\n'
+        ' {"field": "a", "expression": "${b"}]\n'
+        "retry.on.status.codes=404,9999,xx\n"
+    )
+
+    found = [
+        (each.line, each.column, each.message.split(":")[0], each.nearest)
+        for each in files.errors(text)
+        if each.key.startswith(("transf", "retry"))
+    ]
+
+    assert found == [
+        (3, 3, "rule 0", "STRING"),
+        (5, 5, "rule 2", "source"),
+        (5, 5, "rule 2", None),
+        (5, 5, "rules 1 and 2 have the same target 'ok'", None),
+        (6, 3, "rule 3", None),
+        (8, 0, "rule 0", None),
+        (8, 0, "rule 0", None),
+        (9, 2, "rule 1", None),
+        (10, 0, "item '9999', allowed", None),
+        (10, 0, "item 'xx', allowed", None),
+    ]
+
+
+def test_what_is_no_error_is_told_beside_the_errors(files: Files) -> None:
+    with pytest.raises(ConfigError) as caught:
+        files.load("name=a\nhttp.request.headers=X:1\ntasks.max=none\n")
+
+    assert ["tasks.max"] == [each.key for each in caught.value.findings]
+    assert "http.request.headers" in {each.key for each in caught.value.beside}
+    assert {"warning", "notice"} >= {each.severity for each in caught.value.beside}
