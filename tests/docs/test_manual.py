@@ -30,7 +30,14 @@ BASE = {
 }
 
 #: Variables and files that the examples speak of.
-VARIABLES = ("API_PASSWORD", "API_KEY", "CLIENT_SECRET", "REGISTRY_LOGIN")
+VARIABLES = (
+    "API_PASSWORD",
+    "API_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "CLIENT_SECRET",
+    "REGISTRY_LOGIN",
+)
 
 
 def fences(language: str) -> list[tuple[str, str]]:

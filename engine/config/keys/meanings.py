@@ -102,6 +102,27 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "KEEP": "The position of each child's polls is kept.",
         "NONE": "It is not: for children that never come again, as export jobs.",
     },
+    "http.source.body.null": {
+        "KEEP": "A member whose template is null is sent as null.",
+        "OMIT": "It is left out.",
+    },
+    "http.response.empty.body": {
+        "ERROR": "A 200 without a body is a bad page.",
+        "EMPTY": "It is a page without records.",
+    },
+    "http.response.graphql.partial": {
+        "ERROR": "`errors` beside `data` fail the page.",
+        "ALLOW": "The data is taken, the errors are said.",
+    },
+    "deduplication.store": {
+        "MEMORY": "What was delivered is known until the task ends.",
+        "STATE": "It is kept in the state and survives a restart.",
+    },
+    "http.client.parser": {
+        "LENIENT": "Reads what servers really send, as long as it is certain where an "
+        "answer ends.",
+        "STRICT": "Refuses what RFC 9112 does not allow.",
+    },
     "http.offset.mode": {
         "FULL": "Every poll reads everything anew; pages that brought nothing new are "
         "not produced again (the response cache). Only the place within a poll is kept.",
