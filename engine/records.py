@@ -224,6 +224,8 @@ class Parcel(Struct):
         lengths: Of the values, where somebody has asked for them already; else
             None.
         content: The same before de-duplication left records out, or None: none was.
+        indexes: Where each record stood in its page, or None: each at its own
+            place.
     """
 
     page: Page
@@ -240,6 +242,7 @@ class Parcel(Struct):
     delivered: list[Callable[[float], None]] = field(default_factory=list)
     lengths: Sequence[int] | None = None
     content: Parcel | None = None
+    indexes: Sequence[int] | None = None
 
     @property
     def balanced(self) -> bool:

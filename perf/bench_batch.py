@@ -49,11 +49,11 @@ def ours(
 ) -> Iterator[None]:
     """Batches of ours; yields when it is ready to be measured."""
     from engine.records import Page, Parcel, Request, Response, Shard
-    from engine.sink.accumulator import Accumulator
     from engine.sink.commit import Delivery
     from engine.sink.compress import packing
-    from engine.sink.kafka import Cluster, producer
+    from engine.sink.kafka import Cluster
     from engine.sink.preflight import Group, Topics
+    from engine.sink.produce.producer import Producer
     from engine.sink.state import TopicState
     from engine.sink.window import Budget
 
@@ -63,7 +63,7 @@ def ours(
     state = TopicState(cluster, topic, "perf-offsets")
     state.load()
     delivery = Delivery(
-        Accumulator(producer(cluster)),
+        Producer(cluster),
         budget=Budget(33554432),
         packing=packing(kind),
         limits=topics.limit,
@@ -148,7 +148,7 @@ def encoding(keyed: bool) -> Callable[[int], None]:
             for page in (at, at + 1):
                 values = pages[page % PAGES]
                 batch.append(column_of(values, keys if keyed else None, page % 3))
-            batch.seal().check()
+            batch.seal().stamp(-1, -1, -1, txn=False)
 
     return work
 

@@ -5,7 +5,7 @@ Owns the bytes: record heads, cut points, header, checksum.  Knows no broker,
 no partition and no time; a batch is filled, sealed, and stamped with its
 producer's numbers when it is sent.
 
-Path: `sink.commit` fills batches here and gives them to `sink.accumulator`.
+Path: `sink.commit` fills batches here and gives them to `sink.produce`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ HEADER = struct.Struct(">qiibIhiqqqhii")
 #: Where the bytes under the checksum begin.
 ATTRIBUTES_AT = 21
 
-#: Where producer id, epoch and sequence stand, and the attributes' bit that
-#: marks a batch of a transaction.
-PRODUCER_AT = 43
+#: The attributes' bit that marks a batch of a transaction.
 TRANSACTIONAL = 0x10
+
+#: Blocks of a batch that are handed to the socket one by one; more are joined, for
+#: the system takes 1024 pieces at a time (IOV_MAX).
+BLOCKS_MOST = 64
 
 #: The bytes of an index in the batch, and the first index that takes more.
 INDEX_SIZES = ((1, 1 << 6), (2, 1 << 13), (3, 1 << 20), (4, 1 << 27), (5, 1 << 31))
@@ -154,6 +156,9 @@ class Column(Struct):
         framing: The most bytes of framing a record has.
         template: Pieces of the records, heads and indexes left out; made with
             the first use, empty till then.
+        sums: Weights of all records before each, and of all; made likewise.
+        members: Where each record stands in the column it was picked from, or
+            None: this is the first.
     """
 
     values: Sequence[bytes | Raw | None]
@@ -166,6 +171,8 @@ class Column(Struct):
     weights: Sequence[int]
     framing: int
     template: list[Any] = []
+    sums: list[int] = []
+    members: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -192,15 +199,31 @@ class Column(Struct):
             self.short,
             cut(self.weights),
             self.framing,
+            members=members if self.members is None else cut(self.members),
         )
 
     def without_keys(self) -> Column:
         """The same records for any partition; none of them has a key."""
-        return column_from(self.values, None, self.timestamps, self.headers)
+        made = column_from(self.values, None, self.timestamps, self.headers)
+        made.members = self.members
+        return made
 
     def weight(self, start: int, stop: int) -> int:
         """The most bytes that the records from `start` to `stop` take."""
-        return sum(self.weights[start:stop]) + (stop - start) * self.framing
+        sums = self.summed()
+        return sums[stop] - sums[start] + (stop - start) * self.framing
+
+    def summed(self) -> list[int]:
+        """Weights of all records before each, and behind the last of all."""
+        # Hot path: once for a page; the rest of a page summed anew for each of
+        # its batches was half of what filling small batches cost.
+        if not self.sums:
+            self.sums = list(accumulate(self.weights, initial=0))
+        return self.sums
+
+    def origin(self, at: int) -> int:
+        """Where the record stands in the column that all of it came from."""
+        return at if self.members is None else self.members[at]
 
     def pieces(self, start: int, stop: int) -> list[Any]:
         """
@@ -224,30 +247,65 @@ class Column(Struct):
         return self.template[width * start : width * stop]
 
 
-class Sealed(Struct):
+class Sealed(Struct, eq=False):
     """
     A batch that is complete but for its producer's numbers and the checksum.
 
     Attributes:
-        buffer: The batch from its first byte, to be stamped in place.
+        blocks: The records as they follow the header, compressed or not.
         count: Records in it.
-        raw: Bytes before compression.
+        raw: Bytes before compression, header included.
+        size: Bytes it takes, header included.
+        attributes: The compression's number.
+        base, latest: Time stamps of the first record and of the newest.
     """
 
-    buffer: bytearray
+    blocks: list[bytes]
     count: int
     raw: int
+    size: int
+    attributes: int
+    base: int
+    latest: int
 
-    def stamp(self, producer: int, epoch: int, sequence: int, *, txn: bool) -> None:
-        """Write the producer's numbers; -1, -1, -1 without idempotence."""
-        struct.pack_into(">qhi", self.buffer, PRODUCER_AT, producer, epoch, sequence)
-        if txn:
-            self.buffer[ATTRIBUTES_AT + 1] |= TRANSACTIONAL
+    def stamp(self, producer: int, epoch: int, sequence: int, *, txn: bool) -> bytes:
+        """
+        The header with the producer's numbers and the checksum.
 
-    def check(self) -> None:
-        """Write the checksum; the batch must not change any more."""
-        sum_ = crc32c(memoryview(self.buffer)[ATTRIBUTES_AT:])
-        struct.pack_into(">I", self.buffer, ATTRIBUTES_AT - 4, sum_)
+        May be asked for again with other numbers; the records stay as they are.
+
+        Args:
+            producer, epoch, sequence: -1, -1, -1 without idempotence.
+            txn: True for a batch of a transaction.
+        """
+        header = bytearray(HEADER.size)
+        HEADER.pack_into(
+            header,
+            0,
+            0,
+            self.size - 12,
+            -1,
+            2,
+            0,
+            self.attributes | (TRANSACTIONAL if txn else 0),
+            self.count - 1,
+            self.base,
+            self.latest,
+            producer,
+            epoch,
+            sequence,
+            self.count,
+        )
+        sum_ = crc32c(memoryview(header)[ATTRIBUTES_AT:])
+        for block in self.blocks:
+            sum_ = crc32c(block, sum_)
+        struct.pack_into(">I", header, ATTRIBUTES_AT - 4, sum_)
+        return bytes(header)
+
+    def whole(self, producer: int, epoch: int, sequence: int, *, txn: bool) -> bytes:
+        """The batch from its first byte to its last."""
+        header = self.stamp(producer, epoch, sequence, txn=txn)
+        return b"".join((header, *self.blocks))
 
 
 class Part(Struct):
@@ -272,7 +330,7 @@ class Batch:
 
     def __init__(self, heads: HeadStore) -> None:
         self._heads = heads
-        self._blocks = [bytes(HEADER.size)]
+        self._blocks: list[bytes] = []
         self._base = 0
         self._latest = 0
         self.count = 0
@@ -295,13 +353,15 @@ class Batch:
         if whole <= room:
             return stop - start, whole
         framing = column.framing
-        ends = list(accumulate(column.weights[start:stop]))
-        taken = bisect_right(
-            range(len(ends)), room, key=lambda at: ends[at] + (at + 1) * framing
+        sums = column.summed()
+        # Before a record lie the weights of the others and the framing of each.
+        upto = bisect_right(
+            range(start + 1, stop + 1),
+            room + sums[start] + start * framing,
+            key=lambda at: sums[at] + at * framing,
         )
-        if not taken and not self.count:
-            taken = 1
-        return taken, ends[taken - 1] + taken * framing if taken else 0
+        taken = max(upto, 0 if self.count else 1)
+        return taken, column.weight(start, start + taken)
 
     def append(self, column: Column) -> None:
         """Add records behind the others; whether they fit is asked before."""
@@ -390,33 +450,21 @@ class Batch:
         A block that compression would make larger is left as it is: a batch
         must never outgrow what was reckoned for it.
         """
-        buffer = bytearray().join(self._blocks)
-        self._blocks.clear()
-        raw = len(buffer)
+        blocks, self._blocks = self._blocks, []
+        length = sum(map(len, blocks))
+        raw = HEADER.size + length
         attributes = 0
         if packing.codec is not None:
-            packed = packing.codec(bytes(memoryview(buffer)[HEADER.size :]))
-            if len(packed) < raw - HEADER.size:
-                buffer[HEADER.size :] = packed
+            packed = packing.codec(b"".join(blocks))
+            if len(packed) < length:
+                blocks, length = [packed], len(packed)
                 attributes = NUMBERS[packing.kind]
-        HEADER.pack_into(
-            buffer,
-            0,
-            0,
-            len(buffer) - 12,
-            -1,
-            2,
-            0,
-            attributes,
-            self.count - 1,
-            self._base,
-            self._latest,
-            -1,
-            -1,
-            -1,
-            self.count,
+        elif len(blocks) > BLOCKS_MOST:
+            blocks = [b"".join(blocks)]
+        size = HEADER.size + length
+        return Sealed(
+            blocks, self.count, raw, size, attributes, self._base, self._latest
         )
-        return Sealed(buffer, self.count, raw)
 
 
 def column_of(

@@ -1,87 +1,67 @@
 """
-Commit: pages into Kafka, and behind their acknowledgement their offsets into state.
+Commit: a task's way to the broker, shared by its shards.
 
-Owns the order of things: what shares a batch, what is acknowledged, what may be
-saved.  Pages come from the thread of their shard; answers come on the sender's
-thread, which moves the mark and starts to save, so that state does not wait for
-the next page.  A failed write ends the delivery: nothing behind it moves a mark,
-and the task builds a new one or ends.
+Owns what the shards share: the producer, the bytes in flight, how long a write may
+wait, topics that have gone, and the first failure.  A doubtful write ends the
+delivery: nothing behind it moves a mark, and the task builds a new one or ends.  A
+write that only waits is no failure.
 
-Path: the task hands parcels to an `AtLeastOnce` outlet; a transaction would be
-another outlet over the same `Delivery`.
+Path: the task hands parcels to the outlets (`sink.outlet`) that are made here.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
-from itertools import chain
+from collections.abc import Callable, Mapping, Sequence
 from threading import Condition, RLock
-from typing import Protocol, TypeAlias
+from typing import TypeVar
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import Refused, SinkError, StateError, Unavailable
-from engine.records import Offset, Parcel
-from engine.sink.accumulator import Accumulator, Slot
+from engine.errors import Misconfigured, Refused, SinkError, StateError, Unavailable
+from engine.records import Parcel
+from engine.sink import refusals
 from engine.sink.batch import HEADER, Batch, Column, HeadStore, column_of
 from engine.sink.compress import PLAIN, Packing
 from engine.sink.deadletter import DeadLetters
-from engine.sink.murmur2 import partitions_of
-from engine.sink.window import EASED, Budget, Entry, Window
-
-#: Longest sleep while waiting for answers, so that the process beats.
-LOOK = 0.2
-
-#: Seconds within which the moves of a mark are saved together, while more pages
-#: of its shard are on their way.
-TOGETHER = 0.01
+from engine.sink.deal import Part, by_partition
+from engine.sink.outlet import LOOK, AtLeastOnce, Failure, Open, Run, Saver
+from engine.sink.produce.producer import NoTopic, Producer, Slot, Wait
+from engine.sink.produce.queue import Bad
+from engine.sink.window import EASED, Budget, Entry
 
 #: Longest pause `tick` asks for.
 IDLE = 1.0
 
-#: What a write ended with: None for well.
-Failure: TypeAlias = SinkError | StateError | None
+#: Seconds between two tries to make a topic that has gone.
+REVIVE_EACH = 5.0
+
+#: Pages of a shard past its mark, where nothing else is said.
+MOST_PAGES = 1000
+
+_Found = TypeVar("_Found")
 
 
-#: A partition, or None for any, and the records for it: column, start, stop.
-Part: TypeAlias = tuple[int | None, Column, int, int]
+class Single(Struct, eq=False):
+    """Who waits for a batch without pages; `produce.queue.Receipt`."""
 
+    delivery: Delivery
+    done: Callable[[Failure], None]
+    topic: str
+    bad: Sequence[Bad] = ()
 
-class Saver(Protocol):
-    """Where a connector's offsets are saved; see `sink.state`."""
+    @property
+    def wanted(self) -> bool:
+        return True
 
-    def save(
-        self,
-        delivery: Delivery,
-        partition: Mapping[str, str],
-        offset: Offset,
-        done: Callable[[Failure], None],
-    ) -> None:
-        """
-        Start to save; never blocks.
+    def answered(self, why: SinkError | None) -> None:
+        self.delivery.heard()
+        if why is None and self.bad:
+            why = Refused(refusals.said(self.bad[0], self.topic, 0, 0))
+        self.done(why)
 
-        Args:
-            done: Called once, on any thread.
-        """
-
-    def forget(
-        self,
-        delivery: Delivery,
-        partition: Mapping[str, str],
-        done: Callable[[Failure], None],
-    ) -> None:
-        """Start to remove what is saved; as `save`."""
-
-
-class _Open(Struct, eq=False):
-    """The newest batch of a partition, and whose pages are in it."""
-
-    batch: Batch
-    slot: Slot | None = None
-    held: int = 0
-    pages: list[tuple[Entry, AtLeastOnce]] = field(default_factory=list)
+    def refused(self, records: Sequence[Bad]) -> None:
+        self.bad = records
 
 
 class Delivery:
@@ -102,13 +82,16 @@ class Delivery:
 
     def __init__(
         self,
-        accumulator: Accumulator,
+        producer: Producer,
         *,
         budget: Budget,
         batch_size: int = 262144,
         packing: Packing = PLAIN,
         limits: Callable[[str], int],
         letters: DeadLetters | None = None,
+        revive: Callable[[str], None] | None = None,
+        most_pages: int = MOST_PAGES,
+        patience: float | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         """
@@ -116,15 +99,27 @@ class Delivery:
             batch_size: Bytes before compression at which a batch is closed.
             limits: Topic to the bytes a batch of it may have
                 (`preflight.Topics.limit`).
+            revive: Makes a topic that has gone, or raises Misconfigured
+                (`preflight.Topics.revive`); None: that is what a gone topic is.
+            most_pages: Pages of a shard past its mark, and at most the budget's
+                bytes of them: then `hand_over` waits.
+            patience: Seconds a write may wait; None: as long as it takes.
         """
         self.budget = budget
         self.letters = letters
         self.batches = 0
         self.held = ""
-        self._accumulator = accumulator
+        self._producer = producer
         self._batch_size = batch_size
         self._packing = packing
         self._limits = limits
+        self._revive = revive
+        self.most_pages = most_pages
+        self._patience = patience
+        self._patient_from = clock.monotonic()
+        self._revive_at = 0.0
+        # Since when a shard waits for an answer about a topic.
+        self._asking: dict[object, float] = {}
         self._clock = clock
         self._outlets: list[AtLeastOnce] = []
         # Windows, outlets and the failure are changed under the lock, by the
@@ -144,7 +139,12 @@ class Delivery:
     # -- for the task ----------------------------------------------------------
 
     def outlet(
-        self, partition: Mapping[str, str], saver: Saver, *, pause: float = 0.0
+        self,
+        partition: Mapping[str, str],
+        saver: Saver,
+        *,
+        pause: float = 0.0,
+        bad: Callable[[Parcel], None] | None = None,
     ) -> AtLeastOnce:
         """
         A shard's way in.
@@ -153,8 +153,11 @@ class Delivery:
             partition: The source partition its state is kept under.
             pause: Least seconds between two writes of its state
                 (`offset.flush.interval.ms`).
+            bad: Told of records that the broker has refused and that were
+                left out, once their page is delivered (`errors.tolerance=all`);
+                None: the first of them fails the shard.
         """
-        made = AtLeastOnce(self, partition, saver, pause)
+        made = AtLeastOnce(self, partition, saver, pause, bad)
         with self.lock:
             self._outlets.append(made)
         return made
@@ -171,9 +174,13 @@ class Delivery:
         Batches linger and state follows acknowledgements without it.
 
         Returns: seconds until it wants to be called again, at most `IDLE`.
-        Raises: what the delivery failed with.  Never blocks.
+        Raises: what the delivery failed with; Unavailable past its patience.
+        Blocks: only for a topic that has gone, while it is made.
         """
         self.check_failure()
+        self.check_patience(now)
+        if self._producer.gone(now) and now >= self._revive_at:
+            self._revive_gone(now)
         with self.lock:
             due = min(
                 (outlet.save(now) for outlet in self._outlets), default=now + IDLE
@@ -188,7 +195,7 @@ class Delivery:
         Blocks: at most `timeout` seconds, whatever the broker does.
         """
         self.fail(Unavailable("the producer is closed"))
-        return self._accumulator.close(timeout)
+        return self._producer.close(timeout)
 
     def silent(self, now: float) -> float:
         """
@@ -198,12 +205,25 @@ class Delivery:
         where nothing was on its way before; 0.0 if nothing is.
         """
         with self.lock:
-            return now - self._silent_since if self._unanswered else 0.0
+            since = min(self._asking.values(), default=now)
+            if self._unanswered:
+                since = min(since, self._silent_since)
+            return now - since
+
+    def waits(self, now: float, least: float) -> list[Wait]:
+        """The partitions of which nothing was written for so many seconds."""
+        return self._producer.waits(now, least)
+
+    def hurry(self, seconds: float) -> None:
+        """From now on a write may wait no longer than this."""
+        if self._patience is None or seconds < self._patience:
+            self._patience = seconds
+            self._patient_from = self._clock.monotonic()
 
     @property
     def cluster(self) -> str:
         """The cluster's id, "" until the broker has said it."""
-        return self._accumulator.cluster
+        return self._producer.cluster
 
     # -- for outlets and savers ------------------------------------------------
 
@@ -211,6 +231,25 @@ class Delivery:
         """Raise what the delivery failed with, for ever."""
         if self._failure is not None:
             raise self._failure
+
+    def check_patience(self, now: float) -> None:
+        """
+        Raise Unavailable where a write has waited too long.
+
+        Nothing is taken back: what is on its way may still be written.
+        """
+        if self._patience is None or now - self._patient_from < self._patience:
+            return
+        if self.silent(now) < self._patience:
+            found = self.waits(now, self._patience)
+            if not found:
+                return
+            first = found[0]
+            more = f", and {len(found) - 1} more partitions" if found[1:] else ""
+            why = f"{first.topic}-{first.partition}: {first.why}{more}"
+        else:
+            why = "no broker answers"
+        raise Unavailable(f"nothing was written for {self._patience:.0f} s ({why})")
 
     def fail(self, why: SinkError | StateError) -> None:
         """Nothing is delivered from here on; the first reason counts."""
@@ -260,32 +299,38 @@ class Delivery:
 
         Raises: a SinkError.  Never blocks.
         """
+        column = column_of([value], [key], self._clock.wall_ms())
+        self.send_column(topic, partition, column, done)
+
+    def send_column(
+        self,
+        topic: str,
+        partition: int,
+        column: Column,
+        done: Callable[[Failure], None],
+    ) -> None:
+        """Send a few records at once, as `send`."""
+        receipt = Single(self, done, topic)
         with self.lock:
             batch = Batch(self._heads)
-            batch.append(column_of([value], [key], self._clock.wall_ms()))
+            batch.append(column)
+            self._producer.put(topic, partition, batch, PLAIN, receipt, full=True)
             self._sending()
-
-            def answered(why: SinkError | None) -> None:
-                self._heard()
-                done(why)
-
-            self._accumulator.put(topic, partition, batch, PLAIN, answered, full=True)
 
     def check(self, topic: str, column: Column) -> None:
         """
-        Refuse what the broker would.
-
-        A producer is of no more use once the broker has refused a batch of its,
-        so a record that is too large must not be sent at all.
+        Refuse what the broker would for its size.
 
         Raises: Refused.  Blocks: at a topic's first record, to ask for its limit.
         """
-        limit = self._limits(topic) - HEADER.size - column.framing
+        limit = self.patiently(lambda: self._limits(topic))
+        limit -= HEADER.size + column.framing
         if len(column) and max(column.weights) > limit:
             at = max(range(len(column)), key=column.weights.__getitem__)
             raise Refused(
                 f"record {at} for topic {topic} has {column.weights[at]} bytes, "
-                f"more than the {limit} it may have"
+                f"more than the {limit} it may have: see max.message.bytes of the "
+                "topic and producer.max.request.size"
             )
 
     def add(
@@ -298,22 +343,50 @@ class Delivery:
         Blocks: while the bytes in flight are at the budget's limit.
         """
         left = column.weight(0, len(column))
-        if not self.budget.take(left):
-            self._make_room(left)
+        if not self._take(left, outlet):
+            self._make_room(left, outlet)
         limit = min(self._batch_size, self._limits(topic))
-        page = entry, outlet
         try:
             # Asked for outside the lock: the sender's thread brings the answer.
-            count = self._accumulator.partitions(topic)
-            if column.keys is None:
-                parts: list[Part] = [(None, column, 0, len(column))]
-            else:
-                parts = _split(column, count)
-            for part in parts:
-                left -= self._add_to(topic, part, limit, page, count)
+            count = self.patiently(lambda: self._count(topic))
+            for part in by_partition(column, count):
+                left -= self._add_to(topic, part, limit, entry, outlet, count)
         finally:
             # Not 0 only if something failed in between.
             self.budget.give(left)
+
+    def patiently(self, ask: Callable[[], _Found]) -> _Found:
+        """
+        Ask the broker until it answers.
+
+        Raises: what asking raises but for Unavailable; that past the patience.
+        """
+        mine = object()
+        try:
+            while True:
+                try:
+                    return ask()
+                except Unavailable:
+                    now = self._clock.monotonic()
+                    with self.changed:
+                        self._asking.setdefault(mine, now)
+                        self.check_failure()
+                        self.check_patience(now)
+                        self.changed.wait(LOOK)
+        finally:
+            if mine in self._asking:
+                with self.lock:
+                    del self._asking[mine]
+
+    def _count(self, topic: str) -> int:
+        try:
+            return self._producer.partitions(topic)
+        except NoTopic:
+            if self._revive is None:
+                raise
+            self._revive(topic)
+            self._producer.refresh()
+            return self._producer.partitions(topic)
 
     def flush(self) -> None:
         """Let all open batches go without lingering; for any thread."""
@@ -329,7 +402,8 @@ class Delivery:
         topic: str,
         part: Part,
         limit: int,
-        page: tuple[Entry, AtLeastOnce],
+        entry: Entry,
+        outlet: AtLeastOnce,
         count: int,
     ) -> int:
         """
@@ -339,12 +413,12 @@ class Delivery:
         """
         partition, column, start, stop = part
         key = topic, partition
-        outlet = page[1]
         held = 0
         while True:
             opened = outlet.opened.get(key)
             if opened is None:
-                opened = outlet.opened[key] = _Open(Batch(outlet.heads))
+                opened = Open(Batch(outlet.heads), outlet, topic)
+                outlet.opened[key] = opened
             batch = opened.batch
             taken, size = batch.fitting(column, start, stop, limit)
             if not taken:
@@ -360,9 +434,11 @@ class Delivery:
                     del outlet.opened[key]
                     continue
                 opened.held += size
-                if not opened.pages or opened.pages[-1][0] is not page[0]:
-                    page[0].open += 1
-                    opened.pages.append(page)
+                outlet.held += size
+                if not opened.pages or opened.pages[-1] is not entry:
+                    entry.open += 1
+                    opened.pages.append(entry)
+                opened.runs.append(Run(entry, taken, start, column.members))
                 if slot is None:
                     opened.slot = self._put(topic, partition, opened, count, outlet)
             held += size
@@ -375,7 +451,7 @@ class Delivery:
         self,
         topic: str,
         partition: int | None,
-        opened: _Open,
+        opened: Open,
         count: int,
         outlet: AtLeastOnce,
     ) -> Slot:
@@ -383,15 +459,10 @@ class Delivery:
             # Records without a key go to the partitions in turn, a batch to each.
             turn = outlet.turns.get(topic, -1) + 1
             outlet.turns[topic] = turn
-            partition = turn % count
+            partition = self._producer.spread(topic, turn, count)
+        slot = self._producer.put(topic, partition, opened.batch, self._packing, opened)
         self._sending()
-        return self._accumulator.put(
-            topic,
-            partition,
-            opened.batch,
-            self._packing,
-            lambda why: self._answered(opened, why),
-        )
+        return slot
 
     def _sending(self) -> None:
         """Under the lock: one more is on its way."""
@@ -399,13 +470,17 @@ class Delivery:
             self._silent_since = self._clock.monotonic()
         self._unanswered += 1
 
-    def _heard(self) -> None:
+    def heard(self) -> None:
         """On the sender's thread: one of them is answered."""
         with self.lock:
             self._unanswered -= 1
             self._silent_since = self._clock.monotonic()
 
-    def _make_room(self, size: int) -> None:
+    def _take(self, size: int, outlet: AtLeastOnce, spare: int = 0) -> bool:
+        alone = len(self._outlets) < 2
+        return self.budget.take(size, spare, others=-1 if alone else outlet.held)
+
+    def _make_room(self, size: int, outlet: AtLeastOnce) -> None:
         """Wait for room and take it; the wait is counted by the budget."""
         began = self._clock.monotonic()
         # What lingers holds room that only an acknowledgement gives back.
@@ -413,238 +488,54 @@ class Delivery:
         spare = self.budget.limit // EASED
         try:
             with self.room:
-                while not self.budget.take(size, spare):
-                    self.check_failure()
+                while not self._take(size, outlet, spare):
+                    outlet.check_failure()
+                    self.check_patience(self._clock.monotonic())
                     # Room is given before the lock is taken to tell of it.
                     self.room.wait(LOOK)
         finally:
             self.budget.waiting(self._clock.monotonic() - began)
 
-    def _answered(self, opened: _Open, why: SinkError | None) -> None:
+    def answered(self, opened: Open, why: SinkError | None) -> None:
         """On the sender's thread: a batch is acknowledged, or never will be."""
-        self._heard()
+        self.heard()
         self.budget.give(opened.held)
-        if why is not None:
-            self.fail(why)
-            return
+        outlet = opened.outlet
         with self.lock:
-            self.batches += 1
-            for entry, outlet in opened.pages:
-                outlet.delivered(entry)
-            if self._failure is None:
-                now = self._clock.monotonic()
-                for outlet in {id(each): each for _, each in opened.pages}.values():
-                    outlet.save(now)
+            outlet.held -= opened.held
+            if why is None:
+                self.batches += 1
+                for entry in opened.pages:
+                    outlet.delivered(entry)
+                if self._failure is None and outlet.failure is None:
+                    outlet.save(self._clock.monotonic())
+            elif isinstance(why, Misconfigured):
+                # What is wrong is wrong with its topic: others may be written to.
+                outlet.fail(why)
+            elif outlet.failure is None:
+                self.fail(why)
             if self.budget.eased:
                 self.room.notify_all()
             self.changed.notify_all()
 
-
-def _split(column: Column, count: int) -> list[Part]:
-    """The records by partition, their order kept; None for those without key."""
-    assert column.keys is not None
-    parts: list[Part] = []
-    if not column.short and None in column.keys:
-        keyless = [at for at, key in enumerate(column.keys) if key is None]
-        rest = column.picked(keyless).without_keys()
-        parts.append((None, rest, 0, len(rest)))
-        keyed = [at for at, key in enumerate(column.keys) if key is not None]
-        if not keyed:
-            return parts
-        column = column.picked(keyed)
-    keys, lengths = column.keys, column.key_lengths
-    members: list[list[int]] = [[] for _ in range(count)]
-    # Hot path: the one loop over keyed records, 60 ns each.
-    for at, partition in enumerate(partitions_of(keys, lengths, count)):  # type: ignore[arg-type]
-        members[partition].append(at)
-    # The page is put in order once and cut without copies.
-    ordered = column.picked(list(chain.from_iterable(members)))
-    start = 0
-    for partition, found in enumerate(members):
-        if found:
-            parts.append((partition, ordered, start, start + len(found)))
-            start += len(found)
-    return parts
-
-
-class AtLeastOnce:
-    """
-    A shard's outlet without transactions: its state follows the acknowledgement.
-
-    What was acknowledged and not yet saved is sent again after a crash.
-    """
-
-    def __init__(
-        self,
-        delivery: Delivery,
-        partition: Mapping[str, str],
-        saver: Saver,
-        pause: float,
-    ) -> None:
-        self._delivery = delivery
-        self._partition = partition
-        self._api = partition["api"]
-        self._saver = saver
-        self._pause = pause
-        self._window = Window()
-        self._unsaved: Offset | None = None
-        self._saving = False
-        self._next = 0.0
-        self._together = 0.0
-        # The newest batch of a partition; under None the one for records
-        # without a key.  Of this outlet's thread, as are heads and turns: no
-        # batch is shared between shards, and no lock is held while encoding.
-        self.opened: dict[tuple[str, int | None], _Open] = {}
-        # Pages that are delivered; their own thread calls them.
-        self._told: deque[Callable[[], None]] = deque()
-        self.heads = HeadStore()
-        self.turns: dict[str, int] = {}
-
-    def begin(self) -> None:
-        """
-        A poll starts.
-
-        Raises: what the delivery failed with, before anything is asked of the API.
-        """
-        self.settle()
-
-    def hand_over(self, parcel: Parcel, offset: Offset) -> None:
-        """
-        As `seams.Outlet`.
-
-        A page without records takes its place in the order too: what was left
-        out or dead-lettered moves the mark like what was produced.
-        """
-        delivery = self._delivery
-        self.settle()
-        if delivery.held:
-            self._wait_for_state()
-        columns = _columns(parcel)
-        letters = delivery.letters
-        if parcel.letters and letters is not None:
-            columns.append((letters.topic, letters.column(parcel, self._api)))
-        entry = Entry(
-            offset, acknowledged=parcel.acknowledged, delivered=parcel.delivered
-        )
-        # From here on the mark waits for this page, also if it is refused.
-        with delivery.lock:
-            self._window.add(entry)
-        for topic, column in columns:
-            delivery.check(topic, column)
-        for topic, column in columns:
-            delivery.add(topic, column, entry, self)
-        with delivery.lock:
-            self.delivered(entry)
-            self.save(delivery.now())
-
-    def commit(self) -> None:
-        """As `seams.Outlet`."""
-        delivery = self._delivery
-        self.flush()
-        while True:
-            self.settle()
-            with delivery.changed:
-                self._next = self._together = 0.0
-                self.save(delivery.now())
-                if not len(self._window) and not self._saving:
-                    break
-                # Nobody can have changed anything since the look above.
-                delivery.changed.wait(LOOK)
-        self.settle()
-
-    def _wait_for_state(self) -> None:
-        delivery = self._delivery
-        with delivery.changed:
-            while delivery.held:
-                delivery.check_failure()
-                delivery.changed.wait(LOOK)
-        self.settle()
-
-    def settle(self) -> None:
-        """
-        Tell pages that they are acknowledged.
-
-        Raises: what the delivery failed with.
-        """
-        while self._told:
-            self._told.popleft()()
-        self._delivery.check_failure()
-
-    # -- for the delivery --------------------------------------------------------
-
-    def flush(self) -> None:
-        """Let open batches go without lingering; for any thread."""
-        for opened in list(self.opened.values()):
-            if opened.slot is not None:
-                opened.slot.finish()
-
-    def finish(self, key: tuple[str, int | None]) -> None:
-        """The newest batch of a partition is full."""
-        opened = self.opened.pop(key)
-        if opened.slot is not None:
-            opened.slot.finish()
-
-    # -- for the delivery, under its lock --------------------------------------
-
-    def delivered(self, entry: Entry) -> None:
-        """A part of a page is delivered."""
-        if not self._window.close_one(entry):
-            return
-        now = self._delivery.now()
-        for tell in entry.delivered:
-            tell(now)
-        if entry.acknowledged is not None:
-            self._told.append(entry.acknowledged)
-
-    def save(self, now: float) -> float:
-        """
-        Save the mark if it has moved and the pause is over; one write at a time.
-
-        Returns: the time at which it wants to be asked again.
-        """
-        mark = self._window.mark()
-        if mark is not None:
-            self._unsaved = mark
-        if self._unsaved is None or self._saving:
-            return float("inf")
-        if now < self._next:
-            return self._next
-        # Hot path: a state for each batch would make half of all batches states.
-        # The pages behind this one ask again when they are acknowledged.
-        if now < self._together and len(self._window):
-            return float("inf")
-        offset, self._unsaved = self._unsaved, None
-        self._saving = True
-        self._next = now + self._pause
-        self._together = now + TOGETHER
-        self._saver.save(self._delivery, self._partition, offset, self._saved)
-        return float("inf")
-
-    def _saved(self, why: Failure) -> None:
-        """On any thread: the write has ended, and what came meanwhile is next."""
-        delivery = self._delivery
-        if why is not None:
-            delivery.fail(why)
-            return
-        with delivery.lock:
-            self._saving = False
-            self.save(delivery.now())
-        delivery.answer()
-
-
-def _columns(parcel: Parcel) -> list[tuple[str, Column]]:
-    """The records by topic, their order kept."""
-    column = column_of(
-        parcel.values,
-        parcel.keys,
-        parcel.timestamps,
-        parcel.headers,
-        parcel.lengths,
-    )
-    topic = parcel.topic
-    if isinstance(topic, str):
-        return [(topic, column)] if len(column) else []
-    groups: dict[str, list[int]] = {}
-    for at, name in enumerate(topic):
-        groups.setdefault(name, []).append(at)
-    return [(name, column.picked(members)) for name, members in groups.items()]
+    def _revive_gone(self, now: float) -> None:
+        """Make the topics anew that have gone while batches wait for them."""
+        self._revive_at = now + REVIVE_EACH
+        for topic in self._producer.gone(now):
+            try:
+                if self._revive is None:
+                    raise NoTopic(f"topic {topic} is gone")
+                self._revive(topic)
+            except Unavailable:
+                continue
+            except Misconfigured as why:
+                with self.lock:
+                    mine = [each for each in self._outlets if topic in each.topics]
+                    for outlet in mine:
+                        outlet.fail(why)
+                if not mine:
+                    # The positions': nothing can be saved.
+                    self.fail(why)
+                    raise
+            else:
+                self._producer.refresh()

@@ -5,7 +5,8 @@ Owns kafka-python's constructors and the names of its failures: whatever the
 library raises leaves this file as a SinkError.  Every client is made after the
 fork, by the process that uses it, and never handed to another.
 
-Path: the gate under `sink.accumulator`, `sink.state` and `sink.preflight`.
+Path: the gate under `sink.state`, `sink.preflight` and `sink.deadletter`; what
+`sink.produce` has of TLS, logins and names of failures.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 import kafka.errors as foreign
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 from msgspec import Struct
@@ -284,57 +285,6 @@ def _settings(
     }
 
 
-class _Producer(KafkaProducer):  # type: ignore[misc]
-    """Without the destructor: it would wait, and silence the library's logger."""
-
-    def __del__(self) -> None:
-        pass
-
-
-def producer(
-    cluster: Cluster,
-    *,
-    acks: str = "all",
-    idempotent: bool = True,
-    in_flight: int = 5,
-    linger: float = 0.005,
-    delivery_timeout: float = 30.0,
-    max_block: float = 10.0,
-    max_request_size: int = 1048576,
-    transactional_id: str | None = None,
-    transaction_timeout: float = 60.0,
-    limit: float = PROBE_LIMIT,
-) -> KafkaProducer:
-    """
-    A producer with its sender thread running.
-
-    Batches come from `sink.accumulator` encoded, so it knows neither their size
-    nor a codec; only how long they linger.
-
-    Raises: Unavailable, Misconfigured.  Blocks: at most `limit` seconds.
-    """
-    settings = _settings(cluster, limit)
-    if transactional_id is not None:
-        settings["transactional_id"] = transactional_id
-        settings["transaction_timeout_ms"] = int(transaction_timeout * 1000)
-    with naming(f"reaching Kafka at {cluster.address}"):
-        made = _Producer(
-            acks=acks if acks == "all" else int(acks),
-            enable_idempotence=idempotent,
-            max_in_flight_requests_per_connection=in_flight,
-            delivery_timeout_ms=int(delivery_timeout * 1000),
-            max_block_ms=int(max_block * 1000),
-            max_request_size=max_request_size,
-            linger_ms=int(linger * 1000),
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
-            **settings,
-        )
-    # The process ends by itself; the library's hook would wait at its exit.
-    made._unregister_cleanup()
-    return made
-
-
 @contextmanager
 def admin(
     cluster: Cluster, limit: float = PROBE_LIMIT, *, patient: bool = True
@@ -423,6 +373,8 @@ class Described(Struct, frozen=True):
         retention: Seconds after which records go, None: never by their age, or the
             broker does not say.
         sized: True if records may go before by `retention.bytes`.
+        earliest, latest: Milliseconds that a record's time stamp may be before and
+            behind the broker's time, None for any.
     """
 
     partitions: int
@@ -430,6 +382,8 @@ class Described(Struct, frozen=True):
     max_message: int | None
     retention: float | None = None
     sized: bool = False
+    earliest: int | None = None
+    latest: int | None = None
 
 
 def describe(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, Described]:
@@ -468,6 +422,7 @@ def describe(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, Descri
             int(limit) if limit is not None else None,
             kept_ms / 1000 if deletes and kept_ms >= 0 else None,
             deletes and _whole(settings.get("retention.bytes")) >= 0,
+            *_time_bounds(settings),
         )
     return described
 
@@ -535,6 +490,24 @@ def topic_settings(client: KafkaAdminClient, name: str) -> dict[str, str]:
         key: str(value["value"] if isinstance(value, Mapping) else value)
         for key, value in _topic_settings(told, name).items()
     }
+
+
+#: `message.timestamp.*.max.ms` that says: any.
+_ANY_TIME = (1 << 63) - 1
+
+
+def _time_bounds(settings: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """How far from the broker's time a record may be; before 3.6 both are one."""
+    if settings.get("message.timestamp.type") == "LogAppendTime":
+        return None, None
+    either = settings.get("message.timestamp.difference.max.ms")
+    found = []
+    for side in ("before", "after"):
+        # A broker that knows the newer two goes by them.
+        said = settings.get(f"message.timestamp.{side}.max.ms", either)
+        bound = None if said is None else int(said)
+        found.append(None if bound is None or bound >= _ANY_TIME else bound)
+    return found[0], found[1]
 
 
 def _topic_settings(told: Any, name: str) -> Mapping[str, Any]:
@@ -719,35 +692,6 @@ def save_group_offsets(
         for place, error in told.items():
             if error is not foreign.NoError:
                 raise error(f"{group} at {place.topic}-{place.partition}")
-
-
-def write_records(
-    cluster: Cluster,
-    topic: str,
-    records: Sequence[tuple[int, bytes, bytes | None]],
-    limit: float = 10.0,
-) -> None:
-    """
-    Write a few records, each (partition, key, value), and wait for all of them.
-
-    Raises: a SinkError.  Blocks: at most about `limit` seconds more than it takes
-    to connect.
-    """
-    made = producer(
-        cluster, linger=0.0, delivery_timeout=max(limit, cluster.request_timeout)
-    )
-    try:
-        with naming(f"writing to {topic}"):
-            futures = [
-                made.send(topic, value=value, key=key, partition=partition)
-                for partition, key, value in records
-            ]
-            for future in futures:
-                future.get(limit)
-    finally:
-        made._sender.force_close()
-        made._sender.join(1.0)
-        made._closed = True
 
 
 class Tail:

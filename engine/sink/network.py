@@ -218,6 +218,7 @@ class Client(KafkaNetClient):  # type: ignore[misc]
     """
     The library's network client, mended in three places and shortened in two.
 
+    It makes no topic by asking for it.
     The way into the cluster is `sink.bootstrap`, a connection `sink.connecting`.
     An answer that arrives together with the end of its connection is read; the
     library drops it, a refusal for one.
@@ -237,6 +238,9 @@ class Client(KafkaNetClient):  # type: ignore[misc]
     def __init__(self, *, patient: bool = True, **settings: Any) -> None:
         super().__init__(**{**settings, "selector": Epoll})
         manager = self._manager
+        # The library does not hand on what it was told: a topic that is asked for
+        # would be made with the broker's defaults, also one that was deleted.
+        manager.cluster.config["allow_auto_create_topics"] = False
         take = manager.get_connection
         self.door = door = Bootstrap(manager, reason_of, patient=patient)
 

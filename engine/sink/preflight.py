@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from engine.errors import Misconfigured
+from engine.errors import Misconfigured, Refused
 from engine.language import compile_regex
 from engine.sink.kafka import (
     Cluster,
@@ -66,10 +66,12 @@ class Topics:
         creating: bool = True,
         tasks: int = 1,
         max_request_size: int = 1048576,
+        most: int = 100,
         say: Callable[[str], None],
     ) -> None:
         """
         Args:
+            most: Topics that are made because a record names them.
             groups: In order; the last is `topic.creation.default`.
             creating: `topic.creation.enable`.
             tasks: `tasks.max`; a topic with fewer partitions is warned of.
@@ -81,17 +83,26 @@ class Topics:
         self._tasks = tasks
         self._max_request_size = max_request_size
         self._say = say
+        self._most = most
+        self._made_from_data = 0
         self._known: dict[str, Described] = {}
 
-    def ensure(self, names: Iterable[str], *, keyless: Iterable[str] = ()) -> None:
+    def ensure(
+        self,
+        names: Iterable[str],
+        *,
+        keyless: Iterable[str] = (),
+        from_data: bool = False,
+    ) -> None:
         """
         Look topics up, create those that are missing.
 
         Args:
             keyless: Those among them that get records without a key.
+            from_data: A record names them: only so many are made.
 
-        Raises: Misconfigured, naming all that are missing or not allowed;
-        Unavailable.
+        Raises: Misconfigured, naming all that are missing or not allowed; Refused
+        for one too many; Unavailable.
         Blocks: for a few requests to the broker.
         """
         wanted = [name for name in dict.fromkeys(names) if name not in self._known]
@@ -106,6 +117,8 @@ class Topics:
                     "topic.creation.enable=false"
                 )
             for name in missing:
+                if from_data:
+                    self._count_made(name)
                 group = self._group(name)
                 create(
                     client, name, group.partitions, group.replication, group.settings
@@ -171,16 +184,48 @@ class Topics:
     def _group(self, name: str) -> Group:
         return next(each for each in self._groups if each.matches(name))
 
+    def _count_made(self, name: str) -> None:
+        if self._made_from_data >= self._most:
+            raise Refused(
+                f"topic {name} is not made: {self._most} topics have been made "
+                "because records name them (kafka.topic.creation.max)"
+            )
+        self._made_from_data += 1
+
+    def known(self, topic: str) -> Described:
+        """
+        What the broker has said of a topic that records go to.
+
+        Raises: as `ensure`.  Blocks: at a topic's first record.
+        """
+        found = self._known.get(topic)
+        if found is None:
+            self.ensure([topic], from_data=True)
+            found = self._known[topic]
+        return found
+
+    def revive(self, topic: str) -> None:
+        """
+        Make a topic anew that has gone, as it was made the first time.
+
+        Raises: as `ensure`; Misconfigured for a topic that is none of the records'.
+        Blocks: for a few requests to the broker.
+        """
+        if self._known.pop(topic, None) is None:
+            raise Misconfigured(
+                f"topic {topic} has gone and is not made anew: it holds more than "
+                "the records of this connector"
+            )
+        self._say(f"Topic {topic} has gone; it is made anew as topic.creation.* says.")
+        self.ensure([topic])
+
     def limit(self, topic: str) -> int:
         """
         Bytes a batch for the topic may have.
 
         Raises: as `ensure`.  Blocks: at a topic's first record.
         """
-        known = self._known.get(topic)
-        if known is None:
-            self.ensure([topic])
-            known = self._known[topic]
+        known = self.known(topic)
         if known.max_message is None:
             return self._max_request_size
         return min(self._max_request_size, known.max_message)

@@ -20,7 +20,8 @@ from msgspec import Struct
 from engine.clock import Clock
 from engine.errors import StateError
 from engine.records import Offset, Primitive
-from engine.sink.commit import Delivery, Failure
+from engine.sink.commit import Delivery
+from engine.sink.outlet import Failure
 from engine.sink.reading import Progress
 
 #: Version of the values; another one is not ours to read.

@@ -20,7 +20,8 @@ import msgspec
 from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, SinkError, StateError
 from engine.records import Offset
-from engine.sink.commit import Delivery, Failure
+from engine.sink.commit import Delivery
+from engine.sink.outlet import Failure
 from engine.sink.reading import Progress
 from engine.sink.state import Counter, Saved, canonical, key_of, parse
 

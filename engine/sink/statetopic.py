@@ -21,7 +21,7 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Misconfigured, StateError
 from engine.records import Offset
 from engine.sink import reading as readings
-from engine.sink.commit import Delivery, Failure
+from engine.sink.commit import Delivery
 from engine.sink.fetching import opened
 from engine.sink.kafka import (
     Cluster,
@@ -29,9 +29,10 @@ from engine.sink.kafka import (
     create,
     describe,
     topic_settings,
-    write_records,
 )
 from engine.sink.murmur2 import partition_of
+from engine.sink.outlet import Failure
+from engine.sink.produce.producer import write_records
 from engine.sink.reading import Progress, Reading
 from engine.sink.rivals import Rivals
 from engine.sink.scan import Record

@@ -17,7 +17,7 @@ from threading import Condition
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
-from engine.records import Offset
+from engine.records import Offset, Page
 from engine.seams import Stopping
 
 #: Seconds between two looks at the stop flag while waiting for room.
@@ -39,12 +39,20 @@ class Entry(Struct, eq=False):
             window's owner counts one more while the page is being cut.
         acknowledged: To be called by its shard's thread after that, or None.
         delivered: To be called when nothing of the page is open, see `Parcel`.
+        size: Bytes of its records.
+        index: Place of the page in its poll.
+        indexes: Where each record stood in the page, None for at its own place.
+        page: The page itself, where its records may be wanted again.
     """
 
     offset: Offset
     open: int = 1
     acknowledged: Callable[[], None] | None = None
-    delivered: Sequence[Callable[[float], None]] = ()
+    delivered: list[Callable[[float], None]] = []
+    size: int = 0
+    index: int = 0
+    indexes: Sequence[int] | None = None
+    page: Page | None = None
 
 
 class Window:
@@ -52,14 +60,19 @@ class Window:
     The hand-overs of one shard in order, answered for in any order.
 
     Not for several threads.
+
+    Attributes:
+        size: Bytes of the pages past the mark, acknowledged or not.
     """
 
     def __init__(self) -> None:
+        self.size = 0
         self._entries: deque[Entry] = deque()
 
     def add(self, entry: Entry) -> None:
         """A page is handed over."""
         self._entries.append(entry)
+        self.size += entry.size
 
     def close_one(self, entry: Entry) -> bool:
         """
@@ -79,7 +92,9 @@ class Window:
         found: Offset | None = None
         entries = self._entries
         while entries and not entries[0].open:
-            found = entries.popleft().offset
+            entry = entries.popleft()
+            self.size -= entry.size
+            found = entry.offset
         return found
 
     def __len__(self) -> int:
@@ -143,7 +158,7 @@ class Budget:
             self._queued -= size
             self._changed.notify_all()
 
-    def take(self, size: int, spare: int = 0) -> bool:
+    def take(self, size: int, spare: int = 0, *, others: int = -1) -> bool:
         """
         Take room for records on their way, if there is any; never blocks.
 
@@ -152,9 +167,14 @@ class Budget:
 
         Args:
             spare: Bytes that are to stay free behind it.
+            others: Bytes that who asks has taken already, if others may ask, too:
+                then nobody may hold more than twice of what is left, so that one
+                whose records are not acknowledged leaves room for the others.
         """
         with self._changed:
             if self._sent and self.used + size + spare > self.limit:
+                return False
+            if others > 0 and others + size > 2 * (self.limit - self.used):
                 return False
             self._sent += size
             return True

@@ -19,12 +19,12 @@ from engine.config import Connector, Secret, Values, jaas
 from engine.config.keys.kafka import TOPIC_SETTINGS
 from engine.errors import Misconfigured
 from engine.observe.redact import redact
-from engine.sink.accumulator import Accumulator
 from engine.sink.commit import Delivery
 from engine.sink.compress import packing
 from engine.sink.deadletter import DeadLetters
-from engine.sink.kafka import Cluster, producer
+from engine.sink.kafka import Cluster
 from engine.sink.preflight import Group, Topics
+from engine.sink.produce.producer import Producer
 from engine.sink.state import State
 from engine.sink.statefile import FileState
 from engine.sink.statetopic import SETTINGS, Shelf, TopicState
@@ -191,6 +191,7 @@ class Brokers:
             creating=values["topic.creation.enable"],
             tasks=values["tasks.max"],
             max_request_size=values["producer.max.request.size"],
+            most=values["kafka.topic.creation.max"],
             say=say,
         )
 
@@ -225,20 +226,23 @@ class Brokers:
         topics: Topics,
         *,
         budget: Budget,
+        patience: float | None = None,
     ) -> Delivery:
         """
         A producer and what feeds it.
 
+        Args:
+            patience: Seconds a write may wait, None for as long as it takes.
+
         Raises: Unavailable, Misconfigured.  Blocks: for the first connection.
         """
         values = self._values
-        made = producer(
+        made = Producer(
             self.cluster,
             acks=values["producer.acks"],
             idempotent=values["producer.enable.idempotence"],
             linger=values["producer.linger.ms"] / 1000,
             in_flight=values["producer.max.in.flight.requests.per.connection"],
-            delivery_timeout=values["producer.delivery.timeout.ms"] / 1000,
             max_block=values["producer.max.block.ms"] / 1000,
             max_request_size=values["producer.max.request.size"],
         )
@@ -254,13 +258,21 @@ class Brokers:
                 redacted=redact,
             )
         return Delivery(
-            Accumulator(made),
+            made,
             budget=budget,
             batch_size=values["producer.batch.size"],
             packing=packing(values["producer.compression.type"]),
             limits=topics.limit,
             letters=letters,
+            revive=topics.revive,
+            most_pages=values["offset.flush.pages.max"],
+            patience=patience,
         )
+
+    @property
+    def patience(self) -> float:
+        """Seconds a write may wait where somebody waits for the end of it."""
+        return float(self._values["producer.delivery.timeout.ms"] / 1000)
 
     def budget(self) -> Budget:
         """The task's bound of bytes in flight and bodies waiting."""

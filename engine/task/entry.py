@@ -28,9 +28,10 @@ from engine.seams import Transform
 from engine.shared.board import Board, Notice, Slot
 from engine.shared.limiter import Limits
 from engine.shared.link import Assigned, BrokerKnown, Message
-from engine.sink.commit import Delivery, Saver
+from engine.sink.commit import Delivery
 from engine.sink.identity import Identities
 from engine.sink.kafka import wait_for_broker
+from engine.sink.outlet import Saver
 from engine.sink.preflight import Topics
 from engine.sink.state import Nowhere, Saved, State, canonical
 from engine.source.doubled import doubled
@@ -38,6 +39,7 @@ from engine.source.pace import Interval
 from engine.source.unchanged import Unchanged
 from engine.source.walk import CHAINS, gathered
 from engine.task.absence import Absence
+from engine.task.admission import Admission
 from engine.task.broker import Brokers, bootstrap_of, state_place
 from engine.task.cache import Caching, unique_headers
 from engine.task.flow import Flow, Source
@@ -82,6 +84,9 @@ SAVING_AGAIN = 1.0
 UNSAVED = "The state cannot be saved, so nothing more is delivered: %s"
 RIVAL_GONE = "No other engine saves the offsets of this connector any more."
 SAVED_AGAIN = "The state can be saved again; deliveries go on."
+#: Seconds a stop waits for writes of which nothing is heard; what they hold is
+#: asked for again by the next start.
+LAST_WRITES = 3.0
 
 #: Seconds between two lines about the same counter of a shard.
 NOTE_EVERY = 60.0
@@ -254,6 +259,8 @@ class Wiring:
         delivery = brokers.delivery(
             topics,
             budget=budget,
+            # Somebody waits for the end of a single run.
+            patience=brokers.patience if self._once else None,
         )
         session = Session(
             delivery,
@@ -442,7 +449,10 @@ class Wiring:
         )
         source: Source = poll
         outlet = self._metering.outlet(
-            api.name, delivery.outlet(shard.partition, saver, pause=pause)
+            api.name,
+            delivery.outlet(
+                shard.partition, saver, pause=pause, bad=self._bad(api, tally)
+            ),
         )
         remember = self._remember(api, shard, delivery, saver, saved)
         stores: list[SeenStore] = []
@@ -559,7 +569,9 @@ class Wiring:
                 stores,
                 store,
             ),
-            open=lambda partition: delivery.outlet(partition, saver, pause=pause),
+            open=lambda partition: delivery.outlet(
+                partition, saver, pause=pause, bad=self._bad(api, tally)
+            ),
             memory=self._remember(api, shard, delivery, saver, saved),
             timed=lambda outlet: self._metering.outlet(shard.api, outlet),
             counting=tally.counting,
@@ -631,7 +643,7 @@ class Wiring:
         """Its store of keys seen is put among `stores`, where there is one."""
         if api.values["kafka.topic"] is None:
             return without_topic
-        made = transform_of(
+        compiled = transform_of(
             self._connector,
             api,
             shard,
@@ -640,11 +652,28 @@ class Wiring:
             limit=self._limit(api, topics),
             reserved=self._brokers.reserved(),
         )
-        if made.seen is not None and api.values["deduplication.store"] == "STATE":
-            stores.append(store(api, shard, made.seen))
-        return self._metering.transform(
-            api.name, Persistent(made, policy_of(api.values), stopping=patience)
+        if compiled.seen is not None and api.values["deduplication.store"] == "STATE":
+            stores.append(store(api, shard, compiled.seen))
+        topic = api.values["kafka.topic"]
+        admission = Admission(
+            Persistent(compiled, policy_of(api.values), stopping=patience),
+            topics,
+            tolerant=api.values["errors.tolerance"] == "all",
+            fixed=None if "${" in topic else topic,
+            stopping=patience,
         )
+        return self._metering.transform(api.name, admission)
+
+    def _bad(self, api: Api, tally: Tally) -> Callable[[Parcel], None] | None:
+        """What hears of records that the broker refuses, where that is tolerated."""
+        if api.values["errors.tolerance"] != "all":
+            return None
+
+        def hear(parcel: Parcel) -> None:
+            tally.refused(parcel)
+            self._metering.refused(parcel)
+
+        return hear
 
     def _store(
         self, delivery: Delivery, saver: Saver, saved: Mapping[str, Saved]
@@ -721,7 +750,8 @@ class Session:
         if self.watching is not None:
             self._troubles.look("rival", self.watching.rival, now, RIVAL_GONE)
         due = self._delivery.tick(now)
-        self._absence.look(self._delivery.silent(now), now)
+        waits = self._delivery.waits(now, self._absence.first)
+        self._absence.look(self._delivery.silent(now), waits, now)
         if self.sources is not None:
             if now >= self._due:
                 self._due = now + self.sources.tick(now)
@@ -761,6 +791,7 @@ class Session:
         if held := self._delivery.held:
             # What waits for it would wait longer than a stop may take.
             self._delivery.fail(Doubtful(UNSAVED % held))
+        self._delivery.hurry(LAST_WRITES)
 
     def close(self, timeout: float) -> None:
         """As `task.run.Wired`."""
@@ -911,6 +942,15 @@ class Tally:
                 slot.put("polling", 0)
 
         return delivered
+
+    def refused(self, parcel: Parcel) -> None:
+        """
+        Letters of a page that was counted as produced: the broker has refused
+        them since.  By whoever brings the acknowledgement.
+        """
+        self._complaints.hear(self.shard, parcel)
+        count = len(parcel.letters)
+        self._slot.add_all([("produced", -count), ("dead_lettered", count)])
 
     @property
     def grid(self) -> float | None:

@@ -110,6 +110,8 @@ class Flow:
                 parcel = self._memory.judge(parcel, self._forget)
                 parcel.delivered.append(self._counting(parcel))
                 self.offset = self._memory.sealed(page.offset)
+                # A broker that is away is waited for here.
+                pulse.idle("send")
                 self._outlet.hand_over(parcel, self.offset)
                 self.received += page.received
                 between_pages()

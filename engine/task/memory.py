@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from engine.records import Offset, Page, Parcel, Primitive, Request, Response
-from engine.sink.commit import AtLeastOnce
+from engine.sink.outlet import AtLeastOnce
 from engine.source.standing import SEAL, whole
 from engine.source.unchanged import Unchanged
 

@@ -26,7 +26,8 @@ from engine.shared.board import Slot
 from engine.shared.breaker import BreakerReading
 from engine.shared.limiter import HostReading, Reading
 from engine.shared.tiers import Tiers
-from engine.sink.commit import Delivery, Failure, Saver
+from engine.sink.commit import Delivery
+from engine.sink.outlet import Failure, Saver
 from engine.source.warming import Trace, Warming
 
 #: Seconds between two readings.
@@ -376,6 +377,10 @@ class Metering:
             return parcel
 
         return transformed
+
+    def refused(self, parcel: Parcel) -> None:
+        """Records that the broker has refused are dead letters; for any thread."""
+        self._bad(parcel)
 
     def _bad(self, parcel: Parcel) -> None:
         for letter in parcel.letters:

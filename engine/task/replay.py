@@ -18,8 +18,9 @@ from itertools import islice
 from engine.config import Api, Connector
 from engine.errors import Accounting, EngineError, RecordError, SinkError
 from engine.records import Parcel, Shard
-from engine.sink.commit import AtLeastOnce, Delivery
+from engine.sink.commit import Delivery
 from engine.sink.deadletter import Box, Letter, unfit
+from engine.sink.outlet import AtLeastOnce
 from engine.sink.preflight import Topics
 from engine.sink.state import Nowhere
 from engine.task.broker import Brokers
@@ -97,7 +98,9 @@ class Replay:
             self._box.save()
             return
         topics = brokers.topics(log.warning)
-        delivery = brokers.delivery(topics, budget=brokers.budget())
+        delivery = brokers.delivery(
+            topics, budget=brokers.budget(), patience=brokers.patience
+        )
         try:
             chunk = [first, *islice(letters, CHUNK - 1)]
             while chunk:

@@ -171,6 +171,8 @@ class Task:
         self._slots = {each.shard: each.slot for each in context.assigned}
         self._worst = Exit.OK
         self._away_since: float | None = None
+        #: True once everything was open.
+        self._opened = False
 
     def run(self) -> Exit:
         """
@@ -192,6 +194,11 @@ class Task:
                 return self._worst if failure is None else self._leaving(failure)
             if failure.then is not Then.WAIT:
                 return self._give_up_all(failure)
+            if self._once and self._opened:
+                # A single run does not begin anew: what it has asked for would
+                # be asked for again, and what was written, written again.
+                log.error("The broker was waited for in vain: %s", redact(str(failure)))
+                return Exit.UNAVAILABLE
             if not self._wait(failure):
                 return self._worst
 
@@ -226,6 +233,7 @@ class Task:
             for walker in wired.walkers:
                 walker.start()
             self._context.ready()
+            self._opened = True
             self._broker_is_back()
             return self._watch(wired, running, stop)
         finally:

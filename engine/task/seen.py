@@ -19,7 +19,7 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import StateError
 from engine.records import Offset, Parcel, Primitive, Shard
 from engine.seams import Outlet
-from engine.sink.commit import AtLeastOnce
+from engine.sink.outlet import AtLeastOnce
 from engine.sink.state import Saved
 from engine.task.memory import NO_PAGE, Outlets
 from engine.transform.dedup import WIDTH, Seen

@@ -20,7 +20,7 @@ from msgspec import Struct
 from engine.errors import Accounting
 from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Transform
-from engine.sink.commit import AtLeastOnce, Failure
+from engine.sink.outlet import AtLeastOnce, Failure
 from engine.sink.state import Saved
 from engine.source.standing import whole
 from engine.task.flow import Counting, unbalanced
@@ -156,6 +156,8 @@ class Branches:
         parcel = memory.judge(parcel, lambda: self._unseal(branch, parent))
         parcel.delivered.append(branch.counting(parcel))
         offset = memory.sealed(page.offset)
+        # A broker that is away is waited for here.
+        self._pulse.idle("send")
         self._outlet(branch, parent).hand_over(parcel, offset)
         if branch.keeps:
             self._offsets[key] = offset

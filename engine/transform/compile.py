@@ -626,6 +626,7 @@ class PageTransform:
             deduplicated,
             [self._letter(page, *each) for each in sorted(columns.bad, key=_first)],
             added=columns.added,
+            indexes=columns.indexes,
         )
 
     def _letter(self, page: Page, index: int, error: RecordError) -> DeadLetter:

@@ -38,6 +38,10 @@ HEADER_CONVERTERS: Final = ("Simple", "String", "Json")
 Scope = dict[str, Any]
 
 
+#: How the names of Kafka's internal topics begin: __consumer_offsets and others.
+INTERNAL = "__"
+
+
 class Routes:
     """
     The four templates of an api.
@@ -123,9 +127,10 @@ class Routes:
             raise RecordError(
                 "kafka.topic: not a legal topic name", stage="route", rule="kafka.topic"
             )
-        if topic in self._reserved:
+        if topic in self._reserved or topic.startswith(INTERNAL):
+            whose = "Kafka's" if topic.startswith(INTERNAL) else "the engine's"
             raise RecordError(
-                f"kafka.topic: {topic} holds the engine's own records",
+                f"kafka.topic: {topic} holds {whose} own records",
                 stage="route",
                 rule="kafka.topic",
             )

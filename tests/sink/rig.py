@@ -10,12 +10,13 @@ from typing import Any
 
 from engine.errors import SinkError
 from engine.records import DeadLetter, Offset, Page, Parcel, Request, Response, Shard
-from engine.sink.accumulator import Accumulator
-from engine.sink.commit import AtLeastOnce, Delivery, Failure
+from engine.sink.commit import Delivery
 from engine.sink.compress import packing
 from engine.sink.deadletter import DeadLetters
-from engine.sink.kafka import Cluster, producer
+from engine.sink.kafka import Cluster
+from engine.sink.outlet import AtLeastOnce, Failure
 from engine.sink.preflight import Group, Topics
+from engine.sink.produce.producer import Producer
 from engine.sink.window import Budget
 
 _names = itertools.count()
@@ -64,11 +65,20 @@ class Hand:
 
     def __init__(self, partitions: int = 3) -> None:
         self.count = partitions
-        self.queued: list[tuple[str, int, Any, Callable[[SinkError | None], None]]] = []
+        self.queued: list[tuple[str, int, Any, Any]] = []
         self.closed = False
 
     def partitions(self, topic: str) -> int:
         return self.count
+
+    def waits(self, now: float, least: float) -> list[Any]:
+        return []
+
+    def gone(self, now: float) -> list[str]:
+        return []
+
+    def spread(self, topic: str, turn: int, count: int) -> int:
+        return turn % count
 
     def put(
         self,
@@ -76,15 +86,15 @@ class Hand:
         partition: int,
         batch: Any,
         pack: Any,
-        answered: Callable[[SinkError | None], None],
+        receipt: Any,
         *,
         full: bool = False,
     ) -> Any:
-        self.queued.append((topic, partition, batch, answered))
+        self.queued.append((topic, partition, batch, receipt))
         return Growing(batch)
 
     def answer(self, at: int = 0, why: SinkError | None = None) -> None:
-        self.queued.pop(at)[3](why)
+        self.queued.pop(at)[3].answered(why)
 
     def close(self, timeout: float) -> bool:
         self.closed = True
@@ -145,7 +155,7 @@ def delivering(
     group = Group(partitions=partitions, settings={"retention.ms": "-1"})
     topics = Topics(cluster, [group], say=lambda text: None)
     made = Delivery(
-        Accumulator(producer(cluster, **settings)),
+        Producer(cluster, **settings),
         budget=Budget(budget),
         batch_size=batch_size,
         packing=packing(compression),

@@ -9,8 +9,9 @@ import pytest
 
 from engine.errors import Doubtful, Refused, Unavailable
 from engine.records import DeadLetter
-from engine.sink.commit import TOGETHER, Delivery
+from engine.sink.commit import Delivery
 from engine.sink.deadletter import DeadLetters
+from engine.sink.outlet import TOGETHER
 from engine.sink.window import Budget
 from tests.fakes.hands import Hands
 from tests.sink.rig import SHARD, Hand, Memory, outlet, parcel
@@ -42,7 +43,7 @@ def test_state_is_saved_for_the_acknowledged_prefix_only(
     answered: set[int] = set()
     for at in order:
         clock.turn(TOGETHER)
-        queued[at][3](None)
+        queued[at][3].answered(None)
         answered.add(at)
         prefix = next((n for n in range(3) if n not in answered), 3)
         assert ([{"page": prefix - 1}] if prefix else []) == saver.saved[-1:]
@@ -202,7 +203,7 @@ def test_what_is_never_acknowledged_is_told_to_nobody() -> None:
     page.delivered.append(told.append)
     out.hand_over(page, {"page": 0})
 
-    hand.queued[0][3](Unavailable("gone"))
+    hand.queued[0][3].answered(Unavailable("gone"))
 
     with pytest.raises(Unavailable):
         out.commit()

@@ -167,11 +167,11 @@ def test_pages_within_the_linger_share_a_batch(apache: Broker) -> None:
 
     with delivering(apache.address, linger=5.0) as delivery:
         out = outlet(delivery, Memory())
-        queue = delivery._accumulator._accumulator._batches
+        queues = delivery._producer._sender.partitions
         for index in range(3):
             out.hand_over(parcel(index, [b"x"], name), {"page": index})
-        [waiting] = [list(batches) for batches in queue.values() if batches]
-        assert [3] == [batch.record_count for batch in waiting]
+        [waiting] = [each.waiting for each in queues.values() if each.waiting]
+        assert [3] == [queued.batch.count for queued in waiting]
         out.commit()
 
     assert 3 == len(apache.read(name))

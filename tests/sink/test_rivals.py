@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.sink.commit import AtLeastOnce
 from engine.sink.murmur2 import partition_of
+from engine.sink.outlet import AtLeastOnce
 from engine.sink.state import key_of
 from engine.sink.statefile import FileState
 from engine.sink.statetopic import TopicState

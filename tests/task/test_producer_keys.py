@@ -1,8 +1,7 @@
 """
 Each key of the producer, from the configuration to what the broker is sent.
 
-Requests are caught where kafka-python hands them to its client; the broker
-answers them.
+Requests are caught where the sender writes them; the broker answers them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka.protocol.producer import ProduceRequest
 from kafka.record.memory_records import MemoryRecords
 from msgspec import Struct, field
 
@@ -24,7 +22,7 @@ from engine import config
 from engine.config.keys import TABLE
 from engine.config.keys.kafka import COMPUTED_HERE, PRODUCER
 from engine.errors import ConfigError, Refused, SinkError, Unavailable
-from engine.sink.commit import AtLeastOnce
+from engine.sink.outlet import AtLeastOnce
 from engine.task.broker import Brokers
 from tests.brokers import Apache, Broker
 from tests.e2e.rig import until
@@ -71,30 +69,25 @@ class Wire(Struct):
         return self.busy >= count
 
     def listen(self, made: Any) -> None:
-        client = made._sender._client
-        pass_on = client.send
+        sender = made._sender
+        send, answered = sender._send, sender._answered
 
-        def send(node: Any, request: Any, **more: Any) -> Any:
-            if not isinstance(request, ProduceRequest):
-                return pass_on(node, request, **more)
-            parts = [
-                part for topic in request.topic_data for part in topic.partition_data
+        def tapped(node: Any, connection: Any, sent: Any, now: float) -> None:
+            batches = [
+                queued.header + b"".join(queued.sealed.blocks) for _, queued in sent
             ]
             with self.lock:
-                self.requests.append(
-                    (request.acks, [bytes(part.records) for part in parts])
-                )
+                self.requests.append((sender._tuning.acks, batches))
                 self.busy += 1
                 self.most_busy = max(self.most_busy, self.busy)
-            answered = pass_on(node, request, **more)
-            answered.add_both(self.answered)
-            return answered
+            send(node, connection, sent, now)
 
-        client.send = send
+        def heard(*what: Any) -> None:
+            with self.lock:
+                self.busy -= 1
+            answered(*what)
 
-    def answered(self, _: object) -> None:
-        with self.lock:
-            self.busy -= 1
+        sender._send, sender._answered = tapped, heard
 
 
 class Sending(Struct):
@@ -133,8 +126,10 @@ def sending(
     brokers = brokers_of(folder, broker.address, named)
     topic = broker.create(topic_name(), partitions)
     topics = brokers.topics(lambda text: None)
-    delivery = brokers.delivery(topics, budget=brokers.budget())
-    made = delivery._accumulator._producer
+    delivery = brokers.delivery(
+        topics, budget=brokers.budget(), patience=brokers.patience
+    )
+    made = delivery._producer
     wire = Wire()
     wire.listen(made)
     outlet = delivery.outlet(SHARD.partition, Memory())
@@ -268,7 +263,9 @@ def test_the_budget_of_a_task(tmp_path: Path) -> None:
 @shows("delivery.timeout.ms", "request.timeout.ms")
 @pytest.mark.kafka
 @pytest.mark.slow
-def test_a_batch_is_given_up_after_its_time(tmp_path: Path, own_apache: Any) -> None:
+def test_a_single_run_waits_no_longer_for_a_write(
+    tmp_path: Path, own_apache: Any
+) -> None:
     keys = {"delivery_timeout_ms": 3000, "request_timeout_ms": 1000}
     with sending(tmp_path, own_apache, **keys) as to:
         to.page(0, b"a")
@@ -289,33 +286,33 @@ def test_metadata_is_waited_for_so_long(tmp_path: Path, apache: Broker) -> None:
     with sending(tmp_path, apache, max_block_ms=700) as to:
         began = time.monotonic()
         with pytest.raises(SinkError, match="missing"):
-            to.outlet._delivery._accumulator.partitions("missing")
+            to.outlet.delivery._producer.partitions("missing")
         took = time.monotonic() - began
 
     assert 0.5 < took < 5
 
 
-#: Times and sizes that the library keeps to by itself.
-LIBRARY = {
-    "metadata.max.age.ms": ("9000", "metadata_max_age_ms", 9000),
-    "retry.backoff.ms": ("250", "retry_backoff_ms", 250),
-    "reconnect.backoff.ms": ("350", "reconnect_backoff_ms", 350),
-    "reconnect.backoff.max.ms": ("4000", "reconnect_backoff_max_ms", 4000),
-    "connections.max.idle.ms": ("60000", "connections_max_idle_ms", 60_000),
-    "send.buffer.bytes": ("70000", "send_buffer_bytes", 70_000),
-    "receive.buffer.bytes": ("80000", "receive_buffer_bytes", 80_000),
-    "client.id": ("mine", "client_id", "mine"),
+#: Times and sizes that the sender keeps to, and where it holds them.
+KEPT: dict[str, tuple[str, Callable[[Any], object], object]] = {
+    "metadata.max.age.ms": ("9000", lambda s: s._tuning.metadata_max_age, 9.0),
+    "retry.backoff.ms": ("250", lambda s: s._tuning.retry_backoff, 0.25),
+    "reconnect.backoff.ms": ("350", lambda s: s.nodes._backoff[0], 0.35),
+    "reconnect.backoff.max.ms": ("4000", lambda s: s.nodes._backoff[1], 4.0),
+    "connections.max.idle.ms": ("60000", lambda s: s._options.max_idle, 60.0),
+    "send.buffer.bytes": ("70000", lambda s: s._options.send_buffer, 70_000),
+    "receive.buffer.bytes": ("80000", lambda s: s._options.receive_buffer, 80_000),
+    "client.id": ("mine", lambda s: s._options.manners.client_id, "mine"),
 }
 
 
-@shows(*LIBRARY)
-def test_what_the_library_keeps_to(tmp_path: Path, embedded: Broker) -> None:
-    keys = {key.replace(".", "_"): value for key, (value, *_) in LIBRARY.items()}
+@shows(*KEPT)
+def test_what_the_sender_keeps_to(tmp_path: Path, embedded: Broker) -> None:
+    keys = {key.replace(".", "_"): value for key, (value, *_) in KEPT.items()}
     with sending(tmp_path, embedded, **keys) as to:
-        held = to.producer.config
-        found = {name: held[name] for _, name, _ in LIBRARY.values()}
+        sender = to.producer._sender
+        found = {key: held(sender) for key, (_, held, _) in KEPT.items()}
 
-    assert {name: value for _, name, value in LIBRARY.values()} == found
+    assert {key: value for key, (_, _, value) in KEPT.items()} == found
 
 
 def test_an_override_wins(tmp_path: Path) -> None:

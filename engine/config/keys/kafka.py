@@ -220,8 +220,11 @@ PRODUCER: list[tuple[str, Kind, str | Computed, str, str, str]] = [
         "30000",
         "C",
         (
-            "How long a batch may take, retries included; at least linger and request "
-            "time-out."
+            "How long run --once and dlq replay wait for a write of which nothing is "
+            "heard before they end with code 69; at least linger and request "
+            "time-out. A connector that goes on waits for as long as it takes: what "
+            "waits is said by partition after 5 s, then each minute, and nothing is "
+            "given up, sent twice or asked for again."
         ),
         "120000",
     ),
@@ -397,6 +400,15 @@ def _topics() -> list[Key]:
             "C",
             "Missing topics are created; false: they are an error at the start.",
             "false",
+        ),
+        key(
+            "kafka.topic.creation.max",
+            Int(0, 1000000),
+            "100",
+            "C",
+            "Topics that a task makes because records name them (${...} in "
+            "kafka.topic). One more is a bad record; topics that exist are no matter.",
+            "1000",
         ),
         key(
             f"{create}default.partitions",
@@ -599,6 +611,17 @@ def _delivery() -> list[Key]:
             "Least pause between two state writes of a shard. 0: whenever more is "
             "delivered; what follows within 10 ms while more is on its way is "
             "written together.",
+        ),
+        key(
+            "offset.flush.pages.max",
+            Int(1, 1000000),
+            "1000",
+            "C",
+            "Pages of a shard that may be past its saved position, and at most "
+            "producer.buffer.memory bytes of them. Full, fetching pauses: a "
+            "partition that cannot be written holds back its shard, and after a "
+            "crash no more than these come twice.",
+            "100",
         ),
     ]
 

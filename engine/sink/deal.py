@@ -1,0 +1,65 @@
+"""
+Deal: the records of a parcel by topic and by partition.
+
+Owns which record goes where; knows no batch and no broker.
+
+Path: `sink.commit` deals a parcel out here before it is cut into batches.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TypeAlias
+
+from engine.records import Parcel
+from engine.sink.batch import Column, column_of
+from engine.sink.murmur2 import partitions_of
+
+#: A partition, or None for any, and the records for it: column, start, stop.
+Part: TypeAlias = tuple[int | None, Column, int, int]
+
+
+def by_topic(parcel: Parcel) -> list[tuple[str, Column]]:
+    """The records by topic, their order kept."""
+    column = column_of(
+        parcel.values,
+        parcel.keys,
+        parcel.timestamps,
+        parcel.headers,
+        parcel.lengths,
+    )
+    topic = parcel.topic
+    if isinstance(topic, str):
+        return [(topic, column)] if len(column) else []
+    groups: dict[str, list[int]] = {}
+    for at, name in enumerate(topic):
+        groups.setdefault(name, []).append(at)
+    return [(name, column.picked(members)) for name, members in groups.items()]
+
+
+def by_partition(column: Column, count: int) -> list[Part]:
+    """The records by partition, their order kept; None for those without key."""
+    if column.keys is None:
+        return [(None, column, 0, len(column))]
+    parts: list[Part] = []
+    if not column.short and None in column.keys:
+        keyless = [at for at, key in enumerate(column.keys) if key is None]
+        rest = column.picked(keyless).without_keys()
+        parts.append((None, rest, 0, len(rest)))
+        keyed = [at for at, key in enumerate(column.keys) if key is not None]
+        if not keyed:
+            return parts
+        column = column.picked(keyed)
+    keys, lengths = column.keys, column.key_lengths
+    members: list[list[int]] = [[] for _ in range(count)]
+    # Hot path: the one loop over keyed records, 60 ns each.
+    for at, partition in enumerate(partitions_of(keys, lengths, count)):  # type: ignore[arg-type]
+        members[partition].append(at)
+    # The page is put in order once and cut without copies.
+    ordered = column.picked(list(chain.from_iterable(members)))
+    start = 0
+    for partition, found in enumerate(members):
+        if found:
+            parts.append((partition, ordered, start, start + len(found)))
+            start += len(found)
+    return parts

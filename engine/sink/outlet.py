@@ -1,0 +1,392 @@
+"""
+Outlet: a shard's way into Kafka, and its state behind what is acknowledged.
+
+Owns the order of things in one shard: which page is in which batch, how far the
+mark is, what may be saved, and what becomes of records that the broker refuses.
+Pages come on the thread of their shard; answers come on the sender's thread, which
+moves the mark and starts to save, so that state does not wait for the next page.
+
+Path: the task hands parcels to an `AtLeastOnce` outlet of a `sink.commit.Delivery`;
+a transaction would be another outlet over the same delivery.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from msgspec import Struct, field
+
+from engine.errors import Refused, SinkError, StateError
+from engine.records import DeadLetter, Offset, Parcel
+from engine.sink import refusals
+from engine.sink.batch import Batch, HeadStore
+from engine.sink.deal import by_topic
+from engine.sink.produce.producer import Slot
+from engine.sink.produce.queue import Bad
+from engine.sink.window import Entry, Window
+
+if TYPE_CHECKING:
+    from engine.sink.commit import Delivery
+
+#: Longest sleep while waiting for answers, so that the process beats.
+LOOK = 0.2
+
+#: Seconds within which the moves of a mark are saved together, while more pages
+#: of its shard are on their way.
+TOGETHER = 0.01
+
+#: What a write ended with: None for well.
+Failure: TypeAlias = SinkError | StateError | None
+
+
+class Saver(Protocol):
+    """Where a connector's offsets are saved; see `sink.state`."""
+
+    def save(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        offset: Offset,
+        done: Callable[[Failure], None],
+    ) -> None:
+        """
+        Start to save; never blocks.
+
+        Args:
+            done: Called once, on any thread.
+        """
+
+    def forget(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        done: Callable[[Failure], None],
+    ) -> None:
+        """Start to remove what is saved; as `save`."""
+
+
+class Run(Struct, frozen=True):
+    """Records of a page that stand together in a batch, and where they came from."""
+
+    entry: Entry
+    count: int
+    start: int
+    members: Sequence[int] | None
+
+    def place(self, at: int) -> int:
+        """Place among the records that the page has become."""
+        at += self.start
+        return at if self.members is None else self.members[at]
+
+
+class Open(Struct, eq=False):
+    """
+    A batch of a partition and whose pages are in it; `produce.queue.Receipt`.
+
+    No batch is shared between outlets.
+    """
+
+    batch: Batch
+    outlet: AtLeastOnce
+    topic: str
+    slot: Slot | None = None
+    held: int = 0
+    pages: list[Entry] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> bool:
+        """As `Receipt`: what a failed shard has not sent would come twice."""
+        return self.outlet.failure is None
+
+    def answered(self, why: SinkError | None) -> None:
+        self.outlet.delivery.answered(self, why)
+
+    def refused(self, records: Sequence[Bad]) -> None:
+        self.outlet.refused(self, records)
+
+    def find(self, at: int) -> tuple[Entry, int]:
+        """The page of a record of the batch, and its place in it."""
+        for run in self.runs:
+            if at < run.count:
+                place = run.place(at)
+                indexes = run.entry.indexes
+                return run.entry, place if indexes is None else indexes[place]
+            at -= run.count
+        raise IndexError(at)
+
+
+class AtLeastOnce:
+    """
+    A shard's outlet without transactions: its state follows the acknowledgement.
+
+    What was acknowledged and not yet saved is sent again after a crash.
+    """
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        partition: Mapping[str, str],
+        saver: Saver,
+        pause: float,
+        bad: Callable[[Parcel], None] | None = None,
+    ) -> None:
+        self.delivery = delivery
+        self._bad = bad
+        #: Why nothing more of this shard is delivered, or None.
+        self.failure: SinkError | None = None
+        #: Bytes of the budget, and the topics written to.
+        self.held = 0
+        self.topics: set[str] = set()
+        # Pages and bytes marked since the write of state that is under way began.
+        self._unsaved_pages = self._unsaved_bytes = 0
+        self._partition = partition
+        self._api = partition["api"]
+        self._saver = saver
+        self._pause = pause
+        self._window = Window()
+        self._unsaved: Offset | None = None
+        self._saving = False
+        self._next = 0.0
+        self._together = 0.0
+        # The newest batch of a partition; under None the one for records
+        # without a key.  Of this outlet's thread, as are heads and turns: no
+        # batch is shared between shards, and no lock is held while encoding.
+        self.opened: dict[tuple[str, int | None], Open] = {}
+        # Pages that are delivered; their own thread calls them.
+        self._told: deque[Callable[[], None]] = deque()
+        self.heads = HeadStore()
+        self.turns: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """
+        A poll starts.
+
+        Raises: what the delivery failed with, before anything is asked of the API.
+        """
+        self.settle()
+
+    def hand_over(self, parcel: Parcel, offset: Offset) -> None:
+        """
+        As `seams.Outlet`.
+
+        A page without records takes its place in the order too: what was left
+        out or dead-lettered moves the mark like what was produced.
+        """
+        delivery = self.delivery
+        self.settle()
+        if delivery.held:
+            self._wait_for_state()
+        columns = by_topic(parcel)
+        letters = delivery.letters
+        if parcel.letters and letters is not None:
+            columns.append((letters.topic, letters.column(parcel, self._api)))
+        size = sum(column.weight(0, len(column)) for _, column in columns)
+        entry = Entry(
+            offset,
+            acknowledged=parcel.acknowledged,
+            delivered=parcel.delivered,
+            size=size,
+            index=parcel.page.index,
+            indexes=parcel.indexes,
+            # Kept only where a record may be asked back for its dead letter.
+            page=parcel.page if self._bad is not None else None,
+        )
+        self._make_way()
+        # From here on the mark waits for this page, also if it is refused.
+        with delivery.lock:
+            self._window.add(entry)
+        for topic, column in columns:
+            delivery.check(topic, column)
+        for topic, column in columns:
+            self.topics.add(topic)
+            delivery.add(topic, column, entry, self)
+        with delivery.lock:
+            self.delivered(entry)
+            self.save(delivery.now())
+
+    def _make_way(self) -> None:
+        """
+        Wait while too much is past the mark, or past what could be saved.
+
+        Nothing bounds what would come twice after a kill else: bytes that are
+        acknowledged behind a hole are given back to the budget.
+        """
+        if not self._far():
+            return
+        delivery = self.delivery
+        began = delivery.now()
+        self.flush()
+        while self._far():
+            self.settle()
+            with delivery.changed:
+                delivery.check_patience(delivery.now())
+                if self._far():
+                    delivery.changed.wait(LOOK)
+        delivery.budget.waiting(delivery.now() - began)
+
+    def _far(self) -> bool:
+        window = self._window
+        pages, size = len(window), window.size
+        if self._saving:
+            pages += self._unsaved_pages
+            size += self._unsaved_bytes
+        delivery = self.delivery
+        return pages >= delivery.most_pages or size > delivery.budget.limit
+
+    def commit(self) -> None:
+        """As `seams.Outlet`."""
+        delivery = self.delivery
+        self.flush()
+        while True:
+            self.settle()
+            with delivery.changed:
+                delivery.check_patience(delivery.now())
+                self._next = self._together = 0.0
+                self.save(delivery.now())
+                if not len(self._window) and not self._saving:
+                    break
+                # Nobody can have changed anything since the look above.
+                delivery.changed.wait(LOOK)
+        self.settle()
+
+    def _wait_for_state(self) -> None:
+        delivery = self.delivery
+        with delivery.changed:
+            while delivery.held:
+                self.check_failure()
+                delivery.changed.wait(LOOK)
+        self.settle()
+
+    def settle(self) -> None:
+        """
+        Tell pages that they are acknowledged.
+
+        Raises: what the delivery failed with.
+        """
+        while self._told:
+            self._told.popleft()()
+        self.check_failure()
+
+    def check_failure(self) -> None:
+        """Raise what the shard or the whole delivery failed with."""
+        if self.failure is not None:
+            raise self.failure
+        self.delivery.check_failure()
+
+    # -- for the delivery --------------------------------------------------------
+
+    def flush(self) -> None:
+        """Let open batches go without lingering; for any thread."""
+        for opened in list(self.opened.values()):
+            if opened.slot is not None:
+                opened.slot.finish()
+
+    def finish(self, key: tuple[str, int | None]) -> None:
+        """The newest batch of a partition is full."""
+        opened = self.opened.pop(key)
+        if opened.slot is not None:
+            opened.slot.finish()
+
+    def refused(self, opened: Open, records: Sequence[Bad]) -> None:
+        """On the sender's thread: the broker has left out records of a batch."""
+        delivery = self.delivery
+        with delivery.lock:
+            found: dict[int, tuple[Entry, list[DeadLetter]]] = {}
+            for bad in records:
+                entry, index = opened.find(bad.index)
+                said = refusals.said(bad, opened.topic, index, entry.index)
+                if self._bad is None or entry.page is None:
+                    # Its page stays open: the mark goes no further.
+                    entry.open += 1
+                    self.fail(Refused(said))
+                    continue
+                value = bytes(entry.page.records[index])
+                letter = DeadLetter(index, value, "produce", "Refused", said)
+                found.setdefault(id(entry), (entry, []))[1].append(letter)
+            for entry, letters in found.values():
+                self._bury(entry, opened.topic, letters)
+
+    def _bury(self, entry: Entry, topic: str, found: list[DeadLetter]) -> None:
+        """Dead letters in place of records of a page; under the lock."""
+        delivery, bad, page = self.delivery, self._bad, entry.page
+        assert bad is not None and page is not None
+        parcel = Parcel(page, topic, (), letters=found)
+        entry.delivered.append(lambda _: bad(parcel))
+        letters = delivery.letters
+        if letters is None:
+            return
+        entry.open += 1
+
+        def written(why: Failure) -> None:
+            if why is not None:
+                delivery.fail(why)
+                return
+            with delivery.lock:
+                self.delivered(entry)
+                self.save(delivery.now())
+            delivery.answer()
+
+        column = letters.column(parcel, self._api)
+        delivery.send_column(letters.topic, 0, column, written)
+
+    # -- for the delivery, under its lock --------------------------------------
+
+    def fail(self, why: SinkError) -> None:
+        """Nothing more of this shard is delivered; the first reason counts."""
+        if self.failure is None:
+            self.failure = why
+        self.delivery.changed.notify_all()
+        self.delivery.room.notify_all()
+
+    def delivered(self, entry: Entry) -> None:
+        """A part of a page is delivered."""
+        if not self._window.close_one(entry):
+            return
+        now = self.delivery.now()
+        for tell in entry.delivered:
+            tell(now)
+        if entry.acknowledged is not None:
+            self._told.append(entry.acknowledged)
+
+    def save(self, now: float) -> float:
+        """
+        Save the mark if it has moved and the pause is over; one write at a time.
+
+        Returns: the time at which it wants to be asked again.
+        """
+        window = self._window
+        pages, size = len(window), window.size
+        mark = window.mark()
+        if mark is not None:
+            self._unsaved = mark
+            self._unsaved_pages += pages - len(window)
+            self._unsaved_bytes += size - window.size
+        if self._unsaved is None or self._saving:
+            return float("inf")
+        if now < self._next:
+            return self._next
+        # Hot path: a state for each batch would make half of all batches states.
+        # The pages behind this one ask again when they are acknowledged.
+        if now < self._together and len(self._window):
+            return float("inf")
+        offset, self._unsaved = self._unsaved, None
+        self._saving = True
+        self._unsaved_pages = self._unsaved_bytes = 0
+        self._next = now + self._pause
+        self._together = now + TOGETHER
+        self._saver.save(self.delivery, self._partition, offset, self._saved)
+        return float("inf")
+
+    def _saved(self, why: Failure) -> None:
+        """On any thread: the write has ended, and what came meanwhile is next."""
+        delivery = self.delivery
+        if why is not None:
+            delivery.fail(why)
+            return
+        with delivery.lock:
+            self._saving = False
+            self.save(delivery.now())
+        delivery.answer()

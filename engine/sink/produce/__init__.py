@@ -1,0 +1,1 @@
+"""Produce: the way of encoded batches into Kafka, from queue to acknowledgement."""

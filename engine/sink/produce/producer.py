@@ -1,0 +1,402 @@
+"""
+Producer: a task's way to put encoded batches into Kafka.
+
+Owns the verbs that other threads call: how many partitions a topic has, put a
+batch and let it grow, what waits and why, close.
+
+Path: `sink.commit` puts batches here -> `sink.produce.sender` -> receipts
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from engine.clock import SYSTEM, Clock
+from engine.errors import Misconfigured, SinkError, Unavailable
+from engine.sink.batch import Batch, HeadStore, Part, column_of
+from engine.sink.compress import PLAIN, Packing
+from engine.sink.kafka import PROBE_LIMIT, Cluster, mechanism_of, tls
+from engine.sink.produce.connection import Options
+from engine.sink.produce.handshake import Manners
+from engine.sink.produce.identity import Anonymous, Idempotent
+from engine.sink.produce.queue import Bad, Partition, Queued, Receipt
+from engine.sink.produce.sender import GONE_AFTER, Sender, Tuning
+from engine.sink.produce.verdicts import NO_TOPIC, failure
+
+#: What brokers are told of our version (KIP-511).
+SOFTWARE = "1"
+
+
+class NoTopic(Misconfigured):
+    """A topic that is not there, or not any more."""
+
+
+class Wait(Struct, frozen=True):
+    """
+    A partition whose oldest batch is not written.
+
+    Attributes:
+        seconds: For how long nothing of it was.
+        why: What the broker said, or what keeps it away.
+    """
+
+    topic: str
+    partition: int
+    seconds: float
+    why: str
+
+
+class Slot:
+    """A batch that waits in its queue and may still grow."""
+
+    def __init__(self, queued: Queued, sender: Sender) -> None:
+        self._queued = queued
+        self._sender = sender
+
+    @property
+    def batch(self) -> Batch:
+        return self._queued.batch
+
+    def commit(self, part: Part) -> bool:
+        """
+        Let the batch grow.
+
+        Returns: False if the sender has closed it; nothing is added then.
+        Blocks: for the moments in which the sender looks at its queues.
+        """
+        with self._sender.lock:
+            if self._queued.growing:
+                self._queued.batch.commit(part)
+                return True
+            return False
+
+    def finish(self) -> None:
+        """Let it go without lingering on."""
+        with self._sender.lock:
+            if self._queued.growing and not self._queued.full:
+                self._queued.full = True
+                self._sender.nudge(0.0)
+
+
+class Producer:
+    """
+    Takes whole batches, from any thread of the process that made it.
+
+    Made after the fork; of no use in another process.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        acks: str = "all",
+        idempotent: bool = True,
+        in_flight: int = 5,
+        linger: float = 0.005,
+        max_block: float = 10.0,
+        max_request_size: int = 1048576,
+        limit: float = PROBE_LIMIT,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        """
+        Connect, and start the sender's thread.
+
+        Args:
+            acks: "0", "1" or "all".
+            in_flight: Requests to one broker that are not answered; with
+                idempotence at most 5, of which brokers remember the batches.
+            linger: Seconds a batch may wait for more records.
+            max_block: Seconds `partitions` waits.
+            max_request_size: Bytes of a request.
+
+        Raises: Unavailable, Misconfigured.  Blocks: at most `limit` seconds.
+        """
+        self._cluster = cluster
+        self._max_block = max_block
+        self._linger = linger
+        self._clock = clock
+        self._pid = os.getpid()
+        secure = cluster.protocol.endswith("SSL")
+        options = Options(
+            Manners(cluster.client_id, SOFTWARE, mechanism_of(cluster)),
+            tls(cluster) if secure else None,
+            cluster.request_timeout,
+            cluster.connections_max_idle,
+            cluster.send_buffer,
+            cluster.receive_buffer,
+        )
+        tuning = Tuning(
+            -1 if acks == "all" else int(acks),
+            min(in_flight, 5) if idempotent else in_flight,
+            linger,
+            max_request_size,
+            cluster.retry_backoff,
+            cluster.metadata_max_age,
+        )
+        self._sender = Sender(
+            cluster.bootstrap,
+            options,
+            tuning,
+            Idempotent() if idempotent else Anonymous(),
+            backoff=(cluster.reconnect_backoff, cluster.reconnect_backoff_max),
+            clock=clock,
+        )
+        self._sender.start()
+        try:
+            self._reach(limit)
+        except BaseException:
+            self.close(1.0)
+            raise
+
+    def _reach(self, limit: float) -> None:
+        """Wait for the first word of the cluster."""
+        sender = self._sender
+        doing = f"reaching Kafka at {self._cluster.address}"
+        deadline = self._clock.monotonic() + limit
+        with sender.changed:
+            while not sender.view.brokers:
+                if sender.failure is not None:
+                    raise sender.failure
+                refusal = sender.nodes.refusal()
+                if refusal is not None:
+                    raise Misconfigured(f"{doing}: {refusal}")
+                left = deadline - self._clock.monotonic()
+                if left <= 0:
+                    why = sender.nodes.why()
+                    said = f" ({why})" if why else ""
+                    raise Unavailable(f"{doing}: no broker answers{said}")
+                sender.changed.wait(left)
+
+    # -- topics --------------------------------------------------------------------------
+
+    def partitions(self, topic: str) -> int:
+        """
+        How many partitions the topic has.
+
+        Raises: Unavailable; Misconfigured if it may not be written to or is not
+        there.
+        Blocks: the first time, at most `producer.max.block.ms`.
+        """
+        view = self._sender.view
+        found = view.count(topic)
+        return found if found is not None else self._ask(topic)
+
+    def _ask(self, topic: str) -> int:
+        sender = self._sender
+        view = sender.view
+        deadline = self._clock.monotonic() + self._max_block
+        if view.want(topic):
+            sender.refresh()
+        with sender.changed:
+            while True:
+                if sender.failure is not None:
+                    raise sender.failure
+                found = view.count(topic)
+                if found is not None:
+                    return found
+                now = self._clock.monotonic()
+                code = view.code(topic)
+                gone = now - view.missing.get(topic, now) >= GONE_AFTER
+                if gone or (code and code not in (*NO_TOPIC, 5)) or now >= deadline:
+                    doing = f"asking for the partitions of topic {topic}"
+                    if code in NO_TOPIC:
+                        raise NoTopic(f"{doing}: there is no such topic")
+                    if code:
+                        raise failure(code, "", doing)
+                    why = sender.nodes.why()
+                    said = f" ({why})" if why else ""
+                    raise Unavailable(f"{doing}: no broker answers{said}")
+                sender.changed.wait(min(deadline - now, 0.2))
+
+    def spread(self, topic: str, turn: int, count: int) -> int:
+        """
+        A partition for a batch of records without a key.
+
+        The next in turn, of those that have a leader and are written to: one
+        that waits holds up what has no need to go there.
+
+        Args:
+            turn: How many batches went before.
+            count: Partitions of the topic.
+        """
+        wanted = turn % count
+        sender = self._sender
+        for step in range(count):
+            index = (wanted + step) % count
+            known = sender.partitions.get((topic, index))
+            if known is not None and known.reason and not known.empty:
+                continue
+            if sender.view.leader(topic, index) >= 0:
+                return index
+        return wanted
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's id, "" until the broker has said it."""
+        return self._sender.view.cluster
+
+    # -- batches ---------------------------------------------------------------------------
+
+    def put(
+        self,
+        topic: str,
+        partition: int,
+        batch: Batch,
+        pack: Packing,
+        receipt: Receipt,
+        *,
+        full: bool = False,
+    ) -> Slot:
+        """
+        Queue a batch for its partition.
+
+        It is sent when it is full, when it has lingered, or when it is finished,
+        and grows while those before it are on their way.  It is sent again for
+        as long as it takes.
+
+        Args:
+            batch: Not empty.
+            pack: How it is to be compressed, by the sender's thread.
+            receipt: Told on the sender's thread.
+            full: True to send it at once.
+
+        Raises: what the producer has failed with; Unavailable if it is closed.
+        Never blocks for long.
+        """
+        sender = self._sender
+        now = self._clock.monotonic()
+        queued = Queued(batch, pack, receipt, now)
+        queued.full = full
+        place = topic, partition
+        wanted = sender.view.want(topic)
+        with sender.lock:
+            self._check()
+            found = sender.partitions.get(place)
+            if found is None:
+                found = sender.partitions[place] = Partition(topic, partition)
+            sender.add(found, queued)
+            # One that was full before it has room beside it now.
+            ready = full or len(found.waiting) > 1
+            sender.nudge(0.0 if ready else now + self._linger)
+        if wanted:
+            sender.refresh()
+        return Slot(queued, sender)
+
+    def _check(self) -> None:
+        if self._sender.failure is not None:
+            raise self._sender.failure
+        if os.getpid() != self._pid:
+            raise Unavailable("the producer belongs to another process")
+
+    # -- what waits --------------------------------------------------------------------------
+
+    def waits(self, now: float, least: float) -> list[Wait]:
+        """Partitions of which nothing was written for `least` seconds or longer."""
+        found = []
+        for partition in list(self._sender.partitions.values()):
+            if partition.empty:
+                continue
+            seconds = now - partition.progress_at
+            if seconds >= least:
+                why = partition.reason or self._sender.nodes.why() or "no answer"
+                found.append(Wait(partition.topic, partition.index, seconds, why))
+        return sorted(found, key=lambda each: (each.topic, each.partition))
+
+    def gone(self, now: float) -> list[str]:
+        """Topics that batches wait for and that are not there any more."""
+        missing = dict(self._sender.view.missing)
+        waiting = {
+            each.topic
+            for each in list(self._sender.partitions.values())
+            if not each.empty
+        }
+        return sorted(
+            topic
+            for topic, since in missing.items()
+            if topic in waiting and now - since >= GONE_AFTER
+        )
+
+    def refresh(self) -> None:
+        """Have the brokers asked anew who leads what; never blocks."""
+        self._sender.refresh()
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def close(self, timeout: float) -> bool:
+        """
+        End the sender's thread; batches that are not acknowledged fail.
+
+        Returns: False if the thread is still alive after `timeout` seconds; it
+        is a daemon and dies with the process.
+        Blocks: at most `timeout` seconds, whatever the broker does.
+        """
+        if os.getpid() != self._pid:
+            # The thread and the connections are another process's.
+            return True
+        self._sender.stop()
+        if threading.current_thread() is not self._sender:
+            self._sender.join(timeout)
+        return not self._sender.is_alive()
+
+
+class _Once:
+    """A receipt that somebody waits for."""
+
+    wanted = True
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+        self._why: SinkError | None = None
+        self._bad: Sequence[Bad] = ()
+
+    def answered(self, why: SinkError | None) -> None:
+        self._why = why
+        self._told.set()
+
+    def refused(self, records: Sequence[Bad]) -> None:
+        self._bad = records
+
+    def wait(self, seconds: float, doing: str) -> None:
+        if not self._told.wait(max(seconds, 0.0)):
+            raise Unavailable(f"{doing}: not acknowledged in time")
+        if self._why is not None:
+            raise self._why
+        if self._bad:
+            first = self._bad[0]
+            raise failure(first.code, first.message, doing)
+
+
+def write_records(
+    cluster: Cluster,
+    topic: str,
+    records: Sequence[tuple[int, bytes, bytes | None]],
+    limit: float = 10.0,
+) -> None:
+    """
+    Write a few records, each (partition, key, value), and wait for all of them.
+
+    Raises: a SinkError.  Blocks: at most about `limit` seconds more than it takes
+    to connect.
+    """
+    if not records:
+        return
+    doing = f"writing to {topic}"
+    made = Producer(cluster, linger=0.0)
+    try:
+        heads, now = HeadStore(), SYSTEM.wall_ms()
+        told = []
+        for partition, key, value in records:
+            batch = Batch(heads)
+            batch.append(column_of([value], [key], now))
+            receipt = _Once()
+            told.append(receipt)
+            made.put(topic, partition, batch, PLAIN, receipt, full=True)
+        deadline = SYSTEM.monotonic() + limit
+        for receipt in told:
+            receipt.wait(deadline - SYSTEM.monotonic(), doing)
+    finally:
+        made.close(1.0)

@@ -1,0 +1,113 @@
+"""
+Verdicts: what follows from a broker's answer to a batch.
+
+Owns the table of Kafka's error codes; decides nothing beside it.
+
+Path: `sink.produce.sender` looks an answer up here.
+Source: org.apache.kafka.common.protocol.Errors, and which of them are retriable.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import kafka.errors as foreign
+
+from engine.errors import SinkError
+from engine.sink.kafka import renamed
+
+
+class Verdict(Enum):
+    """What to do with a batch."""
+
+    #: It is written.
+    WRITTEN = "written"
+    #: Send the same bytes again after a pause, for as long as it takes.
+    AGAIN = "again"
+    #: Ask who leads the partition now, then send again.
+    MOVED = "moved"
+    #: The broker does not take one of its records: find out which.
+    RECORDS = "records"
+    #: It is larger than the topic allows: cut it.
+    TOO_LARGE = "too large"
+    #: It is not the next in its sequence: a batch before it is missing.
+    ORDER = "order"
+    #: The broker has forgotten the producer: begin a new epoch.
+    FORGOTTEN = "forgotten"
+    #: It never will be written.
+    FAILED = "failed"
+
+
+OK = 0
+CORRUPT = 2
+UNKNOWN_TOPIC = 3
+MESSAGE_TOO_LARGE = 10
+INVALID_RECORD = 87
+UNKNOWN_TOPIC_ID = 100
+
+#: Codes that say that the topic is not there.
+NO_TOPIC = (UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID)
+
+_TABLE = {
+    OK: Verdict.WRITTEN,
+    # DUPLICATE_SEQUENCE_NUMBER: an earlier try was written, only its answer lost.
+    46: Verdict.WRITTEN,
+    # UNKNOWN_SERVER_ERROR: may be a disk; what it means for a batch is not said.
+    -1: Verdict.AGAIN,
+    CORRUPT: Verdict.AGAIN,
+    7: Verdict.AGAIN,  # REQUEST_TIMED_OUT
+    8: Verdict.MOVED,  # BROKER_NOT_AVAILABLE
+    13: Verdict.AGAIN,  # NETWORK_EXCEPTION
+    14: Verdict.AGAIN,  # COORDINATOR_LOAD_IN_PROGRESS
+    15: Verdict.AGAIN,  # COORDINATOR_NOT_AVAILABLE
+    16: Verdict.AGAIN,  # NOT_COORDINATOR
+    19: Verdict.AGAIN,  # NOT_ENOUGH_REPLICAS
+    20: Verdict.AGAIN,  # NOT_ENOUGH_REPLICAS_AFTER_APPEND
+    51: Verdict.AGAIN,  # CONCURRENT_TRANSACTIONS
+    89: Verdict.AGAIN,  # THROTTLING_QUOTA_EXCEEDED
+    UNKNOWN_TOPIC: Verdict.MOVED,
+    5: Verdict.MOVED,  # LEADER_NOT_AVAILABLE
+    6: Verdict.MOVED,  # NOT_LEADER_OR_FOLLOWER
+    9: Verdict.MOVED,  # REPLICA_NOT_AVAILABLE
+    56: Verdict.MOVED,  # KAFKA_STORAGE_ERROR
+    72: Verdict.MOVED,  # LISTENER_NOT_FOUND
+    74: Verdict.MOVED,  # FENCED_LEADER_EPOCH
+    75: Verdict.MOVED,  # UNKNOWN_LEADER_EPOCH
+    UNKNOWN_TOPIC_ID: Verdict.MOVED,
+    103: Verdict.MOVED,  # INCONSISTENT_TOPIC_ID
+    MESSAGE_TOO_LARGE: Verdict.TOO_LARGE,
+    18: Verdict.TOO_LARGE,  # RECORD_LIST_TOO_LARGE
+    INVALID_RECORD: Verdict.RECORDS,
+    32: Verdict.RECORDS,  # INVALID_TIMESTAMP
+    44: Verdict.RECORDS,  # POLICY_VIOLATION
+    45: Verdict.ORDER,  # OUT_OF_ORDER_SEQUENCE_NUMBER
+    59: Verdict.FORGOTTEN,  # UNKNOWN_PRODUCER_ID
+}
+
+#: Tries after which a batch that arrives corrupt is taken for a refusal: brokers
+#: before 2.4 say so of a record without key in a compacted topic.
+CORRUPT_TRIES = 3
+
+
+def verdict(code: int, tries: int) -> Verdict:
+    """
+    What follows from an error code.
+
+    Args:
+        tries: How often the batch has been sent.
+    """
+    if code == CORRUPT and tries >= CORRUPT_TRIES:
+        return Verdict.RECORDS
+    return _TABLE.get(code, Verdict.FAILED)
+
+
+def name(code: int) -> str:
+    """Kafka's own name of an error code."""
+    found: str = foreign.for_code(code).message
+    return found
+
+
+def failure(code: int, message: str, doing: str) -> SinkError:
+    """Our name for an error code that no retry mends."""
+    error = foreign.for_code(code)
+    return renamed(error(message or error.description), doing)
