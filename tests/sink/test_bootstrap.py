@@ -16,6 +16,7 @@ from engine.errors import Misconfigured, Unavailable
 from engine.sink import bootstrap
 from engine.sink import kafka as gate
 from engine.sink.kafka import Cluster, reachable
+from engine.sink.produce.producer import Producer
 from tests.brokers import Broker
 from tests.fakes.hands import Hands
 from tests.sink.doors import DOORS, FINAL, rewritten
@@ -60,7 +61,7 @@ CLIENTS: dict[str, Callable[[Cluster], object]] = {
     "ends": lambda cluster: gate.topic_ends(cluster, "no-such-topic"),
     "offsets": lambda cluster: gate.group_offsets(cluster, "nobody", "no-such-topic"),
     "tail": lambda cluster: gate.Tail(cluster, "no-such-topic").close(),
-    "producer": lambda cluster: gate.producer(cluster)._sender.force_close(),
+    "producer": lambda cluster: Producer(cluster).close(1.0),
 }
 
 
@@ -209,7 +210,6 @@ def test_a_name_that_a_broker_advertises_in_vain_is_told(
         told = port or int(embedded.address.rpartition(":")[2])
         clients: list[Callable[[], object]] = [
             lambda: reachable(cluster, 1.0),
-            lambda: gate.producer(cluster, limit=1.0),
             lambda: gate.Tail(cluster, "no-such-topic"),
         ]
         for client in clients:
