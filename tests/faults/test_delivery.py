@@ -308,13 +308,13 @@ def test_ctrl_c_while_the_broker_is_away(
     with setup.running() as running:
         grows(chain, 50)
         own_apache.stop()
-        grows(chain, 20)
+        until(lambda: running.said("has not answered for"), "it is said")
         running.interrupt()
         time.sleep(0.3)
         running.interrupt()
         middle = running.done(30)
     with setup.running() as running:
-        until(lambda: running.said("Waiting for the broker"), "it is said", 20)
+        until(lambda: running.said("Waiting for the broker"), "it is said", 40)
         running.interrupt()
         start = running.done(30)
 
