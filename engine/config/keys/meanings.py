@@ -68,6 +68,10 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "PATCH": "As POST, for APIs that want it.",
         "DELETE": "Asks the API to delete: set http.source.idempotent to what is true.",
     },
+    "http.source.body.null": {
+        "KEEP": "It stays, as null, or as an empty text inside quotes.",
+        "OMIT": "It is left out, in a form the field.",
+    },
     "pagination.type": {
         "none": "One request is one poll.",
         "offset": "?offset=0, 500, 1000: pages are addressed, tasks share them.",
