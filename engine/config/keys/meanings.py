@@ -72,6 +72,18 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "KEEP": "It stays, as null, or as an empty text inside quotes.",
         "OMIT": "It is left out, in a form the field.",
     },
+    "http.response.empty.body": {
+        "ERROR": "A bad page.",
+        "EMPTY": "An empty page.",
+    },
+    "http.response.graphql.partial": {
+        "ERROR": "An error with their messages.",
+        "ALLOW": "The data is kept.",
+    },
+    "deduplication.store": {
+        "MEMORY": "In the task alone; a restart empties it.",
+        "STATE": "In the state as well, which a restart does not empty.",
+    },
     "pagination.type": {
         "none": "One request is one poll.",
         "offset": "?offset=0, 500, 1000: pages are addressed, tasks share them.",
