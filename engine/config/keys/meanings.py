@@ -84,6 +84,10 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "MEMORY": "In the task alone; a restart empties it.",
         "STATE": "In the state as well, which a restart does not empty.",
     },
+    "http.client.parser": {
+        "LENIENT": "What is odd and cannot be misread is read.",
+        "STRICT": "What keeps to no grammar is an error.",
+    },
     "pagination.type": {
         "none": "One request is one poll.",
         "offset": "?offset=0, 500, 1000: pages are addressed, tasks share them.",
