@@ -68,26 +68,6 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "PATCH": "As POST, for APIs that want it.",
         "DELETE": "Asks the API to delete: set http.source.idempotent to what is true.",
     },
-    "http.source.body.null": {
-        "KEEP": "It stays, as null, or as an empty text inside quotes.",
-        "OMIT": "It is left out, in a form the field.",
-    },
-    "http.response.empty.body": {
-        "ERROR": "A bad page.",
-        "EMPTY": "An empty page.",
-    },
-    "http.response.graphql.partial": {
-        "ERROR": "An error with their messages.",
-        "ALLOW": "The data is kept.",
-    },
-    "deduplication.store": {
-        "MEMORY": "In the task alone; a restart empties it.",
-        "STATE": "In the state as well, which a restart does not empty.",
-    },
-    "http.client.parser": {
-        "LENIENT": "What is odd and cannot be misread is read.",
-        "STRICT": "What keeps to no grammar is an error.",
-    },
     "pagination.type": {
         "none": "One request is one poll.",
         "offset": "?offset=0, 500, 1000: pages are addressed, tasks share them.",
