@@ -269,7 +269,7 @@ class RecordError(EngineError):
 
     Attributes:
         stage: Where: "decode", "map", "enrich", "filter", "validate", "function",
-            "route", "convert" or "size".
+            "route", "convert", "size" or "produce".
         rule: The rule that failed, as text, or "".
     """
 

@@ -547,6 +547,7 @@ RECORD_ERRORS = _counter(
             "route",
             "convert",
             "size",
+            "produce",
         )
     },
 )

@@ -42,6 +42,7 @@ STAGES = {
     "decode": "TASK_POLL",
     "convert": "VALUE_CONVERTER",
     "size": "KAFKA_PRODUCE",
+    "produce": "KAFKA_PRODUCE",
 }
 
 
