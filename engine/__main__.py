@@ -18,8 +18,6 @@ import signal
 import sys
 from types import FrameType
 
-from engine.cli.output import stdout
-
 
 def leave(number: int, frame: FrameType | None) -> None:
     """End now; there is nothing to clear up."""
@@ -56,16 +54,17 @@ def steady() -> None:
                 os.close(nowhere)
     raw = open(2, "wb", buffering=0, closefd=False)  # noqa: SIM115 - for life
     sys.stderr = Stderr(raw, errors="backslashreplace", write_through=True)
-    sys.stdout = stdout()
+    sys.stdout = importlib.import_module("engine.cli.output").stdout()
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for life
 
 
 def main() -> int:
     """Run one command; returns its exit code."""
-    steady()
+    # Before anything else of ours is imported: Ctrl-C may come in the middle of it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
+    steady()
     command = importlib.import_module("engine.cli.main")
     try:
         return int(command.main())
