@@ -116,6 +116,8 @@ class Loading:
         if findings.errors:
             beside = [each for each in findings.all if each.severity != "error"]
             raise ConfigError(findings.errors, beside=beside)
+        for connector in connectors:
+            rules.memory_is_enough(connector, findings)
         return Loaded(
             connectors=connectors,
             process=process,

@@ -19,6 +19,7 @@ from engine.config.entries import Findings
 from engine.config.keys.kafka import TOPIC_SETTINGS, no_embedded
 from engine.config.keys.source import MODES
 from engine.config.kinds import Unfit
+from engine.config.memory import memory
 from engine.config.rules_libraries import (
     codecs_are_installed,
     converters_are_installed,
@@ -108,6 +109,19 @@ def check_connector(connector: Connector, findings: Findings) -> None:
             api_rule(api_scope, api, connector)
     parents_form_a_tree(connector, findings, several)
     tasks_have_shards(scope, connector)
+
+
+def memory_is_enough(connector: Connector, findings: Findings) -> None:
+    """For a connector without errors: what a task is expected to hold is its limit."""
+    limit = connector.values["process.memory.max.bytes"]
+    expected = memory(connector)[0].resident
+    if 0 < limit < expected:
+        Scope(connector.values, "", findings, _file(connector)).warn(
+            "process.memory.max.bytes",
+            f"a task is expected to hold {expected:,} bytes: it would be started anew "
+            "again and again. Raise the limit, or lower producer.buffer.memory, "
+            "pagination.limit.value or cache.max.memory.bytes",
+        )
 
 
 def _file(connector: Connector) -> str:

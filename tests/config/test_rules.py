@@ -664,3 +664,17 @@ def test_a_broker_that_is_not_installed_is_an_error(
 
     assert "bootstrap.servers" == error.key
     assert "embedded" in error.message
+
+
+@pytest.mark.parametrize(("limit", "warned"), [(0, False), (64, True), (4096, False)])
+def test_a_limit_of_memory_below_what_is_expected_is_warned_of(
+    files: Files, limit: int, warned: bool
+) -> None:
+    loaded = files.load(f"name=a\nprocess.memory.max.bytes={limit * 2**20}\n")
+
+    found = [f for f in loaded.findings if f.key == "process.memory.max.bytes"]
+
+    assert warned == bool(found)
+    for each in found:
+        assert ("warning", 2) == (each.severity, each.line)
+        assert "producer.buffer.memory" in each.message
