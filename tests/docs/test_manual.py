@@ -111,6 +111,7 @@ def test_a_page_is_listed_its_links_lead_somewhere_and_its_lines_fit(
     assert (
         page.name == "README.md" or f"({page.name})" in (DOCS / "README.md").read_text()
     )
+    assert "<<<<" not in text and ">>>>" not in text
     for link in LINK.findall(text):
         assert (page.parent / link).exists(), link
     prose = FENCE.sub("", text)
