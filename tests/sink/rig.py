@@ -161,6 +161,7 @@ def delivering(
         packing=packing(compression),
         limits=topics.limit,
         letters=letters,
+        revive=topics.revive,
     )
     try:
         yield made
