@@ -109,7 +109,7 @@ def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
     if not failed and not waiting and not troubles and not resting:
         failed = _silent(picture, card, shards, figures, began)
     if failed:
-        return Verdict(Status.FAILED, tuple(failed))
+        return Verdict(Status.FAILED, (*failed, *_held(picture, card, shards)))
 
     begun = _succeeded(shards) or _not_due(card, shards)
     if waiting and not begun and all(task.state != "RUNNING" for task in waiting):
@@ -402,12 +402,27 @@ def _failures(shards: Sequence[ShardState]) -> list[dict[str, Any]]:
             "polls": shard.failure.polls,
             "since": instant(shard.failure.since_ms),
             "at": instant(shard.failure.at_ms),
-            "next": instant(shard.failure.next_ms or shard.next_ms),
+            "next": instant(_next_ms(shard)),
+            "asked": _asked(shard),
             "over": instant(shard.failure.over_ms),
         }
         for shard in shards
         if shard.failure is not None
     ]
+
+
+def _asked(shard: ShardState) -> bool:
+    """The API itself has said when it may be asked again."""
+    return shard.held_by in DEMANDED and not (
+        shard.failure is None or shard.failure.over_ms or shard.failure.next_ms
+    )
+
+
+def _next_ms(shard: ShardState) -> int:
+    """When it is tried again; 0 where nobody knows."""
+    if shard.failure is not None and shard.failure.next_ms:
+        return shard.failure.next_ms
+    return shard.held_until_ms if _asked(shard) else shard.next_ms
 
 
 def _shard(shard: ShardState) -> dict[str, Any]:

@@ -134,7 +134,9 @@ def _over(failures: Sequence[Mapping[str, Any]], now: float) -> Iterator[str]:
         if failure["over"]:
             yield f"  over since {_since(failure['over'], now)}: {words})"
         elif not failure["polls"]:
-            yield f"  tried again: {words}, next try {_ahead(failure['next'], now)})"
+            asked = "the API asked to wait, " if failure["asked"] else ""
+            coming = f"next try {_ahead(failure['next'], now)}{_at(failure['next'])}"
+            yield f"  tried again: {words}, {asked}{coming})"
 
 
 def _ago(moment: str | None, now: float) -> str:
@@ -150,6 +152,14 @@ def _ahead(moment: str | None, now: float) -> str:
         return "soon"
     seconds = datetime.fromisoformat(moment).timestamp() - now
     return f"in {span(seconds)}" if seconds >= 1 else "now"
+
+
+def _at(moment: str | None) -> str:
+    """The local time of a moment, as it stands behind how far away that is."""
+    if moment is None:
+        return ""
+    then = datetime.fromisoformat(moment).astimezone()
+    return then.strftime(", at %H:%M:%S")
 
 
 def span(seconds: float) -> str:

@@ -321,7 +321,9 @@ class Task:
 
     def _settle(self, shard: Shard, code: Exit) -> None:
         self.settled.add(shard)
-        if code is not Exit.OK and self._worst is Exit.OK:
+        # A shard that has failed was told when it did: a task that drains later
+        # because it is asked to has ended well.  A run of one poll has not.
+        if self._once and code is not Exit.OK and self._worst is Exit.OK:
             self._worst = code
 
     def _give_up_all(self, failure: EngineError) -> Exit:

@@ -103,7 +103,37 @@ def test_status_tells_each_failure_once_with_what_comes_next(
     said = capsys.readouterr().out
     assert 1 == said.count("no address for x")
     assert "over since 1 min 30 s: api1[1/3]: bad certificate (once)" in said
-    assert "api1[2/3]: 500 (2 times, next try in 5 min 0 s)" in said
+    assert "api1[2/3]: 500 (2 times, next try in 5 min 0 s, at " in said
+
+
+def test_status_says_until_when_an_api_asked_to_wait(
+    stand: Stand, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = SYSTEM.wall_ms()
+    throttled = LastFailure("throttled", "answers 429", 1, 0, now, now)
+    stand.view.task_states = [TaskState("orders", 0, "RUNNING", pid=7)]
+    stand.view.shard_states = [
+        ShardState(
+            0,
+            "orders",
+            "api1",
+            "api1",
+            0,
+            {},
+            now,
+            failure=throttled,
+            held_by="retry_after",
+            held_until_ms=now + 3_600_500,
+        )
+    ]
+
+    assert 0 == main(["status", "--url", stand.url])
+
+    said = capsys.readouterr().out
+    assert (
+        "answers 429 (once, the API asked to wait, next try in 1 h 0 min, at " in said
+    )
+    assert "api1: the API asked to wait, 3,600 s more, until " in said
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,27 @@ def test_a_stop_does_not_wait_for_an_api_that_hangs(make: Make) -> None:
     assert [b"%d" % n for n in range(30)] == setup.values()
 
 
+def test_a_stop_with_a_failed_shard_is_a_clean_one_all_the_same(make: Make) -> None:
+    """What has failed was said when it did; systemd must not call the stop a failure."""
+    with Api(pages=1, records=3) as api:
+        api.route("/denied", lambda asked: (401, [], b"{}"))
+        setup = make(
+            None,
+            {
+                "apis.num": 2,
+                "api1.http.source.url": f"{api.url}/page?page=0",
+                "api2.http.source.url": f"{api.url}/denied",
+            },
+        )
+        with setup.running() as running:
+            until(lambda: running.said("is FAILED"), "the shard has failed")
+            done = running.end()
+
+    assert 0 == done.code, done.err
+    assert "did not drain" not in done.err
+    assert "401" in done.err
+
+
 def test_a_second_signal_hurries(make: Make) -> None:
     with Api(pages=3, latency=30.0) as stuck:
         setup = make(f"{stuck.url}/cursor/0", CHAIN)
