@@ -25,6 +25,10 @@ from engine.sink.scan import Record, Wanted, every
 #: its way, or compacted away.
 REMEMBERED = 40
 
+#: Looks for which a write of ours is remembered that was seen: a request that was
+#: sent again for want of an answer may have written it twice.
+SEEN = 6
+
 #: Records of one key that are not ours and older than this process: one may be a
 #: write that was on its way when its task was killed.
 LATE = 1
@@ -97,7 +101,9 @@ class Rivals:
                         moved = moved or at > left[piece.partition]
                         self._positions[piece.partition] = at
                         for key, record in records:
-                            found = self._judged(key, record) or found
+                            # A broker answers with the whole batch around a position.
+                            if record.offset >= left[piece.partition]:
+                                found = self._judged(key, record) or found
                     # Behind somebody's open transaction: at the next look.
                     left = self._left(watched, span.starts, span.ends) if moved else {}
         self._forget_old()
@@ -120,7 +126,10 @@ class Rivals:
         with self._lock:
             if self._keys.get(key) != record.partition:
                 return ""
-            if self._written.pop(hash((key, record.value)), None) is not None:
+            write = hash((key, record.value))
+            if write in self._written:
+                seen = self._looks - REMEMBERED + SEEN
+                self._written[write] = min(self._written[write], seen)
                 return ""
         if record.value is None:
             return ""

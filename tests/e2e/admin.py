@@ -36,6 +36,9 @@ class Admin:
         url: Where it listens.
     """
 
+    #: Seconds an answer may take.
+    patience = 10.0
+
     def __init__(self, url: str) -> None:
         self.url = url
 
@@ -55,7 +58,7 @@ class Admin:
             headers=headers or {},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=self.patience) as answer:
                 return Told(answer.status, dict(answer.headers), answer.read())
         except urllib.error.HTTPError as refused:
             return Told(refused.code, dict(refused.headers), refused.read())

@@ -139,6 +139,35 @@ def test_the_monitor_names_each_alert_and_ends_with_1(stand: Stand) -> None:
     assert "ALERT: Low cache hit ratio: 0.9 (bound 0.95)" == ratio
 
 
+@pytest.mark.parametrize(
+    ("status", "words", "names"),
+    [
+        ("healthy", [], []),
+        ("healthy", ["--throughput", "100"], ["throughput"]),
+        ("healthy", ["--latency", "2000"], ["latency"]),
+        ("healthy", ["--cache-hit-ratio", "0.8"], ["cache hit ratio"]),
+        ("degraded", [], ["throughput", "latency", "cache hit ratio"]),
+        ("failed", [], ["throughput", "latency", "cache hit ratio"]),
+    ],
+)
+def test_what_nobody_asked_for_is_no_alarm_where_a_connector_is_healthy(
+    status: str, words: list[str], names: list[str]
+) -> None:
+    document = {
+        "status": status,
+        "totalMessages": 3,
+        "throughput": {"messagesPerSecond": 0.5},
+        "latency": {"averageMs": 2500},
+        "errorRate": 0,
+        "cache": {"enabled": True, "lookups": 200, "hitRatio": 0.1},
+    }
+    with saying(200, json.dumps(document).encode()) as url:
+        ran = run("performance-monitor", "--url", url, "--json", *words)
+
+    assert names == [each["name"] for each in json.loads(ran.stdout)["alerts"]]
+    assert bool(names) == bool(ran.returncode)
+
+
 def test_the_monitor_gives_a_document(stand: Stand) -> None:
     ran = run(
         "performance-monitor",

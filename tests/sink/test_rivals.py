@@ -93,6 +93,22 @@ def test_other_connectors_and_shards_are_no_rivals(broker: Broker) -> None:
         assert "" == state.rival()
 
 
+def test_what_a_request_sent_again_wrote_twice_is_still_ours(broker: Broker) -> None:
+    topic = topic_name()
+    key = key_of("orders", PARTITION)
+    with engines(broker, topic, 1) as [(state, out)]:
+        polled(out, 1, 2)
+        written = [each.value for each in broker.read(topic) if each.key == key]
+        assert 2 == len(written)
+        assert "" == state.rival()
+
+        for value in written:
+            write(broker, topic, (key, value, partition_of(key, 5)))
+        assert "" == state.rival()
+        write(broker, topic, (key, written[-1], partition_of(key, 5)))
+        assert "" == state.rival()
+
+
 @pytest.mark.parametrize(
     ("late", "noticed"),
     [
