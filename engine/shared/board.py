@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
+from engine.shared.claims import CELLS, Claims
 
 #: A child's life, written by the child alone: index of its `PHASES`, of its
 #: `STATES`, monotonic nanoseconds of its last beat, and how much of how much is
@@ -339,7 +340,8 @@ class Board:
             self._notice_size
         )
         self._failures = self._labels + layout.shards * 2 * Message.room(LABEL)
-        size = self._failures + layout.shards * 2 * Message.room(FAILURE)
+        self._claims = self._failures + layout.shards * 2 * Message.room(FAILURE)
+        size = self._claims + layout.shards * CELLS * _CELL
         try:
             self._memory = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
         except OSError as failure:
@@ -365,6 +367,12 @@ class Board:
             self._message(self._notices, index, self._notice_size),
             len(self.layout.notice),
         )
+
+    def claims(self, index: int) -> Claims:
+        """The pages that the shard in slot `index` takes."""
+        if not 0 <= index < self.layout.shards:
+            raise SharedError(f"the board has {self.layout.shards} slots for shards")
+        return Claims(self._cells, self._claims // _CELL + index * CELLS)
 
     def label(self, index: int, content: bytes | None = None) -> bytes | None:
         """

@@ -178,6 +178,8 @@ class CountCourse:
         #: Empty pages in a row, and the number of the first of them.
         self._empties = 0
         self._empty_from = 0
+        #: What was promised and lies on pages that repeat others, or "".
+        self._unread = ""
         #: True if the page before was not full, and if that was seen by another.
         self._was_short = self._shorter = False
         self._pending: deque[tuple[Request, int]] = deque()
@@ -351,9 +353,13 @@ class CountCourse:
         records = decoded.records
         count = len(records)
         index = self._index_of(number)
-        met = ledger.totals.reached
-        if not paging.repeats and ledger.guard.repeats(number, records):
-            return self._repeated(request, response, number, count, met, decoded)
+        again = overtaken = False
+        if count and not paging.repeats:
+            again = ledger.guard.repeats(number, records)
+            if not again:
+                again, overtaken = self._overtaken(request, number, decoded)
+        if again:
+            return self._repeated(request, response, number, decoded)
         if not self._front and count:
             self._front = ledger.guard.last
         stops = ledger.stops(decoded, response)
@@ -370,6 +376,8 @@ class CountCourse:
             records, dropped = self._within(number, records)
         else:
             dropped = 0
+        if overtaken:
+            records, dropped = [], count
         behind = self._behind(number, count)
         if behind is None:
             ended = True
@@ -392,23 +400,61 @@ class CountCourse:
             ended=ended,
             index=index,
             dropped=dropped,
+            unread=self._unread if ended else "",
         )
         self.over = page.last
         return page
 
-    def _repeated(
-        self,
-        request: Request,
-        response: Response,
-        number: int,
-        count: int,
-        met: bool,
-        decoded: Decoded,
-    ) -> Page:
-        """The poll ends at a page that is not to be produced again."""
+    def _overtaken(
+        self, request: Request, number: int, decoded: Decoded
+    ) -> tuple[bool, bool]:
+        """
+        Whether another shard has taken this page's records in this poll.
+
+        Returns: whether it took them from a page before this one, which is then the
+            repetition, or from a later one. That is the repetition then, and behind
+            it nothing is new; it is itself still to be read, for who took it may
+            have been killed before it was delivered.
+        """
+        ledger, crew = self._ledger, self._plan.crew
+        taken = crew.claim(ledger.poll, number, ledger.guard.last)
+        if taken is None or taken < number:
+            return taken is not None, False
+        end = self._index_of(taken) + 1
+        self._end = end if self._end is None else min(self._end, end)
+        self._unread = self._say_repeated(request, taken, decoded)
+        return False, True
+
+    def _say_repeated(self, request: Request, number: int, decoded: Decoded) -> str:
+        """Say that the page at a place is one again; what is unread then, or ""."""
         ledger = self._ledger
         more = ledger.more(decoded) is True
-        unread = ledger.repeated(request.url, met=met and not more, more=more)
+        met = self._met(number, decoded) and not more
+        return ledger.repeated(request.url, met=met, more=more)
+
+    def _met(self, number: int, decoded: Decoded) -> bool:
+        """True if all that the API promised stands before a place."""
+        totals, skipped = self._ledger.totals, self._skipped[0]
+        if self._plan.count == 1:
+            return totals.reached
+        # The pages between ours are for the others to read.
+        index = self._index_of(number)
+        if self._field == "offset":
+            totals.received = number - self._base + skipped
+            totals.pages = index - 1
+        else:
+            size = self._size or self._plan.paging.limit
+            totals.received = (index + skipped) * size
+            totals.pages = index + skipped - 1
+        totals.learn(0, decoded.found)
+        return totals.reached
+
+    def _repeated(
+        self, request: Request, response: Response, number: int, decoded: Decoded
+    ) -> Page:
+        """The poll ends at a page that is not to be produced again."""
+        unread = self._say_repeated(request, number, decoded)
+        count = len(decoded.records)
         return self._last_page(response, number, dropped=count, unread=unread)
 
     def refused(self, request: Request, failure: SourceError) -> Page | None:
@@ -454,7 +500,7 @@ class CountCourse:
             ended=True,
             index=index,
             dropped=dropped,
-            unread=unread,
+            unread=unread or self._unread,
         )
 
     def _kept(self, behind: int, more: bool | None) -> int:

@@ -114,6 +114,21 @@ class Crew(Protocol):
     def learn(self, poll: int) -> tuple[int, int | None] | None:
         """What the notices of all shards say of a poll: `gathered`."""
 
+    def claim(self, poll: int, place: int, found: int) -> int | None:
+        """
+        Take the records of a page, before it is handed over.
+
+        Args:
+            place: Its number, or the place of its first record.
+            found: The hash of its records.
+
+        Returns: None if they are this shard's to deliver, else the place at which
+            another shard, or this one before it was started again, has taken the
+            same records in this poll.
+
+        Blocks: while another shard decides the same, for half a second at most.
+        """
+
 
 def gathered(
     poll: int, notices: Iterable[tuple[int, int, int | None]]
@@ -150,6 +165,10 @@ class Alone:
 
     def learn(self, poll: int) -> tuple[int, int | None] | None:
         """Nobody to ask."""
+        return None
+
+    def claim(self, poll: int, place: int, found: int) -> int | None:
+        """Nobody else to take it."""
         return None
 
 

@@ -222,6 +222,7 @@ class Places:
             self._board.label(slot, label.replace(b"\0", b"")[:480])
             if self._board.notice(slot).read() is not None:
                 self._board.notice(slot).publish(poll=-1, size=0)
+                self._board.claims(slot).keep(None)
 
     def slots(self, connector: str) -> list[int]:
         """All places a connector ever had."""

@@ -25,7 +25,7 @@ from engine.observe.meters import DIRECTORY, Meters
 from engine.observe.redact import redact
 from engine.records import Parcel, Shard
 from engine.seams import Transform
-from engine.shared.board import Board, Notice, Slot
+from engine.shared.board import Board, Slot
 from engine.shared.limiter import Limits
 from engine.shared.link import Assigned, BrokerKnown, Message
 from engine.sink.commit import Delivery
@@ -37,7 +37,7 @@ from engine.sink.state import Nowhere, Saved, State, canonical
 from engine.source.doubled import doubled
 from engine.source.pace import Interval
 from engine.source.unchanged import Unchanged
-from engine.source.walk import CHAINS, gathered
+from engine.source.walk import CHAINS
 from engine.task.absence import Absence
 from engine.task.admission import Admission
 from engine.task.broker import Brokers, bootstrap_of, state_place
@@ -51,6 +51,7 @@ from engine.task.reporting import Reporter
 from engine.task.run import ONCE_PATIENCE, Context, Impatience, Stopper, Task
 from engine.task.seen import Keeping, SeenStore, kept, partition_of
 from engine.task.shelf import Shelf
+from engine.task.siblings import Siblings
 from engine.task.source import Places, Sources, pace_of, policy_of, url_of
 from engine.task.standing import Standing, over, stored
 from engine.task.starting import Start
@@ -424,8 +425,7 @@ class Wiring:
         standing = stored(saved.values(), shard)
         slot = self._context.board.shard(assigned.slot)
         crew = self._crew(assigned)
-        if crew is not None:
-            crew.remind(standing.told)
+        crew.begin(standing.poll, standing.told)
         if self._once and over(standing, shard.count, slot):
             return None
         if shard.index == 0 and standing.outlived(shard.count):
@@ -701,13 +701,8 @@ class Wiring:
             return None
         return topics.record_limit(topic)
 
-    def _crew(self, assigned: Assigned) -> Siblings | None:
-        if assigned.shard.count == 1:
-            return None
-        board = self._context.board
-        return Siblings(
-            board.notice(assigned.slot), [board.notice(s) for s in assigned.siblings]
-        )
+    def _crew(self, assigned: Assigned) -> Siblings:
+        return Siblings(self._context.board, assigned.slot, assigned.siblings)
 
 
 class Session:
@@ -1014,38 +1009,3 @@ class Tally:
         """A poll was given up; the next tick tries again."""
         self._slot.add("errors")
         log.warning("Poll given up: %s", failure)
-
-
-class Siblings:
-    """The shards of one api on the board; `source.walk.Crew`."""
-
-    def __init__(self, own: Notice, all_of_them: Sequence[Notice]):
-        self._own = own
-        self._all = all_of_them
-
-    def publish(self, poll: int, size: int, end: int | None) -> None:
-        """As `Crew`."""
-        told = self._own.read()
-        if told is not None:
-            before, _, known = told
-            if poll < before:
-                return
-            if poll == before and known >= 0:
-                end = known if end is None else min(end, known)
-        self._own.publish(poll=poll, size=size, end=-1 if end is None else end)
-
-    def remind(self, told: tuple[int, int] | None) -> None:
-        """Say what the shard's stored offset knows, unless more was said since."""
-        if told is not None and self.learn(told[0]) is None:
-            self.publish(*told, None)
-
-    def learn(self, poll: int) -> tuple[int, int | None] | None:
-        """As `Crew`."""
-        notices = [notice.read() for notice in self._all]
-        return gathered(
-            poll,
-            [
-                (its_poll, size, None if end < 0 else end)
-                for its_poll, size, end in filter(None, notices)
-            ],
-        )

@@ -75,6 +75,11 @@ class Standing(Struct, frozen=True):
         return bool(self.others) and len(done) == count
 
     @property
+    def poll(self) -> int | None:
+        """Number of the poll that the shard was in last, None if it never was."""
+        return None if self.own is None else poll_of(self.own)
+
+    @property
     def told(self) -> tuple[int, int] | None:
         """What the shard lets the others know."""
         return told(None if self.own is None else self.own.offset)

@@ -78,6 +78,8 @@ class Fleet:
         """A new process for each shard."""
         for index in range(self.count):
             known = told(self.stored.get((index, self.count)))
+            stored = self.stored.get((index, self.count))
+            self.wall.board.claims(index).keep(stored and int(stored["poll"]))
             if known is not None:
                 self.wall.notices[index] = *known, None
         self.polls = [self._poll(index) for index in range(self.count)]
@@ -336,3 +338,117 @@ def test_a_total_that_is_wrong_loses_nothing_over_shards(
     assert list(range(count)) == fleet.numbers()
     assert len(fetch.asked) <= -(-count // 10) + 3
     assert all(offset["done"] for offset in fleet.stored.values())
+
+
+def deaf(kind: str, pages: int, how: str, total: str = "") -> Answers:
+    """Pages of 3 records each, whatever number is asked for; see `how`."""
+
+    def answer(query: dict[str, str]) -> Told:
+        if kind == "page":
+            number = int(query["page"]) - 1
+        else:
+            number = int(query["offset"]) // 3
+        shown = {
+            "ignored": 0,
+            "clamped": min(number, pages - 1),
+            "wrapped": number % pages,
+        }[how]
+        told = {total: pages * 3} if total else {}
+        return page(*range(shown * 3, shown * 3 + 3), **told)
+
+    return Answers(answer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["ignored", "clamped", "wrapped"])
+@pytest.mark.parametrize("pages", [1, 2, 3, 5, 8, 13])
+@pytest.mark.parametrize("shards", [1, 2, 3, 5, 8])
+def test_a_number_that_is_not_honoured_repeats_nothing_over_shards(
+    kind: str, how: str, pages: int, shards: int
+) -> None:
+    real = 1 if how == "ignored" else pages
+    for seed in range(10):
+        fetch = deaf(kind, pages, how)
+        notes: list[str] = []
+        fleet = Fleet(kind, fetch, shards, limit=3, notes=notes)
+
+        fleet.run(random.Random(seed))
+
+        assert list(range(real * 3)) == fleet.numbers()
+        assert "polls_repeating_total" in notes
+        assert not any(each.unread for each in fleet.pages)
+        assert not fleet.unfinished()
+        if how != "wrapped":
+            # Behind the last page each shard asks for one of its own at most.
+            assert len(fetch.asked) <= real + shards
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["clamped", "wrapped"])
+@pytest.mark.parametrize("shards", [2, 3, 8])
+def test_repeats_behind_all_that_was_promised_are_no_warning(
+    kind: str, how: str, shards: int
+) -> None:
+    for seed in range(5):
+        notes: list[str] = []
+        fetch = deaf(kind, 5, how, "total")
+        fleet = Fleet(kind, fetch, shards, limit=3, notes=notes, total_field="total")
+
+        fleet.run(random.Random(seed))
+
+        assert list(range(15)) == fleet.numbers()
+        assert "polls_repeating_total" not in notes
+        assert not any(each.unread for each in fleet.pages)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shards", [2, 3, 8])
+def test_repeats_in_the_place_of_what_was_promised_are_unread(
+    kind: str, shards: int
+) -> None:
+    fetch = deaf(kind, 20, "ignored", "total")
+    fleet = Fleet(kind, fetch, shards, limit=3, total_field="total")
+
+    fleet.run(random.Random(shards))
+
+    assert [0, 1, 2] == fleet.numbers()
+    assert any("promised 60 records" in each.unread for each in fleet.pages)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_repeats_that_are_allowed_are_all_taken_over_shards(kind: str) -> None:
+    fetch = deaf(kind, 1, "ignored")
+    fleet = Fleet(kind, fetch, 3, limit=3, repeats=True, max_pages=4)
+
+    fleet.run(random.Random(3))
+
+    assert sorted([0, 1, 2] * 12) == fleet.numbers()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    how=st.sampled_from(["ignored", "clamped", "wrapped"]),
+    pages=st.integers(1, 12),
+    shards=st.integers(1, 8),
+    stops=st.lists(st.integers(0, 12), max_size=4),
+    seed=st.integers(0, 1000),
+)
+def test_kills_of_shards_that_are_not_heard_lose_and_repeat_nothing(
+    kind: str, how: str, pages: int, shards: int, stops: list[int], seed: int
+) -> None:
+    fetch = deaf(kind, pages, how)
+    order = random.Random(seed)
+    fleet = Fleet(kind, fetch, shards, limit=3)
+
+    for stop in stops:
+        fleet.run(order, stop, fleet.unfinished())
+        fleet.start()
+    for _ in range(30):
+        if not fleet.unfinished():
+            break
+        fleet.run(order, shards=fleet.unfinished())
+
+    real = 1 if how == "ignored" else pages
+    assert list(range(real * 3)) == fleet.numbers()
+    assert not fleet.unfinished()
