@@ -9,7 +9,7 @@ Path: `shared.board` makes them, the tasks write and read
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Sequence
 
 from engine.clock import SYSTEM
@@ -152,7 +152,7 @@ def claim(
             deadline = deadline or now + PATIENCE
             if now > deadline:
                 break
-            time.sleep(_LOOK)
+            threading.Event().wait(_LOOK)
     own.settle(slot, taken=True)
     return None
 
