@@ -134,12 +134,17 @@ class CountCourse:
     """
     Pages that can be addressed: by the place of their first record, or by
     their number; all of them, or every L-th from the i-th on.
+
+    Args:
+        child: The poll is one of many with this number: of one parent's value.
     """
 
     #: A number does not expire.
     stored = False
 
-    def __init__(self, plan: Plan, standing: Standing, start: Ask):
+    def __init__(
+        self, plan: Plan, standing: Standing, start: Ask, *, child: bool = False
+    ):
         paging = plan.paging
         self.over = False
         self._plan = plan
@@ -156,10 +161,13 @@ class CountCourse:
         self._fresh = standing.fresh
         standing.position = position
         ledger = self._ledger = Ledger(plan, standing)
-        # The pages of a poll that goes on are still its pages.
-        guard = plan.guards.get(ledger.poll, ledger.guard)
-        plan.guards = {ledger.poll: guard}
-        ledger.guard = guard
+        guard = ledger.guard
+        if not child:
+            # The pages of a poll that goes on are still its pages. The polls of
+            # children have one number and are of different parents.
+            guard = plan.guards.get(ledger.poll, guard)
+            plan.guards = {ledger.poll: guard}
+            ledger.guard = guard
         #: Hash of the first page of the poll, 0 if nothing is known of it.
         self._front = _hash_in(position)
         guard.remember(self._base, self._front)

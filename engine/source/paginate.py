@@ -111,5 +111,5 @@ class Paginator:
         if plan.paging.type == "keyset":
             return KeysetCourse(plan, standing, start)
         if plan.paging.type in COUNTS:
-            return CountCourse(plan, standing, start)
+            return CountCourse(plan, standing, start, child=scope is not None)
         return ChainCourse(plan, standing, start)

@@ -339,3 +339,31 @@ def gone(*names: str) -> None:
     ]:
         assert time.monotonic() < until, left
         time.sleep(0.01)
+
+
+def test_pages_of_one_parent_are_no_repetition_of_another_s(api: Api) -> None:
+    shelves = {"1": ["a"], "2": ["b", "a", "c"], "3": ["c", "b", "a"]}
+
+    def shelf(asked: Asked) -> tuple[int, list[tuple[str, str]], bytes]:
+        at = int(asked.query["page"]) - 1
+        found = shelves[asked.path.rsplit("/", 1)[1]]
+        return said(answer(found[at : at + 1]))
+
+    for name in shelves:
+        api.route(f"/shelf/{name}", shelf)
+    book = Book()
+    child = poll_of(api.url, "page", path=f"{api.url}/shelf/${{parent_value}}", limit=1)
+    parent = poll_of(api.url, "cursor", path=f"{api.url}/users")
+    tree = Tree(
+        parent,
+        [Child("shelf", child, extract="id", concurrent=2)],
+        delivery=book,
+        stopping=Never(),
+        note=lambda name: None,
+    )
+
+    for page in tree.pages(None):
+        book.hand_over("users", "", page)
+
+    got = Counter(record for record in book.records if record[0] == '"')
+    assert Counter({'"a"': 3, '"b"': 2, '"c"': 2}) == got
