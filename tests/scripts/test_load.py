@@ -201,6 +201,20 @@ def test_the_monitor_watches_and_tells_changes_only(stand: Stand) -> None:
     assert ("", "", 1) == (rest, stderr, ran.returncode)
 
 
+def test_a_reader_that_has_gone_is_no_traceback(stand: Stand) -> None:
+    words = f"{SCRIPTS / 'performance-monitor'} --url {stand.url} --json --watch 0.1"
+    ran = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -S {words} --latency 1 | head -1"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert "latency" in ran.stdout
+    assert "" == ran.stderr
+
+
 def test_an_engine_that_starts_anew_meanwhile_is_counted_on(stand: Stand) -> None:
     """Its counters begin at zero: what comes then is more, not less."""
     document = json.loads(urlopen(f"{stand.url}/health/metrics").read())
