@@ -68,7 +68,7 @@ class Claims:
         if taken:
             self._cells[self._marks + slot] |= 1
         else:
-            self._cells[self._hashes + slot] = 0
+            self._wipe(slot)
 
     def find(self, poll: int, place: int, found: int) -> tuple[int, bool] | None:
         """
@@ -99,17 +99,24 @@ class Claims:
         for slot in range(PAGES):
             mark = self._cells[self._marks + slot]
             if poll is None or mark >> 1 != poll or not mark & 1:
-                self._cells[self._hashes + slot] = 0
+                self._wipe(slot)
+
+    def _wipe(self, slot: int) -> None:
+        self._cells[self._hashes + slot] = 0
+        self._cells[self._marks + slot] = 0
 
     def _slot(self, poll: int, place: int) -> int:
         """Where a page stands: as before, else first of its poll, else next."""
-        cells, fresh = self._cells, True
-        for slot in range(PAGES):
-            if cells[self._hashes + slot] and cells[self._marks + slot] >> 1 == poll:
-                if cells[self._places + slot] == place:
+        cells = self._cells
+        if place in cells[self._places : self._places + PAGES].tolist():
+            for slot in range(PAGES):
+                if (
+                    cells[self._places + slot] == place
+                    and cells[self._marks + slot] >> 1 == poll
+                    and cells[self._hashes + slot]
+                ):
                     return slot
-                fresh = False
-        if fresh:
+        if cells[self._marks + poll % FIRST] >> 1 != poll:
             return poll % FIRST
         cells[self._used] += 1
         return FIRST + cells[self._used] % (PAGES - FIRST)
