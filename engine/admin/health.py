@@ -293,7 +293,8 @@ def _silent(
     An interval shorter than a request takes is stretched to it: a poll that
     outlasts its tick is late, not silent.  Time in which no task could poll,
     because it was starting or the broker was away, is nobody's silence, nor is
-    time in which a limit held the api back.
+    time in which a limit held the api back.  A poll goes on while apis below are
+    asked for its records: what succeeds there, succeeds for it.
     """
     found = []
     able_for = picture.now - max(began, picture.held_at(card.name))
@@ -302,7 +303,8 @@ def _silent(
         if api.interval is None or not mine:
             continue
         interval = max(api.interval, SHORTEST_INTERVAL, figures.response_ms / 1000)
-        newest = max(max(shard.success_ms, shard.held_until_ms) for shard in mine)
+        tree = [shard for shard in shards if shard.api in (api.name, *api.below)]
+        newest = max(max(shard.success_ms, shard.held_until_ms) for shard in tree)
         silence = able_for
         if newest:
             silence = min(silence, (picture.wall_ms - newest) / 1000)

@@ -107,7 +107,7 @@ def _card(connector: Connector, process: Values) -> ConnectorCard:
         name=connector.name,
         config=_config(connector, process),
         apis=tuple(
-            ApiCard(api.name, _interval(api.values))
+            ApiCard(api.name, _interval(api.values), tuple(_below(connector, api.name)))
             for api in apis
             # A child is polled within its parent's poll and has no own shard.
             if api.values["api.chaining.parent"] is None
@@ -130,6 +130,14 @@ def _card(connector: Connector, process: Values) -> ConnectorCard:
         ),
         topics=_topics(connector),
     )
+
+
+def _below(connector: Connector, name: str) -> Iterator[str]:
+    """The names of all apis that are polled for the records of one."""
+    for api in connector.apis:
+        if api.values["api.chaining.parent"] == name:
+            yield api.name
+            yield from _below(connector, api.name)
 
 
 def _interval(values: Values) -> float | None:

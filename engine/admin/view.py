@@ -47,10 +47,12 @@ class ApiCard(Struct, frozen=True):
         name: `api.name`.
         interval: Seconds from poll to poll; None where a schedule says when, and
             then silence is not judged.
+        below: The apis that are polled for its records, and those for theirs.
     """
 
     name: str
     interval: float | None = 60.0
+    below: Sequence[str] = ()
 
 
 class ConnectorCard(Struct, frozen=True):

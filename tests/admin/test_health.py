@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.admin.answers import json_answer, plain
-from engine.admin.view import WAITING, ApiCard, TaskState, Thresholds
+from engine.admin.view import WAITING, ApiCard, ShardState, TaskState, Thresholds
 from engine.observe import names
 from engine.observe.failures import LastFailure
 from tests.admin.conftest import Stage
@@ -565,3 +565,22 @@ def test_a_trouble_makes_it_degraded_and_is_said_once(stage: Stage) -> None:
         body["status"],
         body["reasons"],
     )
+
+
+def test_a_poll_goes_on_while_the_apis_below_are_asked(
+    staged: Callable[..., Stage],
+) -> None:
+    stage = staged(card(apis=(ApiCard("customers", 10.0, ("details", "orders")),)))
+    long_ago = stage.clock.wall_ms()
+    stage.clock.pass_by(600)
+    now = stage.clock.wall_ms()
+    stage.shard(api="customers", success_ms=long_ago)
+    [parent] = stage.view.shard_states
+    child = {"place": 1, "connector": "orders", "task": 0, "counts": {}}
+
+    assert "failed" == told(stage)[1]["status"]
+
+    for name in ("details", "orders"):
+        below = ShardState(api=name, label=name, success_ms=now, **child)
+        stage.view.shard_states = [parent, below]
+        assert "healthy" == told(stage)[1]["status"]
