@@ -17,9 +17,11 @@ import msgspec
 
 from engine import config
 from engine.cli.output import telling
-from engine.config import Api, Connector, Finding, Loaded
+from engine.config import Api, Connector, Finding, Loaded, keys
 from engine.config.explain import explain as text_of
 from engine.config.explain import known
+from engine.config.keys.key import Key
+from engine.config.keys.pages import page_of
 from engine.config.memory import memory
 from engine.config.show import show as text_of_all
 from engine.errors import ConfigError, EngineError, Exit
@@ -119,10 +121,18 @@ def print_findings(
     for each in findings:
         out = sys.stderr if each.severity == "error" else sys.stdout
         print(f"{each.severity}: {each}", file=out)
+    if wrong := [each for each in findings if each.severity == "error"]:
+        pages = dict.fromkeys(page_of(key_of(each.key)) for each in wrong)
+        print(f"see {', '.join(pages)}; `explain KEY` says more", file=sys.stderr)
     if loaded is not None:
         print_memory(loaded)
         if code == Exit.OK:
             print(f"{count(loaded)}: no errors")
+
+
+def key_of(name: str) -> Key | None:
+    """The key of a finding, None where it is about no key of ours."""
+    return keys.find(keys.split_api(name)[1])
 
 
 def print_memory(loaded: Loaded) -> None:

@@ -77,6 +77,14 @@ def lines(told: Mapping[str, Any], now: float) -> Iterator[str]:
         reasons = verdict.get("reasons", ())
         for reason in reasons:
             yield f"  {reason}"
+        kinds = [
+            each["kind"]
+            for each in verdict.get("failures", ())
+            if not each["over"] and each["polls"]
+        ]
+        if kinds:
+            shown = ", ".join(dict.fromkeys(kinds))
+            yield f"  what to do: docs/troubleshooting.md, {shown}"
         yield from _tasks(stands["tasks"], reasons)
         if name in figures:
             yield from _figures(figures[name])

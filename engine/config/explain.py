@@ -17,6 +17,7 @@ from engine.config.built import standing
 from engine.config.foreign.rows import ROWS, Row
 from engine.config.keys.key import Computed, Key
 from engine.config.keys.meanings import meanings
+from engine.config.keys.pages import page_of
 from engine.config.kinds import nearest
 
 #: Characters of a line at most.
@@ -133,6 +134,7 @@ def _ours(name: str, key: Key, number: int | None) -> str:
         f"  scope     {SCOPES[key.scope]}",
         # An example is copied as it stands, whatever its length.
         f"  example   {example}={key.example}",
+        f"  manual    {page_of(key)}",
     ]
     if key.required:
         lines += _wrapped("  required  by ", key.required)

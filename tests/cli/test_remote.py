@@ -102,6 +102,7 @@ def test_status_tells_each_failure_once_with_what_comes_next(
 
     said = capsys.readouterr().out
     assert 1 == said.count("no address for x")
+    assert "what to do: docs/troubleshooting.md, dns" in said
     assert "over since 1 min 30 s: api1[1/3]: bad certificate (once)" in said
     assert "api1[2/3]: 500 (2 times, next try in 5 min 0 s, at " in said
 

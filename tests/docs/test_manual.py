@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli.main import parser
+from engine.cli.main import main, parser
 from engine.config import load
-from engine.config.explain import known
+from engine.config.explain import explain, known
+from engine.config.keys import TABLE
+from engine.config.keys.pages import PAGES as PAGES_OF
 from engine.errors import ConfigError
 from engine.observe.failures import KINDS
 
@@ -147,3 +149,23 @@ def test_every_kind_of_failure_has_its_line_in_the_troubleshooting() -> None:
 
     for kind in KINDS:
         assert f"| `{kind}` |" in text
+
+
+def test_every_section_of_the_table_has_a_page_and_every_key_names_it() -> None:
+    assert {key.section for key in TABLE.values()} == PAGES_OF.keys()
+    for page in PAGES_OF.values():
+        assert (DOCS / page).exists()
+    assert "manual    docs/paging.md" in explain("pagination.type")
+
+
+def test_check_names_the_pages_about_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.properties"
+    file.write_text("name=a\npagination.type=pages\ncache.l1.policy=X\nnokey=1\n")
+
+    assert 78 == main(["check", str(file)])
+
+    [line] = [x for x in capsys.readouterr().err.splitlines() if x.startswith("see ")]
+    for page in ("docs/paging.md", "docs/cache.md", "docs/configuration.md"):
+        assert page in line
