@@ -399,7 +399,16 @@ class Multiplexer:
         if not readers and not writers:
             # Resolving or connecting in libcurl, or a descriptor beyond select.
             seconds = min(seconds, UNSEEN)
-        ready, _, _ = select.select([self._wake, *readers], writers, (), seconds)
+        # Not select: the process may have more than a thousand descriptors, and then
+        # even that of the alarm is beyond it.
+        wanted = dict.fromkeys(readers, select.POLLIN)
+        for number in writers:
+            wanted[number] = wanted.get(number, 0) | select.POLLOUT
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        for number, events in wanted.items():
+            poller.register(number, events)
+        ready = {number for number, _ in poller.poll(math.ceil(1000 * seconds))}
         if self._wake in ready:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)

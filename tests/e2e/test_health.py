@@ -194,7 +194,8 @@ def fares(company: Company, way: str, status: str, reason: str) -> None:
     [
         ("one of twenty", "healthy", ""),
         ("two of twenty", "degraded", "is 0.1, above health.check.error.rate"),
-        ("missing", "degraded", "is 0, below health.check.cache.hit.ratio"),
+        # What was never there before is no miss.
+        ("missing", "healthy", ""),
         ("silent", "failed", "polls were given up: "),
         ("denied", "failed", "401"),
         ("brokerless", "starting", "Task 0 waits for the Kafka broker: "),

@@ -107,21 +107,21 @@ ROWS = [
     leads_to("/a\\r\\nX-Evil: 1", "S9"),
     leads_to("/" + "a" * 9000),
     Row("F57", "the same cursor twice, the same page", (page(1, 2, next='"b"'),
-        page(3, 4, next='"b"'), page(3, 4, next='"b"')), (1, 2, 3, 4), Looping, 3,
+        page(3, 4, next='"b"'), page(3, 4, next='"b"')), (1, 2, 3, 4), None, 3,
         CURSOR),
     Row("F57", "cursors in a circle, A B A B", (page(1, 2, next='"b"'),
         page(3, 4, next='"a"'), page(5, 6, next='"b"'), page(3, 4, next='"a"')),
         (1, 2, 3, 4, 5, 6), Looping, 4, CURSOR),
     Row("F57", "a link to itself", (page(1, next='"?a=1"'), page(2, next='"?a=1"'),
-        page(2, next='"?a=1"')), (1, 2), Looping, 3, LINKS),
+        page(2, next='"?a=1"')), (1, 2), None, 3, LINKS),
     Row("F58", "an empty page in the middle", (page(1, 2, next='"b"'),
         page(next='"c"'), page(3, next="null")), (1, 2, 3), None, 3, CURSOR),
     Row("F58", "more to come and no cursor", (page(1, 2, next="null", more="true"),),
         (), SourceError, 1, MORE),
     Row("F58", "the total shrinks", (page(1, 2, total="9"), page(3, 4, total="3"),
-        page()), (1, 2, 3, 4), None, 2,
+        page()), (1, 2, 3, 4), None, 3,
         {**PAGES, "pagination.total.field": "total"}),
-    Row("F58", "a short last page", (page(1, 2), page(3)), (1, 2, 3), None, 2, PAGES),
+    Row("F58", "a short last page", (page(1, 2), page(3)), (1, 2, 3), None, 3, PAGES),
 ]  # fmt: skip
 
 
@@ -168,7 +168,8 @@ def test_f66_a_stored_cursor_that_has_expired_is_named_and_never_done(
     transport: str, status: int, tmp_path: Path
 ) -> None:
     server, keys = transported(transport, page(1, 2, next='"b"'), Say(status, b"gone"))
-    with server, Source(tmp_path, f"{server.url}/", {**CURSOR, **keys}) as source:
+    keys = {**CURSOR, **keys, "pagination.cursor.expired": "FAIL"}
+    with server, Source(tmp_path, f"{server.url}/", keys) as source:
         first = next(walk := source.walk())
         walk.close()
         with pytest.raises(CursorExpired, match="no longer knows the stored cursor"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -130,6 +131,22 @@ def test_a_large_body_comes_whole(nginx: Nginx) -> None:
     body = Client(nginx.url, http2=True).get("/large.json").body
 
     assert (nginx.folder / "large.json").read_bytes() == bytes(body)
+
+
+def test_a_process_may_have_more_than_a_thousand_descriptors() -> None:
+    """The limit of select(2) is none of ours."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2000:
+        pytest.skip("no more than a thousand descriptors are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    held = [os.dup(0) for _ in range(1100)]
+    try:
+        with MisbehavingH2(Say(body=PAGE)) as server:
+            assert PAGE == bytes(Client(server.url, http2=True).get().body)
+    finally:
+        for number in held:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_many_requests_share_one_connection() -> None:
