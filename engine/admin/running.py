@@ -39,7 +39,8 @@ from engine.observe import log as logs
 from engine.observe.failures import decoded
 from engine.observe.machine import cost
 from engine.observe.meters import DIRECTORY
-from engine.shared.board import HELD_BY, Board, ChildSlot
+from engine.shared.board import Board, ChildSlot
+from engine.shared.limiter import CAUSES
 from engine.shared.link import Message, SetLevel
 from engine.supervisor import status
 from engine.supervisor.status import ChildStatus, Rebalances, Snapshot
@@ -107,7 +108,11 @@ def _card(connector: Connector, process: Values) -> ConnectorCard:
         name=connector.name,
         config=_config(connector, process),
         apis=tuple(
-            ApiCard(api.name, _interval(api.values), tuple(_below(connector, api.name)))
+            ApiCard(
+                api.name,
+                _interval(api.values),
+                tuple(each.name for each in connector.descendants(api)),
+            )
             for api in apis
             # A child is polled within its parent's poll and has no own shard.
             if api.values["api.chaining.parent"] is None
@@ -130,14 +135,6 @@ def _card(connector: Connector, process: Values) -> ConnectorCard:
         ),
         topics=_topics(connector),
     )
-
-
-def _below(connector: Connector, name: str) -> Iterator[str]:
-    """The names of all apis that are polled for the records of one."""
-    for api in connector.apis:
-        if api.values["api.chaining.parent"] == name:
-            yield api.name
-            yield from _below(connector, api.name)
 
 
 def _interval(values: Values) -> float | None:
@@ -338,7 +335,7 @@ class Running:
             failure=decoded(self._board.failure(slot)),
             record_ms=counts["last_record_ms"],
             next_ms=counts["next_poll_ms"],
-            held_by=HELD_BY[counts["held_by"]],
+            held_by=CAUSES[counts["held_by"]],
             held_until_ms=counts["held_until_ms"],
         )
 

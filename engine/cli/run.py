@@ -28,7 +28,7 @@ from engine.cli.check import load
 from engine.cli.display import SUMS, Display, Row, display, document, rate, summary
 from engine.cli.output import telling
 from engine.clock import SYSTEM
-from engine.config import Api, Connector, Loaded, Values
+from engine.config import Connector, Loaded, Values
 from engine.config.endpoints import splittable
 from engine.errors import ConfigError
 from engine.observe import log as logs
@@ -336,7 +336,7 @@ def owned(connector: Connector) -> Iterator[assign.Api]:
             found.setdefault(endpoint.api.name, []).append(endpoint.entity)
     for api in connector.apis:
         if api.name in found:
-            below = tuple(descendants(connector, api))
+            below = tuple(connector.descendants(api))
             prints = [each.fingerprint for each in (api, *below)]
             yield assign.Api(
                 name=api.name,
@@ -346,13 +346,6 @@ def owned(connector: Connector) -> Iterator[assign.Api]:
                 most=api.values["pagination.max.pages"],
                 below=tuple(each.name for each in below),
             )
-
-
-def descendants(connector: Connector, api: Api) -> Iterator[Api]:
-    """The apis below one, parents before their children."""
-    for child in connector.children(api):
-        yield child
-        yield from descendants(connector, child)
 
 
 def run_task(

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.cli.run import descendants, owned
+from engine.cli.run import owned
 from engine.config import Api, Connector
 from engine.config.endpoints import ADDRESSABLE
 from engine.language.cron import compile_cron
@@ -185,7 +185,7 @@ class Sizing:
         for root in connector.apis:
             if root.name in mine:
                 pacing = pacing_of(root, zone, now_ms)
-                for api in (root, *descendants(connector, root)):
+                for api in (root, *connector.descendants(root)):
                     if api.name not in samples:
                         self.unsampled.append(api.name)
                         continue
@@ -250,7 +250,7 @@ class Sizing:
 
     def _ordered(self) -> Iterable[Api]:
         for root in self.connector.apis:
-            for api in (root, *descendants(self.connector, root)):
+            for api in (root, *self.connector.descendants(root)):
                 if api.name in self._roots and self._roots[api.name][0] is root:
                     yield api
 

@@ -207,6 +207,12 @@ class Connector(Struct, frozen=True):
             if (parent := self.parent(other)) is not None and parent.index == api.index
         ]
 
+    def descendants(self, api: Api) -> Iterator[Api]:
+        """The apis below one, parents before their children."""
+        for child in self.children(api):
+            yield child
+            yield from self.descendants(child)
+
     @property
     def fingerprint(self) -> str:
         """Differs where a reload has to restart all tasks of the connector."""

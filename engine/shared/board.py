@@ -21,6 +21,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
+from engine.observe.failures import SIZE
 from engine.shared.claims import CELLS, Claims
 
 #: A child's life, written by the child alone: index of its `PHASES`, of its
@@ -65,7 +66,7 @@ STATES = ("unused", "starting", "running", "draining", "failed", "ended")
 #: but for the grid its polls start on (monotonic ns), which is set once, and
 #: the number of the poll it is in, 0 once that is delivered or given up.  Wall
 #: milliseconds of its last success, its last record and its next poll, and up to
-#: when a limit holds it back, by `HELD_BY`.
+#: when a limit holds it back, by its place in `limiter.CAUSES`.
 SHARD = (
     "pages",
     "received",
@@ -106,9 +107,6 @@ SHARD = (
     "polling",
 )
 
-#: What may hold a shard back, by the number on the board.
-HELD_BY = ("", "limiter", "api_limiter", "retry_after", "budget", "throttled")
-
 #: What a shard tells its siblings about the poll it is in.
 NOTICE = ("poll", "size", "end")
 
@@ -116,7 +114,7 @@ NOTICE = ("poll", "size", "end")
 LABEL = 480
 
 #: Bytes of what a shard says of its last failure.
-FAILURE = 1536
+FAILURE = SIZE
 
 _CELL = 8
 _HEAD = struct.Struct("<QI")

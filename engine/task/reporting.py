@@ -16,7 +16,8 @@ from typing import Protocol
 from engine.clock import SYSTEM, Clock
 from engine.observe.failures import FailureLog, LastFailure
 from engine.records import Shard
-from engine.shared.board import HELD_BY, Slot
+from engine.shared.board import Slot
+from engine.shared.limiter import CAUSES
 
 
 class Places(Protocol):
@@ -87,8 +88,8 @@ class Reporter:
             waits = self._waits.get(shard)
             if waits is not None:
                 cause, until = waits.held
-                if cause in HELD_BY:
-                    slot.put("held_by", HELD_BY.index(cause))
+                if cause in CAUSES:
+                    slot.put("held_by", CAUSES.index(cause))
                     slot.put(
                         "held_until_ms", round(1000 * (until + ahead)) if until else 0
                     )

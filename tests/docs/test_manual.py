@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import trustme
 
 from engine.cli.main import main, parser
 from engine.config import load
@@ -86,7 +87,6 @@ def test_a_configuration_of_the_manual_loads(
 
 def pem(folder: Path) -> Path:
     """A certificate and its key, as the examples name one."""
-    trustme = pytest.importorskip("trustme")
     path = folder / "both.pem"
     if not path.exists():
         made = trustme.CA().issue_cert("client.example.com")

@@ -26,6 +26,7 @@ from tests.fakes.misbehaving import (
     authority_pem,
     server_tls,
 )
+from tests.needs import need
 from tests.source.clients import Client
 from tests.source.test_http import forward
 
@@ -136,8 +137,7 @@ def test_a_large_body_comes_whole(nginx: Nginx) -> None:
 def test_a_process_may_have_more_than_a_thousand_descriptors() -> None:
     """The limit of select(2) is none of ours."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 2000:
-        pytest.skip("no more than a thousand descriptors are allowed here")
+    need(hard >= 2000, "room for more than a thousand descriptors")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
     held = [os.dup(0) for _ in range(1100)]
     try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from engine.errors import Unreachable
 from engine.observe.failures import FailureLog, decoded
 from engine.records import Shard
-from engine.shared.board import HELD_BY, Board, Layout
+from engine.shared.board import Board, Layout
+from engine.shared.limiter import CAUSES
 from engine.source.waits import Waits
 from engine.task.reporting import Reporter
 from tests.fakes.clock import HandClock
@@ -36,7 +37,7 @@ def test_it_tells_what_went_wrong_what_holds_it_back_and_when_it_polls_next() ->
     reporter.report()
 
     assert log.last == decoded(board.failure(1))
-    assert "retry_after" == HELD_BY[board.shard(1).get("held_by")]
+    assert "retry_after" == CAUSES[board.shard(1).get("held_by")]
     assert clock.wall_ms() + 60_000 == board.shard(1).get("held_until_ms")
     assert 77 == board.shard(1).get("next_poll_ms")
     assert board.failure(0) is None
