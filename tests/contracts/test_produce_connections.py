@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from engine.errors import Misconfigured, Unavailable
-from tests.fakes.kafka import Cluster, cluster
+from tests.fakes.broker import Cluster, cluster
 from tests.needs import need
 from tests.sink.producing import putting, until
 

@@ -17,7 +17,7 @@ import pytest
 
 from engine.errors import Doubtful, Fenced, Misconfigured, SinkError
 from engine.sink.batch import column_of
-from tests.fakes.kafka import SPOKEN, Batch, Cluster, cluster, part
+from tests.fakes.broker import SPOKEN, Batch, Cluster, cluster, part
 from tests.sink.producing import Putting, putting, until
 
 
@@ -26,6 +26,7 @@ def fake() -> Iterator[Cluster]:
     with cluster() as made:
         made.create("t")
         yield made
+        assert not made.asked_to_create
 
 
 def once(code: Any, times: int = 1) -> Any:
@@ -146,7 +147,7 @@ def test_whatever_fails_the_order_stays_and_nothing_comes_twice(
         def judge(batch: Batch) -> Any:
             if dice.random() < 0.3:
                 if code == 7:
-                    fake._append(batch)
+                    fake.logs["t", 0].append(batch)
                 return code
             return None
 
@@ -175,7 +176,7 @@ def test_sequences_begin_again_after_their_last(fake: Cluster) -> None:
         to.put(0)
         to.wait(1)
         to.producer._sender.partitions["t", 0].numbers.sequence = 0x7FFFFFFE  # type: ignore[union-attr]
-        fake._sequences.clear()
+        fake.logs["t", 0].producers.clear()
         for at in range(1, 5):
             to.put(at, b"x", b"y", b"z")
         to.wait(5)
@@ -385,7 +386,6 @@ def test_a_topic_that_is_deleted_is_not_made_by_us_and_its_batches_wait(
         to.put(1)
         until(lambda: to.producer.gone(time.monotonic()) == ["t"], "it is gone")
         assert "t" not in fake.topics
-        fake.log.clear()
         fake.create("t")
         to.wait(2)
         assert [] == to.producer.gone(time.monotonic())
