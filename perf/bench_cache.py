@@ -36,8 +36,8 @@ import urllib3
 from engine.clock import SYSTEM
 from engine.records import Request, Response
 from engine.shared.tiers import CacheSettings, Tiers, TierSettings
-from engine.source.cached import Cached
-from engine.source.freshness import Stored, decode, encode
+from engine.source.fetch.cache import Cached
+from engine.source.fetch.freshness import Stored, decode, encode
 from perf.rig import ROOT, machine
 from tests.fakes.hands import Hands
 

@@ -34,12 +34,12 @@ import requests
 import urllib3
 
 from engine.records import Request
-from engine.source.curl import Multiplexer
-from engine.source.dns import Resolver
-from engine.source.http import Http, HttpOptions
-from engine.source.origin import AddressRules, Borders, origin_of
-from engine.source.pool import Pool, PoolOptions
-from engine.source.tls import TlsOptions
+from engine.source.wire.dns import Resolver
+from engine.source.wire.http1 import Http, HttpOptions
+from engine.source.wire.http2 import Multiplexer
+from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.pool import Pool, PoolOptions
+from engine.source.wire.tls import TlsOptions
 from perf import rig
 from tests.fakes.misbehaving import MisbehavingH2, Say, authority, authority_pem
 

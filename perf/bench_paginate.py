@@ -25,16 +25,16 @@ from collections.abc import Iterator
 from msgspec import Raw
 
 from engine.records import Response
-from engine.source.ahead import Ahead
-from engine.source.decode import Decoded, compile_decoder
-from engine.source.dns import Resolver
-from engine.source.http import Http, HttpOptions
-from engine.source.origin import AddressRules, Borders, origin_of
-from engine.source.paginate import Paginator
+from engine.source.decode.decoder import Decoded, compile_decoder
+from engine.source.paging.pager import Paging
+from engine.source.paging.paginator import Paginator
+from engine.source.paging.request import Shape
 from engine.source.poll import Poll
-from engine.source.pool import Pool, PoolOptions
-from engine.source.request import Shape
-from engine.source.walk import Paging
+from engine.source.prefetch import Ahead
+from engine.source.wire.dns import Resolver
+from engine.source.wire.http1 import Http, HttpOptions
+from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.pool import Pool, PoolOptions
 from perf import rig
 
 LATENCY = 0.05

@@ -29,6 +29,20 @@ FLOORS = {
     "cli": 8,
 }
 
+#: Floor of each wing of a room, and of each file beside them; as for rooms.
+WINGS = {
+    "source": {
+        "wire": 0,
+        "decode": 1,
+        "fetch": 2,
+        "auth": 3,
+        "paging": 2,
+        "prefetch": 3,
+        "poll": 4,
+        "children": 5,
+    },
+}
+
 #: Only these may import an outside library or a delicate part of the stdlib.
 GATES = {
     "kafka": {
@@ -43,15 +57,20 @@ GATES = {
         "sink/produce/sender.py",
         "sink/produce/verdicts.py",
     },
-    "requests": {"source/http.py", "source/auth.py"},
-    "urllib3": {"source/http.py", "source/dns.py"},
-    "httptools": {"source/http.py", "source/body.py"},
-    "brotli": {"source/body.py"},
-    "backports": {"source/body.py", "sink/compress.py"},
-    "pycurl": {"source/curl.py"},
+    "requests": {
+        "source/wire/http1.py",
+        "source/auth/aws.py",
+        "source/auth/header.py",
+        "source/auth/session.py",
+    },
+    "urllib3": {"source/wire/http1.py", "source/wire/dns.py"},
+    "httptools": {"source/wire/http1.py", "source/wire/body.py"},
+    "brotli": {"source/wire/body.py"},
+    "backports": {"source/wire/body.py", "sink/compress.py"},
+    "pycurl": {"source/wire/http2.py"},
     "diskcache": {"shared/store.py"},
     "fcntl": {"shared/lock.py"},
-    "mmap": {"shared/board.py", "source/body.py", "observe/room.py"},
+    "mmap": {"shared/board.py", "source/wire/body.py", "observe/room.py"},
     "prometheus_client": {"observe/meters.py", "observe/room.py", "admin/store.py"},
     "waitress": {"admin/server.py"},
     "psutil": {"observe/machine.py"},
@@ -60,7 +79,7 @@ GATES = {
     "zstandard": {"sink/compress.py"},
     "snappy": {"sink/compress.py"},
     "re2": {"language/regexes.py"},
-    "cronsim": {"source/pace.py", "language/cron.py"},
+    "cronsim": {"task/pace.py", "language/cron.py"},
     "setproctitle": {"supervisor/child.py"},
     "fastavro": {"transform/avro.py"},
     "google": {"transform/protobuf.py"},
@@ -91,9 +110,9 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def room_of(dotted: str) -> str:
+def room_of(dotted: str, level: int = 1) -> str:
     parts = dotted.split(".")
-    return parts[1] if len(parts) > 1 else ""
+    return parts[level] if len(parts) > level else ""
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ENGINE)))
@@ -107,6 +126,12 @@ def test_imports_go_down_and_gates_hold(path: Path) -> None:
             other = room_of(name)
             if other in FLOORS and room in FLOORS and other != room:
                 assert FLOORS[other] < FLOORS[room], f"{place} imports up: {name}"
+            wings = WINGS.get(room, {})
+            if other == room and wings and len(place.parts) > 1:
+                wing = place.parts[1].removesuffix(".py")
+                inner = room_of(name, 2)
+                if inner in wings and wing in wings and inner != wing:
+                    assert wings[inner] < wings[wing], f"{place} imports up: {name}"
         if top in GATES:
             assert str(place) in GATES[top], f"{place} is no gate for {top}"
 
@@ -115,3 +140,10 @@ def test_every_room_has_its_floor() -> None:
     rooms = {path.parent.name for path in ENGINE.glob("*/__init__.py")}
 
     assert set() == rooms - set(FLOORS)
+
+
+@pytest.mark.parametrize("room", WINGS)
+def test_every_wing_has_its_floor(room: str) -> None:
+    places = {path.stem for path in (ENGINE / room).iterdir() if "__" not in path.name}
+
+    assert set(WINGS[room]) == places

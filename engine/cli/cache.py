@@ -29,8 +29,8 @@ from engine.errors import Exit
 from engine.observe import names
 from engine.observe.meters import DIRECTORY
 from engine.shared.tiers import Tiers
-from engine.source.freshness import Stored, lifetime, validators
-from engine.source.origin import shown
+from engine.source.fetch.freshness import Stored, lifetime, validators
+from engine.source.wire.origin import shown
 from engine.supervisor.runtime import base_of, running
 from engine.task.cache import owner, places_of, starts_of, tiers_of
 from engine.task.source import url_of

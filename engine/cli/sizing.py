@@ -28,9 +28,9 @@ from engine.config import Api, Connector
 from engine.config.endpoints import ADDRESSABLE
 from engine.language.cron import compile_cron
 from engine.shared.limiter import Limits
-from engine.source.origin import host_of
-from engine.source.pace import IDLE_PAUSE, next_tick
+from engine.source.wire.origin import host_of
 from engine.supervisor import assign
+from engine.task.pace import IDLE_PAUSE, next_tick
 from engine.task.sample import Sample
 from engine.task.source import limits_of
 

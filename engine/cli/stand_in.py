@@ -31,7 +31,7 @@ from engine import config
 from engine.cli.made_up import EPOCH, Records, made_up, place, recorded
 from engine.config import Api, Loaded
 from engine.errors import ConfigError
-from engine.source.walk import Paging
+from engine.source.paging.pager import Paging
 from engine.task.paging import paging_of
 from engine.task.source import url_of
 

@@ -5,7 +5,7 @@ Owns the spelling: five fields mean second 0, `?` is `*`, and the macros are
 written out, so that whoever computes ticks is given one form only.  It knows
 no clock and no zone.
 
-Path: `config` checks with it, `source.pace` computes ticks of what it gives
+Path: `config` checks with it, `task.pace` computes ticks of what it gives
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Owns a fixed number of lock files; a key belongs to one of them by its digest.
 Whoever holds it asks the API, and a leader that dies lets go by dying.  Never
 waits: a caller that does not get it looks again later, or asks all the same.
 
-Beside the tiers; `source.cached` does the waiting, which stopping cuts.
+Beside the tiers; `source.fetch.cache` does the waiting, which stopping cuts.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Knows nothing of HTTP: whether an entry may still be used is its caller's to
 say, who is told how old it is.  No failure of a tier is anybody's failure.
 
 Named before the fork, opened after it.  `task.build` hands it to
-`source.cached` as a plain object.
+`source.fetch.cache` as a plain object.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Owns what a topic's name does not say: the cluster it is in, its id, whether it
 holds anything, and for how long the broker keeps what it does.  What was delivered
 to a topic is there only while it is the same one.
 
-Path: asked by the task for `source.unchanged` -> here -> `sink.kafka`
+Path: asked by the task for `task.unchanged` -> here -> `sink.kafka`
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Owns the joining of what a poll is made of: a paginator says what to ask, a
 fetch asks, a decoder splits the answer.  Decides nothing itself but what a
 refused cursor means and when a poll begins anew.
 
-Path: `task.flow` -> here -> `source.paginate`, `source.fetch`,
+Path: `task.flow` -> here -> `source.paging.paginator`, `source.fetch`,
 `source.decode`; back come pages
 """
 
@@ -20,12 +20,12 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import BadPage, CursorExpired, Looping, SourceError, StartOver
 from engine.records import Offset, Page, Request, Response
 from engine.seams import Fetch, Stopping
-from engine.source.ahead import Ahead, one_by_one
-from engine.source.decode import Decode, Decoded
-from engine.source.diagnosis import bad_page
-from engine.source.origin import shown
-from engine.source.paginate import Paginator
-from engine.source.walk import Course
+from engine.source.decode.decoder import Decode, Decoded
+from engine.source.decode.diagnosis import bad_page
+from engine.source.paging.pager import Course
+from engine.source.paging.paginator import Paginator
+from engine.source.prefetch import Ahead, one_by_one
+from engine.source.wire.origin import shown
 
 log = logging.getLogger("source")
 

@@ -25,11 +25,11 @@ from engine.records import Request
 from engine.seams import Fetch, Stopping
 from engine.shared.limiter import Limiter
 from engine.shared.tiers import CacheSettings, Tiers, TierSettings
-from engine.source.cached import Cached
-from engine.source.freshness import PASSING, SAFE, Stored, decode, encode
-from engine.source.origin import host_of
-from engine.source.pace import next_tick
-from engine.source.warming import Trace, Warming
+from engine.source.fetch.cache import Cached
+from engine.source.fetch.freshness import PASSING, SAFE, Stored, decode, encode
+from engine.source.fetch.warming import Trace, Warming
+from engine.source.wire.origin import host_of
+from engine.task.pace import next_tick
 
 log = logging.getLogger("cache")
 

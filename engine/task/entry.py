@@ -34,17 +34,16 @@ from engine.sink.kafka import wait_for_broker
 from engine.sink.outlet import Saver
 from engine.sink.preflight import Topics
 from engine.sink.state import Nowhere, Saved, State, canonical
-from engine.source.doubled import doubled
-from engine.source.pace import Interval
-from engine.source.unchanged import Unchanged
-from engine.source.walk import CHAINS
+from engine.source.paging.pager import CHAINS
 from engine.task.absence import Absence
 from engine.task.admission import Admission
 from engine.task.broker import Brokers, bootstrap_of, state_place
 from engine.task.cache import Caching, unique_headers
+from engine.task.doubled import doubled
 from engine.task.flow import Flow, Source
 from engine.task.memory import PART, Forgetful, Remembering
 from engine.task.metering import Held, Metering
+from engine.task.pace import Interval
 from engine.task.pulse import Patience, Pulse
 from engine.task.registry import Persistent, Registries
 from engine.task.reporting import Reporter
@@ -58,6 +57,7 @@ from engine.task.starting import Start
 from engine.task.transform import transform_of
 from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
 from engine.task.troubles import Troubles
+from engine.task.unchanged import Unchanged
 from engine.task.walker import Walker
 from engine.task.watching import Watching
 from engine.transform.dedup import Seen

@@ -12,7 +12,7 @@ positions leaves out; and before anything is delivered that differs, the positio
 is saved without it.  A process that dies anywhere in between, and one that
 remembers nothing (`cache.enabled=false`), leave a memory that nobody trusts.
 
-Path: ``task.flow`` and ``task.tree`` ask -> here -> ``source.unchanged``
+Path: ``task.flow`` and ``task.tree`` ask -> here -> ``task.unchanged``
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Protocol
 
 from engine.records import Offset, Page, Parcel, Primitive, Request, Response
 from engine.sink.outlet import AtLeastOnce
-from engine.source.standing import SEAL, whole
-from engine.source.unchanged import Unchanged
+from engine.source.paging.position import SEAL, whole
+from engine.task.unchanged import Unchanged
 
 log = logging.getLogger("task")
 

@@ -28,7 +28,7 @@ from engine.shared.limiter import HostReading, Reading
 from engine.shared.tiers import Tiers
 from engine.sink.commit import Delivery
 from engine.sink.outlet import Failure, Saver
-from engine.source.warming import Trace, Warming
+from engine.source.fetch.warming import Trace, Warming
 
 #: Seconds between two readings.
 PERIOD = 1.0
@@ -49,14 +49,14 @@ BREAKERS = ("closed", "half-open", "open")
 
 
 class Counters(Protocol):
-    """What is read of `source.pool.HttpCounters`."""
+    """What is read of `source.wire.pool.HttpCounters`."""
 
     connections_opened: int
     repeats: dict[str, int]
 
 
 class Connections(Protocol):
-    """What is read of `source.pool.Pool`."""
+    """What is read of `source.wire.pool.Pool`."""
 
     @property
     def open(self) -> int:
@@ -101,7 +101,7 @@ class Cache(Protocol):
 
 
 class Waits(Protocol):
-    """What is read of `source.waits.Waits`."""
+    """What is read of `source.fetch.waits.Waits`."""
 
     def read(self) -> dict[str, float]:
         """Seconds so far, by what was waited for."""

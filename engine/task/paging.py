@@ -4,7 +4,7 @@ Paging: the keys of paging made into what the source walks by.
 Owns their translation, the share of `pagination.max.pages` that a shard has, and
 the condition that ends a poll, which is written in the filters' language.
 
-Path: ``task.source``, ``cli.stand_in`` -> here -> `source.walk`,
+Path: ``task.source``, ``cli.stand_in`` -> here -> `source.paging.pager`,
 `transform.conditions`
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 from engine.config import Api, Values
 from engine.language import MISSING, LanguageError, Path
 from engine.records import Response
-from engine.source.request import literals
-from engine.source.walk import COUNTS, Paging, Stop
+from engine.source.paging.pager import COUNTS, Paging, Stop
+from engine.source.paging.request import literals
 from engine.transform.conditions import compile_condition, fields_of, holds
 
 

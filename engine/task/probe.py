@@ -29,7 +29,7 @@ from engine.shared.limiter import HostReading
 from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.sink.statetopic import TopicState
-from engine.source.origin import shown
+from engine.source.wire.origin import shown
 from engine.task.broker import Brokers, bootstrap_of
 from engine.task.pulse import Patience, Pulse
 from engine.task.source import Places, Sources, paginator_of

@@ -5,7 +5,7 @@ Owns the way to the registries of a task: connections of its own, without the
 API's credentials and without its rate limit, and one cache of schemas.  What
 stays away is asked again as `retry.*` says and is then an API that stays away.
 
-Path: ``task.transform`` -> here -> `engine.transform.registry`, ``source.http``
+Path: ``task.transform`` -> here -> `engine.transform.registry`, ``source.wire.http1``
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from engine.config.libraries import missing
 from engine.errors import ConfigError, Finding, Unavailable, Unreachable
 from engine.records import Page, Parcel
 from engine.seams import Stopping, Transform
-from engine.source.dns import Resolver
-from engine.source.http import Http, HttpOptions
-from engine.source.origin import AddressRules, Borders, origin_of
-from engine.source.pool import Pool, PoolOptions
-from engine.source.retry import RetryPolicy, pause
-from engine.source.tls import TlsOptions
+from engine.source.fetch.policy import RetryPolicy, pause
+from engine.source.wire.dns import Resolver
+from engine.source.wire.http1 import Http, HttpOptions
+from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.pool import Pool, PoolOptions
+from engine.source.wire.tls import TlsOptions
 from engine.transform.convert import Converter
 from engine.transform.registry import Registry, SchemaCache
 from engine.transform.schemas import Unfit

@@ -20,7 +20,7 @@ from engine.errors import ConfigError, EngineError, Misconfigured
 from engine.records import Shard
 from engine.sink.compress import packing
 from engine.sink.kafka import tls
-from engine.source.tls import tls_context
+from engine.source.wire.tls import tls_context
 from engine.task.broker import Brokers
 from engine.task.probe import pages
 from engine.task.registry import Registries

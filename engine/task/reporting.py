@@ -31,7 +31,7 @@ class Places(Protocol):
 
 
 class Waiting(Protocol):
-    """What is read of `source.waits.Waits`."""
+    """What is read of `source.fetch.waits.Waits`."""
 
     @property
     def held(self) -> tuple[str, float]:

@@ -20,9 +20,9 @@ from engine.clock import SYSTEM
 from engine.config import Api, Connector
 from engine.records import Page, Parcel
 from engine.shared.limiter import HostReading
-from engine.source.chain import naming
-from engine.source.envelope import Fields
-from engine.source.origin import host_of
+from engine.source.children import naming
+from engine.source.paging.envelope import Fields
+from engine.source.wire.origin import host_of
 from engine.task.probe import pages
 from engine.task.registry import MODULES, Registries
 from engine.task.transform import transform_of

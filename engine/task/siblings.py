@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from engine.shared.board import Board
 from engine.shared.claims import claim
-from engine.source.walk import gathered
+from engine.source.paging.pager import gathered
 
 
 class Siblings:
     """
-    `source.walk.Crew`, between processes.
+    `source.paging.pager.Crew`, between processes.
 
     Args:
         slot: The shard's own slot of the board.
@@ -51,7 +51,7 @@ class Siblings:
 
         Args:
             poll: The stored poll, None: nothing is stored.
-            told: Poll and page size, as `source.standing.told`.
+            told: Poll and page size, as `source.paging.position.told`.
         """
         self._mine.keep(poll)
         if told is not None and self.learn(told[0]) is None:

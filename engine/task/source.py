@@ -41,40 +41,36 @@ from engine.shared.breaker import Breaker
 from engine.shared.limiter import Limiter, Limits, Listening
 from engine.shared.lock import FileLock
 from engine.shared.rates import Rate
-from engine.source import curl
-from engine.source.ahead import Ahead, Budget
-from engine.source.answers import Errors
-from engine.source.auth import (
-    AwsSigV4,
-    HeaderAuth,
-    QueryAuth,
-    SessionAuth,
-    basic,
-    bearer,
-    load_auth,
-)
-from engine.source.balance import Balanced, Endpoints
-from engine.source.body import Bounds
-from engine.source.chain import Child, Delivery, Tree
-from engine.source.decode import Decode, Decoded, compile_decoder
-from engine.source.dns import Resolver
-from engine.source.fetch import Guarded, Limited, Retrying, Turnstile
-from engine.source.http import Auth, Http, HttpOptions, ProxyOptions
-from engine.source.metered import Metered
-from engine.source.oauth import OAuth2, OAuthOptions
-from engine.source.origin import AddressRules, Borders, origin_of
-from engine.source.pace import Interval, Schedule
-from engine.source.paginate import Paginator
+from engine.source.auth.aws import AwsSigV4
+from engine.source.auth.header import HeaderAuth, QueryAuth, basic, bearer
+from engine.source.auth.oauth import OAuth2, OAuthOptions
+from engine.source.auth.renewal import RenewableAuth, Renewing
+from engine.source.auth.session import SessionAuth, load_auth
+from engine.source.children import Child, Delivery, Tree
+from engine.source.decode.answers import Errors
+from engine.source.decode.decoder import Decode, Decoded, compile_decoder
+from engine.source.fetch.balance import Balanced, Endpoints
+from engine.source.fetch.breaker import Guarded
+from engine.source.fetch.limit import Limited, Turnstile
+from engine.source.fetch.metered import Metered
+from engine.source.fetch.policy import RetryPolicy
+from engine.source.fetch.retry import Retrying
+from engine.source.fetch.waits import Waits
+from engine.source.paging.pager import Crew
+from engine.source.paging.paginator import Paginator
+from engine.source.paging.request import Shape, behind
 from engine.source.poll import Poll
-from engine.source.pool import HttpCounters, Pool, PoolOptions
-from engine.source.renewed import RenewableAuth, Renewing
-from engine.source.request import Shape, behind
-from engine.source.retry import RetryPolicy
-from engine.source.tls import TlsOptions
-from engine.source.waits import Waits
-from engine.source.walk import Crew
+from engine.source.prefetch import Ahead, Budget
+from engine.source.wire import http2 as curl
+from engine.source.wire.body import Bounds
+from engine.source.wire.dns import Resolver
+from engine.source.wire.http1 import Auth, Http, HttpOptions, ProxyOptions
+from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.pool import HttpCounters, Pool, PoolOptions
+from engine.source.wire.tls import TlsOptions
 from engine.task.cache import Caching
 from engine.task.metering import Metering
+from engine.task.pace import Interval, Schedule
 from engine.task.paging import initial_of, paging_of
 
 log = logging.getLogger("http")

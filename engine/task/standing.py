@@ -18,7 +18,7 @@ from engine.errors import StateError
 from engine.records import Offset, Shard
 from engine.shared.board import Slot
 from engine.sink.state import Saved
-from engine.source.standing import done_once, told
+from engine.source.paging.position import done_once, told
 
 
 class Standing(Struct, frozen=True):

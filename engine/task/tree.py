@@ -5,7 +5,7 @@ Owns an outlet for each child that is under way, so that every parent value has
 a position of its own, and the promise that nothing of a tree is left open when
 its shard commits.  Polls nothing: which child is asked for is the source's.
 
-Path: ``source.chain`` hands over children's pages -> here -> ``sink.commit``
+Path: ``source.children`` hands over children's pages -> here -> ``sink.commit``
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Transform
 from engine.sink.outlet import AtLeastOnce, Failure
 from engine.sink.state import Saved
-from engine.source.standing import whole
+from engine.source.paging.position import whole
 from engine.task.flow import Counting, unbalanced
 from engine.task.memory import (
     NO_PAGE,
@@ -90,7 +90,7 @@ class Branch(Struct, frozen=True):
 
 class Branches:
     """
-    All that is below one root; a `source.chain.Delivery`.
+    All that is below one root; a `source.children.Delivery`.
 
     Used by the thread that walks the root.
 

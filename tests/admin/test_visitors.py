@@ -315,7 +315,7 @@ def test_wildcards_of_object_names(pattern: str, yes: list[str], no: list[str]) 
     ("name", "status"),
     [
         ("engine", 200),
-        ("engine.source.http", 200),
+        ("engine.source.wire.http1", 200),
         ("org.apache.kafka.connect.runtime.WorkerSourceTask", 200),
         ("kafka-http_source$1", 200),
         ("a" * 65, 400),

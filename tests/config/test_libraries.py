@@ -235,7 +235,7 @@ def test_zstd_is_read_by_either(
     without: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from engine.source import body
+    from engine.source.wire import body
 
     zstandard = pytest.importorskip("zstandard")
     pytest.importorskip(library)
@@ -256,7 +256,7 @@ def test_zstd_is_read_by_either(
 def test_zstandard_bounds_what_comes_out(
     without: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.source import body
+    from engine.source.wire import body
 
     zstandard = pytest.importorskip("zstandard")
     without("compression.zstd", "backports.zstd")

@@ -27,8 +27,8 @@ from engine.clock import SYSTEM
 from engine.errors import SourceError, Unreachable
 from engine.records import Request, Response
 from engine.shared.tiers import CacheSettings, Tiers, TierSettings
-from engine.source.cached import Cached
-from engine.source.freshness import decode, encode
+from engine.source.fetch.cache import Cached
+from engine.source.fetch.freshness import decode, encode
 from tests.needs import need
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.source.ahead import Ahead
+from engine.source.prefetch import Ahead
 from tests.fakes.api import Api
 from tests.fakes.walks import TYPES, bytes_of, poll_of
 

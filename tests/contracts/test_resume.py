@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.records import Request, Response
-from engine.source.ahead import Ahead
+from engine.source.prefetch import Ahead
 from tests.fakes.api import Api, Asked
 from tests.fakes.walks import TYPES, bytes_of, poll_of
 

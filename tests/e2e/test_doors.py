@@ -16,7 +16,7 @@ from tests.e2e.admin import LISTENING, Admin, admin_of
 from tests.e2e.conftest import Make
 from tests.e2e.rig import Running, Setup, until
 from tests.fakes.misbehaving import Misbehaving, Peer, Say, perform
-from tests.source.test_auth import TokenServer, digest_server
+from tests.source.auth.test_auth import TokenServer, digest_server
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from engine.shared.board import Board, Layout
 from engine.shared.claims import claim
-from engine.source.walk import gathered
+from engine.source.paging.pager import gathered
 
 
 class Wall:

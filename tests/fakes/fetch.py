@@ -1,7 +1,7 @@
 """
 Fetch: the plainest thing that turns a request into a response.
 
-Stands where `source.http` stands in the engine, for tests of what lies above
+Stands where `source.wire.http1` stands in the engine, for tests of what lies above
 it; a connection for each thread, kept alive.
 """
 

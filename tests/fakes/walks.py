@@ -13,12 +13,12 @@ from typing import Any
 
 from engine.records import Offset, Page
 from engine.seams import Fetch, Stopping
-from engine.source.decode import Decode, compile_decoder
-from engine.source.origin import Borders, origin_of
-from engine.source.paginate import Paginator
+from engine.source.decode.decoder import Decode, compile_decoder
+from engine.source.paging.pager import Crew, Paging
+from engine.source.paging.paginator import Paginator
+from engine.source.paging.request import Shape
 from engine.source.poll import Poll
-from engine.source.request import Shape
-from engine.source.walk import Crew, Paging
+from engine.source.wire.origin import Borders, origin_of
 from tests.fakes.fetch import PlainFetch
 
 TYPES = (

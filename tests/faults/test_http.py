@@ -35,8 +35,8 @@ from engine.errors import (
     Unreachable,
 )
 from engine.records import Request
-from engine.source.curl import installed
-from engine.source.http import ProxyOptions
+from engine.source.wire.http1 import ProxyOptions
+from engine.source.wire.http2 import installed
 from tests.fakes.misbehaving import (
     Act,
     Misbehaving,

@@ -24,7 +24,7 @@ from engine.errors import (
     SourceError,
     Unreachable,
 )
-from engine.source.curl import installed
+from engine.source.wire.http2 import installed
 from tests.fakes.misbehaving import Misbehaving, MisbehavingH2, Say
 from tests.fakes.source import Source
 

@@ -17,8 +17,8 @@ import urllib3
 from engine.clock import SYSTEM
 from engine.records import Request, Response
 from engine.shared.tiers import CacheSettings, Tiers, TierSettings
-from engine.source.cached import Cached
-from engine.source.freshness import decode, encode
+from engine.source.fetch.cache import Cached
+from engine.source.fetch.freshness import decode, encode
 from tests.shared.children import Child
 
 pytestmark = pytest.mark.slow

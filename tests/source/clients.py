@@ -8,15 +8,15 @@ from typing import Any
 
 from engine.clock import SYSTEM, Clock
 from engine.records import Request, Response
-from engine.source.curl import Multiplexer
-from engine.source.decode import compile_decoder
-from engine.source.dns import Resolver
-from engine.source.fetch import Retrying
-from engine.source.http import Auth, Http, HttpOptions
-from engine.source.origin import AddressRules, Borders, origin_of
-from engine.source.pool import Pool, PoolOptions
-from engine.source.retry import RetryPolicy
-from engine.source.tls import TlsOptions
+from engine.source.decode.decoder import compile_decoder
+from engine.source.fetch.policy import RetryPolicy
+from engine.source.fetch.retry import Retrying
+from engine.source.wire.dns import Resolver
+from engine.source.wire.http1 import Auth, Http, HttpOptions
+from engine.source.wire.http2 import Multiplexer
+from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.pool import Pool, PoolOptions
+from engine.source.wire.tls import TlsOptions
 from tests.fakes.clock import HandClock
 from tests.fakes.misbehaving import authority_pem
 

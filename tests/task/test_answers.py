@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.errors import EngineError
-from engine.source.curl import installed
+from engine.source.wire.http2 import installed
 from tests.fakes.misbehaving import Misbehaving, MisbehavingH2, Say
 from tests.fakes.source import Source
 

@@ -10,7 +10,7 @@ from engine.config import Connector, load
 from engine.records import Request, Response
 from engine.shared.limiter import Limiter, Limits
 from engine.shared.rates import Rate
-from engine.source.warming import Trace
+from engine.source.fetch.warming import Trace
 from engine.task.cache import skin_of, tiers_of, unique_headers, warming_of
 from engine.task.source import url_of
 from tests.fakes.hands import Hands

@@ -15,7 +15,7 @@ import pytest
 
 from engine.config.keys import TABLE
 from engine.errors import BadPage, Forbidden, Unreachable
-from engine.source.curl import installed
+from engine.source.wire.http2 import installed
 from tests.fakes.misbehaving import (
     Misbehaving,
     MisbehavingH2,

@@ -16,11 +16,11 @@ import pytest
 from msgspec import Raw, Struct
 
 from engine.records import Offset, Page, Parcel, Request, Response, Shard
-from engine.source.standing import SEAL
-from engine.source.unchanged import Unchanged
+from engine.source.paging.position import SEAL
 from engine.task.flow import Flow
 from engine.task.memory import Forgetful, Memory, Remembering
 from engine.task.pulse import Pulse
+from engine.task.unchanged import Unchanged
 
 SHARD = Shard("c", "a")
 

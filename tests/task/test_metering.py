@@ -12,7 +12,7 @@ from engine.observe import names
 from engine.observe.meters import Meters
 from engine.records import DeadLetter, Page, Parcel, Request, Response, Shard
 from engine.shared.board import Board
-from engine.source.waits import Waits
+from engine.source.fetch.waits import Waits
 from engine.task.metering import Held, Metering
 from tests.fakes.clock import HandClock
 from tests.fakes.view import FakeClock

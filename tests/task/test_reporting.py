@@ -7,7 +7,7 @@ from engine.observe.failures import FailureLog, decoded
 from engine.records import Shard
 from engine.shared.board import Board, Layout
 from engine.shared.limiter import CAUSES
-from engine.source.waits import Waits
+from engine.source.fetch.waits import Waits
 from engine.task.reporting import Reporter
 from tests.fakes.clock import HandClock
 

@@ -1,0 +1,1 @@
+"""Auth: credentials, and how a request carries them."""

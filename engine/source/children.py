@@ -1,0 +1,383 @@
+"""
+Children: apis that are polled once for each record of another api.
+
+Owns the walk through a tree of parents and children: which values a parent's
+page names, that each is polled once, and that the parent's position passes a
+page only when all its children are delivered.  Children are fetched in
+threads, but everything is handed over by the thread that asked for the tree.
+
+Path: `task.flow` asks for the parent's pages -> here -> `source.poll`;
+children's pages go through a `Delivery`
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from functools import partial
+from typing import Any, Final, Protocol, Self
+
+from msgspec import Raw
+
+from engine.errors import BadPage, SourceError, Then
+from engine.language.faults import EvaluationError
+from engine.language.paths import compile_path
+from engine.language.values import MISSING, text_of
+from engine.records import Offset, Page
+from engine.seams import Stopping
+from engine.source.paging.pager import Note
+from engine.source.paging.position import plain_value, whole
+from engine.source.poll import Poll
+
+log = logging.getLogger("source")
+
+#: Most apis from the top of a tree to its lowest leaf.
+LEVELS: Final = 5
+#: How soon a waiting thread looks at `stopping`, in seconds.
+LOOK: Final = 0.05
+
+
+class Delivery(Protocol):
+    """
+    Where the pages of children go, and where each of them stands.
+
+    A child's source partition is that of its api with `"parent": value`.
+    Called by one thread at a time.
+    """
+
+    def offset(self, api: str, parent: str) -> Offset | None:
+        """The newest offset handed over for a child, or the stored one."""
+
+    def hand_over(self, api: str, parent: str, page: Page) -> None:
+        """Transform a page of a child and give it to Kafka; may block."""
+
+    def settle(self) -> None:
+        """Wait until all that was handed over is acknowledged and saved."""
+
+
+class Child:
+    """
+    One api below another.
+
+    Args:
+        api: Its `api.name`.
+        poll: Polls it; the same object for all parent values.
+        extract: `api.chaining.extract.field`, a path in the parent's record.
+        concurrent: Child polls under way at once
+            (`api.chaining.max.concurrent`).
+        patient: True for `behavior.on.error=IGNORE`: a child poll that fails
+            for good is skipped and counted.
+        children: The apis below it.
+
+    Attributes:
+        values: What a parent's record names, as `naming` reads it.
+    """
+
+    def __init__(
+        self,
+        api: str,
+        poll: Poll,
+        *,
+        extract: str,
+        concurrent: int = 10,
+        patient: bool = False,
+        children: Sequence[Child] = (),
+    ):
+        self.api = api
+        self.poll = poll
+        self.concurrent = concurrent
+        self.patient = patient
+        self.children = tuple(children)
+        self.values = naming(extract)
+
+
+def naming(extract: str) -> Callable[[Raw], list[object]]:
+    """
+    Reads what a parent's record names: str, int, bool or number text, one for
+    each child poll; None for an item that names nothing.
+
+    The reader raises BadPage where the record cannot be read.
+    """
+    get = compile_path(extract).get
+
+    def values(record: Raw) -> list[object]:
+        try:
+            found = get(record)
+            if isinstance(found, Raw) and bytes(found).lstrip()[:1] == b"[":
+                found = _ITEMS(found)
+            items = found if isinstance(found, list) else [found]
+            return [_one(item) for item in items]
+        except EvaluationError as e:
+            raise BadPage(f"a record cannot be read at {extract!r}: {e}") from e
+
+    return values
+
+
+_ITEMS: Final = compile_path("[*]").get
+
+
+def _one(item: object) -> object:
+    """A value to ask with, or None."""
+    value = None if item is MISSING else plain_value(item)
+    if value == "" or (isinstance(value, Raw) and bytes(value)[:1] in (b"[", b"{")):
+        return None
+    return value
+
+
+class _Cut(Exception):
+    """The tree is to end; nothing more is begun."""
+
+
+class _Desk:
+    """
+    Where threads have things done by the thread that owns the tree.
+
+    One at a time, in the order of asking.
+    """
+
+    def __init__(self, stopping: Stopping):
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
+        self._calls = queue.SimpleQueue()
+        self._stopping = stopping
+        self._closed = threading.Event()
+
+    @property
+    def cut(self) -> bool:
+        """True once nothing more is to be begun."""
+        return self._closed.is_set() or self._stopping.is_set()
+
+    def close(self) -> None:
+        """Nothing is done any more; who waits is told so."""
+        self._closed.set()
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        """
+        Have something done by the owner, and wait for it.
+
+        Raises: What it raised, or _Cut.
+        """
+        done: Future[Any] = Future()
+        self._calls.put((work, done))
+        while not self.cut:
+            try:
+                return done.result(LOOK)
+            except TimeoutError:
+                # The work may have raised one itself.
+                if done.done():
+                    raise
+        raise _Cut
+
+    def serve(self, under_way: Sequence[Future[None]]) -> None:
+        """
+        Do what is asked until all of these have ended.
+
+        Raises: What the first of them that failed raised, or _Cut.
+        """
+        for each in under_way:
+            each.add_done_callback(lambda _: self._calls.put(None))
+        failure: BaseException | None = None
+        while not all(each.done() for each in under_way):
+            asked = self._calls.get()
+            if asked is not None:
+                work, done = asked
+                if self.cut or failure is not None:
+                    done.set_exception(_Cut())
+                else:
+                    try:
+                        done.set_result(work())
+                    except Exception as error:  # noqa: BLE001 - raised where it was asked
+                        done.set_exception(error)
+            if failure is None:
+                failure = _failure_of(under_way)
+                if failure is not None:
+                    for each in under_way:
+                        each.cancel()
+        failure = failure or _failure_of(under_way)
+        if failure is not None:
+            raise failure
+
+
+def _failure_of(futures: Sequence[Future[None]]) -> BaseException | None:
+    """The first failure; one that only followed from another counts last."""
+    failures = [
+        error
+        for each in futures
+        if each.done() and not each.cancelled() and (error := each.exception())
+    ]
+    failures.sort(key=lambda error: isinstance(error, _Cut))
+    return failures[0] if failures else None
+
+
+class Tree:
+    """
+    A parent and all that is below it, as the source of one shard.
+
+    Args:
+        parent: Polls the top api.
+        children: The apis right below it.
+        delivery: Where children's pages go.
+        note: Told the name of each counter that goes up.
+    """
+
+    def __init__(
+        self,
+        parent: Poll,
+        children: Sequence[Child],
+        *,
+        delivery: Delivery,
+        stopping: Stopping,
+        note: Note = lambda name: None,
+    ):
+        self._parent = parent
+        self._children = tuple(children)
+        self._delivery = delivery
+        self._stopping = stopping
+        self._note = note
+
+    @property
+    def idle(self) -> Offset | None:
+        """As `Poll.idle`."""
+        return self._parent.idle
+
+    def pages(self, offset: Offset | None) -> Generator[Page]:
+        """
+        The parent's pages; each comes once all below it is delivered.
+
+        Raises:
+            SourceError: The parent or a child could not be polled.
+            EngineError: What a delivery raised.
+
+        Blocks: for all child polls of a page; stopping ends it, and the page
+            in hand is not yielded then.
+        """
+        run = _Run(self._delivery, _Desk(self._stopping), self._note)
+        with run, closing(self._parent.pages(offset)) as pages:
+            for page in pages:
+                number = whole(page.offset, "poll", 1)
+                futures = run.submit(self._children, page, number)
+                if futures:
+                    try:
+                        run.desk.serve(futures)
+                    except _Cut:
+                        return
+                    self._delivery.settle()
+                yield page
+
+
+class _Run:
+    """One poll of a tree."""
+
+    def __init__(self, delivery: Delivery, desk: _Desk, note: Note):
+        self.desk = desk
+        self._delivery = delivery
+        self._note = note
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._lock = threading.Lock()
+        #: Hashes of (api, value) that have been taken in this poll.
+        self._taken: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.desk.close()
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def submit(
+        self, children: Sequence[Child], page: Page, number: int
+    ) -> list[Future[None]]:
+        """Begin the child polls of a page, each value once in the tree's poll."""
+        futures = []
+        for child in children:
+            for record in page.records:
+                for value in child.values(record):
+                    text = text_of(value)
+                    if text is None:
+                        self._note("children_without_value_total")
+                        continue
+                    if self._take(child.api, text):
+                        futures.append(
+                            self._pool(child).submit(
+                                self._poll, child, value, text, record, number
+                            )
+                        )
+        return futures
+
+    def _take(self, api: str, value: str) -> bool:
+        key = hash((api, value))
+        with self._lock:
+            if key in self._taken:
+                return False
+            self._taken.add(key)
+            return True
+
+    def _pool(self, child: Child) -> ThreadPoolExecutor:
+        with self._lock:
+            pool = self._pools.get(child.api)
+            if pool is None:
+                pool = self._pools[child.api] = ThreadPoolExecutor(
+                    child.concurrent, thread_name_prefix=f"child-{child.api}"
+                )
+            return pool
+
+    def _poll(
+        self, child: Child, value: object, text: str, record: Raw, number: int
+    ) -> None:
+        """One child poll, in a thread of its pool."""
+        desk, delivery = self.desk, self._delivery
+        if desk.cut:
+            raise _Cut
+        offset = desk.call(partial(delivery.offset, child.api, text))
+        if (
+            offset is not None
+            and offset.get("done") is True
+            and whole(offset, "poll", 1) == number
+        ):
+            # Delivered in this very poll, before a crash.
+            return
+        scope = {"parent": record, "parent_value": value}
+        last = False
+        try:
+            with closing(child.poll.pages(offset, scope=scope, number=number)) as pages:
+                for page in pages:
+                    page.parent = record
+                    page.parent_value = value
+                    self._below(child, page, number)
+                    desk.call(partial(delivery.hand_over, child.api, text, page))
+                    last = page.last
+        except SourceError as failure:
+            if not child.patient or not _final(failure):
+                raise
+            self._note("child_polls_skipped_total")
+            log.warning("The poll of a child of %s is skipped: %s", child.api, failure)
+            return
+        if not last:
+            raise _Cut
+
+    def _below(self, child: Child, page: Page, number: int) -> None:
+        """Grandchildren: the child's page waits until they are delivered."""
+        futures = self.submit(child.children, page, number)
+        if not futures:
+            return
+        # The end of the run cancels what has not begun, and `wait` is not told.
+        while wait(futures, LOOK, FIRST_EXCEPTION).not_done:
+            if _failure_of(futures) is not None:
+                break
+            if self.desk.cut:
+                raise _Cut
+        failure = _failure_of(futures)
+        if failure is not None:
+            for each in futures:
+                each.cancel()
+            raise failure
+        self.desk.call(self._delivery.settle)
+
+
+def _final(failure: SourceError) -> bool:
+    """True for a failure that the next try will not mend."""
+    return failure.then is Then.GIVE_UP or isinstance(failure, BadPage)

@@ -1,0 +1,1 @@
+"""Decode: the body of an answer becomes records, or a failure that says why."""

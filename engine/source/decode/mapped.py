@@ -1,0 +1,152 @@
+"""
+Mapped: a page too large for memory is split window by window.
+
+Owns the finding of places where a document may be cut, each proven by the parse
+of both its sides, so that the pages of the map behind the window can be handed
+back to the system.  The records are views into the map, as everywhere.  Answers
+None where a document is not of the usual shape: it is then split in one go.
+
+Path: `source.decode` (a mapped body) -> here -> records
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from engine.source.wire.body import hand_back
+
+#: Bytes that are split in one go.
+WINDOW = 4 << 20
+#: Places tried as the end of a window before it is given up.
+TRIES = 48
+#: Bytes in front of the records, and of the first member's name.
+MAX_PREFIX, MAX_HEAD = 1 << 20, 256
+#: Stands in for the records while their place is looked for.
+MARKER = b'["\\u0000here"]'
+
+_ITEMS = msgspec.json.Decoder(list[Raw])
+_BROKEN = (msgspec.DecodeError, RecursionError)
+_BLANKS = b" \t\r\n"
+
+
+def split_mapped(
+    body: memoryview, names: tuple[str, ...], quick: Callable[[bytes], Any]
+) -> Any:
+    """
+    Split a document whose records stand at plain names.
+
+    Args:
+        body: Over a private, writable map; left as it was.
+        names: Where the records are; empty: the document is their array.
+        quick: Splits a small document of the same shape; raises what msgspec
+            does, answers None if the shape is another.
+
+    Returns:
+        What `quick` gives for the document without most of its records, with
+        all of them put in, or None.
+    """
+    source: Any = body.obj
+    if body.readonly or len(body) != len(source):
+        return None
+    start = _array_at(source, names, quick)
+    if start is None:
+        return None
+    prefix = bytes(body[:start])
+    head = _head(source, start + 1)
+    records: list[Raw] = []
+    at = start
+    while len(body) - at > 2 * WINDOW:
+        found = _window(body, at, head)
+        if found is None:
+            return None
+        items, at = found
+        records += items
+        hand_back(body, start, at)
+        start = at
+    decoded = quick(prefix + b"[" + bytes(body[at + 1 :]))
+    hand_back(body, at, len(body))
+    if decoded is not None:
+        decoded.records[:0] = records
+    return decoded
+
+
+def _array_at(
+    source: Any, names: tuple[str, ...], quick: Callable[[bytes], Any]
+) -> int | None:
+    """Where the array of the records begins: proven by a parse up to there."""
+    if not names:
+        at = _skip(source, 0)
+        return at if source[at : at + 1] == b"[" else None
+    name = msgspec.json.encode(names[-1])
+    at = -1
+    for _ in range(TRIES):
+        at = source.find(name, at + 1, MAX_PREFIX)
+        if at < 0:
+            return None
+        colon = _skip(source, at + len(name))
+        start = _skip(source, colon + 1)
+        if source[colon : colon + 1] != b":" or source[start : start + 1] != b"[":
+            continue
+        try:
+            decoded = quick(source[:start] + MARKER + b"}" * len(names))
+        except _BROKEN:
+            continue
+        if decoded is not None and [MARKER[1:-1]] == [
+            bytes(record) for record in decoded.records
+        ]:
+            return start
+    return None
+
+
+def _head(source: Any, at: int) -> bytes | None:
+    """How an item begins, up to the colon of its first member; None: no object."""
+    at = _skip(source, at)
+    if source[at : at + 1] != b"{":
+        return None
+    colon = source.find(b":", at, at + MAX_HEAD)
+    return bytes(source[at : colon + 1]) if colon > 0 else None
+
+
+def _window(
+    body: memoryview, at: int, head: bytes | None
+) -> tuple[list[Raw], int] | None:
+    """
+    The items behind the bracket or comma at `at`, up to a comma between items.
+
+    Where the text from an item's beginning up to a comma is a whole array, that
+    comma stands between two items and in no text and no deeper place.
+    """
+    source: Any = body.obj
+    end = at + WINDOW
+    for _ in range(TRIES):
+        end = source.rfind(head if head is not None else b",", at + 1, end)
+        if end < 0:
+            return None
+        comma = end if head is None else _back(source, end - 1)
+        if comma <= at or source[comma : comma + 1] != b",":
+            continue
+        before = body[at]
+        body[at], body[comma] = 0x5B, 0x5D  # [ and ]
+        try:
+            return _ITEMS.decode(body[at : comma + 1]), comma
+        except _BROKEN:
+            continue
+        finally:
+            body[at], body[comma] = before, 0x2C
+    return None
+
+
+def _skip(source: Any, at: int) -> int:
+    while source[at : at + 1] and source[at] in _BLANKS:
+        at += 1
+    return at
+
+
+def _back(source: Any, at: int) -> int:
+    while at > 0 and source[at] in _BLANKS:
+        at -= 1
+    return at

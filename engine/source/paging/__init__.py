@@ -1,0 +1,1 @@
+"""Paging: which request comes next, and where a poll may resume."""

@@ -1,0 +1,473 @@
+"""
+Pager: what every way through an api's pages has in common.
+
+Owns the keys of paging, the seams between a walk and what drives it, and the
+book a walk keeps: pages, totals, `last.<path>`.
+
+Path: `paging.by_cursor`, `by_value`, `by_number` -> here -> `paging.position`,
+`envelope`, `loops`
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+from msgspec import Raw, Struct
+
+from engine.clock import SYSTEM
+from engine.errors import SourceError
+from engine.records import Offset, Page, Primitive, Request, Response
+from engine.source.decode.decoder import Decoded
+from engine.source.paging.envelope import Fields, Totals
+from engine.source.paging.loops import Guard
+from engine.source.paging.position import Standing, primitive, reader, whole
+from engine.source.wire.origin import shown
+
+log = logging.getLogger("source")
+
+#: Types whose next request comes out of the page before.
+CHAINS: Final = frozenset({"cursor", "next_url", "link_header", "odata"})
+
+
+COUNTS: Final = frozenset({"offset", "page"})
+
+
+#: What a counter of ours is told: a metric's name.
+Note = Callable[[str], None]
+
+
+#: Whether a page is the last one (`pagination.stop.condition`): what a decoder
+#: found, the answer's headers, how many records there are.
+Stop = Callable[[Mapping[str, object], Response, int], bool]
+
+
+#: The shards of another `count` that worked on this api: (index, count, offset).
+Others = Sequence[tuple[int, int, Offset]]
+
+
+class Ask(Protocol):
+    """A request shape with everything filled in that is the same in a poll."""
+
+    @property
+    def initial(self) -> object:
+        """`http.initial.offset` as a value, or None."""
+
+    @property
+    def home(self) -> str:
+        """The URL of the first request, without query."""
+
+    def __call__(
+        self,
+        index: int,
+        *,
+        offset: object = None,
+        cursor: object = None,
+        page: int | None = None,
+        last: Mapping[str, object] | None = None,
+        tie: int | None = None,
+    ) -> Request:
+        """The request for one page."""
+
+    def follow(self, index: int, url: str) -> Request:
+        """Another URL with the same headers, by GET unless all is to be the same."""
+
+
+class Shape(Protocol):
+    """What all requests of an api have in common."""
+
+    @property
+    def carries(self) -> bool:
+        """True if the place of a page stands in its URL or body."""
+
+    @property
+    def in_headers(self) -> bool:
+        """True if the place of a page stands in a header."""
+
+    @property
+    def pages(self) -> bool:
+        """True if a template names the page's number."""
+
+    @property
+    def last(self) -> Sequence[str]:
+        """The fields of a record that its templates name as `last.<path>`."""
+
+    def begin(self, now_ms: int, scope: Mapping[str, object] | None = None) -> Ask:
+        """Fill in what stays the same in a poll that starts now."""
+
+
+class Crew(Protocol):
+    """How the shards of one api tell each other what they saw."""
+
+    def publish(self, poll: int, size: int, end: int | None) -> None:
+        """
+        Put up this shard's notice, in place of its last one.
+
+        Args:
+            poll: Number of the poll.
+            size: Records on a full page; 0: this poll was given up before
+                that was known.
+            end: How many pages there are, or None: not known yet.
+        """
+
+    def learn(self, poll: int) -> tuple[int, int | None] | None:
+        """What the notices of all shards say of a poll: `gathered`."""
+
+    def claim(self, poll: int, place: int, found: int) -> int | None:
+        """
+        Take the records of a page, before it is handed over.
+
+        Args:
+            place: Its number, or the place of its first record.
+            found: The hash of its records.
+
+        Returns: None if they are this shard's to deliver, else the place at which
+            another shard, or this one before it was started again, has taken the
+            same records in this poll.
+
+        Blocks: while another shard decides the same, for half a second at most.
+        """
+
+
+def gathered(
+    poll: int, notices: Iterable[tuple[int, int, int | None]]
+) -> tuple[int, int | None] | None:
+    """
+    Size and end of a poll out of the shards' notices (poll, size, end).
+
+    The lowest end holds.  Where all have gone on to a later poll, its size is
+    still good, its end is not: there may be more by now.
+
+    Returns: None if nobody has said anything about this poll or a later one;
+        size 0 if all that was said is that it was given up.
+    """
+    size = later = 0
+    end = None
+    given_up = False
+    for noticed, its_size, its_end in notices:
+        if noticed >= poll and not its_size:
+            given_up = True
+        elif noticed == poll:
+            size = its_size
+            if its_end is not None and (end is None or its_end < end):
+                end = its_end
+        elif noticed > poll:
+            later = its_size
+    return (size or later, end) if size or later or given_up else None
+
+
+class Alone:
+    """The crew of an api that is one shard."""
+
+    def publish(self, poll: int, size: int, end: int | None) -> None:
+        """Nobody to tell."""
+
+    def learn(self, poll: int) -> tuple[int, int | None] | None:
+        """Nobody to ask."""
+        return None
+
+    def claim(self, poll: int, place: int, found: int) -> int | None:
+        """Nobody else to take it."""
+        return None
+
+
+class Paging(Struct, frozen=True, kw_only=True):
+    """
+    The keys `pagination.*`, `http.offset.*` and `odata.*` of one api.
+
+    Fields of the response are paths, or `header:NAME`; None is not set.
+
+    Attributes:
+        limit: Page size asked for.
+        limit_stated: True if somebody wrote it down.
+        max_pages: Most pages of one poll of this shard.
+        offset_field: `http.offset.json.pointer`, a path in a record.
+        cut: Names of query parameters that carry credentials; they are
+            taken out of links.
+        inverted: True if `has_more_field` says that there is no more.
+        short_ends: True if a page that is shorter than the one before ends a
+            poll (`pagination.end=SHORT_PAGE`).
+        empty_pages: Empty pages in a row that end a poll.
+        repeats: True if a page may bring the records of another one.
+        stop, stop_paths: `pagination.stop.condition`, and the places in the
+            response that it looks at.
+        own_origin: True if links are asked for at the origin that was asked
+            before (`pagination.next.origin=OWN`).
+        base_field: Where the URL stands that relative links are put behind.
+        same_method: True if links are asked with our method and body.
+        tie_param: Of type keyset: the query parameter that pages among records
+            with one value, or None: the API has none.
+        tie_by_page: True if it is a page's number, False if it is how many
+            records to leave out.
+    """
+
+    type: str = "none"
+    mode: str = "FULL"
+    limit: int = 100
+    limit_stated: bool = False
+    max_pages: int = 1000
+    page_start: int = 1
+    cursor_field: str | None = None
+    has_more_field: str | None = None
+    total_field: str | None = None
+    total_pages_field: str | None = None
+    link_header: str = "Link"
+    link_rel: str = "next"
+    nextlink_field: str = "'@odata.nextLink'"
+    deltalink_field: str = "'@odata.deltaLink'"
+    offset_field: str | None = None
+    limit_param: str = "limit"
+    offset_param: str = "offset"
+    page_param: str = "page"
+    cursor_param: str = "cursor"
+    cut: frozenset[str] = frozenset()
+    inverted: bool = False
+    short_ends: bool = False
+    empty_pages: int = 1
+    repeats: bool = False
+    stop: Stop | None = None
+    stop_paths: tuple[str, ...] = ()
+    own_origin: bool = False
+    base_field: str | None = None
+    same_method: bool = False
+    tie_param: str | None = None
+    tie_by_page: bool = False
+
+
+class Course(Protocol):
+    """
+    One poll's walk; the driver fetches what it asks and tells it the answers.
+
+    Answers are told in the order in which their requests were given out.
+    """
+
+    @property
+    def over(self) -> bool:
+        """True once the poll has ended; nothing more is asked."""
+
+    @property
+    def stored(self) -> bool:
+        """True while what is asked comes out of a stored cursor or link."""
+
+    def ask(self) -> Request | None:
+        """The next request, or None: nothing can be asked yet, or ever."""
+
+    def give_up(self) -> None:
+        """The poll ends here, by a failure: others need not wait for it."""
+
+    def expects(self, request: Request) -> bool:
+        """False for an answer nobody needs any more, not even its failure."""
+
+    def learn(
+        self, request: Request, response: Response, decoded: Decoded
+    ) -> Page | None:
+        """
+        The page that an answer makes, or None if it lies behind the end.
+
+        Raises:
+            BadPage: The page contradicts the configuration or itself.
+            Looping: The pages run in a circle.
+            Forbidden: A cursor too long, a link that leads astray.
+        """
+
+    def refused(self, request: Request, failure: SourceError) -> Page | None:
+        """
+        As `learn`, of a request that failed for good.
+
+        Returns: an empty last page, where the refusal can only mean the end.
+
+        Raises: the failure, where it means anything else.
+        """
+
+
+class Plan:
+    """
+    What a walk through one shard of one api goes by, poll after poll.
+
+    Args:
+        paging: The keys.
+        shape: Makes requests.
+        follow: (URL asked, reference) to the URL it leads to, or Forbidden.
+        index, count: Which of the shards this is.
+        others: Stored offsets of shards of another count.
+        crew: Where the shards of this api meet.
+        note: Told the name of each counter that goes up.
+    """
+
+    def __init__(
+        self,
+        paging: Paging,
+        *,
+        shape: Shape,
+        follow: Callable[[str, str], str],
+        index: int,
+        count: int,
+        others: Others,
+        crew: Crew | None,
+        note: Note,
+    ):
+        self.paging = paging
+        self.fields = Fields(
+            {
+                "cursor": paging.cursor_field,
+                "has_more": paging.has_more_field,
+                "total": paging.total_field,
+                "total_pages": paging.total_pages_field,
+                "base": paging.base_field,
+                "next": paging.nextlink_field if paging.type == "odata" else None,
+                "delta": paging.deltalink_field if paging.type == "odata" else None,
+            }
+        )
+        #: Everything that a decoder must find.
+        self.paths = tuple(dict.fromkeys((*self.fields.paths, *paging.stop_paths)))
+        self.shape = shape
+        self.follow = follow
+        self.offset_of = reader(paging.offset_field or "")
+        self._last_of = {path: reader(path) for path in shape.last}
+        self.index = index
+        self.count = count
+        self.others = others
+        self.crew = crew or Alone()
+        self.note = note
+        #: The hashes of a poll that goes on in another walk, by its number.
+        self.guards: dict[int, Guard] = {}
+        #: Where the shard stands behind a poll in which no page fell to it.
+        self.idle: Offset | None = None
+
+    @property
+    def addressable(self) -> bool:
+        """True if later pages can be asked for before earlier ones came."""
+        return self.paging.type in COUNTS and not self._last_of
+
+    def last_of(self, record: Raw) -> dict[str, object]:
+        """The fields of a record that the next request may name."""
+        return {path: read(record) for path, read in self._last_of.items()}
+
+
+class Ledger:
+    """What every walk keeps: its pages, its guard, its totals, `last.<path>`."""
+
+    def __init__(self, plan: Plan, standing: Standing):
+        position = standing.position
+        self.plan = plan
+        self.poll = standing.poll
+        self.index = 0
+        self.guard = Guard(headers=plan.shape.in_headers)
+        self.totals = Totals(
+            plan.fields,
+            whole(position, "received", 0),
+            whole(position, "pages", 0),
+        )
+        self.last: dict[str, object] = standing.last()
+        self._later = standing.later
+        self._doubted = False
+
+    def more(self, decoded: Decoded) -> bool | None:
+        """`has.more.field`, or None: nothing is said, or nothing configured."""
+        fields = self.plan.fields
+        if "has_more" not in fields or decoded.empty:
+            return None
+        more = fields.flag("has_more", decoded.found)
+        return more if more is None else more is not self.plan.paging.inverted
+
+    def stops(self, decoded: Decoded, response: Response) -> bool:
+        """True if `pagination.stop.condition` holds for this page."""
+        stop = self.plan.paging.stop
+        return stop is not None and stop(decoded.found, response, len(decoded.records))
+
+    def learn_last(self, records: Sequence[Raw]) -> None:
+        if records:
+            self.last = self.plan.last_of(records[-1])
+
+    def page(
+        self,
+        response: Response,
+        records: list[Raw],
+        position: dict[str, Primitive],
+        *,
+        ended: bool,
+        index: int,
+        dropped: int = 0,
+        unread: str = "",
+    ) -> Page:
+        """The page, with the offset that holds once it is delivered."""
+        self.index += 1
+        truncated = not ended and self.index >= self.plan.paging.max_pages
+        offset: dict[str, Primitive] = {"poll": self.poll, "done": ended, **position}
+        offset.update(self.totals.position())
+        for path, value in self.last.items():
+            if value is not None:
+                offset[f"last.{path}"] = primitive(value, f"the record's {path}")
+        if truncated:
+            # What is noted is said, too, and not more often than is of use.
+            self.plan.note("polls_truncated_total")
+        return Page(
+            response,
+            index,
+            records,
+            offset,
+            ended or truncated,
+            truncated,
+            dropped,
+            unread=unread,
+        )
+
+    def nothing(self, request: Request, failure: SourceError) -> Response:
+        """An empty answer in the place of a refusal that means the end."""
+        now = SYSTEM.monotonic(), SYSTEM.wall_ms()
+        return Response(request, request.url, failure.status or 204, (), b"", *now)
+
+    # What is said is counted too, under the name that is noted.
+
+    def repeated(self, url: str, *, met: bool, more: bool) -> str:
+        """
+        Say that a page brought what another one had.
+
+        Args:
+            met: All that the API promised has come: it answers its last page to
+                whoever asks beyond it, and there is nothing to say.
+            more: The API says that there is more.
+
+        Returns: what was promised and cannot be read, or "".
+        """
+        if met:
+            return ""
+        self.plan.note("polls_repeating_total")
+        log.warning(
+            "The poll ends at a page that repeats one before it (%s): the API takes "
+            "no notice of the paging parameters, or answers beyond its end; "
+            "pagination.repeats=ALLOW takes such pages.",
+            shown(url),
+        )
+        if more:
+            return "the API says that there is more, and repeats its pages"
+        if self.totals.known and not self._later:
+            return f"the API promised {self.totals.words}, and repeats its pages"
+        return ""
+
+    def unsure(self, words: str) -> None:
+        """Say that the poll ended where nobody said that it does."""
+        self.plan.note("polls_unsure_total")
+        log.warning("The poll ended at %s.", words)
+
+    def short_of(self, promised: str) -> None:
+        """Say that fewer records came than the API promised."""
+        self.plan.note("total_mismatch_total")
+        log.warning("The poll ended before %s had come.", promised)
+
+    def mismatch(self) -> None:
+        """Say so if fewer came than were promised."""
+        totals = self.totals
+        if not self._later and totals.known and not totals.reached:
+            self.short_of(totals.words)
+
+    def doubt(self) -> None:
+        """Say once that a total does not fit what came."""
+        totals = self.totals
+        if self._doubted or not (totals.doubted or totals.exceeded):
+            return
+        self._doubted = True
+        self.plan.note("totals_doubted_total")
+        said = totals.words if totals.known else "a total of 0 beside records"
+        log.warning("The API said %s: its total is not believed, and asked on.", said)

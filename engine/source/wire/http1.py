@@ -1,0 +1,781 @@
+"""
+HTTP/1.1: one request, one complete answer, over HTTP/1.1.
+
+Owns what goes out (requests prepares each shape of request once), the hops of
+one call, and the renaming of foreign failures.  Never sleeps, never retries but
+for the one resend that an ended idle connection costs, and judges no status.
+
+Path: `source.fetch` (the outer skins) -> here -> `source.wire.pool`, `source.wire.body`
+->
+Response
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.client
+import re
+import socket
+import ssl
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, Protocol
+
+import requests
+import urllib3.exceptions
+import urllib3.util
+from msgspec import Struct
+
+import engine
+from engine.clock import SYSTEM, Clock
+from engine.errors import Forbidden, SourceError, Unreachable
+from engine.observe.meters import Stage
+from engine.records import Request, Response
+from engine.source.wire.body import SPOOL_ABOVE, Answer, Bounds, Silent, read_answer
+from engine.source.wire.dns import (
+    Dialer,
+    Found,
+    PlainConnection,
+    Resolver,
+    TlsConnection,
+)
+from engine.source.wire.http2 import Multiplexer, Way
+from engine.source.wire.origin import (
+    AddressGuard,
+    AddressRules,
+    Borders,
+    Origin,
+    host_of,
+    origin_of,
+    shown,
+)
+from engine.source.wire.pool import Connection, HttpCounters, Pool, Shelf
+from engine.source.wire.tls import TlsOptions, check_pins, tls_context
+
+USER_AGENT = f"kafka-http-source/{engine.__version__}"
+
+#: Shapes that are kept prepared; templated headers make new ones without end.
+MAX_SHAPES = 128
+
+#: Seconds for which an origin's choice of protocol is remembered.
+ALPN_AGE = 600.0
+
+#: Seconds for which a shape asks neither for that nor for its addresses.
+LOOK_AGE = 1.0
+
+#: What a target may hold to be sent as it is: RFC 3986, and what APIs leave bare.
+_CLEAN = re.compile(r"[!$-;=?-\[\]_a-z~]*", re.ASCII).fullmatch
+_REFUSED = re.compile(r"[\x00\r\n]").search
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class ProxyOptions(Struct, frozen=True):
+    """`http.proxy.*`."""
+
+    host: str
+    port: int
+    user: str | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"ProxyOptions({self.host}:{self.port})"
+
+    @property
+    def login(self) -> str | None:
+        """`user:password`, or None."""
+        return None if self.user is None else f"{self.user}:{self.password or ''}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Proxy-Authorization, where there is a user."""
+        if self.login is None:
+            return {}
+        made: dict[str, str] = urllib3.util.make_headers(proxy_basic_auth=self.login)
+        return {"Proxy-Authorization": made["proxy-authorization"]}
+
+
+class HttpOptions(Struct, frozen=True, kw_only=True):
+    """
+    The HTTP side of one api; seconds and bytes.
+
+    Attributes:
+        connect_timeout: DNS, TCP, proxy and TLS together.
+        socket_timeout: Longest silence.
+        request_timeout: Wall deadline of one try, redirects included.
+        max_response: Bytes of a body on the wire, and inflated, each.
+        encodings: Asked for, in order; empty asks for the identity.
+        idempotent: Whether a request of unknown outcome may be sent again.
+        close_delimited: Whether a body may end with its connection.
+        redirects: Hops that are followed.
+        redirect_body: Whether another host that a 307 or 308 leads to is sent the
+            body.
+        tls, proxy, addresses, borders: As their types say.
+        spool_above, spool_dir, lenient: As `body.Bounds`.
+    """
+
+    connect_timeout: float = 30.0
+    socket_timeout: float = 30.0
+    request_timeout: float = 60.0
+    max_response: int = 10 << 20
+    encodings: tuple[str, ...] = ("gzip", "deflate")
+    idempotent: bool = True
+    close_delimited: bool = True
+    redirects: int = 5
+    redirect_body: bool = False
+    tls: TlsOptions = TlsOptions()
+    proxy: ProxyOptions | None = None
+    addresses: AddressRules = AddressRules()
+    borders: Borders = Borders(())
+    spool_above: int = SPOOL_ABOVE
+    spool_dir: str | None = None
+    lenient: bool = True
+
+
+class Auth(Protocol):
+    """
+    Credentials of `auth.type`; also one of requests' auth objects.
+
+    `stamp` changes whenever what was prepared with it is out of date, and is
+    None if every try is signed anew.  `query` is appended to each target.
+    """
+
+    query: str
+
+    def stamp(self) -> Hashable | None: ...
+
+    def __call__(self, prepared: Any, /) -> Any: ...
+
+
+class Tokens(Protocol):
+    """What is paid before each request that follows within one call."""
+
+    def admit(self, host: str) -> float:
+        """Take a token and wait for it; seconds waited."""
+
+    def observe(self, host: str, response: Response) -> None:
+        """Listen to what an answer says about the rate."""
+
+
+class _Shape:
+    """
+    A request as bytes, but for target and body.
+
+    Attributes:
+        start: Method and blank, and for a proxy the origin in front of the target.
+        rest: From the version to the last header, without the empty line.
+        lines: The same headers one by one, without Host.
+        tail: What is appended to the target: `query` of the auth.
+        asked: Encodings the request allows.
+        origin, base: Where it goes, and the same as text.
+        shelf: Where its connections are.
+        way: How it goes over HTTP/2; None if it does not.
+        found: The resolver's answer that was checked for it.
+        until: Monotonic seconds until which these two need no look.
+    """
+
+    __slots__ = (
+        "asked", "base", "found", "lines", "origin", "rest", "shelf", "start",
+        "tail", "until", "way",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        start: bytes,
+        rest: bytes,
+        lines: tuple[str, ...],
+        tail: str,
+        asked: frozenset[str],
+        origin: Origin,
+        shelf: Shelf,
+    ):
+        self.start = start
+        self.rest = rest
+        self.lines = lines
+        self.tail = tail
+        self.asked = asked
+        self.origin = origin
+        self.base = str(origin)
+        self.shelf = shelf
+        self.way: Way | None = None
+        self.found: Sequence[Found] = ()
+        self.until = 0.0
+
+
+class Http:
+    """
+    The verb of `seams.Fetch` over HTTP/1.1, for one api.  Thread-safe.
+
+    Every complete answer is returned, whatever its status.
+
+    Args:
+        options: Plain values.
+        pool: The task's connections; shared by its apis.
+        resolver: The task's names; shared by its apis.
+        auth: Credentials for the api's own origins, or None.
+        tokens: Asked before each redirect, and before a request is sent again
+            on another connection; the first one was paid for by
+            the skin outside.
+        multiplexer: HTTP/2 of the task for https origins that speak it, or None.
+        stage: Told how long each stage of a request over HTTP/1.1 took, or None:
+            `performance.metrics.detailed`.
+    """
+
+    def __init__(
+        self,
+        options: HttpOptions,
+        *,
+        pool: Pool,
+        resolver: Resolver,
+        auth: Auth | None = None,
+        tokens: Tokens | None = None,
+        multiplexer: Multiplexer | None = None,
+        stage: Stage | None = None,
+        clock: Clock = SYSTEM,
+    ):
+        self._options = options
+        self._stage = stage
+        self._multiplexer = multiplexer
+        self._resolver = resolver
+        self._h2: dict[Origin, tuple[bool, float]] = {}
+        self._pool = pool
+        self._auth = auth
+        self._tokens = tokens
+        self._clock = clock
+        self._counters: HttpCounters = pool.counters
+        self._guard = AddressGuard(options.addresses)
+        self._dialer = Dialer(resolver, self._guard, stage)
+        self._proxy_dialer = Dialer(resolver, None, stage)
+        self._context: ssl.SSLContext | None = None
+        self._h2_context: ssl.SSLContext | None = None
+        self._shapes: dict[Hashable, _Shape] = {}
+        self._bounds = Bounds(
+            silence=options.socket_timeout,
+            size=options.max_response,
+            piece=pool.options.buffer_size,
+            close_delimited=options.close_delimited,
+            spool_above=options.spool_above,
+            spool_dir=options.spool_dir,
+            lenient=options.lenient,
+        )
+
+    # -- the verb ---------------------------------------------------------
+
+    def __call__(self, request: Request) -> Response:
+        """
+        Ask and answer; redirects are followed within the borders.
+
+        Raises:
+            Unreachable: No answer, or a part of one.
+            BadPage: An encoding that was not asked for.
+            Forbidden: A rule of ours: size, origin, address, pin.
+        Blocks: until the deadline of one try; `tokens` add their waiting.
+        """
+        options = self._options
+        auth = self._auth
+        # First of all: it may have to ask for a token, under a deadline of its own.
+        stamp = None if auth is None else auth.stamp()
+        deadline = SYSTEM.monotonic() + options.request_timeout
+        url, method, headers, body = (
+            request.url,
+            request.method,
+            request.headers,
+            request.body,
+        )
+        hops = 0
+        try:
+            while True:
+                response = self._exchange(
+                    request, url, method, headers, body, auth, stamp, deadline
+                )
+                response.hops = hops
+                if response.status not in _REDIRECTS or not options.redirects:
+                    return response
+                location = response.header("location")
+                if location is None:
+                    return response
+                if hops == options.redirects:
+                    raise Forbidden(f"more than {hops} redirects")
+                hops += 1
+                self._counters.redirects += 1
+                url = options.borders.follow(url, location)
+                target = origin_of(url)
+                host = host_of(url)
+                if response.status == 303 or (
+                    response.status in (301, 302) and method == "POST"
+                ):
+                    method, body = "GET", None
+                    headers = _without(headers, "content-type", "content-encoding")
+                if request.conditional:
+                    # They ask about the answer of the first URL: RFC 9110 15.4.
+                    headers = _without(headers, "if-none-match", "if-modified-since")
+                if target != origin_of(response.url) and not options.borders.ours(
+                    target
+                ):
+                    headers, auth, stamp = (), None, None
+                    if not options.redirect_body:
+                        # A 307 or 308 keeps the method; what the body says was
+                        # for the host it was written for.
+                        body = None
+                if self._tokens is not None:
+                    self._tokens.observe(host_of(response.url), response)
+                    deadline += self._tokens.admit(host)
+        except SourceError as error:
+            self._counters.failed(type(error).__name__)
+            error.url = error.url or shown(url)
+            raise
+
+    def _exchange(
+        self,
+        request: Request,
+        url: str,
+        method: str,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes | None,
+        auth: Auth | None,
+        stamp: Hashable | None,
+        deadline: float,
+    ) -> Response:
+        # Hot path: what only depends on the shape was made into bytes once; a
+        # page costs one lookup, one join, one send and its reads.
+        cut = url.find("/", 8)
+        if cut < 0 or not _CLEAN(url):
+            url = _encoded(url)
+            cut = url.find("/", 8)
+        if body is not None and _packs(headers):
+            body = gzip.compress(body, mtime=0)
+        key = method, url[:cut], headers, body is None, stamp
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._prepare(method, url, cut, headers, body, auth)
+            if auth is None or stamp is not None:
+                if len(self._shapes) >= MAX_SHAPES:
+                    self._shapes.clear()
+                self._shapes[key] = shape
+        target = url[cut:]
+        if shape.tail:
+            target = f"{target}{'&' if '?' in target else '?'}{shape.tail}"
+
+        sent_at = self._clock.monotonic()
+        if self._multiplexer is not None and SYSTEM.monotonic() >= shape.until:
+            self._look_up(shape, method, deadline)
+        if shape.way is not None:
+            answer = self._multiplexed(shape, shape.way, target, body, deadline)
+        else:
+            if body is None:
+                message = b"%b%b%b\r\n" % (shape.start, target.encode(), shape.rest)
+            else:
+                message = b"%b%b%bContent-Length: %d\r\n\r\n%b" % (
+                    shape.start,
+                    target.encode(),
+                    shape.rest,
+                    len(body),
+                    body,
+                )
+            answer = self._send(shape, message, deadline)
+        counters = self._counters
+        counters.wire_bytes += answer.wire_bytes
+        counters.body_bytes += len(answer.body)
+        counters.statuses[answer.status] = counters.statuses.get(answer.status, 0) + 1
+        return Response(
+            request=request,
+            url=url,
+            status=answer.status,
+            headers=answer.headers,
+            body=answer.body,
+            sent_at=sent_at,
+            received_ms=self._clock.wall_ms(),
+            wire_bytes=answer.wire_bytes,
+        )
+
+    def _send(self, shape: _Shape, message: bytes, deadline: float) -> Answer:
+        """One try on one connection, and one more if an idle one was dead."""
+        pool = self._pool
+        repeatable = self._options.idempotent
+        fresh = False
+        while True:
+            connection = pool.take(
+                shape.shelf, deadline, repeatable=repeatable, fresh=fresh
+            )
+            reused = connection.sock is not None
+            self._counters.requests += 1
+            buffer = pool.buffer()
+            try:
+                if not reused:
+                    self._connect(connection, deadline)
+                connection.requests += 1
+                sent_at = SYSTEM.monotonic()
+                _write(connection.sock, message, deadline)
+                answer = read_answer(
+                    connection.sock,
+                    buffer,
+                    asked=shape.asked,
+                    bounds=self._bounds,
+                    deadline=deadline,
+                )
+            except Silent as error:
+                pool.drop(connection)
+                if reused and repeatable and not fresh:
+                    self._counters.stale_connections += 1
+                    self._counters.resends += 1
+                    if self._tokens is not None:
+                        deadline += self._tokens.admit(host_of(str(shape.origin)))
+                    fresh = True
+                    continue
+                raise Unreachable(f"no answer: {error}") from error
+            except BaseException:
+                pool.drop(connection)
+                raise
+            finally:
+                pool.keep_buffer(buffer)
+            if self._stage is not None:
+                self._stage("first_byte", answer.first_at - sent_at)
+                self._stage("body", SYSTEM.monotonic() - answer.first_at)
+            pool.give(connection, answer.headers, answer.keep)
+            return answer
+
+    # -- HTTP/2 -----------------------------------------------------------
+
+    def _speaks_h2(self, origin: Origin, deadline: float) -> bool:
+        """
+        Whether an origin chooses HTTP/2 in ALPN; asked once in a while.
+
+        libcurl would fall back by itself, but then it would be libcurl that
+        reads the HTTP/1.1 answer, and our reader proves more.
+        """
+        if origin.scheme != "https":
+            return False
+        known = self._h2.get(origin)
+        if known is not None and SYSTEM.monotonic() < known[1]:
+            return known[0]
+        limit = min(deadline, SYSTEM.monotonic() + self._options.connect_timeout)
+        if self._h2_context is None:
+            self._h2_context = tls_context(self._options.tls, "h2", "http/1.1")
+        context = self._h2_context
+        with (
+            _renamed(limit),
+            self._reach(origin, limit) as sock,
+            context.wrap_socket(sock, server_hostname=origin.host) as secure,
+        ):
+            spoken = secure.selected_alpn_protocol() == "h2"
+        self._h2[origin] = spoken, SYSTEM.monotonic() + ALPN_AGE
+        return spoken
+
+    def _reach(self, origin: Origin, limit: float) -> socket.socket:
+        """A connection to an https origin on which TLS has not begun."""
+        proxy = self._options.proxy
+        if proxy is None:
+            return self._dialer.dial(origin.host, origin.port, limit)
+        tunnel = PlainConnection(proxy.host, proxy.port)
+        tunnel.dialer, tunnel.deadline = self._proxy_dialer, limit
+        tunnel.set_tunnel(origin.host, origin.port, headers=proxy.headers)
+        tunnel.connect()
+        tunnel.sock.settimeout(max(0.001, limit - SYSTEM.monotonic()))
+        return tunnel.sock
+
+    def _multiplexed(
+        self, shape: _Shape, way: Way, target: str, body: bytes | None, deadline: float
+    ) -> Answer:
+        url = f"{shape.base}{target}"
+        counters = self._counters
+        counters.requests += 1
+        assert self._multiplexer is not None
+        try:
+            try:
+                return self._multiplexer.send(way, url, body, deadline)
+            except Silent as error:
+                if way.once:
+                    raise Unreachable(f"no answer: {error}") from error
+            counters.stale_connections += 1
+            counters.resends += 1
+            counters.requests += 1
+            try:
+                return self._multiplexer.send(way, url, body, deadline)
+            except Silent as error:
+                raise Unreachable(f"no answer: {error}") from error
+        except Unreachable as error:
+            if not error.sent:
+                self._resolver.forget(shape.origin.host, shape.origin.port)
+                shape.until = 0.0
+            raise
+
+    def _look_up(self, shape: _Shape, method: str, deadline: float) -> None:
+        """
+        Find out how a shape goes over HTTP/2, if it does.
+
+        Hot path: its requests ask again only once in `LOOK_AGE`, and the same
+        answer of the resolver is checked once.
+        """
+        shape.way = self._way(shape, method, deadline)
+        shape.until = SYSTEM.monotonic() + LOOK_AGE
+
+    def _way(self, shape: _Shape, method: str, deadline: float) -> Way | None:
+        options = self._options
+        origin, proxy = shape.origin, options.proxy
+        if not self._speaks_h2(origin, deadline):
+            return None
+        resolve = None
+        if proxy is None:
+            found = self._resolver.resolve(origin.host, origin.port, deadline)
+            if shape.found is found:
+                return shape.way
+            addresses = [str(entry[4][0]) for entry in found]
+            self._guard.check(origin.host, addresses)
+            listed = ",".join(f"[{a}]" if ":" in a else a for a in addresses)
+            resolve = f"{origin.host}:{origin.port}|{listed}"
+            shape.found = found
+        elif shape.way is not None:
+            return shape.way
+        return Way(
+            method=method,
+            lines=shape.lines,
+            asked=shape.asked,
+            bounds=self._bounds,
+            connect=options.connect_timeout,
+            resolve=resolve,
+            tls=options.tls,
+            once=not options.idempotent,
+            proxy="" if proxy is None else f"http://{proxy.host}:{proxy.port}",
+            proxy_auth=None if proxy is None else proxy.login,
+        )
+
+    # -- connections ------------------------------------------------------
+
+    def _connect(self, connection: Connection, deadline: float) -> None:
+        """
+        Establish: DNS, TCP, proxy, TLS, under one time limit.
+
+        Raises: Unreachable, Forbidden.
+        """
+        raw = connection.raw
+        limit = SYSTEM.monotonic() + self._options.connect_timeout
+        raw.deadline = min(deadline, limit)
+        with _renamed(raw.deadline):
+            raw.connect()
+            if self._options.tls.pins and isinstance(raw.sock, ssl.SSLSocket):
+                check_pins(
+                    raw.sock.getpeercert(binary_form=True), self._options.tls.pins
+                )
+        connection.connected(raw.sock)
+        if self._stage is not None and isinstance(raw, TlsConnection):
+            self._stage("tls", SYSTEM.monotonic() - raw.dialled_at)
+        self._counters.connections_opened += 1
+
+    def _shelf(self, origin: Origin) -> Shelf:
+        options = self._options
+        proxy = options.proxy
+        route = origin, proxy, options.tls, options.addresses
+        if proxy is not None:
+            # The proxy resolves names: only a literal address can be checked.
+            literal = origin.host.strip("[]")
+            if re.fullmatch(r"[0-9.]+|[0-9a-f:.]*:[0-9a-f:.]*", literal):
+                self._guard.check(origin.host, [literal])
+        return self._pool.shelf(route, lambda: self._open(origin, proxy))
+
+    def _open(self, origin: Origin, proxy: ProxyOptions | None) -> Any:
+        """urllib3's connection for a route, not connected yet."""
+        host, port = origin.host, origin.port
+        if proxy is not None:
+            host, port = proxy.host, proxy.port
+        if origin.scheme == "http":
+            plain = PlainConnection(host, port)
+            plain.dialer = self._dialer if proxy is None else self._proxy_dialer
+            return plain
+        tls = self._options.tls
+        if self._context is None:
+            self._context = tls_context(tls, "http/1.1")
+        verify = tls.check_hostname and tls.verify
+        secure = TlsConnection(
+            host,
+            port,
+            ssl_context=self._context,
+            assert_hostname=None if verify else False,
+            proxy=None if proxy is None else urllib3.util.Url("http", None, host, port),
+        )
+        secure.dialer = self._dialer if proxy is None else self._proxy_dialer
+        if proxy is not None:
+            secure.set_tunnel(
+                origin.host, origin.port, headers=proxy.headers, scheme="http"
+            )
+        return secure
+
+    # -- what goes out ----------------------------------------------------
+
+    def _prepare(
+        self,
+        method: str,
+        url: str,
+        cut: int,
+        headers: tuple[tuple[str, str], ...],
+        body: bytes | None,
+        auth: Auth | None,
+    ) -> _Shape:
+        """
+        Let requests prepare a shape, and keep it as bytes.
+
+        Raises: Forbidden for a URL or header that must not be sent.
+        """
+        options = self._options
+        origin = origin_of(url)
+        if not options.borders.ours(origin):
+            # A link to a host that is only allowed: nothing of ours goes there.
+            headers, auth = (), None
+        if not _TOKEN(method):
+            raise Forbidden(f"not a method: {method!r}")
+        given = {name.lower() for name, _ in headers}
+        fields: dict[str, str] = {"User-Agent": USER_AGENT, "Accept": "*/*"}
+        if "accept-encoding" not in given:
+            fields["Accept-Encoding"] = ", ".join(options.encodings) or "identity"
+        if body is not None and "content-type" not in given:
+            fields["Content-Type"] = "application/json"
+        if not self._pool.options.keep_alive:
+            fields["Connection"] = "close"
+        for name, value in headers:
+            if not _TOKEN(name) or _REFUSED(value):
+                raise Forbidden(f"a header that must not be sent: {name[:40]!r}")
+            for known in [known for known in fields if known.lower() == name.lower()]:
+                del fields[known]
+        repeated = {
+            name.lower()
+            for name, _ in headers
+            if 1 < sum(name.lower() == other.lower() for other, _ in headers)
+        }
+        fields.update(
+            (name, value) for name, value in headers if name.lower() not in repeated
+        )
+        try:
+            prepared = requests.Request(
+                method,
+                url,
+                headers=fields,
+                data=body,
+            ).prepare()
+            # What is signed is what is sent: requests spells some URLs anew.
+            prepared.url = url
+            if auth is not None:
+                auth(prepared)
+        except (requests.exceptions.RequestException, ValueError) as error:
+            # Its text shows the header's value: not passed on.
+            raise Forbidden(
+                f"a request that cannot be prepared: {type(error).__name__}"
+            ) from None
+        lines = [f"Host: {str(origin).partition('://')[2]}"]
+        sent: dict[str, str] = {}
+        for name, value in prepared.headers.items():
+            name, value = _text(name), _text(value)
+            if name.lower() == "content-length":
+                continue
+            sent[name.lower()] = value
+            lines.append(f"{name}: {value}")
+        lines += [
+            f"{name}: {value}" for name, value in headers if name.lower() in repeated
+        ]
+        if any(_REFUSED(line) for line in lines):
+            raise Forbidden("a header with a line break")
+        if body is None and method in ("POST", "PUT", "PATCH"):
+            lines.append("Content-Length: 0")
+        start = f"{method} "
+        if options.proxy is not None and origin.scheme == "http":
+            start += str(origin)
+            lines += [f"{n}: {v}" for n, v in options.proxy.headers.items()]
+        try:
+            rest = "".join([" HTTP/1.1\r\n", *(f"{line}\r\n" for line in lines)])
+            encoded = rest.encode("latin-1")
+        except UnicodeEncodeError:
+            raise Forbidden("a header beyond Latin-1") from None
+        allowed = sent.get("accept-encoding", "")
+        return _Shape(
+            start.encode(),
+            encoded,
+            tuple(lines[1:]),
+            auth.query if auth is not None else "",
+            _asked(allowed),
+            origin,
+            self._shelf(origin),
+        )
+
+
+@contextlib.contextmanager
+def _renamed(deadline: float) -> Iterator[None]:
+    """Failures of establishing a connection, as ours."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise Unreachable(
+            f"TLS: the certificate is refused: {error.verify_message}", sent=False
+        ) from error
+    except ssl.SSLError as error:
+        raise Unreachable(f"TLS: {error.reason or error}", sent=False) from error
+    except TimeoutError as error:
+        raise Unreachable("no connection in time", sent=False) from error
+    except (
+        OSError,
+        ValueError,
+        http.client.HTTPException,
+        urllib3.exceptions.HTTPError,
+    ) as error:
+        late = SYSTEM.monotonic() >= deadline
+        reason = "no connection in time" if late else f"no connection: {error}"
+        raise Unreachable(reason, sent=False) from error
+
+
+def _packs(headers: tuple[tuple[str, str], ...]) -> bool:
+    """True if the user's headers say that the body is compressed."""
+    return any(
+        name.lower() == "content-encoding" and value.strip().lower() == "gzip"
+        for name, value in headers
+    )
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _without(
+    headers: tuple[tuple[str, str], ...], *names: str
+) -> tuple[tuple[str, str], ...]:
+    return tuple(item for item in headers if item[0].lower() not in names)
+
+
+def _asked(accept: str) -> frozenset[str]:
+    """The encodings an Accept-Encoding allows (RFC 9110, 12.5.3)."""
+    asked = set()
+    for item in accept.split(","):
+        name, _, weight = item.partition(";")
+        if weight.replace(" ", "").lower() in ("q=0", "q=0.0", "q=0.00", "q=0.000"):
+            continue
+        asked.add(name.strip().lower().removeprefix("x-"))
+    return frozenset(asked - {""})
+
+
+def _encoded(url: str) -> str:
+    """A URL as requests encodes it, without fragment."""
+    origin_of(url.replace(" ", "%20"))
+    try:
+        prepared = requests.Request("GET", url).prepare()
+    except (requests.exceptions.RequestException, ValueError) as error:
+        raise Forbidden(f"not a URL: {shown(url)!r}") from error
+    encoded = (prepared.url or "").partition("#")[0]
+    if encoded.find("/", 8) < 0 or not _CLEAN(encoded):
+        raise Forbidden(f"not a URL: {shown(url)!r}")
+    return encoded
+
+
+def _write(sock: Any, message: bytes, deadline: float) -> None:
+    """
+    Send all of a request.
+
+    A peer that closes while we send may have answered before: the reader looks.
+    """
+    left = deadline - SYSTEM.monotonic()
+    if left <= 0:
+        raise Unreachable("the request's time is up before it was sent", sent=False)
+    sock.settimeout(left)
+    try:
+        sock.sendall(message)
+    except TimeoutError as error:
+        raise Unreachable("the request's time is up while sending") from error
+    except (BrokenPipeError, ConnectionResetError):
+        return
+    except OSError as error:
+        raise Silent(str(error)) from error

@@ -1,0 +1,565 @@
+"""
+HTTP/2: many requests at once on one HTTP/2 connection.
+
+Owns the multiplexed transport behind the verb of `source.wire.http1`: streams,
+deadlines, and the proof that an answer is whole.  GATE pycurl, of the extra
+[http2].  Knows no redirect, no credentials and no retry; addresses come
+checked.
+
+Path: `source.wire.http1` (a prepared shape) -> here -> `source.wire.body` -> Answer
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import select
+import ssl
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from engine.clock import SYSTEM
+from engine.config.libraries import load
+from engine.errors import Forbidden, SourceError, Unreachable
+from engine.source.wire.body import (
+    BODILESS,
+    DIRECT_UP_TO,
+    MAX_HEAD,
+    MAX_HEADERS,
+    Answer,
+    Bounds,
+    Collector,
+    Silent,
+    header_name,
+    inflated,
+    too_large,
+)
+from engine.source.wire.tls import TlsOptions
+
+pycurl: Any = load("HTTP/2")
+
+#: Longest sleep of whoever drives, in seconds: silence is looked at so often.
+LONGEST_SLEEP = 0.25
+
+#: Longest sleep where libcurl names no socket, in seconds.
+UNSEEN = 0.01
+
+#: Codes of libcurl after which nothing can have been sent.
+_UNSENT = ("E_COULDNT_RESOLVE_HOST", "E_COULDNT_CONNECT", "E_SSL_CONNECT_ERROR",
+           "E_PEER_FAILED_VERIFICATION", "E_COULDNT_RESOLVE_PROXY",
+           "E_SSL_CERTPROBLEM", "E_SSL_CIPHER", "E_SSL_CACERT_BADFILE")  # fmt: skip
+
+_TLS = {"TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
+
+
+def installed() -> bool:
+    """True if the extra [http2] is there, with HTTP/2 in its libcurl."""
+    return pycurl is not None
+
+
+class Way(Struct, frozen=True, kw_only=True, eq=False):
+    """
+    What all requests of a shape have in common; compared by identity.
+
+    Attributes:
+        lines: Header lines without Host and Content-Length.
+        resolve: `host:port:address,...`, checked, or None behind a proxy.
+        once: True if a request must never be sent twice.
+        connect: Seconds for establishing a connection.
+        proxy: URL, or "".
+        proxy_auth: `user:password`, or None.
+    """
+
+    method: str
+    lines: Sequence[str]
+    asked: frozenset[str]
+    bounds: Bounds
+    connect: float
+    resolve: str | None
+    tls: TlsOptions
+    once: bool = False
+    proxy: str = ""
+    proxy_auth: str | None = None
+
+
+class _Transfer:
+    """
+    One request under way: what libcurl hands over, and what becomes of it.
+
+    Hot path: libcurl's callbacks are the appends of two lists that stay with the
+    handle, no frame a piece; `take` looks at what they hold after each turn.
+
+    Attributes:
+        handle: libcurl's, once it is begun.
+        lines, pieces: What it appends to.
+        heard: How much of them has been seen.
+        ends: Monotonic seconds at which it is cut if nothing more is heard.
+        failure, answer: One of them once it is done.
+    """
+
+    handle: Any = None
+    lines: list[bytes]
+    pieces: list[bytes]
+    heard = 0
+    done = cut = False
+    failure: Exception | None = None
+    answer: Answer | None = None
+    _status = 0
+    _headers: list[tuple[str, str]]
+    #: Length of a body that comes as it is and stays in pieces, else -1.
+    _length = -1
+    _collector: Collector | None = None
+
+    def __init__(self, way: Way, url: str, body: bytes | None, deadline: float):
+        self.way = way
+        self.url = url
+        self.body = body
+        self.deadline = deadline
+        self.ends = min(deadline, SYSTEM.monotonic() + way.bounds.silence)
+        # A lock as a flag: an Event costs more than all else a caller alone pays.
+        self._flag = threading.Lock()
+        self._flag.acquire()
+
+    def wake(self) -> None:
+        """Let its caller look again."""
+        if self._flag.locked():
+            # Only whoever leads wakes: nobody else releases it meanwhile.
+            self._flag.release()
+
+    def sleep(self, seconds: float) -> None:
+        """Until `wake`, at most so long."""
+        self._flag.acquire(timeout=seconds)
+
+    def take(self, now: float) -> None:
+        """
+        Look at what came since the last time, if anything did.
+
+        Raises: Unreachable, BadPage, Forbidden.
+        """
+        heard = len(self.lines) + len(self.pieces)
+        if heard == self.heard:
+            return
+        self.heard = heard
+        self.ends = now + self.way.bounds.silence
+        self.ends = min(self.ends, self.deadline)
+        if self._length >= 0:
+            return
+        if self._collector is None:
+            lines = self.lines
+            if sum(map(len, lines)) > MAX_HEAD:
+                raise Forbidden(f"the headers are over {MAX_HEAD} bytes")
+            if not lines or lines[-1] not in (b"\r\n", b"\n"):
+                if not self.pieces:
+                    return
+                raise Unreachable("not an HTTP answer")
+            self._read_head()
+        if self._collector is not None:
+            self._collector.extend(self.pieces)
+            self.heard -= len(self.pieces)
+            self.pieces.clear()
+
+    def _read_head(self) -> None:
+        """The last head among the lines; interim ones are skipped."""
+        lines = self.lines
+        first = 0
+        if len(lines) > lines.index(lines[-1]) + 1:
+            heads = [n for n, line in enumerate(lines) if line.startswith(b"HTTP/")]
+            first = heads[-1] if heads else 0
+        self._status = _status(lines[first])
+        self._headers = list(map(_field, lines[first + 1 : -1]))
+        if self._status < 200:
+            return
+        if len(self._headers) > MAX_HEADERS:
+            raise Forbidden(f"more than {MAX_HEADERS} headers")
+        self._judge()
+
+    def _judge(self) -> None:
+        """Length, encoding, and whether the body may be read at all."""
+        headers, bounds = self._headers, self.way.bounds
+        known = dict(headers)
+        length = known.get("content-length", "")
+        if length:
+            if not length.isascii() or not length.isdigit():
+                raise Unreachable("a length that is no number")
+            if int(length) > bounds.size:
+                raise too_large(bounds.size)
+        inflater = None
+        if "content-encoding" in known and self._status not in BODILESS:
+            names = [value for name, value in headers if name == "content-encoding"]
+            inflater = inflated(",".join(names), self.way.asked, bounds)
+        if inflater is None and length and int(length) <= DIRECT_UP_TO:
+            self._length = int(length)
+            return
+        self._collector = Collector(inflater, bounds, self.deadline)
+
+    def finish(self, now: float) -> None:
+        """
+        The stream came to its end.
+
+        Raises: Unreachable, BadPage, Forbidden.
+        """
+        self.take(now)
+        body: bytes | memoryview
+        if self._length >= 0:
+            # Hot path: libcurl has compared the lengths; we look once more.
+            body = b"".join(self.pieces)
+            wire = len(body)
+            if wire != self._length and self._status not in BODILESS:
+                raise Unreachable("the answer is cut")
+        elif self._collector is not None:
+            body, wire = self._collector.finish(), self._collector.wire
+        else:
+            raise Unreachable("no answer")
+        self.answer = Answer(self._status, self._headers, body, wire, True)
+
+    def overdue(self, now: float) -> str:
+        """Why this transfer is cut now."""
+        if self.cut:
+            return "the request was cut"
+        if now >= self.deadline:
+            return "the request's time is up"
+        return f"silence for {self.way.bounds.silence:g} s"
+
+
+@functools.lru_cache(16)
+def _status(line: bytes) -> int:
+    """The code of a status line; raises Unreachable."""
+    words = line.split(None, 2)
+    if len(words) < 2 or not line.startswith(b"HTTP/") or not words[1][:3].isdigit():
+        raise Unreachable("not an HTTP answer")
+    return int(words[1][:3])
+
+
+@functools.lru_cache(256)
+def _field(line: bytes) -> tuple[str, str]:
+    """
+    A header line in two.
+
+    Hot path: a server says most of them again with each page.
+    """
+    name, _, value = line.partition(b":")
+    return header_name(name), value.strip().decode("latin-1")
+
+
+class Multiplexer:
+    """
+    The HTTP/2 connections of a task.  Thread-safe, and without a thread.
+
+    Whoever waits for an answer drives the transfers of all: one of the waiting
+    threads leads, and when its own answer is there the next one does.  A single
+    caller pays for no hand-over.
+
+    Args:
+        streams: `http.client.http2.max.concurrent.streams`, of one connection.
+        connections: To all hosts.
+        idle: Seconds after which a connection is not used again.
+        buffer_size: Largest read.
+        reuse: False: each request has a connection of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        streams: int,
+        connections: int,
+        idle: float,
+        buffer_size: int,
+        reuse: bool = True,
+    ):
+        self._buffer_size = min(max(buffer_size, 16 * 1024), 512 * 1024)
+        self._idle = idle
+        self._reuse = reuse and idle > 0
+        self._streams = streams
+        self._connections = connections
+        self._multi = self._connected()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._lead = threading.Lock()
+        self._new: deque[_Transfer] = deque()
+        self._running: dict[Any, _Transfer] = {}
+        self._spare: list[Any] = []
+        self._used = math.inf
+
+    def send(self, way: Way, url: str, body: bytes | None, deadline: float) -> Answer:
+        """
+        One request, one complete answer.
+
+        Args:
+            url: Absolute, encoded.
+            deadline: Monotonic seconds.
+
+        Raises: Unreachable, BadPage, Forbidden; Silent if a connection used
+            before ended ahead of the first byte.
+        Blocks: until the deadline.
+        """
+        transfer = _Transfer(way, url, body, deadline)
+        self._new.append(transfer)
+        while not transfer.done:
+            if self._lead.acquire(blocking=False):
+                try:
+                    self._drive(transfer)
+                finally:
+                    self._lead.release()
+                    self._pass_on()
+            else:
+                os.eventfd_write(self._wake, 1)
+                transfer.sleep(LONGEST_SLEEP)
+        if transfer.failure is not None:
+            raise transfer.failure
+        assert transfer.answer is not None
+        return transfer.answer
+
+    def tick(self, now: float) -> None:
+        """
+        Close the connections once nothing was asked for the idle time.
+
+        Never blocks.  libcurl itself looks only when it is asked for something.
+        """
+        if now - self._used < self._idle or not self._lead.acquire(blocking=False):
+            return
+        try:
+            if not self._running and not self._new:
+                self._used = math.inf
+                self._multi.close()
+                self._multi = self._connected()
+        finally:
+            self._lead.release()
+
+    def cut(self) -> None:
+        """As `Pool.cut`: whoever waits for an answer sees its stream end."""
+        for transfer in (*tuple(self._running.values()), *tuple(self._new)):
+            transfer.cut = True
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Close all connections; what is under way is cut."""
+        self.cut()
+        with self._lead:
+            for handle in self._spare:
+                handle.close()
+            self._spare.clear()
+            self._multi.close()
+            os.close(self._wake)
+
+    def _connected(self) -> Any:
+        """A set of connections, none of them open yet."""
+        multi = pycurl.CurlMulti()
+        multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
+        multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, self._streams)
+        multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, 1 if self._reuse else 0)
+        multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, self._connections)
+        return multi
+
+    # -- driving: only whoever holds the lead -----------------------------
+
+    def _pass_on(self) -> None:
+        """Wake one of those who wait, so that it leads."""
+        for transfer in (*self._running.values(), *self._new):
+            transfer.wake()
+            return
+
+    def _drive(self, own: _Transfer) -> None:
+        # Hot path: perform and select cost two thirds of libcurl's callbacks for
+        # sockets and timers, which run in Python; an HTTP/2 host is one socket.
+        multi, running = self._multi, self._running
+        while True:
+            while self._new:
+                self._start(self._new.popleft())
+            _, active = multi.perform()
+            now = SYSTEM.monotonic()
+            wait = LONGEST_SLEEP
+            for transfer in tuple(running.values()):
+                try:
+                    transfer.take(now)
+                    if transfer.cut or now >= transfer.ends:
+                        raise Unreachable(transfer.overdue(now))
+                except SourceError as error:
+                    transfer.failure = error
+                    self._end(transfer, broken=True)
+                wait = min(wait, transfer.ends - now)
+            if active < len(running):
+                self._collect(now)
+            if own.done:
+                self._used = now
+                return
+            timer = multi.timeout()
+            if 0 <= timer < wait * 1000:
+                wait = timer / 1000
+            if wait > 0 and not self._new:
+                self._wait(wait)
+
+    def _wait(self, seconds: float) -> None:
+        """Until a socket is ready, somebody has an order, or a timer is due."""
+        readers, writers, _ = self._multi.fdset()
+        if not readers and not writers:
+            # Resolving or connecting in libcurl, or a descriptor beyond select.
+            seconds = min(seconds, UNSEEN)
+        # Not select: the process may have more than a thousand descriptors, and then
+        # even that of the alarm is beyond it.
+        wanted = dict.fromkeys(readers, select.POLLIN)
+        for number in writers:
+            wanted[number] = wanted.get(number, 0) | select.POLLOUT
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        for number, events in wanted.items():
+            poller.register(number, events)
+        ready = {number for number, _ in poller.poll(math.ceil(1000 * seconds))}
+        if self._wake in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+
+    def _collect(self, now: float) -> None:
+        """End the transfers that libcurl is through with."""
+        while True:
+            left, good, bad = self._multi.info_read()
+            for handle in good:
+                transfer = self._running[handle]
+                try:
+                    transfer.finish(now)
+                except SourceError as error:
+                    transfer.failure = error
+                self._end(transfer, broken=transfer.failure is not None)
+            for handle, code, message in bad:
+                transfer = self._running[handle]
+                aged = not handle.getinfo(pycurl.NUM_CONNECTS)
+                silent = aged and not transfer.lines
+                transfer.failure = _renamed(code, message, silent)
+                self._end(transfer, broken=True)
+            if not left:
+                return
+
+    def _start(self, transfer: _Transfer) -> None:
+        handle = self._spare.pop() if self._spare else self._handle()
+        transfer.handle = handle
+        transfer.lines, transfer.pieces = handle.heard
+        self._set(handle, transfer)
+        self._running[handle] = transfer
+        self._multi.add_handle(handle)
+
+    def _end(self, transfer: _Transfer, *, broken: bool) -> None:
+        handle = transfer.handle
+        del self._running[handle]
+        self._multi.remove_handle(handle)
+        if broken:
+            handle.close()
+        else:
+            transfer.lines.clear()
+            transfer.pieces.clear()
+            self._spare.append(handle)
+        transfer.done = True
+        transfer.wake()
+
+    def _handle(self) -> Any:
+        handle = pycurl.Curl()
+        lines: list[bytes] = []
+        pieces: list[bytes] = []
+        handle.heard = lines, pieces
+        handle.setopt(pycurl.HEADERFUNCTION, lines.append)
+        handle.setopt(pycurl.WRITEFUNCTION, pieces.append)
+        handle.way = None
+        handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(pycurl.FOLLOWLOCATION, 0)
+        handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+        handle.setopt(pycurl.PIPEWAIT, 1)
+        handle.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
+        handle.setopt(pycurl.NOPROXY, "")
+        handle.setopt(pycurl.BUFFERSIZE, self._buffer_size)
+        handle.setopt(pycurl.TCP_NODELAY, 1)
+        handle.setopt(pycurl.MAXAGE_CONN, max(1, int(self._idle)))
+        return handle
+
+    def _set(self, handle: Any, transfer: _Transfer) -> None:
+        # Hot path: a handle keeps what it was told; only what differs is set.
+        way, body = transfer.way, transfer.body
+        handle.setopt(pycurl.URL, transfer.url)
+        if body is not None:
+            handle.setopt(pycurl.POST, 1)
+            handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
+            handle.setopt(pycurl.COPYPOSTFIELDS, body)
+        if handle.way is way:
+            return
+        handle.way = way
+        handle.setopt(pycurl.HTTPHEADER, [*way.lines, "Expect:"])
+        if body is None:
+            handle.setopt(pycurl.HTTPGET, 1)
+        handle.setopt(pycurl.CUSTOMREQUEST, way.method)
+        # libcurl sends again by itself what an ended connection did not answer.
+        handle.setopt(pycurl.FRESH_CONNECT, int(way.once or not self._reuse))
+        handle.setopt(pycurl.FORBID_REUSE, int(not self._reuse))
+        # The deadline of the whole is ours to watch.
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(way.connect * 1000)))
+        if way.resolve is not None:
+            # "-host:port" first: an address that is out of date goes.
+            host_port = way.resolve.rpartition("|")[0]
+            handle.setopt(
+                pycurl.RESOLVE,
+                [f"-{host_port}", f"+{way.resolve.replace('|', ':')}"],
+            )
+        handle.setopt(pycurl.PROXY, way.proxy)
+        if way.proxy_auth is not None:
+            handle.setopt(pycurl.PROXYAUTH, pycurl.HTTPAUTH_BASIC)
+            handle.setopt(pycurl.PROXYUSERPWD, way.proxy_auth)
+        _set_tls(handle, way.tls)
+
+
+def _set_tls(handle: Any, tls: TlsOptions) -> None:
+    low, high = (_TLS[min(tls.protocols)], _TLS[max(tls.protocols)])
+    handle.setopt(
+        pycurl.SSLVERSION,
+        getattr(pycurl, f"SSLVERSION_{low}")
+        | getattr(pycurl, f"SSLVERSION_MAX_{high}"),
+    )
+    handle.setopt(pycurl.SSL_VERIFYPEER, 1 if tls.verify else 0)
+    handle.setopt(pycurl.SSL_VERIFYHOST, 2 if tls.verify and tls.check_hostname else 0)
+    if tls.ca_file:
+        handle.setopt(pycurl.CAINFO, tls.ca_file)
+    elif tls.ca_pem:
+        handle.setopt(pycurl.CAINFO_BLOB, tls.ca_pem)
+    else:
+        # The wheel's libcurl knows nobody's store: the system's, as ssl has it.
+        places = ssl.get_default_verify_paths()
+        if places.cafile:
+            handle.setopt(pycurl.CAINFO, places.cafile)
+        if places.capath:
+            handle.setopt(pycurl.CAPATH, places.capath)
+    if tls.cert_file:
+        handle.setopt(pycurl.SSLCERT, tls.cert_file)
+        handle.setopt(pycurl.SSLKEY, tls.key_file or tls.cert_file)
+    elif tls.cert_pem:
+        handle.setopt(pycurl.SSLCERT_BLOB, tls.cert_pem)
+        handle.setopt(pycurl.SSLKEY_BLOB, tls.key_pem or tls.cert_pem)
+    if tls.key_password:
+        handle.setopt(pycurl.KEYPASSWD, tls.key_password)
+    if tls.ciphers:
+        handle.setopt(pycurl.SSL_CIPHER_LIST, ":".join(tls.ciphers))
+    if tls.pins:
+        pins = ";".join(pin.replace("sha256/", "sha256//", 1) for pin in tls.pins)
+        handle.setopt(pycurl.PINNEDPUBLICKEY, pins)
+
+
+def _renamed(code: int, message: str, silent: bool) -> Exception:
+    """
+    libcurl's failure as one of ours; its text shows no header and no body.
+
+    Args:
+        silent: True if nothing was heard on a connection used before: the server
+            may have closed it while it was idle.
+    """
+    if code == pycurl.E_SSL_PINNEDPUBKEYNOTMATCH:
+        return Forbidden("the server's key is not pinned")
+    if code in (pycurl.E_SEND_ERROR, pycurl.E_GOT_NOTHING) and silent:
+        return Silent(message)
+    if code == pycurl.E_OPERATION_TIMEDOUT:
+        return Unreachable("no connection in time", sent=False)
+    if code in (pycurl.E_PARTIAL_FILE, getattr(pycurl, "E_HTTP2_STREAM", 92)):
+        return Unreachable(f"the answer is cut: {message}")
+    if code == getattr(pycurl, "E_HTTP2", 16) and "COMPRESSION_ERROR" in message:
+        # What nghttp2 calls a block of headers over its own 64 KiB, too.
+        return Forbidden(f"the headers cannot be read: {message}")
+    unsent = {getattr(pycurl, name, -1) for name in _UNSENT}
+    return Unreachable(message or f"libcurl {code}", sent=code not in unsent)
