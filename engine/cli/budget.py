@@ -11,12 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from engine.admin.store import Store
+from engine.later import later
 from engine.observe import names
 from engine.observe.names import Metric
+
+if TYPE_CHECKING:
+    from engine.admin import store
+else:
+    store = later("engine.admin.store")
 
 
 class Limit(Struct):
@@ -84,7 +90,7 @@ def read(meters: Path) -> dict[str, Budget]:
     """
     limits: dict[tuple[str, str], Limit] = {}
     hosts: dict[tuple[str, str], Host] = {}
-    for series, value in Store(str(meters)).read().items():
+    for series, value in store.Store(str(meters)).read().items():
         of = series.connector
         if field := _LIMITS.get(series.family):
             label = series.label(_own(names.RATE_LIMIT_LEFT))

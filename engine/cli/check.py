@@ -18,8 +18,6 @@ import msgspec
 from engine import config
 from engine.cli.output import telling
 from engine.config import Api, Connector, Finding, Loaded, keys
-from engine.config.explain import explain as text_of
-from engine.config.explain import known
 from engine.config.keys.key import Key
 from engine.config.keys.pages import page_of
 from engine.config.memory import memory
@@ -205,8 +203,9 @@ def connect(loaded: Loaded) -> tuple[bool, Sequence[Finding]]:
 
 def explain(args: argparse.Namespace) -> int:
     """`explain KEY`: its meaning; 64 for a key nobody knows."""
-    found = known(args.key)
-    print(text_of(args.key), file=sys.stdout if found else sys.stderr)
+    meaning = importlib.import_module("engine.config.explain")
+    found = meaning.known(args.key)
+    print(meaning.explain(args.key), file=sys.stdout if found else sys.stderr)
     return Exit.OK if found else Exit.USAGE
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, TextIO
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from msgspec import Struct, structs
 
@@ -19,14 +20,14 @@ from engine.cli import budget
 from engine.cli.budget import Budget
 from engine.cli.terminal import bare
 from engine.clock import SYSTEM, Clock
+from engine.later import later
 from engine.observe.printable import printable, printable_line
 
-try:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-except ImportError:  # the extra [terminal] is not installed
-    Console = None  # type: ignore[assignment,misc]
+if TYPE_CHECKING:
+    from rich import console, table
+    from rich import text as texts
+else:
+    console, table, texts = map(later, ("rich.console", "rich.table", "rich.text"))
 
 #: Words of state by how they are to be taken; never the colour alone says it.
 STATES = {
@@ -181,21 +182,26 @@ def display(*, quiet: bool) -> Display:
     return Silence() if quiet else StatusLine(sys.stderr)
 
 
+def coloured() -> bool:
+    """True where stdout is a terminal and the extra [terminal] is installed."""
+    return sys.stdout.isatty() and find_spec("rich") is not None
+
+
 def say(lines: Iterable[str]) -> None:
     """Print lines, words of state in colour where stdout is a terminal with rich."""
     text = "\n".join(lines)
-    if Console is None or not sys.stdout.isatty():
+    if not coloured():
         print(text)
         return
-    shown = Text(printable(text))
+    shown = texts.Text(printable(text))
     for style, words in STATES.items():
         shown.highlight_words(words, style)
-    Console(file=bare(sys.stdout), highlight=False).print(shown, soft_wrap=True)
+    console.Console(file=bare(sys.stdout), highlight=False).print(shown, soft_wrap=True)
 
 
 def say_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, numbers to the right of all but the first column."""
-    if Console is None or not sys.stdout.isatty():
+    if not coloured():
         sizes = [
             max(len(printable_line(cell)) for cell in column)
             for column in zip(header, *rows, strict=True)
@@ -205,12 +211,12 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             cells = [cell.rjust(n) for cell, n in zip(rest, sizes[1:], strict=True)]
             print("  " + "  ".join([first.ljust(sizes[0]), *cells]).rstrip())
         return
-    table = Table(box=None, padding=(0, 0, 0, 2), header_style="bold")
+    made = table.Table(box=None, padding=(0, 0, 0, 2), header_style="bold")
     for at, name in enumerate(header):
-        table.add_column(name, justify="right" if at else "left", no_wrap=not at)
+        made.add_column(name, justify="right" if at else "left", no_wrap=not at)
     for row in rows:
-        table.add_row(*(Text(printable_line(cell)) for cell in row))
-    Console(file=bare(sys.stdout), highlight=False).print(table)
+        made.add_row(*(texts.Text(printable_line(cell)) for cell in row))
+    console.Console(file=bare(sys.stdout), highlight=False).print(made)
 
 
 def summary(rows: Sequence[Row], seconds: float, budgets: Mapping[str, Budget]) -> str:

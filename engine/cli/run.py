@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,6 @@ from pathlib import Path
 import msgspec
 
 from engine import config
-from engine.admin import running as admin
 from engine.cli import budget
 from engine.cli.budget import Budget
 from engine.cli.check import load
@@ -278,7 +278,7 @@ class Plan:
             ChildSpec(
                 key="admin",
                 fingerprint="".join([process.fingerprint, *prints]),
-                entry=functools.partial(admin.run, loaded=loaded),
+                entry=functools.partial(run_admin, loaded=loaded),
                 auxiliary=True,
             ),
         )
@@ -366,6 +366,12 @@ def run_task(
         once=once,
         siblings=siblings,
     )
+
+
+def run_admin(context: ChildContext, *, loaded: Loaded) -> int:
+    """The entry of the admin process, which alone imports its room."""
+    admin = importlib.import_module("engine.admin.running")
+    return int(admin.run(context, loaded=loaded))
 
 
 class Showing:

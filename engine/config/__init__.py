@@ -10,7 +10,6 @@ Above ``language`` and ``observe``; used by ``supervisor``, ``task.build``,
 """
 
 from engine.config.endpoints import Endpoint, endpoints
-from engine.config.explain import explain
 from engine.config.kinds import Codes
 from engine.config.load import load
 from engine.config.memory import memory
@@ -30,7 +29,6 @@ __all__ = [
     "Secret",
     "Values",
     "endpoints",
-    "explain",
     "load",
     "memory",
     "show",

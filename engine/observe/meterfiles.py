@@ -2,10 +2,9 @@
 Meterfiles: the meters' files, read with nothing taken on trust.
 
 Owns the format of prometheus_client's multiprocess files, as far as it is read,
-and what becomes of one that is damaged.  The library's own reader believes each
-length it finds, and may go round in circles in a file that somebody else wrote.
+and what becomes of one that is damaged: no length that a file states is believed.
 
-Under `observe.meters`, which writes them, and `admin.store`, which adds them up.
+Under `observe.room`, which writes them, and `admin.store`, which adds them up.
 """
 
 from __future__ import annotations
@@ -15,13 +14,18 @@ import glob
 import json
 import os
 import struct
+from mmap import mmap
 from pathlib import Path
+from typing import TypeAlias
 
 _USED = struct.Struct("i")
 _VALUE = struct.Struct("dd")
 
 #: Where the first entry stands, and the boundary that entries keep to.
-_FIRST = 8
+FIRST = 8
+
+#: A file's bytes, read or mapped.
+Buffer: TypeAlias = bytes | mmap
 
 
 def entries(path: str | Path) -> list[tuple[str, float, float]]:
@@ -32,18 +36,25 @@ def entries(path: str | Path) -> list[tuple[str, float, float]]:
     Blocks: for the reading of a file in memory.
     """
     data = Path(path).read_bytes()
-    if not data:
-        # Made a moment ago.
-        return []
-    if len(data) < _FIRST:
+    # Without any it was made a moment ago.
+    return [found[:3] for found in places(data)] if data else []
+
+
+def places(data: Buffer) -> list[tuple[str, float, float, int]]:
+    """
+    As `entries`, each with the place of its value, out of a file's bytes.
+
+    Raises: ValueError for what no meter wrote.
+    """
+    if len(data) < FIRST:
         raise ValueError("cut")
     (used,) = _USED.unpack_from(data)
     if used == 0:
         return []
-    if not _FIRST <= used <= len(data):
+    if not FIRST <= used <= len(data):
         raise ValueError(f"{used} bytes of {len(data)} are said to be used")
     found = []
-    at = _FIRST
+    at = FIRST
     while at < used:
         if at + _USED.size > used:
             raise ValueError("an entry is cut")
@@ -54,7 +65,7 @@ def entries(path: str | Path) -> list[tuple[str, float, float]]:
         if length <= 0 or value + _VALUE.size > used:
             raise ValueError(f"an entry of {length} bytes at {at}")
         key = data[at + _USED.size : at + _USED.size + length].decode()
-        found.append((key, *_VALUE.unpack_from(data, value)))
+        found.append((key, *_VALUE.unpack_from(data, value), value))
         at = value + _VALUE.size
     return found
 

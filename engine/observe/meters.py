@@ -12,6 +12,7 @@ task goes on with the totals of the one before; `admin.store` reads them.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -21,14 +22,12 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
-
-from prometheus_client.values import MultiProcessValue
+from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
-from engine.observe import room
 from engine.observe.meterfiles import put_aside
-from engine.observe.names import Merge, Metric
+from engine.observe.names import Kind, Merge, Metric
+from engine.observe.room import Roomy
 
 log = logging.getLogger("task")
 
@@ -123,9 +122,8 @@ class Meters:
         # One that cannot be made is said with the first file that has no room.
         with suppress(OSError):
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        room.use()
-        writer = f"{connector}-{task}"
-        damaged = put_aside(self._directory, writer)
+        self._writer = f"{connector}-{task}"
+        damaged = put_aside(self._directory, self._writer)
         if damaged:
             log.warning(
                 "Meters of task %d were damaged and are put aside; its totals begin "
@@ -133,8 +131,7 @@ class Meters:
                 task,
                 "; ".join(damaged),
             )
-        maker: Any = MultiProcessValue
-        self._value: Any = maker(process_identifier=lambda: writer)
+        self._files: dict[str, Roomy] = {}
         # Hot path: a deque's append is one C call and safe between threads, so
         # that no lock is taken, and numbers are nothing to the garbage collector;
         # the sums are made once a second in `flush`.
@@ -143,8 +140,8 @@ class Meters:
         # Held while a series is made, never while one is used.
         self._making = threading.Lock()
         self._states: dict[_Series, float] = {}
-        self._scalars: dict[_Series, Any] = {}
-        self._timers: dict[_Series, tuple[list[Any], Any]] = {}
+        self._scalars: dict[_Series, Value] = {}
+        self._timers: dict[_Series, tuple[list[Value], Value]] = {}
         self._sets: dict[Metric, int] = {}
 
     # Hot path: a tuple, its hash and an append; 0.2 us.
@@ -195,7 +192,8 @@ class Meters:
     def close(self) -> None:
         """Flush and let go of the files; nothing may be counted after it."""
         self.flush()
-        self._value.close_all_files()
+        for file in self._files.values():
+            file.close()
 
     def _queue(
         self, queues: _Queues, metric: Metric, labels: tuple[str, ...]
@@ -207,7 +205,7 @@ class Meters:
                 found = queues.setdefault(key, deque(maxlen=BACKLOG))
             return found
 
-    def _scalar(self, key: _Series) -> Any:
+    def _scalar(self, key: _Series) -> Value:
         value = self._scalars.get(key)
         if value is None:
             metric, labels = key
@@ -216,7 +214,7 @@ class Meters:
             self._scalars[key] = value
         return value
 
-    def _timer(self, key: _Series) -> tuple[list[Any], Any]:
+    def _timer(self, key: _Series) -> tuple[list[Value], Value]:
         timer = self._timers.get(key)
         if timer is None:
             metric, labels = key
@@ -248,25 +246,45 @@ class Meters:
         sample: str,
         labels: tuple[str, ...],
         **further: str,
-    ) -> Any:
+    ) -> Value:
         own = dict(zip(metric.own, labels))
         named = {
             name: own.get(name) or self._fixed.get(name, "") for name in metric.labels
         }
         named.update(further)
-        # The library reads the directory from the environment, and only while
-        # it opens a file.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = self._directory
-        mode = metric.merge if "task" not in metric.labels else Merge.SUM
-        return self._value(
-            metric.kind.value,
-            family,
-            sample,
-            list(named),
-            list(named.values()),
-            metric.meaning,
-            multiprocess_mode=mode.value,
-        )
+        kind = metric.kind.value
+        if metric.kind is Kind.GAUGE:
+            mode = metric.merge if "task" not in metric.labels else Merge.SUM
+            kind = f"{kind}_{mode.value}"
+        file = self._files.get(kind)
+        if file is None:
+            path = os.path.join(self._directory, f"{kind}_{self._writer}.db")
+            file = self._files[kind] = Roomy(path)
+        return Value(file, key_of(family, sample, named, metric.meaning))
+
+
+def key_of(family: str, sample: str, labels: dict[str, str], meaning: str) -> str:
+    """The key of a series in a file: one text for equal labels in any order."""
+    return json.dumps([family, sample, labels, meaning], sort_keys=True)
+
+
+class Value:
+    """One series in a file, from the value that an earlier process left there."""
+
+    def __init__(self, file: Roomy, key: str) -> None:
+        self._file = file
+        self._key = key
+        self._value, _ = file.read_value(key)
+
+    def inc(self, amount: float) -> None:
+        """Add to it."""
+        self._value += amount
+        self._file.write_value(self._key, self._value, 0.0)
+
+    def set(self, value: float, moment: float) -> None:
+        """Set it, as of a moment in epoch seconds."""
+        self._value = value
+        self._file.write_value(self._key, value, moment)
 
 
 def _taken(queue: deque[float]) -> list[float]:

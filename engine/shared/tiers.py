@@ -22,18 +22,24 @@ import threading
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
+from engine.later import later
 from engine.observe.names import CACHE_HITS, CACHE_JUDGED
 from engine.shared.flights import Flight, Flights
 from engine.shared.ledger import PARTS, Ages, Ledger, Line, Moment, order
 from engine.shared.lock import lock_within, open_private
-from engine.shared.store import LARGEST, Store
+
+if TYPE_CHECKING:
+    from engine.shared import store
+else:
+    # It brings a database along.
+    store = later("engine.shared.store")
 
 log = logging.getLogger(__name__)
 
@@ -342,7 +348,7 @@ class SharedTier:
         self._rests_until = 0.0
         self._told_at = -1e9
         self._agreed = False
-        self.store = Store(
+        self.store = store.Store(
             directory / f"l{level}", durable=durable, patience=patience, clock=clock
         )
         self.ledger = Ledger(
@@ -386,7 +392,7 @@ class SharedTier:
         age = self._age(received)
         part = self.settings.volume // LARGEST_PART
         late = age >= self.settings.ttl
-        if size > min(LARGEST, part) or late or not self.usable():
+        if size > min(store.LARGEST, part) or late or not self.usable():
             return "unfit"
         digest = bytes.fromhex(key)
         try:

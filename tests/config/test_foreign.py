@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.config import Codes, Loaded, Secret, explain, load
+from engine.config import Codes, Loaded, Secret, load
+from engine.config.explain import explain
 from engine.config.foreign.rows import ROWS, Row
 from tests.config.conftest import Files
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from prometheus_client.mmap_dict import MmapedDict
 
 from engine.observe import room
 from engine.observe.room import SMALLEST, Roomy
@@ -54,7 +55,7 @@ def test_what_finds_no_room_is_counted_all_the_same(
     file.close()
 
 
-def test_where_there_is_room_the_library_reads_what_was_written(tmp_path: Path) -> None:
+def test_where_there_is_room_prometheus_reads_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "counter_x.db"
     file = Roomy(str(path))
     keys = [f"{index:05d}" * 60 for index in range(800)]
@@ -66,4 +67,7 @@ def test_where_there_is_room_the_library_reads_what_was_written(tmp_path: Path) 
 
     assert [(3.0, 0.0)] * len(keys) == [again.read_value(key) for key in keys]
     assert path.stat().st_blocks * 512 >= path.stat().st_size
+    # The library's own reader, as the format is its.
+    read = MmapedDict.read_all_values_from_file(str(path))
+    assert [(key, 3.0, 0.0) for key in keys] == [found[:3] for found in read]
     again.close()
