@@ -234,18 +234,20 @@ def connect(
     return found
 
 
-def connector_state(tasks: Iterable[TaskState]) -> str:
+def connector_state(target: str, tasks: Iterable[TaskState]) -> str:
     """
-    The state of a connector whose tasks these are.
+    The state of a connector, in Connect's words.
 
-    A connector itself never fails here: its tasks and shards do.
+    A connector itself never fails, as Connect has it: its tasks do.
+
+    Args:
+        target: The run state it is wanted in.
+        tasks: Its tasks.
     """
+    if target != "RUNNING":
+        return target
     states = {task.state for task in tasks}
-    if states == {"PAUSED"}:
-        return "PAUSED"
-    if states == {"FAILED"}:
-        return "FAILED"
-    return "RUNNING" if states else "UNASSIGNED"
+    return "UNASSIGNED" if states <= {"UNASSIGNED"} else "RUNNING"
 
 
 def _connector(card: ConnectorCard, tasks: list[TaskState], view: View) -> Bean:
@@ -254,7 +256,7 @@ def _connector(card: ConnectorCard, tasks: list[TaskState], view: View) -> Bean:
         "connector-metrics",
         (("connector", card.name),),
         {
-            "status": connector_state(tasks).lower(),
+            "status": connector_state(view.target(card.name), tasks).lower(),
             "connector-type": "source",
             "connector-class": card.connector_class,
             "connector-version": view.version,

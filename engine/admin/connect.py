@@ -38,6 +38,12 @@ NOT_FOUND = "HTTP 404 Not Found"
 NOT_ALLOWED = "HTTP 405 Method Not Allowed"
 
 
+def not_allowed(allowed: str) -> Answer:
+    """Connect's 405, with the Allow that RFC 9110 (15.5.6) wants beside it."""
+    answer = refusal(405, NOT_ALLOWED)
+    return Answer(405, answer.body, answer.content_type, (("Allow", allowed),))
+
+
 #: The level of Connect's API that is spoken here: clients choose their calls by it.
 LEVEL = "4.0.0"
 
@@ -159,7 +165,7 @@ def _status(view: View, card: ConnectorCard) -> dict[str, Any]:
         if shard.connector == card.name and (why := _why(shard))
     ]
     connector: dict[str, Any] = {
-        "state": connector_state(tasks),
+        "state": connector_state(view.target(card.name), tasks),
         "worker_id": view.worker_id,
     }
     if failed:
@@ -171,6 +177,12 @@ def _status(view: View, card: ConnectorCard) -> dict[str, Any]:
         "tasks": [_task_status(view, task) for task in tasks],
         "type": "source",
     }
+
+
+def status_of(view: View, name: str) -> dict[str, Any] | None:
+    """The body of `GET .../status`, or None for a connector that is not there."""
+    card = _card(view, name)
+    return None if card is None else _status(view, card)
 
 
 def _why(shard: ShardState) -> str:

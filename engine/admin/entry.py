@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.admin.answers import BOUNDS, Bounds
+from engine.admin.commands import Commands
 from engine.admin.guard import Guard
 from engine.admin.prometheus import NATIVE, STRIMZI, Measure
 from engine.admin.routes import Routes
@@ -24,6 +25,7 @@ from engine.admin.watch import Watch
 from engine.clock import SYSTEM, Clock
 from engine.errors import Exit
 from engine.seams import Stopping
+from engine.shared.link import Message
 
 #: Seconds between two turns of the loop when nobody asks anything.
 TURN = 0.5
@@ -43,11 +45,15 @@ class Context(Protocol):
     def ready(self) -> None:
         """Say that the work begins."""
 
+    def orders(self) -> list[Message]:
+        """What the supervisor has said since the last call."""
+
 
 def admin_entry(
     context: Context,
     *,
     view: View,
+    commands: Commands,
     listeners: Sequence[str],
     measure: Measure,
     token: str = "",
@@ -55,6 +61,7 @@ def admin_entry(
     bounds: Bounds = BOUNDS,
     families: Sequence[str] = (NATIVE, STRIMZI),
     ports: str | Path | None = None,
+    wake: int | None = None,
     clock: Clock = SYSTEM,
 ) -> int:
     """
@@ -63,6 +70,7 @@ def admin_entry(
     Args:
         context: Of the child.
         view: What is running.
+        commands: What may be asked of the supervisor.
         listeners: Entries of `listeners`.
         measure: Usage of a process by pid.
         token: `admin.token`, or "".
@@ -70,6 +78,7 @@ def admin_entry(
         bounds: Of what one request may ask for.
         families: `metrics.names`.
         ports: File to write the addresses to.
+        wake: Descriptor that is readable when the supervisor has said something.
         clock: Where time comes from.
 
     Returns: the exit code.
@@ -79,13 +88,20 @@ def admin_entry(
     named = [address(listener).host for listener in listeners]
     guard = Guard(token=token, hosts=[*hosts, *filter(None, named)])
     routes = Routes(
-        view, watch, guard=guard, families=families, measure=measure, bounds=bounds
+        view,
+        watch,
+        commands,
+        guard=guard,
+        families=families,
+        measure=measure,
+        bounds=bounds,
     )
-    server = Server(listeners, routes, ports=ports, clock=clock)
+    server = Server(listeners, routes, ports=ports, wake=wake, clock=clock)
     try:
         context.ready()
         # A turn is as long as the server has nothing to do, at most TURN.
         while not context.stopping.wait(0.0 if server.listening else TURN):
+            commands.hear(context.orders())
             watch.tick()
             server.run_once(TURN)
     finally:

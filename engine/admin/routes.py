@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import chain
 
-from engine.admin import beans, connect, health, jolokia, prometheus
-from engine.admin.answers import BOUNDS, Answer, Bounds, Question, json_answer, refusal
+from engine.admin import beans, connect, control, health, jolokia, prometheus
+from engine.admin.answers import BOUNDS, Answer, Bounds, Question, refusal
+from engine.admin.commands import Commands
 from engine.admin.guard import READING, Caller, Guard
 from engine.admin.prometheus import Measure
 from engine.admin.view import View
@@ -27,6 +28,7 @@ class Routes:
     Args:
         view: What is running.
         watch: Looks at it.
+        commands: Asks the supervisor for what is to change.
         guard: Who may ask.
         families: `metrics.names`.
         bounds: Of what one request may ask for.
@@ -37,6 +39,7 @@ class Routes:
         self,
         view: View,
         watch: Watch,
+        commands: Commands,
         *,
         guard: Guard,
         families: Sequence[str] = (prometheus.NATIVE, prometheus.STRIMZI),
@@ -45,6 +48,7 @@ class Routes:
     ) -> None:
         self._view = view
         self._watch = watch
+        self._control = control.Control(view, commands)
         self._guard = guard
         self._families = families
         self._bounds = bounds
@@ -55,9 +59,9 @@ class Routes:
         refused = self._guard.refused(question, caller)
         if refused is not None:
             return refused
-        return self._routed(question)
+        return self._routed(question, caller)
 
-    def _routed(self, question: Question) -> Answer:
+    def _routed(self, question: Question, caller: Caller) -> Answer:
         path = question.path
         match path.strip("/").split("/"):
             case [""]:
@@ -70,20 +74,24 @@ class Routes:
                 return self._jolokia(question)
             case ["connector-plugins"]:
                 return self._reading(question, lambda: connect.plugins(self._view))
+            case ["connectors", *_] if question.method in READING:
+                return connect.connectors(question, self._view)
             case ["connectors", *_]:
-                return self._reading(
-                    question, lambda: connect.connectors(question, self._view)
-                )
+                return self._control(question, caller)
             case ["admin", "loggers", *_]:
                 if question.method in (*READING, "PUT"):
                     return connect.loggers(
                         question, self._view, most=self._bounds.loggers
                     )
-                return _not_allowed("GET, HEAD, PUT")
+                return connect.not_allowed("GET, HEAD, PUT")
         return refusal(404, connect.NOT_FOUND)
 
     def _reading(self, question: Question, answered: Callable[[], Answer]) -> Answer:
-        return answered() if question.method in READING else _not_allowed("GET, HEAD")
+        return (
+            answered()
+            if question.method in READING
+            else connect.not_allowed("GET, HEAD")
+        )
 
     def _health(self, question: Question) -> Answer:
         return health.answer(question, self._watch.look(), began=self._watch.began)
@@ -100,7 +108,7 @@ class Routes:
 
     def _jolokia(self, question: Question) -> Answer:
         if question.method not in (*READING, "POST"):
-            return _not_allowed("GET, HEAD, POST")
+            return connect.not_allowed("GET, HEAD, POST")
         picture = self._watch.look()
         cards = [card for card in picture.cards if card.jmx]
         if not cards:
@@ -108,8 +116,3 @@ class Routes:
         every = chain(beans.http(picture), beans.connect(picture, self._view, cards))
         seconds = picture.wall_ms // 1000
         return jolokia.answer(question, every, seconds=seconds, bounds=self._bounds)
-
-
-def _not_allowed(allowed: str) -> Answer:
-    answer = json_answer(405, {"error_code": 405, "message": connect.NOT_ALLOWED})
-    return Answer(405, answer.body, answer.content_type, (("Allow", allowed),))

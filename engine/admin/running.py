@@ -18,6 +18,7 @@ from typing import Protocol
 
 from engine import __version__
 from engine.admin.answers import Bounds
+from engine.admin.commands import Commands
 from engine.admin.entry import Context, admin_entry
 from engine.admin.server import address
 from engine.admin.view import (
@@ -41,7 +42,7 @@ from engine.observe.machine import cost
 from engine.observe.meters import DIRECTORY
 from engine.shared.board import Board, ChildSlot
 from engine.shared.limiter import CAUSES
-from engine.shared.link import Message, SetLevel
+from engine.shared.link import Link, Message, SetLevel
 from engine.supervisor import status
 from engine.supervisor.status import ChildStatus, Rebalances, Snapshot
 
@@ -59,6 +60,7 @@ class Home(Context, Protocol):
 
     board: Board
     runtime: Path
+    link: Link
 
     def report(self, message: Message) -> bool:
         """Tell the supervisor."""
@@ -77,6 +79,7 @@ def run(context: Home, *, loaded: Loaded) -> int:
     return admin_entry(
         context,
         view=Running(context, cards(loaded), worker_id=worker_id(listeners)),
+        commands=Commands(context.report),
         listeners=listeners,
         measure=cost,
         token=token.reveal() if token is not None else "",
@@ -88,6 +91,7 @@ def run(context: Home, *, loaded: Loaded) -> int:
         ),
         families=process["metrics.names"],
         ports=context.runtime / LISTENERS,
+        wake=context.link.fileno(),
     )
 
 
@@ -232,11 +236,17 @@ class Running:
     def connectors(self) -> Sequence[ConnectorCard]:
         return self._cards
 
+    def target(self, connector: str) -> str:
+        return self._snapshot().states.get(connector, "RUNNING")
+
     def tasks(self) -> Sequence[TaskState]:
         found = []
         for child in self._snapshot().children:
-            # Connect shows no tasks of a connector that is stopped.
-            if child.auxiliary or child.state == "STOPPED":
+            # Connect shows no tasks of a connector that is stopped, nor of one
+            # that was paused before it had any.
+            state = self.target(child.connector)
+            unseen = state == "STOPPED" or (state == "PAUSED" and not child.listed)
+            if child.auxiliary or unseen:
                 continue
             slot = self._board.child(child.index) if child.index >= 0 else None
             phase = slot.phase if slot is not None else ""

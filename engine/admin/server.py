@@ -178,6 +178,29 @@ def _waits(channel: _Channel) -> bool:
     return not channel.requests and not channel.total_outbufs_len
 
 
+class _Wake:
+    """Ends a turn of the loop when a descriptor is readable; its owner reads it."""
+
+    def __init__(self, fd: int, sockets: dict[int, Any]) -> None:
+        self._fd = fd
+        self._map = sockets
+        sockets[fd] = self
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read_event(self) -> None:
+        """Nothing: that the turn is over is all that is wanted."""
+
+    def handle_close(self) -> None:
+        self._map.pop(self._fd, None)
+
+    close = handle_expt_event = handle_close
+
+
 class Server:
     """
     Listens, until it is closed.  To be made after the fork: it has threads.
@@ -189,6 +212,7 @@ class Server:
         listeners: Entries of `listeners`.
         answering: What answers.
         ports: File to write the bound addresses to, one URL a line, or None.
+        wake: Descriptor that ends `run_once` when it is readable, or None.
         clock: Where time comes from.
     """
 
@@ -198,6 +222,7 @@ class Server:
         answering: Answering,
         *,
         ports: str | Path | None = None,
+        wake: int | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         # One line a request that had to queue is no news.
@@ -206,6 +231,8 @@ class Server:
         self._ports = ports
         self._clock = clock
         self._map: dict[int, Any] = {}
+        if wake is not None:
+            _Wake(wake, self._map)
         self._adjustments = Adjustments(
             threads=THREADS,
             connection_limit=1_000_000,
@@ -346,6 +373,8 @@ class Server:
         ]
         if answer.status == 204:
             headers = [pair for pair in headers if not pair[0].startswith("Content-")]
+        elif not answer.content_type:
+            headers = [pair for pair in headers if pair[0] != "Content-Type"]
         start_response(
             f"{answer.status} {_REASONS.get(answer.status, 'Other')}", headers
         )
@@ -355,12 +384,18 @@ class Server:
 
 _REASONS = {
     200: "OK",
+    201: "Created",
+    202: "Accepted",
     204: "No Content",
     400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    406: "Not Acceptable",
+    409: "Conflict",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
     500: "Internal Server Error",
     503: "Service Unavailable",
 }

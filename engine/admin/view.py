@@ -223,6 +223,9 @@ class View(Protocol):
     def connectors(self) -> Sequence[ConnectorCard]:
         """Every connector, in the order of their files."""
 
+    def target(self, connector: str) -> str:
+        """The run state it is wanted in: RUNNING, PAUSED or STOPPED."""
+
     def tasks(self) -> Sequence[TaskState]:
         """Every task."""
 

@@ -28,6 +28,9 @@ LARGEST = 60 * 1024
 #: Characters of a reason that travel.
 LONGEST_REASON = 2000
 
+#: Characters of a refusal that travel.
+LONGEST_MESSAGE = 20_000
+
 #: Shards in one `Assign`.
 CHUNK = 64
 
@@ -162,11 +165,62 @@ class BrokerKnown(Struct, frozen=True, tag="cluster"):
     cluster: str
 
 
-class Wanted(Struct, frozen=True, tag="wanted"):
-    """Admin asks for a connector's state: RUNNING, PAUSED, STOPPED or RESTART."""
+class SetPaused(Struct, frozen=True, tag="pause"):
+    """Begin no poll and send no request from now on, or go on."""
 
+    paused: bool
+
+
+class Ask(Struct, frozen=True, tag="ask"):
+    """
+    Admin asks the supervisor for something, and waits for its `Told`.
+
+    Attributes:
+        id: Of this request, for its answer.
+        verb: One of `supervisor.commands.VERBS`.
+        connector: Which one.
+        task: For "restart-task": its number.
+        tasks, failed: For "restart": its tasks too; only what has failed.
+        state: For "put": RUNNING, PAUSED or STOPPED, of a connector that is new.
+        draft: For "put": name of the file in the connectors' directory that is to
+            take the place of the connector's own.
+        who: Who asked, for the log.
+    """
+
+    id: int
+    verb: str
     connector: str
-    state: str
+    task: int = 0
+    tasks: bool = False
+    failed: bool = False
+    state: str = "RUNNING"
+    draft: str = ""
+    who: str = ""
+
+
+class Told(Struct, frozen=True, tag="told"):
+    """
+    What became of an `Ask`.
+
+    Attributes:
+        id: The request's.
+        refusal: Why nothing was done, in one of `supervisor.commands.REFUSALS`; ""
+            where it was.
+        message: The refusal for people.
+        created: A connector is there that was not.
+        restarted: Numbers of the tasks that start anew.
+    """
+
+    id: int
+    refusal: str = ""
+    message: str = ""
+    created: bool = False
+    restarted: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.message) > LONGEST_MESSAGE:
+            shorter = self.message[: LONGEST_MESSAGE - 3] + "..."
+            msgspec.structs.force_setattr(self, "message", shorter)
 
 
 Message: TypeAlias = (
@@ -175,13 +229,15 @@ Message: TypeAlias = (
     | Reload
     | SetLevel
     | SetLimits
+    | SetPaused
     | Ready
     | ShardFinished
     | ShardFailed
     | BrokerWaiting
     | BrokerKnown
     | Trouble
-    | Wanted
+    | Ask
+    | Told
 )
 
 _DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

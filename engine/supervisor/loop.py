@@ -18,7 +18,7 @@ import logging
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import EngineError, Exit, SharedError
@@ -26,10 +26,11 @@ from engine.observe import log, machine, names
 from engine.shared import link
 from engine.shared.board import Board
 from engine.shared.lock import Claim
-from engine.supervisor import restart, scale, signals, status
+from engine.supervisor import restart, scale, signals, status, targets
 from engine.supervisor.assign import most_tasks, overlap
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.child import ECHO, Child, ChildSpec, LetGo, entitle, spawn
+from engine.supervisor.commands import Commands
 from engine.supervisor.notify import Notify
 from engine.supervisor.orders import Orders, Places, Wanted, specs
 from engine.supervisor.rebalance import Rebalancing, hands
@@ -108,6 +109,7 @@ class Supervisor:
         self._let_go = tuple(let_go)
         self._clock = clock
 
+        self._commands = Commands(self)
         self._places = Places(self.board)
         self._orders = Orders(Wanted(connectors=()), {})
         self._seats: dict[str, Seat] = {}
@@ -172,6 +174,7 @@ class Supervisor:
         self._orders = Orders.first(wanted)
         self._require_room(self._orders)
         self._claim(wanted)
+        self._orders = self._decided(self._orders, ())
         if wanted.embedded and self._broker is not None:
             self._notify.status("Waiting for the embedded broker.")
             self._broker.start()
@@ -265,6 +268,7 @@ class Supervisor:
             orders = self._orders.reloaded(wanted)
             self._require_room(orders)
             self._claim(wanted)
+            orders = self._decided(orders, self._orders.tasks)
         except Exception as failure:  # noqa: BLE001 - a reload never kills
             self._reloads["failed"] += 1
             self._reload_error = f"{type(failure).__name__}: {failure}"
@@ -316,6 +320,18 @@ class Supervisor:
             for name in taken:
                 self._claims.pop(name).release()
             raise
+
+    def _decided(self, orders: Orders, known: Iterable[str]) -> Orders:
+        """With what was decided of the connectors that are new."""
+        for connector in orders.wanted.connectors:
+            name, before = connector.name, set(known)
+            if name in before or self._once:
+                continue
+            state = targets.read(connector.claims, name) or connector.initial_state
+            if state != "RUNNING":
+                _LOG.warning("Connector %s is %s until its resume.", name, state)
+            orders = orders.told(name, state)
+        return orders
 
     def _require_room(self, orders: Orders) -> None:
         """Raises: SharedError if the board has too few places."""
@@ -447,27 +463,45 @@ class Supervisor:
                     seat.troubled(message.kind, message.text)
                 case link.BrokerKnown():
                     self._cluster = message.cluster
-                case link.Wanted():
-                    self._order(message)
+                case link.Ask():
+                    self._answer(child, message)
                 case link.SetLevel():
                     self._set_level(message)
                 case _:
                     _LOG.warning("%s sent an order.", seat.spec.key)
 
-    def _order(self, message: link.Wanted) -> None:
-        """A run state asked for by admin."""
-        if self._asked_to_stop:
-            return
-        mine = [s for s in self._tasks() if s.spec.connector == message.connector]
-        keys = {seat.spec.key for seat in mine}
-        if message.state == "RESTART":
-            self._renew(keys)
-        else:
-            self._orders = self._orders.told(message.connector, message.state)
-            if message.state == "RUNNING":
-                self._renew({seat.spec.key for seat in mine if seat.ailing})
-        self._watches.pop(message.connector, None)
-        _LOG.info("Connector %s: %s.", message.connector, message.state)
+    def _answer(self, child: Child, ask: link.Ask) -> None:
+        told = self._commands.obey(ask)
+        self._watches.pop(ask.connector, None)
+        # What is shown next is what was answered.
+        self._show(self._snapshot())
+        if not child.link.send(told):
+            _LOG.warning("admin does not take its answers: %s.", ask.verb)
+
+    # What `supervisor.commands` asks of it.
+
+    @property
+    def ending(self) -> bool:
+        """True once it was told to stop."""
+        return self._asked_to_stop > 0
+
+    @property
+    def orders(self) -> Orders:
+        """What is wanted."""
+        return self._orders
+
+    def seats(self, connector: str) -> list[Seat]:
+        """The connector's tasks."""
+        return [s for s in self._tasks() if s.spec.connector == connector]
+
+    def want(self, orders: Orders) -> None:
+        """Want something else from now on."""
+        self._orders = orders
+        self._seat()
+
+    def renew(self, keys: Iterable[str]) -> None:
+        """Start some children anew, with a clean slate."""
+        self._renew(set(keys))
         self._seat()
 
     def _renew(self, keys: set[str]) -> None:
@@ -666,10 +700,12 @@ class Supervisor:
             return
         for seat in self._seats.values():
             child = seat.child
+            if self._run_state(seat) == "STOPPED":
+                seat.listed = False
             if child is None:
                 continue
             same = child.spec.fingerprint == seat.spec.fingerprint
-            if not same or not self._may_run(seat):
+            if not same or self._run_state(seat) == "STOPPED":
                 self._end(seat, "changed", now)
         for seat in list(self._seats.values()):
             if self._startable(seat, now):
@@ -705,6 +741,7 @@ class Supervisor:
         return True
 
     def _may_run(self, seat: Seat) -> bool:
+        """Whether it may be started; one that is paused lives on where it lives."""
         return self._run_state(seat) == "RUNNING"
 
     def _run_state(self, seat: Seat) -> str:
@@ -752,6 +789,7 @@ class Supervisor:
             )
             return
         seat.starts += 1
+        seat.listed = True
         seat.held = seat.spec.fingerprint
         seat.pages = self._pages(seat.spec)
         seat.failed.clear()
@@ -895,6 +933,7 @@ class Supervisor:
             broker=broker.address if broker is not None else "",
             broker_pid=broker.pid if broker is not None else 0,
             cluster=self._cluster,
+            states={name: self._orders.state(name) for name in self._orders.tasks},
         )
 
     # --- who there is -----------------------------------------------------

@@ -27,9 +27,7 @@ from engine.supervisor.assign import Api, Part, assign, most_tasks, part, shards
 from engine.supervisor.child import ChildSpec, Entry
 from engine.supervisor.restart import Limits
 from engine.supervisor.scale import Scaling
-
-#: Run states of a connector, in Connect's words.
-RUN_STATES = ("RUNNING", "PAUSED", "STOPPED")
+from engine.supervisor.targets import RUN_STATES
 
 
 class Connector(Struct, frozen=True, kw_only=True):
@@ -47,6 +45,7 @@ class Connector(Struct, frozen=True, kw_only=True):
         scaling: `auto.scaling.*`, or None: the number of tasks stays.
         limits: `rate.limit.*`, which a running task takes up.
         memory_max: `process.memory.max.bytes`, 0 for none.
+        initial_state: Its run state until somebody decides on another.
     """
 
     name: str
@@ -58,6 +57,7 @@ class Connector(Struct, frozen=True, kw_only=True):
     scaling: Scaling | None = None
     limits: limiter.Limits = limiter.Limits()
     memory_max: int = 0
+    initial_state: str = "RUNNING"
 
 
 class Patience(Struct, frozen=True, kw_only=True):

@@ -54,6 +54,7 @@ class Seat:
         failure: Set if it is not started again.
         done: Exit code of a child that has finished, under `once`.
         starts: Times it was started.
+        listed: It was started since its connector was last STOPPED.
         held: Fingerprint of the last process, "" before the first.
         pages: That its shards had delivered when that one started.
         ready: The process has said that it works.
@@ -76,6 +77,7 @@ class Seat:
         self.failure: Failure | None = None
         self.done: int | None = None
         self.starts = 0
+        self.listed = False
         self.held = ""
         self.pages = 0
         self.ready = False
@@ -141,6 +143,7 @@ class Seat:
             auxiliary=self.spec.auxiliary,
             state=state,
             pid=self.child.pid if self.child is not None else 0,
+            listed=self.listed,
             restarts=max(0, self.starts - 1),
             trace=trace,
             waiting=self.waiting,

@@ -31,9 +31,10 @@ class ChildStatus(Struct, frozen=True, kw_only=True):
         number: Its task number.
         index: Its place on the board, -1 before its first start.
         auxiliary: It is no task.
-        state: RUNNING, PAUSED, FAILED, UNASSIGNED (not started yet), RESTARTING,
-            or DONE under `run --once`.
+        state: RUNNING, PAUSED, STOPPED, FAILED, UNASSIGNED (not started yet),
+            RESTARTING, or DONE under `run --once`.
         pid: Of its process, 0 while there is none.
+        listed: It was started since its connector was last STOPPED.
         restarts: Times it was started again.
         trace: Why it failed, or "".
         waiting: Why it waits for the broker, or waited when it was DONE, or "".
@@ -50,6 +51,7 @@ class ChildStatus(Struct, frozen=True, kw_only=True):
     auxiliary: bool = False
     state: str = "UNASSIGNED"
     pid: int = 0
+    listed: bool = False
     restarts: int = 0
     trace: str = ""
     waiting: str = ""
@@ -138,6 +140,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         broker: "host:port" of the embedded broker, or "".
         broker_pid: Its process, or 0.
         cluster: Id of the Kafka cluster, "" until a task has heard it.
+        states: Connector -> RUNNING, PAUSED or STOPPED, as it is wanted.
     """
 
     pid: int
@@ -154,6 +157,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     broker: str = ""
     broker_pid: int = 0
     cluster: str = ""
+    states: Mapping[str, str] = {}
 
 
 def write(directory: Path, snapshot: Snapshot) -> None:

@@ -44,6 +44,7 @@ from engine.task.flow import Flow, Source
 from engine.task.memory import PART, Forgetful, Remembering
 from engine.task.metering import Held, Metering
 from engine.task.pace import Interval
+from engine.task.pause import Gate
 from engine.task.pulse import Patience, Pulse
 from engine.task.registry import Persistent, Registries
 from engine.task.reporting import Reporter
@@ -225,6 +226,7 @@ class Wiring:
         self._identities = Identities(brokers.admin)
         #: As a reload has changed them, or None.
         self._limits: Limits | None = None
+        self._gate = Gate()
         if self._caching.tiers is not None:
             metering.follow_cache(self._caching)
 
@@ -274,6 +276,7 @@ class Wiring:
                 linger=values["producer.linger.ms"] / 1000,
             ),
             self._once,
+            self._gate,
         )
         try:
             sources = Sources(
@@ -286,6 +289,7 @@ class Wiring:
                 limits=self._limits,
                 metering=self._metering,
                 caching=self._caching,
+                gate=self._gate,
             )
             session.sources = sources
             self._metering.follow(sources.counters, sources.pool, budget, delivery)
@@ -493,6 +497,7 @@ class Wiring:
             counting=tally.counting,
             pulse=pulse,
             stopping=patience,
+            gate=self._gate,
         )
         pace = pace_of(
             api,
@@ -518,6 +523,7 @@ class Wiring:
             succeeded=tally.succeeded,
             failures=sources.failures[shard],
             ended=ended,
+            gate=self._gate,
         )
 
     def _grid(
@@ -716,9 +722,11 @@ class Session:
         remember: Callable[[Limits], None],
         absence: Absence,
         once: bool,
+        gate: Gate,
     ):
         self._metering = metering
         self._once = once
+        self._gate = gate
         self._troubles = Troubles(report)
         self._held_since = 0.0
         self._remember = remember
@@ -778,6 +786,10 @@ class Session:
         self._remember(limits)
         if self.sources is not None:
             self.sources.limiter.adopt(limits)
+
+    def pause(self, paused: bool) -> None:
+        """As `task.run.Wired`."""
+        self._gate.closed = paused
 
     def cut(self) -> None:
         """As `task.run.Wired`."""

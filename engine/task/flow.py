@@ -17,6 +17,7 @@ from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Stopping, Transform
 from engine.task.garbage import between_pages
 from engine.task.memory import NO_PAGE, Memory, bare
+from engine.task.pause import Gate
 from engine.task.pulse import Pulse
 
 #: Makes what counts a parcel: called with the moment of its acknowledgement.
@@ -48,6 +49,7 @@ class Flow:
         counting: Makes what counts a parcel once it is delivered.
         pulse: Told what the loop is at.
         stopping: Read between pages.
+        gate: Closed while the connector is paused; None: it never is.
 
     Attributes:
         offset: Where the next poll starts: behind the last page handed over.
@@ -66,7 +68,9 @@ class Flow:
         counting: Counting,
         pulse: Pulse,
         stopping: Stopping,
+        gate: Gate | None = None,
     ):
+        self._gate = gate if gate is not None else Gate()
         self.shard = shard
         self.offset = offset
         self.received = 0
@@ -104,6 +108,9 @@ class Flow:
             pulse.fetching()
             for page in pages:
                 pulse.working()
+                if self._gate.closed:
+                    # It came while the pause began: it waits for the end of it.
+                    self._gate.wait(self._stopping)
                 parcel = self._transform(page)
                 if not parcel.balanced:
                     raise Accounting(unbalanced(self.shard, parcel))

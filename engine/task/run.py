@@ -27,6 +27,7 @@ from engine.shared.link import (
     BrokerWaiting,
     Message,
     SetLimits,
+    SetPaused,
     ShardFailed,
     ShardFinished,
 )
@@ -106,6 +107,9 @@ class Wired(Protocol):
 
     def adopt(self, limits: Limits) -> None:
         """Ask no more than these allow, from now on and after an absence."""
+
+    def pause(self, paused: bool) -> None:
+        """Begin no poll and send no request from now on, or go on."""
 
     def cut(self) -> None:
         """End the requests under way: a stop waits for them no longer."""
@@ -285,6 +289,8 @@ class Task:
         for order in orders:
             if isinstance(order, SetLimits):
                 wired.adopt(order.limits)
+            elif isinstance(order, SetPaused):
+                wired.pause(order.paused)
 
     def _walker_ended(self, walker: Walker) -> None:
         """Called in the walker's thread."""

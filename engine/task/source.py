@@ -72,6 +72,7 @@ from engine.task.cache import Caching
 from engine.task.metering import Metering
 from engine.task.pace import Interval, Schedule
 from engine.task.paging import initial_of, paging_of
+from engine.task.pause import Gate, Held
 
 log = logging.getLogger("http")
 
@@ -447,6 +448,7 @@ class Sources:
         stop: The only way to wait, for what no single shard asks for.
         metering: Where requests and their stages are counted, or None.
         caching: The response cache, or None: each page is asked for.
+        gate: Closed while the connector is paused.
 
     Attributes:
         pool: The task's connections.
@@ -468,7 +470,9 @@ class Sources:
         limits: Limits | None = None,
         metering: Metering | None = None,
         caching: Caching | None = None,
+        gate: Gate | None = None,
     ):
+        self._gate = gate if gate is not None else Gate()
         self._metering = metering
         self._caching = caching
         values = connector.values
@@ -763,8 +767,16 @@ class Sources:
         if metering is not None:
             decode = metering.through(api.name, "decode", decode)
         fetch = self._try(api)
-        if not isinstance(fetch, SessionAuth):
-            fetch = Limited(fetch, self._turnstile(api, stopping, waits))
+        turnstile = self._turnstile(api, stopping, waits)
+        pays = not isinstance(fetch, SessionAuth)
+        fetch = Held(
+            fetch,
+            self._gate,
+            stopping=stopping,
+            turnstile=turnstile if pays else None,
+        )
+        if pays:
+            fetch = Limited(fetch, turnstile)
         endpoints = self._balance(api)
         if endpoints is not None:
             fetch = Balanced(fetch, endpoints, stopping=stopping)

@@ -30,6 +30,7 @@ from engine.observe.failures import FailureLog
 from engine.records import Page, Shard
 from engine.seams import Stopping
 from engine.task.flow import Flow
+from engine.task.pause import Gate
 from engine.task.pulse import Pulse
 
 log = logging.getLogger("task")
@@ -85,6 +86,7 @@ class Walker(threading.Thread):
         succeeded: Told that a poll has ended well, whatever it brought.
         failures: Told of each poll that was given up, the last one too.
         ended: Called in this thread when it ends.
+        gate: Closed while the connector is paused; None: it never is.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Walker(threading.Thread):
         succeeded: Callable[[], None],
         failures: FailureLog,
         ended: Callable[[Walker], None],
+        gate: Gate | None = None,
     ):
         super().__init__(name=f"shard-{flow.shard.label}", daemon=True)
         self.flow = flow
@@ -123,6 +126,7 @@ class Walker(threading.Thread):
         self._succeeded = succeeded
         self._failures = failures
         self._ended = ended
+        self._gate = gate if gate is not None else Gate()
 
     @property
     def shard(self) -> Shard:
@@ -162,6 +166,9 @@ class Walker(threading.Thread):
                 continue
             self.due_at = None
             self.next_ms = 0
+            if self._gate.closed:
+                self._gate.wait(self._stopping)
+                continue
             self._pace.started()
             self._polling(True)
             log.debug("%s: a poll begins.", self.shard.label)

@@ -13,7 +13,7 @@ from engine.admin.routes import Routes
 from engine.admin.view import ConnectorCard, ShardState, TaskState
 from engine.admin.watch import Watch
 from engine.observe.meters import Meters
-from tests.fakes.view import FakeClock, FakeView, card, unmeasured
+from tests.fakes.view import FakeClock, FakeView, Obeying, card, unmeasured
 
 LOCAL = Caller("127.0.0.1", "127.0.0.1")
 
@@ -30,6 +30,7 @@ class Stage:
         self.meters = self.task(0)
         self.counts: dict[str, int] = {}
         self.shard()
+        self.commands = Obeying()
         self.watch = Watch(self.view, clock=self.clock)
         self.families = ["NATIVE", "STRIMZI"]
         self.token = ""
@@ -79,6 +80,7 @@ class Stage:
         routes = Routes(
             self.view,
             self.watch,
+            self.commands,
             guard=Guard(token=self.token, hosts=self.hosts),
             bounds=self.bounds,
             families=self.families,

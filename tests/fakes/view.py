@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from engine.admin.answers import BOUNDS, Bounds
+from engine.admin.commands import Commands
 from engine.admin.entry import admin_entry
 from engine.admin.view import (
     ApiCard,
@@ -17,6 +19,7 @@ from engine.admin.view import (
     TaskState,
 )
 from engine.observe.machine import Cost
+from engine.shared.link import Message, Told
 from engine.supervisor.status import Rebalances
 
 
@@ -60,6 +63,7 @@ class FakeView:
         self.started_ms = started_ms
         self.cards = list(cards)
         self.task_states: list[TaskState] = []
+        self.targets: dict[str, str] = {}
         self.shard_states: list[ShardState] = []
         self.levels = {"root": Level("INFO")}
         self.judgements: dict[tuple[str, str, str], int] = {}
@@ -68,6 +72,9 @@ class FakeView:
 
     def connectors(self) -> Sequence[ConnectorCard]:
         return self.cards
+
+    def target(self, connector: str) -> str:
+        return self.targets.get(connector, "RUNNING")
 
     def tasks(self) -> Sequence[TaskState]:
         return self.task_states
@@ -93,6 +100,19 @@ class FakeView:
     def set_level(self, logger: str, level: str) -> Sequence[str]:
         self.levels[logger] = Level(level, 1_800_000_000_123)
         return [logger]
+
+
+class Obeying(Commands):
+    """A supervisor that does all it is asked for, at once; `asked` is what."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda message: True)
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.told = Told(0)
+
+    def ask(self, verb: str, connector: str, **more: Any) -> Told:
+        self.asked.append((verb, connector, more))
+        return self.told
 
 
 def unmeasured(pid: int) -> Cost | None:
@@ -122,6 +142,9 @@ class FakeContext:
     def ready(self) -> None:
         self.said_ready = True
 
+    def orders(self) -> list[Message]:
+        return []
+
 
 @contextmanager
 def serving(
@@ -142,6 +165,7 @@ def serving(
             admin_entry(
                 context,
                 view=view,
+                commands=Obeying(),
                 listeners=listeners,
                 measure=unmeasured,
                 token=token,

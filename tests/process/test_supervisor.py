@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import logging
 import os
 import random
@@ -1036,36 +1037,124 @@ def test_each_time_shards_change_hands_is_told_with_its_duration(
 # --- orders of admin ------------------------------------------------------
 
 
-def test_admin_pauses_resumes_and_restarts_a_connector(
-    engine: Start, tmp_path: Path
-) -> None:
+def asking(tmp: Path) -> Callable[[ChildContext], int]:
+    """An admin that asks what the test writes down, and writes down what it is told."""
+
     def admin(context: ChildContext) -> int:
         context.ready()
         while not context.stopping.wait(0.02):
-            order = tmp_path / "order"
-            if order.exists():
-                context.report(link.Wanted("c", order.read_text()))
-                order.unlink()
+            ask = tmp / "ask"
+            if ask.exists():
+                context.report(msgspec.json.decode(ask.read_bytes(), type=link.Ask))
+                ask.unlink()
+            for message in context.orders():
+                assert isinstance(message, link.Told)
+                (tmp / f"told-{message.id}").write_bytes(msgspec.json.encode(message))
         return 0
 
-    def order(state: str) -> None:
-        (tmp_path / "draft").write_text(state)
-        (tmp_path / "draft").rename(tmp_path / "order")
+    return admin
 
-    run = engine(lambda: wanted(connector(tmp_path), others=(auxiliary(admin),)))
+
+def ask(tmp: Path, verb: str, connector: str = "c", **more: object) -> link.Told:
+    """Ask through that admin, and wait for the answer."""
+    number = next(_ASKS)
+    wanted = link.Ask(number, verb, connector, who="a test", **more)  # type: ignore[arg-type]
+    (tmp / "draft").write_bytes(msgspec.json.encode(wanted))
+    (tmp / "draft").rename(tmp / "ask")
+    told = tmp / f"told-{number}"
+    until(lambda: told.exists() and told.stat().st_size, f"{verb} is answered")
+    return msgspec.json.decode(told.read_bytes(), type=link.Told)
+
+
+_ASKS = itertools.count(1)
+
+
+def obedient(tmp: Path) -> Callable[[ChildContext], int]:
+    """A task that writes down whether it is paused."""
+
+    def task(context: ChildContext) -> int:
+        context.ready()
+        while not context.stopping.wait(0.02):
+            for message in context.orders():
+                if isinstance(message, link.SetPaused):
+                    (tmp / f"paused-{os.getpid()}").write_text(str(message.paused))
+        return 0
+
+    return task
+
+
+def test_admin_pauses_resumes_stops_and_restarts_a_connector(
+    engine: Start, tmp_path: Path
+) -> None:
+    def plan() -> Wanted:
+        return wanted(
+            connector(tmp_path, obedient(tmp_path), tasks=2),
+            others=(auxiliary(asking(tmp_path)),),
+        )
+
+    run = engine(plan)
+    run.running(3)
+    first = run.pids()
+    said = [tmp_path / f"paused-{first[f'c/{n}']}" for n in (0, 1)]
+
+    assert "" == ask(tmp_path, "pause").refusal
+    until(lambda: all(p.exists() for p in said), "both tasks were told")
+    assert ["True", "True"] == [path.read_text() for path in said]
+    assert "PAUSED" == run.child("c/0").state
+    paused = {child.pid for child in run.children()}
+    assert set(first.values()) == paused, "they live on"
+
+    assert "" == ask(tmp_path, "resume").refusal
+    until(lambda: said[0].read_text() == "False", "it goes on")
+    assert first == run.pids()
+
+    assert (0, 1) == ask(tmp_path, "restart", tasks=True).restarted
+    until(lambda: len({**first, **run.pids()}.items() - first.items()) == 2, "anew")
+    assert () == ask(tmp_path, "restart").restarted
+    assert () == ask(tmp_path, "restart", tasks=True, failed=True).restarted
+    second = run.pids()
+    assert (1,) == ask(tmp_path, "restart-task", task=1).restarted
+    until(lambda: run.pids().get("c/1", second["c/1"]) != second["c/1"], "only one")
+    assert second["c/0"] == run.pids()["c/0"]
+
+    assert "" == ask(tmp_path, "stop").refusal
+    until(lambda: len(run.children()) == 1, "only admin is left")
+    assert not run.child("c/0").listed
+    assert "unknown-task" == ask(tmp_path, "restart-task", task=1).refusal
+    assert "unknown" == ask(tmp_path, "pause", "gone").refusal
+    assert "invalid" == ask(tmp_path, "dance").refusal
+    assert 0 == run.stop()
+    assert "Connector c: PAUSED, asked for by a test." in run.log
+
+    # What was decided holds for the next engine, too.
+    again = engine(plan)
+    again.running(1)
+    assert "STOPPED" == again.child("c/0").state
+    assert "" == ask(tmp_path, "resume").refusal
+    again.running(3)
+    assert 0 == again.stop()
+
+
+def test_a_decision_that_cannot_be_kept_changes_nothing(
+    engine: Start, tmp_path: Path
+) -> None:
+    claims = tmp_path / "claims"
+    claims.mkdir()
+    task = obedient(tmp_path)
+
+    def plan() -> Wanted:
+        made = msgspec.structs.replace(connector(tmp_path, task), claims=claims)
+        return wanted(made, others=(auxiliary(asking(tmp_path)),))
+
+    run = engine(plan)
     run.running(2)
-    first = run.pids()["c/0"]
+    # Root writes into any directory; nobody writes over a directory.
+    (claims / ".c.state.new").mkdir()
+    told = ask(tmp_path, "pause")
 
-    order("PAUSED")
-    until(lambda: run.child("c/0").state == "PAUSED", "paused")
-    until(lambda: len(run.children()) == 1, "its task has ended")
-    order("RUNNING")
-    run.running(2)
-    second = run.pids()["c/0"]
-    order("RESTART")
-    until(lambda: run.pids().get("c/0", second) != second, "restarted")
-
-    assert first != second
+    assert "unsaved" == told.refusal
+    assert "nothing was done" in told.message
+    assert "RUNNING" == run.child("c/0").state
     assert 0 == run.stop()
 
 
@@ -1117,7 +1206,7 @@ def test_a_shard_that_failed_is_told_and_tried_again_by_a_resume(
         context.ready()
         while not context.stopping.wait(0.02):
             if edited(tmp_path):
-                context.report(link.Wanted("c", "RUNNING"))
+                context.report(link.Ask(1, "resume", "c"))
                 context.stopping.wait(60)
         return 0
 

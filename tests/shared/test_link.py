@@ -9,6 +9,7 @@ from engine.errors import SharedError
 from engine.records import Shard
 from engine.shared.link import (
     LARGEST,
+    Ask,
     Assign,
     Assigned,
     BrokerWaiting,
@@ -16,10 +17,11 @@ from engine.shared.link import (
     Ready,
     Reload,
     SetLevel,
+    SetPaused,
     ShardFailed,
     ShardFinished,
     Stop,
-    Wanted,
+    Told,
     assigns,
 )
 from tests.shared.children import Child
@@ -36,7 +38,9 @@ EVERY = [
     ShardFailed(SHARD, 7, "Denied: 403", 65),
     BrokerWaiting(12.5, "no broker"),
     BrokerWaiting(None),
-    Wanted("orders", "PAUSED"),
+    SetPaused(True),
+    Ask(7, "restart-task", "orders", task=1, who="127.0.0.1"),
+    Told(7, "unknown", "Unknown connector orders", restarted=(1, 2)),
 ]
 
 
