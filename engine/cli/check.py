@@ -18,9 +18,9 @@ import msgspec
 from engine import config
 from engine.cli.output import telling
 from engine.config import Api, Connector, Finding, Loaded, keys
-from engine.config.keys.key import Key
 from engine.config.keys.pages import page_of
 from engine.config.memory import memory
+from engine.config.sections.key import Key
 from engine.config.show import show as text_of_all
 from engine.errors import ConfigError, EngineError, Exit
 from engine.observe.redact import redact

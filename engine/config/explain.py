@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from engine.config import foreign, keys
 from engine.config.built import standing
 from engine.config.foreign.rows import ROWS, Row
-from engine.config.keys.key import Computed, Key
 from engine.config.keys.meanings import meanings
 from engine.config.keys.pages import page_of
 from engine.config.kinds import nearest
+from engine.config.sections.key import Computed, Key
 
 #: Characters of a line at most.
 COLUMNS = 100

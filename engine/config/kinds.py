@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -189,8 +189,19 @@ class Int(Struct, frozen=True):
         return value
 
 
-def ms(low: int = 0, high: int = INT64) -> Int:
-    return Int(low, high, "ms")
+class Duration(Int, frozen=True):
+    """A whole number of milliseconds."""
+
+    unit: str = "ms"
+
+    @staticmethod
+    def seconds(value: int) -> float:
+        """The same as the engine counts time: in seconds."""
+        return value / 1000
+
+
+def ms(low: int = 0, high: int = INT64) -> Duration:
+    return Duration(low, high)
 
 
 def size(low: int = 0, high: int = INT64) -> Int:
@@ -833,7 +844,7 @@ def _place(text: str, near: Path) -> tuple[Path, int | None]:
 
 class Json(Struct, frozen=True):
     """
-    A JSON value.
+    A JSON value; who declares a key of this kind says what type `check` leaves.
 
     Attributes:
         check: Looks at the parsed value; raises Unfit.
@@ -847,7 +858,7 @@ class Json(Struct, frozen=True):
     def allowed(self) -> str:
         return self.words
 
-    def read(self, text: str, near: Path) -> object:
+    def read(self, text: str, near: Path) -> Any:
         try:
             node = jsontext.parse(text)
         except jsontext.JsonError as error:

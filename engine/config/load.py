@@ -22,8 +22,6 @@ from engine.config import aws, foreign, keys, rules, rules_between
 from engine.config.built import absent_defaults, unbuilt
 from engine.config.documents import Reader
 from engine.config.entries import Document, Entry, Findings
-from engine.config.keys.key import Computed, Key
-from engine.config.keys.source import DIALECTS
 from engine.config.kinds import (
     Body,
     Bool,
@@ -45,6 +43,8 @@ from engine.config.kinds import (
 )
 from engine.config.masking import holds_secret, learn_secrets, masked
 from engine.config.providers import Providers, Restriction, Unresolved
+from engine.config.sections.engine import DIALECTS
+from engine.config.sections.key import Computed, Key
 from engine.config.values import Api, Cell, Connector, Loaded, Values
 from engine.errors import ConfigError
 

@@ -17,8 +17,8 @@ from engine.config import keys
 from engine.config.built import standing
 from engine.config.explain import COLUMNS, default_text
 from engine.config.foreign.rows import ROWS, Row
-from engine.config.keys.key import Key
 from engine.config.keys.meanings import meanings
+from engine.config.sections.key import Key
 
 _HEAD = """# Configuration reference
 

@@ -16,8 +16,6 @@ from urllib.parse import unquote, urlsplit
 
 from engine.config import grammar, jaas, pem
 from engine.config.entries import Findings
-from engine.config.keys.kafka import TOPIC_SETTINGS, no_embedded
-from engine.config.keys.source import MODES
 from engine.config.kinds import Unfit
 from engine.config.memory import memory
 from engine.config.rules_libraries import (
@@ -28,6 +26,9 @@ from engine.config.rules_libraries import (
 )
 from engine.config.rules_names import first_words_are_meant
 from engine.config.scope import Scope
+from engine.config.sections.kafka import no_embedded
+from engine.config.sections.offsets import MODES
+from engine.config.sections.topics import TOPIC_SETTINGS
 from engine.config.values import Api, Connector, Values
 
 #: Flush and commit of a transaction take at most this long.

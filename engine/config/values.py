@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from engine.config import keys
 from engine.config.entries import Entry
+from engine.config.sections.section import Section
 from engine.errors import Finding
 from engine.observe.redact import Secret
+
+S = TypeVar("S", bound=Section)
 
 
 class Cell(Struct, frozen=True):
@@ -41,6 +45,33 @@ class Values:
 
     def __init__(self, cells: Mapping[str, Cell]):
         self._cells = dict(cells)
+        self._sections: dict[tuple[object, ...], Section] = {}
+
+    def of(self, section: type[S], **words: str) -> S:
+        """
+        The options of one part of the engine, typed.
+
+        Args:
+            section: Whose keys are all of this scope.
+            words: What `{word}` in its keys stands for.
+
+        Raises: KeyError, a key is of another scope.
+        """
+        place = (section, *words.items())
+        found = self._sections.get(place)
+        if not isinstance(found, section):
+            found = self._sections[place] = section.read(self._value, words)
+        return found
+
+    def _value(self, key: str) -> object:
+        cell = self._cells.get(key)
+        if cell is None:
+            # Of a family there is a cell only where somebody stated a member.
+            known = keys.find(key)
+            if "<" not in (key if known is None else known.name):
+                raise KeyError(key)
+            return None
+        return cell.value
 
     def __getitem__(self, key: str) -> Any:
         """The typed value, None if unset.  Raises: KeyError, not of this scope."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from select import select
 
 from engine.clock import SYSTEM, Clock
-from engine.config.keys.kafka import no_embedded
+from engine.config.sections.kafka import no_embedded
 from engine.errors import ConfigError, EngineError, Exit, Occupied
 from engine.shared.lock import Claim
 from engine.supervisor import signals

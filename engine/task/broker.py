@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.config import Connector, Secret, Values, jaas
-from engine.config.keys.kafka import TOPIC_SETTINGS
+from engine.config.sections.topics import TOPIC_SETTINGS
 from engine.errors import Misconfigured
 from engine.observe.redact import redact
 from engine.sink.commit import Delivery

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.config.keys.kafka import has_embedded
+from engine.config.sections.kafka import has_embedded
 from tests.brokers import (
     Apache,
     Broker,

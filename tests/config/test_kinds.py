@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from engine.config.keys import TABLE
-from engine.config.keys.key import Computed, Key
 from engine.config.kinds import (
     INT64,
     Bool,
@@ -19,6 +18,7 @@ from engine.config.kinds import (
     Unfit,
     Url,
 )
+from engine.config.sections.key import Computed, Key
 
 HERE = Path()
 

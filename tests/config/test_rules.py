@@ -657,7 +657,8 @@ def test_a_broker_that_is_not_installed_is_an_error(
     files: Files, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "engine.config.keys.kafka.missing", lambda purpose: "embedded is not installed"
+        "engine.config.sections.kafka.missing",
+        lambda purpose: "embedded is not installed",
     )
 
     [error] = [one for one in files.errors(text) if one.severity == "error"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.config.keys.kafka import has_embedded
+from engine.config.sections.kafka import has_embedded
 from tests.e2e.conftest import Make
 from tests.e2e.rig import TYPES
 from tests.fakes.api import Api

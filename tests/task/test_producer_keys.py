@@ -20,7 +20,8 @@ from msgspec import Struct, field
 
 from engine import config
 from engine.config.keys import TABLE
-from engine.config.keys.kafka import COMPUTED_HERE, PRODUCER
+from engine.config.sections.kafka import COMPUTED_HERE
+from engine.config.sections.kafka import Producer as ProducerOptions
 from engine.errors import ConfigError, Refused, SinkError, Unavailable
 from engine.sink.outlet import AtLeastOnce
 from engine.task.broker import Brokers
@@ -40,7 +41,9 @@ def shows(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 def test_every_key_of_the_producer_is_shown_here() -> None:
     # No transaction is begun yet that could take too long.
-    assert {name for name, *_ in PRODUCER} - {"transaction.timeout.ms"} == SHOWN
+    assert {key.name.removeprefix("producer.") for key in ProducerOptions.entries()} - {
+        "transaction.timeout.ms"
+    } == SHOWN
 
 
 class Wire(Struct):

@@ -18,8 +18,8 @@ from engine.config.entries import Entry, Findings
 from engine.config.foreign.convert import values
 from engine.config.foreign.rows import ROWS, Row
 from engine.config.foreign.translation import Translation
-from engine.config.keys.source import DIALECTS
 from engine.config.kinds import Comment, Kind, Text
+from engine.config.sections.engine import DIALECTS
 
 #: The kind of a foreign value that is read as none of ours.
 _ANY = Text(comment=Comment.ENDS)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from engine.config.foreign import castorm, convert
 from engine.config.foreign.convert import Convert
-from engine.config.keys.kafka import COMPUTED_HERE
+from engine.config.sections.kafka import COMPUTED_HERE
 
 
 class Row(Struct, frozen=True):

@@ -5,7 +5,7 @@ Owns the order of the sections and the look-up of a name.  Loading, checking,
 `explain`, `config show`, the reference and Connect's definitions all read
 this table; there is no second list of keys anywhere.
 
-Path: ``key`` and the sections -> here -> the rest of ``config``
+Path: ``config.sections`` -> here -> the rest of ``config``
 """
 
 from __future__ import annotations
@@ -13,15 +13,94 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from engine.config.keys import cache, client, kafka, process, rules, source
-from engine.config.keys.kafka import TOPIC_SETTINGS
-from engine.config.keys.key import Key
+from engine.config.sections import (
+    auth,
+    borders,
+    cache,
+    client,
+    converters,
+    delivery,
+    engine,
+    kafka,
+    letters,
+    limits,
+    observing,
+    offsets,
+    paging,
+    processes,
+    request,
+    response,
+    tls,
+    topics,
+    transformation,
+)
+from engine.config.sections.key import Key
+from engine.config.sections.topics import TOPIC_SETTINGS
 
 #: Every key by its name; families by their pattern (`http.source.header.<Name>`).
 TABLE: Mapping[str, Key] = {
     key.name: key
-    for part in (source, client, cache, rules, kafka, process)
-    for key in part.KEYS
+    for part in (
+        engine.Identity.entries(),
+        engine.Polling.entries(),
+        engine.Schedule.entries(),
+        request.Request.entries(),
+        request.Catalog.entries(),
+        engine.Apis.entries(),
+        engine.Api.entries(),
+        paging.Pagination.entries(),
+        paging.Prefetch.entries(),
+        offsets.Offsets.entries(),
+        offsets.Windows.entries(),
+        response.Answers.entries(),
+        response.Records.entries(),
+        response.Deduplication.entries(),
+        client.Pool.entries(),
+        client.Client.entries(),
+        client.Balancing.entries(),
+        limits.RateLimit.entries(),
+        limits.RateLimits.entries(),
+        limits.Retry.entries(),
+        limits.CircuitBreaker.entries(),
+        auth.Auth.entries(),
+        auth.ApiKey.entries(),
+        auth.OAuth.entries(),
+        auth.Aws.entries(),
+        tls.Tls.entries(at="https.ssl.", side="the API"),
+        borders.Certificates.entries(),
+        borders.Proxy.entries(),
+        borders.Borders.entries(),
+        cache.ResponseCache.entries(),
+        cache.TIERS,
+        cache.Tiers.entries(),
+        cache.Warming.entries(),
+        cache.Schemas.entries(),
+        transformation.Transformation.entries(),
+        transformation.Batching.entries(),
+        converters.SIDES,
+        converters.Names.entries(),
+        letters.Errors.entries(),
+        letters.DeadLetterQueue.entries(),
+        kafka.KEYS,
+        topics.Topics.entries(),
+        topics.DefaultGroup.entries(),
+        topics.Groups.entries(),
+        topics.Group.entries(),
+        delivery.Transactions.entries(),
+        delivery.StateTopic.entries(),
+        delivery.State.entries(),
+        observing.Log.entries(),
+        observing.Metrics.entries(),
+        observing.Health.entries(),
+        observing.Admin.entries(),
+        processes.Scaling.entries(),
+        processes.Tasks.entries(),
+        processes.Memory.entries(),
+        processes.Directories.entries(),
+        processes.PROVIDER_KEYS,
+        processes.Cluster.entries(),
+    )
+    for key in part
 }
 
 FAMILIES: tuple[str, ...] = tuple(name for name in TABLE if "<" in name)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from engine.config.keys.key import Key
 from engine.config.kinds import Choice, Csv
+from engine.config.sections.key import Key
 
 _POLICY = {
     "LRU": "What was used longest ago goes first.",

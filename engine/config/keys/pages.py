@@ -9,7 +9,7 @@ Read by `config.explain`, and by `check` for what it has found.
 
 from __future__ import annotations
 
-from engine.config.keys.key import Key
+from engine.config.sections.key import Key
 
 #: Section of the table -> page in `docs/`.
 PAGES = {

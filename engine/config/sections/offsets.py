@@ -1,0 +1,181 @@
+"""
+Options of what carries over from one poll to the next.
+
+Owns the declarations and nothing else.
+
+Path: here -> ``config.keys``
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from engine.config.grammar import REQUEST_NAMES
+from engine.config.kinds import (
+    Bool,
+    Choice,
+    Int,
+    Number,
+    RecordPath,
+    Template,
+    WindowFormat,
+    seconds,
+)
+from engine.config.sections.key import Computed, Lookup
+from engine.config.sections.section import Section, option, unset
+
+_ALL_TYPES = frozenset(
+    ["none", "offset", "page", "cursor", "next_url", "link_header", "keyset", "odata"]
+)
+
+
+#: Offset mode -> the pagination type it implies, and those it allows.
+MODES: dict[str, tuple[str, frozenset[str]]] = {
+    "FULL": (
+        "none",
+        _ALL_TYPES,
+    ),
+    "SIMPLE_INCREMENTING": ("offset", frozenset({"offset"})),
+    "CHAINING": ("keyset", frozenset({"keyset"})),
+    "CURSOR_PAGINATION": (
+        "cursor",
+        frozenset({"cursor", "next_url", "link_header", "odata"}),
+    ),
+    "INCREMENTAL": (
+        "none",
+        _ALL_TYPES,
+    ),
+    "SNAPSHOT_PAGINATION": (
+        "none",
+        _ALL_TYPES,
+    ),
+    "SNAPSHOT_DIFF": (
+        "none",
+        _ALL_TYPES,
+    ),
+    "ODATA_PAGINATION": ("odata", frozenset({"odata"})),
+}
+
+
+def _initial_offset(get: Lookup) -> object:
+    kind = get("pagination.type")
+    if kind == "page":
+        return str(get("pagination.page.start"))
+    return "0" if kind == "offset" else None
+
+
+class Offsets(Section, frozen=True, kw_only=True):
+    """What carries over from one poll to the next."""
+
+    TITLE: ClassVar[str] = "Offsets and time windows"
+    SCOPE: ClassVar[str] = "A"
+
+    mode: str = option(
+        "http.offset.mode",
+        Choice(tuple(MODES)),
+        "FULL",
+        "What carries over from one poll to the next.",
+        "SIMPLE_INCREMENTING",
+    )
+    initial: str | None = unset(
+        "http.initial.offset",
+        Template(REQUEST_NAMES),
+        Computed(
+            _initial_offset, "0 for type offset, the first page for page, else none"
+        ),
+        "First ${offset}, used only without state. None: its parameter is left out.",
+        "0",
+    )
+    pointer: str | None = unset(
+        "http.offset.json.pointer",
+        RecordPath(),
+        None,
+        "Where the offset value stands in a record as received.",
+        "/updated_at",
+    )
+    value_type: str = option(
+        "http.offset.value.type",
+        Choice(("auto", "number", "timestamp", "string")),
+        "auto",
+        "How two offset values are compared.",
+        "timestamp",
+    )
+    order: str = option(
+        "http.offset.order",
+        Choice(("ASC", "NONE")),
+        "NONE",
+        "ASC: the API sorts by the offset, so that INCREMENTAL may move its "
+        "bookmark within a poll.",
+        "ASC",
+    )
+    lookback: float = option(
+        "http.offset.lookback",
+        Number(),
+        "0",
+        "Taken off the bookmark when INCREMENTAL asks: seconds for times, a "
+        "plain difference for numbers.",
+        "300",
+    )
+    tombstones: bool = option(
+        "http.snapshot.tombstones.enabled",
+        Bool(),
+        "true",
+        "SNAPSHOT_DIFF writes a null value for a key that is gone.",
+    )
+    snapshot_max_keys: int = option(
+        "http.snapshot.max.keys",
+        Int(1),
+        "1000000",
+        "Most keys that SNAPSHOT_DIFF holds; more is an error.",
+    )
+
+
+class Windows(Section, frozen=True, kw_only=True):
+    """Time cut into windows that are polled one by one."""
+
+    TITLE: ClassVar[str] = "Offsets and time windows"
+    SCOPE: ClassVar[str] = "A"
+
+    size: int | None = unset(
+        "http.source.window.size.seconds",
+        seconds(1),
+        None,
+        "Cuts time into windows that are walked one by one, with ${window.start} "
+        "and ${window.end} in the request.",
+        "3600",
+    )
+    start: str | None = unset(
+        "http.source.window.start",
+        Template(REQUEST_NAMES),
+        None,
+        "Where the first window begins; fixed at the first start.",
+        "2024-01-01T00:00:00Z",
+    )
+    end: str | None = unset(
+        "http.source.window.end",
+        Template(REQUEST_NAMES),
+        None,
+        "Where the last window ends; unset, it moves with the clock.",
+        "2025-01-01T00:00:00Z",
+    )
+    lag: int = option(
+        "http.source.window.lag.seconds",
+        seconds(),
+        "0",
+        "A window is asked for once it ended this long ago.",
+        "60",
+    )
+    overlap: int = option(
+        "http.source.window.overlap.seconds",
+        seconds(),
+        "0",
+        "By how much a window begins earlier; repeats are dropped.",
+        "30",
+    )
+    format: str = option(
+        "http.source.window.format",
+        WindowFormat(),
+        "ISO8601",
+        "How the bounds of a window are written.",
+        "EPOCH_MILLIS",
+    )
