@@ -11,7 +11,8 @@ import sys
 import pytest
 
 from engine.admin.running import _config
-from engine.config import ConfigError, explain, show
+from engine.config import ConfigError, show
+from engine.config.explain import explain
 from engine.config.keys import TABLE
 from engine.config.keys.meanings import MEANINGS, meanings, words_of
 from engine.config.reference import reference
