@@ -66,6 +66,8 @@ class Then(Enum):
     SKIP = "skip"
     #: Wait in place for somebody else's fault to end; never counted.
     WAIT = "wait"
+    #: Begin anew in place, from the stored offsets.
+    AGAIN = "again"
     #: End the task process; the supervisor starts it again with back-off.
     EXIT = "exit"
     #: The shard is FAILED, with its reason, until reload, restart or resume.
@@ -311,6 +313,16 @@ class Unavailable(SinkError):
 
 class Fenced(SinkError):
     """Someone newer owns this work."""
+
+
+class TakenOver(Fenced):
+    """Another engine runs this connector now; this one is to end."""
+
+
+class Aborted(SinkError):
+    """A transaction was given up; what was in it is asked for again."""
+
+    then = Then.AGAIN
 
 
 class Doubtful(SinkError):

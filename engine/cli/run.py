@@ -156,16 +156,6 @@ def say_start(loaded: Loaded) -> None:
                 sum(endpoint.owned for endpoint in found),
                 len(found),
             )
-        values = connector.values
-        if (
-            values.stated("exactly.once.support")
-            and values["exactly.once.support"] == "requested"
-        ):
-            log.info(
-                "Connector %s: exactly.once.support=requested, and exactly once is "
-                "not available yet: delivery is at least once.",
-                connector.name,
-            )
 
 
 @contextmanager

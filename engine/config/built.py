@@ -37,9 +37,6 @@ class Unbuilt(Struct, frozen=True):
 
 #: Not part of what is promised for now.
 LATER = (
-    Unbuilt(("exactly.once.support",), ("required",)),
-    Unbuilt(("transaction.boundary",), ("interval",)),
-    Unbuilt(("transaction.boundary.interval.ms",)),
     Unbuilt(
         ("http.offset.mode",),
         ("INCREMENTAL", "SNAPSHOT_PAGINATION", "SNAPSHOT_DIFF", "ODATA_PAGINATION"),

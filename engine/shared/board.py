@@ -57,6 +57,7 @@ PHASES = (
     "reading_state",
     "saving_state",
     "opening_connections",
+    "fencing",
 )
 
 #: What a child is.

@@ -131,6 +131,20 @@ class ShardFailed(Struct, frozen=True, tag="failed"):
         _shorten(self, self.reason)
 
 
+class TakenOver(Struct, frozen=True, tag="taken"):
+    """
+    Another engine runs the connector now: this one is to leave it alone.
+
+    Attributes:
+        reason: Who and since when, for people.
+    """
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        _shorten(self, self.reason)
+
+
 class BrokerWaiting(Struct, frozen=True, tag="broker"):
     """The task waits for the broker, or (`since` None) no longer does."""
 
@@ -233,6 +247,7 @@ Message: TypeAlias = (
     | Ready
     | ShardFinished
     | ShardFailed
+    | TakenOver
     | BrokerWaiting
     | BrokerKnown
     | Trouble

@@ -25,9 +25,11 @@ from engine.sink.batch import HEADER, Batch, Column, HeadStore, column_of
 from engine.sink.compress import PLAIN, Packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.deal import Part, by_partition
+from engine.sink.exactly import ExactlyOnce
 from engine.sink.outlet import LOOK, AtLeastOnce, Failure, Open, Run, Saver
 from engine.sink.produce.producer import NoTopic, Producer, Slot, Wait
 from engine.sink.produce.queue import Bad
+from engine.sink.transactions import Boundary, Group, Transactions
 from engine.sink.window import EASED, Budget, Entry
 
 #: Longest pause `tick` asks for.
@@ -48,6 +50,7 @@ class Single(Struct, eq=False):
     delivery: Delivery
     done: Callable[[Failure], None]
     topic: str
+    group: Group | None = None
     bad: Sequence[Bad] = ()
 
     @property
@@ -59,6 +62,8 @@ class Single(Struct, eq=False):
         if why is None and self.bad:
             why = Refused(refusals.said(self.bad[0], self.topic, 0, 0))
         self.done(why)
+        if self.group is not None:
+            self.delivery.answered_single(self.group)
 
     def refused(self, records: Sequence[Bad]) -> None:
         self.bad = records
@@ -92,6 +97,7 @@ class Delivery:
         revive: Callable[[str], None] | None = None,
         most_pages: int = MOST_PAGES,
         patience: float | None = None,
+        boundary: Boundary | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         """
@@ -104,6 +110,8 @@ class Delivery:
             most_pages: Pages of a shard past its mark, and at most the budget's
                 bytes of them: then `hand_over` waits.
             patience: Seconds a write may wait; None: as long as it takes.
+            boundary: All that is delivered goes in transactions, of a producer that
+                is initialised for them; None: at least once.
         """
         self.budget = budget
         self.letters = letters
@@ -135,6 +143,10 @@ class Delivery:
         # Batches and states on their way, and since when nothing was answered.
         self._unanswered = 0
         self._silent_since = 0.0
+        #: None where delivery is at least once.
+        self.transactions: Transactions | None = None
+        if boundary is not None:
+            self.transactions = Transactions(self, producer, boundary)
 
     # -- for the task ----------------------------------------------------------
 
@@ -157,7 +169,11 @@ class Delivery:
                 left out, once their page is delivered (`errors.tolerance=all`);
                 None: the first of them fails the shard.
         """
-        made = AtLeastOnce(self, partition, saver, pause, bad)
+        made: AtLeastOnce
+        if self.transactions is None:
+            made = AtLeastOnce(self, partition, saver, pause, bad)
+        else:
+            made = ExactlyOnce(self, partition, saver, self.transactions, bad)
         with self.lock:
             self._outlets.append(made)
         return made
@@ -194,6 +210,8 @@ class Delivery:
         Returns: True if the sender's thread has ended.
         Blocks: at most `timeout` seconds, whatever the broker does.
         """
+        if self.transactions is not None:
+            self.transactions.close()
         self.fail(Unavailable("the producer is closed"))
         return self._producer.close(timeout)
 
@@ -206,7 +224,8 @@ class Delivery:
         """
         with self.lock:
             since = min(self._asking.values(), default=now)
-            if self._unanswered:
+            collecting = self.transactions is not None and self.transactions.waiting
+            if self._unanswered and not collecting:
                 since = min(since, self._silent_since)
             return now - since
 
@@ -226,6 +245,15 @@ class Delivery:
         return self._producer.cluster
 
     # -- for outlets and savers ------------------------------------------------
+
+    @property
+    def failed(self) -> bool:
+        """True once nothing is delivered any more."""
+        return self._failure is not None
+
+    def outlets(self) -> list[AtLeastOnce]:
+        """Those of its shards; under the lock."""
+        return list(self._outlets)
 
     def check_failure(self) -> None:
         """Raise what the delivery failed with, for ever."""
@@ -256,6 +284,8 @@ class Delivery:
         with self.lock:
             if self._failure is None:
                 self._failure = why
+            if self.transactions is not None:
+                self.transactions.failed()
             self.changed.notify_all()
             self.room.notify_all()
 
@@ -297,10 +327,38 @@ class Delivery:
         """
         Send one record at once, in a batch of its own; for any thread.
 
+        In transactions it is in the current one, which ends at once, and `done` is
+        called once that is committed.
+
         Raises: a SinkError.  Never blocks.
         """
         column = column_of([value], [key], self._clock.wall_ms())
-        self.send_column(topic, partition, column, done)
+        if self.transactions is None:
+            self.send_column(topic, partition, column, done)
+            return
+        with self.transactions.entered() as group:
+            group.after.append(done)
+
+            def spoilt(why: Failure) -> None:
+                if why is not None:
+                    done(why)
+                    self.fail(why)
+
+            self.send_column(topic, partition, column, spoilt, group)
+        self.transactions.demand()
+
+    def send_in(
+        self,
+        group: Group,
+        topic: str,
+        partition: int,
+        key: bytes,
+        value: bytes | None,
+        done: Callable[[Failure], None],
+    ) -> None:
+        """Send one record in a transaction; `done` hears of its acknowledgement."""
+        column = column_of([value], [key], self._clock.wall_ms())
+        self.send_column(topic, partition, column, done, group)
 
     def send_column(
         self,
@@ -308,13 +366,25 @@ class Delivery:
         partition: int,
         column: Column,
         done: Callable[[Failure], None],
+        group: Group | None = None,
     ) -> None:
-        """Send a few records at once, as `send`."""
-        receipt = Single(self, done, topic)
+        """
+        Send a few records at once.
+
+        Args:
+            group: The transaction they are in, None without.
+        """
+        receipt = Single(self, done, topic, group)
+        number = 0
         with self.lock:
+            if group is not None:
+                group.left += 1
+                number = group.number
             batch = Batch(self._heads)
             batch.append(column)
-            self._producer.put(topic, partition, batch, PLAIN, receipt, full=True)
+            self._producer.put(
+                topic, partition, batch, PLAIN, receipt, full=True, group=number
+            )
             self._sending()
 
     def check(self, topic: str, column: Column) -> None:
@@ -394,6 +464,14 @@ class Delivery:
             outlets = list(self._outlets)
         for outlet in outlets:
             outlet.flush()
+        if self.transactions is not None:
+            self.transactions.demand()
+
+    def answered_single(self, group: Group) -> None:
+        """On the sender's thread: a record of a transaction is answered for."""
+        with self.lock:
+            assert self.transactions is not None
+            self.transactions.answered(group)
 
     # -- inside ----------------------------------------------------------------
 
@@ -417,7 +495,7 @@ class Delivery:
         while True:
             opened = outlet.opened.get(key)
             if opened is None:
-                opened = Open(Batch(outlet.heads), outlet, topic)
+                opened = Open(Batch(outlet.heads), outlet, topic, outlet.group)
                 outlet.opened[key] = opened
             batch = opened.batch
             taken, size = batch.fitting(column, start, stop, limit)
@@ -460,7 +538,9 @@ class Delivery:
             turn = outlet.turns.get(topic, -1) + 1
             outlet.turns[topic] = turn
             partition = self._producer.spread(topic, turn, count)
-        slot = self._producer.put(topic, partition, opened.batch, self._packing, opened)
+        slot = self._producer.put(
+            topic, partition, opened.batch, self._packing, opened, group=opened.group
+        )
         self._sending()
         return slot
 

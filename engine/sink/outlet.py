@@ -21,7 +21,7 @@ from msgspec import Struct, field
 from engine.errors import Refused, SinkError, StateError
 from engine.records import DeadLetter, Offset, Parcel
 from engine.sink import refusals
-from engine.sink.batch import Batch, HeadStore
+from engine.sink.batch import Batch, Column, HeadStore
 from engine.sink.deal import by_topic
 from engine.sink.produce.producer import Slot
 from engine.sink.produce.queue import Bad
@@ -41,12 +41,32 @@ TOGETHER = 0.01
 Failure: TypeAlias = SinkError | StateError | None
 
 
+class Sending(Protocol):
+    """The way of a position to its broker: a `Delivery`, or one transaction of it."""
+
+    def send(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes,
+        value: bytes | None,
+        done: Callable[[Failure], None],
+    ) -> None:
+        """As `Delivery.send`."""
+
+    def hold(self, why: str, seconds: float) -> bool:
+        """As `Delivery.hold`."""
+
+    def free(self) -> None:
+        """As `Delivery.free`."""
+
+
 class Saver(Protocol):
     """Where a connector's offsets are saved; see `sink.state`."""
 
     def save(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         offset: Offset,
         done: Callable[[Failure], None],
@@ -60,7 +80,7 @@ class Saver(Protocol):
 
     def forget(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         done: Callable[[Failure], None],
     ) -> None:
@@ -91,6 +111,7 @@ class Open(Struct, eq=False):
     batch: Batch
     outlet: AtLeastOnce
     topic: str
+    group: int = 0
     slot: Slot | None = None
     held: int = 0
     pages: list[Entry] = field(default_factory=list)
@@ -157,6 +178,8 @@ class AtLeastOnce:
         self.opened: dict[tuple[str, int | None], Open] = {}
         # Pages that are delivered; their own thread calls them.
         self._told: deque[Callable[[], None]] = deque()
+        # The transaction that `opened` belongs to, 0 without.
+        self.group = 0
         self.heads = HeadStore()
         self.turns: dict[str, int] = {}
 
@@ -179,21 +202,7 @@ class AtLeastOnce:
         self.settle()
         if delivery.held:
             self._wait_for_state()
-        columns = by_topic(parcel)
-        letters = delivery.letters
-        if parcel.letters and letters is not None:
-            columns.append((letters.topic, letters.column(parcel, self._api)))
-        size = sum(column.weight(0, len(column)) for _, column in columns)
-        entry = Entry(
-            offset,
-            acknowledged=parcel.acknowledged,
-            delivered=parcel.delivered,
-            size=size,
-            index=parcel.page.index,
-            indexes=parcel.indexes,
-            # Kept only where a record may be asked back for its dead letter.
-            page=parcel.page if self._bad is not None else None,
-        )
+        entry, columns = self._entry(parcel, offset)
         self._make_way()
         # From here on the mark waits for this page, also if it is refused.
         with delivery.lock:
@@ -207,6 +216,26 @@ class AtLeastOnce:
             self.delivered(entry)
             self.save(delivery.now())
 
+    def _entry(
+        self, parcel: Parcel, offset: Offset
+    ) -> tuple[Entry, list[tuple[str, Column]]]:
+        """A page's place in the order, and what goes to which topic of it."""
+        columns = by_topic(parcel)
+        letters = self.delivery.letters
+        if parcel.letters and letters is not None:
+            columns.append((letters.topic, letters.column(parcel, self._api)))
+        entry = Entry(
+            offset,
+            acknowledged=parcel.acknowledged,
+            delivered=parcel.delivered,
+            size=sum(column.weight(0, len(column)) for _, column in columns),
+            index=parcel.page.index,
+            indexes=parcel.indexes,
+            # Kept only where a record may be asked back for its dead letter.
+            page=parcel.page if self._bad is not None else None,
+        )
+        return entry, columns
+
     def _make_way(self) -> None:
         """
         Wait while too much is past the mark, or past what could be saved.
@@ -218,6 +247,11 @@ class AtLeastOnce:
             return
         delivery = self.delivery
         began = delivery.now()
+        self._wait_for_way()
+        delivery.budget.waiting(delivery.now() - began)
+
+    def _wait_for_way(self) -> None:
+        delivery = self.delivery
         self.flush()
         while self._far():
             self.settle()
@@ -225,7 +259,6 @@ class AtLeastOnce:
                 delivery.check_patience(delivery.now())
                 if self._far():
                     delivery.changed.wait(LOOK)
-        delivery.budget.waiting(delivery.now() - began)
 
     def _far(self) -> bool:
         window = self._window
@@ -330,7 +363,7 @@ class AtLeastOnce:
             delivery.answer()
 
         column = letters.column(parcel, self._api)
-        delivery.send_column(letters.topic, 0, column, written)
+        delivery.send_column(letters.topic, 0, column, written, entry.group)
 
     # -- for the delivery, under its lock --------------------------------------
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from engine.clock import SYSTEM, Clock
+from engine.sink.fencing import fence_key, owner_of, taken_over
 from engine.sink.fetching import opened
 from engine.sink.kafka import Cluster
 from engine.sink.scan import Record, Wanted, every
@@ -61,7 +62,9 @@ class Rivals:
         self._positions = dict(positions)
         self._since = since
         self._clock = clock
-        self._wanted = Wanted([connector])
+        self._fence = fence_key(connector)
+        self._wanted = Wanted([connector], [self._fence])
+        self._generation: int | None = None
         self._lock = threading.Lock()
         self._keys: dict[bytes, int] = {}
         self._written: dict[int, int] = {}
@@ -72,6 +75,12 @@ class Rivals:
         """Keys that nobody else is to write, and their partitions."""
         with self._lock:
             self._keys.update(keys)
+
+    def owned(self, generation: int, partition: int) -> None:
+        """This engine owns the transactions, which another one may take over."""
+        with self._lock:
+            self._generation = generation
+            self._keys[self._fence] = partition
 
     def mine(self, key: bytes, partition: int, value: bytes | None) -> None:
         """This process writes a record; 1 us."""
@@ -84,7 +93,7 @@ class Rivals:
         Look at what has arrived since the last time.
 
         Returns: whose record it was in words, "" if all of it is ours.
-        Raises: a SinkError.  Blocks: for a few requests.
+        Raises: TakenOver if another engine owns the transactions by now; a SinkError.  Blocks: for a few requests.
         """
         with self._lock:
             watched = set(self._keys.values())
@@ -123,6 +132,11 @@ class Rivals:
         return left
 
     def _judged(self, key: bytes, record: Record) -> str:
+        if key == self._fence:
+            mine, owner = self._generation, owner_of(record, self._topic)
+            if mine is not None and owner.gen > mine:
+                raise taken_over(self._connector, mine, owner)
+            return ""
         with self._lock:
             if self._keys.get(key) != record.partition:
                 return ""

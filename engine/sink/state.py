@@ -20,8 +20,7 @@ from msgspec import Struct
 from engine.clock import Clock
 from engine.errors import StateError
 from engine.records import Offset, Primitive
-from engine.sink.commit import Delivery
-from engine.sink.outlet import Failure
+from engine.sink.outlet import Failure, Sending
 from engine.sink.reading import Progress
 
 #: Version of the values; another one is not ours to read.
@@ -127,15 +126,24 @@ class State(Protocol):
         Blocks: for a write.
         """
 
-    def own(self, partitions: Iterable[Mapping[str, str]]) -> None:
-        """Partitions that only this process is to save, from `load` on."""
+    def own(
+        self,
+        partitions: Iterable[Mapping[str, str]],
+        generation: int | None = None,
+    ) -> None:
+        """
+        Partitions that only this process is to save, from `load` on.
+
+        Args:
+            generation: Of the engine, where it owns the connector's transactions.
+        """
 
     def rival(self) -> str:
         """
         Who else has saved a partition of this process since the last call.
 
         Returns: what it did and what to do, for people; "" if nobody has.
-        Raises: a SinkError.  Blocks: for a few requests.
+        Raises: TakenOver if it owns the connector's transactions by now; a SinkError.  Blocks: for a few requests.
         """
 
     def read(self) -> dict[str, Saved]:
@@ -159,7 +167,7 @@ class State(Protocol):
 
     def save(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         offset: Offset,
         done: Callable[[Failure], None],
@@ -168,7 +176,7 @@ class State(Protocol):
 
     def forget(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         done: Callable[[Failure], None],
     ) -> None:
@@ -203,7 +211,7 @@ class Nowhere:
 
     def save(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         offset: Offset,
         done: Callable[[Failure], None],
@@ -212,7 +220,7 @@ class Nowhere:
 
     def forget(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         done: Callable[[Failure], None],
     ) -> None:

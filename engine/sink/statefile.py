@@ -20,8 +20,7 @@ import msgspec
 from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, SinkError, StateError
 from engine.records import Offset
-from engine.sink.commit import Delivery
-from engine.sink.outlet import Failure
+from engine.sink.outlet import Failure, Sending
 from engine.sink.reading import Progress
 from engine.sink.state import Counter, Saved, canonical, key_of, parse
 
@@ -113,7 +112,7 @@ class FileState:
 
     def save(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         offset: Offset,
         done: Callable[[Failure], None],
@@ -124,7 +123,7 @@ class FileState:
 
     def forget(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         done: Callable[[Failure], None],
     ) -> None:
@@ -145,7 +144,11 @@ class FileState:
                 probe.unlink()
         return ""
 
-    def own(self, partitions: Iterable[Mapping[str, str]]) -> None:
+    def own(
+        self,
+        partitions: Iterable[Mapping[str, str]],
+        generation: int | None = None,
+    ) -> None:
         """As `State`; each write looks whether the file is as it was left."""
 
     def rival(self) -> str:
@@ -155,7 +158,7 @@ class FileState:
 
     def _submit(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         work: Callable[[], None],
         done: Callable[[Failure], None],
     ) -> None:
@@ -165,7 +168,7 @@ class FileState:
         ended = self._writer.submit(self._insist, delivery, work)
         ended.add_done_callback(lambda ended: done(_failure(ended.exception())))
 
-    def _insist(self, delivery: Delivery, work: Callable[[], None]) -> None:
+    def _insist(self, delivery: Sending, work: Callable[[], None]) -> None:
         """
         Write, again and again while the disk does not take it.
 

@@ -11,7 +11,7 @@ Path: `sink.state` says what is kept -> here -> `sink.reading`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import msgspec
@@ -21,8 +21,8 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Misconfigured, StateError
 from engine.records import Offset
 from engine.sink import reading as readings
-from engine.sink.commit import Delivery
-from engine.sink.fetching import opened
+from engine.sink.fencing import Owner, fence_key, owner_of
+from engine.sink.fetching import Topic, opened
 from engine.sink.kafka import (
     Cluster,
     admin,
@@ -31,7 +31,7 @@ from engine.sink.kafka import (
     topic_settings,
 )
 from engine.sink.murmur2 import partition_of
-from engine.sink.outlet import Failure
+from engine.sink.outlet import Failure, Sending
 from engine.sink.produce.producer import write_records
 from engine.sink.reading import Progress, Reading
 from engine.sink.rivals import Rivals
@@ -194,13 +194,45 @@ class TopicState:
         )
         return found
 
+    @property
+    def owner(self) -> Owner:
+        """
+        Whose the connector is, by what was loaded.
+
+        Raises: StateError.
+        """
+        assert self._reading is not None
+        record = self._reading.records.get(fence_key(self._connector))
+        return owner_of(record, self._topic)
+
+    @contextmanager
+    def log(self) -> Iterator[tuple[Topic, tuple[str, int]]]:
+        """
+        The topic, and where in it the connector's task-count record has its place.
+
+        Raises: as `load`; creates the topic where it is missing.
+        """
+        if not self._looked_up():
+            self._make()
+        assert self._count is not None
+        at = partition_of(fence_key(self._connector), self._count)
+        with opened(self._cluster, self._topic) as topic:
+            yield topic, (self._topic, at)
+
     def able(self) -> str:
         """As `State`; the broker is waited for elsewhere."""
         return ""
 
-    def own(self, partitions: Iterable[Mapping[str, str]]) -> None:
+    def own(
+        self,
+        partitions: Iterable[Mapping[str, str]],
+        generation: int | None = None,
+    ) -> None:
         """As `State`."""
         assert self._rivals is not None and self._count is not None
+        if generation is not None:
+            place = partition_of(fence_key(self._connector), self._count)
+            self._rivals.owned(generation, place)
         keys = [key_of(self._connector, each) for each in partitions]
         self._rivals.own((key, partition_of(key, self._count)) for key in keys)
 
@@ -253,7 +285,7 @@ class TopicState:
 
     def save(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         offset: Offset,
         done: Callable[[Failure], None],
@@ -265,7 +297,7 @@ class TopicState:
 
     def forget(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         done: Callable[[Failure], None],
     ) -> None:
@@ -275,7 +307,7 @@ class TopicState:
 
     def _send(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         value: bytes | None,
         done: Callable[[Failure], None],
@@ -391,7 +423,7 @@ class TopicState:
             readings.read_on(
                 topic,
                 reading,
-                (COUNT_KEY,),
+                (COUNT_KEY, *map(fence_key, self._names)),
                 progress=told,
                 keep=lambda partial: shelf.keep(readings.kept(partial)),
             )

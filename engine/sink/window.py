@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Condition
+from typing import Any
 
 from msgspec import Struct
 
@@ -43,6 +44,7 @@ class Entry(Struct, eq=False):
         index: Place of the page in its poll.
         indexes: Where each record stood in the page, None for at its own place.
         page: The page itself, where its records may be wanted again.
+        group: The transaction it is in, and its outlet; None without.
     """
 
     offset: Offset
@@ -53,6 +55,8 @@ class Entry(Struct, eq=False):
     index: int = 0
     indexes: Sequence[int] | None = None
     page: Page | None = None
+    group: Any = None
+    outlet: Any = None
 
 
 class Window:

@@ -456,6 +456,8 @@ class Supervisor:
                         message.reason,
                         extra={"connector": message.shard.connector},
                     )
+                case link.TakenOver():
+                    self._let_go_of(seat.spec.connector, message.reason)
                 case link.BrokerWaiting():
                     waits = message.since is not None
                     seat.waiting = (message.reason or "broker") if waits else ""
@@ -469,6 +471,20 @@ class Supervisor:
                     self._set_level(message)
                 case _:
                     _LOG.warning("%s sent an order.", seat.spec.key)
+
+    def _let_go_of(self, connector: str, why: str) -> None:
+        """Another engine has a connector; without any this one ends."""
+        now = self._clock.monotonic()
+        mine = [s for s in self._tasks() if s.spec.connector == connector]
+        if all(seat.failure is not None for seat in mine):
+            return
+        _LOG.error("Connector %s ends here: %s.", connector, why)
+        for seat in mine:
+            seat.failure = Failure(why, Exit.TRY_AGAIN)
+            self._end(seat, "stop", now)
+        if all(seat.failure is not None for seat in self._tasks()):
+            _LOG.error("No connector is left to run: this engine ends.")
+            self._stop(now)
 
     def _answer(self, child: Child, ask: link.Ask) -> None:
         told = self._commands.obey(ask)

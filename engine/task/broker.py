@@ -25,12 +25,18 @@ from engine.sink.deadletter import DeadLetters
 from engine.sink.kafka import Cluster
 from engine.sink.preflight import Group, Topics
 from engine.sink.produce.producer import Producer
+from engine.sink.produce.transaction import Transactional
 from engine.sink.state import State
 from engine.sink.statefile import FileState
 from engine.sink.statetopic import SETTINGS, Shelf, TopicState
+from engine.sink.transactions import ENDING, Boundary
 from engine.sink.window import Budget
 
 log = logging.getLogger("task")
+
+#: Seconds until a transactional id has to be initialised; a transaction that its
+#: former owner was just ending is waited for.
+INITIALISING = 10.0
 
 #: The clients of ours; each reads its security keys under this prefix.
 PREFIXES = {"producer": "producer.", "admin": "admin.override."}
@@ -227,25 +233,19 @@ class Brokers:
         *,
         budget: Budget,
         patience: float | None = None,
+        producer: Producer | None = None,
     ) -> Delivery:
         """
         A producer and what feeds it.
 
         Args:
+            producer: As `transactional` has made it; None: one for at least once.
             patience: Seconds a write may wait, None for as long as it takes.
 
         Raises: Unavailable, Misconfigured.  Blocks: for the first connection.
         """
         values = self._values
-        made = Producer(
-            self.cluster,
-            acks=values["producer.acks"],
-            idempotent=values["producer.enable.idempotence"],
-            linger=values["producer.linger.ms"] / 1000,
-            in_flight=values["producer.max.in.flight.requests.per.connection"],
-            max_block=values["producer.max.block.ms"] / 1000,
-            max_request_size=values["producer.max.request.size"],
-        )
+        made = self._producer(None) if producer is None else producer
         dead = self.letters()
         letters = None
         if dead is not None:
@@ -267,7 +267,62 @@ class Brokers:
             revive=topics.revive,
             most_pages=values["offset.flush.pages.max"],
             patience=patience,
+            boundary=None if producer is None else self._boundary(),
         )
+
+    def _producer(self, transactional: Transactional | None) -> Producer:
+        values = self._values
+        return Producer(
+            self.cluster,
+            acks=values["producer.acks"],
+            idempotent=values["producer.enable.idempotence"],
+            linger=values["producer.linger.ms"] / 1000,
+            in_flight=values["producer.max.in.flight.requests.per.connection"],
+            max_block=values["producer.max.block.ms"] / 1000,
+            max_request_size=values["producer.max.request.size"],
+            transactional=transactional,
+        )
+
+    def transactional_id(self, task: int | str | None = None) -> str:
+        """
+        Who a task is in transactions: one id for each number of a task.
+
+        Args:
+            task: Its number, None for this one; "fence" and "probe" are the
+                start's own.
+        """
+        number = self._task if task is None else task
+        return f"kafka-http-source-{self._connector.name}-{number}"
+
+    def transactional(self, name: str) -> Producer:
+        """
+        A producer for transactions; whoever had the id before is fenced.
+
+        Raises: Misconfigured without the right to them; Unavailable.
+        Blocks: for the first connection, and until the id is initialised.
+        """
+        made = self._producer(
+            Transactional(
+                name,
+                self._values["producer.transaction.timeout.ms"],
+            )
+        )
+        try:
+            made.initialise(INITIALISING)
+        except BaseException:
+            made.close(1.0)
+            raise
+        return made
+
+    def _boundary(self) -> Boundary:
+        values = self._values
+        # The broker ends a transaction by itself that takes longer.
+        most = values["producer.transaction.timeout.ms"] / 1000 - ENDING - 1.0
+        flush = min(values["producer.delivery.timeout.ms"] / 1000, most)
+        if values["transaction.boundary"] == "interval":
+            collect = values["transaction.boundary.interval.ms"] / 1000
+            return Boundary(collect, True, flush)
+        return Boundary(flush=flush)
 
     @property
     def patience(self) -> float:

@@ -29,11 +29,13 @@ from engine.shared.board import Board, Slot
 from engine.shared.limiter import Limits
 from engine.shared.link import Assigned, BrokerKnown, Message
 from engine.sink.commit import Delivery
+from engine.sink.fencing import Owner, taken_over
 from engine.sink.identity import Identities
 from engine.sink.kafka import wait_for_broker
 from engine.sink.outlet import Saver
 from engine.sink.preflight import Topics
 from engine.sink.state import Nowhere, Saved, State, canonical
+from engine.sink.statetopic import TopicState
 from engine.source.paging.pager import CHAINS
 from engine.task.absence import Absence
 from engine.task.admission import Admission
@@ -43,6 +45,7 @@ from engine.task.doubled import doubled
 from engine.task.flow import Flow, Source
 from engine.task.memory import PART, Forgetful, Remembering
 from engine.task.metering import Held, Metering
+from engine.task.owning import Decided, Owning
 from engine.task.pace import Interval
 from engine.task.pause import Gate
 from engine.task.pulse import Patience, Pulse
@@ -81,6 +84,12 @@ TOPICS_AT_ONCE = 8
 
 #: Seconds between two attempts to save a state, at the start.
 SAVING_AGAIN = 1.0
+
+#: Said where less is delivered than was asked for.
+NOT_EXACTLY = (
+    "Delivery is at least once although exactly.once.support=%s: %s. A kill repeats "
+    "the pages in flight; the gauge http_source_eos_active is 0."
+)
 
 #: Said while there is no state that could be saved.
 UNSAVED = "The state cannot be saved, so nothing more is delivered: %s"
@@ -254,14 +263,24 @@ class Wiring:
         self._identities = Identities(brokers.admin, ensure=topics.limit)
         self._ensure(topics, start)
         state = self._state()
+        decided = self._decide(state, start)
+        producer = None
+        if decided.exactly:
+            producer = brokers.transactional(brokers.transactional_id())
         start.step("reading_state")
-        saved = state.load(start.progress)
+        try:
+            saved = self._load(state, decided, start)
+        except BaseException:
+            if producer is not None:
+                producer.close(1.0)
+            raise
         self._require_saving(state, start)
         start.step("opening_connections")
         budget = brokers.budget()
         delivery = brokers.delivery(
             topics,
             budget=budget,
+            producer=producer,
             # Somebody waits for the end of a single run.
             patience=brokers.patience if self._once else None,
         )
@@ -334,7 +353,10 @@ class Wiring:
                     else:
                         session.walkers.append(walker)
             if not self._once:
-                state.own(each.shard.partition for each in self._context.assigned)
+                state.own(
+                    (each.shard.partition for each in self._context.assigned),
+                    decided.owner.gen if decided.exactly else None,
+                )
                 session.watching = Watching(state, stop)
             self._caching.tend(
                 stop,
@@ -367,6 +389,55 @@ class Wiring:
             shelf=Shelf(self._context.runtime, state_place(values)),
             say=log.warning,
         )
+
+    def _decide(self, state: State, start: Start) -> Decided:
+        """
+        Whether records and positions go in transactions.
+
+        Raises: TakenOver if another engine has the connector by now; Misconfigured
+        with `exactly.once.support=required` where it is not possible.
+        """
+        values = self._connector.values
+        support = values["exactly.once.support"]
+        why = unfit(values)
+        decided = Decided(Owner(), why=why if support == "requested" else "")
+        if isinstance(state, TopicState) and support != "disabled" and not why:
+            decided = self._owning(state, start)
+        self._metering.exactly(decided.exactly)
+        if decided.why and (values.stated("exactly.once.support") or not why):
+            log.warning(NOT_EXACTLY, support, decided.why)
+        return decided
+
+    def _owning(self, state: TopicState, start: Start) -> Decided:
+        start.step("fencing")
+        values = self._connector.values
+        return Owning(
+            self._brokers,
+            state,
+            runtime=self._context.runtime,
+            connector=self._connector.name,
+            task=self._context.number,
+            tasks=values["tasks.max"],
+            support=values["exactly.once.support"],
+        ).decide(start.progress)
+
+    def _load(self, state: State, decided: Decided, start: Start) -> dict[str, Saved]:
+        """
+        What is saved, with nobody left who saves otherwise.
+
+        Raises: TakenOver if another engine has the connector by now.
+        """
+        saved = state.load(start.progress)
+        if not isinstance(state, TopicState):
+            return saved
+        if not decided.exactly and state.owner.tasks:
+            # An engine before had transactions, of which one may be open.
+            self._owning(state, start)
+            start.step("reading_state")
+            return state.load(start.progress)
+        if decided.exactly and state.owner.gen > decided.owner.gen:
+            raise taken_over(self._connector.name, decided.owner.gen, state.owner)
+        return saved
 
     def _require_saving(self, state: State, start: Start) -> None:
         """
@@ -711,6 +782,17 @@ class Wiring:
         return Siblings(self._context.board, assigned.slot, assigned.siblings)
 
 
+def unfit(values: Values) -> str:
+    """Why a configuration allows no transactions, or ""."""
+    if values["offset.storage.file.filename"] is not None:
+        return "offset.storage.file.filename keeps the state in a file"
+    if values["producer.acks"] != "all":
+        return f"producer.acks={values['producer.acks']} is not all"
+    if not values["producer.enable.idempotence"]:
+        return "producer.enable.idempotence=false"
+    return ""
+
+
 class Session:
     """What a task has open between two absences of the broker."""
 
@@ -751,6 +833,7 @@ class Session:
         elif self._once and now - self._held_since > ONCE_PATIENCE:
             self._delivery.fail(Doubtful(UNSAVED % held))
         if self.watching is not None:
+            self.watching.check()
             self._troubles.look("rival", self.watching.rival, now, RIVAL_GONE)
         due = self._delivery.tick(now)
         waits = self._delivery.waits(now, self._absence.first)

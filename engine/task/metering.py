@@ -26,8 +26,7 @@ from engine.shared.board import Slot
 from engine.shared.breaker import BreakerReading
 from engine.shared.limiter import HostReading, Reading
 from engine.shared.tiers import Tiers
-from engine.sink.commit import Delivery
-from engine.sink.outlet import Failure, Saver
+from engine.sink.outlet import Failure, Saver, Sending
 from engine.source.fetch.warming import Trace, Warming
 
 #: Seconds between two readings.
@@ -182,7 +181,7 @@ class _TimedSaver:
 
     def save(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         offset: Offset,
         done: Callable[[Failure], None],
@@ -198,7 +197,7 @@ class _TimedSaver:
 
     def forget(
         self,
-        delivery: Delivery,
+        delivery: Sending,
         partition: Mapping[str, str],
         done: Callable[[Failure], None],
     ) -> None:
@@ -278,7 +277,6 @@ class Metering:
         self._acknowledged = meters.timer(names.FETCH_TO_ACK_SECONDS)
         self._stages: dict[str, Stage] = {}
         meters.state(names.TLS_INSECURE, (), float(insecure))
-        # Records and state do not go in one transaction yet.
         meters.state(names.EOS_ACTIVE, (), 0.0)
         self._clock = clock
         self._at = clock.monotonic()
@@ -323,6 +321,10 @@ class Metering:
     def follow_failures(self, failures: Mapping[Shard, FailureLog]) -> None:
         """Count these from now on; their counts begin at zero."""
         self._failures = failures
+
+    def exactly(self, active: bool) -> None:
+        """Whether records and state go in one transaction."""
+        self.meters.state(names.EOS_ACTIVE, (), float(active))
 
     def saver(self, inner: Saver) -> Saver:
         """The same saver, its writes counted and timed."""

@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import Doubtful, EngineError, Exit, SinkError, Then
+from engine.errors import Doubtful, EngineError, Exit, SinkError, TakenOver, Then
 from engine.observe.redact import redact
 from engine.records import Shard
+from engine.shared import link
 from engine.shared.board import ChildSlot
 from engine.shared.limiter import Limits
 from engine.shared.link import (
@@ -49,6 +50,9 @@ CLOSING = 3.0
 #: Seconds a stop waits for the answers under way; what came is delivered, what
 #: did not is asked for again by the next start.
 LAST_ANSWERS = 2.0
+
+#: What a failure of one shard asks of the whole task.
+OF_THE_TASK = (Then.WAIT, Then.AGAIN, Then.EXIT)
 
 #: Seconds `run --once` waits for a broker before it gives up.
 ONCE_PATIENCE = 30.0
@@ -196,6 +200,11 @@ class Task:
                 failure = error
             if failure is None or self._context.stopping.is_set():
                 return self._worst if failure is None else self._leaving(failure)
+            if failure.then is Then.AGAIN:
+                log.warning("Beginning anew: %s", redact(str(failure)))
+                if self._context.stopping.wait(LOOK):
+                    return self._leaving(failure)
+                continue
             if failure.then is not Then.WAIT:
                 return self._give_up_all(failure)
             if self._once and self._opened:
@@ -313,7 +322,7 @@ class Task:
                 self._settle(shard, Exit.OK)
                 self._context.report(ShardFinished(shard, self._slots[shard]))
             return None
-        if isinstance(failure, EngineError) and failure.then in (Then.WAIT, Then.EXIT):
+        if isinstance(failure, EngineError) and failure.then in OF_THE_TASK:
             return failure
         self._fail(shard, failure, verdict.code)
         return None
@@ -335,6 +344,8 @@ class Task:
     def _give_up_all(self, failure: EngineError) -> Exit:
         """A failure of the whole task that waiting in place does not heal."""
         text = redact(str(failure))
+        if isinstance(failure, TakenOver):
+            self._context.report(link.TakenOver(text))
         if failure.then is Then.EXIT:
             log.error("The task ends: %s", text)
             return failure.code

@@ -13,7 +13,7 @@ import logging
 import threading
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import EngineError
+from engine.errors import EngineError, TakenOver
 from engine.sink.state import State
 
 log = logging.getLogger("task")
@@ -40,6 +40,7 @@ class Watching:
         self._clock = clock
         self._found = ""
         self._until = 0.0
+        self._taken: TakenOver | None = None
         thread = threading.Thread(target=self._watch, name="watching", daemon=True)
         thread.start()
 
@@ -48,10 +49,18 @@ class Watching:
         """What another engine did lately, or ""."""
         return self._found if self._clock.monotonic() < self._until else ""
 
+    def check(self) -> None:
+        """Raise TakenOver if another engine owns the connector by now."""
+        if self._taken is not None:
+            raise self._taken
+
     def _watch(self) -> None:
         while not self._stop.wait(LOOK):
             try:
                 found = self._state.rival()
+            except TakenOver as failure:
+                self._taken = failure
+                return
             except EngineError as failure:
                 # A broker that is away is said by those who deliver to it.
                 log.debug("No look for another engine: %s", failure)

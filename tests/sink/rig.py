@@ -89,6 +89,7 @@ class Hand:
         receipt: Any,
         *,
         full: bool = False,
+        group: int = 0,
     ) -> Any:
         self.queued.append((topic, partition, batch, receipt))
         return Growing(batch)

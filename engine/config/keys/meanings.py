@@ -244,14 +244,15 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
     "producer.acks": _ACKS,
     "producer.compression.type": _CODECS,
     "exactly.once.support": {
-        "requested": "In one transaction where broker and configuration allow it, else "
-        "at least once.",
+        "requested": "In one transaction where broker, rights and configuration allow "
+        "it, else at least once, which the log and the gauge eos_active say.",
         "required": "In one transaction, or the connector does not start.",
         "disabled": "At least once: state follows the acknowledgements.",
     },
     "transaction.boundary": {
-        "poll": "A transaction ends with a poll.",
-        "interval": "A transaction ends after transaction.boundary.interval.ms.",
+        "poll": "A transaction ends with a poll, and within it after 200 ms of pages.",
+        "interval": "A transaction has the pages of transaction.boundary.interval.ms, or "
+        "those up to the end of a poll.",
     },
     "log.level": {
         "OFF": "Nothing.",

@@ -24,10 +24,12 @@ class Transactions(Section, frozen=True, kw_only=True):
     support: str = option(
         "exactly.once.support",
         Choice(("requested", "required", "disabled")),
-        "requested",
-        "Records, dead letters and state in one transaction. requested: where "
-        "the broker can; required: or not at all.",
         "disabled",
+        "Records, dead letters and state in one Kafka transaction: a reader of "
+        "committed records (isolation.level=read_committed) sees each page once, "
+        "whatever is killed. Needs the right to the transactional ids "
+        "kafka-http-source-<connector>-*.",
+        "required",
     )
     boundary: str = option(
         "transaction.boundary",
@@ -38,14 +40,16 @@ class Transactions(Section, frozen=True, kw_only=True):
             },
         ),
         "poll",
-        "poll: a transaction a page; interval: pages are collected.",
+        "When a transaction ends; a page is whole in one.",
         "interval",
     )
     interval: float = duration(
         "transaction.boundary.interval.ms",
         ms(1, 30000),
         "1000",
-        "How long pages are collected with transaction.boundary=interval.",
+        "How long pages are collected with transaction.boundary=interval. Nothing "
+        "of them is sent before, so that no transaction is open meanwhile; all of "
+        "them come again after a kill, once.",
     )
 
 

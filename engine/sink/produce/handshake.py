@@ -54,12 +54,14 @@ class Session(Struct):
 
     Attributes:
         versions: What the broker speaks.
+        features: What the cluster has agreed on (KIP-584): name and level.
         renew_in: Seconds after the login at which it is to be renewed, 0.0 for
             never.
     """
 
     versions: Versions
     renew_in: float = 0.0
+    features: Mapping[str, int] = {}
 
 
 def greet(manners: Manners, host: str, session: Session) -> Conversation:
@@ -77,6 +79,7 @@ def greet(manners: Manners, host: str, session: Session) -> Conversation:
             raise foreign.for_code(answer.error_code)("asking for versions")
         version = 0
     session.versions = messages.spoken(answer)
+    session.features = messages.features(answer)
     if manners.login is not None:
         yield from log_in(manners, host, session)
 

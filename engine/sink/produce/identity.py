@@ -1,9 +1,9 @@
 """
 Identity: the producer id under which batches are numbered.
 
-Owns asking for one and what its refusal means.  It is what a transaction would
-put another in place of: one that knows a transactional id, admits a partition
-only once the transaction knows it, and marks its batches.
+Owns asking for one and what its refusal means.  `produce.transaction` is another
+one: it knows a transactional id, admits a partition only once the transaction knows
+it, and marks its batches.
 
 Path: `sink.produce.sender` asks it before the first batch of a partition.
 Source: KIP-98.
@@ -11,85 +11,141 @@ Source: KIP-98.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from engine.errors import SinkError
 from engine.sink.produce import messages, verdicts
-from engine.sink.produce.messages import Message, Versions
+from engine.sink.produce.handshake import Session
+from engine.sink.produce.messages import Message
 from engine.sink.produce.queue import Numbers, Partition
+from engine.sink.produce.wire import Endpoint
 
 #: COORDINATOR_LOAD_IN_PROGRESS, _NOT_AVAILABLE, NOT_COORDINATOR, REQUEST_TIMED_OUT,
 #: CONCURRENT_TRANSACTIONS, NOT_ENOUGH_REPLICAS, UNKNOWN_SERVER_ERROR.
 _PASSES = (14, 15, 16, 7, 51, 19, -1)
 
 
+class Question(Struct, frozen=True):
+    """
+    What is to be asked before batches can go on; all on the sender's thread.
+
+    Attributes:
+        message: Makes it for what a connection speaks; may raise
+            kafka.errors.UnsupportedVersionError.
+        answered: Takes the answer in; returns why it is a failure for good, or None,
+            and seconds until there is to be asked again, None for the usual pause.
+        lost: Told that no answer will come; why that is a failure, or None.
+        endpoint: The broker to ask, None for any.
+    """
+
+    message: Callable[[Session], Message]
+    answered: Callable[[Any], tuple[SinkError | None, float | None]]
+    lost: Callable[[Exception], SinkError | None]
+    endpoint: Endpoint | None = None
+
+
 class Identity(Protocol):
-    """Who a producer is to the brokers."""
+    """
+    Who a producer is to the brokers.
+
+    Attributes:
+        group: The transaction whose batches may be sent, 0 without transactions.
+    """
+
+    group: int
 
     @property
     def transactional_id(self) -> bytes | None:
         """What a Produce request says of the transaction, None without."""
 
-    @property
-    def lacks(self) -> bool:
-        """True if something is to be asked before batches can be numbered."""
+    def produce_version(self, highest: int) -> int:
+        """The version of Produce to be spoken, of those up to `highest`."""
 
-    def question(self, versions: Versions) -> Message:
-        """What is to be asked."""
+    def question(self) -> Question | None:
+        """What is to be asked next, None for nothing."""
 
-    def answer(self, found: Any) -> SinkError | None:
-        """Take the answer in; what it means if it is a refusal for good."""
+    def join(self, partition: Partition) -> bool:
+        """The transaction is to know of the partition; False if that has to wait."""
 
     def admit(self, partition: Partition) -> bool:
         """Give the partition its first numbers, False if that has to wait."""
 
-    def exhausted(self, partition: Partition) -> None:
-        """The partition's epochs are used up: it needs a new id."""
+    def exhausted(self, partition: Partition) -> SinkError | None:
+        """The partition's epochs are used up: it needs a new id, or has failed."""
+
+    def moved(self) -> None:
+        """The broker of the last question is out of reach."""
+
+    def failed(self, why: SinkError) -> None:
+        """Nothing is sent any more."""
 
 
 class Anonymous:
     """Without idempotence: batches have no numbers."""
 
     transactional_id = None
-    lacks = False
+    group = 0
 
-    def question(self, versions: Versions) -> Message:
-        raise AssertionError("there is nothing to ask")
+    def produce_version(self, highest: int) -> int:
+        return highest
 
-    def answer(self, found: Any) -> SinkError | None:
+    def question(self) -> Question | None:
         return None
+
+    def join(self, partition: Partition) -> bool:
+        return True
 
     def admit(self, partition: Partition) -> bool:
         if partition.numbers is None:
             partition.numbers = Numbers()
         return True
 
-    def exhausted(self, partition: Partition) -> None:
+    def exhausted(self, partition: Partition) -> SinkError | None:
         """There are no epochs."""
+        return None
+
+    def moved(self) -> None:
+        """Nobody was asked."""
+
+    def failed(self, why: SinkError) -> None:
+        """Nobody waits for it."""
 
 
 class Idempotent:
     """A producer id of its own, kept for the life of the producer."""
 
     transactional_id = None
+    group = 0
 
     def __init__(self) -> None:
         self._id: tuple[int, int] | None = None
 
-    @property
-    def lacks(self) -> bool:
-        return self._id is None
+    def produce_version(self, highest: int) -> int:
+        return highest
 
-    def question(self, versions: Versions) -> Message:
-        return messages.init_producer_id(versions)
+    def question(self) -> Question | None:
+        if self._id is not None:
+            return None
+        return Question(
+            lambda session: messages.init_producer_id(session.versions),
+            self._answered,
+            lambda why: None,
+        )
 
-    def answer(self, found: Any) -> SinkError | None:
-        if found.error_code == verdicts.OK:
-            self._id = found.producer_id, found.producer_epoch
-            return None
-        if found.error_code in _PASSES:
-            return None
-        return verdicts.failure(found.error_code, "", "asking for a producer id")
+    def _answered(self, answer: Any) -> tuple[SinkError | None, float | None]:
+        if answer.error_code == verdicts.OK:
+            self._id = answer.producer_id, answer.producer_epoch
+            return None, None
+        if answer.error_code in _PASSES:
+            return None, None
+        doing = "asking for a producer id"
+        return verdicts.failure(answer.error_code, "", doing), None
+
+    def join(self, partition: Partition) -> bool:
+        return True
 
     def admit(self, partition: Partition) -> bool:
         if partition.numbers is None:
@@ -98,6 +154,13 @@ class Idempotent:
             partition.numbers = Numbers(*self._id, 0)
         return True
 
-    def exhausted(self, partition: Partition) -> None:
+    def exhausted(self, partition: Partition) -> SinkError | None:
         partition.numbers = None
         self._id = None
+        return None
+
+    def moved(self) -> None:
+        """Any broker answers."""
+
+    def failed(self, why: SinkError) -> None:
+        """Nobody waits for it."""

@@ -12,8 +12,16 @@ from __future__ import annotations
 from typing import Any
 
 import kafka.errors as foreign
-from kafka.protocol.metadata import ApiVersionsRequest, MetadataRequest
-from kafka.protocol.producer import InitProducerIdRequest
+from kafka.protocol.metadata import (
+    ApiVersionsRequest,
+    FindCoordinatorRequest,
+    MetadataRequest,
+)
+from kafka.protocol.producer import (
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    InitProducerIdRequest,
+)
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 from msgspec import Struct
 
@@ -25,6 +33,12 @@ Versions = dict[int, tuple[int, int]]
 #: The version of ApiVersions that brokers from 2.4 on speak; an older one answers
 #: it in the form of version 0 (KIP-511).
 VERSIONS_ASKED = 3
+
+#: The api key of EndTxn.
+END_TXN = int(EndTxnRequest.API_KEY)
+
+#: The kind of key by which a transaction's coordinator is looked for.
+TRANSACTION = 1
 
 
 class Message(Struct, frozen=True):
@@ -86,6 +100,12 @@ def spoken(answer: Any) -> Versions:
     }
 
 
+def features(answer: Any) -> dict[str, int]:
+    """What the cluster has agreed on: name -> level; empty where it says nothing."""
+    found = getattr(answer, "finalized_features", None) or ()
+    return {each.name: each.max_version_level for each in found}
+
+
 def sasl_handshake(mechanism: str) -> Message:
     """Ask for a mechanism; brokers from 1.0 on speak version 1."""
     return Message(SaslHandshakeRequest(mechanism=mechanism), 1)
@@ -99,11 +119,120 @@ def sasl_authenticate(token: bytes, versions: Versions) -> Message:
     )
 
 
-def init_producer_id(versions: Versions) -> Message:
-    """Ask for a producer id without a transaction."""
-    request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=-1)
+def init_producer_id(
+    versions: Versions, transactional_id: str | None = None, timeout_ms: int = -1
+) -> Message:
+    """
+    Ask for a producer id.
+
+    With a transactional id: whoever had it before is fenced, and what it left
+    open is aborted.
+    """
+    request = InitProducerIdRequest(
+        transactional_id=transactional_id,
+        transaction_timeout_ms=timeout_ms,
+        producer_id=-1,
+        producer_epoch=-1,
+    )
     # From 6 on it speaks of two-phase commits, which are not stable yet.
     return Message(request, min(_version(InitProducerIdRequest, versions), 5))
+
+
+def find_coordinator(transactional_id: str, versions: Versions) -> Message:
+    """Ask which broker keeps a transactional id."""
+    version = _version(FindCoordinatorRequest, versions)
+    if version < 1:
+        raise foreign.UnsupportedVersionError("the broker knows no transactions")
+    request = FindCoordinatorRequest(
+        key=transactional_id,
+        key_type=TRANSACTION,
+        coordinator_keys=[transactional_id],
+    )
+    # 6 adds nothing but another kind of key.
+    return Message(request, min(version, 5))
+
+
+class Coordinator(Struct, frozen=True):
+    """What an answer to `find_coordinator` says; no endpoint with an error."""
+
+    code: int
+    endpoint: Endpoint | None
+
+
+def coordinator(answer: Any) -> Coordinator:
+    """
+    Read an answer to `find_coordinator`.
+
+    Raises: Garbled.
+    """
+    try:
+        # From version 4 on it is a list.
+        many = getattr(answer, "coordinators", None)
+        told = many[0] if many else answer
+        if told.error_code:
+            return Coordinator(told.error_code, None)
+        return Coordinator(0, Endpoint(told.node_id, told.host, told.port))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise Garbled(f"the coordinator cannot be read: {error}") from error
+
+
+def add_partitions(
+    transactional_id: str,
+    producer: int,
+    epoch: int,
+    places: list[tuple[str, int]],
+    versions: Versions,
+) -> Message:
+    """Tell the coordinator that the transaction writes to these partitions."""
+    kind = AddPartitionsToTxnRequest
+    by_topic: dict[str, list[int]] = {}
+    for topic, index in places:
+        by_topic.setdefault(topic, []).append(index)
+    request = kind(
+        v3_and_below_transactional_id=transactional_id,
+        v3_and_below_producer_id=producer,
+        v3_and_below_producer_epoch=epoch,
+        v3_and_below_topics=[
+            kind.AddPartitionsToTxnTopic(name=name, partitions=indexes)
+            for name, indexes in by_topic.items()
+        ],
+    )
+    # From 4 on it is what brokers say to each other.
+    return Message(request, min(_version(kind, versions), 3))
+
+
+def added(answer: Any) -> dict[tuple[str, int], int]:
+    """
+    The code of each partition in an answer to `add_partitions`.
+
+    Raises: Garbled.
+    """
+    try:
+        return {
+            (topic.name, part.partition_index): part.partition_error_code
+            for topic in answer.results_by_topic_v3_and_below
+            for part in topic.results_by_partition
+        }
+    except (AttributeError, TypeError) as error:
+        raise Garbled(f"the partitions added cannot be read: {error}") from error
+
+
+def end_txn(
+    transactional_id: str,
+    producer: int,
+    epoch: int,
+    commit: bool,
+    versions: Versions,
+    highest: int,
+) -> Message:
+    """End a transaction; from version 5 on the answer has the next epoch."""
+    request = EndTxnRequest(
+        transactional_id=transactional_id,
+        producer_id=producer,
+        producer_epoch=epoch,
+        committed=commit,
+    )
+    return Message(request, min(_version(EndTxnRequest, versions), highest))
 
 
 def metadata(topics: list[str], versions: Versions) -> Message:

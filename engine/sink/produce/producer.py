@@ -22,9 +22,10 @@ from engine.sink.compress import PLAIN, Packing
 from engine.sink.kafka import PROBE_LIMIT, Cluster, mechanism_of, tls
 from engine.sink.produce.connection import Options
 from engine.sink.produce.handshake import Manners
-from engine.sink.produce.identity import Anonymous, Idempotent
+from engine.sink.produce.identity import Anonymous, Idempotent, Identity
 from engine.sink.produce.queue import Bad, Partition, Queued, Receipt
 from engine.sink.produce.sender import GONE_AFTER, Sender, Tuning
+from engine.sink.produce.transaction import Ended, Phase, Transactional
 from engine.sink.produce.verdicts import NO_TOPIC, failure
 
 #: What brokers are told of our version (KIP-511).
@@ -99,6 +100,7 @@ class Producer:
         linger: float = 0.005,
         max_block: float = 10.0,
         max_request_size: int = 1048576,
+        transactional: Transactional | None = None,
         limit: float = PROBE_LIMIT,
         clock: Clock = SYSTEM,
     ) -> None:
@@ -112,6 +114,8 @@ class Producer:
             linger: Seconds a batch may wait for more records.
             max_block: Seconds `partitions` waits.
             max_request_size: Bytes of a request.
+            transactional: All that is put belongs to transactions of it, which
+                `open`, `group` and `end` are for; needs acks "all".
 
         Raises: Unavailable, Misconfigured.  Blocks: at most `limit` seconds.
         """
@@ -137,11 +141,15 @@ class Producer:
             cluster.retry_backoff,
             cluster.metadata_max_age,
         )
+        self._transactional = transactional
+        identity: Identity = Idempotent() if idempotent else Anonymous()
+        if transactional is not None:
+            identity = transactional
         self._sender = Sender(
             cluster.bootstrap,
             options,
             tuning,
-            Idempotent() if idempotent else Anonymous(),
+            identity,
             backoff=(cluster.reconnect_backoff, cluster.reconnect_backoff_max),
             clock=clock,
         )
@@ -250,6 +258,7 @@ class Producer:
         receipt: Receipt,
         *,
         full: bool = False,
+        group: int = 0,
     ) -> Slot:
         """
         Queue a batch for its partition.
@@ -263,6 +272,8 @@ class Producer:
             pack: How it is to be compressed, by the sender's thread.
             receipt: Told on the sender's thread.
             full: True to send it at once.
+            group: The transaction it belongs to; it waits while that is a later
+                one than the open one.
 
         Raises: what the producer has failed with; Unavailable if it is closed.
         Never blocks for long.
@@ -271,6 +282,7 @@ class Producer:
         now = self._clock.monotonic()
         queued = Queued(batch, pack, receipt, now)
         queued.full = full
+        queued.group = group
         place = topic, partition
         wanted = sender.view.want(topic)
         with sender.lock:
@@ -291,6 +303,66 @@ class Producer:
             raise self._sender.failure
         if os.getpid() != self._pid:
             raise Unavailable("the producer belongs to another process")
+
+    # -- transactions ------------------------------------------------------------------------
+
+    def initialise(self, limit: float) -> None:
+        """
+        Fence whoever had the transactional id, and abort what it left open.
+
+        Raises: Misconfigured without the right to the id, or where the broker knows
+        no transactions; Unavailable past the limit.
+        Blocks: at most `limit` seconds.
+        """
+        transactional, sender = self._transactional, self._sender
+        assert transactional is not None
+        name = transactional.transactional_id.decode()
+        deadline = self._clock.monotonic() + limit
+        sender.kick()
+        with sender.changed:
+            while transactional.phase is Phase.NEW:
+                if sender.failure is not None:
+                    break
+                left = deadline - self._clock.monotonic()
+                if left <= 0:
+                    why = sender.nodes.why() or "its coordinator does not answer"
+                    raise Unavailable(f"initialising transactional id {name}: {why}")
+                sender.changed.wait(min(left, 0.2))
+        if sender.failure is not None:
+            raise sender.failure
+
+    def open(self, group: int) -> None:
+        """Let the batches of a transaction go; the one before it has ended."""
+        transactional, sender = self._transactional, self._sender
+        assert transactional is not None
+        with sender.lock:
+            transactional.group = group
+            sender.nudge(0.0)
+
+    def end(self, commit: bool, ended: Ended) -> None:
+        """
+        End the open transaction, of which every batch is acknowledged.
+
+        Args:
+            ended: Called on the sender's thread: None if it is as was asked for,
+                else why not, or why that is not known; the producer is over then,
+                and it may be called twice.
+
+        Never blocks.
+        """
+        transactional, sender = self._transactional, self._sender
+        assert transactional is not None
+        with sender.lock:
+            transactional.end(commit, ended)
+            sender.nudge(0.0)
+        if sender.failure is not None:
+            # It may have failed before it knew that somebody waits.
+            ended(sender.failure)
+
+    @property
+    def second(self) -> bool:
+        """True where transactions of version 2 are spoken (KIP-890)."""
+        return self._transactional is not None and self._transactional.second
 
     # -- what waits --------------------------------------------------------------------------
 
@@ -343,7 +415,7 @@ class Producer:
         return not self._sender.is_alive()
 
 
-class _Once:
+class Once:
     """A receipt that somebody waits for."""
 
     wanted = True
@@ -392,7 +464,7 @@ def write_records(
         for partition, key, value in records:
             batch = Batch(heads)
             batch.append(column_of([value], [key], now))
-            receipt = _Once()
+            receipt = Once()
             told.append(receipt)
             made.put(topic, partition, batch, PLAIN, receipt, full=True)
         deadline = SYSTEM.monotonic() + limit

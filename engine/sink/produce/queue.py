@@ -66,6 +66,7 @@ class Queued:
         full: True if it is to go without lingering on.
         members: Where each record stood in the batch as it was put, or None.
         parts: How many batches this one has become, shared by them.
+        group: The transaction it belongs to, 0 without.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Queued:
         "created",
         "flying",
         "full",
+        "group",
         "growing",
         "header",
         "members",
@@ -92,6 +94,7 @@ class Queued:
         self.created = created
         self.growing = True
         self.full = False
+        self.group = 0
         self.flying = False
         self.tries = 0
         self.sealed: Sealed | None = None
@@ -107,12 +110,16 @@ class Numbers(Struct):
     Attributes:
         producer: -1 without idempotence.
         sequence: Of the next record.
+        taken: The one that the broker expects next, of a transaction.
+        doubtful: A batch of the transaction was lost on its way, and may arrive late.
     """
 
     producer: int = -1
     epoch: int = -1
     sequence: int = -1
     transactional: bool = False
+    taken: int = 0
+    doubtful: bool = False
 
 
 class Partition:
@@ -133,6 +140,7 @@ class Partition:
         progress_at: When something was last written, or when it began to wait.
         written_at: When something was last written.
         renumber: True if the numbers of what was sent are void.
+        joined: The transaction that knows of it, 0 without.
         unproved: True until the broker has taken a batch with these numbers: it
             takes any first one of a producer that it does not know, also the
             second batch in the place of the first, so only one may be on its way.
@@ -144,6 +152,7 @@ class Partition:
         "failures",
         "flying",
         "index",
+        "joined",
         "leader",
         "missing_since",
         "numbers",
@@ -173,6 +182,7 @@ class Partition:
         self.progress_at = 0.0
         self.written_at = 0.0
         self.renumber = False
+        self.joined = 0
         self.unproved = True
         self.numbers: Numbers | None = None
         self.leader = -1
@@ -220,11 +230,19 @@ class Partition:
         What an earlier epoch has sent is refused by the broker from then on, so
         that a late copy of it cannot take the place of a renumbered batch.
 
-        Returns: False if the producer id has no epochs left.
+        Within a transaction the epoch is the coordinator's.  What the broker has
+        refused it has not written, so the same numbers are given again, unless a
+        batch was lost on its way, of which a late copy could take their place.
+
+        Returns: False if the producer id has no epochs left, or must not go on.
         """
         numbers = self.numbers
         assert numbers is not None and not self.flying
-        if numbers.producer >= 0:
+        if numbers.transactional:
+            if numbers.doubtful:
+                return False
+            numbers.sequence = numbers.taken
+        elif numbers.producer >= 0:
             if numbers.epoch >= LAST_EPOCH:
                 return False
             numbers.epoch += 1

@@ -31,7 +31,8 @@ from engine.sink.produce.aside import Aside
 from engine.sink.produce.connection import Connection, Flight, Options
 from engine.sink.produce.identity import Anonymous, Identity
 from engine.sink.produce.nodes import Node, Nodes
-from engine.sink.produce.queue import Bad, Partition, Queued
+from engine.sink.produce.queue import SEQUENCE_MASK, Bad, Partition, Queued
+from engine.sink.produce.transaction import SOON
 from engine.sink.produce.verdicts import Verdict
 from engine.sink.produce.view import NOBODY, View
 
@@ -282,35 +283,61 @@ class Sender(threading.Thread):
         self._fresh_until = 0.0
 
     def _identify(self, now: float) -> float:
-        identity = self._identity
-        if not identity.lacks or self._identity_asked:
+        if self._identity_asked:
+            return math.inf
+        question = self._identity.question()
+        if question is None:
             return math.inf
         if now < self._identity_at:
             return self._identity_at
-        node = self.nodes.for_metadata(now)
-        if node is None:
-            return self.nodes.search(now) if self.view.brokers else math.inf
-        connection = node.connection
-        assert connection is not None
+        found = self._to_ask(question.endpoint, now)
+        if not isinstance(found, Connection):
+            return found
         try:
-            message = identity.question(connection.session.versions)
+            message = question.message(found.session)
         except foreign.UnsupportedVersionError as error:
-            self._fail(renamed(error, f"asking {node.place}"))
+            self._fail(renamed(error, f"asking {found.place}"))
             return math.inf
         self._identity_asked = True
 
         def told(answer: Any) -> None:
             self._identity_asked = False
-            self._identity_at = self._clock.monotonic() + self._tuning.retry_backoff
-            failure = identity.answer(answer)
+            failure, pause = question.answered(answer)
+            wait = self._tuning.retry_backoff if pause is None else pause
+            self._identity_at = self._clock.monotonic() + wait
+            if failure is not None:
+                self._fail(failure)
+            with self.changed:
+                self.changed.notify_all()
+
+        def lost(why: Exception) -> None:
+            self._identity_asked = False
+            failure = question.lost(why)
             if failure is not None:
                 self._fail(failure)
 
-        def lost(_: Exception) -> None:
-            self._identity_asked = False
+        found.call(message, told, lost)
+        return math.inf if found.error is None else now
 
-        connection.call(message, told, lost)
-        return math.inf if connection.error is None else now
+    def _to_ask(self, endpoint: wire.Endpoint | None, now: float) -> Connection | float:
+        """The connection a question goes to, or when there may be one."""
+        if endpoint is None:
+            node = self.nodes.for_metadata(now)
+            if node is None:
+                return self.nodes.search(now) if self.view.brokers else math.inf
+        else:
+            self.nodes.add(endpoint.node, endpoint)
+            node = self.nodes.node(endpoint.node)
+            assert node is not None
+            if not self.nodes.connect(node, now):
+                if node.connection is not None:
+                    return math.inf
+                # It went away: another one may be the coordinator by now.
+                self._identity.moved()
+                self._identity_at = now + self._tuning.retry_backoff
+                return self._identity_at
+        assert node.connection is not None
+        return node.connection
 
     # -- connections, as `connection.Owner` ------------------------------------------------
 
@@ -463,6 +490,8 @@ class Sender(threading.Thread):
         Args:
             room: Bytes left in the request.
         """
+        if partition.joined != self._identity.group and not self._join(partition):
+            return None, math.inf
         if partition.flying:
             if partition.on is not connection:
                 # Its answers come over another connection: the order would be lost.
@@ -492,7 +521,10 @@ class Sender(threading.Thread):
                 at = first.created + self._tuning.linger
                 ready = first.full or len(waiting) > 1 or at <= now
                 fits = room >= first.batch.size or room == self._tuning.most
-                if ready and fits:
+                if first.group > self._identity.group:
+                    # Of the next transaction: it waits for the end of this one.
+                    pass
+                elif ready and fits:
                     queued = waiting.popleft()
                     queued.growing = False
                 elif not ready:
@@ -505,10 +537,20 @@ class Sender(threading.Thread):
             partition.sent.append(queued)
         return queued, due
 
+    def _join(self, partition: Partition) -> bool:
+        """Have the open transaction know of a partition that has batches for it."""
+        with self.lock:
+            waiting = partition.waiting
+            mine = bool(waiting) and waiting[0].group <= self._identity.group
+        return mine and self._identity.join(partition)
+
     def _numbered(self, partition: Partition) -> bool:
         """Give a partition its first or its next numbers; False if they wait."""
         if partition.numbers is not None and not partition.begin_epoch():
-            self._identity.exhausted(partition)
+            failure = self._identity.exhausted(partition)
+            if failure is not None:
+                self._fail(failure)
+                return False
         if partition.numbers is None:
             if not self._identity.admit(partition):
                 if not partition.reason:
@@ -522,7 +564,7 @@ class Sender(threading.Thread):
     def _send(
         self, node: Node, connection: Connection, sent: list[Sent], now: float
     ) -> None:
-        version = node.produce_version
+        version = self._identity.produce_version(node.produce_version)
         view = self.view
         parts = []
         for partition, queued in sent:
@@ -624,14 +666,22 @@ class Sender(threading.Thread):
         # that what is wrong is wrong with it.
         first = partition.sent[0] is queued
         # One that was left out before it is missing: it gets new numbers.
-        numbered = partition.numbers is not None and partition.numbers.producer >= 0
+        numbers = partition.numbers
+        numbered = numbers is not None and numbers.producer >= 0
+        transactional = numbers is not None and numbers.transactional
         if found in (Verdict.AGAIN, Verdict.MOVED):
             if found is Verdict.MOVED and result.hint is None:
                 self._stale()
             pause = result.hint is None
             self._again_later(partition, said, now, pause=pause)
+            if transactional and code == verdicts.CONCURRENT_TRANSACTIONS:
+                # The former one is being ended, which takes milliseconds.
+                partition.retry_at = now + SOON
         elif numbered and (partition.renumber or not first):
             self._again_later(partition, said, now, pause=False)
+        elif found is Verdict.FORGOTTEN and transactional:
+            why = "the broker does not know the transaction any more"
+            self._fail(Doubtful(f"{_writing(partition)}: {said}: {why}"))
         elif found is Verdict.FORGOTTEN:
             partition.renumber = True
             self._again_later(partition, said, now)
@@ -653,6 +703,10 @@ class Sender(threading.Thread):
             partition.sent.popleft()
         else:
             partition.sent.remove(queued)
+        numbers = partition.numbers
+        if numbers is not None and numbers.transactional:
+            assert queued.sealed is not None
+            numbers.taken = (numbers.taken + queued.sealed.count) & SEQUENCE_MASK
         partition.progress_at = partition.written_at = now
         partition.unproved = False
         partition.failures = 0
@@ -694,6 +748,8 @@ class Sender(threading.Thread):
             return
         for partition, queued in sent:
             partition.landed(queued)
+            if partition.numbers is not None:
+                partition.numbers.doubtful = True
             self._again_later(partition, str(why), now, pause=False)
 
     def _drop(self, partition: Partition, queued: Queued, why: SinkError) -> None:
@@ -741,6 +797,7 @@ class Sender(threading.Thread):
         """Nothing can be sent any more."""
         if self.failure is None:
             self.failure = why
+        self._identity.failed(why)
         with self.lock:
             partitions = list(self._active.values())
             self._active.clear()

@@ -44,6 +44,8 @@ UNKNOWN_TOPIC = 3
 MESSAGE_TOO_LARGE = 10
 INVALID_RECORD = 87
 UNKNOWN_TOPIC_ID = 100
+CONCURRENT_TRANSACTIONS = 51
+NOT_ATTEMPTED = 55
 
 #: Codes that say that the topic is not there.
 NO_TOPIC = (UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID)
@@ -63,7 +65,7 @@ _TABLE = {
     16: Verdict.AGAIN,  # NOT_COORDINATOR
     19: Verdict.AGAIN,  # NOT_ENOUGH_REPLICAS
     20: Verdict.AGAIN,  # NOT_ENOUGH_REPLICAS_AFTER_APPEND
-    51: Verdict.AGAIN,  # CONCURRENT_TRANSACTIONS
+    CONCURRENT_TRANSACTIONS: Verdict.AGAIN,
     89: Verdict.AGAIN,  # THROTTLING_QUOTA_EXCEEDED
     UNKNOWN_TOPIC: Verdict.MOVED,
     5: Verdict.MOVED,  # LEADER_NOT_AVAILABLE
@@ -105,6 +107,11 @@ def name(code: int) -> str:
     """Kafka's own name of an error code."""
     found: str = foreign.for_code(code).message
     return found
+
+
+def described(code: int) -> str:
+    """What Kafka says an error code means."""
+    return str(foreign.for_code(code).description)
 
 
 def failure(code: int, message: str, doing: str) -> SinkError:

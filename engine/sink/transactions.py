@@ -1,0 +1,377 @@
+"""
+Transactions: pages, dead letters and positions of a task, committed together.
+
+Owns which page is in which transaction and when one ends: pages that come within a
+short while are one group, a page is never in two, and the positions of their shards
+are the last records of it.  Nothing is committed unless every batch of the group is
+acknowledged; every wait has a deadline; whatever leaves a doubt ends the delivery,
+and the next one reads what became of it.
+
+While a group is committed the next one is fetched, transformed and encoded: its
+batches wait in their queues.  No transaction is open while an API is waited for,
+but for the moments in which a group is collected.
+
+Path: `sink.exactly` puts pages into the current group -> here, a thread of its own
+-> `sink.produce.producer` ends the transaction
+Source: KIP-98, KIP-618 (what a boundary is).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+
+from engine.errors import Aborted, Doubtful, SinkError, StateError, Unavailable
+from engine.records import Offset
+from engine.sink.window import Entry
+
+if TYPE_CHECKING:
+    from engine.sink.commit import Delivery
+    from engine.sink.exactly import ExactlyOnce
+    from engine.sink.outlet import Failure
+    from engine.sink.produce.producer import Producer
+
+#: Seconds of pages that go in one transaction with `transaction.boundary=poll`: a
+#: commit costs about as much as writing 20 pages, whatever is in it.
+TOGETHER = 0.2
+
+#: Seconds the coordinator may take to answer an end.
+ENDING = 20.0
+
+#: Seconds for which an abort is waited for; the next start aborts what is left.
+ABORTING = 2.0
+
+#: Longest sleep of the thread.
+LOOK = 1.0
+
+
+class Boundary(Struct, frozen=True):
+    """
+    When a transaction ends.
+
+    Attributes:
+        collect: Seconds of pages in one.
+        gated: True if nothing of it is sent before it ends
+            (`transaction.boundary=interval`): a long one holds up no reader.
+        flush: Seconds until every batch of it has to be acknowledged, from its end
+            on (`producer.delivery.timeout.ms`).
+    """
+
+    collect: float = TOGETHER
+    gated: bool = False
+    flush: float = 30.0
+
+
+class Group(Struct, eq=False):
+    """
+    What goes in one transaction.
+
+    Attributes:
+        number: Counts them, from 1.
+        since: Monotonic seconds of its first page; None while it is empty.
+        demanded: Somebody waits for its end.
+        active: Shards that are handing a page over to it.
+        left: Pages and single records that are not acknowledged.
+        entries: Its pages.
+        records: Records of them.
+        offsets: Where its shards stand behind them.
+        after: To be called once it is committed.
+        failure: Why it must not be committed.
+    """
+
+    number: int
+    since: float | None = None
+    demanded: bool = False
+    active: int = 0
+    left: int = 0
+    records: int = 0
+    entries: list[Entry] = field(default_factory=list)
+    offsets: dict[ExactlyOnce, Offset] = field(default_factory=dict)
+    after: list[Callable[[Failure], None]] = field(default_factory=list)
+    failure: SinkError | StateError | None = None
+
+
+class Bound(Struct, frozen=True):
+    """The way of a position into one transaction; `outlet.Sending`."""
+
+    delivery: Delivery
+    group: Group
+
+    def send(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes,
+        value: bytes | None,
+        done: Callable[[Failure], None],
+    ) -> None:
+        """As `Delivery.send`; `done` is called when it is acknowledged."""
+        self.delivery.send_in(self.group, topic, partition, key, value, done)
+
+    def hold(self, why: str, seconds: float) -> bool:
+        """As `Delivery.hold`."""
+        return self.delivery.hold(why, seconds)
+
+    def free(self) -> None:
+        """As `Delivery.free`."""
+        self.delivery.free()
+
+
+class Transactions:
+    """
+    The transactions of one delivery.
+
+    Attributes:
+        committed, records: Transactions, and records in them, so far.
+        told: Called with the records and the seconds of each that was committed.
+    """
+
+    def __init__(
+        self, delivery: Delivery, producer: Producer, boundary: Boundary
+    ) -> None:
+        self.committed = 0
+        self.told: Callable[[int, float], None] = lambda records, seconds: None
+        self._delivery = delivery
+        self._producer = producer
+        self._boundary = boundary
+        # Of its own, so that an acknowledgement wakes nobody but for the last one.
+        self._due = threading.Condition(delivery.lock)
+        self._current = Group(1)
+        # The one whose batches are sent, None while there is none.
+        self._sending: Group | None = None
+        self._closed = False
+        self._thread = threading.Thread(
+            target=self._run, name="kafka-committer", daemon=True
+        )
+        if not boundary.gated:
+            self._open(self._current)
+        self._thread.start()
+
+    # -- for the outlets -------------------------------------------------------------
+
+    @contextmanager
+    def entered(self) -> Iterator[Group]:
+        """The current group, which does not end while a page is put into it."""
+        with self._delivery.lock:
+            group = self._current
+            group.active += 1
+            self._begun(group)
+        try:
+            yield group
+        except (SinkError, StateError) as why:
+            # A part of a page may be in it.
+            self.spoil(group, why)
+            raise
+        finally:
+            with self._delivery.lock:
+                group.active -= 1
+                if group is not self._current:
+                    self._due.notify_all()
+
+    def _begun(self, group: Group) -> None:
+        if group.since is None:
+            group.since = self._delivery.now()
+            self._due.notify_all()
+
+    def demand(self) -> None:
+        """Have the current group end now; for any thread."""
+        with self._delivery.lock:
+            group = self._current
+            if group.since is not None and not group.demanded:
+                group.demanded = True
+                self._due.notify_all()
+
+    def answered(self, group: Group) -> None:
+        """Under the delivery's lock: a page or a record of it is acknowledged."""
+        group.left -= 1
+        if not group.left and group is not self._current:
+            self._due.notify_all()
+
+    def spoil(self, group: Group, why: SinkError | StateError) -> None:
+        """It must not be committed; the first reason counts."""
+        with self._delivery.lock:
+            if group.failure is None:
+                group.failure = why
+            self._due.notify_all()
+
+    def spoil_sent(self, why: SinkError | StateError) -> None:
+        """As `spoil`, of the one whose batches are sent."""
+        sending = self._sending
+        self.spoil(self._current if sending is None else sending, why)
+
+    def failed(self) -> None:
+        """The delivery has failed; under its lock."""
+        self._due.notify_all()
+
+    @property
+    def waiting(self) -> bool:
+        """True while nothing is sent because a group is being collected."""
+        return self._sending is None
+
+    def close(self) -> None:
+        """
+        Give up what is not committed.
+
+        Blocks: at most `ABORTING` seconds, for readers to go on at once.
+        """
+        with self._delivery.lock:
+            self._closed = True
+            self._due.notify_all()
+        self._thread.join(ABORTING + LOOK)
+
+    # -- the thread ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        why: SinkError | StateError
+        try:
+            while (group := self._next()) is not None:
+                self._commit(group)
+            self._abort()
+            return
+        except (SinkError, StateError) as failure:
+            why = failure
+        # The wall of this thread: whoever waits must hear of it.
+        except Exception as error:  # noqa: BLE001
+            why = Doubtful(f"committing failed: {type(error).__name__}: {error}")
+        self._abort()
+        self._delivery.fail(why)
+
+    def _next(self) -> Group | None:
+        """
+        Wait for a group that is due, and begin the one behind it.
+
+        Returns: None once it is closed, or the delivery has failed.
+        """
+        delivery = self._delivery
+        with delivery.lock:
+            while not self._over:
+                group = self._current
+                if group.failure is not None:
+                    raise _given_up(group.failure)
+                wait = LOOK
+                if group.since is not None:
+                    wait = group.since + self._boundary.collect - delivery.now()
+                    if group.demanded or wait <= 0:
+                        self._current = Group(group.number + 1)
+                        return group
+                self._due.wait(min(wait, LOOK))
+            return None
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or self._delivery.failed
+
+    def _open(self, group: Group) -> None:
+        self._sending = group
+        self._producer.open(group.number)
+
+    def _commit(self, group: Group) -> None:
+        """End a group: all of it is acknowledged, then it is committed."""
+        delivery = self._delivery
+        began = delivery.now()
+        deadline = began + self._boundary.flush
+        if self._sending is not group:
+            self._open(group)
+        self._wait(group, deadline, lambda: not group.active, "being handed over")
+        with delivery.lock:
+            outlets = delivery.outlets()
+        for outlet in outlets:
+            outlet.flush()
+        self._save(group)
+        self._wait(group, deadline, lambda: not group.left, "acknowledged")
+        self._end(group)
+        with delivery.lock:
+            self._sending = None
+            following = self._current
+        if not self._boundary.gated:
+            self._open(following)
+        now = delivery.now()
+        with delivery.lock:
+            for entry in group.entries:
+                entry.outlet.committed(entry, now)
+            for shard in group.offsets:
+                shard.settled()
+            self.committed += 1
+            delivery.changed.notify_all()
+        for tell in group.after:
+            tell(None)
+        self.told(group.records, now - began)
+
+    def _save(self, group: Group) -> None:
+        """The positions behind its pages, in the same transaction."""
+        bound = Bound(self._delivery, group)
+
+        def done(why: Failure) -> None:
+            if why is not None:
+                self.spoil(group, why)
+
+        for shard, offset in group.offsets.items():
+            shard.save_in(bound, offset, done)
+
+    def _wait(
+        self, group: Group, deadline: float, ready: Callable[[], bool], what: str
+    ) -> None:
+        delivery = self._delivery
+        with delivery.lock:
+            while not ready():
+                if group.failure is not None:
+                    raise _given_up(group.failure)
+                delivery.check_failure()
+                left = deadline - delivery.now()
+                if self._closed or left <= 0:
+                    raise Unavailable(self._late(what))
+                self._due.wait(min(left, LOOK))
+            if group.failure is not None:
+                raise _given_up(group.failure)
+
+    def _late(self, what: str) -> str:
+        delivery = self._delivery
+        waits = delivery.waits(delivery.now(), 1.0)
+        why = "no broker answers"
+        if waits:
+            first = waits[0]
+            why = f"{first.topic}-{first.partition}: {first.why}"
+        return (
+            f"a transaction was given up: not all of it was {what} within "
+            f"{self._boundary.flush:.0f} s ({why})"
+        )
+
+    def _end(self, group: Group) -> None:
+        delivery = self._delivery
+        told: list[SinkError | None] = []
+
+        def ended(why: SinkError | None) -> None:
+            with delivery.lock:
+                told.append(why)
+                self._due.notify_all()
+
+        deadline = delivery.now() + ENDING
+        self._producer.end(True, ended)
+        with delivery.lock:
+            while not told:
+                left = deadline - delivery.now()
+                if left <= 0:
+                    raise Doubtful(
+                        "whether a transaction was committed is not known: its "
+                        f"coordinator did not answer within {ENDING:.0f} s"
+                    )
+                self._due.wait(left)
+        if told[0] is not None:
+            raise told[0]
+
+    def _abort(self) -> None:
+        """Tell the coordinator, so that readers of committed records go on at once."""
+        if self._sending is None:
+            return
+        over = threading.Event()
+        self._producer.end(False, lambda why: over.set())
+        over.wait(ABORTING)
+
+
+def _given_up(why: SinkError | StateError) -> SinkError | StateError:
+    """What a spoiled group is to the shards that are not to blame for it."""
+    return Aborted(f"a transaction was given up, and all in it begins anew: {why}")

@@ -1,0 +1,174 @@
+"""
+Owning: whether a connector delivers exactly once in this engine, and as whose owner.
+
+Owns a lock and a file in the runtime directory: the first task of a connector asks
+the broker, fences the owner before and writes what came of it; the others, and those
+that are started again, do as it says.  One that is started again looks first whether
+another engine has taken the connector over meanwhile: fencing its tasks in turn
+would go on for ever.
+
+Path: `task.entry` asks before it reads the state -> here -> `sink.fencing`
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from engine.errors import Misconfigured, StateError
+from engine.shared.lock import open_private, try_lock
+from engine.sink import fencing
+from engine.sink.fencing import Owner
+from engine.sink.statetopic import TopicState
+from engine.task.broker import Brokers
+
+log = logging.getLogger("task")
+
+#: Seconds between two attempts to get the lock.
+LOOK = 0.05
+
+
+class Decided(Struct, frozen=True):
+    """
+    What the first task found.
+
+    Attributes:
+        owner: As it was written; nobody's where none was.
+        why: Why delivery is at least once although more was asked for, or "".
+        exactly: Records and positions go in transactions.
+    """
+
+    owner: Owner
+    exactly: bool = False
+    why: str = ""
+
+
+class Owning:
+    """
+    Args:
+        runtime: The engine's runtime directory.
+        task: The task's number.
+        tasks: `tasks.max`: as many ids are expected to be used.
+        support: `exactly.once.support`.
+    """
+
+    def __init__(
+        self,
+        brokers: Brokers,
+        state: TopicState,
+        *,
+        runtime: Path,
+        connector: str,
+        task: int,
+        tasks: int,
+        support: str,
+    ):
+        self._brokers = brokers
+        self._state = state
+        self._lock = runtime / f"owner-{connector}.lock"
+        self._file = runtime / f"owner-{connector}.json"
+        self._connector = connector
+        self._task = task
+        self._tasks = max(tasks, task + 1)
+        self._support = support
+
+    def decide(self, progress: Callable[[int, int], None]) -> Decided:
+        """
+        Become the owner, or see that this engine still is.
+
+        Args:
+            progress: Called while another task decides; may raise.
+
+        Raises: TakenOver; Misconfigured with `required` where it is not possible;
+            what the state topic is not fit for; Unavailable.
+        Blocks: for some requests, and while another task of the engine decides.
+        """
+        with self._alone(progress):
+            decided = self._decided()
+            if decided is None:
+                decided = self._begin()
+            elif decided.exactly:
+                decided = self._go_on(decided)
+            self._write(decided)
+        return decided
+
+    def _begin(self) -> Decided:
+        """The first of the engine."""
+        tasks = 0 if self._support == "disabled" else self._tasks
+        with self._state.log() as (topic, place):
+            before = fencing.current(topic, place, self._connector)
+            if not tasks and not before.tasks:
+                return Decided(Owner())
+            try:
+                owner = fencing.take_over(
+                    self._brokers.transactional,
+                    topic,
+                    place,
+                    self._connector,
+                    tasks=tasks,
+                    name=self._brokers.transactional_id,
+                )
+            except Misconfigured as failure:
+                if self._support == "required":
+                    raise Misconfigured(
+                        f"exactly.once.support=required: {failure}"
+                    ) from failure
+                if self._support == "disabled":
+                    # Its transactions end by themselves.
+                    log.warning("The owner before was not fenced: %s", failure)
+                return Decided(Owner(), why=str(failure) if tasks else "")
+        return Decided(owner, exactly=tasks > 0)
+
+    def _go_on(self, decided: Decided) -> Decided:
+        """One that is started again, or another task of the engine."""
+        mine = decided.owner
+        with self._state.log() as (topic, place):
+            found = fencing.current(topic, place, self._connector)
+            if found.gen > mine.gen:
+                raise fencing.taken_over(self._connector, mine.gen, found)
+            if self._task < mine.tasks:
+                return decided
+            owner = fencing.grow(
+                self._brokers.transactional,
+                place,
+                self._connector,
+                msgspec.structs.replace(mine, tasks=self._task + 1),
+                self._brokers.transactional_id("fence"),
+            )
+        return Decided(owner, exactly=True)
+
+    @contextmanager
+    def _alone(self, progress: Callable[[int, int], None]) -> Iterator[None]:
+        fd = open_private(self._lock)
+        try:
+            while not try_lock(fd):
+                progress(0, 0)
+                threading.Event().wait(LOOK)
+            yield
+        finally:
+            # Closed, it is free.
+            os.close(fd)
+
+    def _decided(self) -> Decided | None:
+        try:
+            content = self._file.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return msgspec.json.decode(content, type=Decided)
+        except msgspec.DecodeError as error:
+            raise StateError(f"{self._file} cannot be read: {error}") from error
+
+    def _write(self, decided: Decided) -> None:
+        fresh = self._file.with_suffix(".new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(fresh, flags, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(decided))
+        os.replace(fresh, self._file)
