@@ -184,8 +184,8 @@ def test_a_second_engine_takes_over_and_the_first_ends(
 def test_changes_of_the_mode_and_of_the_tasks_lose_and_repeat_nothing(
     tmp_path: Path, apache: Broker
 ) -> None:
-    """Each run is killed within a poll but for the last; only those in turn may repeat."""
-    with Api(sources=4, pages=40, records=RECORDS, size=SIZE, latency=0.05) as api:
+    """Each run but for the last is killed within the poll."""
+    with Api(sources=4, pages=40, records=RECORDS, size=SIZE, latency=0.3) as api:
         urls = {
             f"api{at + 1}.http.source.url": f"{api.url}/page/{at}" for at in range(4)
         }
@@ -198,6 +198,7 @@ def test_changes_of_the_mode_and_of_the_tasks_lose_and_repeat_nothing(
             **urls,
             **names,
         )
+        apache.create(setup.topic)
         for tasks in (4, 1, 2):
             setup.write(**{"tasks.max": tasks})
             seen = setup.arrived()
