@@ -1,27 +1,32 @@
 """
-What does a record cost from HTTP into Kafka, against loops written by hand?
+What does a record cost from HTTP into Kafka, against the same loop written by hand?
 
-    python -m perf.bench_kafka [--pages 4000] [--runs 3] [--plain-pages 200]
-    python -m perf.bench_kafka --keyed [--partitions 6]
+    python -m perf.bench_kafka [--rows a,b] [--runs 5] [--records 300000] [--quick]
 
-Cursor paging from nginx, 500 records of 290 bytes a page, Apache Kafka, acks=all,
-idempotent, one task, the engine's defaults.  Each contestant reads all pages
-into a topic of its own, in turn, so that a slow minute of the machine hits all
-of them.  Compared is what the working process spends between 20 and 90 of 100
-records; whole processes from start to end stand in the notes.  `--keyed` sets
-the engine with a key from each record against itself without.
+nginx, records of 290 bytes, Apache Kafka, acks=all, idempotent, at the settings of
+each row (`perf.contests`).  Counted is the CPU of all processes from start to end, less
+that of the same contestant on a single page: what records cost, and not what a start
+does.  Contestants take turns, each into a topic of its own, whose records are counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import trustme
+from confluent_kafka import KafkaException
+
 from perf import rig
+from perf.contests import CONTESTS, Contest, Keys
 
 CONFIG = """\
 name=bench
@@ -38,161 +43,284 @@ cache.dir={folder}/cache
 runtime.dir={folder}/run
 """
 
-PER_PAGE = 500
 
-Contestant = Callable[[str, str, str, rig.Topic, tuple[int, int]], rig.Run]
+@dataclass(frozen=True)
+class Cost:
+    """
+    One run of one contestant, and one of it over a single page: its start.
+
+    Attributes:
+        cpu, seconds, start_cpu, start: Of all its processes, from start to end.
+        records: That the run had more than the start.
+        others: Cores that strangers used meanwhile.
+    """
+
+    cpu: float
+    seconds: float
+    start_cpu: float
+    start: float
+    records: int
+    others: float
 
 
-def engine(extra: str = "", *, module: str = "engine") -> Contestant:
-    """One `run --once` of the engine; `module` is its command line."""
+@dataclass
+class Result:
+    """The runs of one row: the engine's, the baseline's, and why one failed."""
 
-    def run(
-        url: str, bootstrap: str, name: str, topic: rig.Topic, window: tuple[int, int]
-    ) -> rig.Run:
-        with tempfile.TemporaryDirectory(prefix="khs-bench-") as folder:
-            config = Path(folder) / "bench.properties"
-            text = CONFIG.format(
-                url=url, topic=name, bootstrap=bootstrap, folder=folder
+    name: str
+    ours: list[Cost] = field(default_factory=list)
+    baseline: list[Cost] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def share(self) -> list[float]:
+        """CPU a record as a share of the baseline's, run by run."""
+        ours, theirs = cpu_us(self.ours), cpu_us(self.baseline)
+        return [a / b for a, b in zip(ours, theirs, strict=True)]
+
+    def speed(self) -> list[float]:
+        """Records/s as a multiple of the baseline's, run by run."""
+        ours, theirs = rates(self.ours), rates(self.baseline)
+        return [a / b for a, b in zip(ours, theirs, strict=True)]
+
+
+def cpu_us(costs: Sequence[Cost]) -> list[float]:
+    """CPU microseconds a record of each run, less the median of the starts."""
+    start = statistics.median(cost.start_cpu for cost in costs)
+    return [max(cost.cpu - start, 1e-6) / cost.records * 1e6 for cost in costs]
+
+
+def rates(costs: Sequence[Cost]) -> list[float]:
+    """Records/s of each run, less the median of the starts."""
+    start = statistics.median(cost.start for cost in costs)
+    # A start that strangers held up may be longer than a whole run.
+    return [
+        cost.records / max(cost.seconds - start, cost.seconds / 20) for cost in costs
+    ]
+
+
+class Field:
+    """
+    Where rows are run: a broker with two doors, and nginx for each kind of page.
+
+    Args:
+        records: Of a run.
+    """
+
+    def __init__(self, records: int, stack: contextlib.ExitStack) -> None:
+        self._records = records
+        self._stack = stack
+        self._folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="khs-bench-"))
+        )
+        self._authority = trustme.CA()
+        self.ca = str(self._folder / "ca.pem")
+        self._authority.cert_pem.write_to_path(self.ca)
+        rig.certificate(self._folder, self._authority)
+        door = rig.free_port()
+        self.doors = {
+            False: stack.enter_context(
+                rig.apache_kafka(**doors(door, self._folder / "server.pem"))
+            ),
+            True: f"127.0.0.1:{door}",
+        }
+        self._served: dict[tuple[object, ...], str] = {}
+        self._number = 0
+
+    def pages(self, row: Contest, count: int) -> str:
+        """The URL of `count` pages of a row; served until the end."""
+        kind = (count, row.per_page, row.size, row.packed, row.numbered)
+        if kind not in self._served:
+            self._served[kind] = self._stack.enter_context(
+                rig.pages(
+                    count,
+                    row.per_page,
+                    row.size,
+                    distinct=row.numbered,
+                    packed=row.packed,
+                    authority=self._authority if row.packed else None,
+                )
             )
-            config.write_text(text + extra)
-            command = ["-m", module, "run", "--once", "--json", str(config)]
-            return rig.run([sys.executable, *command], topic=topic, window=window)
+        return self._served[kind]
 
-    return run
-
-
-def loop(module: str, *words: str) -> Contestant:
-    """One run of a loop written by hand; `words` stand before the URL."""
-
-    def run(
-        url: str, bootstrap: str, name: str, topic: rig.Topic, window: tuple[int, int]
-    ) -> rig.Run:
-        command = ["-m", f"perf.baselines.{module}", *words]
-        command += [f"{url}/cursor", bootstrap, name]
-        return rig.run([sys.executable, *command], topic=topic, window=window)
-
-    return run
-
-
-class Contest:
-    """Runs in turn, and what came of them."""
-
-    def __init__(self, bootstrap: str, partitions: int):
-        self._bootstrap = bootstrap
-        self._partitions = partitions
-        self.rows: dict[str, rig.Row] = {}
-        self.notes: dict[str, list[float]] = {}
-
-    def run(
-        self,
-        name: str,
-        turn: int,
-        url: str,
-        pages: int,
-        go: Contestant,
-        kept: int = PER_PAGE,
-    ) -> None:
+    def cost(self, row: Contest, keys: Keys | None) -> Cost:
         """
-        One run of one contestant.
+        Run a row's pages, and one page; blocks for seconds.
 
         Args:
-            kept: Records of a page that no filter leaves out.
+            keys: Of the engine; None: the loop by hand.
 
-        Raises: SystemExit unless each of these has arrived, once.
+        Raises: Failed, unless every record has arrived, once.
         """
-        records = pages * kept
-        place = f"{name}-{turn}-{time.time_ns()}".replace(" ", "-").replace("_", "-")
-        rig.create_topic(self._bootstrap, place, self._partitions)
-        topic = rig.Topic(self._bootstrap, place)
-        window = (records // 5, records * 9 // 10)
-        done = go(url, self._bootstrap, place, topic, window)
-        arrived = topic.count()
-        topic.close()
+        count = max(2, self._records // row.per_page // row.apis)
+        whole, records = self._run(row, keys, count)
+        begun, few = self._run(row, keys, 1)
+        return Cost(
+            cpu=whole.cpu,
+            seconds=whole.seconds,
+            start_cpu=begun.cpu,
+            start=begun.seconds,
+            records=records - few,
+            others=round(whole.others_cores, 2),
+        )
+
+    def _run(self, row: Contest, keys: Keys | None, count: int) -> tuple[rig.Run, int]:
+        """One run over `count` pages of each api, and the records that arrived."""
+        self._number += 1
+        name = f"{row.name}-{self._number}-{time.time_ns()}"
+        plain = self.doors[False]
+        records = count * row.per_page * row.apis
+        url = self.pages(row, count)
+        rig.create_topic(plain, name, row.partitions)
+        topic = rig.Topic(plain, name)
+        try:
+            if keys is None:
+                done = rig.run(self._by_hand(row, url, name))
+            else:
+                folder = Path(tempfile.mkdtemp(dir=self._folder))
+                config = folder / "bench.properties"
+                config.write_text(lines(self._keys(row, keys, url, name, folder)))
+                command = ["-m", "engine", "run", "--once", "--json", str(config)]
+                done = rig.run([sys.executable, *command])
+            arrived = topic.await_count(records)
+        finally:
+            topic.close()
+            rig.delete_topics(plain, name, f"{name}-offsets")
         if done.code or arrived != records:
-            raise SystemExit(
-                f"{name}: exit code {done.code}, {arrived} of {records} arrived"
+            who = "loop" if keys is None else "engine"
+            raise Failed(
+                f"{who}: exit code {done.code}, {arrived} of {records} arrived"
             )
-        row = self.rows.setdefault(name, rig.Row(name))
-        if not done.records:
-            # Too short for two looks at its middle.
-            done.records, done.window, done.worker = records, done.seconds, done.cpu
-        row.add(done.records, done.window, done.worker, done.worker_peak)
-        self._note(f"{name}: CPU us a record, start to end", done.cpu / records * 1e6)
-        self._note(f"{name}: records/s, start to end", records / done.seconds)
-        self._note(f"{name}: peak MB of all processes", done.peak / 1e6)
-        if name.startswith("engine"):
-            self._note(
-                f"{name}: supervisor, % of a core", done.first / done.window * 100
-            )
-            self._note(f"{name}: admin, % of a core", done.others / done.window * 100)
-        print(f"{name} {turn}: {row.cpu_us_per_record[-1]} us", file=sys.stderr)
+        return done, records
 
-    def _note(self, name: str, value: float) -> None:
-        self.notes.setdefault(name, []).append(round(value, 2))
+    def _by_hand(self, row: Contest, url: str, topic: str) -> list[str]:
+        words = [word for k, v in row.loop.items() for word in ("--set", f"{k}={v}")]
+        if row.guarded:
+            words += ["--set", "security.protocol=SSL"]
+            words += ["--set", f"ssl.ca.location={self.ca}"]
+        if row.packed:
+            words += ["--ca", self.ca]
+        if row.numbered:
+            words += ["--numbered"]
+        path = "list" if row.numbered else "cursor"
+        urls = ",".join([f"{url}/{path}"] * row.apis)
+        module = ["-m", "perf.baselines.hand_loop"]
+        return [sys.executable, *module, *words, urls, self.doors[row.guarded], topic]
 
-    def compare(self, one: str, other: str) -> None:
-        """Note how one stands to another, run by run."""
-        if one not in self.rows or other not in self.rows:
-            return
-        a, b = self.rows[one], self.rows[other]
-        for title, ours, theirs in (
-            ("CPU", a.cpu_us_per_record, b.cpu_us_per_record),
-            ("records/s", a.records_per_second, b.records_per_second),
-        ):
-            for x, y in zip(ours, theirs, strict=False):
-                self.notes.setdefault(f"{title}, {one} / {other}", []).append(
-                    round(x / y, 3)
-                )
+    def _keys(
+        self, row: Contest, keys: Keys, url: str, topic: str, folder: Path
+    ) -> dict[str, str]:
+        door = self.doors[row.guarded]
+        text = CONFIG.format(url=url, topic=topic, bootstrap=door, folder=folder)
+        found = dict(line.split("=", 1) for line in text.splitlines())
+        found["listeners"] = "http://127.0.0.1:0"
+        found.update(keys)
+        if row.numbered:
+            found["http.source.url"] = f"{url}/list"
+        if row.packed:
+            found["https.ssl.truststore.location"] = self.ca
+        if row.guarded:
+            found["security.protocol"] = "SSL"
+            found["ssl.truststore.location"] = self.ca
+        if row.apis > 1:
+            found["apis.num"] = str(row.apis)
+            for number in range(1, row.apis + 1):
+                found[f"api{number}.api.name"] = f"a{number}"
+        return found
+
+
+class Failed(Exception):
+    """A run that did not bring its records, in words."""
+
+
+def doors(port: int, pem: Path) -> dict[str, str]:
+    """What makes `scripts/kafka` listen with TLS at a port, too."""
+    both = f"PLAINTEXT://127.0.0.1:${{port}},SSL://127.0.0.1:{port}"
+    return {
+        "listeners": f"{both},CONTROLLER://127.0.0.1:${{controller}}",
+        "advertised_listeners": both,
+        "listener_security_protocol_map": (
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL"
+        ),
+        "inter_broker_listener_name": "PLAINTEXT",
+        "ssl_keystore_type": "PEM",
+        "ssl_keystore_location": str(pem),
+        # Topics of earlier runs are out of the way before the next ones are written.
+        "log_segment_delete_delay_ms": "1000",
+    }
+
+
+def lines(keys: Mapping[str, str]) -> str:
+    """A properties file; a key without a value is left out."""
+    return "".join(f"{key}={value}\n" for key, value in keys.items() if value)
+
+
+@contextlib.contextmanager
+def ready(records: int) -> Iterator[Field]:
+    """A field for so many records a run, and its end."""
+    with contextlib.ExitStack() as stack:
+        yield Field(records, stack)
+
+
+def turn(field: Field, row: Contest, result: Result) -> None:
+    """One run of the engine and one of its baseline; a failure is kept in words."""
+    try:
+        ours = field.cost(row, row.engine)
+        baseline = field.cost(row, row.base)
+    except (Failed, OSError, KafkaException, subprocess.SubprocessError) as error:
+        result.failed.append(f"{type(error).__name__}: {error}")
+        print(f"{row.name}: {result.failed[-1]}", file=sys.stderr, flush=True)
+        return
+    result.ours.append(ours)
+    result.baseline.append(baseline)
+    print(
+        f"{row.name:18} {cpu_us(result.ours)[-1]:6.2f} us,"
+        f" {cpu_us(result.baseline)[-1]:6.2f} us: {result.share()[-1]:.2f} of the CPU,"
+        f" {result.speed()[-1]:.2f} x records/s"
+        f"  (others {max(ours.others, baseline.others):.1f} cores)",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def chosen(names: str) -> list[Contest]:
+    """The rows of a list of names; all of them for an empty one."""
+    wanted = [name for name in names.split(",") if name]
+    known = {row.name: row for row in CONTESTS}
+    for name in wanted:
+        if name not in known:
+            raise SystemExit(f"no row {name!r}; there are {', '.join(known)}")
+    return [known[name] for name in wanted] or list(CONTESTS)
 
 
 def main() -> None:
     question = (__doc__ or "").strip().splitlines()[0]
     words = argparse.ArgumentParser(description=question)
-    words.add_argument("--pages", type=int, default=4000)
-    words.add_argument("--plain-pages", type=int, default=200)
-    words.add_argument("--runs", type=int, default=3)
-    words.add_argument("--partitions", type=int, default=1)
-    words.add_argument("--keyed", action="store_true")
+    words.add_argument("--rows", default="", help="comma separated; default: all")
+    words.add_argument("--runs", type=int, default=5)
+    words.add_argument("--records", type=int, default=300_000)
     words.add_argument("--quick", action="store_true", help="one short run")
-    words.add_argument("--only", default="", help="contestants, comma separated")
     args = words.parse_args()
     if args.quick:
-        args.pages, args.plain_pages, args.runs = 60, 10, 1
-    only = args.only.split(",") if args.only else []
-    contestants = {
-        "engine": engine(),
-        "hand_loop": loop("hand_loop"),
-        "plain_loop": loop("plain_loop"),
-    }
-    if args.keyed:
-        contestants = {
-            "engine": engine(),
-            "engine keyed": engine("kafka.key=${key}\n"),
-        }
-    with (
-        rig.apache_kafka() as bootstrap,
-        rig.pages(args.pages, PER_PAGE) as url,
-        rig.pages(args.plain_pages, PER_PAGE) as short,
-    ):
-        contest = Contest(bootstrap, args.partitions)
-        for turn in range(args.runs):
-            for name, go in contestants.items():
-                if only and name not in only:
-                    continue
-                if name != "plain_loop":
-                    contest.run(name, turn, url, args.pages, go)
-                elif not turn:
-                    contest.run(name, turn, short, args.plain_pages, go)
-    for other in ("hand_loop", "plain_loop"):
-        contest.compare("engine", other)
-    contest.compare("engine keyed", "engine")
-    notes: dict[str, object] = {
-        "records a run": args.pages * PER_PAGE,
-        "partitions": args.partitions,
-        **contest.notes,
-    }
-    name = "kafka_keyed" if args.keyed else "kafka"
-    rig.report(name, question, list(contest.rows.values()), notes, keep=not args.quick)
+        args.runs, args.records = 1, 150_000
+    rows = chosen(args.rows)
+    results = {row.name: Result(row.name) for row in rows}
+    with ready(args.records) as field:
+        for _ in range(args.runs):
+            for row in rows:
+                turn(field, row, results[row.name])
+    print(f"\n{'':18} {'CPU, share: min / median / max':>32} {'asked':>6}"
+          f" {'records/s, multiple':>24} {'us a record':>20}")  # fmt: skip
+    for row in rows:
+        found = results[row.name]
+        if not found.ours:
+            print(f"{row.name:18} failed: {found.failed}")
+            continue
+        costs = (found.ours, found.baseline)
+        both = [statistics.median(cpu_us(cost)) for cost in costs]
+        print(
+            f"{row.name:18} {rig.spread(found.share()):>32} {row.asked or '-':>6}"
+            f" {rig.spread(found.speed()):>24} {both[0]:>9.2f} {both[1]:>10.2f}"
+        )
 
 
 if __name__ == "__main__":

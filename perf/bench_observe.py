@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Sequence
 
 from perf import rig
-from perf.bench_kafka import PER_PAGE, Contest, Contestant, engine
+from perf.middle import PER_PAGE, Contest, Contestant, engine
 
 DETAILED = "performance.metrics.detailed=true\n"
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from perf import rig
 from perf.baselines.rules import KEPT, PER_PAGE, RULES, SCHEMA, record
-from perf.bench_kafka import Contest, engine, loop
+from perf.middle import Contest, engine, loop
 
 KEYS = {
     "mappings": "transformation.field.mappings",
@@ -107,7 +107,7 @@ def main() -> None:
                 run = partial(contest.run, turn=turn, kept=KEPT[rules])
                 ours = engine(keys(rules, registered, schema))
                 run(f"engine {rules}", url=url, pages=args.pages, go=ours)
-                hand = loop("hand_loop", rules)
+                hand = loop("hand_loop", "--rules", rules)
                 run(f"hand_loop {rules}", url=url, pages=args.pages, go=hand)
                 if rules != "avro" and not turn:
                     plain = loop("plain_loop", rules)

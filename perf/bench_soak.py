@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perf import rig
-from perf.bench_kafka import CONFIG, PER_PAGE
+from perf.bench_kafka import CONFIG
+from perf.middle import PER_PAGE
 
 PARTS = 10
 

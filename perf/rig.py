@@ -10,6 +10,7 @@ itself.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import platform
@@ -27,6 +28,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
+import trustme
+from cryptography.hazmat.primitives import serialization
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,13 +58,21 @@ http {{
     default /p0.json;
     ~(?<last>[0-9])$ /p$last.json;
   }}
+  {encoding}
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:{port}{tls};
     root {dir}/pages;
     location = /cursor {{ try_files /p$arg_cursor.json =404; }}
     location = /numbered {{ try_files $numbered =404; }}
+    location = /list {{ try_files /p$arg_page.json /end.json; }}
   }}
 }}
+"""
+
+#: Lines of nginx for pages over TLS; the key's files lie beside the pages.
+CERTIFICATE = """\
+ssl_certificate {dir}/cert.pem;
+  ssl_certificate_key {dir}/key.pem;
 """
 
 
@@ -92,58 +103,98 @@ def record(number: int, size: int = 290) -> bytes:
     return (head[:-2] + "x" * fill + '"}').encode()
 
 
+def in_memory() -> str | None:
+    """A folder in memory where there is one: the disk is not what is measured."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 @contextlib.contextmanager
 def pages(
     count: int,
     per_page: int = 500,
     size: int = 290,
     make: Callable[[int, int], bytes] = record,
+    *,
+    distinct: bool = False,
+    packed: bool = False,
+    authority: trustme.CA | None = None,
 ) -> Iterator[str]:
     """
     Serve `count` cursor pages at URL/cursor; yields URL.
 
     Page 0 has no cursor; each page names the next in `next`, the last null.
     Contents come again after `CONTENTS` pages.
+    URL/list?page=N has the same pages from 0 on, and an empty one behind them.
     URL/numbered?page=N answers any N with one of the first ten pages.
 
     Args:
         make: A record of a number and a size, as `record`.
+        distinct: No content comes again; a poll by page numbers ends at one that does.
+        packed: Answers are gzip, compressed beforehand.
+        authority: Pages are served over TLS, by a certificate of its.
     """
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-    # In memory where there is such a place: the disk is not what is measured.
-    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="khs-perf-", dir=place))
+    folder = Path(tempfile.mkdtemp(prefix="khs-perf-", dir=in_memory()))
     folder.chmod(0o755)
     try:
         (folder / "pages").mkdir()
         made = [
             b",".join(make(page * per_page + i, size) for i in range(per_page))
-            for page in range(min(count, CONTENTS))
+            for page in range(count if distinct else min(count, CONTENTS))
         ]
         for page in range(count):
-            items = made[page % CONTENTS]
+            items = made[page % len(made)]
             following = b"null" if page == count - 1 else b'"%d"' % (page + 1)
             body = b'{"records":[' + items + b'],"next":' + following + b"}"
-            name = "p.json" if page == 0 else f"p{page}.json"
-            (folder / "pages" / name).write_bytes(body)
-            if page == 0:
-                (folder / "pages" / "p0.json").write_bytes(body)
+            names = ["p0.json", "p.json"] if page == 0 else [f"p{page}.json"]
+            for name in names:
+                place = folder / "pages" / name
+                place.write_bytes(body)
+                if packed:
+                    # Contents repeat, and so does most of the work on them.
+                    place.with_name(f"{name}.gz").write_bytes(gzip.compress(body, 4))
+        (folder / "pages" / "end.json").write_bytes(b'{"records":[],"next":null}')
         port = free_port()
         conf = folder / "nginx.conf"
         user = f"user {os.environ.get('USER', 'root')};\n" if os.getuid() == 0 else ""
-        conf.write_text(user + NGINX.format(dir=folder, port=port))
+        encoding = "gzip_static always;" if packed else ""
+        if authority is not None:
+            certificate(folder, authority)
+            encoding += CERTIFICATE.format(dir=folder)
+        listening = " ssl" if authority is not None else ""
+        conf.write_text(
+            user + NGINX.format(dir=folder, port=port, encoding=encoding, tls=listening)
+        )
         server = subprocess.Popen(
             [nginx, "-c", str(conf), "-p", str(folder)],
             stderr=subprocess.DEVNULL,
         )
         try:
             await_port(port)
-            yield f"http://127.0.0.1:{port}"
+            scheme = "http" if authority is None else "https"
+            yield f"{scheme}://127.0.0.1:{port}"
         finally:
             server.terminate()
             server.wait(10)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def certificate(folder: Path, authority: trustme.CA) -> None:
+    """Write cert.pem and key.pem of 127.0.0.1, and server.pem of both, as Java reads it."""
+    issued = authority.issue_cert("127.0.0.1")
+    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+    (folder / "cert.pem").write_bytes(chain)
+    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+    key = serialization.load_pem_private_key(issued.private_key_pem.bytes(), None)
+    (folder / "server.pem").write_bytes(
+        chain
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
 
 
 def await_port(port: int, seconds: float = 30) -> None:
@@ -160,16 +211,23 @@ def await_port(port: int, seconds: float = 30) -> None:
 
 
 @contextlib.contextmanager
-def apache_kafka() -> Iterator[str]:
-    """Apache Kafka for this run, or the one KAFKA_BOOTSTRAP names; yields host:port."""
+def apache_kafka(**settings: str) -> Iterator[str]:
+    """
+    Apache Kafka for this run, or the one KAFKA_BOOTSTRAP names; yields host:port.
+
+    Args:
+        settings: Lines of server.properties; `_` in a name stands for a dot.
+    """
     if given := os.environ.get("KAFKA_BOOTSTRAP"):
         yield given
         return
-    folder = tempfile.mkdtemp(prefix="khs-kafka-")
+    folder = tempfile.mkdtemp(prefix="khs-kafka-", dir=in_memory())
     script = str(ROOT / "scripts" / "kafka")
+    lines = [f"{name.replace('_', '.')}={value}" for name, value in settings.items()]
+    extra = [word for line in lines for word in ("--set", line)]
     try:
         done = subprocess.run(
-            [script, "start", "--dir", folder],
+            [script, "start", "--dir", folder, *extra],
             check=True,
             stdout=subprocess.PIPE,
             text=True,
@@ -184,9 +242,42 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1) -> None:
     """Create a topic, by another client than ours."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     for future in admin.create_topics([NewTopic(name, partitions, 1)]).values():
         future.result(30)
+
+
+def delete_topics(bootstrap: str, *names: str) -> None:
+    """Ask for the end of topics, by another client; one that is none is no error."""
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    for future in admin.delete_topics(list(names)).values():
+        with contextlib.suppress(Exception):
+            future.result(30)
+
+
+def busy() -> float:
+    """CPU seconds that all processes of the machine have used since it started."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait)
+
+
+def accounted() -> float:
+    """CPU seconds of this process, its ended children, living ones, and the broker's."""
+    mine = os.times()
+    found = sum(mine[:4])
+    java = []
+    for each in psutil.process_iter(["pid", "cmdline"]):
+        if "kafka.Kafka" in (each.info["cmdline"] or ()) and "khs-kafka-" in str(
+            each.info["cmdline"]
+        ):
+            java.append(each)
+    for each in [*psutil.Process().children(recursive=True), *java]:
+        with contextlib.suppress(psutil.Error):
+            times = each.cpu_times()
+            found += times.user + times.system
+    return found
 
 
 @dataclass
@@ -209,6 +300,7 @@ class Run:
         others: CPU seconds of all others.
         trail: Each look: seconds since the start, records that have arrived,
             CPU of the worker, its resident bytes.
+        others_cores: Cores that processes of strangers used meanwhile.
     """
 
     seconds: float
@@ -223,6 +315,7 @@ class Run:
     first: float = 0.0
     others: float = 0.0
     trail: list[tuple[float, int, float, int]] = field(default_factory=list)
+    others_cores: float = 0.0
 
 
 class Topic:
@@ -231,14 +324,29 @@ class Topic:
     def __init__(self, bootstrap: str, name: str):
         from confluent_kafka import Consumer, TopicPartition
 
-        self._consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "count"})
-        parts = self._consumer.list_topics(name, 10).topics[name].partitions
+        settings = {"bootstrap.servers": bootstrap, "group.id": "count"}
+        self._consumer = Consumer({**settings, "log_level": 0})
+        end = time.monotonic() + 30
+        # A broker may need a moment to know a topic that was just made.
+        while not (
+            parts := self._consumer.list_topics(name, 10).topics[name].partitions
+        ):
+            if time.monotonic() > end:
+                raise TimeoutError(f"no partitions of {name}")
+            time.sleep(0.05)
         self._places = [TopicPartition(name, part) for part in parts]
 
     def count(self) -> int:
         """Records in it, by its watermarks; transactions' markers count, too."""
         ends = [self._consumer.get_watermark_offsets(each, 10) for each in self._places]
         return sum(high - low for low, high in ends)
+
+    def await_count(self, records: int, seconds: float = 10.0) -> int:
+        """What `count` answers once it is that many, or after so many seconds."""
+        end = time.monotonic() + seconds
+        while (found := self.count()) < records and time.monotonic() < end:
+            time.sleep(0.05)
+        return found
 
     def written(self) -> int:
         """Records ever written to it, those that were dropped since among them."""
@@ -270,6 +378,7 @@ def run(
         window: Records between which the window lies.
         until: Send SIGTERM once that many records have arrived.
     """
+    elsewhere = busy() - accounted()
     begin = time.monotonic()
     before = os.times()
     process = psutil.Popen(
@@ -306,12 +415,15 @@ def run(
         ended.set()
         if process.is_running():
             process.kill()
+    seconds = time.monotonic() - begin
     watcher.join()
     after = os.times()
+    elsewhere = busy() - accounted() - elsewhere
     if process.returncode != 0:
         sys.stderr.write(errors[-4000:])
     done = Run(
-        seconds=time.monotonic() - begin,
+        seconds=seconds,
+        others_cores=max(0.0, elsewhere / seconds),
         cpu=(after.children_user - before.children_user)
         + (after.children_system - before.children_system),
         peak=max((sum(look[3].values()) for look in looks), default=0),
