@@ -38,3 +38,15 @@ SYSTEM: Clock = SystemClock()
 
 #: CPU seconds of the thread that asks: what it did, however busy the machine.
 thread_cpu = time.thread_time
+
+
+def span(seconds: float) -> str:
+    """A time in its two largest units: 12 s, 3 min 4 s, 2 h 5 min, 3 d 4 h."""
+    left = max(0, round(seconds))
+    if left < 60:
+        return f"{left} s"
+    if left < 3600:
+        return f"{left // 60} min {left % 60} s"
+    if left < 86400:
+        return f"{left // 3600} h {left % 3600 // 60} min"
+    return f"{left // 86400:,} d {left % 86400 // 3600} h"

@@ -17,6 +17,9 @@ from typing import Protocol
 from engine.admin.answers import BOUNDS, Bounds
 from engine.admin.commands import Commands
 from engine.admin.guard import Guard
+from engine.admin.page.buttons import Buttons
+from engine.admin.page.pages import Pages
+from engine.admin.page.sessions import Sessions
 from engine.admin.prometheus import NATIVE, STRIMZI, Measure
 from engine.admin.routes import Routes
 from engine.admin.server import Server, address
@@ -87,6 +90,13 @@ def admin_entry(
     watch = Watch(view, clock=clock)
     named = [address(listener).host for listener in listeners]
     guard = Guard(token=token, hosts=[*hosts, *filter(None, named)])
+    pages = Pages(
+        view,
+        watch.look,
+        began=watch.began,
+        sessions=Sessions(token, clock=clock),
+        act=Buttons(commands),
+    )
     routes = Routes(
         view,
         watch,
@@ -95,6 +105,7 @@ def admin_entry(
         families=families,
         measure=measure,
         bounds=bounds,
+        pages=pages,
     )
     server = Server(listeners, routes, ports=ports, wake=wake, clock=clock)
     try:

@@ -404,7 +404,7 @@ def _failures(shards: Sequence[ShardState]) -> list[dict[str, Any]]:
             "polls": shard.failure.polls,
             "since": instant(shard.failure.since_ms),
             "at": instant(shard.failure.at_ms),
-            "next": instant(_next_ms(shard)),
+            "next": instant(next_try(shard)),
             "asked": _asked(shard),
             "over": instant(shard.failure.over_ms),
         }
@@ -420,7 +420,7 @@ def _asked(shard: ShardState) -> bool:
     )
 
 
-def _next_ms(shard: ShardState) -> int:
+def next_try(shard: ShardState) -> int:
     """When it is tried again; 0 where nobody knows."""
     if shard.failure is not None and shard.failure.next_ms:
         return shard.failure.next_ms

@@ -16,6 +16,7 @@ from engine.admin import beans, connect, control, health, jolokia, prometheus
 from engine.admin.answers import BOUNDS, Answer, Bounds, Question, refusal
 from engine.admin.commands import Commands
 from engine.admin.guard import READING, Caller, Guard
+from engine.admin.page.pages import Pages, wants_page
 from engine.admin.prometheus import Measure
 from engine.admin.view import View
 from engine.admin.watch import Watch
@@ -33,6 +34,7 @@ class Routes:
         families: `metrics.names`.
         bounds: Of what one request may ask for.
         measure: Usage of a process.
+        pages: What browsers get; None: there is none.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Routes:
         families: Sequence[str] = (prometheus.NATIVE, prometheus.STRIMZI),
         measure: Measure,
         bounds: Bounds = BOUNDS,
+        pages: Pages | None = None,
     ) -> None:
         self._view = view
         self._watch = watch
@@ -53,12 +56,18 @@ class Routes:
         self._families = families
         self._bounds = bounds
         self._measure = measure
+        self._pages = pages
 
     def __call__(self, question: Question, caller: Caller) -> Answer:
         """The answer, refusals included; raises nothing that is foreseen."""
         refused = self._guard.refused(question, caller)
         if refused is not None:
             return refused
+        if self._pages is not None:
+            if question.path.startswith("/ui/"):
+                return self._pages.answer(question, caller)
+            if question.path == "/" and _by_a_browser(question):
+                return self._pages.status(question, caller)
         return self._routed(question, caller)
 
     def _routed(self, question: Question, caller: Caller) -> Answer:
@@ -116,3 +125,7 @@ class Routes:
         every = chain(beans.http(picture), beans.connect(picture, self._view, cards))
         seconds = picture.wall_ms // 1000
         return jolokia.answer(question, every, seconds=seconds, bounds=self._bounds)
+
+
+def _by_a_browser(question: Question) -> bool:
+    return question.method in READING and wants_page(question.headers.get("accept", ""))

@@ -387,6 +387,7 @@ _REASONS = {
     201: "Created",
     202: "Accepted",
     204: "No Content",
+    303: "See Other",
     400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
@@ -423,6 +424,8 @@ def _question(environ: dict[str, Any]) -> Question:
         for name, value in environ.items()
         if name.startswith("HTTP_")
     }
+    # CGI, and WSGI after it, names this one without HTTP_.
+    headers["content-type"] = environ.get("CONTENT_TYPE", "")
     path = environ.get("PATH_INFO", "/").encode("latin-1").decode("utf-8", "replace")
     return Question(
         method=environ["REQUEST_METHOD"],

@@ -153,6 +153,7 @@ class ShardState(Struct, frozen=True):
         held_by: What it waits or waited for before a request, one of
             `shared.limiter.CAUSES`.
         held_until_ms: Up to when, in wall milliseconds.
+        position: The source offset that was saved last, as JSON; "" before.
     """
 
     place: int
@@ -168,6 +169,7 @@ class ShardState(Struct, frozen=True):
     next_ms: int = 0
     held_by: str = ""
     held_until_ms: int = 0
+    position: str = ""
 
 
 class Level(Struct, frozen=True):

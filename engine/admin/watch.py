@@ -187,6 +187,10 @@ class Window:
         while len(samples) > 1 and samples[1][0] <= now - self._span:
             samples.popleft()
 
+    def samples(self) -> Sequence[tuple[float, _ByPlace]]:
+        """Time and totals of each sample that is kept, the oldest first."""
+        return tuple(self._samples)
+
     def base(self, now: float) -> tuple[float, _ByPlace]:
         """The youngest sample that is `span` old, else the oldest there is."""
         found = self._samples[0]
@@ -230,6 +234,8 @@ class Picture(Struct, frozen=True):
         totals: Since the start, by place.
         rate_base: As of about 60 seconds ago.
         ratio_base: As of about 5 minutes ago.
+        history: Time (monotonic seconds) and totals of each sample of the last 5
+            minutes, the oldest first.
         cache_bases: Connector -> as of its statistics window ago.
         lives: (connector, task) -> how it spent its time.
         active: (connector, task) -> mean and peak of records in flight, 60 s.
@@ -247,6 +253,7 @@ class Picture(Struct, frozen=True):
     totals: _ByPlace
     rate_base: tuple[float, _ByPlace]
     ratio_base: tuple[float, _ByPlace]
+    history: Sequence[tuple[float, _ByPlace]]
     cache_bases: Mapping[str, tuple[float, _ByPlace]]
     lives: Mapping[Place, Life]
     active: Mapping[Place, tuple[float, float]]
@@ -485,6 +492,7 @@ class Watch:
             totals=totals,
             rate_base=self._rates.base(now),
             ratio_base=self._ratios.base(now),
+            history=self._ratios.samples(),
             cache_bases={
                 card.name: self._caches[card.name][1].base(now) for card in cards
             },

@@ -18,7 +18,7 @@ from typing import Any
 
 from engine.cli.display import say
 from engine.cli.remote import base_url, connectors, health
-from engine.clock import SYSTEM
+from engine.clock import SYSTEM, span
 from engine.errors import Exit
 
 #: Shards of a connector that are shown one by one.
@@ -168,15 +168,3 @@ def _at(moment: str | None) -> str:
         return ""
     then = datetime.fromisoformat(moment).astimezone()
     return then.strftime(", at %H:%M:%S")
-
-
-def span(seconds: float) -> str:
-    """A time in its two largest units: 12 s, 3 min 4 s, 2 h 5 min, 3 d 4 h."""
-    left = max(0, round(seconds))
-    if left < 60:
-        return f"{left} s"
-    if left < 3600:
-        return f"{left // 60} min {left % 60} s"
-    if left < 86400:
-        return f"{left // 3600} h {left % 3600 // 60} min"
-    return f"{left // 86400:,} d {left % 86400 // 3600} h"

@@ -9,6 +9,9 @@ import pytest
 
 from engine.admin.answers import Answer, Bounds, Question
 from engine.admin.guard import Caller, Guard
+from engine.admin.page.buttons import Buttons
+from engine.admin.page.pages import Pages
+from engine.admin.page.sessions import Sessions
 from engine.admin.routes import Routes
 from engine.admin.view import ConnectorCard, ShardState, TaskState
 from engine.admin.watch import Watch
@@ -36,6 +39,7 @@ class Stage:
         self.token = ""
         self.hosts = ["connect.example"]
         self.bounds = Bounds()
+        self._sessions: Sessions | None = None
 
     def task(self, number: int, connector: str = "orders") -> Meters:
         return Meters(
@@ -65,6 +69,18 @@ class Stage:
         self.counts["pages"] = self.counts.get("pages", 0) + 1
         self.shard(success_ms=self.clock.wall_ms())
 
+    @property
+    def acted(self) -> list[tuple[str, str]]:
+        """What the supervisor was asked for."""
+        return [(connector, verb) for verb, connector, _ in self.commands.asked]
+
+    @property
+    def sessions(self) -> Sessions:
+        """Of one life of the process."""
+        if self._sessions is None:
+            self._sessions = Sessions(self.token, clock=self.clock)
+        return self._sessions
+
     def ask(
         self,
         path: str,
@@ -85,6 +101,13 @@ class Stage:
             bounds=self.bounds,
             families=self.families,
             measure=unmeasured,
+            pages=Pages(
+                self.view,
+                self.watch.look,
+                began=self.watch.began,
+                sessions=self.sessions,
+                act=Buttons(self.commands),
+            ),
         )
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         question = Question(

@@ -24,9 +24,8 @@ from engine.admin.view import ShardState, TaskState
 from engine.cli import remote
 from engine.cli.main import main
 from engine.cli.scrape import parsed, quantile
-from engine.cli.status import span
 from engine.cli.top import SORTS, Top, drawn, human, table
-from engine.clock import SYSTEM
+from engine.clock import SYSTEM, span
 from engine.observe import names
 from engine.observe.failures import LastFailure
 from engine.observe.meters import Meters

@@ -156,6 +156,7 @@ def serving(
     hosts: Sequence[str] = (),
     bounds: Bounds = BOUNDS,
     families: Sequence[str] = ("NATIVE", "STRIMZI"),
+    commands: Commands | None = None,
 ) -> Iterator[list[str]]:
     """The admin process' loop in a thread; gives the URLs it listens on."""
     context = FakeContext()
@@ -165,7 +166,7 @@ def serving(
             admin_entry(
                 context,
                 view=view,
-                commands=Obeying(),
+                commands=commands or Obeying(),
                 listeners=listeners,
                 measure=unmeasured,
                 token=token,

@@ -1,0 +1,1 @@
+"""The status page: what a person sees who opens the port in a browser."""

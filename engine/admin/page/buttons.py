@@ -1,0 +1,37 @@
+"""
+Buttons: what a button of the status page asks the supervisor for.
+
+Path: `page.pages` -> here -> `admin.commands`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from engine.admin.commands import Commands, Unanswered
+from engine.admin.guard import Caller
+from engine.shared.link import Told
+
+
+class Buttons:
+    """
+    `page.pages.Act` over the supervisor's commands.
+
+    Args:
+        commands: Asks the supervisor.
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._verbs: Mapping[str, Callable[..., Told]] = {
+            "pause": commands.pause,
+            "resume": commands.resume,
+            "restart": commands.restart,
+            "stop": commands.stop,
+        }
+
+    def __call__(self, connector: str, action: str, caller: Caller) -> str:
+        try:
+            told = self._verbs[action](connector, who=caller.peer)
+        except Unanswered as silence:
+            return f"{silence} What was asked for may still happen."
+        return told.message if told.refusal else ""
