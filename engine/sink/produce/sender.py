@@ -210,10 +210,11 @@ class Sender(threading.Thread):
         """Do all that is due; monotonic seconds of the next time."""
         self._aside.deliver()
         now = self._clock.monotonic()
-        due = min(self._tick(now), self._ask(now), self._identify(now))
-        due = min(due, self._drain(now))
+        due = min(self._ask(now), self._identify(now), self._drain(now))
         # A partition may have used up its epochs just now.
-        return min(due, self._identify(now))
+        due = min(due, self._identify(now))
+        # Last: what was sent just now has a deadline, too.
+        return min(due, self._tick(now))
 
     def _tick(self, now: float) -> float:
         due = math.inf
