@@ -185,6 +185,13 @@ def connect(loaded: Loaded) -> tuple[bool, Sequence[Finding]]:
                 note("warning", connector, None, "offsets.storage.topic", text)
         except EngineError as failure:
             note("error", connector, None, "offsets.storage.topic", str(failure))
+        support = connector.values["exactly.once.support"]
+        if support != "disabled":
+            try:
+                probe.transactions(connector)
+            except EngineError as failure:
+                severity = "error" if support == "required" else "warning"
+                note(severity, connector, None, "exactly.once.support", str(failure))
         try:
             for api, key, topic, why in probe.topics(connector):
                 text = f"topic {topic} is not there"

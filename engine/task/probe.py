@@ -89,6 +89,21 @@ def state_topic(connector: Connector) -> str:
     )
 
 
+def transactions(connector: Connector) -> None:
+    """
+    Ask for a transactional id of the connector's that no task uses.
+
+    Raises: Misconfigured without the right to it, or where the broker knows no
+    transactions; Unavailable.
+    """
+
+    def embedded() -> str:
+        raise Unavailable("the embedded broker runs only while `run` does")
+
+    brokers = Brokers(connector, bootstrap_of(connector.values, embedded))
+    brokers.transactional(brokers.transactional_id("probe")).close(1.0)
+
+
 def topics(connector: Connector) -> Iterator[tuple[Api | None, str, str, str]]:
     """
     The topics of a connector that are not there.

@@ -149,3 +149,44 @@ def test_a_topic_that_may_not_be_made_is_found_beforehand(
     off = setup.call("check", "--connect")
     assert 78 == off.code
     assert "topic.creation.enable=false" in off.err
+
+
+@pytest.mark.parametrize("own_apache", [GUARDED], indirect=True)
+def test_the_right_to_the_transactional_ids_is_asked_for(
+    own_apache: Apache, api: Api, tmp_path: Any
+) -> None:
+    setup = Setup(tmp_path, f"{api.url}/page/0", own_apache, BOB)
+    make_topic(own_apache, setup.topic)
+    make_topic(own_apache, STATE, cleanup_policy="compact")
+    allow(own_apache, setup.topic, Op.DESCRIBE, Op.WRITE, Op.DESCRIBE_CONFIGS)
+    allow(own_apache, STATE, Op.DESCRIBE, Op.READ, Op.WRITE, Op.DESCRIBE_CONFIGS)
+
+    setup.write(**{"exactly.once.support": "required"})
+    checked, refused = setup.call("check", "--connect"), setup.once()
+    assert (78, 78) == (checked.code, refused.code), checked.err + refused.err
+    for each in (checked, refused):
+        assert f"transactional id kafka-http-source-{setup.name}-" in each.err
+
+    setup.write(**{"exactly.once.support": "requested"})
+    fallen = setup.once()
+    assert 0 == fallen.code, fallen.err
+    assert "Delivery is at least once although" in fallen.err
+
+    prefix = f"kafka-http-source-{setup.name}-"
+    rights = [
+        AclBinding(
+            ResourceType.TRANSACTIONAL_ID,
+            prefix,
+            ResourcePatternType.PREFIXED,
+            "User:bob",
+            "*",
+            operation,
+            AclPermissionType.ALLOW,
+        )
+        for operation in (Op.DESCRIBE, Op.WRITE)
+    ]
+    for done in alice(own_apache).create_acls(rights).values():
+        done.result(PATIENCE)
+    setup.write(**{"exactly.once.support": "required"})
+    checked, done = setup.call("check", "--connect"), setup.once()
+    assert (0, 0) == (checked.code, done.code), checked.err + done.err
