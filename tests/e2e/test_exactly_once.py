@@ -47,9 +47,10 @@ def elsewhere(setup: Setup, folder: Path) -> Setup:
     return setup
 
 
-def past(setup: Setup, count: int) -> Callable[[], bool]:
-    """More than so many records have arrived."""
-    return lambda: setup.arrived() > count
+def asked(api: Api, more: int) -> None:
+    """Wait until the API was asked for some pages more."""
+    wanted = api.counts.requests + more
+    until(lambda: api.counts.requests >= wanted, f"{more} more requests")
 
 
 def another(running: Running, before: dict[int, int]) -> Callable[[], bool]:
@@ -107,15 +108,15 @@ def test_killed_tasks_and_engines_repeat_nothing(
         setup = paged(tmp_path, api, apache)
 
         def kill(running: Running) -> None:
+            asked(api, dice.randrange(1, 40))
             tasks = running.tasks()
-            threading.Event().wait(dice.uniform(0.0, 0.8))
             os.kill(tasks[0], signal.SIGKILL)
             until(another(running, tasks), "a task started again")
 
         with setup.running() as running:
-            until(lambda: setup.arrived() > 0, "the first page")
             for _ in range(4):
                 kill(running)
+            asked(api, dice.randrange(1, 40))
         # The end of the context has killed all of it.
         with setup.running() as running:
             until(lambda: setup.arrived() >= pages * RECORDS, "all of it", 120)
@@ -151,10 +152,9 @@ def test_no_record_is_seen_before_its_position_is(
 
         with setup.running() as running, meanwhile(look):
             for _ in range(2):
+                asked(api, 12)
                 before = running.tasks()
-                seen = setup.arrived()
-                until(past(setup, seen), "another page")
-                os.kill(running.tasks()[0], signal.SIGKILL)
+                os.kill(before[0], signal.SIGKILL)
                 until(another(running, before), "a new process")
             until(lambda: setup.arrived() >= pages * RECORDS, "all of it", 120)
         assert looks > 3
@@ -185,7 +185,7 @@ def test_changes_of_the_mode_and_of_the_tasks_lose_and_repeat_nothing(
     tmp_path: Path, apache: Broker
 ) -> None:
     """Each run but for the last is killed within the poll."""
-    with Api(sources=4, pages=40, records=RECORDS, size=SIZE, latency=0.3) as api:
+    with Api(sources=4, pages=40, records=RECORDS, size=SIZE, latency=0.1) as api:
         urls = {
             f"api{at + 1}.http.source.url": f"{api.url}/page/{at}" for at in range(4)
         }
@@ -201,9 +201,8 @@ def test_changes_of_the_mode_and_of_the_tasks_lose_and_repeat_nothing(
         apache.create(setup.topic)
         for tasks in (4, 1, 2):
             setup.write(**{"tasks.max": tasks})
-            seen = setup.arrived()
             with setup.running():
-                until(past(setup, seen + 200), "more pages")
+                asked(api, 30)
         setup.write(**{"exactly.once.support": "disabled"})
         with setup.running() as running:
             until(lambda: setup.arrived() >= 4 * 40 * RECORDS, "all of it", 120)
