@@ -117,6 +117,28 @@ def read_json(body: bytes) -> Any:
     raise Malformed(f"Invalid JSON: nested deeper than {DEPTH}")
 
 
+def read_object(body: bytes) -> dict[str, Any]:
+    """
+    A request's body that is a JSON object.
+
+    Raises: Malformed.
+    """
+    value = read_json(body)
+    if not isinstance(value, dict):
+        found = "nothing" if value is None else f"a {_JSON_NAMES[type(value)]}"
+        raise Malformed(f"a JSON object is needed, not {found}")
+    return value
+
+
+_JSON_NAMES = {
+    list: "list",
+    str: "string",
+    int: "number",
+    float: "number",
+    bool: "boolean",
+}
+
+
 def refusal(status: int, message: str) -> Answer:
     """An error in Kafka Connect's shape."""
     return json_answer(status, {"error_code": status, "message": message})

@@ -41,6 +41,7 @@ class Commands:
         self._patience = patience
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
+        self._sending = threading.Lock()
         self._waiting: dict[int, _Waiting] = {}
 
     # The verbs.  `who` is named in the log: the address of who asked.
@@ -85,9 +86,10 @@ class Commands:
         with self._lock:
             number = next(self._numbers)
             self._waiting[number] = waiting
-            # A link is not shared between threads: one message at a time.
-            sent = self._report(Ask(number, verb, connector, **more))
         try:
+            # A link is not shared between threads: one message at a time.
+            with self._sending:
+                sent = self._report(Ask(number, verb, connector, **more))
             if not sent or not waiting.there.wait(self._patience):
                 raise Unanswered("The supervisor does not answer.")
         finally:

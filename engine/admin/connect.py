@@ -1,41 +1,33 @@
 """
-Connect: the reading part of Kafka Connect's REST API, and its loggers.
+Connect: the reading part of Kafka Connect's REST API.
 
 Owns the shapes and words of Connect's answers, errors included, so that the
-consoles and scripts people have for Connect work here; it starts, stops and
-changes nothing but log levels.
+consoles and scripts people have for Connect work here; it changes nothing.
 
-Source: Kafka Connect 4.0's REST API; KIP-495 and KIP-976 for the loggers.
+Source: Kafka Connect 4.3's REST API, field by field as a worker of 4.3.1 answers.
+
+Path: ``admin.routes`` -> here
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from engine.admin import health
-from engine.admin.answers import (
-    Answer,
-    Malformed,
-    Question,
-    json_answer,
-    read_json,
-    refusal,
-)
+from engine.admin.answers import Answer, Question, json_answer, refusal
 from engine.admin.beans import connector_state
 from engine.admin.view import ConnectorCard, ShardState, TaskState, View
 
 #: A task's number: what is longer is none.
-_TASK = re.compile(r"[0-9]{1,9}")
-
-#: Names as Python and Java give them; each one set stays in every process.
-_LOGGER = re.compile(r"[A-Za-z0-9_$-]{1,64}(?:\.[A-Za-z0-9_$-]{1,64}){0,15}")
-
-LEVELS = ("OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")
+TASK = re.compile(r"-?[0-9]{1,9}")
 
 NOT_FOUND = "HTTP 404 Not Found"
 NOT_ALLOWED = "HTTP 405 Method Not Allowed"
+
+#: The level of Connect's API that is spoken here: clients choose their calls by it.
+LEVEL = "4.3.1"
 
 
 def not_allowed(allowed: str) -> Answer:
@@ -44,8 +36,9 @@ def not_allowed(allowed: str) -> Answer:
     return Answer(405, answer.body, answer.content_type, (("Allow", allowed),))
 
 
-#: The level of Connect's API that is spoken here: clients choose their calls by it.
-LEVEL = "4.0.0"
+def missing(name: str) -> Answer:
+    """Connect's 404 of a connector."""
+    return refusal(404, f"Connector {name} not found")
 
 
 def root(view: View) -> Answer:
@@ -61,48 +54,8 @@ def root(view: View) -> Answer:
     )
 
 
-def plugins(view: View) -> Answer:
-    """`GET /connector-plugins`: the classes that stand in the files."""
-    classes = dict.fromkeys(card.connector_class for card in view.connectors())
-    return json_answer(
-        200,
-        [
-            {"class": name, "type": "source", "version": view.version}
-            for name in classes
-        ],
-    )
-
-
-def connectors(question: Question, view: View) -> Answer:
-    """`GET /connectors...`, the path split after `connectors`."""
-    match question.path.strip("/").split("/")[1:]:
-        case []:
-            return _all(question, view)
-        case [name]:
-            return _of(view, name, _shown)
-        case [name, "config"]:
-            return _of(view, name, lambda card, tasks: dict(card.config))
-        case [name, "tasks"]:
-            return _of(view, name, _tasks)
-        case [name, "topics"]:
-            return _of(
-                view, name, lambda card, tasks: {name: {"topics": list(card.topics)}}
-            )
-        case [name, "status"]:
-            card = _card(view, name)
-            if card is None:
-                return refusal(404, f"No status found for connector {name}")
-            return json_answer(200, _status(view, card))
-        case [name, "tasks", number, "status"] if _TASK.fullmatch(number):
-            for task in view.tasks():
-                if task.connector == name and task.number == int(number):
-                    return json_answer(200, _task_status(view, task))
-            return refusal(404, f"No status found for task {name}-{int(number)}")
-    return refusal(404, NOT_FOUND)
-
-
-def _all(question: Question, view: View) -> Answer:
-    """Names, or a map with what `?expand=` asks for, which may stand twice."""
+def names(question: Question, view: View) -> Answer:
+    """`GET /connectors`: names, or a map with what `?expand=` asks for, also twice."""
     wanted = question.query.get("expand", ())
     cards = view.connectors()
     if not wanted:
@@ -113,31 +66,84 @@ def _all(question: Question, view: View) -> Answer:
         if "status" in wanted:
             found[card.name]["status"] = _status(view, card)
         if "info" in wanted:
-            found[card.name]["info"] = _shown(card, _tasks_of(view, card.name))
+            found[card.name]["info"] = info_of(card, tasks_of(view, card.name))
     return json_answer(200, found)
 
 
-def _of(
-    view: View,
-    name: str,
-    shape: Callable[[ConnectorCard, Sequence[TaskState]], Any],
-) -> Answer:
-    card = _card(view, name)
+def info(view: View, name: str) -> Answer:
+    """`GET /connectors/{name}`."""
+    card = card_of(view, name)
     if card is None:
-        return refusal(404, f"Connector {name} not found")
-    return json_answer(200, shape(card, _tasks_of(view, name)))
+        return missing(name)
+    return json_answer(200, info_of(card, tasks_of(view, name)))
 
 
-def _card(view: View, name: str) -> ConnectorCard | None:
+def config(view: View, name: str) -> Answer:
+    """`GET /connectors/{name}/config`."""
+    card = card_of(view, name)
+    return missing(name) if card is None else json_answer(200, dict(card.config))
+
+
+def tasks(view: View, name: str) -> Answer:
+    """
+    `GET /connectors/{name}/tasks`.
+
+    The same text for each task: what it polls is dealt while it runs.
+    """
+    card = card_of(view, name)
+    if card is None:
+        return missing(name)
+    task = card.connector_class.removesuffix("Connector") + "Task"
+    return json_answer(
+        200,
+        [
+            {
+                "id": {"connector": name, "task": each.number},
+                "config": {**card.config, "task.class": task},
+            }
+            for each in tasks_of(view, name)
+        ],
+    )
+
+
+def status(view: View, name: str) -> Answer:
+    """`GET /connectors/{name}/status`."""
+    told = status_of(view, name)
+    if told is None:
+        return refusal(404, f"No status found for connector {name}")
+    return json_answer(200, told)
+
+
+def task_status(view: View, name: str, number: int) -> Answer:
+    """`GET /connectors/{name}/tasks/{number}/status`."""
+    for task in view.tasks():
+        if task.connector == name and task.number == number:
+            return json_answer(200, _task_status(view, task))
+    return refusal(404, f"No status found for task {name}-{number}")
+
+
+def topics(view: View, name: str) -> Answer:
+    """
+    `GET /connectors/{name}/topics`: those written to since the last reset.
+
+    Of a connector that is not there Connect knows no topic and no error either.
+    """
+    return json_answer(200, {name: {"topics": list(view.topics(name))}})
+
+
+def card_of(view: View, name: str) -> ConnectorCard | None:
+    """The connector of a name, or None."""
     return next((card for card in view.connectors() if card.name == name), None)
 
 
-def _tasks_of(view: View, name: str) -> list[TaskState]:
+def tasks_of(view: View, name: str) -> list[TaskState]:
+    """The tasks of a connector, by number."""
     found = [task for task in view.tasks() if task.connector == name]
     return sorted(found, key=lambda task: task.number)
 
 
-def _shown(card: ConnectorCard, tasks: Sequence[TaskState]) -> dict[str, Any]:
+def info_of(card: ConnectorCard, tasks: Sequence[TaskState]) -> dict[str, Any]:
+    """Connect's ConnectorInfo."""
     return {
         "name": card.name,
         "config": dict(card.config),
@@ -146,29 +152,26 @@ def _shown(card: ConnectorCard, tasks: Sequence[TaskState]) -> dict[str, Any]:
     }
 
 
-def _tasks(card: ConnectorCard, tasks: Sequence[TaskState]) -> list[dict[str, Any]]:
-    # The same text for each task: what it polls is dealt while it runs.
-    return [
-        {
-            "id": {"connector": card.name, "task": task.number},
-            "config": dict(card.config),
-        }
-        for task in tasks
-    ]
+def status_of(view: View, name: str) -> dict[str, Any] | None:
+    """The body of `GET .../status`, or None for a connector that is not there."""
+    card = card_of(view, name)
+    return None if card is None else _status(view, card)
 
 
 def _status(view: View, card: ConnectorCard) -> dict[str, Any]:
-    tasks = _tasks_of(view, card.name)
+    tasks = tasks_of(view, card.name)
     failed = [
         f"{shard.label}: {why}"
         for shard in view.shards()
         if shard.connector == card.name and (why := _why(shard))
     ]
+    target = view.target(card.name)
     connector: dict[str, Any] = {
-        "state": connector_state(view.target(card.name), tasks),
+        "state": connector_state(target, tasks),
         "worker_id": view.worker_id,
+        "version": None if target == "STOPPED" else view.version,
     }
-    if failed:
+    if failed and target != "STOPPED":
         # Shards are no word of Connect's: what they say stands in the trace.
         connector["trace"] = "\n".join(failed)
     return {
@@ -177,12 +180,6 @@ def _status(view: View, card: ConnectorCard) -> dict[str, Any]:
         "tasks": [_task_status(view, task) for task in tasks],
         "type": "source",
     }
-
-
-def status_of(view: View, name: str) -> dict[str, Any] | None:
-    """The body of `GET .../status`, or None for a connector that is not there."""
-    card = _card(view, name)
-    return None if card is None else _status(view, card)
 
 
 def _why(shard: ShardState) -> str:
@@ -197,62 +194,8 @@ def _task_status(view: View, task: TaskState) -> dict[str, Any]:
         "id": task.number,
         "state": task.state,
         "worker_id": view.worker_id,
+        "version": None if task.state == "UNASSIGNED" else view.version,
     }
     if task.trace:
         status["trace"] = task.trace
     return status
-
-
-# --- loggers -----------------------------------------------------------------
-
-
-def loggers(question: Question, view: View, *, most: int) -> Answer:
-    """
-    `GET /admin/loggers[/{logger}]` and `PUT /admin/loggers/{logger}`.
-
-    Args:
-        most: Loggers whose level is set; a further one is refused.
-    """
-    match question.path.strip("/").split("/")[2:]:
-        case [] if question.method != "PUT":
-            return json_answer(
-                200, {name: _level(view, name) for name in sorted(view.loggers())}
-            )
-        case [name] if question.method == "PUT":
-            return _set(question, view, name, most)
-        case [name]:
-            if name not in view.loggers():
-                return refusal(404, f"Logger {name} not found.")
-            return json_answer(200, _level(view, name))
-        case []:
-            return refusal(405, NOT_ALLOWED)
-    return refusal(404, NOT_FOUND)
-
-
-def _level(view: View, name: str) -> dict[str, Any]:
-    level = view.loggers()[name]
-    return {"level": level.level, "last_modified": level.changed_ms}
-
-
-def _set(question: Question, view: View, logger: str, most: int) -> Answer:
-    try:
-        wanted = read_json(question.body)
-    except Malformed as problem:
-        return refusal(400, f"Bad request: {problem}")
-    level = wanted.get("level") if isinstance(wanted, dict) else None
-    if not isinstance(level, str):
-        return refusal(400, "Desired 'level' parameter was not specified in request.")
-    if level.upper() not in LEVELS:
-        return refusal(404, f"invalid log level '{level[:40]}'.")
-    known = view.loggers()
-    if logger not in known:
-        if not _LOGGER.fullmatch(logger):
-            return refusal(400, f"'{logger[:40]}' is no logger's name.")
-        if len(known) >= most:
-            return refusal(
-                400, f"{most} loggers have a level of their own: admin.max.loggers."
-            )
-    changed = view.set_level(logger, level.upper())
-    if question.flag("scope") == "cluster":
-        return Answer(204)
-    return json_answer(200, list(changed))

@@ -1,5 +1,5 @@
 """
-Control: the calls of Connect's REST API that change something.
+Control: the calls of Connect's REST API that change a run state.
 
 Owns which call asks the supervisor for what, and Connect's answer to what became of it.
 Nothing is changed in this process: a refusal anywhere leaves everything as it was.
@@ -11,13 +11,11 @@ Path: ``admin.routes`` -> here -> ``admin.commands``
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from engine.admin import connect
 from engine.admin.answers import Answer, Question, json_answer, refusal
 from engine.admin.commands import Commands, Unanswered
-from engine.admin.guard import Caller
 from engine.admin.view import View
 from engine.shared.link import Told
 
@@ -35,12 +33,10 @@ STATUS = {
 ACCEPTED = Answer(202, content_type="")
 DONE = Answer(204, content_type="")
 
-_TASK = re.compile(r"-?[0-9]{1,9}")
-
 
 class Control:
     """
-    Answers the calls that change something.
+    Answers the calls that change a run state.
 
     Args:
         view: What is running.
@@ -51,34 +47,24 @@ class Control:
         self._view = view
         self._commands = commands
 
-    def __call__(self, question: Question, caller: Caller) -> Answer:
-        """Under `/connectors`, by another method than GET and HEAD."""
-        parts = question.path.strip("/").split("/")[1:]
-        who = caller.peer
-        match question.method, parts:
-            case "PUT", [name, "pause"]:
-                return self._told(
-                    lambda: self._commands.pause(name, who=who), lambda _: ACCEPTED
-                )
-            case "PUT", [name, "resume"]:
-                return self._told(
-                    lambda: self._commands.resume(name, who=who), lambda _: ACCEPTED
-                )
-            case "PUT", [name, "stop"]:
-                return self._told(
-                    lambda: self._commands.stop(name, who=who), lambda _: DONE
-                )
-            case "POST", [name, "restart"]:
-                return self._restart(question, name, who)
-            case "POST", [name, "tasks", number, "restart"] if _TASK.fullmatch(number):
-                return self._restart_task(name, int(number), who)
-        return connect.not_allowed("GET, HEAD")
+    def pause(self, name: str, who: str) -> Answer:
+        """`PUT /connectors/{name}/pause`."""
+        return told(lambda: self._commands.pause(name, who=who), lambda _: ACCEPTED)
 
-    def _restart(self, question: Question, name: str, who: str) -> Answer:
-        tasks = _true(question, "includeTasks")
-        failed = _true(question, "onlyFailed")
+    def resume(self, name: str, who: str) -> Answer:
+        """`PUT /connectors/{name}/resume`."""
+        return told(lambda: self._commands.resume(name, who=who), lambda _: ACCEPTED)
 
-        def answered(told: Told) -> Answer:
+    def stop(self, name: str, who: str) -> Answer:
+        """`PUT /connectors/{name}/stop`."""
+        return told(lambda: self._commands.stop(name, who=who), lambda _: DONE)
+
+    def restart(self, question: Question, name: str, who: str) -> Answer:
+        """`POST /connectors/{name}/restart[?includeTasks=][&onlyFailed=]`."""
+        tasks = true(question, "includeTasks")
+        failed = true(question, "onlyFailed")
+
+        def answered(done: Told) -> Answer:
             if not tasks and not failed:
                 return DONE
             status = connect.status_of(self._view, name)
@@ -87,41 +73,49 @@ class Control:
             if tasks and not failed:
                 status["connector"]["state"] = "RESTARTING"
             for task in status["tasks"]:
-                if task["id"] in told.restarted:
+                if task["id"] in done.restarted:
                     task["state"] = "RESTARTING"
             return json_answer(202, status)
 
-        return self._told(
+        return told(
             lambda: self._commands.restart(name, tasks=tasks, failed=failed, who=who),
             answered,
             unknown=f"Unknown connector: {name}",
         )
 
-    def _restart_task(self, name: str, number: int, who: str) -> Answer:
-        return self._told(
+    def restart_task(self, name: str, number: int, who: str) -> Answer:
+        """`POST /connectors/{name}/tasks/{number}/restart`."""
+        return told(
             lambda: self._commands.restart_task(name, number, who=who),
             lambda _: DONE,
             unknown=f"Unknown connector: {name}",
         )
 
-    def _told(
-        self,
-        ask: Callable[[], Told],
-        answered: Callable[[Told], Answer],
-        *,
-        unknown: str = "",
-    ) -> Answer:
-        try:
-            told = ask()
-        except Unanswered as silence:
-            return refusal(500, f"Request timed out. {silence}")
-        if told.refusal == "unknown" and unknown:
-            return refusal(404, unknown)
-        if told.refusal:
-            return refusal(STATUS.get(told.refusal, 500), told.message)
-        return answered(told)
+
+def told(
+    ask: Callable[[], Told],
+    answered: Callable[[Told], Answer],
+    *,
+    unknown: str = "",
+) -> Answer:
+    """
+    Ask the supervisor, and say what became of it in Connect's way.
+
+    Args:
+        answered: Makes the answer to what was done.
+        unknown: Connect's words of this call for a connector that is not there.
+    """
+    try:
+        done = ask()
+    except Unanswered as silence:
+        return refusal(500, f"Request timed out. {silence}")
+    if done.refusal == "unknown" and unknown:
+        return refusal(404, unknown)
+    if done.refusal:
+        return refusal(STATUS.get(done.refusal, 500), done.message)
+    return answered(done)
 
 
-def _true(question: Question, name: str) -> bool:
+def true(question: Question, name: str) -> bool:
     """As Java reads it: anything but `true` is false."""
     return (question.flag(name) or "").lower() == "true"

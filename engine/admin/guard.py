@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from engine.admin.answers import JSON, Answer, Question, refusal
 
-READING = ("GET", "HEAD")
+READING = ("GET", "HEAD", "OPTIONS")
 
 #: Shorter tokens are guessed: 16 characters of base64 are 96 bits.
 SHORTEST_TOKEN = 16
@@ -136,7 +136,7 @@ def _shows_configuration(question: Question) -> bool:
             return "info" in question.query.get("expand", ())
         case ["connectors", _]:
             return True
-        case ["connectors", _, "config" | "tasks" | "tasks-config"]:
+        case ["connectors", _, "config" | "tasks" | "offsets"]:
             return True
     return False
 

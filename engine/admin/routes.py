@@ -1,25 +1,95 @@
 """
-Routes: which path is answered by what.
+Routes: which path and method is answered by what.
 
-Owns the list of paths and methods; it knows no socket, and computes nothing itself.
+Owns the one table of them, and what follows from it alone: 404 for a path that is in no
+row, 405 with `Allow` for a method that its row has not, OPTIONS, HEAD, 406 and 415.  It
+knows no socket, and computes nothing itself.
 
-Every answer is made from one fresh picture.  What is not in the list is 404 in
-Connect's words.
+Every answer is made from one fresh picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
-from engine.admin import beans, connect, control, health, jolokia, prometheus
-from engine.admin.answers import BOUNDS, Answer, Bounds, Question, refusal
+from msgspec import Struct
+
+from engine.admin import beans, connect, health, jolokia, loggers, plugins, prometheus
+from engine.admin.answers import (
+    BOUNDS,
+    JSON,
+    Answer,
+    Bounds,
+    Malformed,
+    Question,
+    refusal,
+)
 from engine.admin.commands import Commands
+from engine.admin.control import Control
 from engine.admin.guard import READING, Caller, Guard
 from engine.admin.page.pages import Pages, wants_page
 from engine.admin.prometheus import Measure
 from engine.admin.view import View
 from engine.admin.watch import Watch
+
+
+class Asked(Struct, frozen=True):
+    """
+    A question that has found its row.
+
+    Attributes:
+        question: As it came.
+        caller: Where it came from.
+        names: What stands in the row's `*`, in order.
+    """
+
+    question: Question
+    caller: Caller
+    names: tuple[str, ...]
+
+    @property
+    def who(self) -> str:
+        """Who asked, for the log."""
+        return self.caller.peer
+
+
+Handler = Callable[[Asked], Answer]
+
+
+class Row(Struct, frozen=True):
+    """
+    One path.
+
+    Attributes:
+        path: Its parts; `*` is any one, `#` a number, a last `**` all that follows.
+        methods: What answers each method; GET answers HEAD, too.
+        connect: A call of Connect's, which speaks JSON and nothing else.
+    """
+
+    path: tuple[str, ...]
+    methods: Mapping[str, Handler]
+    connect: bool = True
+
+    def match(self, parts: Sequence[str]) -> tuple[str, ...] | None:
+        """What stands in the place of its `*`, or None: another path."""
+        if self.path[-1:] == ("**",):
+            return () if tuple(parts[: len(self.path) - 1]) == self.path[:-1] else None
+        if len(parts) != len(self.path):
+            return None
+        names = []
+        for wanted, part in zip(self.path, parts, strict=True):
+            if wanted == "*" or (wanted == "#" and connect.TASK.fullmatch(part)):
+                names.append(part)
+            elif wanted != part:
+                return None
+        return tuple(names)
+
+    @property
+    def allowed(self) -> str:
+        """The methods, for `Allow`."""
+        found = ["GET", "HEAD"] if "GET" in self.methods else []
+        return ", ".join([*found, *(m for m in self.methods if m != "GET"), "OPTIONS"])
 
 
 class Routes:
@@ -51,12 +121,12 @@ class Routes:
     ) -> None:
         self._view = view
         self._watch = watch
-        self._control = control.Control(view, commands)
         self._guard = guard
         self._families = families
         self._bounds = bounds
         self._measure = measure
         self._pages = pages
+        self._rows = (*self._ours(), *self._connects(Control(view, commands)))
 
     def __call__(self, question: Question, caller: Caller) -> Answer:
         """The answer, refusals included; raises nothing that is foreseen."""
@@ -68,46 +138,99 @@ class Routes:
                 return self._pages.answer(question, caller)
             if question.path == "/" and _by_a_browser(question):
                 return self._pages.status(question, caller)
-        return self._routed(question, caller)
-
-    def _routed(self, question: Question, caller: Caller) -> Answer:
-        path = question.path
-        match path.strip("/").split("/"):
-            case [""]:
-                return self._reading(question, lambda: connect.root(self._view))
-            case ["health"] | ["health", "live" | "ready" | "metrics"]:
-                return self._reading(question, lambda: self._health(question))
-            case ["metrics"]:
-                return self._reading(question, lambda: self._metrics(question))
-            case ["jolokia", *_]:
-                return self._jolokia(question)
-            case ["connector-plugins"]:
-                return self._reading(question, lambda: connect.plugins(self._view))
-            case ["connectors", *_] if question.method in READING:
-                return connect.connectors(question, self._view)
-            case ["connectors", *_]:
-                return self._control(question, caller)
-            case ["admin", "loggers", *_]:
-                if question.method in (*READING, "PUT"):
-                    return connect.loggers(
-                        question, self._view, most=self._bounds.loggers
-                    )
-                return connect.not_allowed("GET, HEAD, PUT")
+        parts = segments(question.path)
+        for row in self._rows:
+            names = row.match(parts) if parts is not None else None
+            if names is not None:
+                return _answered(row, Asked(question, caller, names))
         return refusal(404, connect.NOT_FOUND)
 
-    def _reading(self, question: Question, answered: Callable[[], Answer]) -> Answer:
+    def _ours(self) -> tuple[Row, ...]:
+        """What Connect does not have."""
+        get = self._health
+        jolokias = {"GET": self._jolokia, "POST": self._jolokia}
         return (
-            answered()
-            if question.method in READING
-            else connect.not_allowed("GET, HEAD")
+            *(
+                Row(("health", *rest), {"GET": get}, connect=False)
+                for rest in ((), ("live",), ("ready",), ("metrics",))
+            ),
+            Row(("metrics",), {"GET": self._metrics}, connect=False),
+            Row(("jolokia", "**"), jolokias, connect=False),
         )
 
-    def _health(self, question: Question) -> Answer:
-        return health.answer(question, self._watch.look(), began=self._watch.began)
+    def _connects(self, control: Control) -> tuple[Row, ...]:
+        """Connect's own calls."""
+        view = self._view
+        one = ("connectors", "*")
+        return (
+            Row((), {"GET": lambda a: connect.root(view)}),
+            Row(
+                ("connectors",),
+                {"GET": lambda a: connect.names(a.question, view)},
+            ),
+            Row(one, {"GET": lambda a: connect.info(view, a.names[0])}),
+            Row((*one, "config"), {"GET": lambda a: connect.config(view, a.names[0])}),
+            Row((*one, "status"), {"GET": lambda a: connect.status(view, a.names[0])}),
+            Row(
+                (*one, "tasks"),
+                {
+                    "GET": lambda a: connect.tasks(view, a.names[0]),
+                    "POST": _between_workers,
+                },
+            ),
+            Row((*one, "fence"), {"PUT": _between_workers}),
+            Row(
+                (*one, "tasks", "#", "status"),
+                {
+                    "GET": lambda a: connect.task_status(
+                        view, a.names[0], int(a.names[1])
+                    )
+                },
+            ),
+            Row(
+                (*one, "tasks", "#", "restart"),
+                {
+                    "POST": lambda a: control.restart_task(
+                        a.names[0], int(a.names[1]), a.who
+                    )
+                },
+            ),
+            Row((*one, "pause"), {"PUT": lambda a: control.pause(a.names[0], a.who)}),
+            Row((*one, "resume"), {"PUT": lambda a: control.resume(a.names[0], a.who)}),
+            Row((*one, "stop"), {"PUT": lambda a: control.stop(a.names[0], a.who)}),
+            Row(
+                (*one, "restart"),
+                {"POST": lambda a: control.restart(a.question, a.names[0], a.who)},
+            ),
+            Row((*one, "topics"), {"GET": lambda a: connect.topics(view, a.names[0])}),
+            Row((*one, "topics", "reset"), {"PUT": self._forget_topics}),
+            Row(
+                ("connector-plugins",),
+                {"GET": lambda a: plugins.every(a.question, view)},
+            ),
+            Row(("admin", "loggers"), {"GET": lambda a: loggers.every(view)}),
+            Row(
+                ("admin", "loggers", "*"),
+                {
+                    "GET": lambda a: loggers.one(view, a.names[0]),
+                    "PUT": lambda a: loggers.change(
+                        a.question, view, a.names[0], most=self._bounds.loggers
+                    ),
+                },
+            ),
+        )
 
-    def _metrics(self, question: Question) -> Answer:
+    def _forget_topics(self, asked: Asked) -> Answer:
+        self._view.forget_topics(asked.names[0])
+        return Answer(202, content_type="")
+
+    def _health(self, asked: Asked) -> Answer:
+        picture = self._watch.look()
+        return health.answer(asked.question, picture, began=self._watch.began)
+
+    def _metrics(self, asked: Asked) -> Answer:
         return prometheus.answer(
-            question,
+            asked.question,
             self._watch.look(),
             self._view,
             families=self._families,
@@ -115,17 +238,93 @@ class Routes:
             began=self._watch.began,
         )
 
-    def _jolokia(self, question: Question) -> Answer:
-        if question.method not in (*READING, "POST"):
-            return connect.not_allowed("GET, HEAD, POST")
+    def _jolokia(self, asked: Asked) -> Answer:
         picture = self._watch.look()
         cards = [card for card in picture.cards if card.jmx]
         if not cards:
             return refusal(404, "jmx.enabled is false in every connector")
         every = chain(beans.http(picture), beans.connect(picture, self._view, cards))
         seconds = picture.wall_ms // 1000
-        return jolokia.answer(question, every, seconds=seconds, bounds=self._bounds)
+        return jolokia.answer(
+            asked.question, every, seconds=seconds, bounds=self._bounds
+        )
 
 
 def _by_a_browser(question: Question) -> bool:
     return question.method in READING and wants_page(question.headers.get("accept", ""))
+
+
+def segments(path: str) -> list[str] | None:
+    """
+    The parts of a path; a slash at its end is ignored, as Connect does.
+
+    Returns: None for a path that no row can have.
+    """
+    if path in ("", "/"):
+        return []
+    if not path.startswith("/") or "//" in path:
+        return None
+    return path.removeprefix("/").removesuffix("/").split("/")
+
+
+def _answered(row: Row, asked: Asked) -> Answer:
+    question = asked.question
+    if question.method == "OPTIONS":
+        allow = (("Allow", row.allowed),)
+        return Answer(200, row.allowed.encode(), "text/plain", allow)
+    method = "GET" if question.method == "HEAD" else question.method
+    handler = row.methods.get(method)
+    if handler is None:
+        return connect.not_allowed(row.allowed)
+    if row.connect:
+        if not takes_json(question.headers.get("accept", "")):
+            return refusal(406, "HTTP 406 Not Acceptable")
+        if method != "GET" and not _is_json(question.headers.get("content-type", "")):
+            return refusal(415, "HTTP 415 Unsupported Media Type")
+    try:
+        return handler(asked)
+    except Malformed as problem:
+        return refusal(400, f"Bad request: {problem}")
+
+
+def takes_json(accept: str) -> bool:
+    """True if `Accept` (RFC 9110, 12.5.1) leaves room for JSON."""
+    if not accept.strip():
+        return True
+    best: dict[str, float] = {}
+    for item in accept.split(","):
+        kind, *parameters = (part.strip().lower() for part in item.split(";"))
+        if not kind:
+            continue
+        quality = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                try:
+                    quality = float(value)
+                except ValueError:
+                    quality = 0.0
+        best[kind] = max(quality, best.get(kind, 0.0))
+    if not best:
+        return True
+    # The most specific range decides.
+    for kind in (JSON, "application/*", "*/*", "*"):
+        if kind in best:
+            return best[kind] > 0.0
+    return False
+
+
+def _is_json(content_type: str) -> bool:
+    """
+    True for JSON and for what does not say what it is.
+
+    A page of another origin can send a form or text without asking first, and
+    neither is taken.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in ("", JSON)
+
+
+def _between_workers(asked: Asked) -> Answer:
+    """Connect's workers sign what they send each other; there are none here."""
+    return refusal(400, "Internal request missing required signature")

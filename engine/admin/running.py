@@ -147,10 +147,13 @@ def _interval(values: Values) -> float | None:
     return float(values["http.source.poll.interval.ms"] / 1000)
 
 
-def _topics(connector: Connector) -> tuple[str, ...]:
-    texts = [api.values["kafka.topic"] for api in connector.apis]
-    fixed = [str(text) for text in texts if text is not None and "${" not in str(text)]
-    return tuple(dict.fromkeys(fixed))
+def _topics(connector: Connector) -> dict[str, str]:
+    found = {api.name: api.values["kafka.topic"] for api in connector.apis}
+    return {
+        name: str(topic)
+        for name, topic in found.items()
+        if topic is not None and "${" not in str(topic)
+    }
 
 
 def _config(connector: Connector, process: Values) -> dict[str, str]:
@@ -212,6 +215,8 @@ class Running:
         self._read_at: tuple[int, int] | None = None
         self._last = _NOTHING_YET
         self._asked: dict[str, Level] = {}
+        #: Connector -> api -> records it had written when its topics were forgotten.
+        self._forgotten: dict[str, dict[str, int]] = {}
         # Shards that no task holds any more: they stay part of the totals.
         self._labels = self._all_labels()
         self.started_ms = self._snapshot().started_ms or SYSTEM.wall_ms()
@@ -235,6 +240,31 @@ class Running:
 
     def connectors(self) -> Sequence[ConnectorCard]:
         return self._cards
+
+    def topics(self, connector: str) -> Sequence[str]:
+        card = next((c for c in self._cards if c.name == connector), None)
+        if card is None:
+            return ()
+        forgotten = self._forgotten.get(connector, {})
+        found = {
+            card.topics[api]: None
+            for api, records in self._written(connector).items()
+            if api in card.topics and records > forgotten.get(api, 0)
+        }
+        return tuple(found)
+
+    def forget_topics(self, connector: str) -> None:
+        if any(card.name == connector for card in self._cards):
+            self._forgotten[connector] = self._written(connector)
+
+    def _written(self, connector: str) -> dict[str, int]:
+        """Api -> records it has written."""
+        found: dict[str, int] = {}
+        for shard in self.shards():
+            if shard.connector == connector:
+                written = shard.counts["produced"]
+                found[shard.api] = found.get(shard.api, 0) + written
+        return found
 
     def target(self, connector: str) -> str:
         return self._snapshot().states.get(connector, "RUNNING")

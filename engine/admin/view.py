@@ -75,7 +75,9 @@ class ConnectorCard(Struct, frozen=True):
         max_connections: `http.client.max.connections`.
         batch_size: `transformation.batch.size`.
         thresholds: When it is degraded.
-        topics: The topics it writes to, as far as they are fixed.
+        topics: Api -> the topic it writes to, as far as that is fixed.
+        file: Where it stands: the file of its name.
+        managed: REST may change and delete it: it lies in the connectors' directory.
     """
 
     name: str
@@ -92,7 +94,9 @@ class ConnectorCard(Struct, frozen=True):
     max_connections: int = 20
     batch_size: int = 1000
     thresholds: Thresholds = Thresholds()
-    topics: Sequence[str] = ()
+    topics: Mapping[str, str] = {}
+    file: str = ""
+    managed: bool = False
 
 
 class TaskState(Struct, frozen=True):
@@ -227,6 +231,12 @@ class View(Protocol):
 
     def target(self, connector: str) -> str:
         """The run state it is wanted in: RUNNING, PAUSED or STOPPED."""
+
+    def topics(self, connector: str) -> Sequence[str]:
+        """Topics it has written to since the last `forget_topics`."""
+
+    def forget_topics(self, connector: str) -> None:
+        """Begin anew with `topics`; also of a connector that is not there."""
 
     def tasks(self) -> Sequence[TaskState]:
         """Every task."""

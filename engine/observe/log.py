@@ -40,6 +40,7 @@ LEVELS = {
     "INFO": logging.INFO,
     "DEBUG": logging.DEBUG,
     "TRACE": logging.DEBUG,
+    "ALL": logging.DEBUG,
 }
 
 #: Libraries that print passwords, URLs and records below INFO, and whose lines say

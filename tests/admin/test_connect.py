@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from engine.admin.guard import Caller
 from engine.admin.view import TaskState
 from tests.admin.conftest import LOCAL, Stage
-from tests.fakes.view import card
 
 OUTSIDE = Caller("192.0.2.1", "192.0.2.9")
 
@@ -28,22 +26,32 @@ def put(
     return answer.status, json.loads(answer.body) if answer.body else None
 
 
-STATUS = {
+STATUS: dict[str, Any] = {
     "name": "orders",
-    "connector": {"state": "RUNNING", "worker_id": "localhost:8080"},
+    "connector": {
+        "state": "RUNNING",
+        "worker_id": "localhost:8080",
+        "version": "0.1.0",
+    },
     "tasks": [
-        {"id": 0, "state": "RUNNING", "worker_id": "localhost:8080"},
+        {
+            "id": 0,
+            "state": "RUNNING",
+            "worker_id": "localhost:8080",
+            "version": "0.1.0",
+        },
         {
             "id": 1,
             "state": "FAILED",
             "worker_id": "localhost:8080",
+            "version": "0.1.0",
             "trace": "Denied: 401",
         },
     ],
     "type": "source",
 }
 
-INFO = {
+INFO: dict[str, Any] = {
     "name": "orders",
     "config": {"name": "orders", "http.auth.password": "${env:SECRET}"},
     "tasks": [{"connector": "orders", "task": 0}, {"connector": "orders", "task": 1}],
@@ -64,7 +72,7 @@ def test_the_root_names_version_commit_and_cluster(stage: Stage) -> None:
     assert (
         200,
         {
-            "version": "4.0.0",
+            "version": "4.3.1",
             "kafka_http_source_version": "0.1.0",
             "commit": "abcdef0",
             "kafka_cluster_id": "kraft-1",
@@ -90,8 +98,10 @@ def test_connectors_are_names_until_they_are_expanded(two: Stage) -> None:
         ("/connectors/orders/topics", {"orders": {"topics": ["orders-topic"]}}),
         (
             "/connectors/orders/tasks/0/status",
-            {"id": 0, "state": "RUNNING", "worker_id": "localhost:8080"},
+            STATUS["tasks"][0],
         ),
+        ("/connectors/orders/status/", STATUS),
+        ("/connectors/nope/topics", {"nope": {"topics": []}}),
     ],
 )
 def test_a_connector_is_told_in_connects_shape(
@@ -105,18 +115,30 @@ def test_tasks_come_with_their_configuration(two: Stage) -> None:
 
     assert 200 == status
     assert [0, 1] == [task["id"]["task"] for task in tasks]
-    assert INFO["config"] == tasks[0]["config"]
+    task = "io.confluent.connect.http.HttpSourceTask"
+    assert {**INFO["config"], "task.class": task} == tasks[0]["config"]
 
 
-def test_plugins_name_the_classes_in_use(staged: Callable[..., Stage]) -> None:
-    stage = staged(card(), card("users", connector_class="HttpSource"))
-
+def test_plugins_are_the_classes_a_file_may_name(stage: Stage) -> None:
     _, plugins = get(stage, "/connector-plugins")
+    _, all_of_them = get(stage, "/connector-plugins", connectorsOnly=["false"])
 
     assert [
-        "io.confluent.connect.http.HttpSourceConnector",
-        "HttpSource",
-    ] == [plugin["class"] for plugin in plugins]
+        {
+            "class": "com.github.castorm.kafka.connect.http.HttpSourceConnector",
+            "type": "source",
+            "version": "0.1.0",
+        },
+        {
+            "class": "io.confluent.connect.http.HttpSourceConnector",
+            "type": "source",
+            "version": "0.1.0",
+        },
+    ] == plugins
+    assert plugins == all_of_them[:2]
+    assert {"source", "converter", "header_converter"} == {
+        plugin["type"] for plugin in all_of_them
+    }
 
 
 def test_a_failed_shard_stands_in_the_connectors_trace(stage: Stage) -> None:
@@ -136,6 +158,8 @@ def test_a_failed_shard_stands_in_the_connectors_trace(stage: Stage) -> None:
         ("/connectors/nope/status", "No status found for connector nope"),
         ("/connectors/orders/tasks/7/status", "No status found for task orders-7"),
         ("/connectors/orders/tasks/x/status", "HTTP 404 Not Found"),
+        ("/connectors/orders/tasks/-1/status", "No status found for task orders--1"),
+        ("//connectors", "HTTP 404 Not Found"),
         ("/connectors/orders/nope", "HTTP 404 Not Found"),
         ("/nope", "HTTP 404 Not Found"),
         ("/admin", "HTTP 404 Not Found"),
@@ -153,13 +177,19 @@ def test_what_is_not_there_is_refused_in_connects_words(
 @pytest.mark.parametrize(
     ("path", "method", "allowed"),
     [
-        ("/", "POST", "GET, HEAD"),
-        ("/health", "POST", "GET, HEAD"),
-        ("/metrics", "DELETE", "GET, HEAD"),
-        ("/connectors", "POST", "GET, HEAD"),
-        ("/connectors/orders", "DELETE", "GET, HEAD"),
-        ("/jolokia", "PUT", "GET, HEAD, POST"),
-        ("/admin/loggers/root", "DELETE", "GET, HEAD, PUT"),
+        ("/", "POST", "GET, HEAD, OPTIONS"),
+        ("/health", "POST", "GET, HEAD, OPTIONS"),
+        ("/metrics", "DELETE", "GET, HEAD, OPTIONS"),
+        ("/connectors/orders/status", "DELETE", "GET, HEAD, OPTIONS"),
+        ("/connectors/orders/pause", "GET", "PUT, OPTIONS"),
+        ("/connectors/orders/pause", "POST", "PUT, OPTIONS"),
+        ("/connectors/orders/restart", "PUT", "POST, OPTIONS"),
+        ("/connectors/orders/topics/reset", "GET", "PUT, OPTIONS"),
+        ("/connectors/orders/status", "TRACE", "GET, HEAD, OPTIONS"),
+        ("/connectors/orders/status", "BREW", "GET, HEAD, OPTIONS"),
+        ("/jolokia", "PUT", "GET, HEAD, POST, OPTIONS"),
+        ("/admin/loggers", "PUT", "GET, HEAD, OPTIONS"),
+        ("/admin/loggers/root", "DELETE", "GET, HEAD, PUT, OPTIONS"),
     ],
 )
 def test_other_methods_are_refused(
@@ -170,6 +200,68 @@ def test_other_methods_are_refused(
     assert 405 == answer.status
     assert ("Allow", allowed) in answer.headers
     assert "HTTP 405 Method Not Allowed" == json.loads(answer.body)["message"]
+
+
+def test_options_tell_the_methods_of_a_path(stage: Stage) -> None:
+    answer = stage.ask("/connectors/orders/pause", method="OPTIONS")
+
+    assert (200, "text/plain") == (answer.status, answer.content_type)
+    assert b"PUT, OPTIONS" == answer.body
+    assert ("Allow", "PUT, OPTIONS") in answer.headers
+    assert 404 == stage.ask("/nope", method="OPTIONS").status
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("", 200),
+        ("*/*", 200),
+        ("application/json", 200),
+        ("APPLICATION/*", 200),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", 200),
+        ("application/json;q=0.5,text/html", 200),
+        ("text/html", 406),
+        ("application/xml", 406),
+        ("application/json;q=0", 406),
+        ("*/*, application/json;q=0", 406),
+    ],
+)
+def test_who_takes_no_json_is_told_so(stage: Stage, accept: str, status: int) -> None:
+    assert status == stage.ask("/connectors/orders", accept=accept).status
+    # What is no call of Connect's speaks otherwise.
+    assert 200 == stage.ask("/metrics", accept=accept).status
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("", 202),
+        ("application/json", 202),
+        ("Application/JSON; charset=utf-8", 202),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("application/merge-patch+json", 415),
+    ],
+)
+def test_a_body_that_is_no_json_is_not_taken(
+    stage: Stage, content_type: str, status: int
+) -> None:
+    """A form is what a page of another origin can send unasked."""
+    answer = stage.ask(
+        "/connectors/orders/pause", method="PUT", content_type=content_type
+    )
+
+    assert status == answer.status
+    assert (status == 202) == bool(stage.commands.asked)
+
+
+def test_topics_are_forgotten_until_the_next_record(stage: Stage) -> None:
+    for name in ("orders", "nope"):
+        answer = stage.ask(f"/connectors/{name}/topics/reset", method="PUT")
+        assert (202, b"") == (answer.status, answer.body)
+
+    assert (200, {"orders": {"topics": []}}) == get(stage, "/connectors/orders/topics")
 
 
 def test_levels_are_listed_and_changed(stage: Stage) -> None:
@@ -186,12 +278,23 @@ def test_levels_are_listed_and_changed(stage: Stage) -> None:
     ) == get(stage, "/admin/loggers/engine.source")
 
 
+def test_only_the_levels_that_change_are_told(stage: Stage) -> None:
+    path = "/admin/loggers/"
+    for name, level in (("a", "FATAL"), ("a.b", "INFO"), ("ab", "ALL")):
+        put(stage, f"{path}{name}", b'{"level":"%s"}' % level.encode())
+
+    assert (200, ["a"]) == put(stage, f"{path}a", b'{"level":"INFO"}')
+    assert (200, []) == put(stage, f"{path}a", b'{"level":"INFO"}')
+    assert (200, ["a", "a.b"]) == put(stage, f"{path}a", b'{"level":"OFF"}')
+    assert (200, ["a", "a.b", "ab"]) == put(stage, f"{path}root", b'{"level":"INFO"}')
+
+
 def test_a_change_in_the_whole_cluster_has_no_content(stage: Stage) -> None:
     answer = stage.ask(
         "/admin/loggers/root",
         method="PUT",
         body=b'{"level":"WARN"}',
-        query={"scope": ["cluster"]},
+        query={"scope": ["CLUSTER"]},
     )
 
     assert (204, b"", "WARN") == (
@@ -205,8 +308,14 @@ def test_a_change_in_the_whole_cluster_has_no_content(stage: Stage) -> None:
     ("body", "status", "message"),
     [
         (b"{}", 400, "Desired 'level' parameter was not specified in request."),
-        (b"", 400, "Desired 'level' parameter was not specified in request."),
-        (b'["DEBUG"]', 400, "Desired 'level' parameter was not specified in request."),
+        (
+            b'{"level":null}',
+            400,
+            "Desired 'level' parameter was not specified in request.",
+        ),
+        (b"", 400, "Bad request: a JSON object is needed, not nothing"),
+        (b'["DEBUG"]', 400, "Bad request: a JSON object is needed, not a list"),
+        (b'{"level":5}', 404, "invalid log level '5'."),
         (b'{"level":"LOUD"}', 404, "invalid log level 'LOUD'."),
     ],
 )

@@ -94,7 +94,7 @@ def test_the_root_names_version_commit_and_cluster(stage: Stage) -> None:
 
     # Clients of Connect choose their calls by the level; ours is beside it.
     assert {"version", "commit", "kafka_cluster_id"} <= told.keys()
-    assert "4.0.0" == told["version"]
+    assert "4.3.1" == told["version"]
     assert __version__ == told["kafka_http_source_version"]
     assert re.fullmatch("[0-9a-f]{16}|unknown", told["commit"])
 
@@ -104,8 +104,19 @@ def test_a_connector_is_told_in_connects_shape(stage: Stage) -> None:
     worker = f"{socket.gethostname()}:{admin.url.rpartition(':')[2]}"
     status = {
         "name": name,
-        "connector": {"state": "RUNNING", "worker_id": worker},
-        "tasks": [{"id": 0, "state": "RUNNING", "worker_id": worker}],
+        "connector": {
+            "state": "RUNNING",
+            "worker_id": worker,
+            "version": __version__,
+        },
+        "tasks": [
+            {
+                "id": 0,
+                "state": "RUNNING",
+                "worker_id": worker,
+                "version": __version__,
+            }
+        ],
         "type": "source",
     }
     info = {

@@ -45,7 +45,7 @@ def card(name: str = "orders", **changed: object) -> ConnectorCard:
         "name": name,
         "config": {"name": name, "http.auth.password": "${env:SECRET}"},
         "apis": (ApiCard("api1", 10.0),),
-        "topics": ("orders-topic",),
+        "topics": {"api1": "orders-topic"},
     }
     return ConnectorCard(**{**values, **changed})  # type: ignore[arg-type]
 
@@ -63,6 +63,7 @@ class FakeView:
         self.started_ms = started_ms
         self.cards = list(cards)
         self.task_states: list[TaskState] = []
+        self.written = {"orders": ["orders-topic"]}
         self.targets: dict[str, str] = {}
         self.shard_states: list[ShardState] = []
         self.levels = {"root": Level("INFO")}
@@ -75,6 +76,12 @@ class FakeView:
 
     def target(self, connector: str) -> str:
         return self.targets.get(connector, "RUNNING")
+
+    def topics(self, connector: str) -> Sequence[str]:
+        return self.written.get(connector, ())
+
+    def forget_topics(self, connector: str) -> None:
+        self.written.pop(connector, None)
 
     def tasks(self) -> Sequence[TaskState]:
         return self.task_states

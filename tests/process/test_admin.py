@@ -195,7 +195,10 @@ def test_a_level_reaches_every_process(base: tuple[Engine, str]) -> None:
     assert "A turn of task" in engine.log_path.read_text()
 
     body = json.dumps({"level": "WARN"}).encode()
-    changed = get(f"{address}/admin/loggers/engine.task", data=body, method="PUT")
+    kind = {"Content-Type": "application/json"}
+    changed = get(
+        f"{address}/admin/loggers/engine.task", data=body, method="PUT", headers=kind
+    )
     told = get(f"{address}/admin/loggers/engine.task")
 
     def silent() -> bool:

@@ -1,0 +1,69 @@
+"""
+Plugins: which classes there are, as Connect lists them.
+
+Owns the names by which a connector's file may say what it is, and those of the
+converters; there are no others to choose from.
+
+Source: Kafka Connect 4.3's REST API; KIP-769 for what is no connector.
+"""
+
+from __future__ import annotations
+
+from engine.admin.answers import Answer, Question, json_answer
+from engine.admin.view import View
+from engine.config import keys
+from engine.config.kinds import ClassName
+from engine.config.sections.engine import DIALECTS
+
+#: Keys whose values are classes, and the type of plugin they are.
+_CONVERTERS = {"key.converter": "converter", "header.converter": "header_converter"}
+
+
+def every(question: Question, view: View) -> Answer:
+    """`GET /connector-plugins[?connectorsOnly=false]`."""
+    found = [(name, "source") for name in sorted(DIALECTS) if "." in name]
+    only = question.flag("connectorsOnly")
+    if only is not None and only.lower() != "true":
+        found += converters()
+    return json_answer(
+        200,
+        [
+            {"class": name, "type": kind, "version": view.version}
+            for name, kind in found
+        ],
+    )
+
+
+def converters() -> list[tuple[str, str]]:
+    """Class and type of each converter."""
+    found = []
+    for key, kind in _CONVERTERS.items():
+        entry = keys.find(key)
+        if entry is not None and isinstance(entry.kind, ClassName):
+            found += [(name, kind) for name in sorted(entry.kind.classes)]
+    return found
+
+
+def connector_class(plugin: str) -> str | None:
+    """
+    The class a path or a file means: in full, short, or short without `Connector`.
+
+    Returns: None for what is none of ours.
+    """
+    if plugin in DIALECTS:
+        return plugin
+    for name in DIALECTS:
+        short = name.rpartition(".")[2]
+        if plugin in (short, short.removesuffix("Connector")):
+            return str(name)
+    return None
+
+
+def same(one: str, other: str) -> bool:
+    """True if both name the same class, one of them perhaps in short."""
+    if one == other:
+        return True
+    if "." in one and "." in other:
+        return False
+    ends = [name.rpartition(".")[2].removesuffix("Connector") for name in (one, other)]
+    return ends[0] == ends[1]
