@@ -27,6 +27,7 @@ from msgspec import Struct
 from engine.clock import SYSTEM
 from engine.config.libraries import load
 from engine.errors import BadPage, Forbidden, SourceError, Unreachable
+from engine.source.wire.exchange import IN_ONE_GO, Wire
 from engine.source.wire.lenient import Chunks, Head, head_of
 
 brotli: Any = load("Content-Encoding br")
@@ -56,10 +57,6 @@ DIRECT_UP_TO = 1 << 20
 
 #: Statuses that have no body, whatever their headers say (RFC 9112, 6.3).
 BODILESS = frozenset({204, 304})
-
-
-class Silent(Exception):
-    """The connection ended before the first byte of an answer."""
 
 
 class Bounds(Struct, frozen=True):
@@ -665,67 +662,6 @@ class _Incoming:
             self.done = True
 
 
-class _Wire:
-    """Bounded reads from a connection."""
-
-    __slots__ = ("_deadline", "_patience", "_receive", "_silence", "_sock", "total")
-
-    def __init__(self, sock: Any, silence: float, deadline: float):
-        self._sock = sock
-        self._receive = sock.recv_into
-        self._silence = silence
-        self._deadline = deadline
-        self._patience = -1.0
-        self.total = 0
-
-    def read(self, room: memoryview) -> int:
-        """
-        Bytes read into `room`; 0 at the end of the connection.
-
-        Raises: Silent before the first byte, Unreachable behind it.
-        Blocks: until the deadline at most, and for the silence allowed.
-        """
-        left = self._deadline - SYSTEM.monotonic()
-        if left <= 0.0:
-            raise Unreachable("the request's time is up")
-        wanted = min(left, self._silence)
-        if wanted != self._patience:
-            self._sock.settimeout(wanted)
-            self._patience = wanted
-        try:
-            count: int = self._receive(room)
-        except TimeoutError as error:
-            if wanted < self._silence:
-                raise Unreachable("the request's time is up") from error
-            raise Unreachable(f"silence for {wanted:g} s") from error
-        except OSError as error:
-            if not self.total:
-                raise Silent(str(error)) from error
-            raise Unreachable(f"the connection broke: {error}") from error
-        if not count and not self.total:
-            raise Silent("closed without an answer")
-        self.total += count
-        return count
-
-    def beyond(self) -> bool:
-        """True if other than line ends lie there that nobody asked for."""
-        self._patience = -1.0
-        self._sock.settimeout(0.0)
-        try:
-            return bool(self._sock.recv(64).strip(b"\r\n"))
-        except OSError:
-            return False
-
-    def more(self) -> bool:
-        """True if bytes lie there that nobody asked for."""
-        self._patience = -1.0
-        self._sock.settimeout(0.0)
-        try:
-            return bool(self._sock.recv(1))
-        except OSError:  # nothing there (also as SSLWantReadError)
-            return False
-
-
 def read_answer(
     sock: Any,
     buffer: memoryview,
@@ -750,7 +686,7 @@ def read_answer(
 
     Blocks: until the deadline at most, and `bounds.silence` for each read.
     """
-    wire = _Wire(sock, bounds.silence, deadline)
+    wire = Wire(sock, bounds.silence, deadline)
     incoming = _Incoming(asked, bounds, deadline)
     try:
         count = wire.read(buffer)
@@ -783,7 +719,7 @@ def read_answer(
 
 
 def _direct(
-    wire: _Wire,
+    wire: Wire,
     buffer: memoryview,
     start: int,
     count: int,
@@ -810,11 +746,15 @@ def _direct(
         with memoryview(body) as room:
             room[:got] = buffer[start:count]
             while got < length:
-                count = wire.read(room[got : got + size])
+                most = min(size, length - got)
+                # Much is read in one call, which waits for the last byte of it.
+                whole = most >= IN_ONE_GO
+                upto = got + (most if whole else size)
+                count = wire.read(room[got:upto], full=whole)
                 if not count:
                     raise Unreachable("the answer is cut")
                 got += count
-                full = count == size
+                full = count == size or whole
         behind = memoryview(bytes(body[length:got]))
         del body[length:]
     if got > length or (full and wire.more()):
@@ -825,7 +765,7 @@ def _direct(
 
 
 def _piecewise(
-    wire: _Wire, buffer: memoryview, start: int, count: int, incoming: _Incoming
+    wire: Wire, buffer: memoryview, start: int, count: int, incoming: _Incoming
 ) -> tuple[bytes | memoryview, int]:
     """A body in chunks, compressed, large, or as long as its connection."""
     size = len(buffer)

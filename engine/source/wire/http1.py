@@ -31,7 +31,7 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Forbidden, SourceError, Unreachable
 from engine.observe.meters import Stage
 from engine.records import Request, Response
-from engine.source.wire.body import SPOOL_ABOVE, Answer, Bounds, Silent, read_answer
+from engine.source.wire.body import SPOOL_ABOVE, Answer, Bounds, read_answer
 from engine.source.wire.dns import (
     Dialer,
     Found,
@@ -39,6 +39,7 @@ from engine.source.wire.dns import (
     Resolver,
     TlsConnection,
 )
+from engine.source.wire.exchange import Silent, write
 from engine.source.wire.http2 import Multiplexer, Way
 from engine.source.wire.origin import (
     AddressGuard,
@@ -405,7 +406,7 @@ class Http:
                     self._connect(connection, deadline)
                 connection.requests += 1
                 sent_at = SYSTEM.monotonic()
-                _write(connection.sock, message, deadline)
+                write(connection.sock, message, deadline)
                 answer = read_answer(
                     connection.sock,
                     buffer,
@@ -759,23 +760,3 @@ def _encoded(url: str) -> str:
     if encoded.find("/", 8) < 0 or not _CLEAN(encoded):
         raise Forbidden(f"not a URL: {shown(url)!r}")
     return encoded
-
-
-def _write(sock: Any, message: bytes, deadline: float) -> None:
-    """
-    Send all of a request.
-
-    A peer that closes while we send may have answered before: the reader looks.
-    """
-    left = deadline - SYSTEM.monotonic()
-    if left <= 0:
-        raise Unreachable("the request's time is up before it was sent", sent=False)
-    sock.settimeout(left)
-    try:
-        sock.sendall(message)
-    except TimeoutError as error:
-        raise Unreachable("the request's time is up while sending") from error
-    except (BrokenPipeError, ConnectionResetError):
-        return
-    except OSError as error:
-        raise Silent(str(error)) from error

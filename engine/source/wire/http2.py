@@ -35,11 +35,11 @@ from engine.source.wire.body import (
     Answer,
     Bounds,
     Collector,
-    Silent,
     header_name,
     inflated,
     too_large,
 )
+from engine.source.wire.exchange import Silent
 from engine.source.wire.tls import TlsOptions
 
 pycurl: Any = load("HTTP/2")

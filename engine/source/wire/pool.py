@@ -439,9 +439,8 @@ def _talking(sock: Any, poller: select.poll) -> bool:
         return False
     if isinstance(sock, ssl.SSLSocket):
         return not _quiet(sock, poller, ended=True)
-    sock.settimeout(0.0)
     try:
-        return bool(sock.recv(1, socket.MSG_PEEK))
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except OSError:
         return False
 
