@@ -35,6 +35,12 @@ from engine.clock import SYSTEM
 from engine.config import Connector, Loaded, Values, keys
 from engine.config.entries import Entry
 from engine.config.masking import shown
+from engine.config.sections.cache import ResponseCacheConfig, TiersConfig
+from engine.config.sections.client import PoolConfig
+from engine.config.sections.engine import ApiConfig, IdentityConfig, PollingConfig
+from engine.config.sections.observing import AdminConfig, HealthConfig, MetricsConfig
+from engine.config.sections.response import RecordsConfig
+from engine.config.sections.transformation import BatchingConfig
 from engine.observe import build
 from engine.observe import log as logs
 from engine.observe.failures import decoded
@@ -74,8 +80,8 @@ def run(context: Home, *, loaded: Loaded) -> int:
     """
     logs.name_process(task="admin")
     process = loaded.process
-    token = process["admin.token"]
-    listeners = process["listeners"]
+    token = process.of(AdminConfig).token
+    listeners = process.of(AdminConfig).listeners
     return admin_entry(
         context,
         view=Running(context, cards(loaded), worker_id=worker_id(listeners)),
@@ -83,13 +89,13 @@ def run(context: Home, *, loaded: Loaded) -> int:
         listeners=listeners,
         measure=cost,
         token=token.reveal() if token is not None else "",
-        hosts=process["admin.allowed.hosts"] or (),
+        hosts=process.of(AdminConfig).allowed_hosts or (),
         bounds=Bounds(
-            requests=process["admin.jolokia.max.requests"],
-            answer=process["admin.jolokia.max.answer.bytes"],
-            loggers=process["admin.max.loggers"],
+            requests=process.of(AdminConfig).jolokia_max_requests,
+            answer=process.of(AdminConfig).jolokia_max_answer,
+            loggers=process.of(AdminConfig).max_loggers,
         ),
-        families=process["metrics.names"],
+        families=process.of(AdminConfig).metric_names,
         ports=context.runtime / LISTENERS,
         wake=context.link.fileno(),
     )
@@ -119,40 +125,40 @@ def _card(connector: Connector, process: Values) -> ConnectorCard:
             )
             for api in apis
             # A child is polled within its parent's poll and has no own shard.
-            if api.values["api.chaining.parent"] is None
+            if api.values.of(ApiConfig).parent is None
         ),
-        connector_class=values.text("connector.class") or values["connector.class"],
-        health=values["health.check.enabled"],
-        jmx=values["jmx.enabled"],
-        jmx_detailed=values["jmx.metrics.detailed"],
-        cache=any(api.values["cache.enabled"] for api in apis),
-        statistics=values["cache.statistics.enabled"],
-        statistics_seconds=60.0 * values["cache.statistics.window.minutes"],
-        hit_ratio_low=values["cache.hit.ratio.threshold"],
-        max_connections=values["http.client.max.connections"],
-        batch_size=values["transformation.batch.size"],
+        connector_class=values.text("connector.class")
+        or values.of(IdentityConfig).connector_class,
+        health=values.of(HealthConfig).enabled,
+        jmx=values.of(MetricsConfig).jmx,
+        jmx_detailed=values.of(MetricsConfig).jmx_detailed,
+        cache=any(api.values.of(ResponseCacheConfig).enabled for api in apis),
+        statistics=values.of(TiersConfig).statistics,
+        statistics_seconds=60.0 * values.of(TiersConfig).statistics_minutes,
+        hit_ratio_low=values.of(TiersConfig).hit_ratio,
+        max_connections=values.of(PoolConfig).max_connections,
+        batch_size=values.of(BatchingConfig).batch_size,
         thresholds=Thresholds(
-            response_seconds=values["health.check.response.time.threshold.ms"] / 1000,
-            hit_ratio=values["health.check.cache.hit.ratio.threshold"],
-            error_ratio=values["health.check.error.rate.threshold"],
-            record_seconds=values["health.check.no.records.threshold.ms"] / 1000,
+            response_seconds=values.of(HealthConfig).response_time,
+            hit_ratio=values.of(HealthConfig).hit_ratio,
+            error_ratio=values.of(HealthConfig).error_rate,
+            record_seconds=values.of(HealthConfig).no_records,
         ),
         topics=_topics(connector),
     )
 
 
 def _interval(values: Values) -> float | None:
-    if values["http.source.poll.schedule"] is not None:
+    if values.of(PollingConfig).schedule is not None:
         return None
-    return float(values["http.source.poll.interval.ms"] / 1000)
+    return float(values.of(PollingConfig).interval)
 
 
 def _topics(connector: Connector) -> dict[str, str]:
-    found = {api.name: api.values["kafka.topic"] for api in connector.apis}
     return {
-        name: str(topic)
-        for name, topic in found.items()
-        if topic is not None and "${" not in str(topic)
+        api.name: topic
+        for api in connector.apis
+        if (topic := api.values.of(RecordsConfig).fixed_topic)
     }
 
 

@@ -42,6 +42,7 @@ from engine.cli.scrape import (
 from engine.cli.stand_in import Job, pages_of
 from engine.clock import SYSTEM
 from engine.config import Loaded
+from engine.config.sections.engine import ScheduleConfig
 from engine.errors import EngineError, Exit
 from engine.observe import machine
 from engine.supervisor import status
@@ -121,7 +122,7 @@ def record(loaded: Loaded, path: Path, most: int) -> None:
 
     Raises: SourceError, OSError.  Blocks: for the requests.
     """
-    zone = loaded.process["schedule.timezone"]
+    zone = loaded.process.of(ScheduleConfig).timezone
     with path.open("wb") as file:
         for connector in loaded.connectors:
             for api in connector.apis:

@@ -24,6 +24,8 @@ from msgspec import structs
 from engine.cli.run import refuse_unbuilt, serve
 from engine.cli.stand_in import Job, prefix
 from engine.config import Api, Connector, Loaded
+from engine.config.sections.delivery import StateConfig
+from engine.config.sections.request import RequestConfig
 from engine.errors import EngineError
 from engine.supervisor import signals
 
@@ -85,7 +87,7 @@ def exchanged(loaded: Loaded, job: Job) -> Loaded:
 
 def _connector(number: int, connector: Connector, job: Job) -> Connector:
     changes = {**TELLING, "bootstrap.servers": job.bootstrap or ("embedded",)}
-    if connector.values["offset.storage.file.filename"] is not None:
+    if connector.values.of(StateConfig).file is not None:
         file = Path(job.folder) / f"offsets-{number}"
         changes["offset.storage.file.filename"] = str(file)
     return structs.replace(
@@ -97,7 +99,7 @@ def _connector(number: int, connector: Connector, job: Job) -> Connector:
 
 def _api(number: int, api: Api, job: Job) -> Api:
     changes = dict(ASKING)
-    url = api.values["http.source.url"]
+    url = api.values.of(RequestConfig).url
     if url is not None:
         changes["http.source.url"] = job.url + prefix(number, api) + _path(url)
     changed = api.values.replaced(changes).replaced({} if job.paced else PACE)

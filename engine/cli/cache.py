@@ -25,6 +25,8 @@ from engine.admin.store import Reading, Store
 from engine.cli.check import load
 from engine.cli.run import own_runtime
 from engine.config import Connector, Loaded
+from engine.config.sections.cache import ResponseCacheConfig, TiersConfig
+from engine.config.sections.processes import DirectoriesConfig
 from engine.errors import Exit
 from engine.observe import names
 from engine.observe.meters import DIRECTORY
@@ -59,9 +61,9 @@ def opened(loaded: Loaded) -> Iterator[Opened]:
     base = base_of(
         os.environ,
         configured=own_runtime(process),
-        state=Path(process["state.dir"]),
+        state=Path(process.of(DirectoriesConfig).state),
     )
-    disk = Path(process["cache.dir"])
+    disk = Path(process.of(DirectoriesConfig).cache)
     engines = list(reversed(running(base)))
     for connector in loaded.connectors:
         runtime = next(
@@ -207,7 +209,7 @@ def _memory(connector: Connector, reading: Reading) -> TierFigures:
         total(names.CACHE_ENTRIES),
         total(names.CACHE_ENTRIES_LIMIT),
         total(names.CACHE_BYTES),
-        connector.values["cache.max.memory.bytes"] // 2,
+        connector.values.of(TiersConfig).max_memory // 2,
     )
 
 
@@ -241,7 +243,7 @@ def entries(loaded: Loaded) -> Iterator[Entry]:
                 # A mark that something has changed.
                 continue
             api = apis[owner(starts, stored.url) or next(iter(apis))]
-            ttl = float(api["cache.response.ttl.seconds"])
+            ttl = float(api.of(ResponseCacheConfig).ttl)
             old = stored.age + age
             yield Entry(
                 one.connector.name,

@@ -20,7 +20,10 @@ from engine.cli.output import telling
 from engine.config import Api, Connector, Finding, Loaded, keys
 from engine.config.keys.pages import page_of
 from engine.config.memory import memory
+from engine.config.sections.delivery import TransactionsConfig
+from engine.config.sections.engine import ScheduleConfig
 from engine.config.sections.key import Key
+from engine.config.sections.observing import AdminConfig
 from engine.config.show import show as text_of_all
 from engine.errors import ConfigError, EngineError, Exit
 from engine.observe.redact import redact
@@ -87,7 +90,7 @@ def as_run_sees(
         for f in findings
     ]
     rehearsal = importlib.import_module("engine.task.rehearsal")
-    zone = loaded.process["schedule.timezone"]
+    zone = loaded.process.of(ScheduleConfig).timezone
     refused = bool(unbuilt)
     for connector in loaded.connectors:
         for api, key, text in rehearsal.refusals(connector, zone):
@@ -135,7 +138,7 @@ def key_of(name: str) -> Key | None:
 
 def print_memory(loaded: Loaded) -> None:
     """The memory each connector is expected to take, and its bound."""
-    admin = loaded.process["listeners"] != ("none",)
+    admin = loaded.process.of(AdminConfig).listeners != ("none",)
     for connector in loaded.connectors:
         expected, bound = memory(connector, admin=admin)
         print(
@@ -161,7 +164,7 @@ def connect(loaded: Loaded) -> tuple[bool, Sequence[Finding]]:
     probe = importlib.import_module("engine.task.probe")
     found = []
     unreached = False
-    zone = loaded.process["schedule.timezone"]
+    zone = loaded.process.of(ScheduleConfig).timezone
 
     def note(
         severity: str, connector: Connector, api: Api | None, key: str, text: str
@@ -185,7 +188,7 @@ def connect(loaded: Loaded) -> tuple[bool, Sequence[Finding]]:
                 note("warning", connector, None, "offsets.storage.topic", text)
         except EngineError as failure:
             note("error", connector, None, "offsets.storage.topic", str(failure))
-        support = connector.values["exactly.once.support"]
+        support = connector.values.of(TransactionsConfig).support
         if support != "disabled":
             try:
                 probe.transactions(connector)

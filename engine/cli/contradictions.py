@@ -16,6 +16,11 @@ from engine.config import Api
 from engine.config.entries import Findings
 from engine.config.memory import Memory
 from engine.config.scope import Scope
+from engine.config.sections.cache import ResponseCacheConfig
+from engine.config.sections.observing import HealthConfig
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.paging import PaginationConfig
+from engine.config.sections.processes import ScalingConfig
 from engine.shared.limiter import HostReading
 
 #: Pagination types that tell the server how large a page is to be.
@@ -144,7 +149,7 @@ class Contradictions:
 
     def _tasks_have_work(self) -> None:
         tasks, enough = self._sizing.tasks, self._sizing.suggested()
-        scales = self._c["auto.scaling.enabled"]
+        scales = self._c.of(ScalingConfig).enabled
         if tasks < enough and not scales:
             self._c.warn("tasks.max", f"{enough} would ask all that is wanted")
         elif tasks > enough and all(flow.known for flow in self._flows):
@@ -187,7 +192,9 @@ class Contradictions:
 
     def _scaling_is_possible(self) -> None:
         up = "auto.scaling.scale.up.threshold.throughput"
-        if not self._c["auto.scaling.enabled"] or not all(f.known for f in self._flows):
+        if not self._c.of(ScalingConfig).enabled or not all(
+            f.known for f in self._flows
+        ):
             return
         started = self._sizing.started(self._sizing.tasks)
         each = sum(flow.most * flow.records_per_call for flow in self._flows) / started
@@ -203,18 +210,21 @@ class Contradictions:
         several = sample.pages > 1 or sample.poll_pages != 1
         if (
             values.stated(limit)
-            and values["pagination.type"] in SIZED
+            and values.of(PaginationConfig).type in SIZED
             and several
             and sample.first_records != values[limit]
         ):
             scope.warn(limit, f"the API gives {sample.first_records} records a page")
-        if sample.truncated and values["http.offset.mode"] == "FULL":
+        if sample.truncated and values.of(OffsetsConfig).mode == "FULL":
             scope.warn(
                 "pagination.max.pages",
                 "the API has more pages: each poll ends before them",
             )
         entries = "cache.response.max.size"
-        stored = values["cache.enabled"] and values["http.offset.mode"] == "FULL"
+        stored = (
+            values.of(ResponseCacheConfig).enabled
+            and values.of(OffsetsConfig).mode == "FULL"
+        )
         if stored and flow.calls > self._c.number(entries):
             self._c.warn(
                 entries,
@@ -226,7 +236,7 @@ class Contradictions:
         scope, sample = self._of(flow), flow.sample
         threshold = "health.check.response.time.threshold.ms"
         response = 1000 * flow.response_seconds
-        if self._c["health.check.enabled"] and response > self._c.number(threshold):
+        if self._c.of(HealthConfig).enabled and response > self._c.number(threshold):
             self._c.warn(
                 threshold,
                 f"{flow.api} answers in {response:,.0f} ms: health will be degraded",

@@ -23,6 +23,8 @@ from engine.cli.offsets import Opened, claim_of
 from engine.cli.preview import json_or_text
 from engine.cli.run import refuse_unbuilt
 from engine.config import Connector, Loaded
+from engine.config.sections.engine import ScheduleConfig
+from engine.config.sections.letters import DeadLetterQueueConfig
 from engine.errors import ConfigError, Exit
 from engine.observe.printable import printable_line
 from engine.sink.deadletter import Box, Letter
@@ -43,7 +45,11 @@ def boxes(loaded: Loaded, opened: Opened) -> Iterator[tuple[Connector, Brokers, 
 
     Raises: ConfigError if none does.
     """
-    keeping = [c for c in loaded.connectors if c.values[TOPIC] is not None]
+    keeping = [
+        c
+        for c in loaded.connectors
+        if c.values.of(DeadLetterQueueConfig).topic is not None
+    ]
     if not keeping:
         raise ConfigError(f"{TOPIC} is not set: no dead letters are kept")
     for connector in keeping:
@@ -134,7 +140,7 @@ def replay(args: argparse.Namespace) -> int:
                         connector,
                         brokers,
                         box,
-                        zone=loaded.process["schedule.timezone"],
+                        zone=loaded.process.of(ScheduleConfig).timezone,
                         registries=registries,
                         failed=failed,
                     )

@@ -19,6 +19,11 @@ from typing import Any, TypeGuard
 import msgspec
 
 from engine.config import Api, Connector
+from engine.config.sections.engine import ApiConfig
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.response import DeduplicationConfig
+from engine.config.sections.section import needed
+from engine.config.sections.transformation import TransformationConfig
 from engine.language import (
     RECORD_NAMES,
     REQUEST_NAMES,
@@ -121,7 +126,7 @@ def made_up(connector: Connector, api: Api) -> Records:
 def recorded(api: Api, documents: Sequence[Any]) -> Records:
     """Records that were recorded, with offsets that go up."""
     values = api.values
-    pointer = values["http.offset.json.pointer"]
+    pointer = values.of(OffsetsConfig).pointer
     if pointer is not None:
         for document in documents:
             if isinstance(document, dict):
@@ -163,28 +168,29 @@ def _wishes(connector: Connector, api: Api) -> Iterator[tuple[str, object]]:
     values = api.values
     texts = [values.text(key) or "" for key in RECORD_TEMPLATES]
     texts.append(values.text("kafka.headers") or "")
-    rules = values["transformation.enrichment.rules"] or ()
+    rules = values.of(TransformationConfig).enrichment or ()
     texts += [rule["expression"] for rule in rules if "expression" in rule]
     for text in texts:
         for name in fields_of(text):
             yield name, TEXT.format(name.rpartition(".")[2])
     for name in fields_of(values.text("kafka.timestamp") or ""):
         yield name, TIME
-    for rule in values["transformation.field.mappings"] or ():
+    for rule in values.of(TransformationConfig).mappings or ():
         kind = str(rule.get("type", "STRING")).upper()
         yield rule["source"], _BY_TYPE[kind]
-    for name in values["deduplication.key.fields"] or ():
+    for name in values.of(DeduplicationConfig).key_fields or ():
         yield name, NUMBER
-    for rule in values["transformation.validation.rules"] or ():
+    for rule in values.of(TransformationConfig).validation or ():
         yield rule["field"], _valid(rule)
-    for rule in values["transformation.filter.expressions"] or ():
+    for rule in values.of(TransformationConfig).filters or ():
         yield from _passing(rule)
     for child in connector.children(api):
-        yield child.values["api.chaining.extract.field"], NUMBER
-    if values["http.offset.json.pointer"] is not None:
+        yield needed(child.values.of(ApiConfig).extract), NUMBER
+    pointer = values.of(OffsetsConfig).pointer
+    if pointer is not None:
         initial = values.text("http.initial.offset") or ""
-        timed = values["http.offset.value.type"] == "timestamp" or "-" in initial
-        yield values["http.offset.json.pointer"], TIME if timed else NUMBER
+        timed = values.of(OffsetsConfig).value_type == "timestamp" or "-" in initial
+        yield pointer, TIME if timed else NUMBER
 
 
 def fields_of(template: str) -> Iterator[str]:

@@ -21,6 +21,9 @@ import msgspec
 
 from engine.cli.check import load
 from engine.config import Connector, Loaded
+from engine.config.sections.delivery import StateConfig
+from engine.config.sections.engine import ScheduleConfig
+from engine.config.sections.processes import DirectoriesConfig
 from engine.errors import ConfigError, Exit, StateError
 from engine.shared.lock import Claim
 from engine.sink.state import Saved, State, canonical
@@ -41,7 +44,7 @@ class Opened:
 
     def __init__(self, loaded: Loaded):
         self._loaded = loaded
-        self._state = Path(loaded.process["state.dir"])
+        self._state = Path(loaded.process.of(DirectoriesConfig).state)
         self._runtime: Runtime | None = None
         self._broker: EmbeddedBroker | None = None
 
@@ -52,7 +55,7 @@ class Opened:
     def state(self, connector: Connector) -> State:
         """A connector's stored offsets."""
         values = connector.values
-        if values["offset.storage.file.filename"] is not None:
+        if values.of(StateConfig).file is not None:
             return Brokers(connector, ("none:0",)).state()
         return Brokers(connector, bootstrap_of(values, self.embedded)).state()
 
@@ -79,7 +82,11 @@ def claim_of(loaded: Loaded, connector: Connector, what: str = "") -> Claim:
     Args:
         what: In a folder of that name: a lock of a command's own.
     """
-    claims = Path(loaded.process["state.dir"]) / "locks" / state_place(connector.values)
+    claims = (
+        Path(loaded.process.of(DirectoriesConfig).state)
+        / "locks"
+        / state_place(connector.values)
+    )
     claims = claims / what if what else claims
     for directory in dict.fromkeys((claims.parents[1], claims.parent, claims)):
         make_private(directory)
@@ -89,7 +96,7 @@ def claim_of(loaded: Loaded, connector: Connector, what: str = "") -> Claim:
 def get(args: argparse.Namespace) -> int:
     """`offsets get FILE...`: stored offsets, and what would be asked next."""
     loaded = load(args, quiet=args.json)
-    zone = loaded.process["schedule.timezone"]
+    zone = loaded.process.of(ScheduleConfig).timezone
     shown = []
     remembered: list[tuple[str, Saved]] = []
     with Opened(loaded) as opened:

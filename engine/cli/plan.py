@@ -26,6 +26,10 @@ from engine.clock import SYSTEM
 from engine.config import Connector, Loaded
 from engine.config.entries import Findings
 from engine.config.memory import MEAN_RECORD, Memory, memory
+from engine.config.sections.cache import TiersConfig
+from engine.config.sections.engine import ScheduleConfig
+from engine.config.sections.observing import AdminConfig
+from engine.config.sections.transformation import BatchingConfig
 from engine.errors import ConfigError, EngineError, Exit
 from engine.observe import machine
 from engine.observe.redact import redact
@@ -61,7 +65,7 @@ class Planned:
     def __init__(
         self, connector: Connector, loaded: Loaded, pages: int, quota: float | None
     ):
-        zone = loaded.process["schedule.timezone"]
+        zone = loaded.process.of(ScheduleConfig).timezone
         self.connector = connector
         self._quota = quota
         self._samples = sampled(connector, zone, pages)
@@ -75,7 +79,7 @@ class Planned:
         self.flows = self.sizing.flows()
         self.memory = memory(
             connector,
-            admin=loaded.process["listeners"] != ("none",),
+            admin=loaded.process.of(AdminConfig).listeners != ("none",),
             record=self._record,
             page=self._page,
         )
@@ -161,7 +165,7 @@ class Planned:
                 "task_bytes": self.memory[0].task,
                 "cache_bytes": self._cache_bytes,
                 "transformation_bytes": round(
-                    self.connector.values["transformation.batch.size"]
+                    self.connector.values.of(BatchingConfig).batch_size
                     * self._record
                     * TRANSFORM_FACTOR
                 ),
@@ -182,7 +186,7 @@ class Planned:
     def _cache_bytes(self) -> int:
         """What the pages that may be kept would take, and never more than allowed."""
         expected = self.memory[0]
-        entries: int = self.connector.values["cache.response.max.size"]
+        entries: int = self.connector.values.of(TiersConfig).max_size
         pages = min(entries, sum(flow.calls for flow in self.flows))
         size = max(flow.bytes_per_call for flow in self.flows)
         return round(min(expected.cache, pages * size * CACHE_FACTOR))

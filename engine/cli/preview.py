@@ -20,6 +20,8 @@ from msgspec import Raw
 
 from engine.cli.check import load
 from engine.config import Api, Connector
+from engine.config.sections.engine import ScheduleConfig
+from engine.config.sections.response import RecordsConfig
 from engine.errors import ConfigError, Exit
 from engine.records import Encoded, KafkaHeaders, Parcel
 from engine.task.probe import pages
@@ -30,13 +32,14 @@ from engine.task.transform import transform_of
 def preview(args: argparse.Namespace) -> int:
     """`preview FILE`: JSON lines on stdout; 65 if a record cannot be produced."""
     loaded = load(args)
-    zone = loaded.process["schedule.timezone"]
+    zone = loaded.process.of(ScheduleConfig).timezone
     worst = Exit.OK
     chosen = [
         (connector, api)
         for connector in loaded.connectors
         for api in connector.apis
-        if args.api in (None, api.name) and api.values["kafka.topic"] is not None
+        if args.api in (None, api.name)
+        and api.values.of(RecordsConfig).topic is not None
     ]
     if not chosen:
         raise ConfigError(f"no api is named {args.api!r}")

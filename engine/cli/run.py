@@ -30,6 +30,19 @@ from engine.cli.output import telling
 from engine.clock import SYSTEM
 from engine.config import Connector, Loaded, Values
 from engine.config.endpoints import splittable
+from engine.config.sections.cache import ResponseCacheConfig, TierConfig
+from engine.config.sections.delivery import StateConfig
+from engine.config.sections.engine import IdentityConfig
+from engine.config.sections.kafka import BootstrapConfig
+from engine.config.sections.observing import AdminConfig, LogConfig
+from engine.config.sections.paging import PaginationConfig
+from engine.config.sections.processes import (
+    DirectoriesConfig,
+    MemoryConfig,
+    ScalingConfig,
+    TasksConfig,
+)
+from engine.config.sections.request import CatalogConfig
 from engine.errors import ConfigError
 from engine.observe import log as logs
 from engine.observe.meters import DIRECTORY as METERS
@@ -91,12 +104,12 @@ def serve(
     """
     process = loaded.process
     logs.configure(
-        level=process["log.level"],
-        format=process["log.format"] or logs.default_format(os.environ),
-        unsafe_wire=process["log.unsafe.wire"],
+        level=process.of(LogConfig).level,
+        format=process.of(LogConfig).format or logs.default_format(os.environ),
+        unsafe_wire=process.of(LogConfig).unsafe_wire,
     )
     say_start(loaded)
-    state = Path(process["state.dir"])
+    state = Path(process.of(DirectoriesConfig).state)
     with named("state.dir"):
         make_private(state)
     for connector in loaded.connectors:
@@ -148,7 +161,7 @@ def say_start(loaded: Loaded) -> None:
         log.info("Not available yet, and off: %s.", ", ".join(loaded.absent))
     for connector in loaded.connectors:
         REDACTOR.names(connector.name, *(api.name for api in connector.apis))
-        if connector.values["http.source.url.pattern"] is not None:
+        if connector.values.of(CatalogConfig).url_pattern is not None:
             found = config.endpoints(connector)
             log.info(
                 "Connector %s owns %d of %d endpoints.",
@@ -176,14 +189,14 @@ def make_directories(connector: Connector, process: Values) -> None:
     Raises: NoRuntime, naming the key.
     """
     values = connector.values
-    offsets = "offset.storage.file.filename"
-    if values[offsets] is not None:
-        with named(offsets):
-            make_usable(Path(values[offsets]))
-    kept = any(api.values["cache.enabled"] for api in connector.apis)
-    if kept and values["cache.l3.max.size"]:
+    file = values.of(StateConfig).file
+    if file is not None:
+        with named("offset.storage.file.filename"):
+            make_usable(file)
+    kept = any(api.values.of(ResponseCacheConfig).enabled for api in connector.apis)
+    if kept and values.of(TierConfig, level="3").max_size:
         try:
-            make_usable(Path(process["cache.dir"]))
+            make_usable(Path(process.of(DirectoriesConfig).cache))
         except NoRuntime as failure:
             log.warning("cache.dir: %s; answers are not kept on disk.", failure)
 
@@ -192,7 +205,7 @@ def own_runtime(process: Values) -> Path | None:
     """`runtime.dir` if it is stated; else the machine's own rule decides."""
     if not process.stated("runtime.dir"):
         return None
-    return Path(process["runtime.dir"])
+    return Path(process.of(DirectoriesConfig).runtime)
 
 
 class Plan:
@@ -232,21 +245,21 @@ class Plan:
                 for connector in loaded.connectors
             ),
             patience=orders.Patience(
-                silence=process["task.heartbeat.timeout.ms"] / 1000,
-                grace=process["task.shutdown.graceful.timeout.ms"] / 1000,
+                silence=process.of(TasksConfig).heartbeat_timeout,
+                grace=process.of(TasksConfig).grace,
                 restarts=Limits(
-                    backoff=process["task.restart.backoff.ms"] / 1000,
-                    backoff_max=process["task.restart.backoff.max.ms"] / 1000,
-                    most=process["task.restart.limit"],
+                    backoff=process.of(TasksConfig).restart_backoff,
+                    backoff_max=process.of(TasksConfig).restart_backoff_max,
+                    most=process.of(TasksConfig).restart_limit,
                 ),
             ),
             others=self._others(loaded),
             secrets=loaded.variables,
             embedded=any(
-                connector.values["bootstrap.servers"] == ("embedded",)
+                connector.values.of(BootstrapConfig).servers == ("embedded",)
                 for connector in loaded.connectors
             ),
-            level=process["log.level"],
+            level=process.of(LogConfig).level,
         )
 
     def _others(self, loaded: Loaded) -> tuple[ChildSpec, ...]:
@@ -257,7 +270,7 @@ class Plan:
         service it would find the port taken.
         """
         process = loaded.process
-        if process["listeners"] == ("none",):
+        if process.of(AdminConfig).listeners == ("none",):
             return ()
         if self._once and not process.stated("listeners"):
             return ()
@@ -281,13 +294,13 @@ class Plan:
         for directory in (claims.parent, claims):
             make_private(directory)
         scaling = None
-        if values["auto.scaling.enabled"]:
+        if values.of(ScalingConfig).enabled:
             scaling = Scaling(
-                least=values["auto.scaling.min.tasks"],
-                most=values["auto.scaling.max.tasks"],
-                up=values["auto.scaling.scale.up.threshold.throughput"],
-                down=values["auto.scaling.scale.down.threshold.throughput"],
-                interval=values["auto.scaling.evaluation.interval.minutes"] * 60,
+                least=values.of(ScalingConfig).min_tasks,
+                most=values.of(ScalingConfig).max_tasks,
+                up=values.of(ScalingConfig).up,
+                down=values.of(ScalingConfig).down,
+                interval=values.of(ScalingConfig).interval_minutes * 60,
             )
         return orders.Connector(
             name=connector.name,
@@ -307,10 +320,10 @@ class Plan:
             apis=tuple(owned(connector)),
             claims=claims,
             fingerprint=f"{connector.fingerprint}{process.fingerprint}",
-            tasks=values["tasks.max"],
+            tasks=values.of(IdentityConfig).tasks_max,
             scaling=scaling,
             limits=limits_of(connector),
-            memory_max=values["process.memory.max.bytes"],
+            memory_max=values.of(MemoryConfig).max_bytes,
         )
 
 
@@ -333,7 +346,7 @@ def owned(connector: Connector) -> Iterator[assign.Api]:
                 fingerprint="/".join(prints),
                 entities=tuple(e for e in found[api.name] if e is not None),
                 splittable=splittable(connector, api),
-                most=api.values["pagination.max.pages"],
+                most=api.values.of(PaginationConfig).max_pages,
                 below=tuple(each.name for each in below),
             )
 

@@ -26,6 +26,10 @@ from msgspec.structs import replace
 from engine.cli.run import owned
 from engine.config import Api, Connector
 from engine.config.endpoints import ADDRESSABLE
+from engine.config.sections.client import BalancingConfig, ClientConfig, PoolConfig
+from engine.config.sections.engine import ApiConfig, IdentityConfig, PollingConfig
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.paging import PaginationConfig, PrefetchConfig
 from engine.language.cron import compile_cron
 from engine.shared.limiter import Limits
 from engine.source.wire.origin import host_of
@@ -173,7 +177,7 @@ class Sizing:
         cores: int,
     ):
         self.connector = connector
-        self.tasks: int = connector.values["tasks.max"]
+        self.tasks: int = connector.values.of(IdentityConfig).tasks_max
         self.unsampled: list[str] = []
         self._limits = limits_of(connector)
         self._samples = samples
@@ -257,7 +261,7 @@ class Sizing:
     def _hosts(self) -> dict[str, frozenset[str]]:
         found = {}
         for api in self._ordered():
-            urls = api.values["http.source.endpoints"]
+            urls = api.values.of(BalancingConfig).endpoints
             hosts = map(host_of, urls) if urls else (self._samples[api.name].host,)
             found[api.name] = frozenset(hosts)
         return found
@@ -278,15 +282,15 @@ class Sizing:
             polls = flow.records * sample.parent_values
             calls, records = calls * polls, records * polls
             known = known and flow.known
-            lanes = shards[root.name] * values["api.chaining.max.concurrent"]
-        if values["pagination.concurrent.enabled"] and (
-            values["pagination.type"] in ADDRESSABLE
+            lanes = shards[root.name] * values.of(ApiConfig).max_concurrent
+        if values.of(PaginationConfig).concurrent and (
+            values.of(PaginationConfig).type in ADDRESSABLE
         ):
-            threads = self.connector.values["pagination.concurrent.max.threads"]
+            threads = self.connector.values.of(PrefetchConfig).max_threads
             lanes = max(lanes, min(lanes, started) * threads)
-        if not values["http.client.http2.enabled"]:
+        if not values.of(ClientConfig).http2:
             own = self.connector.values
-            lanes = min(lanes, started * own["http.client.max.connections"])
+            lanes = min(lanes, started * own.of(PoolConfig).max_connections)
         lanes = max(1, min(lanes, math.ceil(calls)))
         seconds = (sample.seconds + sample.transform_seconds) / sample.pages
         return Flow(
@@ -329,9 +333,9 @@ class Sizing:
 
 def pacing_of(api: Api, zone: str, now_ms: int) -> Pacing:
     """How often an api is polled, of a schedule from its next days."""
-    schedule = api.values["http.source.poll.schedule"]
+    schedule = api.values.of(PollingConfig).schedule
     if schedule is None:
-        seconds = api.values["http.source.poll.interval.ms"] / 1000
+        seconds = api.values.of(PollingConfig).interval
         return Pacing(seconds, seconds)
     cron, place = compile_cron(schedule), ZoneInfo(zone)
     end = now_ms + AHEAD_DAYS * DAY * 1000
@@ -350,7 +354,7 @@ def poll_of(api: Api, sample: Sample) -> tuple[float, float, bool]:
 
     An api that goes on where it stands asks once where nothing is new.
     """
-    if api.values["http.offset.mode"] != "FULL":
+    if api.values.of(OffsetsConfig).mode != "FULL":
         return 1.0, 0.0, False
     if sample.poll_pages is None or sample.poll_records is None:
         return float(sample.pages), float(sample.records), False

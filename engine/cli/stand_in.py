@@ -30,6 +30,9 @@ from msgspec import Struct
 from engine import config
 from engine.cli.made_up import EPOCH, Records, made_up, place, recorded
 from engine.config import Api, Loaded
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.paging import PaginationConfig
+from engine.config.sections.response import AnswersConfig
 from engine.errors import ConfigError
 from engine.source.paging.pager import Paging
 from engine.task.paging import paging_of
@@ -92,20 +95,20 @@ class Pages:
         values = api.values
         self._records = records
         self._paging: Paging = paging_of(api, url_of(api.values))
-        self._type = values["pagination.type"]
+        self._type = values.of(PaginationConfig).type
         self._base = base
         limits = values.stated("pagination.limit.value") or self._type in (
             "offset",
             "page",
         )
-        self._count = values["pagination.limit.value"] if limits else PER_PAGE
-        anew = values["http.offset.mode"] == "FULL"
+        self._count = values.of(PaginationConfig).limit if limits else PER_PAGE
+        anew = values.of(OffsetsConfig).mode == "FULL"
         self._pages = PAGES_A_POLL if anew else ENDLESS
-        self._lines = values["http.response.format"] == "ndjson"
-        if values["http.response.format"] not in ("json", "ndjson"):
+        self._lines = values.of(AnswersConfig).format == "ndjson"
+        if values.of(AnswersConfig).format not in ("json", "ndjson"):
             raise ConfigError(
                 f"{api.name}: bench answers json and ndjson, not "
-                f"http.response.format={values['http.response.format']}"
+                f"http.response.format={values.of(AnswersConfig).format}"
             )
         # Polls that start anew ask for the same pages again and again.
         self._block = functools.lru_cache(PAGES_A_POLL)(self._made_block)
@@ -114,19 +117,19 @@ class Pages:
     def _made(self, api: Api) -> bytes:
         """The page around its records, with marks in the places to fill."""
         values = api.values
-        pointer = values["http.response.data.json.pointer"]
+        pointer = values.of(AnswersConfig).data_pointer
         if not pointer:
             return msgspec.json.encode(_RECORDS)
         document: dict[str, Any] = {}
         place(document, pointer, _RECORDS)
-        for key, value in (
-            ("pagination.cursor.field", _NEXT),
-            ("odata.nextlink.field", _NEXT if self._type == "odata" else None),
-            ("pagination.has.more.field", _MORE),
-            ("pagination.total.field", self._pages * self._count),
-            ("pagination.total.pages.field", self._pages),
+        paging = values.of(PaginationConfig)
+        for path, value in (
+            (paging.cursor_field, _NEXT),
+            (paging.nextlink_field, _NEXT if self._type == "odata" else None),
+            (paging.has_more_field, _MORE),
+            (paging.total_field, self._pages * self._count),
+            (paging.total_pages_field, self._pages),
         ):
-            path = values[key]
             if path and value is not None and not path.startswith("header:"):
                 place(document, path, value)
         return msgspec.json.encode(document)

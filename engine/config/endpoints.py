@@ -14,6 +14,11 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from msgspec import Struct
 
+from engine.config.sections.client import BalancingConfig
+from engine.config.sections.engine import ApiConfig
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.paging import PaginationConfig
+from engine.config.sections.request import CatalogConfig, RequestConfig
 from engine.config.values import Api, Connector
 from engine.language import (
     REQUEST_NAMES,
@@ -53,7 +58,7 @@ def endpoints(connector: Connector) -> tuple[Endpoint, ...]:
 
     Never blocks; apis without a URL have none.
     """
-    pattern = connector.values["http.source.url.pattern"]
+    pattern = connector.values.of(CatalogConfig).url_pattern
     try:
         fits = compile_glob(pattern) if pattern is not None else None
     except LanguageError:
@@ -68,18 +73,18 @@ def splittable(connector: Connector, api: Api) -> bool:
     """True if the pages of an api can be dealt to several shards; never a tree's."""
     values = api.values
     return (
-        values["pagination.type"] in ADDRESSABLE
-        and values["http.offset.mode"] == "FULL"
+        values.of(PaginationConfig).type in ADDRESSABLE
+        and values.of(OffsetsConfig).mode == "FULL"
         and not connector.children(api)
     )
 
 
 def _candidates(connector: Connector) -> Iterator[tuple[Api, str | None, str]]:
     for api in connector.apis:
-        template = api.values["http.source.url"]
-        if template is None or api.values["api.chaining.parent"] is not None:
+        template = api.values.of(RequestConfig).url
+        if template is None or api.values.of(ApiConfig).parent is not None:
             continue
-        for entity in api.values["entity.names"] or (None,):
+        for entity in api.values.of(ApiConfig).entities or (None,):
             yield api, entity, _plain_url(api, template, entity)
 
 
@@ -92,8 +97,8 @@ def _plain_url(api: Api, template: str, entity: str | None) -> str:
             path = text if text is not None else path
     except (LanguageError, EvaluationError):
         pass
-    bases = api.values["http.source.endpoints"] or ()
-    base = api.values["http.api.base.url"] or (bases[0] if bases else "")
+    bases = api.values.of(BalancingConfig).endpoints or ()
+    base = api.values.of(RequestConfig).base_url or (bases[0] if bases else "")
     if "://" not in path.partition("${")[0] and base:
         path = urljoin(base if base.endswith("/") else f"{base}/", path.lstrip("/"))
     parts = urlsplit(path)

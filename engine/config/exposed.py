@@ -16,6 +16,9 @@ from engine.config.entries import Findings
 from engine.config.masking import names_secret
 from engine.config.rules import open_http
 from engine.config.scope import Scope
+from engine.config.sections.auth import AuthConfig
+from engine.config.sections.converters import ConverterConfig
+from engine.config.sections.request import RequestConfig
 from engine.config.values import Api, Connector, Values
 from engine.observe.redact import sensitive
 
@@ -50,7 +53,10 @@ def api_is_asked_encrypted(s: Scope, api: Api) -> None:
 
 def _open_place(s: Scope) -> str | None:
     """The key whose URL is plain http off loopback, or None."""
-    url, base = str(s["http.source.url"] or ""), str(s["http.api.base.url"] or "")
+    url, base = (
+        str(s.of(RequestConfig).url or ""),
+        str(s.of(RequestConfig).base_url or ""),
+    )
     if open_http(url):
         return "http.source.url"
     relative = "://" not in url.partition("?")[0].partition("${")[0]
@@ -59,15 +65,15 @@ def _open_place(s: Scope) -> str | None:
 
 def _credentials(values: Values) -> Iterator[str]:
     """What an api sends that proves who we are, by the key that says so."""
-    if values["auth.type"] != "NONE":
-        yield f"auth.type={values['auth.type']}"
-    if values["http.auth.class"] is not None:
+    if values.of(AuthConfig).type != "NONE":
+        yield f"auth.type={values.of(AuthConfig).type}"
+    if values.of(AuthConfig).auth_class is not None:
         yield "http.auth.class"
     for key in values:
         name = key.removeprefix("http.source.header.")
         if name != key and sensitive(name) and values[key] is not None:
             yield key
-    for name, _ in values.get("http.source.headers") or ():
+    for name, _ in values.of(RequestConfig).headers or ():
         if sensitive(name):
             yield f"http.source.headers, {name}"
     for key in ("http.source.url", "http.source.query.params", "http.source.body"):
@@ -81,13 +87,12 @@ def _credentials(values: Values) -> Iterator[str]:
 def registry_is_asked_encrypted(s: Scope) -> None:
     for side in ("key", "value"):
         url = f"{side}.converter.schema.registry.url"
-        user = f"{side}.converter.basic.auth.user.info"
-        stated = s.values.get(url) or ()
-        texts = (stated,) if isinstance(stated, str) else tuple(stated)
-        has_user = s.values.get(user) is not None or any(
-            urlsplit(str(text)).username for text in texts
+        of = s.values.of(ConverterConfig, side=side)
+        texts = of.registry_url or ()
+        has_user = of.user_info is not None or any(
+            urlsplit(text).username for text in texts
         )
-        if has_user and any(open_http(str(text)) for text in texts):
+        if has_user and any(map(open_http, texts)):
             s.warn(url, "the registry's credentials over http: write https://")
 
 

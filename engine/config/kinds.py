@@ -381,9 +381,9 @@ class Codes(Struct, frozen=True):
 
     ranges: tuple[tuple[int, int], ...]
 
-    def __contains__(self, status: int | None) -> bool:
+    def __contains__(self, status: object) -> bool:
         # A request that had no answer has no status: it is none of them.
-        if status is None:
+        if not isinstance(status, int):
             return False
         return any(low <= status <= high for low, high in self.ranges)
 

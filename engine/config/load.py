@@ -43,7 +43,7 @@ from engine.config.kinds import (
 )
 from engine.config.masking import holds_secret, learn_secrets, masked
 from engine.config.providers import Providers, Restriction, Unresolved
-from engine.config.sections.engine import DIALECTS
+from engine.config.sections.engine import DIALECTS, ApiConfig, IdentityConfig
 from engine.config.sections.key import Computed, Key
 from engine.config.values import Api, Cell, Connector, Loaded, Values
 from engine.errors import ConfigError
@@ -169,7 +169,7 @@ class Loading:
                 self._findings.spoiled.add(
                     key if number is None else f"api{number}.{key}"
                 )
-        return _Draft(name, cells, count, state, findings)
+        return _Draft(name, cells, count, state, findings, restriction)
 
     def _known(
         self, entries: Mapping[str, Entry]
@@ -387,6 +387,7 @@ class _Draft:
         count: int,
         state: str,
         findings: Findings,
+        may: Restriction,
     ):
         self.name = name
         self.cells = cells
@@ -410,8 +411,9 @@ class _Draft:
             values=values,
             common=common.values,
             apis=tuple(apis),
-            dialect=DIALECTS[values["connector.class"]],
+            dialect=DIALECTS[values.of(IdentityConfig).connector_class],
             initial_state=state,
+            may=may,
         )
 
     def _api(self, number: int, connector: Values) -> Api:
@@ -442,7 +444,7 @@ class _Draft:
                 connector.get,
             )
         )
-        return Api(str(values["api.name"]), number, values)
+        return Api(values.of(ApiConfig).name, number, values)
 
 
 def _cut_tiers(cells: dict[str, Cell], findings: Findings) -> None:

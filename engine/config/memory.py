@@ -14,6 +14,16 @@ from __future__ import annotations
 from msgspec import Struct
 
 from engine.config.endpoints import endpoints, splittable
+from engine.config.sections.cache import ResponseCacheConfig, TierConfig, TiersConfig
+from engine.config.sections.client import ClientConfig
+from engine.config.sections.converters import ConverterConfig
+from engine.config.sections.engine import ApiConfig, IdentityConfig
+from engine.config.sections.kafka import ProducerConfig
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.paging import PaginationConfig, PrefetchConfig
+from engine.config.sections.processes import ScalingConfig
+from engine.config.sections.response import RecordsConfig
+from engine.config.sections.transformation import BatchingConfig, TransformationConfig
 from engine.config.values import Api, Connector, Values
 
 _MIB = 1 << 20
@@ -97,35 +107,33 @@ def memory(
     """
     values = connector.values
     tasks, held = tasks_and_pages(connector)
-    largest = max(
-        api.values["http.client.max.response.size.bytes"] for api in connector.apis
-    )
+    largest = max(api.values.of(ClientConfig).max_response for api in connector.apis)
     if page is None:
-        limits = [api.values["pagination.limit.value"] for api in connector.apis]
+        limits = [api.values.of(PaginationConfig).limit for api in connector.apis]
         page = max(limits) * record
     page = min(page, largest)
     one = max(
-        api.values["transformation.max.record.size.bytes"] for api in connector.apis
+        api.values.of(TransformationConfig).max_record_bytes for api in connector.apis
     )
     ruled = any(map(has_rules, connector.apis))
     others = SHARED + SUPERVISOR + (ADMIN if admin else 0)
 
     def task(response: float, size: float, batched: float) -> int:
         # The records of a batch all come out of one response.
-        batch = 2 * min(values["transformation.batch.size"] * batched, response)
+        batch = 2 * min(values.of(BatchingConfig).batch_size * batched, response)
         each = RECORD + (RULED if ruled else 0)
         copies = COPIES + (1 if ruled else 0)
         in_hand = held * response * (copies + each / size)
-        return int(TASK + values["producer.buffer.memory"] + in_hand + batch)
+        return int(TASK + values.of(ProducerConfig).buffer_memory + in_hand + batch)
 
     expected = Memory(
         task(page, record, record), tasks, cache_of(connector, page, tasks), others
     )
-    cached = any(api.values["cache.enabled"] for api in connector.apis)
+    cached = any(api.values.of(ResponseCacheConfig).enabled for api in connector.apis)
     bound = Memory(
         int(OVERHEAD * task(largest, SMALLEST_RECORD, one)),
         tasks,
-        values["cache.max.memory.bytes"] if cached else 0,
+        values.of(TiersConfig).max_memory if cached else 0,
         int(OVERHEAD * others),
     )
     return expected, bound
@@ -134,9 +142,9 @@ def memory(
 def tasks_and_pages(connector: Connector) -> tuple[int, int]:
     """How many tasks there may be, and pages in the hands of one of them."""
     values = connector.values
-    most: int = values["tasks.max"]
-    if values["auto.scaling.enabled"]:
-        most = max(most, values["auto.scaling.max.tasks"])
+    most: int = values.of(IdentityConfig).tasks_max
+    if values.of(ScalingConfig).enabled:
+        most = max(most, values.of(ScalingConfig).max_tasks)
     units = [endpoint.api for endpoint in endpoints(connector) if endpoint.owned]
     shards = len(units)
     if any(splittable(connector, api) for api in units):
@@ -144,32 +152,30 @@ def tasks_and_pages(connector: Connector) -> tuple[int, int]:
     tasks = max(1, min(most, shards))
     # Each shard has a page in hand, and what is fetched ahead comes on top.
     pages = -(-shards // tasks)
-    if any(api.values["pagination.concurrent.enabled"] for api in connector.apis):
-        pages += values["pagination.concurrent.max.threads"]
+    if any(api.values.of(PaginationConfig).concurrent for api in connector.apis):
+        pages += values.of(PrefetchConfig).max_threads
     for api in connector.apis:
         if connector.parent(api) is not None:
-            pages += api.values["api.chaining.max.concurrent"]
+            pages += api.values.of(ApiConfig).max_concurrent
     return tasks, max(1, pages)
 
 
 def has_rules(api: Api) -> bool:
     """Whether records are made anew on their way."""
     values = api.values
-    if not values["transformation.enabled"]:
+    if not values.of(TransformationConfig).enabled:
         return False
-    converted = values["value.converter"] in (
+    converted = values.of(ConverterConfig, side="value").converter in (
         "AvroConverter",
         "JsonSchemaConverter",
         "ProtobufConverter",
     )
-    return converted or any(
-        values[key]
-        for key in (
-            "transformation.field.mappings",
-            "transformation.enrichment.rules",
-            "transformation.function",
-            "kafka.key",
-        )
+    rules = values.of(TransformationConfig)
+    return converted or bool(
+        rules.mappings
+        or rules.enrichment
+        or rules.function
+        or values.of(RecordsConfig).key
     )
 
 
@@ -178,13 +184,19 @@ def cache_of(connector: Connector, page: float, tasks: int) -> int:
     values = connector.values
     if not any(map(_stores, (api.values for api in connector.apis))):
         return 0
-    half = values["cache.max.memory.bytes"] // 2
-    first = min(half // tasks, values["cache.l1.max.size"] * page) * tasks
-    entries = min(values["cache.l2.max.size"], values["cache.response.max.size"])
-    full = values["cache.eviction.threshold"] if values["cache.eviction.enabled"] else 1
+    half = values.of(TiersConfig).max_memory // 2
+    first = min(half // tasks, values.of(TierConfig, level="1").max_size * page) * tasks
+    entries = min(
+        values.of(TierConfig, level="2").max_size, values.of(TiersConfig).max_size
+    )
+    full = (
+        values.of(TiersConfig).eviction_threshold
+        if values.of(TiersConfig).eviction
+        else 1
+    )
     return int(full * (first + min(half, entries * page)))
 
 
 def _stores(values: Values) -> bool:
-    enabled: bool = values["cache.enabled"]
-    return enabled and values["http.offset.mode"] == "FULL"
+    enabled: bool = values.of(ResponseCacheConfig).enabled
+    return enabled and values.of(OffsetsConfig).mode == "FULL"

@@ -39,7 +39,7 @@ def reread(connector: Connector) -> Connector:
 
     Blocks: on the disk only.
     """
-    may = restriction(connector.values)
+    may = connector.may
     values = reread_values(connector.values, may)
     common = reread_values(connector.common, may)
     apis = tuple(_api(api, may) for api in connector.apis)
@@ -95,24 +95,6 @@ def texts(values: Values, wanted: tuple[str, ...]) -> Mapping[tuple[str, ...], s
                     continue
                 found[key, one.group(), str(entry.near)] = text
     return found
-
-
-def restriction(values: Values) -> Restriction:
-    """What a connector's providers may do."""
-    paths = {
-        word: tuple(roots)
-        for word in ("file", "dir", "directory")
-        if (roots := values.get(f"config.providers.{word}.param.allowed.paths"))
-    }
-    for one, other in (("dir", "directory"), ("directory", "dir")):
-        if one in paths:
-            paths.setdefault(other, paths[one])
-    allowed = values.get("config.providers")
-    return Restriction(
-        frozenset(allowed) if allowed is not None else Restriction().allowed,
-        paths,
-        values.get("config.providers.env.param.allowlist.pattern"),
-    )
 
 
 def _stated(values: Values) -> list[tuple[str, Entry]]:

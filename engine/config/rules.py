@@ -26,9 +26,30 @@ from engine.config.rules_libraries import (
 )
 from engine.config.rules_names import first_words_are_meant
 from engine.config.scope import Scope
-from engine.config.sections.kafka import no_embedded
-from engine.config.sections.offsets import MODES
-from engine.config.sections.topics import TOPIC_SETTINGS
+from engine.config.sections.auth import AuthConfig, OAuthConfig
+from engine.config.sections.borders import CertificatesConfig, ProxyConfig
+from engine.config.sections.cache import ResponseCacheConfig, TiersConfig, WarmingConfig
+from engine.config.sections.client import BalancingConfig, PoolConfig
+from engine.config.sections.converters import ConverterConfig
+from engine.config.sections.delivery import StateConfig, TransactionsConfig
+from engine.config.sections.engine import ApiConfig, IdentityConfig, PollingConfig
+from engine.config.sections.kafka import (
+    BootstrapConfig,
+    ProducerConfig,
+    SecurityConfig,
+    no_embedded,
+)
+from engine.config.sections.letters import DeadLetterQueueConfig, ErrorsConfig
+from engine.config.sections.limits import RateLimitConfig, RateLimitsConfig
+from engine.config.sections.observing import MetricsConfig
+from engine.config.sections.offsets import MODES, OffsetsConfig, WindowsConfig
+from engine.config.sections.paging import PaginationConfig
+from engine.config.sections.processes import MemoryConfig, ScalingConfig
+from engine.config.sections.request import RequestConfig
+from engine.config.sections.response import RecordsConfig
+from engine.config.sections.tls import TlsConfig
+from engine.config.sections.topics import TOPIC_SETTINGS, GroupsConfig
+from engine.config.sections.transformation import TransformationConfig
 from engine.config.values import Api, Connector, Values
 
 #: Flush and commit of a transaction take at most this long.
@@ -114,7 +135,7 @@ def check_connector(connector: Connector, findings: Findings) -> None:
 
 def memory_is_enough(connector: Connector, findings: Findings) -> None:
     """For a connector without errors: what a task is expected to hold is its limit."""
-    limit = connector.values["process.memory.max.bytes"]
+    limit = connector.values.of(MemoryConfig).max_bytes
     expected = memory(connector)[0].resident
     if 0 < limit < expected:
         Scope(connector.values, "", findings, _file(connector)).warn(
@@ -138,7 +159,7 @@ def _file(connector: Connector) -> str:
 
 
 def brokers_are_named(c: Scope) -> None:
-    servers = c["bootstrap.servers"]
+    servers = c.of(BootstrapConfig).servers
     if servers is None:
         c.error("bootstrap.servers", "required: host:port, or install `embedded`")
     elif servers == ("embedded",) and (why := no_embedded()):
@@ -149,15 +170,15 @@ def brokers_are_named(c: Scope) -> None:
 
 def kafka_login_is_whole(c: Scope) -> None:
     for prefix in ("", "producer.", "admin.override."):
-        protocol = str(c[f"{prefix}security.protocol"])
+        security = c.of(SecurityConfig, at=prefix)
+        protocol = security.protocol
         stated = any(
             c.values.stated(f"{prefix}{key}")
             for key in ("security.protocol", "sasl.mechanism", "sasl.jaas.config")
         )
         if prefix and not stated:
             continue
-        mechanism = c[f"{prefix}sasl.mechanism"]
-        secret = c.values.get(f"{prefix}sasl.jaas.config")
+        mechanism, secret = security.mechanism, security.jaas
         if not protocol.startswith("SASL"):
             for key in (f"{prefix}sasl.mechanism", f"{prefix}sasl.jaas.config"):
                 if c.values.stated(key):
@@ -170,7 +191,7 @@ def kafka_login_is_whole(c: Scope) -> None:
         if secret is None:
             c.error(f"{prefix}sasl.jaas.config", f"required by {protocol}")
         if mechanism is not None and secret is not None:
-            _login_fits(c, prefix, str(mechanism), jaas.options(secret.reveal()))
+            _login_fits(c, prefix, mechanism, jaas.options(secret.reveal()))
 
 
 def _login_fits(
@@ -192,15 +213,15 @@ def kafka_tls_is_used(c: Scope) -> None:
         for key in c.values
         if key.startswith("ssl.") and c.values.stated(key) and c[key] is not None
     ]
-    encrypted = "SSL" in str(c["security.protocol"])
+    encrypted = "SSL" in str(c.of(SecurityConfig, at="").protocol)
     if stated and not encrypted:
         c.error(
             stated[0],
             "ssl.* is the Kafka side, and security.protocol="
-            f"{c['security.protocol']} does not encrypt; for the API write "
+            f"{c.of(SecurityConfig, at='').protocol} does not encrypt; for the API write "
             f"https.{stated[0]}",
         )
-    if encrypted and c["ssl.endpoint.identification.algorithm"] == "none":
+    if encrypted and c.of(TlsConfig, at="ssl.").identification == "none":
         c.warn(
             "ssl.endpoint.identification.algorithm",
             "the broker's host name is not checked",
@@ -216,12 +237,12 @@ def kafka_stores_are_pem(c: Scope) -> None:
 
 
 def _stores_are_pem(s: Scope, prefix: str) -> None:
-    for name, inline in (
-        ("truststore.location", "truststore.certificates"),
-        ("keystore.location", "keystore.key"),
+    tls = s.of(TlsConfig, at=prefix)
+    for name, path, inline in (
+        ("truststore.location", tls.truststore_location, "truststore.certificates"),
+        ("keystore.location", tls.keystore_location, "keystore.key"),
     ):
         key = f"{prefix}{name}"
-        path = s.values.get(key)
         if path is None:
             continue
         if s[f"{prefix}{inline}"] is not None:
@@ -243,9 +264,8 @@ def _stores_are_pem(s: Scope, prefix: str) -> None:
     for one, other in ((private, chain), (chain, private)):
         if s[one] is not None and s[other] is None:
             s.error(other, f"required with {one}")
-    secret = s.values.get(private)
-    if secret is not None:
-        _key_opens(s, prefix, private, secret.reveal())
+    if tls.keystore_key is not None:
+        _key_opens(s, prefix, private, tls.keystore_key.reveal())
 
 
 def _key_opens(s: Scope, prefix: str, key: str, text: str) -> None:
@@ -258,7 +278,9 @@ def batches_fit(c: Scope) -> None:
     if c.number(batch) > c.number(request):
         c.error(batch, f"above {request}={c[request]}")
     if c.number(batch) > c.number("producer.buffer.memory"):
-        c.error(batch, f"above producer.buffer.memory={c['producer.buffer.memory']}")
+        c.error(
+            batch, f"above producer.buffer.memory={c.of(ProducerConfig).buffer_memory}"
+        )
 
 
 def delivery_outlasts_a_request(c: Scope) -> None:
@@ -278,35 +300,39 @@ def transactions_have_time(c: Scope) -> None:
     elif c.number(key) <= TRANSACTION_LEAST_MS:
         c.error(key, f"allowed: above {TRANSACTION_LEAST_MS} (flush 30 s, commit 20 s)")
     interval = "transaction.boundary.interval.ms"
-    if c.values.stated(interval) and c["transaction.boundary"] != "interval":
+    if c.values.stated(interval) and c.of(TransactionsConfig).boundary != "interval":
         c.warn(interval, "used with transaction.boundary=interval only")
 
 
 def exactly_once_is_possible(c: Scope) -> None:
     idempotence = "producer.enable.idempotence"
     flight = "producer.max.in.flight.requests.per.connection"
-    if c[idempotence] is True:
-        if c["producer.acks"] != "all":
-            c.error(idempotence, f"needs producer.acks=all, not {c['producer.acks']}")
+    if c.of(ProducerConfig).idempotent is True:
+        if c.of(ProducerConfig).acks != "all":
+            c.error(
+                idempotence, f"needs producer.acks=all, not {c.of(ProducerConfig).acks}"
+            )
         if c.number(flight) > 5:
             c.error(idempotence, f"needs {flight} of at most 5")
-    if c["exactly.once.support"] != "required":
+    if c.of(TransactionsConfig).support != "required":
         return
     needs = "exactly.once.support=required needs"
-    if c["producer.acks"] != "all":
+    if c.of(ProducerConfig).acks != "all":
         c.error("producer.acks", f"{needs} all")
-    if c[idempotence] is not True and c.values.stated(idempotence):
+    if c.of(ProducerConfig).idempotent is not True and c.values.stated(idempotence):
         c.error(idempotence, f"{needs} true")
     if c.number(flight) > 5:
         c.error(flight, f"{needs} at most 5")
-    if c["offset.storage.file.filename"] is not None:
+    if c.of(StateConfig).file is not None:
         c.error("offset.storage.file.filename", f"{needs} the state in a topic")
 
 
 def scaling_has_room(c: Scope) -> None:
     auto = "auto.scaling."
     if c.number(f"{auto}max.tasks") < c.number(f"{auto}min.tasks"):
-        c.error(f"{auto}max.tasks", f"below {auto}min.tasks={c[f'{auto}min.tasks']}")
+        c.error(
+            f"{auto}max.tasks", f"below {auto}min.tasks={c.of(ScalingConfig).min_tasks}"
+        )
     down = f"{auto}scale.down.threshold.throughput"
     up = f"{auto}scale.up.threshold.throughput"
     if c.number(down) > c.number(up) / 2:
@@ -314,9 +340,9 @@ def scaling_has_room(c: Scope) -> None:
 
 
 def tuning_has_statistics(c: Scope) -> None:
-    if c["cache.statistics.enabled"] is False:
+    if c.of(TiersConfig).statistics is False:
         off = "cache.statistics.enabled is false"
-        if c["cache.auto.tuning.enabled"] is True:
+        if c.of(TiersConfig).tuning is True:
             c.error("cache.auto.tuning.enabled", f"{off}: there is nothing to go by")
         ratio = "health.check.cache.hit.ratio.threshold"
         if c.values.stated(ratio):
@@ -324,7 +350,7 @@ def tuning_has_statistics(c: Scope) -> None:
 
 
 def beans_have_a_door(c: Scope) -> None:
-    if c["jmx.metrics.detailed"] is True and c["jmx.enabled"] is False:
+    if c.of(MetricsConfig).jmx_detailed is True and c.of(MetricsConfig).jmx is False:
         c.warn("jmx.metrics.detailed", "needs jmx.enabled=true")
 
 
@@ -332,7 +358,10 @@ def connections_fit(c: Scope) -> None:
     route = "http.client.max.connections.per.route"
     total = "http.client.max.connections"
     if c.values.stated(route) and c.number(route) > c.number(total):
-        c.warn(route, f"above {total}={c[total]}: the smaller one applies")
+        c.warn(
+            route,
+            f"above {total}={c.of(PoolConfig).max_connections}: the smaller one applies",
+        )
     for larger, smaller in (
         ("pagination.concurrent.max.threads", route),
         (
@@ -351,8 +380,8 @@ def connections_fit(c: Scope) -> None:
 def topics_are_created_as_said(c: Scope) -> None:
     partitions = "topic.creation.default.partitions"
     if c.values.stated(partitions) and 0 < c.number(partitions) < c.number("tasks.max"):
-        c.warn(partitions, f"below tasks.max={c['tasks.max']}")
-    groups = c["topic.creation.groups"] or ()
+        c.warn(partitions, f"below tasks.max={c.of(IdentityConfig).tasks_max}")
+    groups = c.of(GroupsConfig).groups or ()
     assert isinstance(groups, tuple)
     for key in c.values:
         found = re.fullmatch(r"topic\.creation\.([A-Za-z0-9_-]+)\.(.+)", key)
@@ -379,17 +408,17 @@ def topics_are_created_as_said(c: Scope) -> None:
 
 
 def what_is_required_is_there(s: Scope, api: Api, connector: Connector) -> None:
-    if s["http.source.url"] is None:
+    if s.of(RequestConfig).url is None:
         s.error("http.source.url", "required: what to ask")
-    if s["kafka.topic"] is None and not connector.children(api):
+    if s.of(RecordsConfig).topic is None and not connector.children(api):
         s.error("kafka.topic", "required: where records go")
 
 
 def urls_have_a_base(s: Scope, api: Api, connector: Connector) -> None:
-    url = s["http.source.url"]
+    url = s.of(RequestConfig).url
     if url is None or re.match("https?://", str(url), re.IGNORECASE):
         return
-    if s["http.api.base.url"] is None and s["http.source.endpoints"] is None:
+    if s.of(RequestConfig).base_url is None and s.of(BalancingConfig).endpoints is None:
         s.error(
             "http.source.url",
             "a reference needs http.api.base.url or http.source.endpoints",
@@ -403,22 +432,22 @@ def ticks_have_one_source(s: Scope, api: Api, connector: Connector) -> None:
 
 
 def bodies_have_a_method(s: Scope, api: Api, connector: Connector) -> None:
-    method = str(s["http.source.method"])
-    if s["http.source.body"] is not None and method in ("GET", "DELETE"):
+    method = str(s.of(RequestConfig).method)
+    if s.of(RequestConfig).body is not None and method in ("GET", "DELETE"):
         s.error("http.source.body", f"http.source.method={method} sends no body")
 
 
 def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
-    kind, mode = str(s["pagination.type"]), str(s["http.offset.mode"])
+    kind, mode = str(s.of(PaginationConfig).type), str(s.of(OffsetsConfig).mode)
     if kind not in MODES[mode][1]:
         allowed = ", ".join(sorted(MODES[mode][1]))
         s.error(
             "pagination.type",
             f"http.offset.mode={mode} goes with {allowed}, not {kind}",
         )
-    if kind in ("cursor", "next_url") and s["pagination.cursor.field"] is None:
+    if kind in ("cursor", "next_url") and s.of(PaginationConfig).cursor_field is None:
         s.error("pagination.cursor.field", f"required by pagination.type={kind}")
-    if s["http.offset.json.pointer"] is None:
+    if s.of(OffsetsConfig).pointer is None:
         for what, value, needing in (
             ("http.offset.mode", mode, ("INCREMENTAL", "SNAPSHOT_PAGINATION")),
             ("pagination.type", kind, ("keyset",)),
@@ -426,9 +455,9 @@ def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
             if value in needing:
                 s.error("http.offset.json.pointer", f"required by {what}={value}")
     if mode == "SNAPSHOT_DIFF":
-        if s["kafka.key"] is None:
+        if s.of(RecordsConfig).key is None:
             s.error("kafka.key", "required by http.offset.mode=SNAPSHOT_DIFF")
-        if connector.values["offset.storage.file.filename"] is not None:
+        if connector.values.of(StateConfig).file is not None:
             s.error("http.offset.mode", "SNAPSHOT_DIFF keeps its state in a topic only")
     if kind in ("offset", "page") and mode == "FULL":
         s.note(
@@ -439,7 +468,7 @@ def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
 
 
 def paging_has_a_type(s: Scope, api: Api, connector: Connector) -> None:
-    kind = str(s["pagination.type"])
+    kind = str(s.of(PaginationConfig).type)
     if kind == "none" and s.values.stated("pagination.max.pages"):
         s.warn(
             "pagination.max.pages",
@@ -464,16 +493,16 @@ def paging_has_a_type(s: Scope, api: Api, connector: Connector) -> None:
 
 def parameters_stand_once(s: Scope, api: Api, connector: Connector) -> None:
     """A paging parameter that is written out is replaced, and which value wins."""
-    kind = str(s["pagination.type"])
+    kind = str(s.of(PaginationConfig).type)
     sent = {
         "offset": (("offset", "http.initial.offset"), ("limit", "limit.value")),
         "page": (("page", "page.start"), ("limit", "limit.value")),
         "cursor": (("cursor", "http.initial.offset"), ("limit", "limit.value")),
         "keyset": (("cursor", "http.initial.offset"), ("limit", "limit.value")),
     }.get(kind, ())
-    written = _written(str(s["http.source.url"] or ""), "http.source.url") | _written(
-        f"?{s['http.source.query.params'] or ''}", "http.source.query.params"
-    )
+    written = _written(
+        str(s.of(RequestConfig).url or ""), "http.source.url"
+    ) | _written(f"?{s.of(RequestConfig).params or ''}", "http.source.query.params")
     for name, first in sent:
         param = str(s[f"pagination.{name}.param"])
         if param not in written:
@@ -509,28 +538,26 @@ def _written(text: str, where: str) -> dict[str, tuple[str, str]]:
 
 def windows_are_whole(s: Scope, api: Api, connector: Connector) -> None:
     window = "http.source.window."
-    if s[f"{window}size.seconds"] is None:
+    if s.of(WindowsConfig).size is None:
         for key in ("start", "end", "lag.seconds", "overlap.seconds", "format"):
             if s.values.stated(f"{window}{key}"):
                 s.error(f"{window}{key}", f"needs {window}size.seconds")
         return
-    if s[f"{window}start"] is None:
+    if s.of(WindowsConfig).start is None:
         s.error(f"{window}start", f"required with {window}size.seconds")
-    if s["http.offset.mode"] != "FULL":
+    if s.of(OffsetsConfig).mode != "FULL":
         s.error(f"{window}size.seconds", "windows need http.offset.mode=FULL")
 
 
 def names_have_values(s: Scope, api: Api, connector: Connector) -> None:
     family = [api, *connector.ancestors(api)]
-    entities = any(one.values["entity.names"] for one in family)
+    entities = any(one.values.of(ApiConfig).entities for one in family)
     for key, name in _names(s.values):
-        if name in ("parent", "parent_value") and s["api.chaining.parent"] is None:
+        if name in ("parent", "parent_value") and s.of(ApiConfig).parent is None:
             s.error(key, f"${{{name}}} needs api.chaining.parent")
         elif name == "entityName" and not entities:
             s.error(key, "${entityName} needs entity.names")
-        elif (
-            name.startswith("window.") and s["http.source.window.size.seconds"] is None
-        ):
+        elif name.startswith("window.") and s.of(WindowsConfig).size is None:
             s.error(key, f"${{{name}}} needs http.source.window.size.seconds")
 
 
@@ -563,10 +590,13 @@ def _templates(values: Values) -> Iterator[tuple[str, str]]:
     for key in _TEMPLATES:
         if values[key] is not None:
             yield key, str(values[key])
-    for key in ("http.source.headers", "kafka.headers"):
-        for _, text in values[key] or ():
+    for key, headers in (
+        ("http.source.headers", values.of(RequestConfig).headers),
+        ("kafka.headers", values.of(RecordsConfig).headers),
+    ):
+        for _, text in headers or ():
             yield key, text
-    for rule in values["transformation.enrichment.rules"] or ():
+    for rule in values.of(TransformationConfig).enrichment or ():
         yield "transformation.enrichment.rules", str(rule.get("expression", ""))
 
 
@@ -580,7 +610,7 @@ def _asked(text: str) -> frozenset[str]:
 
 
 def entities_are_told_apart(s: Scope, api: Api, connector: Connector) -> None:
-    names: Sequence[str] = s.values["entity.names"] or ()
+    names: Sequence[str] = s.values.of(ApiConfig).entities or ()
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         # Each is a shard with a place of its own in the state.
@@ -588,15 +618,15 @@ def entities_are_told_apart(s: Scope, api: Api, connector: Connector) -> None:
 
 
 def parents_are_named(s: Scope, api: Api, connector: Connector) -> None:
-    parent = s["api.chaining.parent"]
+    parent = s.of(ApiConfig).parent
     if parent is None:
         return
     if connector.parent(api) is None:
         s.error("api.chaining.parent", f"there is no api {parent!r}")
-    if s["api.chaining.extract.field"] is None:
+    if s.of(ApiConfig).extract is None:
         s.error("api.chaining.extract.field", "required with api.chaining.parent")
-    if s["api.chaining.state"] == "NONE":
-        mode = s["http.offset.mode"]
+    if s.of(ApiConfig).state == "NONE":
+        mode = s.of(OffsetsConfig).mode
         if mode != "FULL":
             s.error(
                 "api.chaining.state",
@@ -608,8 +638,8 @@ def parents_are_named(s: Scope, api: Api, connector: Connector) -> None:
 
 
 def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
-    kind = str(s["auth.type"])
-    own_class = s["http.auth.class"] is not None
+    kind = str(s.of(AuthConfig).type)
+    own_class = s.of(AuthConfig).auth_class is not None
     if own_class and kind != "NONE":
         s.error("http.auth.class", f"auth.type={kind} is another way: leave one out")
     for key in _AUTH.get(kind, ((), ()))[0]:
@@ -629,19 +659,21 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
                 key in _credentials(each) for each in connector.apis
             ):
                 s.error(key, f"belongs to auth.type={other}, not {kind}")
-    url = s["oauth2.token.url"]
+    url = s.of(OAuthConfig).token_url
     if kind == "OAUTH2":
         if url is not None and open_http(str(url)):
             s.error("oauth2.token.url", "https is required off loopback")
-        refresh = s["oauth2.grant.type"] == "refresh_token"
-        if refresh and s["oauth2.refresh.token"] is None:
+        refresh = s.of(OAuthConfig).grant_type == "refresh_token"
+        if refresh and s.of(OAuthConfig).refresh_token is None:
             s.error("oauth2.refresh.token", "required by oauth2.grant.type")
 
 
 def _credentials(api: Api) -> frozenset[str]:
     """The keys by which an api's way of proving who we are is given its secrets."""
     values = api.values
-    kind = "BASIC" if values["http.auth.class"] else str(values["auth.type"])
+    kind = (
+        "BASIC" if values.of(AuthConfig).auth_class else str(values.of(AuthConfig).type)
+    )
     return frozenset(_AUTH.get(kind, ((), ()))[1])
 
 
@@ -660,9 +692,9 @@ def open_http(url: str) -> bool:
 
 def tls_is_sound(s: Scope, api: Api, connector: Connector) -> None:
     _stores_are_pem(s, "https.ssl.")
-    if s["https.ssl.verify"] is False:
+    if s.of(CertificatesConfig).verify is False:
         s.warn("https.ssl.verify", "certificates are not checked")
-    if s["https.ssl.endpoint.identification.algorithm"] == "none":
+    if s.of(TlsConfig, at="https.ssl.").identification == "none":
         s.warn(
             "https.ssl.endpoint.identification.algorithm",
             "the host's name is not checked",
@@ -676,7 +708,7 @@ def proxies_are_whole(s: Scope, api: Api, connector: Connector) -> None:
     for key in (port, "http.proxy.user", "http.proxy.password"):
         if s[host] is None and s.values.stated(key):
             s.error(key, f"needs {host}")
-    if (s["http.proxy.password"] is None) != (s["http.proxy.user"] is None):
+    if (s.of(ProxyConfig).password is None) != (s.of(ProxyConfig).user is None):
         s.error("http.proxy.user", "user and password go together")
 
 
@@ -684,14 +716,17 @@ def deadlines_are_ordered(s: Scope, api: Api, connector: Connector) -> None:
     deadline = "http.client.request.timeout.ms"
     for key in ("http.client.connection.timeout.ms", "http.client.socket.timeout.ms"):
         if s.values.stated(key) and s.number(key) > s.number(deadline):
-            s.warn(key, f"above {deadline}={s[deadline]}: the smaller one applies")
+            s.warn(
+                key,
+                f"above {deadline}={s[deadline]}: the smaller one applies",
+            )
     first, longest = "retry.backoff.ms", "retry.backoff.max.ms"
     if s.number(first) > s.number(longest):
         s.warn(first, f"above {longest}={s[longest]}: the smaller one applies")
 
 
 def rates_have_a_limiter(s: Scope, api: Api, connector: Connector) -> None:
-    off = s["rate.limit.enabled"] is False
+    off = s.of(RateLimitConfig).enabled is False
     for key in (
         "rate.limit.requests.per.second",
         "rate.limit.burst.capacity",
@@ -702,34 +737,35 @@ def rates_have_a_limiter(s: Scope, api: Api, connector: Connector) -> None:
         if off and s.values.stated(key):
             s.warn(key, "rate.limit.enabled is false")
     burst = "rate.limit.burst.capacity"
-    algorithm = str(s["rate.limit.algorithm"])
+    algorithm = str(s.of(RateLimitConfig).algorithm)
     if not off and s.values.stated(burst) and algorithm.endswith("WINDOW"):
         s.warn(burst, f"rate.limit.algorithm={algorithm} does not use it")
     rate, common = "rate.limit.requests.per.second", connector.common
-    inside = connector.values["rate.limit.scope"] == "GLOBAL" and (
+    inside = connector.values.of(RateLimitsConfig).scope == "GLOBAL" and (
         common.stated(rate)
         or any(
-            other.values["rate.limit.enabled"] and not other.values.own(rate)
+            other.values.of(RateLimitConfig).enabled and not other.values.own(rate)
             for other in connector.apis
         )
     )
-    if not off and inside and s.values.own(rate) and s.number(rate) > common[rate]:
+    most = common.of(RateLimitConfig).per_second
+    if not off and inside and s.values.own(rate) and s.number(rate) > most:
         s.warn(
             rate,
-            f"never reached: all apis together make {common[rate]:g} "
+            f"never reached: all apis together make {most:g} "
             "(rate.limit.scope=PER_API counts each alone)",
         )
 
 
 def freshness_is_noticed(s: Scope, api: Api, connector: Connector) -> None:
     ttl, interval = "cache.response.ttl.seconds", "http.source.poll.interval.ms"
-    if s["cache.enabled"] is False:
-        if connector.values["cache.warming.enabled"] is True:
+    if s.of(ResponseCacheConfig).enabled is False:
+        if connector.values.of(WarmingConfig).enabled is True:
             s.warn("cache.enabled", "cache.warming.enabled has nothing to warm")
         return
-    if connector.values["cache.warming.enabled"] is True:
+    if connector.values.of(WarmingConfig).enabled is True:
         warming_has_something(s, connector)
-    if s["http.source.poll.schedule"] is None and s.number(ttl) * 1000 > s.number(
+    if s.of(PollingConfig).schedule is None and s.number(ttl) * 1000 > s.number(
         interval
     ):
         s.warn(
@@ -738,17 +774,17 @@ def freshness_is_noticed(s: Scope, api: Api, connector: Connector) -> None:
 
 
 def warming_has_something(s: Scope, connector: Connector) -> None:
-    if s["http.offset.mode"] != "FULL":
+    if s.of(OffsetsConfig).mode != "FULL":
         s.warn(
             "http.offset.mode",
             "cache.warming.enabled has nothing to warm: only mode FULL asks again",
         )
     values = connector.values
-    strategies = values["cache.warming.strategies"] or ()
+    strategies = values.of(WarmingConfig).strategies or ()
     if (
         "PREDICTIVE" not in strategies
-        and values["cache.warming.schedule"] is None
-        and not values["cache.warming.patterns"]
+        and values.of(WarmingConfig).schedule is None
+        and not values.of(WarmingConfig).patterns
     ):
         s.warn(
             "cache.warming.strategies",
@@ -758,8 +794,8 @@ def warming_has_something(s: Scope, connector: Connector) -> None:
 
 
 def bad_records_have_a_place(s: Scope, api: Api, connector: Connector) -> None:
-    letters = connector.values["errors.deadletterqueue.topic.name"]
-    if s["errors.tolerance"] == "all" and letters is None:
+    letters = connector.values.of(DeadLetterQueueConfig).topic
+    if s.of(ErrorsConfig).tolerance == "all" and letters is None:
         s.warn(
             "errors.tolerance",
             "all without errors.deadletterqueue.topic.name: bad records go to the log "
@@ -769,11 +805,11 @@ def bad_records_have_a_place(s: Scope, api: Api, connector: Connector) -> None:
 
 def records_fit(s: Scope, api: Api, connector: Connector) -> None:
     limit = "transformation.max.record.size.bytes"
-    memory = connector.values["producer.buffer.memory"]
+    memory = connector.values.of(ProducerConfig).buffer_memory
     if s.number(limit) > memory:
         s.error(limit, f"above producer.buffer.memory={memory}")
     request = "producer.max.request.size"
-    most = connector.values[request]
+    most = connector.values.of(ProducerConfig).max_request_size
     if s.values.stated(limit) and s.number(limit) > most:
         s.note(limit, f"{request}={most} binds: the smaller one applies")
 
@@ -790,9 +826,9 @@ def converters_are_whole(s: Scope, api: Api, connector: Connector) -> None:
                     if s[key] is None:
                         s.error(key, f"required by {kind}: it needs a descriptor")
     enable = "value.converter.schemas.enable"
-    json = s["value.converter"] == "JsonConverter" and s.values.stated(
-        "value.converter"
-    )
+    json = s.of(
+        ConverterConfig, side="value"
+    ).converter == "JsonConverter" and s.values.stated("value.converter")
     if json and not s.values.stated(enable):
         s.note("value.converter", f"{enable} is false here, true in Kafka Connect")
 
@@ -826,13 +862,13 @@ def parents_form_a_tree(
 
 
 def tasks_have_shards(c: Scope, connector: Connector) -> None:
-    tops = [api for api in connector.apis if api.values["api.chaining.parent"] is None]
-    shards = sum(len(api.values["entity.names"] or (None,)) for api in tops)
+    tops = [api for api in connector.apis if api.values.of(ApiConfig).parent is None]
+    shards = sum(len(api.values.of(ApiConfig).entities or (None,)) for api in tops)
     divisible = any(
-        api.values["http.offset.mode"] == "FULL"
+        api.values.of(OffsetsConfig).mode == "FULL"
         and (
-            api.values["pagination.type"] in ("offset", "page")
-            or api.values["http.source.window.size.seconds"] is not None
+            api.values.of(PaginationConfig).type in ("offset", "page")
+            or api.values.of(WindowsConfig).size is not None
         )
         and not connector.children(api)
         for api in tops

@@ -16,6 +16,12 @@ from engine.config.endpoints import endpoints
 from engine.config.entries import Findings
 from engine.config.exposed import check_exposed
 from engine.config.scope import Scope
+from engine.config.sections.delivery import StateConfig, StateTopicConfig
+from engine.config.sections.letters import DeadLetterQueueConfig
+from engine.config.sections.observing import AdminConfig
+from engine.config.sections.processes import ClusterConfig
+from engine.config.sections.request import CatalogConfig
+from engine.config.sections.response import RecordsConfig
 from engine.config.values import Connector, Values
 
 
@@ -46,33 +52,33 @@ def topics_differ(
 ) -> None:
     """Data, dead letters, state and group: no topic serves two purposes."""
     purposes: dict[str, tuple[str, str]] = {}
-    group = process.get("group.tasks.topic")
+    group = process.of(ClusterConfig).tasks_topic
     if group is not None:
         purposes[group] = ("group", "group.tasks.topic")
     for connector in connectors:
-        if connector.values["offset.storage.file.filename"] is None:
-            state = connector.values["offsets.storage.topic"]
+        if connector.values.of(StateConfig).file is None:
+            state = connector.values.of(StateTopicConfig).topic
             _claim(
                 purposes, state, "state", "offsets.storage.topic", connector, findings
             )
     for connector in connectors:
-        letters = connector.values["errors.deadletterqueue.topic.name"]
+        letters = connector.values.of(DeadLetterQueueConfig).topic
         if letters is not None:
             topic = letters.replace("${connector}", connector.name)
             key = "errors.deadletterqueue.topic.name"
             _claim(purposes, topic, "dead letter", key, connector, findings)
     for connector in connectors:
         for api in connector.apis:
-            topic = api.values["kafka.topic"]
-            if topic is None or "${" in topic:
+            fixed = api.values.of(RecordsConfig).fixed_topic
+            if fixed is None:
                 continue
-            other = purposes.get(topic)
+            other = purposes.get(fixed)
             if other is not None and other[0] != "data":
                 prefix = f"api{api.index}." if len(connector.apis) > 1 else ""
                 Scope(api.values, prefix, findings).error(
-                    "kafka.topic", f"{topic!r} is the {other[0]} topic ({other[1]})"
+                    "kafka.topic", f"{fixed!r} is the {other[0]} topic ({other[1]})"
                 )
-            purposes.setdefault(topic, ("data", "kafka.topic"))
+            purposes.setdefault(fixed, ("data", "kafka.topic"))
     alike: dict[str, str] = {}
     for topic in purposes:
         plain = topic.replace(".", "_")
@@ -109,7 +115,7 @@ def endpoints_have_one_owner(
     divided = False
     for connector in connectors:
         scope = Scope(connector.values, "", findings)
-        pattern = connector.values["http.source.url.pattern"]
+        pattern = connector.values.of(CatalogConfig).url_pattern
         found = endpoints(connector)
         if pattern is not None:
             divided = True
@@ -140,9 +146,9 @@ def members_say_so_in_time(p: Scope) -> None:
 
 
 def listeners_are_guarded(p: Scope) -> None:
-    if p["admin.token"] is not None:
+    if p.of(AdminConfig).token is not None:
         return
-    for listener in p["listeners"] or ():  # type: ignore[attr-defined]
+    for listener in p.of(AdminConfig).listeners:
         host = urlsplit(listener).hostname
         if host not in (None, "127.0.0.1", "::1", "localhost"):
             p.note(

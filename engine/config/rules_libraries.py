@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from engine.config.libraries import missing
 from engine.config.scope import Scope
+from engine.config.sections.client import ClientConfig
+from engine.config.sections.kafka import ProducerConfig
+from engine.config.sections.request import RequestConfig
 from engine.config.values import Api, Connector
 
 #: Encodings that the standard library decodes.
@@ -19,19 +22,21 @@ _PLAIN = frozenset({"gzip", "deflate", "identity", "x-gzip", ""})
 
 def codecs_are_installed(c: Scope) -> None:
     key = "producer.compression.type"
-    if c[key] in ("zstd", "snappy") and (why := missing(f"compression.type {c[key]}")):
+    if c.of(ProducerConfig).compression in ("zstd", "snappy") and (
+        why := missing(f"compression.type {c.of(ProducerConfig).compression}")
+    ):
         c.error(key, why)
 
 
 def encodings_can_be_read(s: Scope, api: Api, connector: Connector) -> None:
     types = "http.client.compression.types"
     # Switched off, they are asked for by nobody.
-    if s["http.client.compression.enabled"] is not False:
-        for encoding in s.values[types]:
+    if s.of(ClientConfig).compression is not False:
+        for encoding in s.values.of(ClientConfig).compression_types:
             if why := _unreadable(encoding):
                 s.error(types, why)
     headers = "http.source.headers"
-    for name, value in s.values[headers] or ():
+    for name, value in s.values.of(RequestConfig).headers or ():
         if name.lower() != "accept-encoding" or "${" in value:
             continue
         for item in value.lower().split(","):
@@ -40,7 +45,7 @@ def encodings_can_be_read(s: Scope, api: Api, connector: Connector) -> None:
                 continue
             if why := _unreadable(encoding):
                 s.error(headers, f"Accept-Encoding: {why}")
-        if s["http.client.compression.enabled"] is False:
+        if s.of(ClientConfig).compression is False:
             s.warn(
                 headers,
                 "Accept-Encoding asks for what http.client.compression.enabled=false "
@@ -58,7 +63,7 @@ def _unreadable(encoding: str) -> str:
 
 def http2_is_installed(s: Scope, api: Api, connector: Connector) -> None:
     key = "http.client.http2.enabled"
-    if s[key] is True and (why := missing("HTTP/2")):
+    if s.of(ClientConfig).http2 is True and (why := missing("HTTP/2")):
         s.warn(key, f"HTTP/1.1 is spoken: {why}")
 
 

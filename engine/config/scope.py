@@ -7,7 +7,7 @@ Path: ``rules`` and its siblings -> here -> ``entries``
 from __future__ import annotations
 
 from engine.config.entries import Findings
-from engine.config.values import Values
+from engine.config.values import S, Values
 
 
 class Scope:
@@ -26,6 +26,10 @@ class Scope:
         self._file = file
         self._prefix = prefix
         self._findings = findings
+
+    def of(self, section: type[S], **words: str) -> S:
+        """As `Values.of`."""
+        return self.values.of(section, **words)
 
     def __getitem__(self, key: str) -> object:
         return self.values.get(key)

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from engine.config import keys
 from engine.config.entries import Entry
+from engine.config.providers import Restriction
+from engine.config.sections.engine import ApiConfig
 from engine.config.sections.section import Section
 from engine.errors import Finding
 from engine.observe.redact import Secret
@@ -73,12 +75,16 @@ class Values:
             return None
         return cell.value
 
-    def __getitem__(self, key: str) -> Any:
-        """The typed value, None if unset.  Raises: KeyError, not of this scope."""
+    def __getitem__(self, key: str) -> object:
+        """
+        A value to show or to compare, None if unset; who uses one asks `of`.
+
+        Raises: KeyError, not of this scope.
+        """
         return self._cells[key].value
 
-    def get(self, key: str) -> Any:
-        """The typed value, None if unset or not of this scope."""
+    def get(self, key: str) -> object:
+        """The same, None if unset or not of this scope."""
         cell = self._cells.get(key)
         return cell.value if cell is not None else None
 
@@ -116,8 +122,8 @@ class Values:
         cell = self._cells.get(key)
         return cell.entry if cell is not None else None
 
-    def prefixed(self, prefix: str) -> dict[str, Any]:
-        """The stated keys that begin so, without the prefix, as typed values."""
+    def prefixed(self, prefix: str) -> dict[str, object]:
+        """The stated keys that begin so, without the prefix, as values to show."""
         return {
             key.removeprefix(prefix): cell.value
             for key, cell in self._cells.items()
@@ -199,6 +205,7 @@ class Connector(Struct, frozen=True):
         apis: In the order of their numbers.
         dialect: "v1", "v2" or "castorm", by `connector.class`.
         initial_state: "RUNNING", "PAUSED" or "STOPPED".
+        may: What its providers may read, at the start and whenever they read anew.
     """
 
     name: str
@@ -207,10 +214,11 @@ class Connector(Struct, frozen=True):
     apis: tuple[Api, ...]
     dialect: str
     initial_state: str = "RUNNING"
+    may: Restriction = Restriction()
 
     def parent(self, api: Api) -> Api | None:
         """The api whose records this one is polled for, or None."""
-        name = api.values["api.chaining.parent"]
+        name = api.values.of(ApiConfig).parent
         if name is None:
             return None
         for other in self.apis:

@@ -13,10 +13,29 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from engine.config import Connector, Secret, Values, jaas
-from engine.config.sections.topics import TOPIC_SETTINGS
+from engine.config.sections.delivery import (
+    StateConfig,
+    StateTopicConfig,
+    TransactionsConfig,
+)
+from engine.config.sections.engine import IdentityConfig
+from engine.config.sections.kafka import (
+    AdminClientConfig,
+    BootstrapConfig,
+    ProducerConfig,
+    SecurityConfig,
+)
+from engine.config.sections.letters import DeadLetterQueueConfig
+from engine.config.sections.tls import TlsConfig
+from engine.config.sections.topics import (
+    TOPIC_SETTINGS,
+    DefaultGroupConfig,
+    GroupConfig,
+    GroupsConfig,
+    TopicsConfig,
+)
 from engine.errors import Misconfigured
 from engine.observe.redact import redact
 from engine.sink.commit import Delivery
@@ -54,39 +73,37 @@ def cluster_of(
         client: "producer" or "admin".
     """
     prefix = PREFIXES[client]
-
-    def own(key: str) -> Any:
-        return values[f"{prefix}{key}"]
-
-    timeout = values[f"{prefix}request.timeout.ms"] / 1000
+    security = values.of(SecurityConfig, at=prefix)
+    tls = values.of(TlsConfig, at=f"{prefix}ssl.")
+    producer, admin = values.of(ProducerConfig), values.of(AdminClientConfig)
+    timeout = producer.request_timeout
     if client == "admin":
         # A call of the admin client is one request: the smaller of the two wins.
-        longest = values["admin.override.default.api.timeout.ms"] / 1000
-        timeout = min(timeout, longest)
+        timeout = min(admin.request_timeout, admin.api_timeout)
     return Cluster(
         bootstrap=bootstrap,
         client_id=client_id,
-        protocol=own("security.protocol"),
-        mechanism=own("sasl.mechanism") or "PLAIN",
-        login=login_of(own("sasl.jaas.config")),
-        token_url=own("sasl.oauthbearer.token.endpoint.url") or "",
-        ca_file=text(own("ssl.truststore.location")),
-        ca=plain(own("ssl.truststore.certificates")),
-        chain_file=text(own("ssl.keystore.location")),
-        chain=plain(own("ssl.keystore.certificate.chain")),
-        key=plain(own("ssl.keystore.key")),
-        key_password=plain(own("ssl.key.password")),
-        check_hostname=own("ssl.endpoint.identification.algorithm") != "none",
-        versions=tuple(own("ssl.enabled.protocols")),
-        ciphers=tuple(own("ssl.cipher.suites") or ()),
+        protocol=security.protocol,
+        mechanism=security.mechanism or "PLAIN",
+        login=login_of(security.jaas),
+        token_url=security.token_url or "",
+        ca_file=text(tls.truststore_location),
+        ca=plain(tls.truststore_certificates),
+        chain_file=text(tls.keystore_location),
+        chain=plain(tls.keystore_certificate_chain),
+        key=plain(tls.keystore_key),
+        key_password=plain(tls.key_password),
+        check_hostname=tls.identification != "none",
+        versions=tls.protocols,
+        ciphers=tls.ciphers or (),
         request_timeout=timeout,
-        metadata_max_age=values["producer.metadata.max.age.ms"] / 1000,
-        retry_backoff=values["producer.retry.backoff.ms"] / 1000,
-        reconnect_backoff=values["producer.reconnect.backoff.ms"] / 1000,
-        reconnect_backoff_max=values["producer.reconnect.backoff.max.ms"] / 1000,
-        connections_max_idle=values["producer.connections.max.idle.ms"] / 1000,
-        send_buffer=values["producer.send.buffer.bytes"],
-        receive_buffer=values["producer.receive.buffer.bytes"],
+        metadata_max_age=producer.metadata_max_age,
+        retry_backoff=producer.retry_backoff,
+        reconnect_backoff=producer.reconnect_backoff,
+        reconnect_backoff_max=producer.reconnect_backoff_max,
+        connections_max_idle=producer.connections_max_idle,
+        send_buffer=producer.send_buffer,
+        receive_buffer=producer.receive_buffer,
     )
 
 
@@ -122,7 +139,7 @@ class Brokers:
         self._connector = connector
         self._values = values
         self._task = 0 if task is None else task
-        client_id = values["producer.client.id"] or (
+        client_id = values.of(ProducerConfig).client_id or (
             f"connector-producer-{connector.name}-{self._task}"
         )
         self.cluster = cluster_of(
@@ -151,15 +168,15 @@ class Brokers:
             siblings, shelf, say: As `TopicState`.
         """
         values = self._values
-        directory = values["offset.storage.file.filename"]
+        directory = values.of(StateConfig).file
         if directory is not None:
             return FileState(directory, self._connector.name, once=once)
         return TopicState(
             self.admin,
             self._connector.name,
-            values["offsets.storage.topic"],
-            partitions=values["offset.storage.partitions"],
-            replication=values["offset.storage.replication.factor"],
+            values.of(StateTopicConfig).topic,
+            partitions=values.of(StateTopicConfig).partitions,
+            replication=values.of(StateTopicConfig).replication,
             settings=state_settings(values),
             stated=any(values.stated(f"{STORAGE}{name}") for name in SETTINGS),
             once=once,
@@ -178,45 +195,40 @@ class Brokers:
                 Group(
                     include=(re.escape(dead),),
                     partitions=1,
-                    replication=values[
-                        "errors.deadletterqueue.topic.replication.factor"
-                    ],
+                    replication=values.of(DeadLetterQueueConfig).replication,
                 )
             )
-        groups += map(self._group, values["topic.creation.groups"] or ())
+        groups += map(self._group, values.of(GroupsConfig).groups or ())
         groups.append(
             Group(
-                partitions=values["topic.creation.default.partitions"],
-                replication=values["topic.creation.default.replication.factor"],
+                partitions=values.of(DefaultGroupConfig).partitions,
+                replication=values.of(DefaultGroupConfig).replication,
                 settings=settings(values, "default"),
             )
         )
         return Topics(
             self.admin,
             groups,
-            creating=values["topic.creation.enable"],
-            tasks=values["tasks.max"],
-            max_request_size=values["producer.max.request.size"],
-            most=values["kafka.topic.creation.max"],
+            creating=values.of(TopicsConfig).enable,
+            tasks=values.of(IdentityConfig).tasks_max,
+            max_request_size=values.of(ProducerConfig).max_request_size,
+            most=values.of(TopicsConfig).max,
             say=say,
         )
 
     def _group(self, name: str) -> Group:
-        values = self._values
-        prefix = f"topic.creation.{name}."
-        partitions = values.get(f"{prefix}partitions")
-        replication = values.get(f"{prefix}replication.factor")
+        group = self._values.of(GroupConfig, group=name)
         return Group(
-            include=values.get(f"{prefix}include") or (),
-            exclude=values.get(f"{prefix}exclude") or (),
-            partitions=-1 if partitions is None else partitions,
-            replication=-1 if replication is None else replication,
-            settings=settings(values, name),
+            include=group.include or (),
+            exclude=group.exclude or (),
+            partitions=-1 if group.partitions is None else group.partitions,
+            replication=-1 if group.replication is None else group.replication,
+            settings=settings(self._values, name),
         )
 
     def letters(self) -> str | None:
         """`errors.deadletterqueue.topic.name` with the connector's name in it."""
-        name = self._values["errors.deadletterqueue.topic.name"]
+        name = self._values.of(DeadLetterQueueConfig).topic
         if name is None:
             return None
         return str(name).replace("${connector}", self._connector.name)
@@ -224,7 +236,7 @@ class Brokers:
     def reserved(self) -> list[str]:
         """Topics that hold the engine's own records: no template may name one."""
         dead = self.letters()
-        own = self._values["offsets.storage.topic"]
+        own = self._values.of(StateTopicConfig).topic
         return [own, *([dead] if dead else [])]
 
     def delivery(
@@ -253,19 +265,19 @@ class Brokers:
                 dead,
                 connector=self._connector.name,
                 task=self._task,
-                headers=values["errors.deadletterqueue.context.headers.enable"],
+                headers=values.of(DeadLetterQueueConfig).context_headers,
                 limit=topics.limit(dead),
                 redacted=redact,
             )
         return Delivery(
             made,
             budget=budget,
-            batch_size=values["producer.batch.size"],
-            packing=packing(values["producer.compression.type"]),
+            batch_size=values.of(ProducerConfig).batch_size,
+            packing=packing(values.of(ProducerConfig).compression),
             limits=topics.limit,
             letters=letters,
             revive=topics.revive,
-            most_pages=values["offset.flush.pages.max"],
+            most_pages=values.of(StateConfig).flush_pages,
             patience=patience,
             boundary=None if producer is None else self._boundary(),
         )
@@ -274,12 +286,12 @@ class Brokers:
         values = self._values
         return Producer(
             self.cluster,
-            acks=values["producer.acks"],
-            idempotent=values["producer.enable.idempotence"],
-            linger=values["producer.linger.ms"] / 1000,
-            in_flight=values["producer.max.in.flight.requests.per.connection"],
-            max_block=values["producer.max.block.ms"] / 1000,
-            max_request_size=values["producer.max.request.size"],
+            acks=values.of(ProducerConfig).acks,
+            idempotent=values.of(ProducerConfig).idempotent,
+            linger=values.of(ProducerConfig).linger,
+            in_flight=values.of(ProducerConfig).in_flight,
+            max_block=values.of(ProducerConfig).max_block,
+            max_request_size=values.of(ProducerConfig).max_request_size,
             transactional=transactional,
         )
 
@@ -304,7 +316,7 @@ class Brokers:
         made = self._producer(
             Transactional(
                 name,
-                self._values["producer.transaction.timeout.ms"],
+                round(1000 * self._values.of(ProducerConfig).transaction_timeout),
             )
         )
         try:
@@ -317,21 +329,21 @@ class Brokers:
     def _boundary(self) -> Boundary:
         values = self._values
         # The broker ends a transaction by itself that takes longer.
-        most = values["producer.transaction.timeout.ms"] / 1000 - ENDING - 1.0
-        flush = min(values["producer.delivery.timeout.ms"] / 1000, most)
-        if values["transaction.boundary"] == "interval":
-            collect = values["transaction.boundary.interval.ms"] / 1000
+        most = values.of(ProducerConfig).transaction_timeout - ENDING - 1.0
+        flush = min(values.of(ProducerConfig).delivery_timeout, most)
+        if values.of(TransactionsConfig).boundary == "interval":
+            collect = values.of(TransactionsConfig).interval
             return Boundary(collect, True, flush)
         return Boundary(flush=flush)
 
     @property
     def patience(self) -> float:
         """Seconds a write may wait where somebody waits for the end of it."""
-        return float(self._values["producer.delivery.timeout.ms"] / 1000)
+        return float(self._values.of(ProducerConfig).delivery_timeout)
 
     def budget(self) -> Budget:
         """The task's bound of bytes in flight and bodies waiting."""
-        return Budget(self._values["producer.buffer.memory"])
+        return Budget(self._values.of(ProducerConfig).buffer_memory)
 
 
 #: What is stated under `topic.creation.<group>.` and is no topic setting.
@@ -350,7 +362,7 @@ STORAGE = "offset.storage."
 
 def state_settings(values: Values) -> dict[str, str]:
     """The settings that the state topic is to have: `offset.storage.<setting>`."""
-    found = {name: str(values[f"{STORAGE}{name}"]) for name in SETTINGS}
+    found = values.of(StateTopicConfig).fixed_settings
     others = values.prefixed(STORAGE)
     found.update(
         (name, str(value)) for name, value in others.items() if name in TOPIC_SETTINGS
@@ -364,12 +376,12 @@ def bootstrap_of(values: Values, embedded: Callable[[], str]) -> tuple[str, ...]
 
     Raises: Misconfigured if nothing is configured.
     """
-    servers = values["bootstrap.servers"]
+    servers = values.of(BootstrapConfig).servers
     if not servers:
         raise Misconfigured("bootstrap.servers is not set")
-    if tuple(servers) == ("embedded",) or servers == "embedded":
+    if servers == ("embedded",):
         return (embedded(),)
-    return tuple(servers)
+    return servers
 
 
 def state_place(values: Values) -> str:
@@ -379,7 +391,7 @@ def state_place(values: Values) -> str:
     Two engines on the same connector and place exclude each other.
     """
     place = str(
-        values["offset.storage.file.filename"]
-        or (values["bootstrap.servers"], values["offsets.storage.topic"])
+        values.of(StateConfig).file
+        or (values.of(BootstrapConfig).servers, values.of(StateTopicConfig).topic)
     )
     return hashlib.blake2b(place.encode(), digest_size=8).hexdigest()

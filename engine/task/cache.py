@@ -20,6 +20,17 @@ from zoneinfo import ZoneInfo
 import engine
 from engine.clock import SYSTEM, Clock
 from engine.config import Api, Connector, Secret, Values
+from engine.config.sections.cache import (
+    ResponseCacheConfig,
+    TierConfig,
+    TiersConfig,
+    WarmingConfig,
+)
+from engine.config.sections.client import ClientConfig
+from engine.config.sections.engine import IdentityConfig, PollingConfig
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.processes import ScalingConfig
+from engine.config.sections.request import RequestConfig
 from engine.language.cron import compile_cron
 from engine.records import Request
 from engine.seams import Fetch, Stopping
@@ -94,7 +105,7 @@ class Caching:
             return
         if suspect:
             self.tiers.put_aside()
-        if connector.values["cache.warming.enabled"]:
+        if connector.values.of(WarmingConfig).enabled:
             self.trace = Trace(clock=clock)
 
     def around(self, api: Api, fetch: Fetch, stopping: Stopping) -> Fetch:
@@ -107,7 +118,7 @@ class Caching:
             fetch,
             self.tiers,
             stopping=stopping,
-            methods={each.values["http.source.method"] for each in apis},
+            methods={each.values.of(RequestConfig).method for each in apis},
             trace=self.trace,
             clock=self._clock,
         )
@@ -200,48 +211,43 @@ def tiers_of(
         disk: Directory that outlives the engine.
         guest: For a look only: has no L1 and makes nothing.
     """
-    if not any(api.values["cache.enabled"] for api in connector.apis):
+    if not any(api.values.of(ResponseCacheConfig).enabled for api in connector.apis):
         return None
     values = connector.values
-    tasks = values["tasks.max"]
-    if values["auto.scaling.enabled"]:
-        tasks = max(tasks, values["auto.scaling.max.tasks"])
-    half = values["cache.max.memory.bytes"] // 2
-    volumes = (half // tasks, half, values["cache.l3.max.bytes"])
+    tasks = values.of(IdentityConfig).tasks_max
+    if values.of(ScalingConfig).enabled:
+        tasks = max(tasks, values.of(ScalingConfig).max_tasks)
+    half = values.of(TiersConfig).max_memory // 2
+    volumes = (half // tasks, half, values.of(TiersConfig).l3_max_bytes)
     off = {1} if guest else set()
     if place is None:
         off.add(2)
     runtime, disk = places_of(connector, place or disk, disk)
     first, second, third = (
-        TierSettings(
-            entries=0 if level in off else values[f"cache.l{level}.max.size"],
-            ttl=float(values[f"cache.l{level}.ttl.seconds"]),
-            policy=values[f"cache.l{level}.policy"],
-            volume=volume,
-        )
+        tier_of(values.of(TierConfig, level=str(level)), volume, off=level in off)
         for level, volume in enumerate(volumes, 1)
     )
     # Only where it is said: the tiers' own sizes are their sum already, tuning may
     # move them, and the sum of two that are off is no reason to keep nothing.
     total = None
     if values.entry("cache.response.max.size") is not None:
-        total = values["cache.response.max.size"]
+        total = values.of(TiersConfig).max_size
     tuning = None
-    if values["cache.auto.tuning.enabled"]:
-        tuning = 60.0 * values["cache.auto.tuning.interval.minutes"]
+    if values.of(TiersConfig).tuning:
+        tuning = 60.0 * values.of(TiersConfig).tuning_minutes
     return Tiers(
         runtime,
         disk,
         levels=(first, second, third),
         settings=CacheSettings(
             total=total,
-            evict=values["cache.eviction.enabled"],
-            threshold=values["cache.eviction.threshold"],
-            batch=values["cache.eviction.batch.size"],
-            cleanup=float(values["cache.cleanup.interval.seconds"]),
-            statistics=values["cache.statistics.enabled"],
-            window=60.0 * values["cache.statistics.window.minutes"],
-            ratio=values["cache.hit.ratio.threshold"],
+            evict=values.of(TiersConfig).eviction,
+            threshold=values.of(TiersConfig).eviction_threshold,
+            batch=values.of(TiersConfig).eviction_batch,
+            cleanup=float(values.of(TiersConfig).cleanup_interval),
+            statistics=values.of(TiersConfig).statistics,
+            window=60.0 * values.of(TiersConfig).statistics_minutes,
+            ratio=values.of(TiersConfig).hit_ratio,
             tuning=tuning,
         ),
         encode=encode,
@@ -249,6 +255,16 @@ def tiers_of(
         background=True,
         guest=guest,
         clock=clock,
+    )
+
+
+def tier_of(tier: TierConfig, volume: int, *, off: bool) -> TierSettings:
+    """One tier of at most `volume` bytes; off, it holds nothing."""
+    return TierSettings(
+        entries=0 if off else tier.max_size,
+        ttl=float(tier.ttl),
+        policy=tier.policy,
+        volume=volume,
     )
 
 
@@ -272,17 +288,20 @@ def skin_of(
         methods: By which the apis of the connector ask.
     """
     values = api.values
-    if not values["cache.enabled"] or values["http.offset.mode"] != "FULL":
+    if (
+        not values.of(ResponseCacheConfig).enabled
+        or values.of(OffsetsConfig).mode != "FULL"
+    ):
         return None
     if named_headers(values) & PASSING:
         return None
     # A page may take every try and pause of its leader; then its waiter asks.
-    patience = values["http.client.request.timeout.ms"] / 1000
+    patience = values.of(ClientConfig).request_timeout
     return Cached(
         fetch,
         tiers,
         stopping=stopping,
-        ttl=float(values["cache.response.ttl.seconds"]),
+        ttl=float(values.of(ResponseCacheConfig).ttl),
         credential=f"{engine.__version__}\n{_text(values, IDENTITY)}",
         changed=bool(set(methods) - SAFE),
         changes="GET" in methods,
@@ -306,7 +325,7 @@ def named_headers(values: Values) -> frozenset[str]:
 def unique_headers(values: Values) -> frozenset[str]:
     """Request headers that are nothing but a new number each time, in lower case."""
     found = set()
-    for name, value in values["http.source.headers"] or ():
+    for name, value in values.of(RequestConfig).headers or ():
         rest = _UUID.sub("", value)
         if rest != value and "${" not in rest:
             found.add(name.lower())
@@ -354,7 +373,7 @@ def warming_of(
         next_poll: Monotonic seconds of the next tick of any shard here.
     """
     values = connector.values
-    if not values["cache.warming.enabled"] or not skins:
+    if not values.of(WarmingConfig).enabled or not skins:
         return None
     apis = {api.name: api for api in connector.apis if api.name in skins}
     # Of all apis: what another task leads must not pass for one of this task's.
@@ -364,9 +383,9 @@ def warming_of(
         name = owner(starts, url)
         if name not in leads or name not in apis:
             return None
-        if apis[name].values["http.source.method"] != "GET":
+        if apis[name].values.of(RequestConfig).method != "GET":
             return None
-        headers = apis[name].values["http.source.headers"] or ()
+        headers = apis[name].values.of(RequestConfig).headers or ()
         plain = tuple((k, v) for k, v in headers if "${" not in v)
         return Request("GET", url, plain)
 
@@ -382,7 +401,7 @@ def warming_of(
     first = connector.apis[0].values
     start = next(iter(starts.values()))
     origin = "/".join(start.split("/", 3)[:3])
-    schedule = values["cache.warming.schedule"]
+    schedule = values.of(WarmingConfig).schedule
     tick: Callable[[int], int] | None = None
     if schedule is not None:
         cron = compile_cron(schedule)
@@ -399,12 +418,11 @@ def warming_of(
         trace=trace,
         recent=recent,
         request_for=request_for,
-        base=first["http.api.base.url"] or origin,
+        base=first.of(RequestConfig).base_url or origin,
         catalog=[start for start in starts.values() if "${" not in start],
-        strategies=values["cache.warming.strategies"],
-        patterns=values["cache.warming.patterns"] or (),
-        interval=next(iter(apis.values())).values["http.source.poll.interval.ms"]
-        / 1000,
+        strategies=values.of(WarmingConfig).strategies,
+        patterns=values.of(WarmingConfig).patterns or (),
+        interval=next(iter(apis.values())).values.of(PollingConfig).interval,
         next_poll=next_poll,
         next_tick=tick,
         clock=clock,

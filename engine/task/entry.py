@@ -18,6 +18,23 @@ from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
 from engine.config import Api, Connector, Values
+from engine.config.sections.borders import CertificatesConfig
+from engine.config.sections.cache import ResponseCacheConfig
+from engine.config.sections.client import ClientConfig
+from engine.config.sections.delivery import StateConfig, TransactionsConfig
+from engine.config.sections.engine import ApiConfig, IdentityConfig, ScheduleConfig
+from engine.config.sections.kafka import ProducerConfig
+from engine.config.sections.letters import DeadLetterQueueConfig, ErrorsConfig
+from engine.config.sections.limits import RetryConfig
+from engine.config.sections.observing import MetricsConfig
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.paging import PaginationConfig
+from engine.config.sections.processes import DirectoriesConfig, TasksConfig
+from engine.config.sections.response import (
+    AnswersConfig,
+    DeduplicationConfig,
+    RecordsConfig,
+)
 from engine.errors import Doubtful, EngineError
 from engine.observe import log as logs
 from engine.observe.failures import FailureLog, decoded
@@ -164,13 +181,15 @@ def run(
         directory=context.runtime / DIRECTORY,
         connector=connector.name,
         task=context.number,
-        detailed=connector.values["performance.metrics.detailed"],
+        detailed=connector.values.of(MetricsConfig).detailed,
     )
     registries = Registries(connector)
     metering = Metering(
         meters,
         letters="topic" if brokers.letters() else "log",
-        insecure=not all(api.values["https.ssl.verify"] for api in connector.apis),
+        insecure=not all(
+            api.values.of(CertificatesConfig).verify for api in connector.apis
+        ),
         schemas=registries.cache,
     )
     wiring = Wiring(
@@ -224,11 +243,13 @@ class Wiring:
             connector.values, always=brokers.letters() is None
         )
         self._registries = registries
-        self._places = Places(context.runtime, Path(process["state.dir"]))
+        self._places = Places(
+            context.runtime, Path(process.of(DirectoriesConfig).state)
+        )
         self._caching = Caching(
             connector,
             place=context.runtime,
-            disk=Path(process["cache.dir"]),
+            disk=Path(process.of(DirectoriesConfig).cache),
             task=context.number,
             suspect=context.board.watch(context.index).get("crashes") >= CRASHES,
         )
@@ -292,7 +313,7 @@ class Wiring:
             Absence(
                 brokers.cluster.address,
                 self._context.report,
-                linger=values["producer.linger.ms"] / 1000,
+                linger=values.of(ProducerConfig).linger,
             ),
             self._once,
             self._gate,
@@ -300,7 +321,7 @@ class Wiring:
         try:
             sources = Sources(
                 self._connector,
-                zone=self._process["schedule.timezone"],
+                zone=self._process.of(ScheduleConfig).timezone,
                 task=self._context.number,
                 places=self._places,
                 budget=budget,
@@ -346,7 +367,7 @@ class Wiring:
                         topics=topics,
                         stop=stop,
                         ended=ended,
-                        pause=values["offset.flush.interval.ms"] / 1000,
+                        pause=values.of(StateConfig).flush_interval,
                     )
                     if walker is None:
                         session.done.append(assigned.shard)
@@ -361,7 +382,7 @@ class Wiring:
             self._caching.tend(
                 stop,
                 limiter=sources.limiter,
-                zone=self._process["schedule.timezone"],
+                zone=self._process.of(ScheduleConfig).timezone,
                 url_of=url_of,
                 # One poll and the end: nothing comes for which to fetch ahead.
                 leads=() if self._once else self._leads(),
@@ -398,7 +419,7 @@ class Wiring:
         with `exactly.once.support=required` where it is not possible.
         """
         values = self._connector.values
-        support = values["exactly.once.support"]
+        support = values.of(TransactionsConfig).support
         why = unfit(values)
         decided = Decided(Owner(), why=why if support == "requested" else "")
         if isinstance(state, TopicState) and support != "disabled" and not why:
@@ -417,8 +438,8 @@ class Wiring:
             runtime=self._context.runtime,
             connector=self._connector.name,
             task=self._context.number,
-            tasks=values["tasks.max"],
-            support=values["exactly.once.support"],
+            tasks=values.of(IdentityConfig).tasks_max,
+            support=values.of(TransactionsConfig).support,
         ).decide(start.progress)
 
     def _load(self, state: State, decided: Decided, start: Start) -> dict[str, Saved]:
@@ -457,7 +478,7 @@ class Wiring:
         found = set()
         for assigned in self._context.assigned:
             for shard in (each.shard for each in assigned.tree):
-                entities = self._apis[shard.api].values["entity.names"] or ()
+                entities = self._apis[shard.api].values.of(ApiConfig).entities or ()
                 if shard.index == 0 and shard.entity in (None, *entities[:1]):
                     found.add(shard.api)
         return found
@@ -465,18 +486,17 @@ class Wiring:
     def _keyless(self) -> list[str]:
         """Fixed topics that get records without a key."""
         return [
-            str(api.values["kafka.topic"])
+            topic
             for api in self._connector.apis
-            if api.values["kafka.topic"]
-            and "${" not in api.values["kafka.topic"]
-            and api.values["kafka.key"] is None
+            if (topic := api.values.of(RecordsConfig).fixed_topic)
+            and api.values.of(RecordsConfig).key is None
         ]
 
     def _fixed_topics(self) -> list[str]:
         names = [
-            str(api.values["kafka.topic"])
+            topic
             for api in self._connector.apis
-            if api.values["kafka.topic"] and "${" not in api.values["kafka.topic"]
+            if (topic := api.values.of(RecordsConfig).fixed_topic)
         ]
         dead = self._brokers.letters()
         return [*dict.fromkeys(names), *([dead] if dead else [])]
@@ -509,8 +529,8 @@ class Wiring:
         api = self._apis[shard.api]
         values = api.values
         pulse = Pulse(
-            fetch=values["http.client.request.timeout.ms"] / 1000 + SLACK,
-            work=self._process["task.heartbeat.timeout.ms"] / 1000,
+            fetch=values.of(ClientConfig).request_timeout + SLACK,
+            work=self._process.of(TasksConfig).heartbeat_timeout,
         )
         patience = Patience(stop, pulse)
         tally = Tally(shard, slot, self._complaints)
@@ -584,8 +604,8 @@ class Wiring:
         return Walker(
             flow,
             pace=pace,
-            patient=values["behavior.on.error"] == "IGNORE",
-            patience=values["http.response.bad.page.patience.ms"] / 1000,
+            patient=values.of(RetryConfig).behavior == "IGNORE",
+            patience=values.of(AnswersConfig).bad_page_patience,
             once=self._once,
             pulse=pulse,
             stopping=patience,
@@ -632,7 +652,7 @@ class Wiring:
     ) -> Branch:
         shard = tally.shard
         api = self._apis[shard.api]
-        keeps = api.values["api.chaining.state"] == "KEEP"
+        keeps = api.values.of(ApiConfig).state == "KEEP"
         store = self._store(delivery, saver, saved)
         if not keeps:
             saver = Nowhere()
@@ -664,9 +684,9 @@ class Wiring:
         Its default is for positions that cost nothing to lose: a child that is read
         from its start each poll, or one whose parents list all there is.
         """
-        values, polls = api.values, int(api.values["api.chaining.state.polls"])
+        values, polls = api.values, int(api.values.of(ApiConfig).state_polls)
         line = [api, *self._connector.ancestors(api)]
-        full = [each.values["http.offset.mode"] == "FULL" for each in line]
+        full = [each.values.of(OffsetsConfig).mode == "FULL" for each in line]
         cheap = full[0] or all(full[1:])
         return polls if cheap or values.stated("api.chaining.state.polls") else 0
 
@@ -680,10 +700,13 @@ class Wiring:
     ) -> Callable[[Mapping[str, str]], Remembering | None]:
         """Makes the memory of a source partition, where its polls repeat."""
         values = api.values
-        off = not values["cache.enabled"] or values["http.offset.mode"] != "FULL"
-        if off or values["kafka.topic"] is None:
+        off = (
+            not values.of(ResponseCacheConfig).enabled
+            or values.of(OffsetsConfig).mode != "FULL"
+        )
+        if off or values.of(RecordsConfig).topic is None:
             return lambda partition: None
-        chain = values["pagination.type"] in CHAINS
+        chain = values.of(PaginationConfig).type in CHAINS
         identities = self._identities
 
         def remembering(partition: Mapping[str, str]) -> Remembering:
@@ -694,10 +717,10 @@ class Wiring:
                 Unchanged(
                     stored,
                     topic=identities.of,
-                    max_age=values["cache.unchanged.max.age.seconds"],
+                    max_age=values.of(ResponseCacheConfig).unchanged_max_age,
                     count=shard.count,
                     chain=chain,
-                    stamped=values["kafka.timestamp"] is not None,
+                    stamped=values.of(RecordsConfig).timestamp is not None,
                     unique=unique_headers(values),
                 ),
                 stored,
@@ -718,32 +741,34 @@ class Wiring:
         store: Callable[[Api, Shard, Seen], SeenStore],
     ) -> Transform:
         """Its store of keys seen is put among `stores`, where there is one."""
-        if api.values["kafka.topic"] is None:
+        if api.values.of(RecordsConfig).topic is None:
             return without_topic
         compiled = transform_of(
             self._connector,
             api,
             shard,
-            zone=self._process["schedule.timezone"],
+            zone=self._process.of(ScheduleConfig).timezone,
             registries=self._registries,
             limit=self._limit(api, topics),
             reserved=self._brokers.reserved(),
         )
-        if compiled.seen is not None and api.values["deduplication.store"] == "STATE":
+        if (
+            compiled.seen is not None
+            and api.values.of(DeduplicationConfig).store == "STATE"
+        ):
             stores.append(store(api, shard, compiled.seen))
-        topic = api.values["kafka.topic"]
         admission = Admission(
             Persistent(compiled, policy_of(api.values), stopping=patience),
             topics,
-            tolerant=api.values["errors.tolerance"] == "all",
-            fixed=None if "${" in topic else topic,
+            tolerant=api.values.of(ErrorsConfig).tolerance == "all",
+            fixed=api.values.of(RecordsConfig).fixed_topic,
             stopping=patience,
         )
         return self._metering.transform(api.name, admission)
 
     def _bad(self, api: Api, tally: Tally) -> Callable[[Parcel], None] | None:
         """What hears of records that the broker refuses, where that is tolerated."""
-        if api.values["errors.tolerance"] != "all":
+        if api.values.of(ErrorsConfig).tolerance != "all":
             return None
 
         def hear(parcel: Parcel) -> None:
@@ -763,7 +788,7 @@ class Wiring:
                 seen,
                 own,
                 others,
-                window_ms=api.values["deduplication.window.minutes"] * 60_000,
+                window_ms=api.values.of(DeduplicationConfig).window_minutes * 60_000,
                 open=lambda chunk: delivery.outlet(
                     partition_of(shard, chunk), saver, pause=0.0
                 ),
@@ -773,10 +798,8 @@ class Wiring:
         return made
 
     def _limit(self, api: Api, topics: Topics) -> int | None:
-        topic = api.values["kafka.topic"]
-        if topic is None or "${" in topic:
-            return None
-        return topics.record_limit(topic)
+        topic = api.values.of(RecordsConfig).fixed_topic
+        return None if topic is None else topics.record_limit(topic)
 
     def _crew(self, assigned: Assigned) -> Siblings:
         return Siblings(self._context.board, assigned.slot, assigned.siblings)
@@ -784,11 +807,11 @@ class Wiring:
 
 def unfit(values: Values) -> str:
     """Why a configuration allows no transactions, or ""."""
-    if values["offset.storage.file.filename"] is not None:
+    if values.of(StateConfig).file is not None:
         return "offset.storage.file.filename keeps the state in a file"
-    if values["producer.acks"] != "all":
-        return f"producer.acks={values['producer.acks']} is not all"
-    if not values["producer.enable.idempotence"]:
+    if values.of(ProducerConfig).acks != "all":
+        return f"producer.acks={values.of(ProducerConfig).acks} is not all"
+    if not values.of(ProducerConfig).idempotent:
         return "producer.enable.idempotence=false"
     return ""
 
@@ -911,8 +934,8 @@ class Complaints:
     MOST = 10
 
     def __init__(self, values: Values, *, always: bool, clock: Clock = SYSTEM):
-        self._enabled = values["errors.log.enable"] or always
-        self._whole = values["errors.log.include.messages"]
+        self._enabled = values.of(DeadLetterQueueConfig).log or always
+        self._whole = values.of(DeadLetterQueueConfig).log_messages
         self._clock = clock
         self._second = 0
         self._said = 0

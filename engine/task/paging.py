@@ -14,6 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.config import Api, Values
+from engine.config.sections.auth import ApiKeyConfig, AuthConfig
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.paging import PaginationConfig
+from engine.config.sections.request import RequestConfig
 from engine.language import MISSING, LanguageError, Path
 from engine.records import Response
 from engine.source.paging.pager import COUNTS, Paging, Stop
@@ -31,55 +35,59 @@ def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
         index, count: Which of the shards its pages are dealt to.
     """
     values = api.values
-    kind = values["pagination.type"]
+    asked = values.of(PaginationConfig)
+    kind = asked.type
     cut = set()
-    if values["auth.type"] == "API_KEY" and values["api.key.location"] == "QUERY":
-        cut.add(values["api.key.name"])
-    written = literals(url, values["http.source.query.params"] or "")
-    limit, limit_stated = values["pagination.limit.value"], True
+    if (
+        values.of(AuthConfig).type == "API_KEY"
+        and values.of(ApiKeyConfig).location == "QUERY"
+    ):
+        cut.add(values.of(ApiKeyConfig).name)
+    written = literals(url, values.of(RequestConfig).params or "")
+    limit, limit_stated = asked.limit, True
     if not values.stated("pagination.limit.value"):
-        said = _number(written, values["pagination.limit.param"])
+        said = _number(written, asked.limit_param)
         # 0 asks for everything, or for nothing: it is no size.
         limit, limit_stated = said or limit, bool(said) and kind in (*COUNTS, "keyset")
-    start = values["pagination.page.start"]
+    start = asked.page_start
     if kind == "page" and not values.stated("pagination.page.start"):
-        said = _number(written, values["pagination.page.param"])
+        said = _number(written, asked.page_param)
         start = start if said is None else said
     tie = None
     by_page = values.stated("pagination.page.param")
     if kind == "keyset" and (by_page or values.stated("pagination.offset.param")):
-        tie = values["pagination.page.param" if by_page else "pagination.offset.param"]
+        tie = asked.page_param if by_page else asked.offset_param
     stop, stop_paths = stop_of(values)
-    most = values["pagination.max.pages"]
+    most = asked.max_pages
     return Paging(
         type=kind,
-        mode=values["http.offset.mode"],
+        mode=values.of(OffsetsConfig).mode,
         limit=limit,
         limit_stated=limit_stated,
         max_pages=max(1, most // count + (index < most % count)),
         page_start=start,
-        cursor_field=values["pagination.cursor.field"],
-        has_more_field=values["pagination.has.more.field"],
-        inverted=values["pagination.has.more.inverted"],
-        total_field=values["pagination.total.field"],
-        total_pages_field=values["pagination.total.pages.field"],
-        short_ends=values["pagination.end"] == "SHORT_PAGE",
-        empty_pages=values["pagination.empty.pages.max"],
-        repeats=values["pagination.repeats"] == "ALLOW",
+        cursor_field=asked.cursor_field,
+        has_more_field=asked.has_more_field,
+        inverted=asked.inverted,
+        total_field=asked.total_field,
+        total_pages_field=asked.total_pages_field,
+        short_ends=asked.end == "SHORT_PAGE",
+        empty_pages=asked.empty_pages,
+        repeats=asked.repeats == "ALLOW",
         stop=stop,
         stop_paths=stop_paths,
-        link_header=values["pagination.link.header"],
-        link_rel=values["pagination.link.rel"],
-        own_origin=values["pagination.next.origin"] == "OWN",
-        base_field=values["pagination.next.base.field"],
-        same_method=values["pagination.next.method"] == "SAME",
-        nextlink_field=values["odata.nextlink.field"],
-        deltalink_field=values["odata.deltalink.field"],
-        offset_field=values["http.offset.json.pointer"],
-        limit_param=values["pagination.limit.param"],
-        offset_param=values["pagination.offset.param"],
-        page_param=values["pagination.page.param"],
-        cursor_param=values["pagination.cursor.param"],
+        link_header=asked.link_header,
+        link_rel=asked.link_rel,
+        own_origin=asked.next_origin == "OWN",
+        base_field=asked.base_field,
+        same_method=asked.next_method == "SAME",
+        nextlink_field=asked.nextlink_field,
+        deltalink_field=asked.deltalink_field,
+        offset_field=values.of(OffsetsConfig).pointer,
+        limit_param=asked.limit_param,
+        offset_param=asked.offset_param,
+        page_param=asked.page_param,
+        cursor_param=asked.cursor_param,
         tie_param=tie,
         tie_by_page=by_page,
         cut=frozenset(cut),
@@ -88,13 +96,13 @@ def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
 
 def initial_of(values: Values, paging: Paging, url: str) -> str | None:
     """`http.initial.offset`; unstated, what the URL asks for by itself."""
-    initial: str | None = values["http.initial.offset"]
+    initial: str | None = values.of(OffsetsConfig).initial
     if values.stated("http.initial.offset"):
         return initial
     if paging.type == "page":
         return str(paging.page_start)
     if paging.type == "offset":
-        written = literals(url, values["http.source.query.params"] or "")
+        written = literals(url, values.of(RequestConfig).params or "")
         said = _number(written, paging.offset_param)
         return initial if said is None else str(said)
     return initial
@@ -110,7 +118,7 @@ def stop_of(values: Values) -> tuple[Stop | None, tuple[str, ...]]:
     `pagination.stop.condition` as one callable, and the places in the response
     that a decoder has to find for it.
     """
-    rule = values["pagination.stop.condition"]
+    rule = values.of(PaginationConfig).stop_condition
     if rule is None:
         return None, ()
     condition = compile_condition(plain_names(rule))

@@ -23,6 +23,12 @@ from msgspec.structs import replace
 
 from engine.clock import SYSTEM
 from engine.config import Api, Connector
+from engine.config.sections.cache import ResponseCacheConfig
+from engine.config.sections.delivery import StateTopicConfig
+from engine.config.sections.engine import ApiConfig
+from engine.config.sections.kafka import BootstrapConfig
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.response import RecordsConfig
 from engine.errors import Misconfigured, SinkError, Unavailable
 from engine.records import Page, Shard
 from engine.shared.limiter import HostReading
@@ -45,7 +51,7 @@ def questions(
     Each call raises an EngineError if it gets no usable answer.
     """
     for api in connector.apis:
-        if api.values["api.chaining.parent"] is None:
+        if api.values.of(ApiConfig).parent is None:
             yield api, "http.source.url", partial(first_page, connector, api, zone)
     yield None, "bootstrap.servers", partial(brokers, connector)
 
@@ -75,7 +81,7 @@ def state_topic(connector: Connector) -> str:
     lacking = state.lacks() if isinstance(state, TopicState) else {}
     if not lacking:
         return ""
-    topic = connector.values["offsets.storage.topic"]
+    topic = connector.values.of(StateTopicConfig).topic
     found = ", ".join(f"{name}={has}" for name, (has, _) in lacking.items())
     wanted = ",".join(f"{name}={wants}" for name, (_, wants) in lacking.items())
     login = " --command-config client.properties"
@@ -119,7 +125,7 @@ def topics(connector: Connector) -> Iterator[tuple[Api | None, str, str, str]]:
     brokers = Brokers(connector, bootstrap_of(connector.values, embedded))
     named: dict[str, tuple[Api | None, str]] = {}
     for api in connector.apis:
-        name = api.values["kafka.topic"]
+        name = api.values.of(RecordsConfig).topic
         if name is not None and "${" not in name:
             named.setdefault(str(name), (api, "kafka.topic"))
     letters = brokers.letters()
@@ -142,8 +148,8 @@ def partitions(connector: Connector) -> dict[str, int]:
     def embedded() -> str:
         raise Unavailable("the embedded broker runs only while `run` does")
 
-    names = {api.values["kafka.topic"] for api in connector.apis} - {None}
-    fixed = sorted(name for name in names if "${" not in name)
+    names = {api.values.of(RecordsConfig).fixed_topic for api in connector.apis}
+    fixed = sorted(name for name in names if name)
     servers = bootstrap_of(connector.values, embedded)
     with admin(Brokers(connector, servers).admin) as client:
         found = describe(client, fixed)
@@ -158,14 +164,13 @@ def outlived(connector: Connector) -> Iterator[tuple[Api, str, str, str]]:
     """
     key = "cache.unchanged.max.age.seconds"
     remembering = [
-        (api, str(api.values["kafka.topic"]))
+        (api, str(api.values.of(RecordsConfig).topic))
         for api in connector.apis
-        if api.values["cache.enabled"]
-        and api.values["http.offset.mode"] == "FULL"
-        and api.values["kafka.topic"]
-        and "${" not in api.values["kafka.topic"]
+        if api.values.of(ResponseCacheConfig).enabled
+        and api.values.of(OffsetsConfig).mode == "FULL"
+        and api.values.of(RecordsConfig).fixed_topic
     ]
-    servers = connector.values["bootstrap.servers"]
+    servers = connector.values.of(BootstrapConfig).servers
     if not remembering or not servers or tuple(servers) == ("embedded",):
         return
     found: Mapping[str, Described] = {}
@@ -173,7 +178,13 @@ def outlived(connector: Connector) -> Iterator[tuple[Api, str, str, str]]:
         found = describe(client, sorted({name for _, name in remembering}))
     for api, name in remembering:
         topic = found.get(name)
-        said = None if topic is None else _outlived(name, topic, api.values[key])
+        said = (
+            None
+            if topic is None
+            else _outlived(
+                name, topic, api.values.of(ResponseCacheConfig).unchanged_max_age
+            )
+        )
         if said is not None:
             yield api, key, *said
 
@@ -240,7 +251,7 @@ class pages:
     ):
         self._folder = tempfile.TemporaryDirectory(prefix="kafka-http-source-")
         place = Path(self._folder.name)
-        entity = next(iter(api.values["entity.names"] or ()), None)
+        entity = next(iter(api.values.of(ApiConfig).entities or ()), None)
         self.shard = Shard(connector.name, api.name, entity)
         stop = Patience(threading.Event(), Pulse(fetch=0.0, work=0.0))
         self._sources = Sources(

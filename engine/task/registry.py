@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import importlib
 import random
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 from engine.config import Connector, Values
 from engine.config.libraries import missing
+from engine.config.sections.cache import SchemasConfig
+from engine.config.sections.converters import ConverterConfig, NamesConfig
+from engine.config.sections.section import needed
+from engine.config.sections.tls import TlsConfig
 from engine.errors import ConfigError, Finding, Unavailable, Unreachable
 from engine.records import Page, Parcel
 from engine.seams import Stopping, Transform
@@ -53,9 +56,9 @@ class Registries:
     def __init__(self, connector: Connector):
         values = connector.values
         self.cache = SchemaCache(
-            enabled=values["cache.schema.enabled"],
-            size=values["cache.schema.max.size"],
-            ttl=float(values["cache.schema.ttl.seconds"]),
+            enabled=values.of(SchemasConfig).enabled,
+            size=values.of(SchemasConfig).max_size,
+            ttl=float(values.of(SchemasConfig).ttl),
         )
         self._pool = Pool(PoolOptions(max_connections=8, max_per_route=4))
         self._resolver = Resolver(self._pool.options.dns_ttl)
@@ -75,33 +78,32 @@ class Registries:
         is given is none.
         """
         name = f"{side}.converter"
-        kind = values[name]
+        of = values.of(ConverterConfig, side=side)
+        kind = of.converter
         if why := missing(kind):
             raise _wrong(values, name, why)
         module = importlib.import_module(MODULES[kind])
         shared = {
             "side": side,
-            "strategy": values[f"{name}.subject.name.strategy"].removesuffix(
-                "Strategy"
-            ),
-            "latest": values[f"{name}.use.latest.version"],
+            "strategy": of.strategy.removesuffix("Strategy"),
+            "latest": of.use_latest,
         }
-        registry = self._registry(values, name)
+        registry = self._registry(values, of)
         file = f"{side}.schema.file"
-        given = values[file]
+        given = of.schema_file
         made: Converter
         try:
             if kind == "ProtobufConverter":
                 made = module.protobuf_converter(
                     registry,
-                    data=Path(given).read_bytes(),
-                    message=values[f"{side}.schema.message"],
+                    data=needed(given).read_bytes(),
+                    message=of.schema_message,
                     **shared,
                 )
             else:
-                text = None if given is None else Path(given).read_text("utf-8")
+                text = None if given is None else given.read_text("utf-8")
                 if kind == "AvroConverter":
-                    sanitize = values["schema.names.sanitize"]
+                    sanitize = values.of(NamesConfig).sanitize
                     made = module.avro_converter(
                         registry, given=text, sanitize=sanitize, **shared
                     )
@@ -111,12 +113,12 @@ class Registries:
             raise _wrong(values, file, str(refused)) from refused
         return made
 
-    def _registry(self, values: Values, name: str) -> Registry:
-        urls: Sequence[str] = values[f"{name}.schema.registry.url"]
-        login = values[f"{name}.basic.auth.user.info"]
+    def _registry(self, values: Values, of: ConverterConfig) -> Registry:
+        urls = needed(of.registry_url)
+        login = of.user_info
         origins = tuple(dict.fromkeys(map(origin_of, urls)))
-        trust = values["https.ssl.truststore.location"]
-        pem = values["https.ssl.truststore.certificates"]
+        trust = values.of(TlsConfig, at="https.ssl.").truststore_location
+        pem = values.of(TlsConfig, at="https.ssl.").truststore_certificates
         options = HttpOptions(
             connect_timeout=CONNECT,
             socket_timeout=ANSWER,
@@ -134,7 +136,7 @@ class Registries:
             urls,
             Http(options, pool=self._pool, resolver=self._resolver),
             login=None if login is None else login.reveal(),
-            register=values[f"{name}.auto.register.schemas"],
+            register=of.auto_register,
             cache=self.cache,
         )
 

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine.config import Api, Connector, Values
+from engine.config.sections.engine import ApiConfig
+from engine.config.sections.kafka import BootstrapConfig, ProducerConfig
 from engine.errors import ConfigError, EngineError, Misconfigured
 from engine.records import Shard
 from engine.sink.compress import packing
@@ -50,14 +52,14 @@ def refusals(connector: Connector, zone: str) -> Iterator[Refusal]:
             # A file that a key names, and that cannot be read.
             found.append((api, key, Misconfigured(str(failure))))
 
-    servers = connector.values["bootstrap.servers"] or ()
+    servers = connector.values.of(BootstrapConfig).servers or ()
     brokers = Brokers(connector, tuple(servers))
     for side, cluster in (("producer", brokers.cluster), ("admin", brokers.admin)):
         if cluster.protocol.endswith("SSL"):
             with noting(None, f"{side}.security.protocol"):
                 tls(cluster)
     with noting(None, "producer.compression.type"):
-        packing(connector.values["producer.compression.type"])
+        packing(connector.values.of(ProducerConfig).compression)
     registries = Registries(connector)
     try:
         for api in connector.apis:
@@ -89,7 +91,7 @@ def refusals(connector: Connector, zone: str) -> Iterator[Refusal]:
 
 
 def _entities(api: Api) -> tuple[str, ...]:
-    return tuple(api.values["entity.names"] or ())
+    return tuple(api.values.of(ApiConfig).entities or ())
 
 
 def _blamed(values: Values, text: str) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from engine.config import Api, Connector
+from engine.config.sections.response import RecordsConfig
 from engine.errors import Accounting, EngineError, RecordError, SinkError
 from engine.records import Parcel, Shard
 from engine.sink.commit import Delivery
@@ -163,7 +164,7 @@ class Replay:
         api = self._apis[letter.api]
         shard = Shard(self._connector.name, api.name, letter.entity)
         limit = None
-        topic = api.values["kafka.topic"]
+        topic = api.values.of(RecordsConfig).topic
         if topic is None:
             return lambda letter: f"api {api.name} has no kafka.topic now"
         if "${" not in topic:
@@ -225,7 +226,7 @@ class Replay:
 
 def lacking(api: Api, needs: frozenset[str]) -> str | None:
     """Why an api's letters cannot be tried again for what they do not carry."""
-    if api.values["kafka.headers.provenance.enabled"]:
+    if api.values.of(RecordsConfig).provenance:
         return "kafka.headers.provenance.enabled needs the page it came with"
     wanted = sorted({ENVELOPE[name] for name in needs if name in ENVELOPE})
     if not wanted:

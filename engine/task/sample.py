@@ -18,6 +18,12 @@ from msgspec.structs import replace
 
 from engine.clock import SYSTEM
 from engine.config import Api, Connector
+from engine.config.sections.converters import ConverterConfig
+from engine.config.sections.engine import ApiConfig
+from engine.config.sections.limits import RateLimitConfig
+from engine.config.sections.paging import PaginationConfig
+from engine.config.sections.response import RecordsConfig
+from engine.config.sections.section import needed
 from engine.records import Page, Parcel
 from engine.shared.limiter import HostReading
 from engine.source.children import naming
@@ -154,7 +160,7 @@ def _tree(
     sample, records = _sample(connector, api, zone, most, registries, scope)
     yield api, sample
     for child in connector.children(api):
-        values = naming(child.values["api.chaining.extract.field"])
+        values = naming(needed(child.values.of(ApiConfig).extract))
         named = [
             (record, value)
             for record in records
@@ -211,16 +217,21 @@ def _sample(
 def _has_rules(api: Api) -> bool:
     """Whether its transformation runs without asking or changing anything else."""
     values = api.values
-    converters = {values["value.converter"], values["key.converter"]}
-    return values["kafka.topic"] is not None and not converters & MODULES.keys()
+    converters = {
+        values.of(ConverterConfig, side="value").converter,
+        values.of(ConverterConfig, side="key").converter,
+    }
+    return (
+        values.of(RecordsConfig).topic is not None and not converters & MODULES.keys()
+    )
 
 
 def affordable(api: Api, most: int) -> int:
     """Pages, at most so many, that the rate limit lets through in `PATIENCE`."""
     values = api.values
-    if not values["rate.limit.enabled"]:
+    if not values.of(RateLimitConfig).enabled:
         return most
-    rate = values["rate.limit.requests.per.second"]
+    rate = values.of(RateLimitConfig).per_second
     return max(1, min(most, 1 + int(PATIENCE * rate)))
 
 
@@ -236,8 +247,8 @@ def _reckon(sample: Sample, api: Api, page: Page) -> None:
     values, found = api.values, page.response.decoded.found
     places = Fields(
         {
-            "total": values["pagination.total.field"],
-            "total_pages": values["pagination.total.pages.field"],
+            "total": values.of(PaginationConfig).total_field,
+            "total_pages": values.of(PaginationConfig).total_pages_field,
         }
     )
     records = places.count("total", found) if "total" in places else None
@@ -246,7 +257,7 @@ def _reckon(sample: Sample, api: Api, page: Page) -> None:
         promised = -(-records // sample.first_records)
     if promised is None:
         return
-    most = values["pagination.max.pages"]
+    most = values.of(PaginationConfig).max_pages
     sample.truncated = promised > most
     sample.poll_pages = min(promised, most)
     if records is None:

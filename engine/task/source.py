@@ -27,9 +27,28 @@ from engine.config.reread import (
     reread,
     reread_values,
     rereads,
-    restriction,
     texts,
 )
+from engine.config.sections.auth import ApiKeyConfig, AuthConfig, AwsConfig, OAuthConfig
+from engine.config.sections.borders import (
+    BordersConfig,
+    CertificatesConfig,
+    ProxyConfig,
+)
+from engine.config.sections.client import BalancingConfig, ClientConfig, PoolConfig
+from engine.config.sections.engine import ApiConfig, IdentityConfig, PollingConfig
+from engine.config.sections.limits import (
+    CircuitBreakerConfig,
+    RateLimitConfig,
+    RateLimitsConfig,
+    RetryConfig,
+)
+from engine.config.sections.paging import PaginationConfig, PrefetchConfig
+from engine.config.sections.processes import ScalingConfig
+from engine.config.sections.request import RequestConfig
+from engine.config.sections.response import AnswersConfig
+from engine.config.sections.section import needed
+from engine.config.sections.tls import TlsConfig
 from engine.config.shapes import status_codes
 from engine.errors import Denied, SharedError
 from engine.language.cron import compile_cron
@@ -95,29 +114,30 @@ RATE = (
 
 def pool_of(values: Values) -> Pool:
     """The task's connections, from the connector's values."""
-    prefix = "http.client.connection"
     return Pool(
         PoolOptions(
-            enabled=values[f"{prefix}.pool.enabled"],
-            max_connections=values["http.client.max.connections"],
-            max_per_route=values["http.client.max.connections.per.route"],
-            keep_alive=values[f"{prefix}.keep.alive.enabled"],
-            keep_alive_duration=values[f"{prefix}.keep.alive.duration.ms"] / 1000,
-            keep_alive_requests=values[f"{prefix}.keep.alive.max.requests"],
-            validate_after=values[f"{prefix}.pool.validate.after.inactivity.ms"] / 1000,
-            cleanup=values[f"{prefix}.cleanup.enabled"],
-            cleanup_interval=values[f"{prefix}.cleanup.interval.ms"] / 1000,
-            max_idle=values[f"{prefix}.max.idle.time.ms"] / 1000,
-            buffer_size=values["http.client.buffer.size.bytes"],
-            dns_ttl=float(values["http.client.dns.cache.ttl.seconds"]),
+            enabled=values.of(PoolConfig).enabled,
+            max_connections=values.of(PoolConfig).max_connections,
+            max_per_route=values.of(PoolConfig).max_per_route,
+            keep_alive=values.of(PoolConfig).keep_alive,
+            keep_alive_duration=values.of(PoolConfig).keep_alive_duration,
+            keep_alive_requests=values.of(PoolConfig).keep_alive_requests,
+            validate_after=values.of(PoolConfig).validate_after,
+            cleanup=values.of(PoolConfig).cleanup,
+            cleanup_interval=values.of(PoolConfig).cleanup_interval,
+            max_idle=values.of(PoolConfig).max_idle,
+            buffer_size=values.of(PoolConfig).buffer_size,
+            dns_ttl=float(values.of(PoolConfig).dns_ttl),
         )
     )
 
 
 def url_of(values: Values) -> str:
     """The logical URL template of an api, absolute."""
-    url = str(values["http.source.url"])
-    base = values["http.api.base.url"] or first(values["http.source.endpoints"])
+    url = str(values.of(RequestConfig).url)
+    base = values.of(RequestConfig).base_url or first(
+        values.of(BalancingConfig).endpoints
+    )
     if base is not None and "://" not in url.split("${", 1)[0]:
         return behind(str(base), url)
     return url
@@ -141,80 +161,85 @@ def reveal(secret: Secret | None) -> str | None:
 def http_options(api: Api) -> HttpOptions:
     """The HTTP keys of one api in seconds and bytes."""
     values = api.values
-    homes = [url_of(values).split("${", 1)[0], *(values["http.source.endpoints"] or ())]
+    homes = [
+        url_of(values).split("${", 1)[0],
+        *(values.of(BalancingConfig).endpoints or ()),
+    ]
     origins = tuple(dict.fromkeys(origin_of(home) for home in homes))
-    prefix = "https.ssl"
-    location = values[f"{prefix}.keystore.location"]
-    trust = values[f"{prefix}.truststore.location"]
+    location = values.of(TlsConfig, at="https.ssl.").keystore_location
+    trust = values.of(TlsConfig, at="https.ssl.").truststore_location
     return HttpOptions(
-        connect_timeout=values["http.client.connection.timeout.ms"] / 1000,
-        socket_timeout=values["http.client.socket.timeout.ms"] / 1000,
-        request_timeout=values["http.client.request.timeout.ms"] / 1000,
-        max_response=values["http.client.max.response.size.bytes"],
+        connect_timeout=values.of(ClientConfig).connect_timeout,
+        socket_timeout=values.of(ClientConfig).socket_timeout,
+        request_timeout=values.of(ClientConfig).request_timeout,
+        max_response=values.of(ClientConfig).max_response,
         encodings=(
-            tuple(values["http.client.compression.types"])
-            if values["http.client.compression.enabled"]
+            tuple(values.of(ClientConfig).compression_types)
+            if values.of(ClientConfig).compression
             else ()
         ),
-        idempotent=values["http.source.idempotent"],
+        idempotent=values.of(RequestConfig).idempotent,
         # Only JSON proves its own end where a body ends with its connection.
-        close_delimited=values["http.response.format"] == "json",
+        close_delimited=values.of(AnswersConfig).format == "json",
         proxy=proxy_of(values),
-        redirects=values["http.redirects.max"],
-        lenient=values["http.client.parser"] == "LENIENT",
-        redirect_body=values["http.redirects.body.to.other.hosts"],
+        redirects=values.of(BordersConfig).redirects,
+        lenient=values.of(ClientConfig).parser == "LENIENT",
+        redirect_body=values.of(BordersConfig).redirect_body,
         tls=TlsOptions(
             ca_file=None if trust is None else str(trust),
-            ca_pem=reveal(values[f"{prefix}.truststore.certificates"]),
+            ca_pem=reveal(
+                values.of(TlsConfig, at="https.ssl.").truststore_certificates
+            ),
             cert_file=None if location is None else str(location),
-            cert_pem=reveal(values[f"{prefix}.keystore.certificate.chain"]),
-            key_pem=reveal(values[f"{prefix}.keystore.key"]),
-            key_password=reveal(values[f"{prefix}.key.password"]),
-            protocols=tuple(values[f"{prefix}.enabled.protocols"]),
-            ciphers=tuple(values[f"{prefix}.cipher.suites"] or ()),
-            check_hostname=values[f"{prefix}.endpoint.identification.algorithm"]
+            cert_pem=reveal(
+                values.of(TlsConfig, at="https.ssl.").keystore_certificate_chain
+            ),
+            key_pem=reveal(values.of(TlsConfig, at="https.ssl.").keystore_key),
+            key_password=reveal(values.of(TlsConfig, at="https.ssl.").key_password),
+            protocols=tuple(values.of(TlsConfig, at="https.ssl.").protocols),
+            ciphers=tuple(values.of(TlsConfig, at="https.ssl.").ciphers or ()),
+            check_hostname=values.of(TlsConfig, at="https.ssl.").identification
             != "none",
-            verify=values[f"{prefix}.verify"],
-            pins=tuple(values[f"{prefix}.certificate.pins"] or ()),
+            verify=values.of(CertificatesConfig).verify,
+            pins=tuple(values.of(CertificatesConfig).pins or ()),
         ),
         addresses=AddressRules(
             home=tuple(origin.host for origin in origins),
-            local=tri(values["connection.disallow.local.ips"]),
-            private=tri(values["connection.disallow.private.ips"]),
-            class_e=values["connection.disallow.class.e.ips"],
-            disallow=tuple(values["connection.disallow.cidr.ranges"] or ()),
-            allow=tuple(values["connection.allow.cidr.ranges"] or ()),
+            local=tri(values.of(BordersConfig).local),
+            private=tri(values.of(BordersConfig).private),
+            class_e=values.of(BordersConfig).class_e,
+            disallow=tuple(values.of(BordersConfig).disallow or ()),
+            allow=tuple(values.of(BordersConfig).allow or ()),
         ),
-        borders=Borders(origins, tuple(values["http.source.allowed.hosts"] or ())),
+        borders=Borders(origins, tuple(values.of(BordersConfig).allowed_hosts or ())),
     )
 
 
 def proxy_of(values: Values) -> ProxyOptions | None:
     """`http.proxy.*`."""
-    if values["http.proxy.host"] is None:
+    proxy = values.of(ProxyConfig)
+    if proxy.host is None:
         return None
     return ProxyOptions(
-        values["http.proxy.host"],
-        values["http.proxy.port"],
-        values["http.proxy.user"],
-        reveal(values["http.proxy.password"]),
+        proxy.host, needed(proxy.port), proxy.user, reveal(proxy.password)
     )
 
 
 def policy_of(values: Values) -> RetryPolicy:
     """`max.retries` and `retry.*` in seconds."""
     return RetryPolicy(
-        max_retries=values["max.retries"],
-        backoff=values["retry.backoff.ms"] / 1000,
-        backoff_max=values["retry.backoff.max.ms"] / 1000,
-        exponential=values["retry.backoff.policy"] == "EXPONENTIAL_WITH_JITTER",
-        statuses=values["retry.on.status.codes"],
-        process=values["http.response.status.process"],
-        empty=values["http.response.status.empty"],
-        idempotent=values["http.source.idempotent"],
-        respect=values["rate.limit.respect.headers"],
+        max_retries=values.of(RetryConfig).max_retries,
+        backoff=values.of(RetryConfig).backoff,
+        backoff_max=values.of(RetryConfig).backoff_max,
+        exponential=values.of(RetryConfig).backoff_policy == "EXPONENTIAL_WITH_JITTER",
+        statuses=values.of(RetryConfig).statuses,
+        process=values.of(AnswersConfig).status_process,
+        empty=values.of(AnswersConfig).status_empty,
+        idempotent=values.of(RequestConfig).idempotent,
+        respect=values.of(RateLimitConfig).respect,
         credentials=(
-            values["auth.type"] != "NONE" or values["http.auth.class"] is not None
+            values.of(AuthConfig).type != "NONE"
+            or values.of(AuthConfig).auth_class is not None
         ),
         errors=errors_of(values),
     )
@@ -223,9 +248,9 @@ def policy_of(values: Values) -> RetryPolicy:
 def errors_of(values: Values) -> Errors:
     """How an api says that something is wrong: `http.response.error.*`."""
     return Errors(
-        values["http.response.error.rules"] or (),
-        message=values["http.response.error.message.field"],
-        partial=values["http.response.graphql.partial"] == "ALLOW",
+        values.of(AnswersConfig).error_rules or (),
+        message=values.of(AnswersConfig).error_message_field,
+        partial=values.of(AnswersConfig).graphql_partial == "ALLOW",
         statuses=status_codes,
     )
 
@@ -233,10 +258,10 @@ def errors_of(values: Values) -> Errors:
 def rate_of(values: Values) -> Rate:
     """`rate.limit.*` of one api."""
     return Rate(
-        values["rate.limit.requests.per.second"],
-        values["rate.limit.algorithm"],
-        values["rate.limit.burst.capacity"],
-        values["rate.limit.window.ms"] / 1000,
+        values.of(RateLimitConfig).per_second,
+        values.of(RateLimitConfig).algorithm,
+        values.of(RateLimitConfig).burst,
+        values.of(RateLimitConfig).window,
     )
 
 
@@ -248,8 +273,8 @@ def limits_of(connector: Connector) -> Limits:
     api has none of its own.  An api that states a rate, or the shape of one,
     with its prefix has a limit of its own.
     """
-    scope = connector.values["rate.limit.scope"]
-    limited = [api for api in connector.apis if api.values["rate.limit.enabled"]]
+    scope = connector.values.of(RateLimitsConfig).scope
+    limited = [api for api in connector.apis if api.values.of(RateLimitConfig).enabled]
     own = {
         api.name: rate_of(api.values)
         for api in limited
@@ -264,7 +289,9 @@ def limits_of(connector: Connector) -> Limits:
         scope=scope,
         apis=own,
         unlimited=tuple(
-            api.name for api in connector.apis if not api.values["rate.limit.enabled"]
+            api.name
+            for api in connector.apis
+            if not api.values.of(RateLimitConfig).enabled
         ),
         listening={api.name: listening_of(api.values) for api in connector.apis},
     )
@@ -273,13 +300,14 @@ def limits_of(connector: Connector) -> Limits:
 def listening_of(values: Values) -> Listening:
     """How one api takes what its server says; seconds."""
     return Listening(
-        respect=values["rate.limit.respect.headers"],
-        longest=values["rate.limit.retry.after.max.ms"] / 1000,
+        respect=values.of(RateLimitConfig).respect,
+        longest=values.of(RateLimitConfig).retry_after_max,
         # With the limiter off there is no rate to halve.
-        adaptive=values["rate.limit.adaptive.enabled"] and values["rate.limit.enabled"],
-        backoff=values["retry.backoff.ms"] / 1000,
-        backoff_max=values["retry.backoff.max.ms"] / 1000,
-        exponential=values["retry.backoff.policy"] == "EXPONENTIAL_WITH_JITTER",
+        adaptive=values.of(RateLimitConfig).adaptive
+        and values.of(RateLimitConfig).enabled,
+        backoff=values.of(RetryConfig).backoff,
+        backoff_max=values.of(RetryConfig).backoff_max,
+        exponential=values.of(RetryConfig).backoff_policy == "EXPONENTIAL_WITH_JITTER",
     )
 
 
@@ -291,20 +319,20 @@ def threads_of(connector: Connector) -> int:
     that tells of it is there.
     """
     values = connector.values
-    asked: int = values["pagination.concurrent.max.threads"]
-    several = [api.values["http.client.http2.enabled"] for api in connector.apis]
+    asked: int = values.of(PrefetchConfig).max_threads
+    several = [api.values.of(ClientConfig).http2 for api in connector.apis]
     if all(several) and curl.installed():
-        return min(asked, int(values["http.client.http2.max.concurrent.streams"]))
-    route = int(values["http.client.max.connections.per.route"])
-    return min(asked, route, int(values["http.client.max.connections"]))
+        return min(asked, int(values.of(PoolConfig).http2_streams))
+    route = int(values.of(PoolConfig).max_per_route)
+    return min(asked, route, int(values.of(PoolConfig).max_connections))
 
 
 def most_tasks_of(connector: Connector) -> int:
     """How many tasks there may ever be beside each other."""
     values = connector.values
-    most: int = values["tasks.max"]
-    if values["auto.scaling.enabled"]:
-        most = max(most, values["auto.scaling.max.tasks"])
+    most: int = values.of(IdentityConfig).tasks_max
+    if values.of(ScalingConfig).enabled:
+        most = max(most, values.of(ScalingConfig).max_tasks)
     return most
 
 
@@ -326,11 +354,11 @@ def pace_of(
         origin: Where the grid of an earlier process of this shard begins.
         last_ms: When the offset was written.
     """
-    schedule = api.values["http.source.poll.schedule"]
+    schedule = api.values.of(PollingConfig).schedule
     if schedule is not None:
         cron = compile_cron(schedule)
         return Schedule(cron, zone=zone, last_ms=last_ms, resume=resume)
-    interval = api.values["http.source.poll.interval.ms"] / 1000
+    interval = api.values.of(PollingConfig).interval
     return Interval(
         interval,
         origin=origin,
@@ -356,13 +384,13 @@ def paginator_of(
     url = url_of(values)
     paging = paging_of(api, url, index=shard.index, count=shard.count)
     shape = Shape(
-        method=values["http.source.method"],
+        method=values.of(RequestConfig).method,
         url=url,
         paging=paging,
-        params=values["http.source.query.params"] or "",
-        headers=tuple(values["http.source.headers"] or ()),
-        body=values["http.source.body"],
-        omit=values["http.source.body.null"] == "OMIT",
+        params=values.of(RequestConfig).params or "",
+        headers=tuple(values.of(RequestConfig).headers or ()),
+        body=values.of(RequestConfig).body,
+        omit=values.of(RequestConfig).body_null == "OMIT",
         initial=initial_of(values, paging, url),
         constants={
             "connector": connector.name,
@@ -500,7 +528,7 @@ class Sources:
         self._resolver = Resolver(self.pool.options.dns_ttl)
         self._ahead = Ahead(
             threads=threads_of(connector),
-            pages=values["pagination.concurrent.queue.size"],
+            pages=values.of(PrefetchConfig).queue_size,
             budget=budget,
         )
         self._multiplexer: curl.Multiplexer | None = None
@@ -575,7 +603,7 @@ class Sources:
         made = self._tries.get(api.name)
         if made is None:
             auth = self._auth(api)
-            if rereads(api.values) and api.values["http.auth.class"] is None:
+            if rereads(api.values) and api.values.of(AuthConfig).auth_class is None:
                 auth = self._renewable[api.name] = RenewableAuth(auth)
             self._auths[api.name] = auth
             made = self._tries[api.name] = self._wire(api, paying=True)
@@ -599,13 +627,14 @@ class Sources:
             multiplexer=self._http2(values),
             stage=self._stage(api),
         )
-        if values["http.auth.class"] is None:
+        auth = values.of(AuthConfig)
+        if auth.auth_class is None:
             return http(auth=self._auths[api.name])
         origin = values.origin("http.auth.class")
         carried = load_auth(
-            values["http.auth.class"],
-            values["connection.user"],
-            reveal(values["connection.password"]),
+            auth.auth_class,
+            auth.user,
+            reveal(auth.password),
             Path(origin[0]).resolve().parent if origin else None,
         )
         inner: Fetch = http()
@@ -614,65 +643,62 @@ class Sources:
         return SessionAuth(inner, carried)
 
     def _http2(self, values: Values) -> curl.Multiplexer | None:
-        if not values["http.client.http2.enabled"] or not curl.installed():
+        if not values.of(ClientConfig).http2 or not curl.installed():
             return None
         if self._multiplexer is None:
             own = self._connector.values
             self._multiplexer = curl.Multiplexer(
-                streams=own["http.client.http2.max.concurrent.streams"],
-                connections=own["http.client.max.connections"],
+                streams=own.of(PoolConfig).http2_streams,
+                connections=own.of(PoolConfig).max_connections,
                 idle=self.pool.options.longest_idle,
-                buffer_size=own["http.client.buffer.size.bytes"],
+                buffer_size=own.of(PoolConfig).buffer_size,
                 reuse=self.pool.options.reuse,
             )
         return self._multiplexer
 
     def _auth(self, api: Api) -> Auth | None:
         values = api.values
-        kind = values["auth.type"]
-        if values["http.auth.class"] is not None:
+        auth = values.of(AuthConfig)
+        kind = auth.type
+        if auth.auth_class is not None:
             return None
         if kind == "BASIC":
-            return basic(
-                values["connection.user"], reveal(values["connection.password"]) or ""
-            )
+            return basic(needed(auth.user), reveal(auth.password) or "")
         if kind == "BEARER":
-            return bearer(values["bearer.token"].reveal())
+            return bearer(needed(auth.bearer_token).reveal())
         if kind == "API_KEY":
-            name, key = values["api.key.name"], values["api.key.value"].reveal()
-            if values["api.key.location"] == "QUERY":
-                return QueryAuth(name, key)
-            return HeaderAuth(name, key)
+            key = values.of(ApiKeyConfig)
+            made = QueryAuth if key.location == "QUERY" else HeaderAuth
+            return made(key.name, needed(key.value).reveal())
         if kind == "OAUTH2":
             return self._oauth(api)
         if kind == "AWS_SIGV4":
-            prefix = "http.auth.aws"
+            aws = values.of(AwsConfig)
             return AwsSigV4(
-                region=values[f"{prefix}.region"],
-                service=values[f"{prefix}.service"],
-                access_key_id=values[f"{prefix}.access.key.id"].reveal(),
-                secret_access_key=values[f"{prefix}.secret.access.key"].reveal(),
-                session_token=reveal(values[f"{prefix}.session.token"]),
+                region=needed(aws.region),
+                service=aws.service,
+                access_key_id=needed(aws.access_key_id).reveal(),
+                secret_access_key=needed(aws.secret_access_key).reveal(),
+                session_token=reveal(aws.session_token),
             )
         return None
 
     def _oauth(self, api: Api) -> OAuth2:
-        values = api.values
-        prefix = "oauth2"
+        oauth = api.values.of(OAuthConfig)
         refresh = None
-        if values[f"{prefix}.grant.type"] == "refresh_token":
-            refresh = reveal(values[f"{prefix}.refresh.token"])
+        if oauth.grant_type == "refresh_token":
+            refresh = reveal(oauth.refresh_token)
         options = OAuthOptions(
-            token_url=values[f"{prefix}.token.url"],
-            client_id=values[f"{prefix}.client.id"],
-            client_secret=values[f"{prefix}.client.secret"].reveal(),
+            token_url=needed(oauth.token_url),
+            client_id=needed(oauth.client_id),
+            client_secret=needed(oauth.client_secret).reveal(),
             refresh_token=refresh,
-            scope=values[f"{prefix}.client.scope"],
-            in_header=values[f"{prefix}.client.auth.mode"] == "HEADER",
-            headers=tuple(values[f"{prefix}.client.headers"] or ()),
-            params=pairs(values[f"{prefix}.token.params"]),
-            property=values[f"{prefix}.token.property"],
-            buffer=float(values[f"{prefix}.token.refresh.buffer.seconds"]),
+            scope=oauth.scope,
+            in_header=oauth.auth_mode == "HEADER",
+            headers=tuple(oauth.headers or ()),
+            params=pairs(oauth.params),
+            property=oauth.property,
+            buffer=float(oauth.buffer),
         )
         plain = http_options(api)
         home = origin_of(options.token_url)
@@ -705,30 +731,29 @@ class Sources:
 
     def _balance(self, api: Api) -> Endpoints | None:
         values = api.values
-        urls = values["http.source.endpoints"]
+        urls = values.of(BalancingConfig).endpoints
         if not urls:
             return None
         made = self._endpoints.get(api.name)
         if made is None:
-            prefix = "http.load.balancing.health.check"
             health = None
-            if values[f"{prefix}.enabled"]:
+            if values.of(BalancingConfig).check_enabled:
                 health = Breaker(
                     self._places.shared("endpoints"),
-                    threshold=values[f"{prefix}.threshold"],
-                    recovery=values[f"{prefix}.interval.ms"] / 1000,
+                    threshold=values.of(BalancingConfig).check_threshold,
+                    recovery=values.of(BalancingConfig).check_interval,
                 )
-            base = values["http.source.url"]
+            base = needed(values.of(RequestConfig).url)
             made = Endpoints(
                 str(origin_of(url_of(values).split("${", 1)[0]))
                 if "://" in base
                 else str(urls[0]),
                 urls,
-                strategy=values["http.load.balancing.strategy"],
+                strategy=values.of(BalancingConfig).strategy,
                 start=self._task,
                 health=health,
                 probe=self._wire(api, paying=False),
-                probe_path=values[f"{prefix}.path"] or "",
+                probe_path=values.of(BalancingConfig).check_path or "",
                 counters=self.counters,
             )
             self._endpoints[api.name] = made
@@ -736,14 +761,14 @@ class Sources:
 
     def _breaker(self, api: Api) -> Breaker | None:
         values = api.values
-        if not values["circuit.breaker.enabled"]:
+        if not values.of(CircuitBreakerConfig).enabled:
             return None
         made = self.breakers.get(api.name)
         if made is None:
             made = self.breakers[api.name] = Breaker(
                 self._places.shared("breaker"),
-                threshold=values["circuit.breaker.failure.threshold"],
-                recovery=values["circuit.breaker.recovery.timeout.ms"] / 1000,
+                threshold=values.of(CircuitBreakerConfig).threshold,
+                recovery=values.of(CircuitBreakerConfig).recovery,
             )
         return made
 
@@ -842,7 +867,7 @@ class Sources:
 
     def _read_anew(self, api: Api) -> Mapping[str, str] | None:
         before, told = self._apis[api.name].values, self._told[api.name]
-        values = reread_values(before, restriction(self._connector.values))
+        values = reread_values(before, self._connector.may)
         now = texts(values, IN_REQUESTS)
         changed = {
             old: now[place]
@@ -890,16 +915,16 @@ class Sources:
             note=note,
         )
         decode = compile_decoder(
-            format=values["http.response.format"],
-            data_path=values["http.response.data.json.pointer"] or "",
+            format=values.of(AnswersConfig).format,
+            data_path=values.of(AnswersConfig).data_pointer or "",
             wanted=paginator.paths,
-            optional=values["http.response.data.optional"],
-            empty=values["http.response.status.empty"],
+            optional=values.of(AnswersConfig).data_optional,
+            empty=values.of(AnswersConfig).status_empty,
             errors=errors_of(values),
-            empty_body=values["http.response.empty.body"] == "EMPTY",
-            charset=values["http.response.charset"],
+            empty_body=values.of(AnswersConfig).empty_body == "EMPTY",
+            charset=values.of(AnswersConfig).charset,
             bounds=Bounds(
-                size=values["http.client.max.response.size.bytes"],
+                size=values.of(ClientConfig).max_response,
                 spool_dir=str(self._places.state),
             ),
         )
@@ -916,10 +941,10 @@ class Sources:
             stopping=stopping,
             task=self._task,
             entity=shard.entity,
-            ahead=self._ahead if values["pagination.concurrent.enabled"] else None,
+            ahead=self._ahead if values.of(PaginationConfig).concurrent else None,
             name=f"ahead-{shard.label}",
-            expired=values["pagination.cursor.expired.status"],
-            restart=values["pagination.cursor.expired"] == "RESTART",
+            expired=values.of(PaginationConfig).cursor_expired_status,
+            restart=values.of(PaginationConfig).cursor_expired == "RESTART",
         )
 
     def tree(
@@ -968,9 +993,9 @@ class Sources:
                     stopping=stopping,
                     note=notes[api.name],
                 ),
-                extract=api.values["api.chaining.extract.field"],
-                concurrent=api.values["api.chaining.max.concurrent"],
-                patient=api.values["behavior.on.error"] == "IGNORE",
+                extract=needed(api.values.of(ApiConfig).extract),
+                concurrent=api.values.of(ApiConfig).max_concurrent,
+                patient=api.values.of(RetryConfig).behavior == "IGNORE",
                 children=self._children(api, stopping, notes, entity),
             )
             for api in self._connector.children(parent)

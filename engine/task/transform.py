@@ -12,6 +12,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from engine.config import Api, Connector, Values
+from engine.config.sections.converters import ConverterConfig, NamesConfig
+from engine.config.sections.letters import ErrorsConfig
+from engine.config.sections.offsets import WindowsConfig
+from engine.config.sections.response import DeduplicationConfig, RecordsConfig
+from engine.config.sections.section import needed
+from engine.config.sections.transformation import BatchingConfig, TransformationConfig
 from engine.language import compile_zone
 from engine.observe.redact import redact
 from engine.records import Shard
@@ -45,39 +51,39 @@ def transform_of(
     """
     values = api.values
     origin = values.origin("transformation.function")
-    limits = [values["transformation.max.record.size.bytes"]]
+    limits = [values.of(TransformationConfig).max_record_bytes]
     limits += [] if limit is None else [limit]
     return compile_transform(
         shard=shard,
-        topic=values["kafka.topic"],
-        key=values["kafka.key"],
-        timestamp=values["kafka.timestamp"],
-        headers=tuple(values["kafka.headers"] or ()),
-        header_converter=short(values["header.converter"]),
-        provenance=values["kafka.headers.provenance.enabled"],
+        topic=needed(values.of(RecordsConfig).topic),
+        key=values.of(RecordsConfig).key,
+        timestamp=values.of(RecordsConfig).timestamp,
+        headers=tuple(values.of(RecordsConfig).headers or ()),
+        header_converter=short(values.of(NamesConfig).header_converter),
+        provenance=values.of(RecordsConfig).provenance,
         reserved_topics=reserved,
-        enabled=values["transformation.enabled"],
-        mappings=values["transformation.field.mappings"],
-        unmapped=values["transformation.unmapped.fields"],
-        nulls=values["transformation.null.value.handling"],
-        enrichment_enabled=values["transformation.enrichment.enabled"],
-        enrichment=values["transformation.enrichment.rules"],
-        filters=values["transformation.filter.expressions"],
-        validation_enabled=values["transformation.validation.enabled"],
-        validation=values["transformation.validation.rules"],
-        function=values["transformation.function"],
-        function_unit=values["transformation.function.unit"],
+        enabled=values.of(TransformationConfig).enabled,
+        mappings=values.of(TransformationConfig).mappings,
+        unmapped=values.of(TransformationConfig).unmapped,
+        nulls=values.of(TransformationConfig).nulls,
+        enrichment_enabled=values.of(TransformationConfig).enrichment_enabled,
+        enrichment=values.of(TransformationConfig).enrichment,
+        filters=values.of(TransformationConfig).filters,
+        validation_enabled=values.of(TransformationConfig).validation_enabled,
+        validation=values.of(TransformationConfig).validation,
+        function=values.of(TransformationConfig).function,
+        function_unit=values.of(TransformationConfig).function_unit,
         directory=Path(origin[0]).resolve().parent if origin else None,
-        batch_size=connector.values["transformation.batch.size"],
+        batch_size=connector.values.of(BatchingConfig).batch_size,
         max_record_bytes=min(limits),
-        tolerance=values["errors.tolerance"],
-        debug=values["transformation.debug.enabled"],
-        deduplication=values["deduplication.enabled"],
-        deduplication_fields=tuple(values["deduplication.key.fields"] or ()),
-        deduplication_window=values["deduplication.window.minutes"] * 60.0,
+        tolerance=values.of(ErrorsConfig).tolerance,
+        debug=values.of(TransformationConfig).debug,
+        deduplication=values.of(DeduplicationConfig).enabled,
+        deduplication_fields=tuple(values.of(DeduplicationConfig).key_fields or ()),
+        deduplication_window=values.of(DeduplicationConfig).window_minutes * 60.0,
         value_converter=value_converter_of(values, registries),
         key_converter=key_converter_of(values, registries),
-        window_format=values["http.source.window.format"],
+        window_format=values.of(WindowsConfig).format,
         zone=compile_zone(zone),
         mask=redact,
     )
@@ -85,20 +91,25 @@ def transform_of(
 
 def value_converter_of(values: Values, registries: Registries) -> Converter:
     """What `value.converter` names."""
-    if values["value.converter"] in MODULES:
+    if values.of(ConverterConfig, side="value").converter in MODULES:
         return registries.converter(values, "value")
     return simple_converter(
-        short(values["value.converter"]), values["value.converter.schemas.enable"]
+        short(values.of(ConverterConfig, side="value").converter),
+        values.of(ConverterConfig, side="value").schemas_enable,
     )
 
 
 def key_converter_of(values: Values, registries: Registries) -> TextKey | JsonKey:
     """What `key.converter` names."""
-    kind = values["key.converter"]
+    kind = values.of(ConverterConfig, side="key").converter
     if kind in MODULES:
         return JsonKey(registries.converter(values, "key"))
     if kind == "JsonConverter":
-        return JsonKey(simple_converter("Json", values["key.converter.schemas.enable"]))
+        return JsonKey(
+            simple_converter(
+                "Json", values.of(ConverterConfig, side="key").schemas_enable
+            )
+        )
     return TextKey()
 
 

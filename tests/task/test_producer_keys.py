@@ -20,8 +20,7 @@ from msgspec import Struct, field
 
 from engine import config
 from engine.config.keys import TABLE
-from engine.config.sections.kafka import COMPUTED_HERE
-from engine.config.sections.kafka import Producer as ProducerOptions
+from engine.config.sections.kafka import COMPUTED_HERE, ProducerConfig
 from engine.errors import ConfigError, Refused, SinkError, Unavailable
 from engine.sink.outlet import AtLeastOnce
 from engine.task.broker import Brokers
@@ -41,7 +40,7 @@ def shows(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 def test_every_key_of_the_producer_is_shown_here() -> None:
     # No transaction is begun yet that could take too long.
-    assert {key.name.removeprefix("producer.") for key in ProducerOptions.entries()} - {
+    assert {key.name.removeprefix("producer.") for key in ProducerConfig.entries()} - {
         "transaction.timeout.ms"
     } == SHOWN
 

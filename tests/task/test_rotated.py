@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.config.reread import reread
+from engine.config.sections.auth import AuthConfig
 from engine.errors import Denied
 from tests.fakes.misbehaving import Misbehaving, Peer, Say, perform
 from tests.fakes.source import Source
@@ -109,9 +110,26 @@ def test_a_start_takes_up_what_was_rotated(tmp_path: Path) -> None:
         write(tmp_path, "second-secret")
         before, after = source.connector, reread(source.connector)
 
-    assert "first-secret" == before.apis[0].values["bearer.token"].reveal()
-    assert "second-secret" == after.apis[0].values["bearer.token"].reveal()
+    told = [each.apis[0].values.of(AuthConfig).bearer_token for each in (before, after)]
+    assert ["first-secret", "second-secret"] == [each.reveal() for each in told if each]
     assert after is reread(after)
+
+
+def test_what_is_read_anew_keeps_to_the_paths_that_providers_may_read(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "first-secret")
+    rule = {"config.providers.file.param.allowed.paths": str(tmp_path)}
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.write_text("not ours")
+    with Source(tmp_path, "http://127.0.0.1:1", {**WAYS["BEARER"], **rule}) as source:
+        (tmp_path / "token").unlink()
+        (tmp_path / "token").symlink_to(outside)
+        after = reread(source.connector)
+
+    token = after.apis[0].values.of(AuthConfig).bearer_token
+    assert token is not None
+    assert "first-secret" == token.reveal()
 
 
 def test_a_client_secret_is_read_anew_when_no_token_is_given(tmp_path: Path) -> None:

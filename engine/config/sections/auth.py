@@ -25,7 +25,7 @@ from engine.config.sections.section import Section, option, unset
 from engine.observe.redact import Secret
 
 
-class Auth(Section, frozen=True, kw_only=True):
+class AuthConfig(Section, frozen=True, kw_only=True):
     """Who asks."""
 
     TITLE: ClassVar[str] = "Authentication"
@@ -65,7 +65,7 @@ class Auth(Section, frozen=True, kw_only=True):
     )
 
 
-class ApiKey(Section, frozen=True, kw_only=True):
+class ApiKeyConfig(Section, frozen=True, kw_only=True):
     """auth.type=API_KEY."""
 
     TITLE: ClassVar[str] = "Authentication"
@@ -90,7 +90,7 @@ class ApiKey(Section, frozen=True, kw_only=True):
     )
 
 
-class OAuth(Section, frozen=True, kw_only=True):
+class OAuthConfig(Section, frozen=True, kw_only=True):
     """auth.type=OAUTH2."""
 
     TITLE: ClassVar[str] = "Authentication"
@@ -170,7 +170,7 @@ class OAuth(Section, frozen=True, kw_only=True):
     )
 
 
-class Aws(Section, frozen=True, kw_only=True):
+class AwsConfig(Section, frozen=True, kw_only=True):
     """auth.type=AWS_SIGV4."""
 
     TITLE: ClassVar[str] = "Authentication"

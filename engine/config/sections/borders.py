@@ -25,7 +25,7 @@ from engine.config.sections.section import Section, option, unset
 from engine.observe.redact import Secret
 
 
-class Certificates(Section, frozen=True, kw_only=True):
+class CertificatesConfig(Section, frozen=True, kw_only=True):
     """Which certificates of the API's are taken."""
 
     TITLE: ClassVar[str] = "Where requests may go"
@@ -47,7 +47,7 @@ class Certificates(Section, frozen=True, kw_only=True):
     )
 
 
-class Proxy(Section, frozen=True, kw_only=True):
+class ProxyConfig(Section, frozen=True, kw_only=True):
     """The way through a proxy."""
 
     TITLE: ClassVar[str] = "Where requests may go"
@@ -75,7 +75,7 @@ class Proxy(Section, frozen=True, kw_only=True):
     )
 
 
-class Borders(Section, frozen=True, kw_only=True):
+class BordersConfig(Section, frozen=True, kw_only=True):
     """Which hosts and addresses may be asked."""
 
     TITLE: ClassVar[str] = "Where requests may go"

@@ -33,7 +33,7 @@ _POLICY = Choice(("LRU", "LFU", "FIFO"))
 _YEAR = 31536000
 
 
-class ResponseCache(Section, frozen=True, kw_only=True):
+class ResponseCacheConfig(Section, frozen=True, kw_only=True):
     """Whether an api's answers are kept, and for how long."""
 
     TITLE: ClassVar[str] = "Response cache"
@@ -66,7 +66,7 @@ class ResponseCache(Section, frozen=True, kw_only=True):
     )
 
 
-class Tiers(Section, frozen=True, kw_only=True):
+class TiersConfig(Section, frozen=True, kw_only=True):
     """The tiers that answers are kept in."""
 
     TITLE: ClassVar[str] = "Response cache"
@@ -161,7 +161,7 @@ class Tiers(Section, frozen=True, kw_only=True):
     )
 
 
-class Tier(Section, frozen=True, kw_only=True):
+class TierConfig(Section, frozen=True, kw_only=True):
     """One of the three tiers."""
 
     TITLE: ClassVar[str] = "Response cache"
@@ -190,13 +190,13 @@ class Tier(Section, frozen=True, kw_only=True):
 
 #: The entries of the three tiers.
 TIERS = [
-    *Tier.entries(
+    *TierConfig.entries(
         {"max_size": {"scope": "T"}},
         level="1",
         place="the memory of each task",
         after="L1 does not hold an entry",
     ),
-    *Tier.entries(
+    *TierConfig.entries(
         {
             "max_size": {"default": "5000", "example": "5000"},
             "ttl": {"default": "3600", "example": "3600"},
@@ -205,7 +205,7 @@ TIERS = [
         place="shared memory",
         after="an entry moves to L3",
     ),
-    *Tier.entries(
+    *TierConfig.entries(
         {
             "max_size": {
                 "kind": Int(0, 100000000),
@@ -221,7 +221,7 @@ TIERS = [
 ]
 
 
-class Warming(Section, frozen=True, kw_only=True):
+class WarmingConfig(Section, frozen=True, kw_only=True):
     """What is fetched before it is asked for."""
 
     TITLE: ClassVar[str] = "Response cache"
@@ -260,7 +260,7 @@ class Warming(Section, frozen=True, kw_only=True):
     )
 
 
-class Schemas(Section, frozen=True, kw_only=True):
+class SchemasConfig(Section, frozen=True, kw_only=True):
     """The schemas of the registries."""
 
     TITLE: ClassVar[str] = "Schema cache"

@@ -18,7 +18,7 @@ from engine.config.sections.section import Section, duration, option, unset
 DAY = 86400000
 
 
-class Pool(Section, frozen=True, kw_only=True):
+class PoolConfig(Section, frozen=True, kw_only=True):
     """The connections of a task; seconds and bytes."""
 
     TITLE: ClassVar[str] = "HTTP client"
@@ -111,7 +111,7 @@ class Pool(Section, frozen=True, kw_only=True):
     )
 
 
-class Client(Section, frozen=True, kw_only=True):
+class ClientConfig(Section, frozen=True, kw_only=True):
     """The requests of an api; seconds and bytes."""
 
     TITLE: ClassVar[str] = "HTTP client"
@@ -179,7 +179,7 @@ class Client(Section, frozen=True, kw_only=True):
     )
 
 
-class Balancing(Section, frozen=True, kw_only=True):
+class BalancingConfig(Section, frozen=True, kw_only=True):
     """Several servers of one api."""
 
     TITLE: ClassVar[str] = "Several hosts"

@@ -68,7 +68,7 @@ def _user_info(text: str) -> None:
         raise Unfit("allowed: user:password")
 
 
-class Converter(Section, frozen=True, kw_only=True):
+class ConverterConfig(Section, frozen=True, kw_only=True):
     """The converter of one side: the key's or the value's."""
 
     TITLE: ClassVar[str] = "Converters and schemas"
@@ -145,7 +145,7 @@ class Converter(Section, frozen=True, kw_only=True):
     )
 
 
-class Names(Section, frozen=True, kw_only=True):
+class NamesConfig(Section, frozen=True, kw_only=True):
     """What both sides have in common, and the headers."""
 
     TITLE: ClassVar[str] = "Converters and schemas"
@@ -170,8 +170,8 @@ class Names(Section, frozen=True, kw_only=True):
 
 #: The entries of both sides.
 SIDES = [
-    *Converter.entries(side="key", of="kafka.key"),
-    *Converter.entries(
+    *ConverterConfig.entries(side="key", of="kafka.key"),
+    *ConverterConfig.entries(
         {"converter": {"default": "JsonConverter"}}, side="value", of="the record"
     ),
 ]

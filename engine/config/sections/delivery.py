@@ -15,7 +15,7 @@ from engine.config.kinds import Choice, File, Int, Number, Text, Topic, ms
 from engine.config.sections.section import Section, duration, option, unset
 
 
-class Transactions(Section, frozen=True, kw_only=True):
+class TransactionsConfig(Section, frozen=True, kw_only=True):
     """Records and position in one transaction."""
 
     TITLE: ClassVar[str] = "Delivery and state"
@@ -53,7 +53,7 @@ class Transactions(Section, frozen=True, kw_only=True):
     )
 
 
-class StateTopic(Section, frozen=True, kw_only=True):
+class StateTopicConfig(Section, frozen=True, kw_only=True):
     """The topic that keeps the positions."""
 
     TITLE: ClassVar[str] = "Delivery and state"
@@ -124,8 +124,20 @@ class StateTopic(Section, frozen=True, kw_only=True):
         "604800000",
     )
 
+    @property
+    def fixed_settings(self) -> dict[str, str]:
+        """Those of the topic's settings that always have a value, as Kafka names them."""
+        return {
+            "segment.bytes": str(self.segment_bytes),
+            "segment.ms": str(self.segment),
+            "min.compaction.lag.ms": str(self.min_compaction_lag),
+            "max.compaction.lag.ms": str(self.max_compaction_lag),
+            "min.cleanable.dirty.ratio": str(self.min_cleanable_dirty_ratio),
+            "delete.retention.ms": str(self.delete_retention),
+        }
 
-class State(Section, frozen=True, kw_only=True):
+
+class StateConfig(Section, frozen=True, kw_only=True):
     """How the position is saved."""
 
     TITLE: ClassVar[str] = "Delivery and state"

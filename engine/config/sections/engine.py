@@ -41,7 +41,7 @@ DIALECTS = {
 }
 
 
-class Identity(Section, frozen=True, kw_only=True):
+class IdentityConfig(Section, frozen=True, kw_only=True):
     """Who a connector is and how many tasks it has."""
 
     TITLE: ClassVar[str] = "Identity and parallelism"
@@ -74,7 +74,7 @@ class Identity(Section, frozen=True, kw_only=True):
     )
 
 
-class Polling(Section, frozen=True, kw_only=True):
+class PollingConfig(Section, frozen=True, kw_only=True):
     """When an api is asked."""
 
     TITLE: ClassVar[str] = "Polling"
@@ -100,7 +100,7 @@ class Polling(Section, frozen=True, kw_only=True):
     )
 
 
-class Schedule(Section, frozen=True, kw_only=True):
+class ScheduleConfig(Section, frozen=True, kw_only=True):
     """Where the clock of schedules stands."""
 
     TITLE: ClassVar[str] = "Polling"
@@ -115,7 +115,7 @@ class Schedule(Section, frozen=True, kw_only=True):
     )
 
 
-class Apis(Section, frozen=True, kw_only=True):
+class ApisConfig(Section, frozen=True, kw_only=True):
     """How many apis there are."""
 
     TITLE: ClassVar[str] = "Apis, listed partitions, parents and children"
@@ -130,7 +130,7 @@ class Apis(Section, frozen=True, kw_only=True):
     )
 
 
-class Api(Section, frozen=True, kw_only=True):
+class ApiConfig(Section, frozen=True, kw_only=True):
     """One api, and the api whose records it is polled for."""
 
     TITLE: ClassVar[str] = "Apis, listed partitions, parents and children"

@@ -28,7 +28,7 @@ from engine.config.kinds import (
 from engine.config.libraries import missing
 from engine.config.sections.key import Computed, Key, Lookup
 from engine.config.sections.section import Section, duration, option, unset
-from engine.config.sections.tls import Tls
+from engine.config.sections.tls import TlsConfig
 from engine.observe.redact import Secret
 
 #: Keys of the producer that are computed here.
@@ -55,7 +55,7 @@ def _embedded(get: Lookup) -> object:
     return ("embedded",) if has_embedded() else None
 
 
-class Bootstrap(Section, frozen=True, kw_only=True):
+class BootstrapConfig(Section, frozen=True, kw_only=True):
     """Where the brokers are."""
 
     TITLE: ClassVar[str] = "Kafka"
@@ -71,7 +71,7 @@ class Bootstrap(Section, frozen=True, kw_only=True):
     )
 
 
-class Security(Section, frozen=True, kw_only=True):
+class SecurityConfig(Section, frozen=True, kw_only=True):
     """How a client connects and logs in; `at` is "", `producer.` or `admin.override.`."""
 
     TITLE: ClassVar[str] = "Kafka"
@@ -117,7 +117,7 @@ _ACKS = Choice(("all", "0", "1"), also={"-1": "all"})
 _CODECS = Choice(("none", "gzip", "snappy", "lz4", "zstd"))
 
 
-class Producer(Section, frozen=True, kw_only=True):
+class ProducerConfig(Section, frozen=True, kw_only=True):
     """How records are written; seconds and bytes."""
 
     TITLE: ClassVar[str] = "Producer"
@@ -270,7 +270,7 @@ class Producer(Section, frozen=True, kw_only=True):
     )
 
 
-class AdminClient(Section, frozen=True, kw_only=True):
+class AdminClientConfig(Section, frozen=True, kw_only=True):
     """How long a call of the admin client may take; seconds."""
 
     TITLE: ClassVar[str] = "Admin client"
@@ -304,7 +304,7 @@ def _secured(at: str, title: str, client: str) -> Iterator[Key]:
 
 def _overrides() -> Iterator[Key]:
     """What wins over each key of the producer, as Kafka Connect spells it."""
-    for key in (*Producer.entries(), *PRODUCER_SECURITY):
+    for key in (*ProducerConfig.entries(), *PRODUCER_SECURITY):
         yield replace(
             key,
             name=f"producer.override.{key.name.removeprefix('producer.')}",
@@ -316,17 +316,17 @@ def _overrides() -> Iterator[Key]:
 
 
 SECURITY = [
-    *Security.entries(at=""),
-    *Tls.entries(title="TLS towards Kafka", scope="C", at="ssl.", side="Kafka"),
+    *SecurityConfig.entries(at=""),
+    *TlsConfig.entries(title="TLS towards Kafka", scope="C", at="ssl.", side="Kafka"),
 ]
 PRODUCER_SECURITY = list(_secured("producer.", "Producer", "producer"))
 
 KEYS = [
-    *Bootstrap.entries(),
+    *BootstrapConfig.entries(),
     *SECURITY,
-    *Producer.entries(),
+    *ProducerConfig.entries(),
     *PRODUCER_SECURITY,
     *_secured("admin.override.", "Admin client", "admin client"),
     *_overrides(),
-    *AdminClient.entries(),
+    *AdminClientConfig.entries(),
 ]

@@ -14,7 +14,7 @@ from engine.config.kinds import Bool, Choice, Int, Topic
 from engine.config.sections.section import Section, option, unset
 
 
-class Errors(Section, frozen=True, kw_only=True):
+class ErrorsConfig(Section, frozen=True, kw_only=True):
     """What a bad record stops."""
 
     TITLE: ClassVar[str] = "Bad records"
@@ -30,7 +30,7 @@ class Errors(Section, frozen=True, kw_only=True):
     )
 
 
-class DeadLetterQueue(Section, frozen=True, kw_only=True):
+class DeadLetterQueueConfig(Section, frozen=True, kw_only=True):
     """Where bad records go."""
 
     TITLE: ClassVar[str] = "Bad records"

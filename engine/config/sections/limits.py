@@ -23,7 +23,7 @@ def _burst(get: Lookup) -> object:
     return max(1, math.ceil(rate)) if isinstance(rate, float) else None
 
 
-class RateLimit(Section, frozen=True, kw_only=True):
+class RateLimitConfig(Section, frozen=True, kw_only=True):
     """How often an api may be asked."""
 
     TITLE: ClassVar[str] = "Rate limit"
@@ -86,7 +86,7 @@ class RateLimit(Section, frozen=True, kw_only=True):
     )
 
 
-class RateLimits(Section, frozen=True, kw_only=True):
+class RateLimitsConfig(Section, frozen=True, kw_only=True):
     """Among whom a rate is shared."""
 
     TITLE: ClassVar[str] = "Rate limit"
@@ -102,7 +102,7 @@ class RateLimits(Section, frozen=True, kw_only=True):
     )
 
 
-class Retry(Section, frozen=True, kw_only=True):
+class RetryConfig(Section, frozen=True, kw_only=True):
     """How a request that failed is tried again."""
 
     TITLE: ClassVar[str] = "Retries and circuit breaker"
@@ -144,7 +144,7 @@ class Retry(Section, frozen=True, kw_only=True):
     )
 
 
-class CircuitBreaker(Section, frozen=True, kw_only=True):
+class CircuitBreakerConfig(Section, frozen=True, kw_only=True):
     """When a host that fails is left in peace."""
 
     TITLE: ClassVar[str] = "Retries and circuit breaker"

@@ -44,7 +44,7 @@ def _log_format(get: Lookup) -> object:
     return "journal" if stream == f"{status.st_dev}:{status.st_ino}" else "text"
 
 
-class Log(Section, frozen=True, kw_only=True):
+class LogConfig(Section, frozen=True, kw_only=True):
     """What is logged, and how."""
 
     TITLE: ClassVar[str] = "Metrics, health, logs"
@@ -72,7 +72,7 @@ class Log(Section, frozen=True, kw_only=True):
     )
 
 
-class Metrics(Section, frozen=True, kw_only=True):
+class MetricsConfig(Section, frozen=True, kw_only=True):
     """What is measured."""
 
     TITLE: ClassVar[str] = "Metrics, health, logs"
@@ -101,7 +101,7 @@ class Metrics(Section, frozen=True, kw_only=True):
     )
 
 
-class Health(Section, frozen=True, kw_only=True):
+class HealthConfig(Section, frozen=True, kw_only=True):
     """When a connector counts as unwell."""
 
     TITLE: ClassVar[str] = "Metrics, health, logs"
@@ -141,7 +141,7 @@ class Health(Section, frozen=True, kw_only=True):
     )
 
 
-class Admin(Section, frozen=True, kw_only=True):
+class AdminConfig(Section, frozen=True, kw_only=True):
     """The HTTP endpoints."""
 
     TITLE: ClassVar[str] = "Metrics, health, logs"

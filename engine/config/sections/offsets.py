@@ -64,7 +64,7 @@ def _initial_offset(get: Lookup) -> object:
     return "0" if kind == "offset" else None
 
 
-class Offsets(Section, frozen=True, kw_only=True):
+class OffsetsConfig(Section, frozen=True, kw_only=True):
     """What carries over from one poll to the next."""
 
     TITLE: ClassVar[str] = "Offsets and time windows"
@@ -130,7 +130,7 @@ class Offsets(Section, frozen=True, kw_only=True):
     )
 
 
-class Windows(Section, frozen=True, kw_only=True):
+class WindowsConfig(Section, frozen=True, kw_only=True):
     """Time cut into windows that are polled one by one."""
 
     TITLE: ClassVar[str] = "Offsets and time windows"

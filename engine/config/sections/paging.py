@@ -40,7 +40,7 @@ def _end(get: Lookup) -> object:
     return "SHORT_PAGE" if get("http.offset.mode") == "CHAINING" else "EMPTY_PAGE"
 
 
-class Pagination(Section, frozen=True, kw_only=True):
+class PaginationConfig(Section, frozen=True, kw_only=True):
     """How the pages of a poll follow one another."""
 
     TITLE: ClassVar[str] = "Pagination"
@@ -270,7 +270,7 @@ class Pagination(Section, frozen=True, kw_only=True):
     )
 
 
-class Prefetch(Section, frozen=True, kw_only=True):
+class PrefetchConfig(Section, frozen=True, kw_only=True):
     """How many pages are asked for ahead, in a task."""
 
     TITLE: ClassVar[str] = "Pagination"

@@ -62,7 +62,7 @@ def _runtime(get: Lookup) -> object:
     return Path(str(get("state.dir"))) / "run"
 
 
-class Scaling(Section, frozen=True, kw_only=True):
+class ScalingConfig(Section, frozen=True, kw_only=True):
     """How many tasks there are, by what they do."""
 
     TITLE: ClassVar[str] = "Auto-scaling"
@@ -105,7 +105,7 @@ class Scaling(Section, frozen=True, kw_only=True):
     )
 
 
-class Tasks(Section, frozen=True, kw_only=True):
+class TasksConfig(Section, frozen=True, kw_only=True):
     """How tasks are watched, stopped and started again."""
 
     TITLE: ClassVar[str] = "Processes"
@@ -140,7 +140,7 @@ class Tasks(Section, frozen=True, kw_only=True):
     )
 
 
-class Memory(Section, frozen=True, kw_only=True):
+class MemoryConfig(Section, frozen=True, kw_only=True):
     """What a task may hold."""
 
     TITLE: ClassVar[str] = "Processes"
@@ -156,7 +156,7 @@ class Memory(Section, frozen=True, kw_only=True):
     )
 
 
-class Directories(Section, frozen=True, kw_only=True):
+class DirectoriesConfig(Section, frozen=True, kw_only=True):
     """Where files stand."""
 
     TITLE: ClassVar[str] = "Processes"
@@ -188,7 +188,7 @@ class Directories(Section, frozen=True, kw_only=True):
     )
 
 
-class ProviderRules(Section, frozen=True, kw_only=True):
+class ProviderRulesConfig(Section, frozen=True, kw_only=True):
     """What `${provider:...}` may read."""
 
     TITLE: ClassVar[str] = "Providers"
@@ -214,7 +214,7 @@ class ProviderRules(Section, frozen=True, kw_only=True):
     )
 
 
-class Provider(Section, frozen=True, kw_only=True):
+class ProviderConfig(Section, frozen=True, kw_only=True):
     """One provider that Kafka Connect has a class for."""
 
     TITLE: ClassVar[str] = "Providers"
@@ -228,7 +228,7 @@ class Provider(Section, frozen=True, kw_only=True):
     )
 
 
-class ProviderPaths(Section, frozen=True, kw_only=True):
+class ProviderPathsConfig(Section, frozen=True, kw_only=True):
     """Where a provider of files may read."""
 
     TITLE: ClassVar[str] = "Providers"
@@ -251,11 +251,11 @@ PROVIDERS = {
 }
 
 PROVIDER_KEYS = [
-    *ProviderRules.entries(),
+    *ProviderRulesConfig.entries(),
     *(
         key
         for provider, name in PROVIDERS.items()
-        for key in Provider.entries(
+        for key in ProviderConfig.entries(
             {"provider_class": {"kind": ClassName({name: name}), "example": name}},
             provider=provider,
         )
@@ -263,12 +263,12 @@ PROVIDER_KEYS = [
     *(
         key
         for provider in ("file", "dir", "directory")
-        for key in ProviderPaths.entries(provider=provider)
+        for key in ProviderPathsConfig.entries(provider=provider)
     ),
 ]
 
 
-class Cluster(Section, frozen=True, kw_only=True):
+class ClusterConfig(Section, frozen=True, kw_only=True):
     """Several machines that share the work."""
 
     TITLE: ClassVar[str] = "Cluster"

@@ -31,7 +31,7 @@ def _idempotent(get: Lookup) -> object:
     return get("http.source.method") in ("GET", "POST")
 
 
-class Request(Section, frozen=True, kw_only=True):
+class RequestConfig(Section, frozen=True, kw_only=True):
     """What an api is asked for."""
 
     TITLE: ClassVar[str] = "Request"
@@ -110,7 +110,7 @@ class Request(Section, frozen=True, kw_only=True):
     )
 
 
-class Catalog(Section, frozen=True, kw_only=True):
+class CatalogConfig(Section, frozen=True, kw_only=True):
     """Which of the endpoints of a description are polled."""
 
     TITLE: ClassVar[str] = "Request"

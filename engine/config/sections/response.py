@@ -32,7 +32,7 @@ from engine.config.sections.key import Computed
 from engine.config.sections.section import Rule, Section, duration, option, unset
 
 
-class Answers(Section, frozen=True, kw_only=True):
+class AnswersConfig(Section, frozen=True, kw_only=True):
     """How an answer is read, and when it is an error."""
 
     TITLE: ClassVar[str] = "Response to records"
@@ -134,7 +134,7 @@ class Answers(Section, frozen=True, kw_only=True):
     )
 
 
-class Records(Section, frozen=True, kw_only=True):
+class RecordsConfig(Section, frozen=True, kw_only=True):
     """What of a response becomes which part of a Kafka record."""
 
     TITLE: ClassVar[str] = "Response to records"
@@ -179,8 +179,13 @@ class Records(Section, frozen=True, kw_only=True):
         "true",
     )
 
+    @property
+    def fixed_topic(self) -> str | None:
+        """The topic of every record; None where it hangs on the record, or is unset."""
+        return None if self.topic is None or "${" in self.topic else self.topic
 
-class Deduplication(Section, frozen=True, kw_only=True):
+
+class DeduplicationConfig(Section, frozen=True, kw_only=True):
     """Which records were seen before."""
 
     TITLE: ClassVar[str] = "Response to records"

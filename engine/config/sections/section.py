@@ -153,6 +153,17 @@ def duration(
     return cast(float, found)
 
 
+def needed(value: T | None) -> T:
+    """
+    A value that another one makes necessary, as a token URL is for OAuth.
+
+    Raises: TypeError where it is unset; a rule of `check` refuses that before.
+    """
+    if value is None:
+        raise TypeError("a value is unset that the rules of check ask for")
+    return value
+
+
 class Section(Struct, frozen=True, kw_only=True):
     """
     The options of one part of the engine.

@@ -37,7 +37,7 @@ _VERSIONS = Choice(
 IDENTIFICATION = Choice(("https", "none"))
 
 
-class Tls(Section, frozen=True, kw_only=True):
+class TlsConfig(Section, frozen=True, kw_only=True):
     """Whom we trust and who we are, in a place `at` as `https.ssl.` or `ssl.`."""
 
     TITLE: ClassVar[str] = "TLS towards the API"

@@ -59,7 +59,7 @@ TOPIC_SETTINGS = frozenset(
 _GROUP = Text(r"[A-Za-z0-9_-]{1,64}", "name of a group")
 
 
-class Topics(Section, frozen=True, kw_only=True):
+class TopicsConfig(Section, frozen=True, kw_only=True):
     """Topics that are missing."""
 
     TITLE: ClassVar[str] = "Topics"
@@ -82,7 +82,7 @@ class Topics(Section, frozen=True, kw_only=True):
     )
 
 
-class DefaultGroup(Section, frozen=True, kw_only=True):
+class DefaultGroupConfig(Section, frozen=True, kw_only=True):
     """How a topic is made that is of no group."""
 
     TITLE: ClassVar[str] = "Topics"
@@ -111,7 +111,7 @@ class DefaultGroup(Section, frozen=True, kw_only=True):
     )
 
 
-class Groups(Section, frozen=True, kw_only=True):
+class GroupsConfig(Section, frozen=True, kw_only=True):
     """Groups of topics that are made alike."""
 
     TITLE: ClassVar[str] = "Topics"
@@ -126,42 +126,42 @@ class Groups(Section, frozen=True, kw_only=True):
     )
 
 
-class Group(Section, frozen=True, kw_only=True):
+class GroupConfig(Section, frozen=True, kw_only=True):
     """One group: its topics, and how they are made."""
 
     TITLE: ClassVar[str] = "Topics"
     SCOPE: ClassVar[str] = "C"
 
     include: tuple[str, ...] | None = unset(
-        "topic.creation.<group>.include",
+        "topic.creation.{group}.include",
         Csv(Regex()),
         None,
         "Topics of the group: regular expressions for the whole name.",
         "orders-.*",
     )
     exclude: tuple[str, ...] | None = unset(
-        "topic.creation.<group>.exclude",
+        "topic.creation.{group}.exclude",
         Csv(Regex()),
         None,
         "Topics that are not of the group after all.",
         "orders-test-.*",
     )
     partitions: int | None = unset(
-        "topic.creation.<group>.partitions",
+        "topic.creation.{group}.partitions",
         Int(-1, 2147483647, nonzero=True),
         None,
         "Partitions of the group's topics.",
         "1",
     )
     replication: int | None = unset(
-        "topic.creation.<group>.replication.factor",
+        "topic.creation.{group}.replication.factor",
         Int(-1, 32767, nonzero=True),
         None,
         "Replicas of the group's topics.",
         "3",
     )
     settings: str | None = unset(
-        "topic.creation.<group>.<topic config>",
+        "topic.creation.{group}.<topic config>",
         Text(),
         None,
         "Any of Kafka's topic settings, for the group's topics.",

@@ -16,7 +16,7 @@ from engine.config.kinds import Bool, Choice, Int, Json, Text, size
 from engine.config.sections.section import Rule, Section, option, unset
 
 
-class Transformation(Section, frozen=True, kw_only=True):
+class TransformationConfig(Section, frozen=True, kw_only=True):
     """The rules that records go through."""
 
     TITLE: ClassVar[str] = "Transformation"
@@ -126,7 +126,7 @@ class Transformation(Section, frozen=True, kw_only=True):
     )
 
 
-class Batching(Section, frozen=True, kw_only=True):
+class BatchingConfig(Section, frozen=True, kw_only=True):
     """How many records the rules see at once."""
 
     TITLE: ClassVar[str] = "Transformation"
