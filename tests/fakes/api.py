@@ -17,6 +17,7 @@ Path: tests, perf -> here; `python -m tests.fakes.api --help` runs it alone
     GET /keyset/0          ?cursor=&limit=          records with n above it
     GET /odata/0           ?$skiptoken=             "@odata.nextLink"
     GET /-/log, /-/counts  what has been asked so far, as JSON
+    GET /-/grow?source=&count=   append records
 """
 
 from __future__ import annotations
@@ -285,6 +286,8 @@ class Api:
             return route(asked)
         _, kind, *rest = asked.path.split("/")
         if kind == "-":
+            if rest[0] == "grow":
+                self.grow(int(asked.query["count"]), int(asked.query["source"]))
             return self._told(rest[0])
         try:
             source = int(rest[0])

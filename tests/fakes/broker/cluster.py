@@ -55,6 +55,8 @@ class Cluster:
         throttle_ms: In each answer to Produce.
         largest: Bytes of the largest batch that is taken.
         transaction_version: The cluster's level of that feature (KIP-890).
+        isolates: False: who reads committed records is shown all, as by a broker that
+            knows transactions by name only.
         asked_to_create: How many Metadata requests would have made a topic.
         seen: (node, api key, version) of each request.
         heard: (kind, request) of each request, in order of arrival.
@@ -77,6 +79,7 @@ class Cluster:
         self.reply: Callable[[int, Any, bytes], bytes | None] | None = None
         self.throttle_ms = 0
         self.largest = 1 << 30
+        self.isolates = True
         self.seen: list[tuple[int, int, int]] = []
         self.heard: list[tuple[str, Any]] = []
         self.wrong: list[Exception] = []

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 COMMITTED = 1
 
 
-def visible(log: Log, isolation: int) -> int:
-    """The offset at which a reader's view ends."""
-    return log.stable if isolation == COMMITTED else log.end
-
-
 class Reading:
     """Reads the logs of a cluster; each Fetch is whole, there are no sessions."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+
+    def _visible(self, log: Log, isolation: int) -> int:
+        """The offset at which a reader's view ends."""
+        hides = isolation == COMMITTED and self._cluster.isolates
+        return log.stable if hides else log.end
 
     def fetch(self, node: int, request: Any, version: int) -> Any:
         deadline = time.monotonic() + request.max_wait_ms / 1000
@@ -93,9 +93,9 @@ class Reading:
                 preferred_read_replica=-1,
                 records=b"",
             )
-        until = visible(log, isolation)
+        until = self._visible(log, isolation)
         aborted = None
-        if isolation == COMMITTED:
+        if isolation == COMMITTED and self._cluster.isolates:
             aborted = [
                 Data.AbortedTransaction(
                     producer_id=each.producer, first_offset=each.first
@@ -136,7 +136,7 @@ class Reading:
                     code = 6
                 if not code and log is not None:
                     if asked.timestamp == -1:
-                        offset = visible(log, isolation)
+                        offset = self._visible(log, isolation)
                     elif asked.timestamp == -2:
                         offset = log.start
                     else:
