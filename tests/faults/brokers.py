@@ -493,7 +493,7 @@ def _one_huge(asked: Asked) -> Answer:
 
 
 def _huge(field: Field, folder: Path, mode: str, where: str) -> Verdict:
-    with Api(pages=3, records=20, size=50) as api:
+    with Api(sources=2, pages=3, records=20, size=50) as api:
         api.route("/keyset/huge", _one_huge)
         setup = Setup(
             folder,
@@ -505,7 +505,7 @@ def _huge(field: Field, folder: Path, mode: str, where: str) -> Verdict:
                 "exactly.once.support": MODES[mode],
                 "apis.num": 2,
                 "api1.http.source.url": f"{api.url}/keyset/huge",
-                "api2.http.source.url": f"{api.url}/keyset/0",
+                "api2.http.source.url": f"{api.url}/keyset/1",
                 "pagination.type": "keyset",
                 "pagination.limit.value": 500,
                 "http.offset.mode": "CHAINING",
