@@ -383,6 +383,7 @@ class Running:
             next_ms=counts["next_poll_ms"],
             held_by=CAUSES[counts["held_by"]],
             held_until_ms=counts["held_until_ms"],
+            position=(self._board.position(slot) or b"").decode(errors="replace"),
         )
 
     def _all_labels(self) -> dict[int, tuple[str, str, str]]:

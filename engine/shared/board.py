@@ -117,6 +117,9 @@ LABEL = 480
 #: Bytes of what a shard says of its last failure.
 FAILURE = SIZE
 
+#: Bytes of the position a shard has saved last, as JSON.
+POSITION = 1024
+
 _CELL = 8
 _HEAD = struct.Struct("<QI")
 
@@ -339,7 +342,8 @@ class Board:
             self._notice_size
         )
         self._failures = self._labels + layout.shards * 2 * Message.room(LABEL)
-        self._claims = self._failures + layout.shards * 2 * Message.room(FAILURE)
+        self._positions = self._failures + layout.shards * 2 * Message.room(FAILURE)
+        self._claims = self._positions + layout.shards * 2 * Message.room(POSITION)
         size = self._claims + layout.shards * CELLS * _CELL
         try:
             self._memory = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
@@ -380,11 +384,7 @@ class Board:
         Args:
             content: At most 480 bytes without NUL; None only reads.
         """
-        message = self._message(self._labels, index, LABEL)
-        if content is not None:
-            message.write(content)
-        found = message.read()
-        return found.rstrip(b"\0") if found is not None else None
+        return self._text(self._labels, index, LABEL, content)
 
     def failure(self, index: int, content: bytes | None = None) -> bytes | None:
         """
@@ -393,11 +393,16 @@ class Board:
         Args:
             content: At most `FAILURE` bytes without NUL; None only reads.
         """
-        message = self._message(self._failures, index, FAILURE)
-        if content is not None:
-            message.write(content)
-        found = message.read()
-        return found.rstrip(b"\0") if found is not None else None
+        return self._text(self._failures, index, FAILURE, content)
+
+    def position(self, index: int, content: bytes | None = None) -> bytes | None:
+        """
+        The position that the shard in slot `index` has saved last.
+
+        Args:
+            content: At most `POSITION` bytes without NUL; None only reads.
+        """
+        return self._text(self._positions, index, POSITION, content)
 
     def totals(self, indices: Iterable[int]) -> dict[str, int]:
         """The shards' counters, added up by name."""
@@ -406,6 +411,15 @@ class Board:
             for name, value in self.shard(index).read().items():
                 sums[name] += value
         return sums
+
+    def _text(
+        self, start: int, index: int, size: int, content: bytes | None
+    ) -> bytes | None:
+        message = self._message(start, index, size)
+        if content is not None:
+            message.write(content)
+        found = message.read()
+        return found.rstrip(b"\0") if found is not None else None
 
     def _message(self, start: int, index: int, size: int) -> Message:
         if not 0 <= index < self.layout.shards:

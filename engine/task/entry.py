@@ -65,6 +65,7 @@ from engine.task.metering import Held, Metering
 from engine.task.owning import Decided, Owning
 from engine.task.pace import Interval
 from engine.task.pause import Gate
+from engine.task.positions import Positions
 from engine.task.pulse import Patience, Pulse
 from engine.task.registry import Persistent, Registries
 from engine.task.reporting import Reporter
@@ -334,7 +335,11 @@ class Wiring:
             session.sources = sources
             self._metering.follow(sources.counters, sources.pool, budget, delivery)
             self._metering.follow_limits(sources.limiter, sources.breakers)
-            saver = self._metering.saver(state)
+            positions = Positions(
+                (each.shard for one in self._context.assigned for each in one.tree),
+                saved.values(),
+            )
+            saver = positions.saver(self._metering.saver(state))
             board = self._context.board
             slots = {
                 each.shard: board.shard(each.slot)
@@ -352,7 +357,12 @@ class Wiring:
                 sources.failures[shard] = FailureLog(last)
             self._metering.follow_failures(sources.failures)
             session.reporter = Reporter(
-                board, places, sources.failures, sources.waits, session.walkers
+                board,
+                places,
+                sources.failures,
+                sources.waits,
+                positions,
+                session.walkers,
             )
             for assigned in self._context.assigned:
                 if assigned.shard not in settled:

@@ -2,7 +2,7 @@
 Reporting: what a shard says of itself beside its counters.
 
 Owns the reading, about once a second, of what went wrong last, what holds a
-shard back and when it polls next, and puts it on the board, where it outlives
+shard back, which position was saved and when it polls next, and puts it on the board, where it outlives
 this process.  Only what has changed is written.
 
 Path: ``task.entry`` makes it, its session ticks it -> ``shared.board`` -> ``admin``
@@ -15,9 +15,10 @@ from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
 from engine.observe.failures import FailureLog, LastFailure
-from engine.records import Shard
+from engine.records import Offset, Shard
 from engine.shared.board import Slot
 from engine.shared.limiter import CAUSES
+from engine.task.positions import Positions, encoded
 
 
 class Places(Protocol):
@@ -28,6 +29,9 @@ class Places(Protocol):
 
     def failure(self, index: int, content: bytes | None = None) -> bytes | None:
         """What a shard says of its last failure."""
+
+    def position(self, index: int, content: bytes | None = None) -> bytes | None:
+        """The position a shard has saved last."""
 
 
 class Waiting(Protocol):
@@ -56,6 +60,7 @@ class Reporter:
         slots: Each shard's place on the board.
         failures: What went wrong last.
         waits: What holds each of them back.
+        positions: What was saved of each.
         walkers: Their loops; more may be added later.
     """
 
@@ -65,6 +70,7 @@ class Reporter:
         slots: Mapping[Shard, int],
         failures: Mapping[Shard, FailureLog],
         waits: Mapping[Shard, Waiting],
+        positions: Positions,
         walkers: Sequence[Polling],
         *,
         clock: Clock = SYSTEM,
@@ -73,11 +79,13 @@ class Reporter:
         self._slots = slots
         self._failures = failures
         self._waits = waits
+        self._positions = positions
         self._walkers = walkers
         self._clock = clock
         self._told: dict[Shard, LastFailure | None] = {
             shard: log.last for shard, log in failures.items()
         }
+        self._shown: dict[Shard, Offset | None] = {}
 
     def report(self) -> None:
         """Write what is new; never blocks."""
@@ -98,6 +106,13 @@ class Reporter:
                 self._told[shard] = failures.last
                 if failures.last is not None:
                     self._board.failure(place, failures.last.encoded())
+            position = self._positions.of(shard)
+            # The first time also where nothing is saved: somebody may have reset it.
+            if shard not in self._shown or position is not self._shown[shard]:
+                self._shown[shard] = position
+                self._board.position(
+                    place, b"" if position is None else encoded(position)
+                )
         for walker in self._walkers:
             place = self._slots[walker.shard]
             self._board.shard(place).put("next_poll_ms", walker.next_ms)
