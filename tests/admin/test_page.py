@@ -230,6 +230,16 @@ def test_a_failure_says_what_to_do_and_when_it_is_tried_again(stage: Stage) -> N
     assert "<code>kafka-http-source explain auth</code>" in body
 
 
+def test_a_shard_that_is_failed_waits_for_a_person(stage: Stage) -> None:
+    now = stage.clock.wall_ms()
+    stage.shard(failed="no", failure=LastFailure("denied", "no", 1, 1, now, now))
+
+    body = stage.ask("/", accept=BROWSER).body.decode()
+
+    assert "Then restart or resume the connector" in body
+    assert "Next try" not in body
+
+
 def test_every_kind_of_failure_has_its_advice() -> None:
     assert set(KINDS) == set(ADVICE)
     assert all(text.endswith(".") for text in ADVICE.values())

@@ -44,6 +44,9 @@ _ORDER = ("failed", "degraded", "starting", "stopped", "paused", "healthy")
 #: Somebody wanted it so: that nothing comes is no trouble.
 _AT_REST = ("stopped", "paused")
 
+#: What follows the advice for a shard that is FAILED.
+_THEN = " Then restart or resume the connector: nothing is tried again before."
+
 #: What can be asked for in each state; the rest would change nothing.
 _ACTIONS: Mapping[str, Sequence[str]] = {
     "PAUSED": ("resume", "restart", "stop"),
@@ -74,7 +77,7 @@ class Trouble(Struct, frozen=True):
         kind: One of `observe.failures.KINDS`.
         message: What went wrong.
         often: "3 times since 12 min 4 s".
-        again: When it is tried again.
+        again: When it is tried again, None where it is not or not any more.
         advice: What to do.
         lasts: False for one that is over.
     """
@@ -274,14 +277,15 @@ def _troubles(picture: Picture, shards: Sequence[ShardState]) -> list[Trouble]:
         words = f"{often} in {since}" if lasts else f"{often}, over"
         if not lasts:
             words += f" since {span((now - failure.over_ms) / 1000)}"
+        again = _ahead(health.next_try(shard), now)
         found.append(
             Trouble(
                 shard=shard.label,
                 kind=failure.kind,
                 message=failure.message,
                 often=words,
-                again=_ahead(health.next_try(shard), now) if lasts else None,
-                advice=advice(failure.kind),
+                again=again if lasts and not shard.failed else None,
+                advice=advice(failure.kind) + (_THEN if shard.failed else ""),
                 lasts=lasts,
             )
         )
