@@ -47,7 +47,7 @@ class Reads(Protocol[Read_co]):
 
 class Option:
     """
-    A declared option; called, it gives the default of the table.
+    A declared option; called, it gives the default of the table, where that is fixed.
 
     Attributes:
         key: Its entry, without the title of its section.
@@ -63,7 +63,7 @@ class Option:
     def __call__(self) -> object:
         key = self.key
         if isinstance(key.default, Computed):
-            return None
+            raise TypeError(f"{key.name}: its default follows from others; give it")
         if key.default is None:
             return None
         return self.held(key.kind.read(key.default, Path()))
