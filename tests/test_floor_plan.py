@@ -47,16 +47,10 @@ WINGS = {
 #: Only these may import an outside library or a delicate part of the stdlib.
 GATES = {
     "kafka": {
-        "sink/kafka.py",
-        "sink/network.py",
         "sink/bootstrap.py",
         "sink/connecting.py",
-        "sink/tokens.py",
-        "sink/fetching.py",
-        "sink/produce/handshake.py",
-        "sink/produce/messages.py",
-        "sink/produce/sender.py",
-        "sink/produce/verdicts.py",
+        "sink/library.py",
+        "sink/network.py",
     },
     "requests": {
         "source/wire/http1.py",

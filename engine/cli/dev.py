@@ -21,7 +21,8 @@ from pathlib import Path
 
 from engine.clock import SYSTEM
 from engine.errors import EngineError, Exit
-from engine.sink.kafka import Cluster, Tail
+from engine.sink.cluster import Cluster
+from engine.sink.library import Tail
 from engine.supervisor.broker import find
 
 CONFIG = """\

@@ -17,61 +17,28 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import kafka.errors as foreign
 
-from engine.clock import SYSTEM, Clock
+from engine.clock import SYSTEM
 from engine.errors import SinkError
+from engine.sink import caller
 from engine.sink.connecting import LOOKUPS, NAMELESS, STAGGER, race
+from engine.sink.reasons import CLOSED, MUTE
 
 log = logging.getLogger("sink")
 
 #: Seconds of one round where the caller set no deadline.
 ROUND = 10.0
 
-#: Seconds between two lines about the same broker that cannot be reached.
-AGAIN = 60.0
-
-#: What a connection that was ended by us, and not by the broker, says.
-MUTE = "it takes the connection and does not answer"
-CLOSED = "nothing answers at its address"
-
 #: What a try fails with; the last is a token that cannot be had.
 FAILURES = (foreign.KafkaError, OSError, SinkError)
 
 #: Reads a failure: what it is, for people, and True if only new keys mend it.
 Reading = Callable[[Exception], tuple[str, bool]]
-
-
-class Sayings:
-    """
-    What this process has said of brokers that it cannot reach.
-
-    Several clients of a process meet the same closed door; people hear of it once,
-    and once a minute while it stays closed.
-    """
-
-    def __init__(self, clock: Clock = SYSTEM) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._said: dict[str, float] = {}
-
-    def say(self, text: str) -> None:
-        """Warn, unless the same was said within `AGAIN` seconds."""
-        now = self._clock.monotonic()
-        with self._lock:
-            if now - self._said.get(text, float("-inf")) < AGAIN:
-                return
-            self._said = {t: at for t, at in self._said.items() if now - at < AGAIN}
-            self._said[text] = now
-        log.warning("%s", text)
-
-
-SAYINGS = Sayings()
 
 
 class Bootstrap:
@@ -232,7 +199,7 @@ class Bootstrap:
             self.shut[node] = text
             # One that was reached before is away, which others tell of.
             if place not in self._seen:
-                SAYINGS.say(f"{text}. See advertised.listeners of the broker.")
+                caller.SAYINGS.say(f"{text}. See advertised.listeners of the broker.")
 
         conn.init_future.add_callback(reached)
         conn.init_future.add_errback(failed)

@@ -15,20 +15,21 @@ import zlib
 from base64 import b85decode, b85encode
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from msgspec import Raw, Struct
 
 from engine.errors import StateError
+from engine.later import later
 from engine.records import DeadLetter, KafkaHeaders, Page, Parcel, Request, Response
 from engine.sink.batch import Column, column_of
-from engine.sink.kafka import (
-    Cluster,
-    Stored,
-    group_offsets,
-    read_topic,
-    save_group_offsets,
-    topic_ends,
-)
+from engine.sink.kafka import Cluster, Stored, topic_ends
+
+if TYPE_CHECKING:
+    from engine.sink import library
+else:
+    # A task writes letters and reads none.
+    library = later("engine.sink.library")
 
 #: Bytes left for headers and framing when a value is cut.
 HEADERS_ROOM = 16 * 1024
@@ -325,7 +326,7 @@ class Box:
         ends = topic_ends(self._cluster, self.topic)
         if not ends:
             return
-        for partition, (offset, note) in group_offsets(
+        for partition, (offset, note) in library.group_offsets(
             self._cluster, self.group, self.topic
         ).items():
             # Behind the end: the topic was made anew since.
@@ -334,7 +335,7 @@ class Box:
                 self._saved[partition] = offset, note
         starts = {at: each.first for at, each in self._progress.items()}
         self._behind = {} if gone else dict(starts)
-        for stored in read_topic(
+        for stored in library.read_topic(
             self._cluster, self.topic, READ_LIMIT, starts={} if gone else starts
         ):
             letter = letter_of(stored)
@@ -369,7 +370,7 @@ class Box:
             raise StateError(f"the note of {self.group} is too long to be kept")
         changed = {at: each for at, each in now.items() if self._saved.get(at) != each}
         if changed:
-            save_group_offsets(self._cluster, self.group, self.topic, changed)
+            library.save_group_offsets(self._cluster, self.group, self.topic, changed)
             self._saved.update(changed)
 
     def _ours(self, letter: Letter) -> bool:

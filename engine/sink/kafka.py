@@ -1,296 +1,91 @@
 """
-Kafka: the clients a process needs, built from plain values.
+Kafka: what is asked of a cluster about its topics, and how they are made.
 
-Owns kafka-python's constructors and the names of its failures: whatever the
-library raises leaves this file as a SinkError.  Every client is made after the
-fork, by the process that uses it, and never handed to another.
+Owns the questions: whether it answers, what a topic is, where it ends; whatever a
+broker refuses leaves this file as a SinkError.  Every client is made after the fork,
+by the process that uses it, and never handed to another.
 
-Path: the gate under `sink.state`, `sink.preflight` and `sink.deadletter`; what
-`sink.produce` has of TLS, logins and names of failures.
+Path: `sink.preflight`, `sink.statetopic`, `sink.identity` -> here -> `sink.caller`
 """
 
 from __future__ import annotations
 
-import os
-import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
+from uuid import UUID
 
-import kafka.errors as foreign
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
-from kafka.structs import OffsetAndMetadata
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import Doubtful, Fenced, Misconfigured, SinkError, Unavailable
+from engine.errors import Unavailable
 from engine.records import KafkaHeaders
 from engine.seams import Stopping
-from engine.sink.network import Client
-from engine.sink.tokens import Provider, source_of
+from engine.sink import codes, protocol
+from engine.sink.caller import PROBE_LIMIT, Caller, calling
+from engine.sink.cluster import Cluster, tls
+from engine.sink.codes import BrokerError
+from engine.sink.naming import naming, passes, renamed
+from engine.sink.produce import messages
+from engine.sink.produce.wire import NO_ID
+from engine.sink.protocol import Asking, Kind
 
-#: Seconds until a broker that does not answer is given up for one try.
-PROBE_LIMIT = 5.0
+__all__ = [
+    "PROBE_LIMIT",
+    "Cluster",
+    "Described",
+    "Identified",
+    "Stored",
+    "admin",
+    "create",
+    "describe",
+    "identify",
+    "naming",
+    "offsets",
+    "reachable",
+    "renamed",
+    "tls",
+    "topic_ends",
+    "topic_settings",
+    "wait_for_broker",
+]
 
 #: Seconds of silence before the first word about a broker that is away, and
 #: between the words after it.
 FIRST_WORD = 5.0
 NEXT_WORD = 60.0
 
-MISCONFIGURED = (
-    foreign.AuthorizationError,
-    foreign.SaslAuthenticationFailedError,
-    foreign.UnsupportedSaslMechanismError,
-    foreign.IllegalSaslStateError,
-    foreign.SecurityDisabledError,
-    foreign.InvalidTopicError,
-    foreign.UnknownTopicOrPartitionError,
-    foreign.InvalidPartitionsError,
-    foreign.InvalidReplicationFactorError,
-    foreign.InvalidConfigurationError,
-    foreign.InvalidRequiredAcksError,
-    foreign.PolicyViolationError,
-    foreign.UnsupportedVersionError,
-    foreign.UnsupportedForMessageFormatError,
-    foreign.UnsupportedCompressionTypeError,
-    foreign.KafkaConfigurationError,
-    foreign.UnrecognizedBrokerVersion,
-    foreign.UnsupportedCodecError,
-)
-FENCED = (
-    foreign.ProducerFencedError,
-    foreign.InvalidProducerEpochError,
-    foreign.TransactionCoordinatorFencedError,
-    foreign.FencedInstanceIdError,
-)
-UNAVAILABLE = (
-    foreign.RetriableError,
-    foreign.BrokerNotAvailableError,
-    foreign.UnknownBrokerIdError,
-    OSError,
+#: Topics, or partitions, of one request.
+AT_ONCE = 500
+
+#: Seconds between two looks whether a new topic can be written to, at first and at
+#: most.
+SOON, LATER = 0.005, 0.1
+
+#: What is asked of a topic's settings.
+_ASKED = (
+    "cleanup.policy",
+    "max.message.bytes",
+    "retention.ms",
+    "retention.bytes",
+    "message.timestamp.type",
+    "message.timestamp.difference.max.ms",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.after.max.ms",
 )
 
+#: A resource of DescribeConfigs that is a topic.
+_TOPIC = 2
 
-def renamed(error: BaseException, doing: str) -> SinkError:
-    """
-    Our name for a failure of the library.
-
-    Args:
-        doing: What was attempted, the resource named: "writing to orders-3".
-    """
-    if isinstance(error, SinkError):
-        return error
-    said = f"{doing}: {error or type(error).__name__}"
-    if isinstance(error, FENCED):
-        return Fenced(said)
-    if isinstance(error, MISCONFIGURED):
-        return Misconfigured(said)
-    if isinstance(error, UNAVAILABLE):
-        return Unavailable(said)
-    return Doubtful(said)
+#: Time stamps of ListOffsets that mean an end.
+LATEST, EARLIEST = -1, -2
 
 
-@contextmanager
-def naming(doing: str, client: Any = None) -> Iterator[None]:
-    """
-    Rename what the library raises inside.
-
-    Args:
-        client: Of the library; a broker that it could not reach is named, too.
-    """
-    try:
-        yield
-    except (foreign.KafkaError, OSError) as error:
-        found = renamed(error, doing)
-        shut = "; ".join(client._client.door.shut.values()) if client else ""
-        if shut and isinstance(found, Unavailable) and shut not in str(found):
-            found = Unavailable(f"{found}; {shut}")
-        raise found from error
-
-
-_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
-
-
-class Cluster(Struct, frozen=True, kw_only=True):
-    """
-    A Kafka cluster and how to reach it; durations in seconds, sizes in bytes.
-
-    Attributes:
-        bootstrap: `host:port`, at least one.
-        protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
-        mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.
-        login: The options of `sasl.jaas.config`: username and password, or
-            clientId, clientSecret, scope.
-        token_url: `sasl.oauthbearer.token.endpoint.url`.
-        ca_file, ca: PEM file or PEM text of the authorities; neither: system's.
-        chain_file: PEM file with certificate chain and private key.
-        chain, key: The same as PEM texts.
-        key_password: For either.
-        check_hostname: False for `ssl.endpoint.identification.algorithm=none`.
-        versions: `ssl.enabled.protocols`: those between the lowest and the highest.
-        ciphers: `ssl.cipher.suites`; none: the library's choice.
-    """
-
-    bootstrap: tuple[str, ...]
-    client_id: str = "kafka-http-source"
-    protocol: str = "PLAINTEXT"
-    mechanism: str = "PLAIN"
-    login: Mapping[str, str] = {}
-    token_url: str = ""
-    ca_file: str = ""
-    ca: str = ""
-    chain_file: str = ""
-    chain: str = ""
-    key: str = ""
-    key_password: str = ""
-    check_hostname: bool = True
-    versions: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
-    ciphers: tuple[str, ...] = ()
-    request_timeout: float = 15.0
-    metadata_max_age: float = 300.0
-    retry_backoff: float = 0.1
-    reconnect_backoff: float = 0.05
-    reconnect_backoff_max: float = 1.0
-    connections_max_idle: float = 540.0
-    send_buffer: int | None = None
-    receive_buffer: int | None = None
-
-    def __repr__(self) -> str:
-        return f"Cluster({self.address})"
-
-    @property
-    def address(self) -> str:
-        """The bootstrap servers for people."""
-        return ",".join(self.bootstrap)
-
-
-@contextmanager
-def _in_memory(text: str) -> Iterator[str]:
-    """The path of a nameless file with this text: OpenSSL reads keys by path."""
-    handle = os.memfd_create("pem", os.MFD_CLOEXEC)
-    try:
-        os.write(handle, text.encode())
-        yield f"/proc/self/fd/{handle}"
-    finally:
-        os.close(handle)
-
-
-def tls(cluster: Cluster) -> ssl.SSLContext:
-    """
-    The TLS context for a cluster.
-
-    Raises: Misconfigured, naming the key whose PEM cannot be read or whose
-    ciphers nobody knows.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    versions = [_VERSIONS[name] for name in cluster.versions]
-    context.minimum_version, context.maximum_version = min(versions), max(versions)
-    context.check_hostname = cluster.check_hostname
-    try:
-        if cluster.ciphers:
-            context.set_ciphers(":".join(cluster.ciphers))
-    except ssl.SSLError as error:
-        named = ",".join(cluster.ciphers)
-        raise Misconfigured(f"ssl.cipher.suites names none: {named}") from error
-    try:
-        if cluster.ca_file or cluster.ca:
-            # An empty text would be read as a certificate, and is none.
-            context.load_verify_locations(
-                cluster.ca_file or None, None, cluster.ca or None
-            )
-        else:
-            context.load_default_certs()
-    except (OSError, ssl.SSLError) as error:
-        raise Misconfigured(f"ssl.truststore is no readable PEM: {error}") from error
-    try:
-        # A callable, since without a password OpenSSL would ask the terminal.
-        if cluster.chain_file:
-            context.load_cert_chain(
-                cluster.chain_file, password=lambda: cluster.key_password
-            )
-        elif cluster.chain:
-            with _in_memory(f"{cluster.chain}\n{cluster.key}") as path:
-                context.load_cert_chain(path, password=lambda: cluster.key_password)
-    except (OSError, ssl.SSLError) as error:
-        raise Misconfigured(f"ssl.keystore is no readable PEM: {error}") from error
-    return context
-
-
-def mechanism_of(cluster: Cluster) -> dict[str, Any] | None:
-    """
-    The settings of a SASL mechanism of the library, None without a login.
-
-    Raises: Misconfigured, naming what `sasl.jaas.config` lacks or how the token
-    endpoint refuses us; Unavailable if that does not answer.
-    Blocks: for a new token, at most about 5 s.
-    """
-    if not cluster.protocol.startswith("SASL_"):
-        return None
-    settings: dict[str, Any] = {
-        "security_protocol": cluster.protocol,
-        "sasl_mechanism": cluster.mechanism,
-    }
-    options = cluster.login
-    wanted = (
-        ("clientId", "clientSecret")
-        if cluster.mechanism == "OAUTHBEARER"
-        else ("username", "password")
-    )
-    for name in wanted:
-        if name not in options:
-            raise Misconfigured(
-                f"sasl.jaas.config lacks {name} for {cluster.mechanism}"
-            )
-    if cluster.mechanism == "OAUTHBEARER":
-        secure = cluster.protocol.endswith("SSL")
-        context = tls(cluster) if secure else ssl.create_default_context()
-        source = source_of(cluster.token_url, options, context)
-        # Here and not in the midst of a connection: what is wrong with the token
-        # is no fault of a broker.
-        source.token()
-        settings["sasl_oauth_token_provider"] = Provider(source, options)
-    else:
-        settings["sasl_plain_username"] = options["username"]
-        settings["sasl_plain_password"] = options["password"]
-    return settings
-
-
-def _login(cluster: Cluster) -> dict[str, Any]:
-    settings: dict[str, Any] = {"security_protocol": cluster.protocol}
-    if cluster.protocol.endswith("SSL"):
-        settings["ssl_context"] = tls(cluster)
-    return settings | (mechanism_of(cluster) or {})
-
-
-def _settings(
-    cluster: Cluster, limit: float, *, patient: bool = True
-) -> dict[str, Any]:
-    return {
-        "bootstrap_servers": list(cluster.bootstrap),
-        "client_id": cluster.client_id,
-        "kafka_client": partial(Client, patient=patient),
-        "bootstrap_timeout_ms": int(limit * 1000),
-        "request_timeout_ms": int(cluster.request_timeout * 1000),
-        "metadata_max_age_ms": int(cluster.metadata_max_age * 1000),
-        "retry_backoff_ms": int(cluster.retry_backoff * 1000),
-        "reconnect_backoff_ms": int(cluster.reconnect_backoff * 1000),
-        "reconnect_backoff_max_ms": int(cluster.reconnect_backoff_max * 1000),
-        "connections_max_idle_ms": int(cluster.connections_max_idle * 1000),
-        "send_buffer_bytes": cluster.send_buffer,
-        "receive_buffer_bytes": cluster.receive_buffer,
-        **_login(cluster),
-    }
-
-
-@contextmanager
 def admin(
     cluster: Cluster, limit: float = PROBE_LIMIT, *, patient: bool = True
-) -> Iterator[KafkaAdminClient]:
+) -> AbstractContextManager[Caller]:
     """
-    An admin client for a few calls; what it raises is renamed.
+    A client for a few calls; what it is refused is renamed.
 
     Args:
         patient: False to ask each bootstrap server once, instead of again and
@@ -298,14 +93,12 @@ def admin(
 
     Blocks: at most `limit` seconds to connect, `request_timeout` for each call.
     """
-    with naming(f"reaching Kafka at {cluster.address}"):
-        client = KafkaAdminClient(**_settings(cluster, limit, patient=patient))
-    try:
-        with naming(f"asking Kafka at {cluster.address}", client):
-            yield client
-    finally:
-        with suppress(Exception):
-            client.close()
+    return calling(cluster, limit, patient=patient)
+
+
+def asking(kind: Kind, **values: Any) -> Asking:
+    """Makes a request, once it is known what the broker speaks."""
+    return lambda spoken: messages.message(kind, dict(spoken), values)
 
 
 def reachable(
@@ -386,45 +179,80 @@ class Described(Struct, frozen=True):
     latest: int | None = None
 
 
-def describe(client: KafkaAdminClient, names: Sequence[str]) -> dict[str, Described]:
+def metadata(client: Caller, names: Iterable[str]) -> messages.Metadata:
+    """What a broker knows of the cluster and of these topics."""
+
+    def asked(spoken: Mapping[int, tuple[int, int]]) -> protocol.Message:
+        return messages.metadata(list(names), dict(spoken))
+
+    return messages.told(client.ask(asked))
+
+
+def describe(client: Caller, names: Sequence[str]) -> dict[str, Described]:
     """
     The topics that exist among `names`.
 
     Raises: Misconfigured if one may not be described.
     """
     found: dict[str, int] = {}
-    for topic in client.describe_topics(list(names)) if names else ():
-        code = topic["error_code"]
-        if not code:
-            found[topic["name"]] = len(topic["partitions"])
-        elif code != foreign.UnknownTopicOrPartitionError.errno:
-            error = foreign.for_code(code)(topic["name"])
-            raise renamed(error, f"describing topic {topic['name']}") from error
-    if not found:
-        return {}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in found]
-    told = client.describe_configs(resources, config_filter="all")
-    described = {}
-    for name, partitions in found.items():
-        settings = {
-            key: value["value"] if isinstance(value, Mapping) else value
-            for key, value in _topic_settings(told, name).items()
-        }
-        limit = settings.get("max.message.bytes")
-        # A broker that keeps its settings to itself answers with an empty set.
-        stated = settings.get("cleanup.policy") or ("delete" if settings else "")
-        policies = sorted(part.strip() for part in str(stated).split(","))
-        deletes = "delete" in policies
-        kept_ms = _whole(settings.get("retention.ms"))
-        described[name] = Described(
-            partitions,
-            ",".join(policies),
-            int(limit) if limit is not None else None,
-            kept_ms / 1000 if deletes and kept_ms >= 0 else None,
-            deletes and _whole(settings.get("retention.bytes")) >= 0,
-            *_time_bounds(settings),
+    for at in range(0, len(names), AT_ONCE):
+        for name, topic in metadata(client, names[at : at + AT_ONCE]).topics.items():
+            if not topic.code:
+                found[name] = len(topic.partitions)
+            elif topic.code != codes.UNKNOWN_TOPIC_OR_PARTITION:
+                error = BrokerError(topic.code, name)
+                raise renamed(error, f"describing topic {name}") from error
+    told = _settings(client, list(found), _ASKED)
+    return {
+        name: _described(partitions, told.get(name, {}))
+        for name, partitions in found.items()
+    }
+
+
+def _described(partitions: int, settings: Mapping[str, str]) -> Described:
+    limit = settings.get("max.message.bytes")
+    # A broker that keeps its settings to itself answers with an empty set.
+    stated = settings.get("cleanup.policy") or ("delete" if settings else "")
+    policies = sorted(part.strip() for part in stated.split(","))
+    deletes = "delete" in policies
+    kept_ms = _whole(settings.get("retention.ms"))
+    return Described(
+        partitions,
+        ",".join(policies),
+        int(limit) if limit is not None else None,
+        kept_ms / 1000 if deletes and kept_ms >= 0 else None,
+        deletes and _whole(settings.get("retention.bytes")) >= 0,
+        *_time_bounds(settings),
+    )
+
+
+def _settings(
+    client: Caller, names: Sequence[str], wanted: Sequence[str] | None
+) -> dict[str, dict[str, str]]:
+    """Topics' settings as they hold, by name; none where we may not see them."""
+    found: dict[str, dict[str, str]] = {}
+    for at in range(0, len(names), AT_ONCE):
+        answer = client.ask(
+            asking(
+                protocol.DESCRIBE_CONFIGS,
+                resources=[
+                    {
+                        "resource_type": _TOPIC,
+                        "resource_name": name,
+                        "configuration_keys": wanted,
+                    }
+                    for name in names[at : at + AT_ONCE]
+                ],
+            )
         )
-    return described
+        for each in answer.results or ():
+            if not each.error_code:
+                found[each.resource_name] = {
+                    entry.name: entry.value
+                    for entry in each.configs or ()
+                    if entry.value is not None
+                }
+    return found
 
 
 def _whole(text: object) -> int:
@@ -454,42 +282,113 @@ def identify(cluster: Cluster, topic: str) -> Identified | None:
     """
     Which topic stands behind a name; None: there is no such one.
 
-    Raises: a SinkError.  Blocks: for a connection and four requests.
+    Raises: a SinkError.  Blocks: for four requests.
     """
     with admin(cluster) as client:
         described = describe(client, [topic]).get(topic)
         if described is None:
             return None
-        [told] = client.describe_topics([topic])
-        places = [
-            TopicPartition(topic, each["partition_index"])
-            for each in told["partitions"]
-        ]
-        first, last = (
-            client.list_partition_offsets({place: spec for place in places})
-            for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
-        )
-        # The metadata of every answer names it; describe_cluster() fails where the
-        # broker is older than the library.
-        name = client._manager.cluster.cluster_id
+        found, (first, last) = offsets(client, topic, EARLIEST, LATEST)
         return Identified(
-            f"{name}/{told.get('topic_id') or ''}",
+            f"{found.cluster}/{topic_id(found.topics[topic])}",
             described.retention,
-            all(first[place].offset == last[place].offset for place in places),
+            first == last,
         )
 
 
-def topic_settings(client: KafkaAdminClient, name: str) -> dict[str, str]:
+def topic_id(topic: messages.Topic) -> str:
+    """A topic's id for people and comparisons, "" where brokers do not say it."""
+    return "" if topic.id == NO_ID else str(UUID(bytes=topic.id))
+
+
+def offsets(
+    client: Caller,
+    topic: str,
+    *ats: int,
+    partitions: Iterable[int] | None = None,
+    limit: float = 10.0,
+    clock: Clock = SYSTEM,
+) -> tuple[messages.Metadata, list[dict[int, int]]]:
+    """
+    Where a topic's partitions begin or end, asked of their leaders.
+
+    A topic that was made a moment ago, or whose leaders move, is asked again.
+
+    Args:
+        ats: EARLIEST or LATEST, which is the high watermark.
+        partitions: Those that are asked for; all of them if None.
+
+    Returns: who leads what, and for each of `ats` the offsets by partition.
+    Raises: BrokerError, for one without a leader, too.
+    Blocks: for two requests; at most `limit` seconds more where leaders move.
+    """
+    deadline = clock.monotonic() + limit
+    pause = SOON
+    while True:
+        known = metadata(client, [topic])
+        try:
+            return known, _offsets(client, topic, known, ats, partitions)
+        except BrokerError as error:
+            if not passes(error) or clock.monotonic() > deadline:
+                raise
+        client.pause(pause)
+        pause = min(2 * pause, LATER)
+
+
+def _offsets(
+    client: Caller,
+    topic: str,
+    known: messages.Metadata,
+    ats: Sequence[int],
+    partitions: Iterable[int] | None,
+) -> list[dict[int, int]]:
+    told = known.topics[topic]
+    codes.require(told.code, topic)
+    led: dict[int, list[int]] = {}
+    for index in told.partitions if partitions is None else partitions:
+        leader = told.partitions[index].leader
+        if leader < 0:
+            raise BrokerError(codes.LEADER_NOT_AVAILABLE, f"{topic}-{index}")
+        led.setdefault(leader, []).append(index)
+    answers = client.ask_all(
+        [
+            (
+                leader,
+                asking(
+                    protocol.LIST_OFFSETS,
+                    replica_id=-1,
+                    topics=[
+                        {
+                            "name": topic,
+                            "partitions": [
+                                {
+                                    "partition_index": index,
+                                    "current_leader_epoch": -1,
+                                    "timestamp": at,
+                                }
+                                for index in members
+                            ],
+                        }
+                    ],
+                ),
+            )
+            for at in ats
+            for leader, members in led.items()
+        ]
+    )
+    found: list[dict[int, int]] = [{} for _ in ats]
+    for number, answer in enumerate(answers):
+        for part in answer.topics[0].partitions:
+            codes.require(part.error_code, f"{topic}-{part.partition_index}")
+            # A topic's answers stand one behind the other.
+            at = number // len(led)
+            found[at][part.partition_index] = max(part.offset, 0)
+    return found
+
+
+def topic_settings(client: Caller, name: str) -> dict[str, str]:
     """A topic's settings as they hold; none where we have no right to see them."""
-    resource = ConfigResource(ConfigResourceType.TOPIC, name)
-    try:
-        told = client.describe_configs([resource], config_filter="all")
-    except foreign.AuthorizationError:
-        return {}
-    return {
-        key: str(value["value"] if isinstance(value, Mapping) else value)
-        for key, value in _topic_settings(told, name).items()
-    }
+    return _settings(client, [name], None).get(name, {})
 
 
 #: `message.timestamp.*.max.ms` that says: any.
@@ -510,16 +409,8 @@ def _time_bounds(settings: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return found[0], found[1]
 
 
-def _topic_settings(told: Any, name: str) -> Mapping[str, Any]:
-    for kind, resources in told.items():
-        if str(getattr(kind, "name", kind)).upper() == "TOPIC":
-            found: Mapping[str, Any] = resources.get(name, {})
-            return found
-    return {}
-
-
 def create(
-    client: KafkaAdminClient,
+    client: Caller,
     name: str,
     partitions: int,
     replication: int,
@@ -527,6 +418,7 @@ def create(
     limit: float = 10.0,
     *,
     only_asking: bool = False,
+    clock: Clock = SYSTEM,
 ) -> None:
     """
     Create a topic and wait until it can be written to; one that exists is left.
@@ -537,17 +429,51 @@ def create(
     Raises: Misconfigured, Unavailable.  Blocks: at most `limit` seconds and the
     request.
     """
-    wanted = {
-        "num_partitions": partitions,
-        "replication_factor": replication,
-        "configs": dict(settings),
-    }
+    request = asking(
+        protocol.CREATE_TOPICS,
+        topics=[
+            {
+                "name": name,
+                "num_partitions": partitions,
+                "replication_factor": replication,
+                "configs": [
+                    {"name": key, "value": value} for key, value in settings.items()
+                ],
+            }
+        ],
+        timeout_ms=int(limit * 1000),
+        validate_only=only_asking,
+    )
+    deadline = clock.monotonic() + limit
+    pause = SOON
     with naming(f"creating topic {name}"):
-        with suppress(foreign.TopicAlreadyExistsError):
-            client.create_topics({name: wanted}, validate_only=only_asking)
+        while True:
+            known = metadata(client, [name])
+            # Before KRaft only the controller makes topics.
+            to = known.controller if known.controller in known.brokers else None
+            told = client.ask(request, to).topics[0]
+            code = told.error_code
+            if code != codes.NOT_CONTROLLER or clock.monotonic() > deadline:
+                break
+            client.pause(LATER)
+        if code != codes.TOPIC_ALREADY_EXISTS:
+            codes.require(code, told.error_message or name)
         if only_asking:
             return
-        client.wait_for_topics([name], timeout_ms=int(limit * 1000))
+        while not _writable(metadata(client, [name]), name):
+            if clock.monotonic() > deadline:
+                raise BrokerError(codes.LEADER_NOT_AVAILABLE, name)
+            client.pause(pause)
+            pause = min(2 * pause, LATER)
+
+
+def _writable(known: messages.Metadata, name: str) -> bool:
+    topic = known.topics.get(name)
+    return (
+        topic is not None
+        and not topic.code
+        and all(part.leader >= 0 for part in topic.partitions.values())
+    )
 
 
 class Stored(Struct, frozen=True):
@@ -561,182 +487,15 @@ class Stored(Struct, frozen=True):
     headers: KafkaHeaders = ()
 
 
-def read_topic(
-    cluster: Cluster,
-    topic: str,
-    limit: float,
-    *,
-    starts: Mapping[int, int] = MappingProxyType({}),
-    clock: Clock = SYSTEM,
-) -> Iterator[Stored]:
-    """
-    Every committed record of a topic up to the end it has now.
-
-    Args:
-        starts: Partition -> the first offset wanted; the others from their
-            beginning, and so is one whose records have expired.
-
-    The end is the high watermark, also of open transactions: who reads only to
-    the last stable offset misses newer records behind somebody else's open
-    transaction.
-
-    Yields: records, in order within a partition.
-    Raises: Unavailable after `limit` seconds without progress; Misconfigured.
-    """
-    with naming(f"reading topic {topic}"):
-        ends = _ends(cluster, topic)
-        if not ends:
-            return
-        client = KafkaConsumer(
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
-            max_poll_records=5000,
-            auto_offset_reset="earliest",
-            **_settings(cluster, PROBE_LIMIT),
-        )
-        try:
-            client.assign(list(ends))
-            for place in ends:
-                if starts.get(place[1]):
-                    client.seek(place, starts[place[1]])
-                else:
-                    client.seek_to_beginning(place)
-            left = {place for place in ends if client.position(place) < ends[place]}
-            deadline = clock.monotonic() + limit
-            while left:
-                found = client.poll(timeout_ms=200)
-                for place, records in found.items():
-                    for each in records:
-                        if each.offset < ends[place]:
-                            yield Stored(
-                                place[1],
-                                each.offset,
-                                each.timestamp,
-                                each.key,
-                                each.value,
-                                tuple(each.headers),
-                            )
-                if found:
-                    deadline = clock.monotonic() + limit
-                left = {place for place in left if client.position(place) < ends[place]}
-                if left and clock.monotonic() > deadline:
-                    raise foreign.KafkaTimeoutError(
-                        f"its end was not reached in {limit:.0f} s"
-                    )
-        finally:
-            with suppress(Exception):
-                client.close(autocommit=False)
-
-
-def _ends(cluster: Cluster, topic: str) -> dict[TopicPartition, int]:
-    """The high watermark of each partition that holds anything at all."""
-    with admin(cluster) as client:
-        [told] = client.describe_topics([topic])
-        if told["error_code"]:
-            raise foreign.for_code(told["error_code"])(topic)
-        places = [
-            TopicPartition(topic, each["partition_index"])
-            for each in told["partitions"]
-        ]
-        latest = client.list_partition_offsets(
-            {place: OffsetSpec.LATEST for place in places}
-        )
-        return {place: found.offset for place, found in latest.items() if found.offset}
-
-
 def topic_ends(cluster: Cluster, topic: str) -> dict[int, int]:
     """
-    The high watermark of each partition; empty if there is no such topic.
+    The high watermark of each partition that holds anything at all; empty if there
+    is no such topic.
 
     Raises: a SinkError.
     """
     with admin(cluster) as client:
         if topic not in describe(client, [topic]):
             return {}
-    return {place[1]: end for place, end in _ends(cluster, topic).items()}
-
-
-def group_offsets(
-    cluster: Cluster, group: str, topic: str
-) -> dict[int, tuple[int, str]]:
-    """
-    What a consumer group has committed: partition -> (offset, its note).
-
-    Raises: a SinkError.
-    """
-    with admin(cluster) as client:
-        found = client.list_group_offsets({group: None}).get(group, {})
-    return {
-        place.partition: (stored.offset, stored.metadata or "")
-        for place, stored in found.items()
-        if place.topic == topic and stored.offset >= 0
-    }
-
-
-def save_group_offsets(
-    cluster: Cluster, group: str, topic: str, offsets: Mapping[int, tuple[int, str]]
-) -> None:
-    """
-    Commit offsets with their notes for a group that has no members.
-
-    Raises: a SinkError.
-    """
-    wanted = {
-        TopicPartition(topic, partition): OffsetAndMetadata(offset, note, -1)
-        for partition, (offset, note) in offsets.items()
-    }
-    with admin(cluster) as client:
-        told = client.alter_group_offsets(group, wanted)
-        for place, error in told.items():
-            if error is not foreign.NoError:
-                raise error(f"{group} at {place.topic}-{place.partition}")
-
-
-class Tail:
-    """
-    A look at what arrives in a topic, for people.
-
-    Raises: Unavailable, Misconfigured, from any verb.
-    """
-
-    def __init__(self, cluster: Cluster, topic: str):
-        self._topic = topic
-        with naming(f"reaching Kafka at {cluster.address}"):
-            self._client = KafkaConsumer(
-                enable_auto_commit=False,
-                allow_auto_create_topics=False,
-                metrics_enabled=False,
-                **_settings(cluster, PROBE_LIMIT),
-            )
-
-    def count(self) -> int:
-        """Records in the topic now; 0 while there is no topic."""
-        with naming(f"reading topic {self._topic}"):
-            places = self._places()
-            return sum(self._client.end_offsets(places).values()) if places else 0
-
-    def first(self, count: int) -> list[str]:
-        """The first records as `topic[partition]@offset key=... value`."""
-        with naming(f"reading topic {self._topic}"):
-            self._client.assign(self._places())
-            self._client.seek_to_beginning()
-            found = self._client.poll(timeout_ms=1000, max_records=count)
-        return [
-            f"{each.topic}[{each.partition}]@{each.offset} "
-            f"key={(each.key or b'').decode(errors='replace')} "
-            f"{(each.value or b'').decode(errors='replace')[:120]}"
-            for records in found.values()
-            for each in records
-        ][:count]
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        with suppress(Exception):
-            self._client.close(autocommit=False)
-
-    def _places(self) -> list[TopicPartition]:
-        self._client.topics()
-        known = self._client.partitions_for_topic(self._topic) or ()
-        return [TopicPartition(self._topic, each) for each in sorted(known)]
+        _, [ends] = offsets(client, topic, LATEST)
+        return {index: end for index, end in ends.items() if end}

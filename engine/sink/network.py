@@ -25,9 +25,12 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from engine.clock import SYSTEM
-from engine.errors import Misconfigured, SinkError
-from engine.sink.bootstrap import MUTE, Bootstrap
+from engine.sink import codes, reasons
+from engine.sink.bootstrap import Bootstrap
+from engine.sink.codes import BrokerError
 from engine.sink.connecting import connect, handshake
+from engine.sink.produce.wire import Garbled
+from engine.sink.reasons import MUTE
 
 REFUSED_LOGIN = (
     foreign.SaslAuthenticationFailedError,
@@ -145,73 +148,26 @@ def _mask(events: int) -> int:
     )
 
 
-#: OpenSSL's names of what other keys mend, and those keys.
-_TLS_REASONS = {
-    r"CERTIFICATE_VERIFY_FAILED": (
-        "the broker's certificate is not accepted; see ssl.truststore.* and "
-        "ssl.endpoint.identification.algorithm"
-    ),
-    r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST": (
-        "the listener does not speak TLS; see security.protocol"
-    ),
-    r"ALERT_(HANDSHAKE_FAILURE|PROTOCOL_VERSION)|UNSUPPORTED_PROTOCOL": (
-        "no TLS version, cipher or certificate is right for both; see "
-        "ssl.enabled.protocols, ssl.cipher.suites and ssl.keystore.*"
-    ),
-    r"ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)": (
-        "the broker does not accept the client's certificate, or misses one; see "
-        "ssl.keystore.*"
-    ),
-}
-
-
 #: How the library says that the other side has closed a connection.
-ENDED = r"^$|^socket disconnected$|Connection reset by peer|Broken pipe"
-
-#: How servers of other protocols begin: four bytes that Kafka reads as a length.
-_STRANGERS = {
-    b"HTTP": "an HTTP server",
-    b"SSH-": "an SSH server",
-    b"220 ": "a mail or FTP server",
-    b"-ERR": "a Redis server",
-}
+_ENDINGS = r"^$|^socket disconnected$"
 
 
 def reason_of(error: Exception) -> tuple[str, bool]:
-    """What keeps a client out, for people; True if only new keys let it in."""
+    """As `reasons.reason_of`, for what the library raises."""
     said = str(error.args[0]) if error.args else ""
-    if isinstance(error, SinkError):
-        return str(error), isinstance(error, Misconfigured)
+    if isinstance(error, foreign.IncompatibleBrokerVersion):
+        return reasons.reason_of(BrokerError(codes.UNSUPPORTED_VERSION))
     if isinstance(error, REFUSED_LOGIN):
         return said or type(error).__name__, True
-    if isinstance(error, foreign.IncompatibleBrokerVersion):
-        return "it does not speak as a broker; is it a controller's listener?", True
     if isinstance(error, foreign.RequestTimedOutError):
         return MUTE, False
-    if found := re.search(r"\[SSL: (\w+)\]", said):
-        for names, advice in _TLS_REASONS.items():
-            if re.search(names, found[1]):
-                return f"{advice} ({said})", True
-        if found[1] == "UNEXPECTED_EOF_WHILE_READING":
-            return f"{said}; does the listener speak TLS? See security.protocol", False
-    if found := re.fullmatch(r"Invalid frame length: (-?\d+)", said):
-        return _stranger(int(found[1]))
     if isinstance(error, PROTOCOL):
-        return f"it does not speak Kafka's protocol ({said})", False
-    if isinstance(error, foreign.KafkaConnectionError) and re.search(ENDED, said):
-        said = "it takes the connection and closes it"
-        return f"{said}; does the listener want a login? See security.protocol", False
-    return said or type(error).__name__, False
-
-
-def _stranger(length: int) -> tuple[str, bool]:
-    # The length of a frame that is the head of a TLS alert (RFC 8446, 5.1).
-    if length >> 16 in (0x1503, 0x1603):
-        return "the listener speaks TLS; see security.protocol", True
-    head = (length & 0xFFFFFFFF).to_bytes(4, "big")
-    if head in _STRANGERS:
-        return f"{_STRANGERS[head]} listens there, and no broker of Kafka", True
-    return "it does not speak Kafka's protocol; see bootstrap.servers", False
+        return reasons.reason_of(Garbled(said))
+    if isinstance(error, foreign.KafkaConnectionError) and re.search(_ENDINGS, said):
+        return reasons.reason_of(ConnectionError(reasons.ENDED))
+    if isinstance(error, (foreign.KafkaError, OSError)):
+        return reasons.reason_of(ConnectionError(said or type(error).__name__))
+    return reasons.reason_of(error)
 
 
 class Client(KafkaNetClient):  # type: ignore[misc]

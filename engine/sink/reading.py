@@ -20,7 +20,8 @@ from msgspec import Struct, field
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import StateError
-from engine.sink.fetching import PASSING, PAUSE, Topic, of_old_format
+from engine.sink.fetching import PAUSE, Topic, of_old_format
+from engine.sink.naming import passes
 from engine.sink.scan import Batch, Record, Strange, Wanted, scan
 
 #: Seconds without a record until a reading is given up: a transaction of another
@@ -154,9 +155,9 @@ def read_on(
                 positions[partition] = max(start, positions[partition])
                 done = sum(positions[each] for each in span.ends) - begun
                 progress(min(done, total), total)
-        except PASSING:
+        except Exception as error:
             # Another broker leads now, or none: asked again, not for ever.
-            if clock.monotonic() > deadline:
+            if not passes(error) or clock.monotonic() > deadline:
                 raise
             threading.Event().wait(PAUSE)
             topic.look_again()

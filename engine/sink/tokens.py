@@ -5,8 +5,8 @@ Owns the answer of `sasl.oauthbearer.token.endpoint.url`: how long a token lasts
 what a refusal means, and that one token serves every client of a process, or each
 new connection would ask for its own.
 
-Path: `sink.kafka` makes one for each client; kafka-python's SASL mechanism asks it
-at each new connection and each re-authentication (KIP-368).
+Path: `sink.cluster` makes one for each client; `sink.sasl` asks it at each new
+connection and each re-authentication (KIP-368).
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ import urllib.request
 from base64 import b64encode, urlsafe_b64decode
 from collections.abc import Mapping
 from typing import Any
-
-from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Misconfigured, SinkError, Unavailable
@@ -261,22 +259,10 @@ def source_of(url: str, options: Mapping[str, str], context: ssl.SSLContext) -> 
         return found
 
 
-class Provider(AbstractTokenProvider):  # type: ignore[misc]
-    """A source as the library's mechanism asks it."""
-
-    def __init__(self, source: Source, options: Mapping[str, str]) -> None:
-        super().__init__()
-        self._source = source
-        self._options = options
-
-    def token(self) -> str:
-        """As `Source.token`."""
-        return self._source.token()
-
-    def extensions(self) -> dict[str, str]:
-        """SASL extensions (KIP-342), from options `extension_<name>`."""
-        return {
-            name.removeprefix("extension_"): value
-            for name, value in self._options.items()
-            if name.startswith("extension_")
-        }
+def extensions(options: Mapping[str, str]) -> dict[str, str]:
+    """SASL extensions (KIP-342), from options `extension_<name>`."""
+    return {
+        name.removeprefix("extension_"): value
+        for name, value in options.items()
+        if name.startswith("extension_")
+    }

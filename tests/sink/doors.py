@@ -143,7 +143,7 @@ DOORS: dict[str, tuple[Callable[[], object], str]] = {
     "smtp": (saying(b"220 mail.example ESMTP\r\n"), "a mail or FTP server listens"),
     "redis": (saying(b"-ERR unknown command\r\n"), "a Redis server listens"),
     "garbage": (saying(b"\x7f" * 64), "does not speak Kafka's protocol"),
-    "short frame": (framed(b"\0\0"), "does not answer"),
+    "short frame": (framed(b"\0\0"), "does not speak Kafka's"),
     "endless array": (framed(b"\0\0\xff\xff\xff\x0f\0"), "does not speak Kafka's"),
     "other call": (
         saying(b"\0\0\0\x0a\x7f\0\0\1\0\0\0\0\0\0"),

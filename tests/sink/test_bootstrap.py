@@ -13,7 +13,7 @@ import pytest
 
 from engine.clock import SYSTEM
 from engine.errors import Misconfigured, Unavailable
-from engine.sink import bootstrap
+from engine.sink import caller, library
 from engine.sink import kafka as gate
 from engine.sink.kafka import Cluster, reachable
 from engine.sink.produce.producer import Producer
@@ -59,8 +59,10 @@ def test_every_shut_door_at_once_keeps_nobody_out(embedded: Broker) -> None:
 CLIENTS: dict[str, Callable[[Cluster], object]] = {
     "admin": reachable,
     "ends": lambda cluster: gate.topic_ends(cluster, "no-such-topic"),
-    "offsets": lambda cluster: gate.group_offsets(cluster, "nobody", "no-such-topic"),
-    "tail": lambda cluster: gate.Tail(cluster, "no-such-topic").close(),
+    "offsets": lambda cluster: library.group_offsets(
+        cluster, "nobody", "no-such-topic"
+    ),
+    "tail": lambda cluster: library.Tail(cluster, "no-such-topic").close(),
     "producer": lambda cluster: Producer(cluster).close(1.0),
 }
 
@@ -203,14 +205,14 @@ def test_a_name_that_a_broker_advertises_in_vain_is_told(
 ) -> None:
     name, port, why = ADVERTISED[kind]
     clock = Hands()
-    monkeypatch.setattr(bootstrap, "SAYINGS", bootstrap.Sayings(clock))
+    monkeypatch.setattr(caller, "SAYINGS", caller.Sayings(clock))
 
     with advertising(name, port)(embedded.address) as address:
         cluster = Cluster(bootstrap=(address,))
         told = port or int(embedded.address.rpartition(":")[2])
         clients: list[Callable[[], object]] = [
             lambda: reachable(cluster, 1.0),
-            lambda: gate.Tail(cluster, "no-such-topic"),
+            lambda: library.Tail(cluster, "no-such-topic"),
         ]
         for client in clients:
             with pytest.raises(Unavailable) as caught:

@@ -13,15 +13,17 @@ import kafka.errors as foreign
 import pytest
 
 from engine.errors import Doubtful, Fenced, Misconfigured, SinkError, Unavailable
+from engine.sink import codes, library
 from engine.sink import kafka as gate
 from engine.sink.kafka import (
     Cluster,
-    naming,
     reachable,
     renamed,
     tls,
     wait_for_broker,
 )
+from engine.sink.produce.wire import Garbled
+from engine.sink.reasons import LoginRefused
 from tests.brokers import Broker
 from tests.fakes.hands import Hands
 
@@ -49,22 +51,57 @@ def test_a_failure_of_the_library_gets_our_name(
 ) -> None:
     with (
         pytest.raises(SinkError, match="writing to orders-1: ") as caught,
-        naming("writing to orders-1"),
+        library.naming("writing to orders-1"),
     ):
         raise error
 
     assert name is caught.type
 
 
-def test_every_error_of_the_library_has_a_name() -> None:
-    kinds = [
-        each
-        for each in vars(foreign).values()
-        if isinstance(each, type) and issubclass(each, foreign.BrokerResponseError)
-    ]
+#: What the library calls otherwise than Kafka does.
+OTHERWISE = {
+    -1: "UNKNOWN_SERVER_ERROR",
+    0: "NONE",
+    4: "INVALID_FETCH_SIZE",
+    6: "NOT_LEADER_OR_FOLLOWER",
+    10: "MESSAGE_TOO_LARGE",
+    17: "INVALID_TOPIC_EXCEPTION",
+}
 
-    assert len(kinds) > 100
-    assert all(isinstance(renamed(kind("x"), "doing"), SinkError) for kind in kinds)
+CODES = {
+    each.errno: each
+    for each in vars(foreign).values()
+    if isinstance(each, type)
+    and issubclass(each, foreign.BrokerResponseError)
+    and each.errno is not None
+}
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_every_code_has_the_name_and_the_kind_that_the_library_knows(code: int) -> None:
+    kind = CODES[code]
+
+    assert OTHERWISE.get(code, kind.message) == codes.name(code)
+    assert issubclass(kind, foreign.RetriableError) == (code in codes.RETRIABLE)
+    ours = renamed(codes.BrokerError(code, "x"), "doing")
+    assert type(ours) is type(library.renamed(kind("x"), "doing"))
+    assert f"doing: {codes.name(code)}: x" == str(ours)
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (ConnectionRefusedError(111, "refused"), Unavailable),
+        (LoginRefused("no"), Misconfigured),
+        (Garbled("what"), Doubtful),
+        (codes.BrokerError(9999), Doubtful),
+        (Fenced("as it is"), Fenced),
+    ],
+)
+def test_a_failure_of_a_connection_gets_our_name(
+    error: Exception, name: type[SinkError]
+) -> None:
+    assert type(renamed(error, "asking")) is name
 
 
 def test_a_cluster_never_shows_its_login() -> None:

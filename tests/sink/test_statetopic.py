@@ -29,6 +29,8 @@ def producer(broker: Broker, **more: object) -> Producer:
         {
             "bootstrap.servers": broker.address,
             "linger.ms": 20,
+            # A batch that is sent again must not come behind those after it.
+            "enable.idempotence": True,
             "batch.size": 1_000_000,
             "batch.num.messages": 100_000,
             "queue.buffering.max.messages": 1_000_000,

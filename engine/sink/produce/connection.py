@@ -32,11 +32,12 @@ from engine.sink.produce.handshake import (
     greet,
     log_in,
 )
-from engine.sink.produce.messages import Message
 from engine.sink.produce.wire import FRAME_LIMIT, Garbled, Piece
+from engine.sink.protocol import Message
+from engine.sink.reasons import CLOSED, ENDED, MUTE, NAMELESS
 
 #: Seconds an address may take to accept, while there are others to try.
-ADDRESS_LIMIT = 2.0
+ADDRESS_LIMIT = 1.0
 
 #: Pieces the system takes at a time (IOV_MAX is 1024).
 PIECES = 512
@@ -118,6 +119,7 @@ class Connection:
     Attributes:
         session: What both sides agreed on.
         usable: True while requests may be sent.
+        agreed: True once the first handshake was over.
         flights: What is not answered, oldest first.
         error: Why it has ended, or None.
     """
@@ -135,6 +137,7 @@ class Connection:
         self.port = port
         self.session = Session({})
         self.usable = False
+        self.agreed = False
         self.flights: deque[Flight] = deque()
         self.error: Exception | None = None
         self.fileno = -1
@@ -168,6 +171,15 @@ class Connection:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
+    @property
+    def waiting_for(self) -> str:
+        """What has not come while it is not usable, for people."""
+        if self._connecting:
+            return CLOSED
+        if self._socket is None:
+            return NAMELESS
+        return f"{MUTE} the TLS handshake" if self._shaking else MUTE
+
     # -- coming up ---------------------------------------------------------------
 
     def open(self) -> None:
@@ -183,11 +195,11 @@ class Connection:
         if self.error is not None:
             return
         if failure is not None:
-            why = f"{self.place}: the name cannot be resolved: {failure}"
-            self.close(Lost(why))
+            said = getattr(failure, "strerror", None) or str(failure)
+            self.close(Lost(f"its name cannot be resolved ({said})"))
             return
         self._addresses = list(found)
-        self._next_address("it has no address")
+        self._next_address("its name has no address")
 
     def _next_address(self, why: str) -> None:
         """Try the next address of the name, or give up."""
@@ -202,7 +214,7 @@ class Connection:
             except OSError as error:
                 if made is not None:
                     made.close()
-                why = str(error)
+                why = errno_text(error.errno or 0)
                 continue
             if code not in (0, errno.EINPROGRESS, errno.EAGAIN):
                 made.close()
@@ -216,7 +228,7 @@ class Connection:
             self._address_until = min(now + limit, self._deadline)
             self._watch(select.EPOLLOUT)
             return
-        self.close(Lost(f"{self.place}: {why}"))
+        self.close(Lost(why))
 
     def _prepare(self, made: socket.socket) -> None:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -298,6 +310,7 @@ class Connection:
 
     def _agreed(self) -> None:
         self._conversation = None
+        self.agreed = True
         now = self._clock.monotonic()
         self._used = now
         self._renew_at = float("inf")
@@ -379,19 +392,19 @@ class Connection:
         Returns: monotonic seconds of the next time something may be.
         """
         if self._connecting and now >= self._address_until:
-            self._next_address("it does not accept a connection")
+            self._next_address(CLOSED)
             return now
         if self.error is not None:
             return float("inf")
         if not self.usable and self._conversation is None and not self.flights:
             if now >= self._deadline:
-                self.close(Lost(f"{self.place}: no connection in time"))
+                self.close(Lost(self.waiting_for))
             return min(self._address_until, self._deadline)
         due = self._renew_at
         if self._conversation is not None:
             due = self._deadline
             if now >= due:
-                self.close(Lost(f"{self.place}: it does not answer the handshake"))
+                self.close(Lost(MUTE))
                 return now
         if self.flights:
             due = min(due, self.flights[0].deadline)
@@ -511,7 +524,7 @@ class Connection:
                 return
             if not data:
                 kind = Idle if self.usable and not self.flights else Lost
-                raise kind(f"{self.place} has closed the connection")
+                raise kind(ENDED if not self.agreed else f"{self.place} has closed it")
             self._take(data)
             # Hot path: a short read has emptied the socket; TLS may hold more.
             if len(data) < CHUNK and not self._secure:
@@ -564,5 +577,8 @@ class Connection:
 
 
 def errno_text(code: int) -> str:
-    """What the system says about an error number."""
-    return os.strerror(code)
+    """What the system says about a connection that it does not make."""
+    said = os.strerror(code).lower()
+    if code in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return f"{CLOSED} ({said})"
+    return f"it takes no connection ({said})"

@@ -12,14 +12,17 @@ ends (KIP-368).
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
-import kafka.errors as foreign
-from kafka.net.sasl import get_sasl_mechanism
 from msgspec import Struct
 
+from engine.sink import codes
+from engine.sink.codes import BrokerError
 from engine.sink.produce import messages
-from engine.sink.produce.messages import Message, Versions
+from engine.sink.produce.messages import Versions
+from engine.sink.protocol import Message
+from engine.sink.sasl import Login, advance, steps
 
 #: Part of a session after which it is renewed; Java draws from 85 to 95 of 100.
 RENEWED = 0.85
@@ -40,12 +43,12 @@ class Manners(Struct, frozen=True):
     Attributes:
         client_id: How brokers see us.
         software: Our version.
-        login: Settings of kafka-python's mechanism, or None without a login.
+        login: Who logs in, None without a login.
     """
 
     client_id: str
     software: str
-    login: Mapping[str, Any] | None = None
+    login: Login | None = None
 
 
 class Session(Struct):
@@ -68,15 +71,15 @@ def greet(manners: Manners, host: str, session: Session) -> Conversation:
     """
     A new connection: versions, then login.
 
-    Raises: a kafka.errors.KafkaError.
+    Raises: BrokerError, LoginRefused.
     """
     version = messages.VERSIONS_ASKED
     while True:
         answer = yield messages.api_versions(version, manners.software)
         if answer.error_code == 0:
             break
-        if answer.error_code != foreign.UnsupportedVersionError.errno or not version:
-            raise foreign.for_code(answer.error_code)("asking for versions")
+        if answer.error_code != codes.UNSUPPORTED_VERSION or not version:
+            raise BrokerError(answer.error_code, "asking for versions")
         version = 0
     session.versions = messages.spoken(answer)
     session.features = messages.features(answer)
@@ -88,35 +91,26 @@ def log_in(manners: Manners, host: str, session: Session) -> Conversation:
     """
     Log in, or again.
 
-    Raises: a kafka.errors.KafkaError.
+    Raises: BrokerError, LoginRefused.
     """
     assert manners.login is not None
-    name = manners.login["sasl_mechanism"]
+    name = manners.login.mechanism
     answer = yield messages.sasl_handshake(name)
     if answer.error_code:
-        raise foreign.for_code(answer.error_code)(
+        raise BrokerError(
+            answer.error_code,
             f"the broker does not take sasl.mechanism={name}; "
-            f"it takes {', '.join(answer.mechanisms)}"
+            f"it takes {', '.join(answer.mechanisms or ())}",
         )
-    try:
-        mechanism = get_sasl_mechanism(name)(host=host, **manners.login)
-    except (ValueError, RuntimeError) as error:
-        raise foreign.KafkaConfigurationError(str(error)) from error
+    running = steps(manners.login)
     lifetime = 0
-    while not mechanism.is_done():
-        # A mechanism may ask somebody for a token.
-        token = yield mechanism.auth_bytes
+    said: bytes | None = None
+    # A mechanism may ask somebody for a token.
+    while (token := (yield partial(advance, running, said))) is not None:
         answer = yield messages.sasl_authenticate(token, session.versions)
         if answer.error_code:
-            raise foreign.SaslAuthenticationFailedError(
-                answer.error_message or foreign.for_code(answer.error_code).__name__
-            )
+            raise BrokerError(answer.error_code, answer.error_message or "")
         lifetime = getattr(answer, "session_lifetime_ms", 0) or 0
-        try:
-            mechanism.receive(bytes(answer.auth_bytes or b""))
-        except (ValueError, KeyError) as error:
-            raise foreign.SaslAuthenticationFailedError(str(error)) from error
-    if not mechanism.is_authenticated():
-        raise foreign.SaslAuthenticationFailedError(f"not authenticated by {name}")
+        said = answer.auth_bytes or b""
     seconds = max(lifetime / 1000, SHORTEST_SESSION) if lifetime > 0 else 0.0
     session.renew_in = seconds * RENEWED

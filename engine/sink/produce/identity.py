@@ -19,9 +19,9 @@ from msgspec import Struct
 from engine.errors import SinkError
 from engine.sink.produce import messages, verdicts
 from engine.sink.produce.handshake import Session
-from engine.sink.produce.messages import Message
 from engine.sink.produce.queue import Numbers, Partition
 from engine.sink.produce.wire import Endpoint
+from engine.sink.protocol import Message
 
 #: COORDINATOR_LOAD_IN_PROGRESS, _NOT_AVAILABLE, NOT_COORDINATOR, REQUEST_TIMED_OUT,
 #: CONCURRENT_TRANSACTIONS, NOT_ENOUGH_REPLICAS, UNKNOWN_SERVER_ERROR.
@@ -34,7 +34,7 @@ class Question(Struct, frozen=True):
 
     Attributes:
         message: Makes it for what a connection speaks; may raise
-            kafka.errors.UnsupportedVersionError.
+            BrokerError.
         answered: Takes the answer in; returns why it is a failure for good, or None,
             and seconds until there is to be asked again, None for the usual pause.
         lost: Told that no answer will come; why that is a failure, or None.

@@ -1,31 +1,24 @@
 """
-Messages: what is said to a broker beside Produce, by kafka-python's classes.
+Messages: what is said to a broker beside Produce.
 
 Owns which versions are spoken and what is read out of the answers; knows no
 socket and no time.  None of these is on the hot path.
 
-Path: `sink.produce.handshake` and `sink.produce.sender` ask here for requests.
+Path: `sink.produce.handshake`, `sink.produce.sender` and `sink.caller` ask here for
+requests -> `sink.protocol`
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import kafka.errors as foreign
-from kafka.protocol.metadata import (
-    ApiVersionsRequest,
-    FindCoordinatorRequest,
-    MetadataRequest,
-)
-from kafka.protocol.producer import (
-    AddPartitionsToTxnRequest,
-    EndTxnRequest,
-    InitProducerIdRequest,
-)
-from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 from msgspec import Struct
 
+from engine.sink import codes, protocol
+from engine.sink.codes import BrokerError
 from engine.sink.produce.wire import NO_ID, Endpoint, Garbled
+from engine.sink.protocol import Kind, Message
 
 #: api key -> the versions a broker speaks, lowest and highest.
 Versions = dict[int, tuple[int, int]]
@@ -35,62 +28,38 @@ Versions = dict[int, tuple[int, int]]
 VERSIONS_ASKED = 3
 
 #: The api key of EndTxn.
-END_TXN = int(EndTxnRequest.API_KEY)
+END_TXN = protocol.END_TXN.key
 
 #: The kind of key by which a transaction's coordinator is looked for.
 TRANSACTION = 1
 
 
-class Message(Struct, frozen=True):
-    """A request of kafka-python's and the version it is sent in."""
-
-    request: Any
-    version: int
-
-    def encode(self, correlation: int, client_id: str) -> bytes:
-        """The frame, its length in front."""
-        self.request.API_VERSION = self.version
-        self.request.with_header(correlation_id=correlation, client_id=client_id)
-        return bytes(self.request.encode(framed=True, header=True))
-
-    def decode(self, frame: bytes) -> Any:
-        """
-        The answer in a frame, its correlation id included.
-
-        Raises: Garbled.
-        """
-        try:
-            kind = self.request.header.get_response_class()
-            return kind.decode(frame, header=True)
-        # Hostile bytes make the library raise whatever comes of them.
-        except Exception as error:
-            name = type(self.request).__name__
-            raise Garbled(f"the answer to {name} cannot be read: {error}") from error
-
-
-def _version(kind: Any, spoken: Versions) -> int:
+def message(kind: Kind, spoken: Versions, values: Mapping[str, Any]) -> Message:
     """
-    The newest version of a request that both sides speak.
+    A request in the newest version that both sides speak.
 
-    Raises: kafka.errors.UnsupportedVersionError.
+    Raises: BrokerError.
     """
-    lowest, highest = spoken.get(kind.API_KEY, (0, -1))
-    version: int = min(kind.max_version, highest)
-    if version < lowest:
-        raise foreign.UnsupportedVersionError(
-            f"the broker speaks no version of {kind.__name__} that is known here"
+    lowest, highest = spoken.get(kind.key, (0, -1))
+    version = min(kind.newest, highest)
+    if version < max(lowest, kind.oldest):
+        raise BrokerError(
+            codes.UNSUPPORTED_VERSION,
+            f"the broker speaks no version of {kind.name} that is known here",
         )
-    return version
+    return Message(kind, version, values)
 
 
 def api_versions(version: int, software: str) -> Message:
     """Ask what a broker speaks."""
-    if version < VERSIONS_ASKED:
-        return Message(ApiVersionsRequest(), version)
-    request = ApiVersionsRequest(
-        client_software_name="kafka-http-source", client_software_version=software
+    return Message(
+        protocol.API_VERSIONS,
+        version,
+        {
+            "client_software_name": "kafka-http-source",
+            "client_software_version": software,
+        },
     )
-    return Message(request, version)
 
 
 def spoken(answer: Any) -> Versions:
@@ -108,15 +77,12 @@ def features(answer: Any) -> dict[str, int]:
 
 def sasl_handshake(mechanism: str) -> Message:
     """Ask for a mechanism; brokers from 1.0 on speak version 1."""
-    return Message(SaslHandshakeRequest(mechanism=mechanism), 1)
+    return Message(protocol.SASL_HANDSHAKE, 1, {"mechanism": mechanism})
 
 
 def sasl_authenticate(token: bytes, versions: Versions) -> Message:
     """One step of a mechanism."""
-    return Message(
-        SaslAuthenticateRequest(auth_bytes=token),
-        _version(SaslAuthenticateRequest, versions),
-    )
+    return message(protocol.SASL_AUTHENTICATE, versions, {"auth_bytes": token})
 
 
 def init_producer_id(
@@ -128,28 +94,29 @@ def init_producer_id(
     With a transactional id: whoever had it before is fenced, and what it left
     open is aborted.
     """
-    request = InitProducerIdRequest(
-        transactional_id=transactional_id,
-        transaction_timeout_ms=timeout_ms,
-        producer_id=-1,
-        producer_epoch=-1,
+    return message(
+        protocol.INIT_PRODUCER_ID,
+        versions,
+        {
+            "transactional_id": transactional_id,
+            "transaction_timeout_ms": timeout_ms,
+            "producer_id": -1,
+            "producer_epoch": -1,
+        },
     )
-    # From 6 on it speaks of two-phase commits, which are not stable yet.
-    return Message(request, min(_version(InitProducerIdRequest, versions), 5))
 
 
 def find_coordinator(transactional_id: str, versions: Versions) -> Message:
     """Ask which broker keeps a transactional id."""
-    version = _version(FindCoordinatorRequest, versions)
-    if version < 1:
-        raise foreign.UnsupportedVersionError("the broker knows no transactions")
-    request = FindCoordinatorRequest(
-        key=transactional_id,
-        key_type=TRANSACTION,
-        coordinator_keys=[transactional_id],
+    return message(
+        protocol.FIND_COORDINATOR,
+        versions,
+        {
+            "key": transactional_id,
+            "key_type": TRANSACTION,
+            "coordinator_keys": [transactional_id],
+        },
     )
-    # 6 adds nothing but another kind of key.
-    return Message(request, min(version, 5))
 
 
 class Coordinator(Struct, frozen=True):
@@ -184,21 +151,22 @@ def add_partitions(
     versions: Versions,
 ) -> Message:
     """Tell the coordinator that the transaction writes to these partitions."""
-    kind = AddPartitionsToTxnRequest
     by_topic: dict[str, list[int]] = {}
     for topic, index in places:
         by_topic.setdefault(topic, []).append(index)
-    request = kind(
-        v3_and_below_transactional_id=transactional_id,
-        v3_and_below_producer_id=producer,
-        v3_and_below_producer_epoch=epoch,
-        v3_and_below_topics=[
-            kind.AddPartitionsToTxnTopic(name=name, partitions=indexes)
-            for name, indexes in by_topic.items()
-        ],
+    return message(
+        protocol.ADD_PARTITIONS_TO_TXN,
+        versions,
+        {
+            "transactional_id": transactional_id,
+            "producer_id": producer,
+            "producer_epoch": epoch,
+            "topics": [
+                {"name": name, "partitions": indexes}
+                for name, indexes in by_topic.items()
+            ],
+        },
     )
-    # From 4 on it is what brokers say to each other.
-    return Message(request, min(_version(kind, versions), 3))
 
 
 def added(answer: Any) -> dict[tuple[str, int], int]:
@@ -210,7 +178,7 @@ def added(answer: Any) -> dict[tuple[str, int], int]:
     try:
         return {
             (topic.name, part.partition_index): part.partition_error_code
-            for topic in answer.results_by_topic_v3_and_below
+            for topic in answer.results
             for part in topic.results_by_partition
         }
     except (AttributeError, TypeError) as error:
@@ -226,30 +194,28 @@ def end_txn(
     highest: int,
 ) -> Message:
     """End a transaction; from version 5 on the answer has the next epoch."""
-    request = EndTxnRequest(
-        transactional_id=transactional_id,
-        producer_id=producer,
-        producer_epoch=epoch,
-        committed=commit,
-    )
-    return Message(request, min(_version(EndTxnRequest, versions), highest))
+    values = {
+        "transactional_id": transactional_id,
+        "producer_id": producer,
+        "producer_epoch": epoch,
+        "committed": commit,
+    }
+    newest = message(protocol.END_TXN, versions, values)
+    return Message(newest.kind, min(newest.version, highest), values)
 
 
-def metadata(topics: list[str], versions: Versions) -> Message:
+def metadata(topics: Sequence[str], versions: Versions) -> Message:
     """
     Ask for brokers and the leaders of topics.
 
     Never makes a topic: one that was deleted would come back with the broker's
     defaults.
     """
-    request = MetadataRequest(
-        topics=[MetadataRequest.MetadataRequestTopic(name=name) for name in topics],
-        allow_auto_topic_creation=False,
-    )
-    version = _version(MetadataRequest, versions)
-    if version < 4:
-        raise foreign.UnsupportedVersionError("the broker is older than Kafka 0.11")
-    return Message(request, version)
+    values = {
+        "topics": [{"name": name} for name in topics],
+        "allow_auto_topic_creation": False,
+    }
+    return message(protocol.METADATA, versions, values)
 
 
 class Told(Struct, frozen=True):
@@ -280,11 +246,17 @@ class Topic(Struct, frozen=True):
 
 
 class Metadata(Struct, frozen=True):
-    """What a broker knows of the cluster."""
+    """
+    What a broker knows of the cluster.
+
+    Attributes:
+        controller: The broker that makes topics, -1 for none.
+    """
 
     cluster: str
     brokers: dict[int, Endpoint]
     topics: dict[str, Topic]
+    controller: int = -1
 
 
 def told(answer: Any) -> Metadata:
@@ -300,17 +272,13 @@ def told(answer: Any) -> Metadata:
                 part.partition_index: Told(part.leader_id, _epoch(part))
                 for part in each.partitions
             }
-            topic_id = getattr(each, "topic_id", None)
-            topics[each.name] = Topic(
-                each.error_code,
-                topic_id.bytes if topic_id is not None else NO_ID,
-                partitions,
-            )
+            topic_id = getattr(each, "topic_id", NO_ID)
+            topics[each.name] = Topic(each.error_code, topic_id, partitions)
         brokers = {
             each.node_id: Endpoint(each.node_id, each.host, each.port)
             for each in answer.brokers
         }
-        return Metadata(answer.cluster_id or "", brokers, topics)
+        return Metadata(answer.cluster_id or "", brokers, topics, answer.controller_id)
     except (AttributeError, TypeError, ValueError) as error:
         raise Garbled(f"the metadata cannot be read: {error}") from error
 

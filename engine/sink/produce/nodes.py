@@ -10,14 +10,14 @@ Path: `sink.produce.sender` asks for the connection of a leader, or for any.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from engine.clock import SYSTEM, Clock
-from engine.sink.network import reason_of
 from engine.sink.produce import wire
 from engine.sink.produce.connection import Connection, Idle
 from engine.sink.produce.view import View
 from engine.sink.produce.wire import Endpoint
+from engine.sink.reasons import reason_of
 
 #: Seconds after which the next bootstrap server is tried beside those before it.
 STAGGER = 0.25
@@ -97,6 +97,17 @@ class Nodes:
             self._first.append(Node(-1 - at, host.strip("[]"), int(port)))
         random.shuffle(self._first)
         self._next_first = 0.0
+
+    @property
+    def servers(self) -> Sequence[Node]:
+        """The bootstrap servers."""
+        return self._first
+
+    def hasten(self) -> None:
+        """Somebody waits: who failed before is tried at once."""
+        self._next_first = 0.0
+        for node in self.all():
+            node.retry_at = 0.0
 
     def all(self) -> Iterator[Node]:
         """Known brokers, then bootstrap servers."""
@@ -205,6 +216,8 @@ class Nodes:
         # Spread, so that the tasks of an engine do not come all at once.
         node.retry_at = now + pause * random.uniform(0.8, 1.2)
         node.reason, node.refused = reason_of(why)
+        # It is the next one's turn.
+        self._next_first = min(self._next_first, now)
         if node.since is None:
             node.since = now
 

@@ -18,18 +18,16 @@ from msgspec import Struct
 from engine.clock import SYSTEM, Clock
 from engine.errors import Misconfigured, SinkError, Unavailable
 from engine.sink.batch import Batch, HeadStore, Part, column_of
+from engine.sink.cluster import Cluster, options_of
 from engine.sink.compress import PLAIN, Packing
-from engine.sink.kafka import PROBE_LIMIT, Cluster, mechanism_of, tls
-from engine.sink.produce.connection import Options
-from engine.sink.produce.handshake import Manners
 from engine.sink.produce.identity import Anonymous, Idempotent, Identity
 from engine.sink.produce.queue import Bad, Partition, Queued, Receipt
 from engine.sink.produce.sender import GONE_AFTER, Sender, Tuning
 from engine.sink.produce.transaction import Ended, Phase, Transactional
 from engine.sink.produce.verdicts import NO_TOPIC, failure
 
-#: What brokers are told of our version (KIP-511).
-SOFTWARE = "1"
+#: Seconds until a broker that does not answer is given up for one try.
+PROBE_LIMIT = 5.0
 
 
 class NoTopic(Misconfigured):
@@ -124,15 +122,6 @@ class Producer:
         self._linger = linger
         self._clock = clock
         self._pid = os.getpid()
-        secure = cluster.protocol.endswith("SSL")
-        options = Options(
-            Manners(cluster.client_id, SOFTWARE, mechanism_of(cluster)),
-            tls(cluster) if secure else None,
-            cluster.request_timeout,
-            cluster.connections_max_idle,
-            cluster.send_buffer,
-            cluster.receive_buffer,
-        )
         tuning = Tuning(
             -1 if acks == "all" else int(acks),
             min(in_flight, 5) if idempotent else in_flight,
@@ -147,7 +136,7 @@ class Producer:
             identity = transactional
         self._sender = Sender(
             cluster.bootstrap,
-            options,
+            options_of(cluster),
             tuning,
             identity,
             backoff=(cluster.reconnect_backoff, cluster.reconnect_backoff_max),

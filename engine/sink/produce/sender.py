@@ -20,12 +20,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-import kafka.errors as foreign
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Misconfigured, SinkError, Unavailable
-from engine.sink.kafka import renamed
+from engine.sink.codes import BrokerError
+from engine.sink.naming import renamed
 from engine.sink.produce import messages, split, verdicts, wire
 from engine.sink.produce.aside import Aside
 from engine.sink.produce.connection import Connection, Flight, Options
@@ -247,7 +247,7 @@ class Sender(threading.Thread):
         topics = sorted(view.wanted)
         try:
             message = messages.metadata(topics, connection.session.versions)
-        except foreign.UnsupportedVersionError as error:
+        except BrokerError as error:
             self._fail(renamed(error, f"asking {node.place}"))
             return math.inf
         self._asking[connection] = now
@@ -296,7 +296,7 @@ class Sender(threading.Thread):
             return found
         try:
             message = question.message(found.session)
-        except foreign.UnsupportedVersionError as error:
+        except BrokerError as error:
             self._fail(renamed(error, f"asking {found.place}"))
             return math.inf
         self._identity_asked = True
@@ -445,7 +445,7 @@ class Sender(threading.Thread):
         if not self.nodes.connect(node, now):
             if node.reason:
                 for partition in partitions:
-                    partition.reason = node.reason
+                    partition.reason = f"{node.place}: {node.reason}"
             return math.inf if node.connection is not None else node.retry_at
         if now < node.muted_until:
             for partition in partitions:

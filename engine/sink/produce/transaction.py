@@ -28,9 +28,9 @@ from engine.errors import Doubtful, Fenced, Misconfigured, SinkError
 from engine.sink.produce import messages, verdicts, wire
 from engine.sink.produce.handshake import Session
 from engine.sink.produce.identity import Question
-from engine.sink.produce.messages import Message
 from engine.sink.produce.queue import Numbers, Partition
 from engine.sink.produce.wire import Endpoint
+from engine.sink.protocol import Message
 
 #: Seconds until what a former transaction's end is still in the way of is asked
 #: again: its markers are being written, which takes milliseconds.

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-import kafka.errors as foreign
-
 from engine.errors import SinkError
-from engine.sink.kafka import renamed
+from engine.sink import codes
+from engine.sink.naming import renamed
 
 
 class Verdict(Enum):
@@ -105,16 +104,25 @@ def verdict(code: int, tries: int) -> Verdict:
 
 def name(code: int) -> str:
     """Kafka's own name of an error code."""
-    found: str = foreign.for_code(code).message
-    return found
+    return codes.name(code)
+
+
+#: What is to be changed where a coordinator refuses.
+_REFUSALS = {
+    29: "there is no right to write to the topic",
+    31: "there is no right to the cluster (IdempotentWrite)",
+    35: "the broker speaks no version of the request that is known here",
+    42: "the broker takes the request for an invalid one",
+    50: "the time-out is above the broker's transaction.max.timeout.ms",
+    53: "there is no right to the transactional id (Write and Describe)",
+}
 
 
 def described(code: int) -> str:
-    """What Kafka says an error code means."""
-    return str(foreign.for_code(code).description)
+    """What a refusal of a coordinator's means, for people."""
+    return _REFUSALS.get(code, codes.name(code))
 
 
 def failure(code: int, message: str, doing: str) -> SinkError:
     """Our name for an error code that no retry mends."""
-    error = foreign.for_code(code)
-    return renamed(error(message or error.description), doing)
+    return renamed(codes.BrokerError(code, message), doing)
