@@ -67,6 +67,7 @@ GATES = {
     "fcntl": {"shared/lock.py"},
     "mmap": {
         "shared/board.py",
+        "shared/cell.py",
         "source/wire/body.py",
         "observe/meterfiles.py",
         "observe/room.py",

@@ -240,7 +240,7 @@ class Limiter:
         Blocks: Only on the shared files, microseconds; at most `patience` if a
         holder is stopped, and then not again before it moves.
         """
-        # Hot path: one bucket and a host that demands nothing.
+        # Hot path: at most one bucket, and a host that demands nothing.
         try:
             record, bucket = self._routes.straight[host][api]
         except KeyError:
@@ -250,6 +250,8 @@ class Limiter:
                 record.look()
             if record.demands:
                 return self._advance(_Ticket(api), host)
+        if bucket is None:
+            return 0.0
         if bucket.alone:
             return self._advance(_Ticket(api), host)
         try:
@@ -441,10 +443,10 @@ class Limiter:
         route = tuple(self._bucket(routes, *name) for name in names)
         routes.known[host, api] = route
         listening = self.listening(api)
-        if len(route) == 1 and (listening.respect or not listening.adaptive):
+        if len(route) < 2 and (listening.respect or not listening.adaptive):
             record = self._host(host) if listening.respect else None
             straight = routes.straight.setdefault(host, {})
-            straight[api] = (record, route[0])
+            straight[api] = (record, route[0] if route else None)
         return route
 
     def _bucket(self, routes: _Routes, key: str, rate: Rate, cause: str) -> Bucket:
@@ -484,7 +486,7 @@ class _Routes:
         generation: When they were configured (monotonic).
         buckets: By what they count.
         known: By host and api.
-        straight: Those that pay into one bucket, by host and api, and the
+        straight: Those that pay into one bucket or none, by host and api, and the
             host's demands, None where the api does not heed them.
     """
 
@@ -495,7 +497,7 @@ class _Routes:
         self.generation = generation
         self.buckets: dict[str, Bucket] = {}
         self.known: dict[tuple[str, str], tuple[Bucket, ...]] = {}
-        self.straight: dict[str, dict[str, tuple[_Host | None, Bucket]]] = {}
+        self.straight: dict[str, dict[str, tuple[_Host | None, Bucket | None]]] = {}
 
 
 class _Ticket:
