@@ -43,6 +43,9 @@ cache.dir={folder}/cache
 runtime.dir={folder}/run
 """
 
+#: Most seconds of one run, on a machine that has other work, too.
+PATIENCE = 240.0
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -174,13 +177,13 @@ class Field:
         topic = rig.Topic(plain, name)
         try:
             if keys is None:
-                done = rig.run(self._by_hand(row, url, name))
+                done = rig.run(self._by_hand(row, url, name), timeout=PATIENCE)
             else:
                 folder = Path(tempfile.mkdtemp(dir=self._folder))
                 config = folder / "bench.properties"
                 config.write_text(lines(self._keys(row, keys, url, name, folder)))
                 command = ["-m", "engine", "run", "--once", "--json", str(config)]
-                done = rig.run([sys.executable, *command])
+                done = rig.run([sys.executable, *command], timeout=PATIENCE)
             arrived = topic.await_count(records)
         finally:
             topic.close()
