@@ -272,6 +272,10 @@ class Task:
                 failure = failure or error
             while self._ended:
                 walker = self._ended.pop()
+                if walker not in running:
+                    # Of the session before: it ended with what that was closed for,
+                    # and would end this one for the same, and so on.
+                    continue
                 running.discard(walker)
                 failure = failure or self._judge(walker)
             if failure is not None:

@@ -287,6 +287,8 @@ class Run:
 
     def underway(self, pages: int = 3) -> None:
         """Wait until each source has had so many more pages and some are readable."""
+        # Whatever was behind before, there is enough to come.
+        self.oracle.grow(2 * pages)
 
         def asked() -> bool:
             assert self.engine.process.poll() is None, self.engine.err[-3000:]
