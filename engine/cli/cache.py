@@ -5,7 +5,7 @@ Owns the output of `cache stats`, `cache list` and `cache clear`.  Works beside
 a running engine, whose memory it reads and clears, too, and without one.
 Looking changes nothing, not even which entry was used last.
 
-Path: ``cli.main`` -> here -> ``task.cache``, ``shared.tiers``
+Path: ``cli.main`` -> here -> ``task.build.cache``, ``shared.tiers``
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from engine.shared.tiers import Tiers
 from engine.source.fetch.freshness import Stored, lifetime, validators
 from engine.source.wire.origin import shown
 from engine.supervisor.runtime import base_of, running
-from engine.task.cache import owner, places_of, starts_of, tiers_of
-from engine.task.source import url_of
+from engine.task.build.cache import owner, places_of, starts_of, tiers_of
+from engine.task.build.http import url_of
 
 #: What the levels are, for people.
 KINDS = {1: "memory of the tasks", 2: "shared memory", 3: "disk"}

@@ -28,8 +28,8 @@ from engine.config.sections.letters import DeadLetterQueueConfig
 from engine.errors import ConfigError, Exit
 from engine.observe.printable import printable_line
 from engine.sink.deadletter import Box, Letter
-from engine.task.broker import Brokers, bootstrap_of
-from engine.task.registry import Registries
+from engine.task.build.kafka import Brokers, bootstrap_of
+from engine.task.build.registry import Registries
 from engine.task.replay import Replay
 
 #: The key without which there is nothing to look at.

@@ -29,7 +29,7 @@ from engine.shared.lock import Claim
 from engine.sink.state import Saved, State, canonical
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.runtime import Runtime, base_of, make_private
-from engine.task.broker import Brokers, bootstrap_of, state_place
+from engine.task.build.kafka import Brokers, bootstrap_of, state_place
 from engine.task.probe import next_request
 from engine.task.seen import PART, keys_known
 from engine.task.unchanged import pages_known

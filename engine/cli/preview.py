@@ -4,7 +4,7 @@ Preview: the first records as they would be produced.
 Owns the output of `preview`.  Asks the API for as many pages as it needs and
 no more, writes to no topic, reads and moves no state.
 
-Path: ``cli.main`` -> here -> ``task.probe``, ``task.transform``
+Path: ``cli.main`` -> here -> ``task.probe``, ``task.build.transform``
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from engine.config.sections.engine import ScheduleConfig
 from engine.config.sections.response import RecordsConfig
 from engine.errors import ConfigError, Exit
 from engine.records import Encoded, KafkaHeaders, Parcel
+from engine.task.build.registry import Registries
+from engine.task.build.transform import transform_of
 from engine.task.probe import pages
-from engine.task.registry import Registries
-from engine.task.transform import transform_of
 
 
 def preview(args: argparse.Namespace) -> int:

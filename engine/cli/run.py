@@ -64,8 +64,8 @@ from engine.supervisor.runtime import (
 from engine.supervisor.scale import Scaling
 from engine.supervisor.status import ShardStatus, Snapshot
 from engine.task import entry as task_entry
-from engine.task.broker import state_place
-from engine.task.source import limits_of
+from engine.task.build.kafka import state_place
+from engine.task.build.limits import limits_of
 
 log = logging.getLogger("run")
 

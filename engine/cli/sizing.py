@@ -34,9 +34,9 @@ from engine.language.cron import compile_cron
 from engine.shared.limiter import Limits
 from engine.source.wire.origin import host_of
 from engine.supervisor import assign
+from engine.task.build.limits import limits_of
 from engine.task.pace import IDLE_PAUSE, next_tick
 from engine.task.sample import Sample
-from engine.task.source import limits_of
 
 DAY = 86_400.0
 

@@ -35,8 +35,8 @@ from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.response import AnswersConfig
 from engine.errors import ConfigError
 from engine.source.paging.pager import Paging
-from engine.task.paging import paging_of
-from engine.task.source import url_of
+from engine.task.build.http import url_of
+from engine.task.build.paging import paging_of
 
 #: Pages of a poll where the offset mode starts each poll anew.
 PAGES_A_POLL = 200

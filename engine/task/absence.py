@@ -5,7 +5,7 @@ Owns what is said of it: once after `FIRST` seconds, then each minute, and when 
 is over.  The producer keeps what is on its way and sends it again for as long as
 it takes.
 
-Path: ``task.entry`` asks the delivery at each look -> here -> log, supervisor
+Path: `task.session` asks the delivery at each look -> here -> log, supervisor
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Doubled: members that stand twice in one object of a record.
 RFC 8259, section 4, leaves open which one counts; here the last one does, and
 that is said and counted, since the API may have meant the other.
 
-Path: `task.entry` looks at each page that goes to Kafka
+Path: `task.counting` looks at each page that goes to Kafka
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Schemas(Protocol):
 
 
 class Cache(Protocol):
-    """What is read of `task.cache.Caching`."""
+    """What is read of `task.build.cache.Caching`."""
 
     @property
     def speaks(self) -> bool:

@@ -7,7 +7,7 @@ that are started again, do as it says.  One that is started again looks first wh
 another engine has taken the connector over meanwhile: fencing its tasks in turn
 would go on for ever.
 
-Path: `task.entry` asks before it reads the state -> here -> `sink.fencing`
+Path: `build.wiring` asks before it reads the state -> here -> `sink.fencing`
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from engine.shared.lock import open_private, try_lock
 from engine.sink import fencing
 from engine.sink.fencing import Owner
 from engine.sink.statetopic import TopicState
-from engine.task.broker import Brokers
+from engine.task.build.kafka import Brokers
 
 log = logging.getLogger("task")
 

@@ -6,7 +6,7 @@ no request leaves, no page that is still to come is handed over; what was handed
 before is delivered, acknowledged and saved.
 
 Path: the supervisor's order -> ``task.run`` -> here -> ``task.walker``, ``task.flow``
-and the fetch of ``task.source``
+and the fetch of ``task.build.sources``
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Positions: which position of each shard was saved last.
 Owns the memory of it, for those who look at a running task; what is stored is the
 state's.  A save puts a reference into a dictionary, which is all it costs.
 
-Path: ``task.entry`` puts it between outlets and state -> ``task.reporting`` reads it
+Path: `build.wiring` puts it between outlets and state -> ``task.reporting`` reads it
 """
 
 from __future__ import annotations

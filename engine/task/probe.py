@@ -5,8 +5,8 @@ Owns what `check --connect` asks: the first page of every top-level api, and
 whether the brokers answer; and how others come by a few pages.  Produces
 nothing and moves no state.
 
-Path: `check --connect`, `preview`, ``sample`` -> here -> ``task.source``,
-``task.broker``
+Path: `check --connect`, `preview`, ``sample`` -> here -> ``task.build.sources``,
+``task.build.kafka``
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.sink.statetopic import TopicState
 from engine.source.wire.origin import shown
-from engine.task.broker import Brokers, bootstrap_of
+from engine.task.build.kafka import Brokers, bootstrap_of
+from engine.task.build.places import Places
+from engine.task.build.polling import paginator_of
+from engine.task.build.sources import Sources
 from engine.task.pulse import Patience, Pulse
-from engine.task.source import Places, Sources, paginator_of
 from engine.task.standing import cut_of
 
 

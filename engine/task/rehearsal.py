@@ -6,7 +6,7 @@ constructors judge, and not a second list of what they might refuse.  Opens no
 connection, produces nothing and moves no state; a user's function and login class are
 imported, as a task would import them.
 
-Path: `check` -> here -> ``task.transform``, ``task.probe``, ``task.broker``
+Path: `check` -> here -> ``task.build.transform``, ``task.probe``, ``task.build.kafka``
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from engine.records import Shard
 from engine.sink.compress import packing
 from engine.sink.kafka import tls
 from engine.source.wire.tls import tls_context
-from engine.task.broker import Brokers
+from engine.task.build.http import http_options
+from engine.task.build.kafka import Brokers
+from engine.task.build.registry import Registries
+from engine.task.build.transform import transform_of
 from engine.task.probe import pages
-from engine.task.registry import Registries
-from engine.task.source import http_options
-from engine.task.transform import transform_of
 
 #: Whose it is, the key to blame, what is wrong.
 Refusal = tuple[Api | None, str, str]

@@ -5,7 +5,7 @@ Owns the order of things: a letter counts as gone once all that came of it is
 acknowledged, and progress is saved after that; one that fails again stays where
 it lies, is told by name, and holds nobody up.  Moves no offset of a shard.
 
-Path: `dlq replay` -> here -> ``task.transform``, ``sink.commit``
+Path: `dlq replay` -> here -> ``task.build.transform``, ``sink.commit``
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from engine.sink.deadletter import Box, Letter, unfit
 from engine.sink.outlet import AtLeastOnce
 from engine.sink.preflight import Topics
 from engine.sink.state import Nowhere
-from engine.task.broker import Brokers
+from engine.task.build.http import policy_of
+from engine.task.build.kafka import Brokers
+from engine.task.build.registry import Persistent, Registries
+from engine.task.build.transform import transform_of
 from engine.task.flow import unbalanced
 from engine.task.pulse import Patience, Pulse
-from engine.task.registry import Persistent, Registries
-from engine.task.source import policy_of
-from engine.task.transform import transform_of
 
 log = logging.getLogger("dlq")
 

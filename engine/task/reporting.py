@@ -5,7 +5,7 @@ Owns the reading, about once a second, of what went wrong last, what holds a
 shard back, which position was saved and when it polls next, and puts it on the board, where it outlives
 this process.  Only what has changed is written.
 
-Path: ``task.entry`` makes it, its session ticks it -> ``shared.board`` -> ``admin``
+Path: `build.wiring` makes it, its session ticks it -> ``shared.board`` -> ``admin``
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
@@ -21,7 +22,7 @@ from engine.errors import Doubtful, EngineError, Exit, SinkError, TakenOver, The
 from engine.observe.redact import redact
 from engine.records import Shard
 from engine.shared import link
-from engine.shared.board import ChildSlot
+from engine.shared.board import Board, ChildSlot
 from engine.shared.limiter import Limits
 from engine.shared.link import (
     Assigned,
@@ -79,6 +80,14 @@ class Context(Protocol):
     def orders(self) -> list[Message]: ...
 
 
+class Home(Context, Protocol):
+    """What building a task needs of the child's context beside that."""
+
+    board: Board
+    index: int
+    runtime: Path
+
+
 class Stopper(Protocol):
     """The process's own flag."""
 
@@ -92,7 +101,7 @@ class Stopper(Protocol):
 
 class Wired(Protocol):
     """
-    Everything a task has opened; `task.entry` makes it.
+    Everything a task has opened; `build.wiring` makes it.
 
     Attributes:
         walkers: One for each shard that has something to do.

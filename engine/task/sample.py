@@ -5,7 +5,7 @@ Owns the measuring of live pages for `plan`: sizes, times, how many there are in
 a poll, what the server says of its own limits.  It asks one request after the
 other, produces nothing, registers no schema and moves no state.
 
-Path: ``cli.plan`` -> here -> ``task.probe``, ``task.transform``
+Path: ``cli.plan`` -> here -> ``task.probe``, ``task.build.transform``
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from engine.shared.limiter import HostReading
 from engine.source.children import naming
 from engine.source.paging.envelope import Fields
 from engine.source.wire.origin import host_of
+from engine.task.build.registry import MODULES, Registries
+from engine.task.build.transform import transform_of
 from engine.task.probe import pages
-from engine.task.registry import MODULES, Registries
-from engine.task.transform import transform_of
 
 #: Seconds that a sample may have to wait for the configured rate.
 PATIENCE = 10.0

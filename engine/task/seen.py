@@ -5,7 +5,7 @@ Owns their places in the state: chunks beside a shard's position, each under a
 source partition of its own, written after a poll's records are acknowledged.  A key
 that is not there after a crash costs a repeat and never a record.
 
-Path: ``task.entry`` -> here -> ``sink.commit``; ``transform.dedup`` has the keys
+Path: `build.shards` -> here -> ``sink.commit``; ``transform.dedup`` has the keys
 """
 
 from __future__ import annotations

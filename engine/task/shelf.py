@@ -10,7 +10,7 @@ and a reading is kept every few seconds, so that the next one goes on with it.
 A file that cannot be written, since the runtime directory is full, is done
 without: each task then reads for itself.
 
-Path: `task.entry` makes it -> here <- `sink.statetopic`
+Path: `build.wiring` makes it -> here <- `sink.statetopic`
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Siblings: the shards of one api, as one of them sees the others on the board.
 
 Owns what is written there and how it is read; the board owns the cells.
 
-Path: `task.entry` -> here -> `shared.board`, `shared.claims`
+Path: `build.shards` -> here -> `shared.board`, `shared.claims`
 """
 
 from __future__ import annotations

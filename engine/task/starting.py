@@ -5,7 +5,7 @@ Owns the thread that opens everything and the main loop's wait for it.  Each ste
 says what it is and how far; a step that says nothing for too long is no longer
 vouched for, and the supervisor ends the task.
 
-Path: `task.run` -> here -> `task.entry` builds, and tells a `Start`
+Path: `task.run` -> here -> `build.wiring` builds, and tells a `Start`
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Troubles: what a task cannot mend itself, said loudly while it lasts.
 Owns when it is said: once at its beginning, each minute after that and at its
 end, in the log and to the supervisor, which shows it.
 
-Path: ``task.entry`` looks at each tick -> here -> log, supervisor
+Path: `task.session` looks at each tick -> here -> log, supervisor
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Watching: looks for another engine on the same connector, now and then.
 Owns the thread that asks the state, and for how long an answer stands.  Who
 finds something says it; the other engine finds ours, and says it, too.
 
-Path: ``task.entry`` starts it -> here -> `sink.state`, and back to its tick
+Path: `build.wiring` starts it -> here -> `sink.state`, and back to its tick
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from typing import Any
 
 from engine.cli.main import main
 from engine.shared.board import Slot
-from engine.task import metering, source
+from engine.task import metering
+from engine.task.build import sources as source
 
 TIMES = int(os.environ.get("OBSERVED", "1"))
 

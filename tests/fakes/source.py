@@ -16,7 +16,8 @@ from typing import Any, Self
 from engine.config import load
 from engine.records import Offset, Page, Shard
 from engine.source.poll import Poll
-from engine.task.source import Places, Sources
+from engine.task.build.places import Places
+from engine.task.build.sources import Sources
 from tests.fakes.misbehaving import authority_pem
 
 

@@ -9,7 +9,7 @@ import pytest
 from engine import config
 from engine.config import Connector
 from engine.sink.kafka import Cluster
-from engine.task.broker import Brokers
+from engine.task.build.kafka import Brokers
 
 BASE = {
     "name": "orders",

@@ -11,8 +11,8 @@ from engine.records import Request, Response
 from engine.shared.limiter import Limiter, Limits
 from engine.shared.rates import Rate
 from engine.source.fetch.warming import Trace
-from engine.task.cache import skin_of, tiers_of, unique_headers, warming_of
-from engine.task.source import url_of
+from engine.task.build.cache import skin_of, tiers_of, unique_headers, warming_of
+from engine.task.build.http import url_of
 from tests.fakes.hands import Hands
 
 BASE = """

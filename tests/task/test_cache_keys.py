@@ -11,7 +11,7 @@ import pytest
 from engine.config import load
 from engine.shared.tiers import Tiers
 from engine.source.fetch.freshness import Stored
-from engine.task.cache import tiers_of
+from engine.task.build.cache import tiers_of
 from tests.fakes.hands import Hands
 
 BASE = """

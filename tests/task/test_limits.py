@@ -9,7 +9,7 @@ import pytest
 from engine.config import load
 from engine.shared.limiter import Limits, Listening
 from engine.shared.rates import Rate
-from engine.task.source import limits_of, most_tasks_of
+from engine.task.build.limits import limits_of, most_tasks_of
 
 BASE = (
     "name=c\nhttp.source.url=https://api.example.com/v1\n"

@@ -9,7 +9,7 @@ import pytest
 
 from engine.config import Api, load
 from engine.records import Request, Response
-from engine.task.paging import initial_of, paging_of, stop_of
+from engine.task.build.paging import initial_of, paging_of, stop_of
 
 URL = "http://api.test/items"
 

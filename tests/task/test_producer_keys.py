@@ -23,7 +23,7 @@ from engine.config.keys import TABLE
 from engine.config.sections.kafka import COMPUTED_HERE, ProducerConfig
 from engine.errors import ConfigError, Refused, SinkError, Unavailable
 from engine.sink.outlet import AtLeastOnce
-from engine.task.broker import Brokers
+from engine.task.build.kafka import Brokers
 from tests.brokers import Apache, Broker
 from tests.e2e.rig import until
 from tests.sink.rig import SHARD, Memory, parcel, topic_name

@@ -13,9 +13,9 @@ import pytest
 from engine.config import Connector, load
 from engine.errors import RecordError
 from engine.records import DeadLetter, Parcel, Shard
-from engine.task.entry import Complaints
-from engine.task.registry import Registries
-from engine.task.transform import transform_of
+from engine.task.build.registry import Registries
+from engine.task.build.transform import transform_of
+from engine.task.counting import Complaints
 from engine.transform.compile import PageTransform
 from tests.fakes.view import FakeClock
 from tests.transform.pages import page_of, texts

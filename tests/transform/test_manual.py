@@ -11,8 +11,8 @@ import pytest
 
 from engine.config import load
 from engine.records import Shard
-from engine.task.registry import Registries
-from engine.task.transform import transform_of
+from engine.task.build.registry import Registries
+from engine.task.build.transform import transform_of
 from engine.transform.loops import WARM
 from engine.transform.rules import TYPES
 from tests.transform.pages import columns, page_of, transform

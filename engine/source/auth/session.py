@@ -1,7 +1,7 @@
 """
 Session: any auth object of requests, carried through our own verb.
 
-Path: `task.source` wires it between the retrying layer and one try
+Path: `task.build.sources` wires it between the retrying layer and one try
 """
 
 from __future__ import annotations

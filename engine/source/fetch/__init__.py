@@ -1,7 +1,7 @@
 """
 Fetch: the layers around one request, each with the same verb.
 
-Outermost first, and the order is the policy (`task.source.Sources.fetch`):
+Outermost first, and the order is the policy (`task.build.sources.Sources.fetch`):
 
     Cached      cache     answers without asking, costs nothing
     Guarded     breaker   an open breaker costs no request

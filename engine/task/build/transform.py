@@ -3,7 +3,7 @@ Transform: an api's rules made into one callable for its pages.
 
 Owns the translation of keys into what `transform` is compiled from.
 
-Path: ``task.entry``, `preview`
+Path: `build.shards`, `preview`
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from engine.config.sections.transformation import BatchingConfig, Transformation
 from engine.language import compile_zone
 from engine.observe.redact import redact
 from engine.records import Shard
-from engine.task.registry import MODULES, Registries
+from engine.task.build.registry import MODULES, Registries
 from engine.transform.compile import PageTransform, compile_transform
 from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
 

@@ -5,7 +5,7 @@ Owns the way to the registries of a task: connections of its own, without the
 API's credentials and without its rate limit, and one cache of schemas.  What
 stays away is asked again as `retry.*` says and is then an API that stays away.
 
-Path: ``task.transform`` -> here -> `engine.transform.registry`, ``source.wire.http1``
+Path: ``task.build.transform`` -> here -> `engine.transform.registry`, ``source.wire.http1``
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Owns the translation of `cache.*` into tiers, skins and warming, the threads
 that tend them, and what tells one api's answers and records from another's.
 Opens nothing: that happens with the first lookup.
 
-Path: ``task.source``, ``task.entry``
+Path: `build.sources`, `build.wiring`, ``cli.cache``
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """
-Source: the HTTP side of a task, made from its configuration.
+Sources: the HTTP side of a task, made from its configuration.
 
-Owns the translation of keys into what `source` is constructed from, and the
-order of the skins around a request.  Opens no connection: that happens with
-the first request.
+Owns the order of the layers around a request, and what the shards of a task share.
+Opens no connection: that happens with the first request.
 
-Path: ``task.entry``, `preview` and `check --connect`
+Path: `build.wiring`, `preview` and `check --connect` -> here -> ``source``
 """
 
 from __future__ import annotations
@@ -14,15 +13,13 @@ import functools
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from datetime import tzinfo
 from pathlib import Path
-from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
 from engine.clock import SYSTEM
-from engine.config import Api, Connector, Secret, Values
+from engine.config import Api, Connector, Values
 from engine.config.reread import (
     reread,
     reread_values,
@@ -30,70 +27,64 @@ from engine.config.reread import (
     texts,
 )
 from engine.config.sections.auth import ApiKeyConfig, AuthConfig, AwsConfig, OAuthConfig
-from engine.config.sections.borders import (
-    BordersConfig,
-    CertificatesConfig,
-    ProxyConfig,
-)
 from engine.config.sections.client import BalancingConfig, ClientConfig, PoolConfig
-from engine.config.sections.engine import ApiConfig, IdentityConfig, PollingConfig
+from engine.config.sections.engine import ApiConfig
 from engine.config.sections.limits import (
     CircuitBreakerConfig,
-    RateLimitConfig,
-    RateLimitsConfig,
     RetryConfig,
 )
 from engine.config.sections.paging import PaginationConfig, PrefetchConfig
-from engine.config.sections.processes import ScalingConfig
 from engine.config.sections.request import RequestConfig
 from engine.config.sections.response import AnswersConfig
 from engine.config.sections.section import needed
-from engine.config.sections.tls import TlsConfig
-from engine.config.shapes import status_codes
-from engine.errors import Denied, SharedError
-from engine.language.cron import compile_cron
+from engine.errors import Denied
 from engine.observe.failures import FailureLog
 from engine.observe.meters import Stage
 from engine.records import Offset, Response, Shard
 from engine.seams import Fetch, Stopping
 from engine.shared.breaker import Breaker
-from engine.shared.limiter import Limiter, Limits, Listening
+from engine.shared.limiter import Limiter, Limits
 from engine.shared.lock import FileLock
-from engine.shared.rates import Rate
 from engine.source.auth.aws import AwsSigV4
 from engine.source.auth.header import HeaderAuth, QueryAuth, basic, bearer
 from engine.source.auth.oauth import OAuth2, OAuthOptions
 from engine.source.auth.renewal import RenewableAuth, Renewing
 from engine.source.auth.session import SessionAuth, load_auth
 from engine.source.children import Child, Delivery, Tree
-from engine.source.decode.answers import Errors
 from engine.source.decode.decoder import Decode, Decoded, compile_decoder
 from engine.source.fetch.balance import Balanced, Endpoints
 from engine.source.fetch.breaker import Guarded
 from engine.source.fetch.limit import Limited, Turnstile
 from engine.source.fetch.metered import Metered
-from engine.source.fetch.policy import RetryPolicy
 from engine.source.fetch.retry import Retrying
 from engine.source.fetch.waits import Waits
 from engine.source.paging.pager import Crew
-from engine.source.paging.paginator import Paginator
-from engine.source.paging.request import Shape, behind
 from engine.source.poll import Poll
 from engine.source.prefetch import Ahead, Budget
 from engine.source.wire import http2 as curl
 from engine.source.wire.body import Bounds
 from engine.source.wire.dns import Resolver
-from engine.source.wire.http1 import Auth, Http, HttpOptions, ProxyOptions
-from engine.source.wire.origin import AddressRules, Borders, origin_of
-from engine.source.wire.pool import HttpCounters, Pool, PoolOptions
-from engine.source.wire.tls import TlsOptions
-from engine.task.cache import Caching
+from engine.source.wire.http1 import Auth, Http
+from engine.source.wire.origin import Borders, origin_of
+from engine.source.wire.pool import HttpCounters
+from engine.task.build.cache import Caching
+from engine.task.build.http import (
+    errors_of,
+    http_options,
+    pairs,
+    policy_of,
+    pool_of,
+    reveal,
+    url_of,
+)
+from engine.task.build.limits import limits_of, most_tasks_of, threads_of
+from engine.task.build.places import Places
+from engine.task.build.polling import paginator_of
 from engine.task.metering import Metering
-from engine.task.pace import Interval, Schedule
-from engine.task.paging import initial_of, paging_of
 from engine.task.pause import Gate, Held
 
 log = logging.getLogger("http")
+
 
 #: Beginnings of the keys whose text goes into requests beside `auth.type`.
 IN_REQUESTS = (
@@ -102,364 +93,6 @@ IN_REQUESTS = (
     "http.source.url",
     "http.source.body",
 )
-
-#: A rate and its shape: one of them with the prefix of an api is a limit of its own.
-RATE = (
-    "rate.limit.requests.per.second",
-    "rate.limit.algorithm",
-    "rate.limit.burst.capacity",
-    "rate.limit.window.ms",
-)
-
-
-def pool_of(values: Values) -> Pool:
-    """The task's connections, from the connector's values."""
-    return Pool(
-        PoolOptions(
-            enabled=values.of(PoolConfig).enabled,
-            max_connections=values.of(PoolConfig).max_connections,
-            max_per_route=values.of(PoolConfig).max_per_route,
-            keep_alive=values.of(PoolConfig).keep_alive,
-            keep_alive_duration=values.of(PoolConfig).keep_alive_duration,
-            keep_alive_requests=values.of(PoolConfig).keep_alive_requests,
-            validate_after=values.of(PoolConfig).validate_after,
-            cleanup=values.of(PoolConfig).cleanup,
-            cleanup_interval=values.of(PoolConfig).cleanup_interval,
-            max_idle=values.of(PoolConfig).max_idle,
-            buffer_size=values.of(PoolConfig).buffer_size,
-            dns_ttl=float(values.of(PoolConfig).dns_ttl),
-        )
-    )
-
-
-def url_of(values: Values) -> str:
-    """The logical URL template of an api, absolute."""
-    url = str(values.of(RequestConfig).url)
-    base = values.of(RequestConfig).base_url or first(
-        values.of(BalancingConfig).endpoints
-    )
-    if base is not None and "://" not in url.split("${", 1)[0]:
-        return behind(str(base), url)
-    return url
-
-
-def first(found: Sequence[str] | None) -> str | None:
-    """The first of a list, None without."""
-    return found[0] if found else None
-
-
-def tri(word: str) -> bool | None:
-    """auto, true, false."""
-    return {"auto": None, "true": True, "false": False}[word.lower()]
-
-
-def reveal(secret: Secret | None) -> str | None:
-    """A secret's text, None if unset; to be handed on, never kept."""
-    return None if secret is None else secret.reveal()
-
-
-def http_options(api: Api) -> HttpOptions:
-    """The HTTP keys of one api in seconds and bytes."""
-    values = api.values
-    homes = [
-        url_of(values).split("${", 1)[0],
-        *(values.of(BalancingConfig).endpoints or ()),
-    ]
-    origins = tuple(dict.fromkeys(origin_of(home) for home in homes))
-    location = values.of(TlsConfig, at="https.ssl.").keystore_location
-    trust = values.of(TlsConfig, at="https.ssl.").truststore_location
-    return HttpOptions(
-        connect_timeout=values.of(ClientConfig).connect_timeout,
-        socket_timeout=values.of(ClientConfig).socket_timeout,
-        request_timeout=values.of(ClientConfig).request_timeout,
-        max_response=values.of(ClientConfig).max_response,
-        encodings=(
-            tuple(values.of(ClientConfig).compression_types)
-            if values.of(ClientConfig).compression
-            else ()
-        ),
-        idempotent=values.of(RequestConfig).idempotent,
-        # Only JSON proves its own end where a body ends with its connection.
-        close_delimited=values.of(AnswersConfig).format == "json",
-        proxy=proxy_of(values),
-        redirects=values.of(BordersConfig).redirects,
-        lenient=values.of(ClientConfig).parser == "LENIENT",
-        redirect_body=values.of(BordersConfig).redirect_body,
-        tls=TlsOptions(
-            ca_file=None if trust is None else str(trust),
-            ca_pem=reveal(
-                values.of(TlsConfig, at="https.ssl.").truststore_certificates
-            ),
-            cert_file=None if location is None else str(location),
-            cert_pem=reveal(
-                values.of(TlsConfig, at="https.ssl.").keystore_certificate_chain
-            ),
-            key_pem=reveal(values.of(TlsConfig, at="https.ssl.").keystore_key),
-            key_password=reveal(values.of(TlsConfig, at="https.ssl.").key_password),
-            protocols=tuple(values.of(TlsConfig, at="https.ssl.").protocols),
-            ciphers=tuple(values.of(TlsConfig, at="https.ssl.").ciphers or ()),
-            check_hostname=values.of(TlsConfig, at="https.ssl.").identification
-            != "none",
-            verify=values.of(CertificatesConfig).verify,
-            pins=tuple(values.of(CertificatesConfig).pins or ()),
-        ),
-        addresses=AddressRules(
-            home=tuple(origin.host for origin in origins),
-            local=tri(values.of(BordersConfig).local),
-            private=tri(values.of(BordersConfig).private),
-            class_e=values.of(BordersConfig).class_e,
-            disallow=tuple(values.of(BordersConfig).disallow or ()),
-            allow=tuple(values.of(BordersConfig).allow or ()),
-        ),
-        borders=Borders(origins, tuple(values.of(BordersConfig).allowed_hosts or ())),
-    )
-
-
-def proxy_of(values: Values) -> ProxyOptions | None:
-    """`http.proxy.*`."""
-    proxy = values.of(ProxyConfig)
-    if proxy.host is None:
-        return None
-    return ProxyOptions(
-        proxy.host, needed(proxy.port), proxy.user, reveal(proxy.password)
-    )
-
-
-def policy_of(values: Values) -> RetryPolicy:
-    """`max.retries` and `retry.*` in seconds."""
-    return RetryPolicy(
-        max_retries=values.of(RetryConfig).max_retries,
-        backoff=values.of(RetryConfig).backoff,
-        backoff_max=values.of(RetryConfig).backoff_max,
-        exponential=values.of(RetryConfig).backoff_policy == "EXPONENTIAL_WITH_JITTER",
-        statuses=values.of(RetryConfig).statuses,
-        process=values.of(AnswersConfig).status_process,
-        empty=values.of(AnswersConfig).status_empty,
-        idempotent=values.of(RequestConfig).idempotent,
-        respect=values.of(RateLimitConfig).respect,
-        credentials=(
-            values.of(AuthConfig).type != "NONE"
-            or values.of(AuthConfig).auth_class is not None
-        ),
-        errors=errors_of(values),
-    )
-
-
-def errors_of(values: Values) -> Errors:
-    """How an api says that something is wrong: `http.response.error.*`."""
-    return Errors(
-        values.of(AnswersConfig).error_rules or (),
-        message=values.of(AnswersConfig).error_message_field,
-        partial=values.of(AnswersConfig).graphql_partial == "ALLOW",
-        statuses=status_codes,
-    )
-
-
-def rate_of(values: Values) -> Rate:
-    """`rate.limit.*` of one api."""
-    return Rate(
-        values.of(RateLimitConfig).per_second,
-        values.of(RateLimitConfig).algorithm,
-        values.of(RateLimitConfig).burst,
-        values.of(RateLimitConfig).window,
-    )
-
-
-def limits_of(connector: Connector) -> Limits:
-    """
-    `rate.limit.*` of a connector.
-
-    Its own rate is the one stated without a prefix, or the default where an
-    api has none of its own.  An api that states a rate, or the shape of one,
-    with its prefix has a limit of its own.
-    """
-    scope = connector.values.of(RateLimitsConfig).scope
-    limited = [api for api in connector.apis if api.values.of(RateLimitConfig).enabled]
-    own = {
-        api.name: rate_of(api.values)
-        for api in limited
-        if scope == "PER_API" or any(map(api.values.own, RATE))
-    }
-    stated = connector.common.stated(RATE[0])
-    shared = scope != "PER_API" and (
-        len(own) < len(limited) or (stated and bool(limited))
-    )
-    return Limits(
-        rate=rate_of(connector.common) if shared else None,
-        scope=scope,
-        apis=own,
-        unlimited=tuple(
-            api.name
-            for api in connector.apis
-            if not api.values.of(RateLimitConfig).enabled
-        ),
-        listening={api.name: listening_of(api.values) for api in connector.apis},
-    )
-
-
-def listening_of(values: Values) -> Listening:
-    """How one api takes what its server says; seconds."""
-    return Listening(
-        respect=values.of(RateLimitConfig).respect,
-        longest=values.of(RateLimitConfig).retry_after_max,
-        # With the limiter off there is no rate to halve.
-        adaptive=values.of(RateLimitConfig).adaptive
-        and values.of(RateLimitConfig).enabled,
-        backoff=values.of(RetryConfig).backoff,
-        backoff_max=values.of(RetryConfig).backoff_max,
-        exponential=values.of(RetryConfig).backoff_policy == "EXPONENTIAL_WITH_JITTER",
-    )
-
-
-def threads_of(connector: Connector) -> int:
-    """
-    Page requests in flight of one task: as many as may have a connection.
-
-    More would wait for one, and ask for pages behind the last before the answer
-    that tells of it is there.
-    """
-    values = connector.values
-    asked: int = values.of(PrefetchConfig).max_threads
-    several = [api.values.of(ClientConfig).http2 for api in connector.apis]
-    if all(several) and curl.installed():
-        return min(asked, int(values.of(PoolConfig).http2_streams))
-    route = int(values.of(PoolConfig).max_per_route)
-    return min(asked, route, int(values.of(PoolConfig).max_connections))
-
-
-def most_tasks_of(connector: Connector) -> int:
-    """How many tasks there may ever be beside each other."""
-    values = connector.values
-    most: int = values.of(IdentityConfig).tasks_max
-    if values.of(ScalingConfig).enabled:
-        most = max(most, values.of(ScalingConfig).max_tasks)
-    return most
-
-
-def pace_of(
-    api: Api,
-    zone: tzinfo,
-    *,
-    resume: bool,
-    skipped: Callable[[int], None],
-    origin: float | None = None,
-    last_ms: int | None = None,
-) -> Interval | Schedule:
-    """
-    When an api polls.
-
-    Args:
-        resume: A poll was cut short: it goes on at once.
-        skipped: Told how many ticks were missed.
-        origin: Where the grid of an earlier process of this shard begins.
-        last_ms: When the offset was written.
-    """
-    schedule = api.values.of(PollingConfig).schedule
-    if schedule is not None:
-        cron = compile_cron(schedule)
-        return Schedule(cron, zone=zone, last_ms=last_ms, resume=resume)
-    interval = api.values.of(PollingConfig).interval
-    return Interval(
-        interval,
-        origin=origin,
-        resume=resume,
-        skipped=skipped,
-        retry=policy_of(api.values),
-    )
-
-
-def paginator_of(
-    connector: Connector,
-    api: Api,
-    shard: Shard,
-    *,
-    zone: tzinfo,
-    task: int,
-    crew: Crew | None = None,
-    others: Sequence[tuple[int, int, Offset]] = (),
-    note: Callable[[str], None] = lambda name: None,
-) -> Paginator:
-    """The walk through one shard; arguments as for `Sources.poll`."""
-    values = api.values
-    url = url_of(values)
-    paging = paging_of(api, url, index=shard.index, count=shard.count)
-    shape = Shape(
-        method=values.of(RequestConfig).method,
-        url=url,
-        paging=paging,
-        params=values.of(RequestConfig).params or "",
-        headers=tuple(values.of(RequestConfig).headers or ()),
-        body=values.of(RequestConfig).body,
-        omit=values.of(RequestConfig).body_null == "OMIT",
-        initial=initial_of(values, paging, url),
-        constants={
-            "connector": connector.name,
-            "api": api.name,
-            "entityName": shard.entity,
-            "task": task,
-        },
-        zone=zone,
-    )
-    return Paginator(
-        paging,
-        shape=shape,
-        follow=http_options(api).borders.follow,
-        index=shard.index,
-        count=shard.count,
-        others=others,
-        crew=crew,
-        note=note,
-    )
-
-
-class Places:
-    """
-    Where files stand that processes share.
-
-    Attributes:
-        shared: The runtime directory, then where it is full the state's.
-        state: What outlives the engine.
-    """
-
-    def __init__(self, runtime: Path, state: Path):
-        self.state = state
-        self.runtime = runtime
-        for directory in (runtime, state):
-            _make(directory)
-
-    def shared(self, name: str) -> tuple[Path, Path]:
-        """A directory of that name in each of the two, made if missing."""
-        found = self.runtime / name, self.state / name
-        for directory in found:
-            _make(directory)
-        return found
-
-    def outlived(self, name: str) -> Path:
-        """
-        A directory of that name beside the state.
-
-        Raises: SharedError, naming the key.
-        """
-        found = self.state / name
-        try:
-            found.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as failure:
-            raise SharedError(f"state.dir: {found}: {failure.strerror}") from failure
-        return found
-
-    def passing(self, name: str) -> Path:
-        """A directory of that name that ends with the engine; else one that does not."""
-        found = self.runtime / name
-        return found if _make(found) else self.outlived(name)
-
-
-def _make(directory: Path) -> bool:
-    """Make a directory; False where that is impossible, which its user will say."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return True
 
 
 class Sources:
@@ -1020,8 +653,3 @@ def once_decoded(decode: Decode) -> Decode:
         return decode(response) if made is None else made
 
     return decoded
-
-
-def pairs(text: str | None) -> tuple[tuple[str, str], ...]:
-    """`a=b&c=d` as pairs, percent-decoded."""
-    return tuple(parse_qsl(text or "", keep_blank_values=True))

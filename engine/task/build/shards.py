@@ -1,0 +1,390 @@
+"""
+Shards: the loop of each shard of a task, with all that is its own.
+
+Owns what a shard's poll, transformation, outlet and memory are made of.  Whatever the
+shards of a task share is given to `ShardBuilder` once.
+
+Path: `build.wiring` -> here -> `task.flow`, `task.tree`, `task.walker`
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from engine.config import Api, Connector, Values
+from engine.config.sections.cache import ResponseCacheConfig
+from engine.config.sections.client import ClientConfig
+from engine.config.sections.delivery import StateConfig
+from engine.config.sections.engine import ApiConfig, ScheduleConfig
+from engine.config.sections.letters import ErrorsConfig
+from engine.config.sections.limits import RetryConfig
+from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.paging import PaginationConfig
+from engine.config.sections.processes import TasksConfig
+from engine.config.sections.response import (
+    AnswersConfig,
+    DeduplicationConfig,
+    RecordsConfig,
+)
+from engine.records import Parcel, Shard
+from engine.seams import Transform
+from engine.shared.link import Assigned
+from engine.sink.commit import Delivery
+from engine.sink.identity import Identities
+from engine.sink.outlet import Saver
+from engine.sink.preflight import Topics
+from engine.sink.state import Nowhere, Saved, State, canonical
+from engine.source.paging.pager import CHAINS
+from engine.task.admission import Admission
+from engine.task.build.cache import unique_headers
+from engine.task.build.http import policy_of
+from engine.task.build.kafka import Brokers
+from engine.task.build.polling import pace_of
+from engine.task.build.registry import Persistent, Registries
+from engine.task.build.sources import Sources
+from engine.task.build.transform import transform_of
+from engine.task.counting import Complaints, Tally
+from engine.task.flow import Flow, Source
+from engine.task.memory import PART, Forgetful, Remembering
+from engine.task.metering import Metering
+from engine.task.pace import Interval
+from engine.task.pause import Gate
+from engine.task.pulse import Patience, Pulse
+from engine.task.run import Home
+from engine.task.seen import Keeping, SeenStore, kept, partition_of
+from engine.task.siblings import Siblings
+from engine.task.standing import Standing, over, stored
+from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
+from engine.task.unchanged import Unchanged
+from engine.task.walker import Walker
+from engine.transform.dedup import Seen
+
+#: Seconds a request may take over its own deadline before its loop counts as
+#: dead: DNS and TLS have no better clock than the deadline they were given.
+SLACK = 10.0
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """
+    What the shards of a task share between two absences of the broker.
+
+    Attributes:
+        delivery, state, topics: Of the Kafka side.
+        sources: Of the HTTP side.
+        saver: Where their positions are saved, `saved` what was read at the start.
+        identities: Which topic is the same as before.
+        stop: Set when the task is to end.
+        ended: Told each loop that is over.
+    """
+
+    delivery: Delivery
+    sources: Sources
+    state: State
+    saver: Saver
+    saved: dict[str, Saved]
+    topics: Topics
+    identities: Identities
+    stop: threading.Event
+    ended: Callable[[Walker], None]
+
+
+class ShardBuilder:
+    """
+    Makes the loops of a task's shards.
+
+    Args:
+        complaints: Says which records are bad.
+        gate: Where the loops wait while the connector is paused.
+    """
+
+    def __init__(
+        self,
+        opened: Opened,
+        *,
+        context: Home,
+        connector: Connector,
+        process: Values,
+        brokers: Brokers,
+        registries: Registries,
+        metering: Metering,
+        complaints: Complaints,
+        gate: Gate,
+        once: bool,
+    ):
+        self._delivery, self._sources = opened.delivery, opened.sources
+        self._state, self._saver, self._saved = opened.state, opened.saver, opened.saved
+        self._topics, self._identities = opened.topics, opened.identities
+        self._stop, self._ended = opened.stop, opened.ended
+        self._pause = connector.values.of(StateConfig).flush_interval
+        self._context = context
+        self._connector = connector
+        self._process = process
+        self._brokers = brokers
+        self._registries = registries
+        self._metering = metering
+        self._complaints = complaints
+        self._gate = gate
+        self._once = once
+        self._apis = {api.name: api for api in connector.apis}
+
+    def shard_loop(self, assigned: Assigned) -> Walker | None:
+        """A shard's loop, None if `run --once` has nothing to do for it."""
+        shard = assigned.shard
+        standing = stored(self._saved.values(), shard)
+        slot = self._context.board.shard(assigned.slot)
+        crew = self._crew(assigned)
+        crew.begin(standing.poll, standing.told)
+        if self._once and over(standing, shard.count, slot):
+            return None
+        if shard.index == 0 and standing.outlived(shard.count):
+            gone = [each.partition for each in standing.others]
+            self._state.reset([*gone, *({**each, **PART} for each in gone)])
+        api = self._apis[shard.api]
+        values = api.values
+        pulse = Pulse(
+            fetch=values.of(ClientConfig).request_timeout + SLACK,
+            work=self._process.of(TasksConfig).heartbeat_timeout,
+        )
+        patience = Patience(self._stop, pulse)
+        tally = Tally(shard, slot, self._complaints)
+        poll = self._sources.poll(
+            api,
+            shard,
+            stopping=patience,
+            crew=crew,
+            others=standing.family,
+            note=tally.note,
+        )
+        source: Source = poll
+        outlet = self._metering.outlet(
+            api.name,
+            self._delivery.outlet(
+                shard.partition,
+                self._saver,
+                pause=self._pause,
+                bad=self._bad(api, tally),
+            ),
+        )
+        remember = self._remember(api, shard, self._saver)
+        stores: list[SeenStore] = []
+        transform = self._transform(api, shard, patience, stores)
+        if assigned.below:
+            tallies = self._tallies(assigned)
+            branches = Branches(
+                [self._branch(each, patience, stores) for each in tallies.values()],
+                stored_below(self._saved.values(), shard, tallies),
+                delivery=self._delivery,
+                pulse=pulse,
+            )
+            outlet = Rooted(outlet, branches)
+            source = self._sources.tree(
+                api,
+                poll,
+                delivery=branches,
+                stopping=patience,
+                # Their waits are many at once and none of them is the loop's.
+                below=Patience(self._stop, Pulse(fetch=0.0, work=0.0)),
+                notes={name: each.note for name, each in tallies.items()},
+                note=tally.note,
+                entity=shard.entity,
+            )
+        flow = Flow(
+            shard,
+            standing.offset(self._once),
+            source=source,
+            transform=transform,
+            outlet=Keeping(outlet, stores) if stores else outlet,
+            memory=remember(shard.partition) or Forgetful(),
+            counting=tally.counting,
+            pulse=pulse,
+            stopping=patience,
+            gate=self._gate,
+        )
+        pace = pace_of(
+            api,
+            self._sources.zone,
+            # What is stored does not know of a poll that had no page yet.
+            resume=standing.unfinished or tally.cut,
+            skipped=tally.skipped,
+            origin=self._grid(assigned, tally, standing),
+            last_ms=standing.at,
+        )
+        if isinstance(pace, Interval):
+            tally.grid = pace.origin
+        return Walker(
+            flow,
+            pace=pace,
+            patient=values.of(RetryConfig).behavior == "IGNORE",
+            patience=values.of(AnswersConfig).bad_page_patience,
+            once=self._once,
+            pulse=pulse,
+            stopping=patience,
+            polling=tally.polling,
+            given_up=tally.given_up,
+            succeeded=tally.succeeded,
+            failures=self._sources.failures[shard],
+            ended=self._ended,
+            gate=self._gate,
+        )
+
+    def _grid(
+        self, assigned: Assigned, tally: Tally, standing: Standing
+    ) -> float | None:
+        """
+        Where the grid of the shard's polls begins, None for here and now.
+
+        A part that came with another cut keeps to the grid of those before it.
+        """
+        if tally.grid is not None or standing.own is not None or not standing.others:
+            return tally.grid
+        board = self._context.board
+        begun = (board.shard(slot).get("grid_ns") for slot in assigned.siblings)
+        return min((ns / 1e9 for ns in begun if ns), default=None)
+
+    def _tallies(self, assigned: Assigned) -> dict[str, Tally]:
+        """Those of the apis below a root, by name."""
+        board = self._context.board
+        return {
+            each.shard.api: Tally(each.shard, board.shard(each.slot), self._complaints)
+            for each in assigned.below
+        }
+
+    def _branch(
+        self, tally: Tally, patience: Patience, stores: list[SeenStore]
+    ) -> Branch:
+        shard = tally.shard
+        api = self._apis[shard.api]
+        keeps = api.values.of(ApiConfig).state == "KEEP"
+        saver = self._saver if keeps else Nowhere()
+        return Branch(
+            shard,
+            self._transform(api, shard, patience, stores),
+            open=lambda partition: self._delivery.outlet(
+                partition, saver, pause=self._pause, bad=self._bad(api, tally)
+            ),
+            memory=self._remember(api, shard, saver),
+            timed=lambda outlet: self._metering.outlet(shard.api, outlet),
+            counting=tally.counting,
+            forget=lambda partition, done: saver.forget(
+                self._delivery, partition, done
+            ),
+            keeps=keeps,
+            polls=self._polls_kept(api) if keeps else 0,
+        )
+
+    def _polls_kept(self, api: Api) -> int:
+        """
+        `api.chaining.state.polls` of a child.
+
+        Its default is for positions that cost nothing to lose: a child that is read
+        from its start each poll, or one whose parents list all there is.
+        """
+        values, polls = api.values, int(api.values.of(ApiConfig).state_polls)
+        line = [api, *self._connector.ancestors(api)]
+        full = [each.values.of(OffsetsConfig).mode == "FULL" for each in line]
+        cheap = full[0] or all(full[1:])
+        return polls if cheap or values.stated("api.chaining.state.polls") else 0
+
+    def _remember(
+        self, api: Api, shard: Shard, saver: Saver
+    ) -> Callable[[Mapping[str, str]], Remembering | None]:
+        """Makes the memory of a source partition, where its polls repeat."""
+        values = api.values
+        off = (
+            not values.of(ResponseCacheConfig).enabled
+            or values.of(OffsetsConfig).mode != "FULL"
+        )
+        if off or values.of(RecordsConfig).topic is None:
+            return lambda partition: None
+        chain = values.of(PaginationConfig).type in CHAINS
+        identities = self._identities
+
+        def remembering(partition: Mapping[str, str]) -> Remembering:
+            partition = {**partition, **PART}
+            kept = self._saved.get(canonical(partition))
+            stored = None if kept is None else kept.offset
+            return Remembering(
+                Unchanged(
+                    stored,
+                    topic=identities.of,
+                    max_age=values.of(ResponseCacheConfig).unchanged_max_age,
+                    count=shard.count,
+                    chain=chain,
+                    stamped=values.of(RecordsConfig).timestamp is not None,
+                    unique=unique_headers(values),
+                ),
+                stored,
+                label=shard.label,
+                open=lambda: self._delivery.outlet(partition, saver, pause=0.0),
+                delivery=self._delivery,
+            )
+
+        return remembering
+
+    def _transform(
+        self,
+        api: Api,
+        shard: Shard,
+        patience: Patience,
+        stores: list[SeenStore],
+    ) -> Transform:
+        """Its store of keys seen is put among `stores`, where there is one."""
+        if api.values.of(RecordsConfig).topic is None:
+            return without_topic
+        compiled = transform_of(
+            self._connector,
+            api,
+            shard,
+            zone=self._process.of(ScheduleConfig).timezone,
+            registries=self._registries,
+            limit=self._limit(api),
+            reserved=self._brokers.reserved(),
+        )
+        if (
+            compiled.seen is not None
+            and api.values.of(DeduplicationConfig).store == "STATE"
+        ):
+            stores.append(self._store(api, shard, compiled.seen))
+        admission = Admission(
+            Persistent(compiled, policy_of(api.values), stopping=patience),
+            self._topics,
+            tolerant=api.values.of(ErrorsConfig).tolerance == "all",
+            fixed=api.values.of(RecordsConfig).fixed_topic,
+            stopping=patience,
+        )
+        return self._metering.transform(api.name, admission)
+
+    def _bad(self, api: Api, tally: Tally) -> Callable[[Parcel], None] | None:
+        """What hears of records that the broker refuses, where that is tolerated."""
+        if api.values.of(ErrorsConfig).tolerance != "all":
+            return None
+
+        def hear(parcel: Parcel) -> None:
+            tally.refused(parcel)
+            self._metering.refused(parcel)
+
+        return hear
+
+    def _store(self, api: Api, shard: Shard, seen: Seen) -> SeenStore:
+        """The store of the keys that a shard has seen."""
+        own, others = kept(self._saved.values(), shard)
+        return SeenStore(
+            seen,
+            own,
+            others,
+            window_ms=api.values.of(DeduplicationConfig).window_minutes * 60_000,
+            open=lambda chunk: self._delivery.outlet(
+                partition_of(shard, chunk), self._saver, pause=0.0
+            ),
+            delivery=self._delivery,
+        )
+
+    def _limit(self, api: Api) -> int | None:
+        topic = api.values.of(RecordsConfig).fixed_topic
+        return None if topic is None else self._topics.record_limit(topic)
+
+    def _crew(self, assigned: Assigned) -> Siblings:
+        return Siblings(self._context.board, assigned.slot, assigned.siblings)
