@@ -2,8 +2,8 @@
 Errors: every failure has a name, and the name says what follows from it.
 
 The tree is by place; the one attribute `then` is what the engine does next.
-Steps raise, they do not decide: `then` is read in one place, `task.run` (and
-RETRY inside `source.fetch`, which has bounds of its own).
+Steps raise, they do not decide: `then` is read in one place, `engine.policy`, which
+every loop asks what follows in its own case.
 
     EngineError                     EXIT      leave; the supervisor starts the task again
     |- ConfigError                  GIVE_UP   78  before any fork, or a refused reload

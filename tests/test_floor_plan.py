@@ -15,6 +15,7 @@ FLOORS = {
     "errors": 0,
     "later": 0,
     "records": 0,
+    "policy": 1,
     "seams": 1,
     "language": 2,
     "observe": 2,

@@ -23,10 +23,11 @@ from typing import Any, Final, Protocol, Self
 
 from msgspec import Raw
 
-from engine.errors import BadPage, SourceError, Then
+from engine.errors import BadPage, SourceError
 from engine.language.faults import EvaluationError
 from engine.language.paths import compile_path
 from engine.language.values import MISSING, text_of
+from engine.policy import Follows, of_child
 from engine.records import Offset, Page
 from engine.seams import Stopping
 from engine.source.paging.pager import Note
@@ -351,7 +352,8 @@ class _Run:
                     desk.call(partial(delivery.hand_over, child.api, text, page))
                     last = page.last
         except SourceError as failure:
-            if not child.patient or not _final(failure):
+            follows = of_child(failure, tolerant=child.patient)
+            if follows is not Follows.NEXT_CHILD:
                 raise
             self._note("child_polls_skipped_total")
             log.warning("The poll of a child of %s is skipped: %s", child.api, failure)
@@ -376,8 +378,3 @@ class _Run:
                 each.cancel()
             raise failure
         self.desk.call(self._delivery.settle)
-
-
-def _final(failure: SourceError) -> bool:
-    """True for a failure that the next try will not mend."""
-    return failure.then is Then.GIVE_UP or isinstance(failure, BadPage)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import Doubtful, EngineError, Exit, SinkError, TakenOver, Then
+from engine.errors import Doubtful, EngineError, Exit, SinkError, TakenOver
 from engine.observe.redact import redact
+from engine.policy import Follows, of_task
 from engine.records import Shard
 from engine.shared import link
 from engine.shared.board import Board, ChildSlot
@@ -51,9 +52,6 @@ CLOSING = 3.0
 #: Seconds a stop waits for the answers under way; what came is delivered, what
 #: did not is asked for again by the next start.
 LAST_ANSWERS = 2.0
-
-#: What a failure of one shard asks of the whole task.
-OF_THE_TASK = (Then.WAIT, Then.AGAIN, Then.EXIT)
 
 #: Seconds `run --once` waits for a broker before it gives up.
 ONCE_PATIENCE = 30.0
@@ -207,16 +205,24 @@ class Task:
                 return self._worst
             except EngineError as error:
                 failure = error
-            if failure is None or self._context.stopping.is_set():
-                return self._worst if failure is None else self._leaving(failure)
-            if failure.then is Then.AGAIN:
+            if failure is None:
+                return self._worst
+            follows = of_task(
+                failure,
+                once=self._once,
+                stopping=self._context.stopping.is_set(),
+                opened=self._opened,
+            )
+            if follows is Follows.LEAVES:
+                return self._leaving(failure)
+            if follows is Follows.ANEW:
                 log.warning("Beginning anew: %s", redact(str(failure)))
                 if self._context.stopping.wait(LOOK):
                     return self._leaving(failure)
                 continue
-            if failure.then is not Then.WAIT:
-                return self._give_up_all(failure)
-            if self._once and self._opened:
+            if follows in (Follows.TASK_ENDS, Follows.ALL_FAILED):
+                return self._give_up_all(failure, follows)
+            if follows is Follows.RUN_ENDS:
                 # A single run does not begin anew: what it has asked for would
                 # be asked for again, and what was written, written again.
                 log.error("The broker was waited for in vain: %s", redact(str(failure)))
@@ -335,7 +341,7 @@ class Task:
                 self._settle(shard, Exit.OK)
                 self._context.report(ShardFinished(shard, self._slots[shard]))
             return None
-        if isinstance(failure, EngineError) and failure.then in OF_THE_TASK:
+        if isinstance(failure, EngineError) and verdict.follows is Follows.TASK:
             return failure
         self._fail(shard, failure, verdict.code)
         return None
@@ -354,12 +360,12 @@ class Task:
         if self._once and code is not Exit.OK and self._worst is Exit.OK:
             self._worst = code
 
-    def _give_up_all(self, failure: EngineError) -> Exit:
+    def _give_up_all(self, failure: EngineError, follows: Follows) -> Exit:
         """A failure of the whole task that waiting in place does not heal."""
         text = redact(str(failure))
         if isinstance(failure, TakenOver):
             self._context.report(link.TakenOver(text))
-        if failure.then is Then.EXIT:
+        if follows is Follows.TASK_ENDS:
             log.error("The task ends: %s", text)
             return failure.code
         # The broker's or the state's own refusal: every shard has failed, and

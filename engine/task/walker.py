@@ -18,15 +18,12 @@ from typing import Protocol
 
 from engine.clock import SYSTEM
 from engine.errors import (
-    BadPage,
-    CursorExpired,
     EngineError,
     Exit,
-    SourceError,
-    Then,
     Unexpected,
 )
 from engine.observe.failures import FailureLog
+from engine.policy import Follows, of_poll
 from engine.records import Page, Shard
 from engine.seams import Stopping
 from engine.task.flow import Flow
@@ -59,13 +56,21 @@ class Verdict:
     Attributes:
         failure: Why, or None: stopped, or done under `--once`.
         code: The exit code that follows under `--once`.
+        follows: SHARD_FAILED or TASK where something failed; None for what ends a
+            run of one poll that was as good as it could be.
     """
 
-    __slots__ = ("code", "failure")
+    __slots__ = ("code", "failure", "follows")
 
-    def __init__(self, failure: BaseException | None = None, code: Exit = Exit.OK):
+    def __init__(
+        self,
+        failure: BaseException | None = None,
+        code: Exit = Exit.OK,
+        follows: Follows | None = None,
+    ):
         self.failure = failure
         self.code = code
+        self.follows = follows
 
 
 class Walker(threading.Thread):
@@ -136,20 +141,19 @@ class Walker(threading.Thread):
         """Poll, wait, poll; never raises, the verdict says how it went."""
         try:
             self.verdict = self._walk()
-        except EngineError as failure:
-            self.verdict = Verdict(failure, failure.code)
-            if failure.then not in (Then.WAIT, Then.EXIT):
+            failure = self.verdict.failure
+            if failure is not None and self.verdict.follows is Follows.SHARD_FAILED:
                 self._failures.given_up(failure)
-        except Exception as failure:  # noqa: BLE001 - the wall of this thread
+        except Exception as error:  # noqa: BLE001 - the wall of this thread
             log.error(
                 "%s: %s: %s (a bug of ours, please report it)",
                 self.shard.label,
-                type(failure).__name__,
-                failure,
+                type(error).__name__,
+                error,
             )
             log.debug("%s", traceback.format_exc())
-            self.verdict = Verdict(failure, Exit.BUG)
-            self._failures.given_up(failure)
+            self.verdict = Verdict(error, Exit.BUG, Follows.SHARD_FAILED)
+            self._failures.given_up(error)
         finally:
             self.next_ms = 0
             self.pulse.idle("ended")
@@ -175,10 +179,11 @@ class Walker(threading.Thread):
             try:
                 page = self.flow.poll()
             except EngineError as failure:
-                if self._stopping.is_set() and isinstance(failure, SourceError):
+                follows = self._follows(failure)
+                if follows is Follows.STOPPED:
                     return Verdict()
-                if self._once or not self._survives(failure):
-                    raise
+                if follows is not Follows.NEXT_POLL:
+                    return Verdict(failure, failure.code, follows)
                 self._given_up(failure)
                 self._polling(False)
                 self._pace.ended(records=self.flow.received, failed=True)
@@ -211,16 +216,14 @@ class Walker(threading.Thread):
                 (failed.over_ms - failed.since_ms) / 1000,
             )
 
-    def _survives(self, failure: EngineError) -> bool:
-        """True if only the poll is given up, and the next tick tries again."""
-        if not isinstance(failure, SourceError):
-            return False
-        if isinstance(failure, BadPage):
-            return self._patient or self._bears_with()
-        if failure.then is Then.RETRY:
-            return True
-        # A dead cursor is dead at the next tick as well.
-        return self._patient and not isinstance(failure, CursorExpired)
+    def _follows(self, failure: EngineError) -> Follows:
+        return of_poll(
+            failure,
+            once=self._once,
+            tolerant=self._patient,
+            stopping=self._stopping.is_set(),
+            borne=self._bears_with,
+        )
 
     def _bears_with(self) -> bool:
         """

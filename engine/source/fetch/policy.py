@@ -18,11 +18,11 @@ from engine.errors import (
     BadPage,
     Denied,
     SourceError,
-    Then,
     Throttled,
     Unexpected,
     Unreachable,
 )
+from engine.policy import Follows, of_request
 from engine.records import Response
 from engine.seams import Demanded
 from engine.source.decode.answers import Errors
@@ -151,9 +151,13 @@ def pause(
 
     Returns: Seconds, or None: give up.  0.0 where the limiter knows when.
     """
-    if failure.then is not Then.RETRY or tried > policy.max_retries:
-        return None
-    if not policy.idempotent and not harmless(failure):
+    follows = of_request(
+        failure,
+        tried=tried,
+        most=policy.max_retries,
+        repeatable=policy.idempotent or harmless(failure),
+    )
+    if follows is not Follows.RETRY:
         return None
     if policy.respect and (failure.paused or failure.status in PAUSES):
         return 0.0
