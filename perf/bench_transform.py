@@ -28,7 +28,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from engine.records import Page, Request, Response, Shard
-from engine.transform import compile_transform
+from engine.transform import TransformOptions, compile_transform
 from engine.transform.avro import avro_converter
 from engine.transform.registry import Known, Reference, Schema
 from perf.baselines.rules import HAND, PER_PAGE, PLAIN, RULES, SCHEMA, Loop, record
@@ -71,7 +71,9 @@ class OneSchema:
 
 def ours(**keys: Any) -> Work:
     """The split of the page belongs to the figure: the hand loop decodes it."""
-    compiled = compile_transform(shard=Shard("bench", "orders"), topic="t", **keys)
+    compiled = compile_transform(
+        TransformOptions(shard=Shard("bench", "orders"), topic="t", **keys)
+    )
 
     def work(given: Page) -> Any:
         given.records = SPLIT(given.response.body).records

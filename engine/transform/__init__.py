@@ -8,7 +8,12 @@ seen, the schemas it knows, and the registry they are asked of.
 Path: ``source`` -> here -> ``sink``
 """
 
-from engine.transform.compile import PageTransform, Step, compile_transform
+from engine.transform.compile import (
+    PageTransform,
+    Step,
+    TransformOptions,
+    compile_transform,
+)
 from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
 
 __all__ = [
@@ -17,6 +22,7 @@ __all__ = [
     "PageTransform",
     "Step",
     "TextKey",
+    "TransformOptions",
     "compile_transform",
     "simple_converter",
 ]

@@ -100,6 +100,39 @@ class Constant(Struct):
     size: int
 
 
+class TransformParts(Struct, frozen=True, kw_only=True):
+    """
+    What compiling has made of a shard's options.
+
+    Attributes:
+        function: The user's own, called for each `function_unit`.
+        record_limit: As `PageTransform.record_limit`.
+        window: Writes the bounds of a window.
+        seen, seen_fields: What de-duplication knows, and what makes two records the
+            same; None: it is off, the whole record.
+        loops: The fast path, None: these rules have none.
+    """
+
+    shard: Shard
+    rules: Rules
+    routes: Routes
+    value_converter: Converter
+    key_converter: TextKey | JsonKey
+    function: Callable[..., Any] | None
+    function_unit: str
+    provenance: bool
+    batch_size: int
+    record_limit: int
+    tolerant: bool
+    debug: bool
+    mask: Callable[[str], str]
+    zone: tzinfo
+    window: Callable[[int], Any]
+    seen: Seen | None
+    seen_fields: Sequence[Path] | None
+    loops: Typed | None
+
+
 class PageTransform:
     """
     An api's transformation for one shard: `engine.seams.Transform`.
@@ -113,62 +146,41 @@ class PageTransform:
             fast one was compiled.
     """
 
-    def __init__(
-        self,
-        *,
-        shard: Shard,
-        rules: Rules,
-        routes: Routes,
-        value_converter: Converter,
-        key_converter: TextKey | JsonKey,
-        function: Callable[..., Any] | None,
-        function_unit: str,
-        provenance: bool,
-        batch_size: int,
-        record_limit: int,
-        tolerant: bool,
-        debug: bool,
-        mask: Callable[[str], str],
-        zone: tzinfo,
-        window: Callable[[int], Any],
-        seen: Seen | None,
-        seen_fields: Sequence[Path] | None,
-        loops: Typed | None,
-    ):
-        self.record_limit = record_limit
+    def __init__(self, parts: TransformParts):
+        self.record_limit = parts.record_limit
         self.largest_batch = 0
         self.fallbacks = 0
-        self.loops = loops
-        self._shard = shard
-        self._rules = rules
-        self._routes = routes
-        self._value_converter = value_converter
-        self._key_converter = key_converter
-        self._decode = decoder_of(value_converter)
-        self._function = function
-        self._function_unit = function_unit
-        self._provenance = Provenance(shard.label) if provenance else None
-        self._batch_size = batch_size
-        self._tolerant = tolerant
-        self._log = logging.getLogger("transform") if debug else None
+        self.loops = parts.loops
+        self._shard = parts.shard
+        self._rules = parts.rules
+        self._routes = parts.routes
+        self._value_converter = parts.value_converter
+        self._key_converter = parts.key_converter
+        self._decode = decoder_of(parts.value_converter)
+        self._function = parts.function
+        self._function_unit = parts.function_unit
+        self._provenance = Provenance(parts.shard.label) if parts.provenance else None
+        self._batch_size = parts.batch_size
+        self._tolerant = parts.tolerant
+        self._log = logging.getLogger("transform") if parts.debug else None
         if self._log is not None:
             self._log.setLevel(logging.DEBUG)
-        self._mask = mask
-        self._zone = zone
-        self._window = window
-        self._seen = seen
+        self._mask = parts.mask
+        self._zone = parts.zone
+        self._window = parts.window
+        self._seen = parts.seen
         #: Index of the newest page that was looked at for repeats.
         self._newest = -1
         #: What de-duplication knows, or None.
-        self.seen = seen
-        self._seen_fields = seen_fields
-        self._topic_varies = varies(routes.topic)
-        self._stamp_varies = varies(routes.timestamp)
-        self._headers_vary = any(varies(t) for _, t in routes.headers)
+        self.seen = parts.seen
+        self._seen_fields = parts.seen_fields
+        self._topic_varies = varies(parts.routes.topic)
+        self._stamp_varies = varies(parts.routes.timestamp)
+        self._headers_vary = any(varies(t) for _, t in parts.routes.headers)
         names: set[str] = set()
-        for template in routes.templates:
+        for template in parts.routes.templates:
             names |= template.names
-        for rule in rules.enrichment:
+        for rule in parts.rules.enrichment:
             if rule.template is not None:
                 names |= rule.template.names
         self._names = names
@@ -179,17 +191,17 @@ class PageTransform:
         self._constants: Constant | None = None
         #: Records leave as they came, and nothing is asked of one by one.
         self._untouched = (
-            not rules
-            and function is None
-            and value_converter.plain
-            and seen is None
-            and not debug
+            not parts.rules
+            and parts.function is None
+            and parts.value_converter.plain
+            and parts.seen is None
+            and not parts.debug
             and not (
                 self._topic_varies
-                or routes.key is not None
+                or parts.routes.key is not None
                 or self._stamp_varies
                 or self._headers_vary
-                or provenance
+                or parts.provenance
             )
         )
 
@@ -756,47 +768,11 @@ def _same(text: str) -> str:
     return text
 
 
-def compile_transform(
-    *,
-    shard: Shard,
-    topic: str,
-    key: str | None = None,
-    timestamp: str | None = None,
-    headers: Sequence[tuple[str, str]] = (),
-    header_converter: str = "Simple",
-    provenance: bool = False,
-    reserved_topics: Collection[str] = (),
-    enabled: bool = True,
-    mappings: str | Sequence[Any] | None = None,
-    unmapped: str = "DROP",
-    nulls: str = "SKIP",
-    enrichment_enabled: bool = True,
-    enrichment: str | Sequence[Any] | None = None,
-    filters: str | Sequence[Any] | None = None,
-    validation_enabled: bool = True,
-    validation: str | Sequence[Any] | None = None,
-    function: str | Callable[..., Any] | None = None,
-    function_unit: str = "record",
-    directory: FilePath | None = None,
-    batch_size: int = 1000,
-    max_record_bytes: int = 1_048_576,
-    tolerance: str = "none",
-    debug: bool = False,
-    deduplication: bool = False,
-    deduplication_fields: Sequence[str] = (),
-    deduplication_window: float = 3600.0,
-    value_converter: Converter | None = None,
-    key_converter: TextKey | JsonKey | None = None,
-    window_format: str = "ISO8601",
-    zone: tzinfo = UTC,
-    clock: Clock = SYSTEM,
-    mask: Callable[[str], str] = _same,
-    fast: bool = True,
-) -> PageTransform:
+class TransformOptions(Struct, frozen=True, kw_only=True):
     """
-    One shard's transformation out of plain values.
+    One shard's transformation as plain values.
 
-    Args:
+    Attributes:
         shard: Whose pages these are.
         topic, key, timestamp: Templates of `kafka.topic` and its siblings.
         headers: Name and template of each of `kafka.headers`.
@@ -816,71 +792,116 @@ def compile_transform(
         window_format: `http.source.window.format`, for `${window.start}`.
         mask: Cuts secrets out of a text.
         fast: False: the general path only, what the fast one is held to.
+    """
+
+    shard: Shard
+    topic: str
+    key: str | None = None
+    timestamp: str | None = None
+    headers: Sequence[tuple[str, str]] = ()
+    header_converter: str = "Simple"
+    provenance: bool = False
+    reserved_topics: Collection[str] = ()
+    enabled: bool = True
+    mappings: str | Sequence[Any] | None = None
+    unmapped: str = "DROP"
+    nulls: str = "SKIP"
+    enrichment_enabled: bool = True
+    enrichment: str | Sequence[Any] | None = None
+    filters: str | Sequence[Any] | None = None
+    validation_enabled: bool = True
+    validation: str | Sequence[Any] | None = None
+    function: str | Callable[..., Any] | None = None
+    function_unit: str = "record"
+    directory: FilePath | None = None
+    batch_size: int = 1000
+    max_record_bytes: int = 1_048_576
+    tolerance: str = "none"
+    debug: bool = False
+    deduplication: bool = False
+    deduplication_fields: Sequence[str] = ()
+    deduplication_window: float = 3600.0
+    value_converter: Converter | None = None
+    key_converter: TextKey | JsonKey | None = None
+    window_format: str = "ISO8601"
+    zone: tzinfo = UTC
+    clock: Clock = SYSTEM
+    mask: Callable[[str], str] = _same
+    fast: bool = True
+
+
+def compile_transform(options: TransformOptions) -> PageTransform:
+    """
+    One shard's transformation.
 
     Raises: ConfigError with every finding.
     """
     rules = Rules()
-    if enabled:
+    if options.enabled:
         rules = compile_rules(
-            mappings=mappings,
-            unmapped=unmapped,
-            nulls=nulls,
-            enrichment=enrichment if enrichment_enabled else None,
-            filters=filters,
-            validation=validation if validation_enabled else None,
-            zone=zone,
+            mappings=options.mappings,
+            unmapped=options.unmapped,
+            nulls=options.nulls,
+            enrichment=options.enrichment if options.enrichment_enabled else None,
+            filters=options.filters,
+            validation=options.validation if options.validation_enabled else None,
+            zone=options.zone,
         )
     routes = Routes(
-        topic=topic,
-        key=key,
-        timestamp=timestamp,
-        headers=headers,
-        header_converter=header_converter,
-        reserved=reserved_topics,
-        zone=zone,
+        topic=options.topic,
+        key=options.key,
+        timestamp=options.timestamp,
+        headers=options.headers,
+        header_converter=options.header_converter,
+        reserved=options.reserved_topics,
+        zone=options.zone,
     )
     try:
-        fields = [compile_path(text) for text in deduplication_fields] or None
+        fields = [compile_path(text) for text in options.deduplication_fields] or None
     except LanguageError as e:
         raise ConfigError(f"deduplication.key.fields: {e}") from e
     called = None
-    if function is not None and enabled:
+    if options.function is not None and options.enabled:
         called = (
-            load_function(function, directory)
-            if isinstance(function, str)
-            else function
+            load_function(options.function, options.directory)
+            if isinstance(options.function, str)
+            else options.function
         )
-    if function_unit not in ("record", "page"):
+    if options.function_unit not in ("record", "page"):
         raise ConfigError("transformation.function.unit: record or page")
-    values = JsonText() if value_converter is None else value_converter
-    keys = TextKey() if key_converter is None else key_converter
+    values = JsonText() if options.value_converter is None else options.value_converter
+    keys = TextKey() if options.key_converter is None else options.key_converter
     loops = None
-    if fast and called is None:
+    if options.fast and called is None:
         loops = compile_typed(
             rules,
             routes,
             values,
             keys,
             decoded=decoder_of(values),
-            marks=(fields or []) if deduplication else None,
+            marks=(fields or []) if options.deduplication else None,
         )
     return PageTransform(
-        shard=shard,
-        rules=rules,
-        routes=routes,
-        value_converter=values,
-        key_converter=keys,
-        function=called,
-        function_unit=function_unit,
-        provenance=provenance,
-        batch_size=batch_size,
-        record_limit=max_record_bytes,
-        tolerant=tolerance == "all",
-        debug=debug,
-        mask=mask,
-        zone=zone,
-        window=_window(window_format, zone),
-        seen=Seen(deduplication_window, clock) if deduplication else None,
-        seen_fields=fields,
-        loops=loops,
+        TransformParts(
+            shard=options.shard,
+            rules=rules,
+            routes=routes,
+            value_converter=values,
+            key_converter=keys,
+            function=called,
+            function_unit=options.function_unit,
+            provenance=options.provenance,
+            batch_size=options.batch_size,
+            record_limit=options.max_record_bytes,
+            tolerant=options.tolerance == "all",
+            debug=options.debug,
+            mask=options.mask,
+            zone=options.zone,
+            window=_window(options.window_format, options.zone),
+            seen=Seen(options.deduplication_window, options.clock)
+            if options.deduplication
+            else None,
+            seen_fields=fields,
+            loops=loops,
+        )
     )

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from engine.errors import RecordError
 from engine.records import Page, Parcel, Request, Response, Shard
-from engine.transform.compile import PageTransform, compile_transform
+from engine.transform.compile import PageTransform, TransformOptions, compile_transform
 from engine.transform.loops import WARM
 
 SHARD = Shard("shop", "orders")
@@ -43,7 +43,7 @@ def dumped(value: Any) -> bytes:
 def transform(**keys: Any) -> PageTransform:
     keys.setdefault("shard", SHARD)
     keys.setdefault("topic", "orders")
-    return compile_transform(**keys)
+    return compile_transform(TransformOptions(**keys))
 
 
 def texts(parcel: Parcel) -> list[str]:

@@ -22,7 +22,7 @@ from engine.language import compile_zone
 from engine.observe.redact import redact
 from engine.records import Shard
 from engine.task.build.registry import MODULES, Registries
-from engine.transform.compile import PageTransform, compile_transform
+from engine.transform.compile import PageTransform, TransformOptions, compile_transform
 from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
 
 
@@ -51,41 +51,45 @@ def transform_of(
     """
     values = api.values
     origin = values.origin("transformation.function")
-    limits = [values.of(TransformationConfig).max_record_bytes]
+    rules, records = values.of(TransformationConfig), values.of(RecordsConfig)
+    repeats = values.of(DeduplicationConfig)
+    limits = [rules.max_record_bytes]
     limits += [] if limit is None else [limit]
     return compile_transform(
-        shard=shard,
-        topic=needed(values.of(RecordsConfig).topic),
-        key=values.of(RecordsConfig).key,
-        timestamp=values.of(RecordsConfig).timestamp,
-        headers=tuple(values.of(RecordsConfig).headers or ()),
-        header_converter=short(values.of(NamesConfig).header_converter),
-        provenance=values.of(RecordsConfig).provenance,
-        reserved_topics=reserved,
-        enabled=values.of(TransformationConfig).enabled,
-        mappings=values.of(TransformationConfig).mappings,
-        unmapped=values.of(TransformationConfig).unmapped,
-        nulls=values.of(TransformationConfig).nulls,
-        enrichment_enabled=values.of(TransformationConfig).enrichment_enabled,
-        enrichment=values.of(TransformationConfig).enrichment,
-        filters=values.of(TransformationConfig).filters,
-        validation_enabled=values.of(TransformationConfig).validation_enabled,
-        validation=values.of(TransformationConfig).validation,
-        function=values.of(TransformationConfig).function,
-        function_unit=values.of(TransformationConfig).function_unit,
-        directory=Path(origin[0]).resolve().parent if origin else None,
-        batch_size=connector.values.of(BatchingConfig).batch_size,
-        max_record_bytes=min(limits),
-        tolerance=values.of(ErrorsConfig).tolerance,
-        debug=values.of(TransformationConfig).debug,
-        deduplication=values.of(DeduplicationConfig).enabled,
-        deduplication_fields=tuple(values.of(DeduplicationConfig).key_fields or ()),
-        deduplication_window=values.of(DeduplicationConfig).window_minutes * 60.0,
-        value_converter=value_converter_of(values, registries),
-        key_converter=key_converter_of(values, registries),
-        window_format=values.of(WindowsConfig).format,
-        zone=compile_zone(zone),
-        mask=redact,
+        TransformOptions(
+            shard=shard,
+            topic=needed(records.topic),
+            key=records.key,
+            timestamp=records.timestamp,
+            headers=tuple(records.headers or ()),
+            header_converter=short(values.of(NamesConfig).header_converter),
+            provenance=records.provenance,
+            reserved_topics=reserved,
+            enabled=rules.enabled,
+            mappings=rules.mappings,
+            unmapped=rules.unmapped,
+            nulls=rules.nulls,
+            enrichment_enabled=rules.enrichment_enabled,
+            enrichment=rules.enrichment,
+            filters=rules.filters,
+            validation_enabled=rules.validation_enabled,
+            validation=rules.validation,
+            function=rules.function,
+            function_unit=rules.function_unit,
+            directory=Path(origin[0]).resolve().parent if origin else None,
+            batch_size=connector.values.of(BatchingConfig).batch_size,
+            max_record_bytes=min(limits),
+            tolerance=values.of(ErrorsConfig).tolerance,
+            debug=rules.debug,
+            deduplication=repeats.enabled,
+            deduplication_fields=tuple(repeats.key_fields or ()),
+            deduplication_window=repeats.window_minutes * 60.0,
+            value_converter=value_converter_of(values, registries),
+            key_converter=key_converter_of(values, registries),
+            window_format=values.of(WindowsConfig).format,
+            zone=compile_zone(zone),
+            mask=redact,
+        )
     )
 
 
