@@ -102,7 +102,8 @@ class Broker:
             places = [TopicPartition(name, at, OFFSET_BEGINNING) for at in range(count)]
             consumer.assign(places)
             seen: list[Seen] = []
-            ended = 0
+            # One that gets more meanwhile comes to its end more than once.
+            ended: set[int | None] = set()
             quiet = deadline = time.monotonic() + PATIENCE
             while time.monotonic() < quiet:
                 assert time.monotonic() < deadline, f"no end of {name}"
@@ -121,11 +122,12 @@ class Broker:
                             )
                         )
                     elif error.name() == "_PARTITION_EOF":
-                        ended += 1
-                        if ended >= count:
+                        ended.add(message.partition())
+                        if len(ended) >= count:
                             quiet = time.monotonic() + self.lag
                     else:
                         raise KafkaException(error)
+            assert len(ended) >= count, f"no end of {name}"
             return sorted(seen, key=lambda each: each[:2])
         finally:
             consumer.close()

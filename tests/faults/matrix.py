@@ -150,7 +150,7 @@ def table(rows: list[Row], modes: list[str], runs: int) -> Iterator[Line]:
                 print(f"{row.name} {mode}: {row.title}", file=sys.stderr, flush=True)
                 if row.needs in ("script", "three"):
                     yield measure(row, mode, runs, None)
-                elif row.broker:
+                elif row.broker or row.needs == "own":
                     with field(row.broker) as own:
                         yield measure(row, mode, runs, own)
                 else:

@@ -199,7 +199,7 @@ def endless(run: Run) -> None:
 @row(
     "F10",
     "a task that leaks memory",
-    keys={"process.memory.max.bytes": 256 << 20, **QUICK},
+    keys={"process.memory.max.bytes": 256 << 20},
 )
 def leak(run: Run) -> None:
     [victim, *_] = run.tasks()

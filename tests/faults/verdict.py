@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from tests.e2e.rig import until
 from tests.faults.field import CANARY, Run
 from tests.faults.readers import Read
 
@@ -170,22 +171,31 @@ def look(run: Run) -> None:
 
     Exactly once: no record is ahead of its position, either.
 
-    Raises: AssertionError.  Blocks: for two readings.
+    Raises: AssertionError.  Blocks: for a reading of the positions, and until the
+        reader that looks on has come as far.
     """
-    first = _fresh(run, run.state), _fresh(run, run.topic)
+    reader = run.readers[run.topic, "read_committed"].read
     records = run.oracle.records()
-    values = {each for _, each in first[1]}
-    for source, offsets in _saved(first[0]).items():
-        missing = [
-            value
-            for value, (of, number) in records.items()
-            if of == source and number <= offsets[-1] and value not in values
-        ]
-        assert not missing, f"I5: {len(missing)} records behind a position are missing"
+    saved = _saved(_fresh(run, run.state))
+    due = {
+        value
+        for value, (source, number) in records.items()
+        if number <= saved.get(source, [-1])[-1]
+    }
+
+    def all_there() -> bool:
+        due.difference_update([each.value for each in list(reader)])
+        return not due
+
+    try:
+        until(all_there, "records behind their positions", 60)
+    except AssertionError as late:
+        raise AssertionError(f"I5: {len(due)} behind a position are missing") from late
     if run.mode == "exactly once":
+        seen = {each.value for each in list(reader)}
         saved = _saved(_fresh(run, run.state))
-        for value in values:
-            source, number = records[value]
+        for value in seen:
+            source, number = records.get(value, (-1, -1))
             assert number <= saved.get(source, [-1])[-1], (
                 f"I5: record {number} of source {source} is seen without its position"
             )
