@@ -1,0 +1,281 @@
+"""The path of a page, a shard's loop and its pulse, with fakes at the seams only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from msgspec import Raw
+
+from engine.errors import (
+    Accounting,
+    BadPage,
+    CursorExpired,
+    Denied,
+    Doubtful,
+    EngineError,
+    Exit,
+    RecordError,
+    Unavailable,
+    Unreachable,
+)
+from engine.observe.failures import FailureLog
+from engine.policy import Follows
+from engine.records import Offset, Page, Parcel, Request, Response, Shard
+from engine.task.flow import Flow
+from engine.task.memory import Forgetful
+from engine.task.pulse import Patience, Pulse
+from engine.task.walker import Walker
+
+SHARD = Shard("shop", "orders")
+
+
+def page(index: int, *, last: bool = False, records: int = 2) -> Page:
+    response = Response(
+        Request("GET", "http://a/x"), "http://a/x", 200, (), b"", 0.0, 0
+    )
+    offset: Offset = {"page": index + 1}
+    if last:
+        offset["done"] = True
+    return Page(response, index, [Raw(b"{}")] * records, offset, last)
+
+
+class Pages:
+    """A source: each poll is the next list of pages, of which a failure ends it."""
+
+    def __init__(
+        self, *polls: Sequence[Page | EngineError], idle: Offset | None = None
+    ):
+        self._polls = list(polls)
+        self.idle = idle
+        self.begun: list[Offset | None] = []
+
+    def pages(self, offset: Offset | None) -> Iterator[Page]:
+        self.begun.append(offset)
+        for each in self._polls.pop(0) if self._polls else []:
+            if isinstance(each, EngineError):
+                raise each
+            yield each
+
+
+class Kept:
+    """An outlet that keeps what it is given, in the order of the calls."""
+
+    def __init__(self, failure: EngineError | None = None):
+        self.calls: list[object] = []
+        self._failure = failure
+
+    def begin(self) -> None:
+        self.calls.append("begin")
+
+    def hand_over(self, parcel: Parcel, offset: Offset) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self.calls.append(offset)
+
+    def commit(self) -> None:
+        self.calls.append("commit")
+
+
+def passed(given: Page) -> Parcel:
+    return Parcel(given, "t", [bytes(each) for each in given.records])
+
+
+class Rig:
+    """A shard's flow and its loop."""
+
+    def __init__(
+        self,
+        *polls: Sequence[Page | EngineError],
+        idle: Offset | None = None,
+        outlet: Kept | None = None,
+        transform: Callable[[Page], Parcel] = passed,
+    ):
+        self.stop = threading.Event()
+        self.pulse = Pulse(fetch=60.0, work=30.0)
+        self.source = Pages(*polls, idle=idle)
+        self.outlet = Kept() if outlet is None else outlet
+        self.waits = Patience(self.stop, self.pulse)
+        self.flow = Flow(
+            SHARD,
+            None,
+            source=self.source,
+            transform=transform,
+            outlet=self.outlet,
+            memory=Forgetful(),
+            counting=lambda parcel: lambda moment: None,
+            pulse=self.pulse,
+            stopping=self.waits,
+        )
+        self.failures = FailureLog(None)
+        self.given_up: list[Exception] = []
+        self.ended: list[Walker] = []
+        self.polls = 0
+
+    def due(self) -> float:
+        """Every poll is due at once, and behind the last the loop is stopped."""
+        return 0.0
+
+    def next_ms(self) -> int:
+        return 0
+
+    def started(self) -> None:
+        self.polls += 1
+
+    def finished(self, *, records: int, failed: bool = False) -> None:
+        if not self.source._polls:
+            self.stop.set()
+
+    def walk(
+        self, *, once: bool = False, tolerant: bool = False, patience: float = 0.0
+    ) -> Walker:
+        pace = type("Pace", (), {})()
+        pace.due, pace.next_ms = self.due, self.next_ms
+        pace.started, pace.ended = self.started, self.finished
+        walker = Walker(
+            self.flow,
+            pace=pace,
+            patient=tolerant,
+            patience=patience,
+            once=once,
+            pulse=self.pulse,
+            stopping=self.waits,
+            polling=lambda begun: None,
+            given_up=self.given_up.append,
+            succeeded=lambda: None,
+            failures=self.failures,
+            ended=self.ended.append,
+        )
+        walker.run()
+        assert [walker] == self.ended
+        return walker
+
+
+def test_pages_go_out_in_their_order_and_are_committed_once() -> None:
+    rig = Rig([page(0), page(1, last=True)])
+
+    last = rig.flow.poll()
+
+    assert last is not None and last.last
+    assert ["begin", {"page": 1}, {"page": 2, "done": True}, "commit"] == (
+        rig.outlet.calls
+    )
+    assert {"page": 2, "done": True} == rig.flow.offset
+    assert 4 == rig.flow.received
+
+
+def test_what_came_before_a_failed_page_is_committed() -> None:
+    rig = Rig([page(0), Unreachable("away")])
+
+    with pytest.raises(Unreachable):
+        rig.flow.poll()
+
+    assert ["begin", {"page": 1}, "commit"] == rig.outlet.calls
+    assert {"page": 1} == rig.flow.offset
+
+
+def test_a_delivery_that_failed_is_not_committed() -> None:
+    rig = Rig([page(0)], outlet=Kept(Doubtful("who knows")))
+
+    with pytest.raises(Doubtful):
+        rig.flow.poll()
+
+    assert ["begin"] == rig.outlet.calls
+
+
+def test_sums_that_do_not_add_up_stop_everything() -> None:
+    rig = Rig([page(0)], transform=lambda given: Parcel(given, "t", [b"{}"]))
+
+    with pytest.raises(Accounting, match="received 2 is not produced 1"):
+        rig.flow.poll()
+
+    assert ["begin"] == rig.outlet.calls
+
+
+def test_a_poll_without_a_page_says_where_the_shard_stands() -> None:
+    rig = Rig([], idle={"poll": 7})
+
+    assert rig.flow.poll() is None
+    assert ["begin", {"poll": 7}, "commit"] == rig.outlet.calls
+
+
+def test_stopping_is_noticed_between_two_pages() -> None:
+    rig = Rig([page(0), page(1, last=True)])
+    rig.stop.set()
+
+    last = rig.flow.poll()
+
+    assert last is not None and 0 == last.index
+    assert ["begin", {"page": 1}, "commit"] == rig.outlet.calls
+
+
+#: Failure, the arguments of the loop: polls begun, what follows, exit code.
+ENDS = {
+    "away": (Unreachable("x"), {}, 2, None, Exit.OK),
+    "away, once": (Unreachable("x"), {"once": True}, 1, Follows.SHARD_FAILED, 69),
+    "denied": (Denied("x"), {}, 1, Follows.SHARD_FAILED, 65),
+    "denied, ignored": (Denied("x"), {"tolerant": True}, 2, None, Exit.OK),
+    "bad page": (BadPage("x"), {}, 1, Follows.SHARD_FAILED, 65),
+    "bad page, borne": (BadPage("x"), {"patience": 60.0}, 2, None, Exit.OK),
+    "bad page, ignored": (BadPage("x"), {"tolerant": True}, 2, None, Exit.OK),
+    "cursor": (CursorExpired("x"), {"tolerant": True}, 1, Follows.SHARD_FAILED, 65),
+    "record": (
+        RecordError("x", stage="transform"),
+        {"tolerant": True},
+        1,
+        Follows.SHARD_FAILED,
+        65,
+    ),
+    "broker": (Unavailable("x"), {}, 1, Follows.TASK, 69),
+    "doubtful": (Doubtful("x"), {"tolerant": True}, 1, Follows.TASK, 75),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_what_a_loop_does_after_a_failed_poll(case: str) -> None:
+    failure, arguments, polls, follows, code = ENDS[case]
+    rig = Rig([page(0), failure], [page(1, last=True)])
+
+    walker = rig.walk(**arguments)
+
+    assert polls == rig.polls
+    assert (follows, code) == (walker.verdict.follows, walker.verdict.code)
+    if follows is None:
+        assert [failure] == rig.given_up
+        # The next poll goes on where the one before was cut.
+        assert [None, {"page": 1}] == rig.source.begun
+    else:
+        assert failure is walker.verdict.failure
+        assert [] == rig.given_up
+
+
+def test_a_bug_in_a_loop_is_its_shards_failure() -> None:
+    def broken(given: Page) -> Parcel:
+        raise ZeroDivisionError
+
+    rig = Rig([page(0)], transform=broken)
+
+    walker = rig.walk()
+
+    assert (Exit.BUG, Follows.SHARD_FAILED) == (
+        walker.verdict.code,
+        walker.verdict.follows,
+    )
+
+
+def test_a_loop_is_alive_while_it_waits_and_not_when_it_works_too_long() -> None:
+    class At:
+        now = 0.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+    at = At()
+    pulse = Pulse(fetch=60.0, work=30.0, clock=at)  # type: ignore[arg-type]
+    pulse.working()
+    assert pulse.alive(30.0) and not pulse.alive(30.1)
+    pulse.fetching()
+    assert pulse.alive(60.0) and not pulse.alive(60.1)
+    pulse.idle("commit")
+    assert pulse.alive(1e9)
