@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from engine.config.entries import Findings
 from engine.config.masking import names_secret
-from engine.config.rules import open_http
+from engine.config.rules_http import open_http
 from engine.config.scope import Scope
 from engine.config.sections.auth import AuthConfig
 from engine.config.sections.converters import ConverterConfig

@@ -1,0 +1,205 @@
+"""
+Rules of paging, and of the names that requests and records are made of.
+
+Path: ``rules`` -> here -> ``scope``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+from engine.config import grammar
+from engine.config.scope import Scope
+from engine.config.sections.delivery import StateConfig
+from engine.config.sections.engine import ApiConfig
+from engine.config.sections.offsets import MODES, OffsetsConfig, WindowsConfig
+from engine.config.sections.paging import PaginationConfig
+from engine.config.sections.request import RequestConfig
+from engine.config.sections.response import RecordsConfig
+from engine.config.sections.transformation import TransformationConfig
+from engine.config.values import Api, Connector, Values
+
+_TEMPLATES = (
+    "http.source.url",
+    "http.source.query.params",
+    "http.source.body",
+    "http.initial.offset",
+    "http.source.window.start",
+    "http.source.window.end",
+    "kafka.topic",
+    "kafka.key",
+    "kafka.timestamp",
+)
+
+
+def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
+    kind, mode = str(s.of(PaginationConfig).type), str(s.of(OffsetsConfig).mode)
+    if kind not in MODES[mode][1]:
+        allowed = ", ".join(sorted(MODES[mode][1]))
+        s.error(
+            "pagination.type",
+            f"http.offset.mode={mode} goes with {allowed}, not {kind}",
+        )
+    if kind in ("cursor", "next_url") and s.of(PaginationConfig).cursor_field is None:
+        s.error("pagination.cursor.field", f"required by pagination.type={kind}")
+    if s.of(OffsetsConfig).pointer is None:
+        for what, value, needing in (
+            ("http.offset.mode", mode, ("INCREMENTAL", "SNAPSHOT_PAGINATION")),
+            ("pagination.type", kind, ("keyset",)),
+        ):
+            if value in needing:
+                s.error("http.offset.json.pointer", f"required by {what}={value}")
+    if mode == "SNAPSHOT_DIFF":
+        if s.of(RecordsConfig).key is None:
+            s.error("kafka.key", "required by http.offset.mode=SNAPSHOT_DIFF")
+        if connector.values.of(StateConfig).file is not None:
+            s.error("http.offset.mode", "SNAPSHOT_DIFF keeps its state in a topic only")
+    if kind in ("offset", "page") and mode == "FULL":
+        s.note(
+            "pagination.type",
+            f"{kind} over data that changes meanwhile skips and repeats records; "
+            "cursor and keyset do not",
+        )
+
+
+def paging_has_a_type(s: Scope, api: Api, connector: Connector) -> None:
+    kind = str(s.of(PaginationConfig).type)
+    if kind == "none" and s.values.stated("pagination.max.pages"):
+        s.warn(
+            "pagination.max.pages",
+            "nothing pages: pagination.type is none, and a poll is one request",
+        )
+    if kind != "keyset":
+        for key, name in _names(s.values):
+            if name == "last":
+                s.warn(
+                    key,
+                    f"${{last...}} is the last record of the page before: with "
+                    f"pagination.type={kind} the next page does not follow from it; "
+                    "keyset and http.offset.mode=CHAINING page by it",
+                )
+    if kind == "odata" and not s.values.stated("http.offset.mode"):
+        s.note(
+            "pagination.type",
+            "each poll reads everything; http.offset.mode=CURSOR_PAGINATION goes on "
+            "from the deltaLink, where the API gives one",
+        )
+
+
+def parameters_stand_once(s: Scope, api: Api, connector: Connector) -> None:
+    """A paging parameter that is written out is replaced, and which value wins."""
+    kind = str(s.of(PaginationConfig).type)
+    sent = {
+        "offset": (("offset", "http.initial.offset"), ("limit", "limit.value")),
+        "page": (("page", "page.start"), ("limit", "limit.value")),
+        "cursor": (("cursor", "http.initial.offset"), ("limit", "limit.value")),
+        "keyset": (("cursor", "http.initial.offset"), ("limit", "limit.value")),
+    }.get(kind, ())
+    written = _written(
+        str(s.of(RequestConfig).url or ""), "http.source.url"
+    ) | _written(f"?{s.of(RequestConfig).params or ''}", "http.source.query.params")
+    for name, first in sent:
+        param = str(s[f"pagination.{name}.param"])
+        if param not in written:
+            continue
+        where, value = written[param]
+        key = first if first.startswith("http.") else f"pagination.{first}"
+        if s.values.stated(key):
+            s.warn(
+                where,
+                f"{param}={value} is replaced by paging: {key} says what is sent first",
+            )
+        elif name != "limit" or kind in ("offset", "page", "keyset"):
+            s.note(
+                where,
+                f"{param} is a parameter of paging: {value!r} is sent "
+                + (
+                    "with each page"
+                    if name == "limit"
+                    else "first, then what paging has"
+                ),
+            )
+
+
+def _written(text: str, where: str) -> dict[str, tuple[str, str]]:
+    """Query parameters with plain values: name -> (key, value)."""
+    found: dict[str, tuple[str, str]] = {}
+    for item in text.partition("?")[2].split("&"):
+        name, _, value = item.partition("=")
+        if name and "${" not in item:
+            found.setdefault(unquote(name), (where, unquote(value)))
+    return found
+
+
+def windows_are_whole(s: Scope, api: Api, connector: Connector) -> None:
+    window = "http.source.window."
+    if s.of(WindowsConfig).size is None:
+        for key in ("start", "end", "lag.seconds", "overlap.seconds", "format"):
+            if s.values.stated(f"{window}{key}"):
+                s.error(f"{window}{key}", f"needs {window}size.seconds")
+        return
+    if s.of(WindowsConfig).start is None:
+        s.error(f"{window}start", f"required with {window}size.seconds")
+    if s.of(OffsetsConfig).mode != "FULL":
+        s.error(f"{window}size.seconds", "windows need http.offset.mode=FULL")
+
+
+def names_have_values(s: Scope, api: Api, connector: Connector) -> None:
+    family = [api, *connector.ancestors(api)]
+    entities = any(one.values.of(ApiConfig).entities for one in family)
+    for key, name in _names(s.values):
+        if name in ("parent", "parent_value") and s.of(ApiConfig).parent is None:
+            s.error(key, f"${{{name}}} needs api.chaining.parent")
+        elif name == "entityName" and not entities:
+            s.error(key, "${entityName} needs entity.names")
+        elif name.startswith("window.") and s.of(WindowsConfig).size is None:
+            s.error(key, f"${{{name}}} needs http.source.window.size.seconds")
+
+
+def hyphens_are_meant(s: Scope, api: Api, connector: Connector) -> None:
+    for key, text in _templates(s.values):
+        records = key.startswith(("kafka.", "transformation."))
+        names = grammar.RECORD_NAMES if records else grammar.REQUEST_NAMES
+        try:
+            found = grammar.hyphenated(text, names)
+        except grammar.LanguageError:
+            continue
+        for name in found:
+            s.warn(
+                key,
+                f"{name} is the field of that name; to subtract write "
+                f"{name.replace('-', ' - ')}, and to say that the field is meant "
+                f"quote it: record.'{name}'",
+            )
+
+
+def _names(values: Values) -> Iterator[tuple[str, str]]:
+    """Each key with a template, and each name that it asks for."""
+    for key, text in _templates(values):
+        for name in sorted(_asked(text)):
+            yield key, name
+
+
+def _templates(values: Values) -> Iterator[tuple[str, str]]:
+    """Each key with a template, and the template."""
+    for key in _TEMPLATES:
+        if values[key] is not None:
+            yield key, str(values[key])
+    for key, headers in (
+        ("http.source.headers", values.of(RequestConfig).headers),
+        ("kafka.headers", values.of(RecordsConfig).headers),
+    ):
+        for _, text in headers or ():
+            yield key, text
+    for rule in values.of(TransformationConfig).enrichment or ():
+        yield "transformation.enrichment.rules", str(rule.get("expression", ""))
+
+
+def _asked(text: str) -> frozenset[str]:
+    if "${" not in text:
+        return frozenset()
+    try:
+        return grammar.template(text, grammar.REQUEST_NAMES | grammar.RECORD_NAMES)
+    except grammar.LanguageError:
+        return frozenset()
