@@ -23,7 +23,9 @@ from engine.shared.link import Told
 STATUS = {
     "unknown": 404,
     "unknown-task": 404,
+    "exists": 409,
     "busy": 409,
+    "running": 400,
     "owned": 409,
     "invalid": 400,
     "unsaved": 500,

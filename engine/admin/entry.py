@@ -26,6 +26,7 @@ from engine.admin.server import Server, address
 from engine.admin.view import View
 from engine.admin.watch import Watch
 from engine.clock import SYSTEM, Clock
+from engine.config.served import Served
 from engine.errors import Exit
 from engine.seams import Stopping
 from engine.shared.link import Message
@@ -58,6 +59,7 @@ def admin_entry(
     view: View,
     commands: Commands,
     listeners: Sequence[str],
+    served: Served | None = None,
     measure: Measure,
     token: str = "",
     hosts: Sequence[str] = (),
@@ -75,6 +77,7 @@ def admin_entry(
         view: What is running.
         commands: What may be asked of the supervisor.
         listeners: Entries of `listeners`.
+        served: What the files say, for those who change connectors.
         measure: Usage of a process by pid.
         token: `admin.token`, or "".
         hosts: `admin.allowed.hosts`.
@@ -105,6 +108,7 @@ def admin_entry(
         families=families,
         measure=measure,
         bounds=bounds,
+        served=served,
         pages=pages,
     )
     server = Server(listeners, routes, ports=ports, wake=wake, clock=clock)

@@ -135,11 +135,11 @@ def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
 
 
 def overall(verdicts: Sequence[Verdict]) -> Status:
-    """The worst of them."""
+    """The worst of them; an engine with no connector yet is well."""
     return max(
         (verdict.status for verdict in verdicts),
         key=_WORST.index,
-        default=Status.STARTING,
+        default=Status.HEALTHY,
     )
 
 
@@ -175,7 +175,8 @@ def _not_due(card: ConnectorCard, shards: Sequence[ShardState]) -> bool:
 
 
 def _resting(tasks: Sequence[TaskState]) -> bool:
-    return bool(tasks) and all(task.state == "PAUSED" for task in tasks)
+    """Of one that is STOPPED, or was PAUSED before it ran, there are none."""
+    return all(task.state == "PAUSED" for task in tasks)
 
 
 def _waits(task: TaskState) -> str:
@@ -350,7 +351,7 @@ def _thresholds(card: ConnectorCard, figures: Figures) -> list[str]:
 def answer(question: Question, picture: Picture, *, began: float) -> Answer:
     """One of the four paths; the caller has matched `/health`."""
     cards = [card for card in picture.cards if card.health]
-    if not cards:
+    if not cards and picture.cards:
         return refusal(404, "health.check.enabled is false in every connector")
     verdicts = {card.name: judge(picture, card, began=began) for card in cards}
     status = overall(list(verdicts.values()))

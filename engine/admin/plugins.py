@@ -34,6 +34,11 @@ def every(question: Question, view: View) -> Answer:
     )
 
 
+def names() -> list[str]:
+    """Every name of a connector's class."""
+    return sorted(DIALECTS)
+
+
 def converters() -> list[tuple[str, str]]:
     """Class and type of each converter."""
     found = []

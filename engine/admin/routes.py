@@ -15,7 +15,16 @@ from itertools import chain
 
 from msgspec import Struct
 
-from engine.admin import beans, connect, health, jolokia, loggers, plugins, prometheus
+from engine.admin import (
+    beans,
+    connect,
+    definitions,
+    health,
+    jolokia,
+    loggers,
+    plugins,
+    prometheus,
+)
 from engine.admin.answers import (
     BOUNDS,
     JSON,
@@ -26,12 +35,14 @@ from engine.admin.answers import (
     refusal,
 )
 from engine.admin.commands import Commands
+from engine.admin.configuring import Configuring
 from engine.admin.control import Control
 from engine.admin.guard import READING, Caller, Guard
 from engine.admin.page.pages import Pages, wants_page
 from engine.admin.prometheus import Measure
 from engine.admin.view import View
 from engine.admin.watch import Watch
+from engine.config.served import Served
 
 
 class Asked(Struct, frozen=True):
@@ -105,6 +116,7 @@ class Routes:
         bounds: Of what one request may ask for.
         measure: Usage of a process.
         pages: What browsers get; None: there is none.
+        served: What the files say, for those who change connectors.
     """
 
     def __init__(
@@ -118,6 +130,7 @@ class Routes:
         measure: Measure,
         bounds: Bounds = BOUNDS,
         pages: Pages | None = None,
+        served: Served | None = None,
     ) -> None:
         self._view = view
         self._watch = watch
@@ -126,6 +139,8 @@ class Routes:
         self._bounds = bounds
         self._measure = measure
         self._pages = pages
+        self._served = served if served is not None else Served(())
+        self._configuring = Configuring(view, commands, self._served)
         self._rows = (*self._ours(), *self._connects(Control(view, commands)))
 
     def __call__(self, question: Question, caller: Caller) -> Answer:
@@ -166,10 +181,30 @@ class Routes:
             Row((), {"GET": lambda a: connect.root(view)}),
             Row(
                 ("connectors",),
-                {"GET": lambda a: connect.names(a.question, view)},
+                {
+                    "GET": lambda a: connect.names(a.question, view),
+                    "POST": lambda a: self._configuring.create(a.question, a.who),
+                },
             ),
-            Row(one, {"GET": lambda a: connect.info(view, a.names[0])}),
-            Row((*one, "config"), {"GET": lambda a: connect.config(view, a.names[0])}),
+            Row(
+                one,
+                {
+                    "GET": lambda a: connect.info(view, a.names[0]),
+                    "DELETE": lambda a: self._configuring.delete(a.names[0], a.who),
+                },
+            ),
+            Row(
+                (*one, "config"),
+                {
+                    "GET": lambda a: connect.config(view, a.names[0]),
+                    "PUT": lambda a: self._configuring.put(
+                        a.question, a.names[0], a.who
+                    ),
+                    "PATCH": lambda a: self._configuring.patch(
+                        a.question, a.names[0], a.who
+                    ),
+                },
+            ),
             Row((*one, "status"), {"GET": lambda a: connect.status(view, a.names[0])}),
             Row(
                 (*one, "tasks"),
@@ -207,6 +242,18 @@ class Routes:
             Row(
                 ("connector-plugins",),
                 {"GET": lambda a: plugins.every(a.question, view)},
+            ),
+            Row(
+                ("connector-plugins", "*", "config"),
+                {"GET": lambda a: definitions.every(a.question, view, a.names[0])},
+            ),
+            Row(
+                ("connector-plugins", "*", "config", "validate"),
+                {
+                    "PUT": lambda a: definitions.validate(
+                        a.question, self._served, a.names[0]
+                    )
+                },
             ),
             Row(("admin", "loggers"), {"GET": lambda a: loggers.every(view)}),
             Row(

@@ -10,9 +10,11 @@ Path: ``cli.run`` starts it as a child -> here -> ``admin.entry``
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +36,7 @@ from engine.admin.view import (
 from engine.clock import SYSTEM
 from engine.config import Connector, Loaded, Values, keys
 from engine.config.entries import Entry
+from engine.config.load import kind_of
 from engine.config.masking import shown
 from engine.config.sections.cache import ResponseCacheConfig, TiersConfig
 from engine.config.sections.client import PoolConfig
@@ -41,6 +44,8 @@ from engine.config.sections.engine import ApiConfig, IdentityConfig, PollingConf
 from engine.config.sections.observing import AdminConfig, HealthConfig, MetricsConfig
 from engine.config.sections.response import RecordsConfig
 from engine.config.sections.transformation import BatchingConfig
+from engine.config.served import Served, file_of
+from engine.errors import EngineError
 from engine.observe import build
 from engine.observe import log as logs
 from engine.observe.failures import decoded
@@ -51,6 +56,8 @@ from engine.shared.limiter import CAUSES
 from engine.shared.link import Link, Message, SetLevel
 from engine.supervisor import status
 from engine.supervisor.status import ChildStatus, Rebalances, Snapshot
+
+_LOG = logging.getLogger(__name__)
 
 #: File of the bound addresses, in the supervisor's runtime directory.
 LISTENERS = "listeners"
@@ -72,19 +79,38 @@ class Home(Context, Protocol):
         """Tell the supervisor."""
 
 
-def run(context: Home, *, loaded: Loaded) -> int:
+def run(
+    context: Home,
+    *,
+    loaded: Loaded,
+    again: Callable[[], Loaded] | None = None,
+    served: Served | None = None,
+) -> int:
     """
     The admin process: the entry of its child.
+
+    Args:
+        loaded: As the supervisor has it at the fork.
+        again: Reads it anew, once the supervisor has taken up another one.
+        served: What the files say, for those who change connectors.
 
     Returns: the exit code.  Blocks: for the life of the process.
     """
     logs.name_process(task="admin")
+    if served is not None:
+        served.quiet = True
     process = loaded.process
     token = process.of(AdminConfig).token
     listeners = process.of(AdminConfig).listeners
     return admin_entry(
         context,
-        view=Running(context, cards(loaded), worker_id=worker_id(listeners)),
+        view=Running(
+            context,
+            cards(loaded, served),
+            worker_id=worker_id(listeners),
+            again=None if again is None else lambda: cards(again(), served),
+        ),
+        served=served,
         commands=Commands(context.report),
         listeners=listeners,
         measure=cost,
@@ -106,17 +132,24 @@ def worker_id(listeners: Sequence[str]) -> str:
     return f"{socket.gethostname()}:{address(listeners[0]).port}"
 
 
-def cards(loaded: Loaded) -> tuple[ConnectorCard, ...]:
+def cards(loaded: Loaded, served: Served | None = None) -> tuple[ConnectorCard, ...]:
     """What the configuration says to those who look."""
-    return tuple(_card(connector, loaded.process) for connector in loaded.connectors)
+    return tuple(_card(connector, served) for connector in loaded.connectors)
 
 
-def _card(connector: Connector, process: Values) -> ConnectorCard:
+def _card(connector: Connector, served: Served | None) -> ConnectorCard:
+    managed = (
+        served is not None
+        and served.owner(connector.name) is None
+        and served.file_of(connector.name) is not None
+    )
     values = connector.values
     apis = connector.apis
     return ConnectorCard(
         name=connector.name,
-        config=_config(connector, process),
+        config=_config(connector, served if managed else None),
+        file=file_of(connector),
+        managed=managed,
         apis=tuple(
             ApiCard(
                 api.name,
@@ -162,21 +195,28 @@ def _topics(connector: Connector) -> dict[str, str]:
     }
 
 
-def _config(connector: Connector, process: Values) -> dict[str, str]:
+def _config(connector: Connector, served: Served | None) -> dict[str, str]:
     """
-    Keys and values as they were written, secrets masked.
+    Keys and values as they were written, secrets masked; never those of the process.
 
-    Keys of the process stand where they are in a file of this connector.
+    Args:
+        served: Of a connector that REST may change: its own file's keys and no
+            layer's, so that what is told can be sent back.
     """
-    found = {"name": connector.name}
-    files: set[str] = set()
-    for values in (connector.values, *(api.values for api in connector.apis)):
-        for entry, text in _stated(values):
-            files.add(entry.file)
-            found[entry.key] = text
-    for entry, text in _stated(process):
-        if entry.file in files:
-            found.setdefault(entry.key, text)
+    found = {}
+    if served is not None:
+        for key, entry in served.entries(connector.name).items():
+            found[key] = shown(entry, kind_of(key))
+    else:
+        for values in (connector.values, *(api.values for api in connector.apis)):
+            for entry, text in _stated(values):
+                found[entry.key] = text
+    found.setdefault(
+        "connector.class",
+        connector.values.text("connector.class")
+        or connector.values.of(IdentityConfig).connector_class,
+    )
+    found.setdefault("name", connector.name)
     return found
 
 
@@ -205,14 +245,23 @@ class Running:
         context: Of the admin child.
         connectors: What the configuration says.
         worker_id: "host:port".
+        again: Reads the configuration anew.
     """
 
     version = __version__
     commit = build.commit()
 
     def __init__(
-        self, context: Home, connectors: Sequence[ConnectorCard], *, worker_id: str
+        self,
+        context: Home,
+        connectors: Sequence[ConnectorCard],
+        *,
+        worker_id: str,
+        again: Callable[[], Sequence[ConnectorCard]] | None = None,
     ) -> None:
+        self._again = again
+        self._generation: int | None = None
+        self._refreshing = threading.Lock()
         self._worker_id = worker_id
         self.meters = str(context.runtime / DIRECTORY)
         self._context = context
@@ -225,6 +274,7 @@ class Running:
         self._forgotten: dict[str, dict[str, int]] = {}
         # Shards that no task holds any more: they stay part of the totals.
         self._labels = self._all_labels()
+        self._first = self._snapshot().generation
         self.started_ms = self._snapshot().started_ms or SYSTEM.wall_ms()
 
     @property
@@ -245,7 +295,24 @@ class Running:
         return self._worker_id
 
     def connectors(self) -> Sequence[ConnectorCard]:
+        self.refresh()
         return self._cards
+
+    def refresh(self) -> None:
+        generation = self._snapshot().generation
+        if self._generation is None:
+            # As it was at the fork, or read anew below if that is not the newest.
+            self._generation = self._first
+        if generation == self._generation or self._again is None:
+            return
+        with self._refreshing:
+            if generation == self._generation:
+                return
+            try:
+                self._cards = tuple(self._again())
+            except EngineError as failure:
+                _LOG.warning("The configuration cannot be read anew: %s", failure)
+            self._generation = generation
 
     def topics(self, connector: str) -> Sequence[str]:
         card = next((c for c in self._cards if c.name == connector), None)

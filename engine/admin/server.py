@@ -28,8 +28,10 @@ from msgspec import Struct
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
-from waitress.task import ThreadedTaskDispatcher
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.utilities import RequestEntityTooLarge
 
 from engine.admin.answers import Answer, Question, refusal
 from engine.admin.guard import Caller
@@ -42,7 +44,11 @@ CONNECTIONS = 64
 
 #: Bytes of a request's head, and of its body.
 HEADER_LIMIT = 16 * 1024
-BODY_LIMIT = 64 * 1024
+BODY_LIMIT = 1024 * 1024
+
+#: Bytes of a larger body that are read and forgotten, so that its sender hears why it
+#: is refused: a connection that is closed while he still sends tells him nothing.
+BODY_DRAINED = 64 * 1024 * 1024
 
 #: Parameters of a query.
 PARAMETERS = 50
@@ -90,8 +96,70 @@ def address(listener: str) -> Address:
     return Address(parts.hostname or "", 8080 if parts.port is None else parts.port)
 
 
+class _Forgotten:
+    """Takes a body of a known length and keeps nothing of it."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.completed = False
+        self.error = None
+
+    def received(self, data: bytes) -> int:
+        taken = min(len(data), self._left)
+        self._left -= taken
+        self.completed = not self._left
+        return taken
+
+    def __len__(self) -> int:
+        return 0
+
+
+class _Parser(HTTPRequestParser):  # type: ignore[misc]
+    """A request whose body may be larger than what is kept of it."""
+
+    too_large = False
+    content_length: int
+    error: Any
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        if BODY_LIMIT < self.content_length <= BODY_DRAINED:
+            self.too_large = True
+            self.body_rcv = _Forgotten(self.content_length)
+            # What the parser itself compares with its limit.
+            self.content_length = 0
+
+    def received(self, data: bytes) -> int:
+        taken: int = super().received(data)
+        if self.too_large:
+            self.body_bytes_received = 0
+            if self.completed and self.error is None:
+                self.error = RequestEntityTooLarge(f"more than {BODY_LIMIT} bytes")
+        return taken
+
+
+class _Refused(ErrorTask):  # type: ignore[misc]
+    """What is no request that can be answered, refused in Connect's form."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        answer = refusal(error.code, f"{error.reason}: {error.body}")
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers = [
+            ("Content-Type", answer.content_type),
+            ("Content-Length", str(len(answer.body))),
+            ("Connection", "close"),
+        ]
+        self.set_close_on_finish()
+        self.content_length = len(answer.body)
+        self.write(answer.body)
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection that knows since when it owes us something."""
+
+    parser_class = _Parser
+    error_task_class = _Refused
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)

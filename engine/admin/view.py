@@ -226,6 +226,9 @@ class View(Protocol):
     def worker_id(self) -> str:
         """ "host:port" as Connect names a worker."""
 
+    def refresh(self) -> None:
+        """Read the configuration anew if the supervisor has taken up another one."""
+
     def connectors(self) -> Sequence[ConnectorCard]:
         """Every connector, in the order of their files."""
 

@@ -37,11 +37,20 @@ def load(args: argparse.Namespace, *, quiet: bool = False) -> Loaded:
     are errors.
     """
     loaded = config.load(args.files, args.overrides, stdin=sys.stdin.buffer)
+    return told(loaded, strict=args.strict, quiet=quiet)
+
+
+def told(loaded: Loaded, *, strict: bool, quiet: bool = False) -> Loaded:
+    """
+    What was loaded, once its warnings and notices are said.
+
+    Raises: ConfigError under `strict`, where a warning is an error.
+    """
     if not quiet:
         for finding in loaded.findings:
             print(f"{finding.severity}: {finding}", file=sys.stderr)
     warnings = [f for f in loaded.findings if f.severity == "warning"]
-    if args.strict and warnings:
+    if strict and warnings:
         raise ConfigError(warnings if quiet else "--strict: a warning is an error")
     return loaded
 

@@ -114,6 +114,13 @@ def parser() -> Words:
         return made
 
     run = verb("run", "run:run", "run connectors until SIGTERM or Ctrl-C", files)
+    # With --connectors there may be none.
+    next(a for a in run._actions if a.dest == "files").nargs = "*"
+    run.add_argument(
+        "--connectors",
+        metavar="DIR",
+        help="also run each connector of this directory, and keep there what REST makes",
+    )
     run.add_argument("--once", action="store_true", help="poll each api once, then end")
     run.add_argument(
         "--json", action="store_true", help="with --once: the totals as one document"

@@ -15,6 +15,7 @@ import functools
 import importlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ import msgspec
 from engine import config
 from engine.cli import budget
 from engine.cli.budget import Budget
-from engine.cli.check import load
+from engine.cli.check import told
 from engine.cli.display import SUMS, Display, Row, display, document, rate, summary
 from engine.cli.output import telling
 from engine.clock import SYSTEM
@@ -43,7 +44,8 @@ from engine.config.sections.processes import (
     TasksConfig,
 )
 from engine.config.sections.request import CatalogConfig
-from engine.errors import ConfigError
+from engine.config.served import Served, file_of
+from engine.errors import ConfigError, EngineError, Exit, NoInput
 from engine.observe import log as logs
 from engine.observe.meters import DIRECTORY as METERS
 from engine.observe.names import WAITS
@@ -74,13 +76,45 @@ def run(args: argparse.Namespace) -> int:
     """`run FILE...`: until SIGTERM or Ctrl-C, or with `--once` to the end."""
     # From here on no signal is lost or interrupts: the supervisor takes them up.
     signals.block()
-    loaded = load(args)
+    if args.connectors is None and not args.files:
+        raise NoFiles("run: name a FILE, or a directory of them: --connectors DIR")
+    served = Served(
+        args.files,
+        args.overrides,
+        directory=None if args.connectors is None else own_directory(args.connectors),
+        stdin=sys.stdin.buffer,
+    )
+    served.quiet = True
+    loaded = told(served.load(), strict=args.strict)
     refuse_unbuilt(loaded)
+    return serve(
+        loaded,
+        served.load,
+        once=args.once,
+        json=args.json,
+        quiet=args.quiet,
+        served=served,
+    )
 
-    def again() -> Loaded:
-        return config.load(args.files, args.overrides)
 
-    return serve(loaded, again, once=args.once, json=args.json, quiet=args.quiet)
+class NoFiles(EngineError):
+    """A command line that says nothing of what is to run."""
+
+    code = Exit.USAGE
+
+
+def own_directory(path: str) -> Path:
+    """
+    The directory of `--connectors`, made where it is missing.
+
+    Raises: NoInput.
+    """
+    directory = Path(path)
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as failure:
+        raise NoInput(f"--connectors {path}: {failure.strerror}") from failure
+    return directory
 
 
 def serve(
@@ -90,6 +124,7 @@ def serve(
     once: bool = False,
     json: bool = False,
     quiet: bool = False,
+    served: Served | None = None,
 ) -> int:
     """
     Run what was loaded until it is done or told to stop.
@@ -99,6 +134,7 @@ def serve(
         once: Each api is polled once.
         json: Print the totals as one document at the end.
         quiet: Show no progress and no summary.
+        served: What the files say, for those who change connectors while it runs.
 
     Returns: the exit code.  Blocks: until the run is over.
     """
@@ -109,6 +145,11 @@ def serve(
         unsafe_wire=process.of(LogConfig).unsafe_wire,
     )
     say_start(loaded)
+    if served is not None:
+        # There was no log yet when they were read.
+        served.quiet = False
+        for name, error in served.errors().items():
+            served.say("%s is left as it was: %s", name, error)
     state = Path(process.of(DirectoriesConfig).state)
     with named("state.dir"):
         make_private(state)
@@ -121,7 +162,7 @@ def serve(
     broker = EmbeddedBroker(state=state, runtime=runtime.path)
     shown = display(quiet=quiet or json)
     show = Showing(shown, once, runtime.path / METERS)
-    plan = Plan(loaded, again, once=once, state=state, broker=broker)
+    plan = Plan(loaded, again, once=once, state=state, broker=broker, served=served)
     supervisor = Supervisor(
         plan,
         runtime=runtime,
@@ -129,6 +170,7 @@ def serve(
         once=once,
         broker=broker,
         on_tick=show.tick,
+        files=plan if served is not None and served.directory is not None else None,
     )
     try:
         code = supervisor.run()
@@ -225,7 +267,9 @@ class Plan:
         once: bool,
         state: Path,
         broker: EmbeddedBroker,
+        served: Served | None = None,
     ):
+        self._served = served
         self._next: Loaded | None = loaded
         self._again = again
         self._once = once
@@ -238,12 +282,33 @@ class Plan:
         if loaded is None:
             loaded = self._again()
             refuse_unbuilt(loaded)
+        return self._wanted(loaded)
+
+    # As `supervisor.commands.Files`.
+
+    def put(self, connector: str, draft: str) -> orders.Wanted:
+        """Raises: EngineError."""
+        assert self._served is not None
+        return self._wanted(self._served.put(connector, draft), of=connector)
+
+    def drop(self, connector: str) -> orders.Wanted:
+        """Raises: KeyError."""
+        assert self._served is not None
+        return self._wanted(self._served.drop(connector))
+
+    def keep(self) -> None:
+        """Raises: OSError."""
+        assert self._served is not None
+        self._served.keep()
+
+    def changed(self) -> bool:
+        """True if somebody has changed the files of the directory."""
+        return self._served is not None and self._served.changed()
+
+    def _wanted(self, loaded: Loaded, *, of: str = "") -> orders.Wanted:
         process = loaded.process
         return orders.Wanted(
-            connectors=tuple(
-                self._connector(connector, process, loaded.connectors)
-                for connector in loaded.connectors
-            ),
+            connectors=tuple(self._connectors(loaded, of)),
             patience=orders.Patience(
                 silence=process.of(TasksConfig).heartbeat_timeout,
                 grace=process.of(TasksConfig).grace,
@@ -262,6 +327,36 @@ class Plan:
             level=process.of(LogConfig).level,
         )
 
+    def _connectors(self, loaded: Loaded, of: str) -> Iterator[orders.Connector]:
+        """
+        Each that can be run.
+
+        Args:
+            of: Whose failure is the caller's; others of the directory are left out.
+
+        Raises: EngineError.
+        """
+        for connector in loaded.connectors:
+            owner = self._owner(connector)
+            try:
+                REDACTOR.names(connector.name, *(api.name for api in connector.apis))
+                make_directories(connector, loaded.process)
+                made = self._connector(connector, loaded.process, loaded.connectors)
+            except EngineError as failure:
+                if owner or connector.name == of:
+                    raise
+                log.error("Connector %s is left out: %s", connector.name, failure)
+                continue
+            yield msgspec.structs.replace(
+                made, owner=owner, initial_state=connector.initial_state
+            )
+
+    def _owner(self, connector: Connector) -> str:
+        """The file of the command line that it stands in; "" in the directory."""
+        if self._served is None or self._served.directory is None:
+            return file_of(connector) or "the command line"
+        return self._served.owner(connector.name) or ""
+
     def _others(self, loaded: Loaded) -> tuple[ChildSpec, ...]:
         """
         The admin process, unless `listeners=none`.
@@ -274,14 +369,14 @@ class Plan:
             return ()
         if self._once and not process.stated("listeners"):
             return ()
-        # It shows every value, also those that restart no task.
-        prints = [c.values.fingerprint for c in loaded.connectors]
-        prints += [api.values.fingerprint for c in loaded.connectors for api in c.apis]
         return (
             ChildSpec(
                 key="admin",
-                fingerprint="".join([process.fingerprint, *prints]),
-                entry=functools.partial(run_admin, loaded=loaded),
+                # It takes up other connectors while it serves.
+                fingerprint=process.fingerprint,
+                entry=functools.partial(
+                    run_admin, loaded=loaded, again=self._again, served=self._served
+                ),
                 auxiliary=True,
             ),
         )
@@ -371,10 +466,16 @@ def run_task(
     )
 
 
-def run_admin(context: ChildContext, *, loaded: Loaded) -> int:
+def run_admin(
+    context: ChildContext,
+    *,
+    loaded: Loaded,
+    again: Callable[[], Loaded],
+    served: Served | None,
+) -> int:
     """The entry of the admin process, which alone imports its room."""
     admin = importlib.import_module("engine.admin.running")
-    return int(admin.run(context, loaded=loaded))
+    return int(admin.run(context, loaded=loaded, again=again, served=served))
 
 
 class Showing:

@@ -105,7 +105,61 @@ class Loading:
         ]
         self._fail_if_unreadable(documents, reader.failure)
         on_top = self._overrides(overrides)
-        joined = _join(documents, Path(str(paths[0])).stem, on_top, findings)
+        return self._made(documents, Path(str(paths[0])).stem, on_top)
+
+    def member(
+        self,
+        document: Document,
+        layers: Sequence[Path | str],
+        overrides: Sequence[str],
+    ) -> Loaded:
+        """
+        One connector above some layers.
+
+        Raises: ConfigError, with every finding that is an error.
+        """
+        documents = [*self._below(layers), document]
+        return self._made(documents, document.name or "", self._overrides(overrides))
+
+    def worker(
+        self,
+        layers: Sequence[Path | str],
+        overrides: Sequence[str],
+        stdin: BinaryIO | None = None,
+    ) -> Loaded:
+        """
+        What holds for a process that has no connector yet.
+
+        Raises: ConfigError.
+        """
+        documents = self._below(layers, stdin)
+        on_top = self._overrides(overrides)
+        joined = _join(documents, "", on_top, self._findings)
+        process = self._process([self._connector(*parts) for parts in joined])
+        rules_between.check_all((), process, self._findings)
+        if self._findings.errors:
+            raise ConfigError(self._findings.errors)
+        return Loaded(
+            connectors=(),
+            process=process,
+            findings=self._findings.all,
+            variables=frozenset(self._providers.variables),
+        )
+
+    def _below(
+        self, layers: Sequence[Path | str], stdin: BinaryIO | None = None
+    ) -> list[Document]:
+        reader = Reader(kind_of, self._findings)
+        found = [each for path in layers for each in reader.read(path, stdin)]
+        if self._findings.errors:
+            raise reader.failure(self._findings.errors)
+        return found
+
+    def _made(
+        self, documents: Sequence[Document], stem: str, on_top: Mapping[str, Entry]
+    ) -> Loaded:
+        findings = self._findings
+        joined = _join(documents, stem, on_top, findings)
         drafts = [self._connector(*parts) for parts in joined]
         process = self._process(drafts)
         connectors = tuple(draft.connector for draft in drafts)

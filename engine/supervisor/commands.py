@@ -11,12 +11,14 @@ Path: ``admin.commands`` -> link -> ``supervisor.loop`` -> here -> link
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
+from engine.clock import SYSTEM, Clock
+from engine.errors import EngineError
 from engine.shared.link import Ask, SetPaused, Told
 from engine.supervisor import targets
-from engine.supervisor.orders import Connector, Orders
+from engine.supervisor.orders import Connector, Orders, Wanted
 from engine.supervisor.seat import Seat
 
 _LOG = logging.getLogger(__name__)
@@ -24,16 +26,70 @@ _LOG = logging.getLogger(__name__)
 #: Verb -> the run state it asks for.
 STATES = {"pause": "PAUSED", "resume": "RUNNING", "stop": "STOPPED"}
 
-VERBS = (*STATES, "restart", "restart-task")
+VERBS = (*STATES, "restart", "restart-task", "create", "put", "delete", "hold", "free")
 
-#: Why nothing was done: the connector or the task is not known; the engine ends or
-#: another one has the connector; the configuration is its owner's; it is no good; what
-#: was asked for cannot be kept on the disk.
-REFUSALS = ("unknown", "unknown-task", "busy", "owned", "invalid", "unsaved")
+#: Seconds a connector is held for one change of its offsets, at most.
+HOLD = 60.0
+
+#: Why nothing was done: the connector or the task is not known, or is there already;
+#: the engine ends or another one has the connector; it is not STOPPED; the
+#: configuration is its owner's; it is no good; it cannot be kept on the disk.
+REFUSALS = (
+    "unknown",
+    "unknown-task",
+    "exists",
+    "busy",
+    "running",
+    "owned",
+    "invalid",
+    "unsaved",
+)
+
+
+class Files(Protocol):
+    """Where connectors are kept that come and go while the engine runs."""
+
+    def put(self, connector: str, draft: str) -> Wanted:
+        """
+        What is wanted with a draft in the place of the connector's file.
+
+        Raises: EngineError: the draft is no good.
+        """
+
+    def drop(self, connector: str) -> Wanted:
+        """
+        What is wanted without the connector.
+
+        Raises: KeyError: it is in no file.
+        """
+
+    def keep(self) -> None:
+        """
+        Do to the files what `put` or `drop` prepared.
+
+        Raises: OSError; nothing is changed then.
+        """
+
+    def changed(self) -> bool:
+        """True if somebody has changed the files."""
 
 
 class Crew(Protocol):
     """What is asked of the supervisor itself."""
+
+    @property
+    def files(self) -> Files | None:
+        """Where connectors come and go, or None."""
+
+    def prepare(self, wanted: Wanted) -> Orders:
+        """
+        The orders of another configuration; what is not there is locked.
+
+        Raises: EngineError; nothing is changed then.
+        """
+
+    def adopt(self, orders: Orders, connectors: Collection[str]) -> None:
+        """Take up orders that were prepared for some connectors."""
 
     @property
     def ending(self) -> bool:
@@ -45,6 +101,9 @@ class Crew(Protocol):
 
     def seats(self, connector: str) -> Sequence[Seat]:
         """The connector's tasks."""
+
+    def lives(self, connector: str) -> bool:
+        """True while any process of it is there."""
 
     def want(self, orders: Orders) -> None:
         """Want something else from now on."""
@@ -67,8 +126,11 @@ class Refused(Exception):
 class Commands:
     """Does what admin asks for, or says why not."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Crew, clock: Clock = SYSTEM) -> None:
         self._crew = crew
+        self._clock = clock
+        #: Connector -> monotonic seconds until which it stays STOPPED.
+        self._holds: dict[str, float] = {}
 
     def obey(self, ask: Ask) -> Told:
         """
@@ -82,6 +144,8 @@ class Commands:
             return self._done(ask)
         except Refused as refused:
             return Told(ask.id, refused.refusal, str(refused))
+        except EngineError as failure:
+            return Told(ask.id, "invalid", str(failure))
         except OSError as failure:
             _LOG.error("Connector %s: not kept: %s", ask.connector, failure)
             return Told(
@@ -92,8 +156,15 @@ class Commands:
             )
 
     def _done(self, ask: Ask) -> Told:
+        if ask.verb in ("create", "put"):
+            return self._put(ask)
         connector = self._connector(ask.connector)
+        if ask.verb == "delete":
+            return self._delete(connector, ask)
+        if ask.verb in ("hold", "free"):
+            return self._hold(connector, ask)
         if ask.verb in STATES:
+            self._require_free(ask.connector)
             self._decide(connector, STATES[ask.verb])
             restarted: tuple[int, ...] = ()
         elif ask.verb == "restart":
@@ -102,14 +173,96 @@ class Commands:
             restarted = self._restart_task(connector, ask.task)
         else:
             raise Refused("invalid", f"The supervisor has no {ask.verb!r}.")
-        _LOG.info(
-            "Connector %s: %s, asked for by %s.",
-            ask.connector,
-            _words(ask),
-            ask.who or "nobody who gave a name",
-            extra={"connector": ask.connector},
-        )
+        _said(ask, _words(ask))
         return Told(ask.id, restarted=restarted)
+
+    # --- connectors that come and go ---------------------------------------------
+
+    def _put(self, ask: Ask) -> Told:
+        """A draft takes the place of a connector's file, then of what runs."""
+        crew, name = self._crew, ask.connector
+        files = self._files()
+        known = {each.name: each for each in crew.orders.wanted.connectors}
+        old = known.get(name)
+        if old is not None and ask.verb == "create":
+            raise Refused("exists", f"Connector {name} already exists")
+        if old is not None:
+            self._require_ours(old)
+            self._require_free(name)
+        wanted = files.put(name, ask.draft)
+        made = next((c for c in wanted.connectors if c.name == name), None)
+        if made is None:
+            raise Refused("invalid", f"Another connector has the name {name}")
+        orders = crew.prepare(wanted)
+        if old is None:
+            targets.write(made.claims, name, ask.state)
+            orders = orders.told(name, ask.state)
+        files.keep()
+        crew.adopt(orders, (name,))
+        what = "changed" if old is not None else f"created as {ask.state}"
+        _said(ask, f"{what}")
+        return Told(ask.id, created=old is None)
+
+    def _delete(self, connector: Connector, ask: Ask) -> Told:
+        """Its file and what was decided of it go; its stored offsets stay."""
+        crew, name = self._crew, ask.connector
+        self._require_ours(connector)
+        self._require_free(name)
+        files = self._files()
+        try:
+            orders = crew.prepare(files.drop(name))
+        except KeyError:
+            raise Refused("unknown", f"Unknown connector {name}") from None
+        files.keep()
+        targets.forget(connector.claims, name)
+        crew.adopt(orders, ())
+        _said(ask, "deleted")
+        return Told(ask.id)
+
+    def _files(self) -> Files:
+        files = self._crew.files
+        if files is None:
+            raise Refused(
+                "owned",
+                "This engine keeps no connectors of REST: it was started without "
+                "--connectors DIR.",
+            )
+        return files
+
+    def _require_ours(self, connector: Connector) -> None:
+        if connector.owner:
+            raise Refused(
+                "owned",
+                f"Connector {connector.name} stands in {connector.owner}, a file of the "
+                "command line: it is changed there, and taken up by a reload",
+            )
+
+    # --- offsets ---------------------------------------------------------------
+
+    def _hold(self, connector: Connector, ask: Ask) -> Told:
+        """
+        Nothing of it starts while its offsets are changed.
+
+        "hold" is refused until its last task has ended.
+        """
+        name = connector.name
+        if ask.verb == "free":
+            self._holds.pop(name, None)
+            return Told(ask.id)
+        if self._crew.orders.state(name) != "STOPPED":
+            raise Refused("running", f"Connector {name} is not STOPPED")
+        self._require_free(name)
+        if self._crew.lives(name):
+            raise Refused("busy", f"Connector {name} is stopping")
+        self._holds[name] = self._clock.monotonic() + HOLD
+        _said(ask, "its offsets are changed")
+        return Told(ask.id)
+
+    def _require_free(self, name: str) -> None:
+        if self._clock.monotonic() < self._holds.get(name, 0.0):
+            raise Refused("busy", f"The offsets of connector {name} are being changed")
+
+    # --- run states ----------------------------------------------------------------
 
     def _connector(self, name: str) -> Connector:
         for connector in self._crew.orders.wanted.connectors:
@@ -153,6 +306,16 @@ class Commands:
 def _held(seat: Seat, paused: bool) -> bool:
     """False if it lives and cannot be told."""
     return seat.child is None or seat.child.link.send(SetPaused(paused))
+
+
+def _said(ask: Ask, what: str) -> None:
+    _LOG.info(
+        "Connector %s: %s, asked for by %s.",
+        ask.connector,
+        what,
+        ask.who or "nobody who gave a name",
+        extra={"connector": ask.connector},
+    )
 
 
 def _words(ask: Ask) -> str:

@@ -18,7 +18,7 @@ import logging
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import EngineError, Exit, SharedError
@@ -30,7 +30,7 @@ from engine.supervisor import restart, scale, signals, status, targets
 from engine.supervisor.assign import most_tasks, overlap
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.child import ECHO, Child, ChildSpec, LetGo, entitle, spawn
-from engine.supervisor.commands import Commands
+from engine.supervisor.commands import Commands, Files
 from engine.supervisor.notify import Notify
 from engine.supervisor.orders import Orders, Places, Wanted, specs
 from engine.supervisor.rebalance import Rebalancing, hands
@@ -82,6 +82,7 @@ class Supervisor:
             end; for a progress display.
         load: Board, slots, number of shards -> load of a connector.
         let_go: Called in each child: descriptors of the caller's.
+        files: Where connectors come and go while it runs, or None.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Supervisor:
         on_tick: Callable[[Snapshot, Board], None] | None = None,
         load: Callable[[Board, Sequence[int], int], scale.Load] = load_of,
         let_go: Sequence[LetGo] = (),
+        files: Files | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self.board = board if board is not None else Board(clock=clock)
@@ -107,6 +109,8 @@ class Supervisor:
         self._on_tick = on_tick
         self._load = load
         self._let_go = tuple(let_go)
+        self.files = files
+        self._generation = 0
         self._clock = clock
 
         self._commands = Commands(self)
@@ -160,6 +164,7 @@ class Supervisor:
             while not self._over():
                 self._obey(signals.wait(self._pause()))
                 self._reap()
+                self._look()
                 self._listen()
                 self._end_the_silent()
                 self._scale()
@@ -259,16 +264,37 @@ class Supervisor:
                 left = patience.hurry if self._asked_to_stop == 2 else 0.0
                 seat.ending.deadline = min(seat.ending.deadline, now + left)
 
+    def _look(self) -> None:
+        """Take up what somebody has changed in the connectors' directory."""
+        if self.files is None or self._asked_to_stop or not self.files.changed():
+            return
+        try:
+            wanted = self._plan()
+            old = {c.name: c for c in self._orders.wanted.connectors}
+            other = [
+                connector.name
+                for connector in wanted.connectors
+                if (before := old.get(connector.name)) is None
+                or before.fingerprint != connector.fingerprint
+                or before.apis != connector.apis
+            ]
+            gone = old.keys() - {c.name for c in wanted.connectors}
+            self.adopt(self.prepare(wanted), other)
+        except Exception as failure:  # noqa: BLE001 - a look never kills
+            bug = not isinstance(failure, EngineError)
+            _LOG.error("The connectors stay as they are: %s", failure, exc_info=bug)
+            return
+        for name in other:
+            _LOG.info("Connector %s: taken up from its file.", name)
+        for name in gone:
+            _LOG.info("Connector %s: its file is gone.", name)
+
     def _reload(self) -> None:
         """Read the files again; any error keeps the old configuration whole."""
         self._notify.reloading()
         now = self._clock.monotonic()
         try:
-            wanted = self._plan()
-            orders = self._orders.reloaded(wanted)
-            self._require_room(orders)
-            self._claim(wanted)
-            orders = self._decided(orders, self._orders.tasks)
+            orders = self.prepare(self._plan())
         except Exception as failure:  # noqa: BLE001 - a reload never kills
             self._reloads["failed"] += 1
             self._reload_error = f"{type(failure).__name__}: {failure}"
@@ -281,23 +307,50 @@ class Supervisor:
         else:
             self._reloads["ok"] += 1
             self._reload_error = ""
-            old = self._orders.wanted
-            self._orders = orders
             # What is FAILED is FAILED until a reload.
-            self._renew({seat.spec.key for seat in self._tasks() if seat.ailing})
-            if wanted.level != old.level:
-                self._set_level(link.SetLevel("", wanted.level))
-            if wanted.embedded and self._broker is not None:
-                self._start_broker()
-            self._watches.clear()
-            self._set_limits(old)
-            self._seat()
-            gc.collect()
-            gc.freeze()
+            self.adopt(orders, orders.tasks)
             _LOG.info("Reloaded.")
         self._woke = self._listens_since = max(now, self._clock.monotonic())
         if self._told_ready:
             self._notify.ready()
+
+    def prepare(self, wanted: Wanted) -> Orders:
+        """
+        The orders of another configuration; what is new in it is locked.
+
+        Raises: EngineError; nothing is changed then.
+        """
+        orders = self._orders.reloaded(wanted)
+        self._require_room(orders)
+        self._claim(wanted)
+        return self._decided(orders, self._orders.tasks)
+
+    def adopt(self, orders: Orders, connectors: Collection[str]) -> None:
+        """
+        Take up orders that were prepared.
+
+        Args:
+            connectors: What of these has FAILED is tried again.
+        """
+        old, wanted = self._orders.wanted, orders.wanted
+        self._orders = orders
+        self._generation += 1
+        ailing = {
+            seat.spec.key
+            for seat in self._tasks()
+            if seat.ailing and seat.spec.connector in connectors
+        }
+        self._renew(ailing)
+        if wanted.level != old.level:
+            self._set_level(link.SetLevel("", wanted.level))
+        if wanted.embedded and self._broker is not None:
+            self._start_broker()
+        for name in connectors:
+            self._watches.pop(name, None)
+        self._set_limits(old)
+        self._seat()
+        gc.collect()
+        gc.freeze()
 
     def _start_broker(self) -> None:
         assert self._broker is not None
@@ -509,6 +562,13 @@ class Supervisor:
     def seats(self, connector: str) -> list[Seat]:
         """The connector's tasks."""
         return [s for s in self._tasks() if s.spec.connector == connector]
+
+    def lives(self, connector: str) -> bool:
+        """True while any process of it is there."""
+        return any(
+            seat.child is not None and seat.spec.connector == connector
+            for seat in self._everyone()
+        )
 
     def want(self, orders: Orders) -> None:
         """Want something else from now on."""
@@ -949,6 +1009,7 @@ class Supervisor:
             broker=broker.address if broker is not None else "",
             broker_pid=broker.pid if broker is not None else 0,
             cluster=self._cluster,
+            generation=self._generation,
             states={name: self._orders.state(name) for name in self._orders.tasks},
         )
 

@@ -46,6 +46,7 @@ class Connector(Struct, frozen=True, kw_only=True):
         limits: `rate.limit.*`, which a running task takes up.
         memory_max: `process.memory.max.bytes`, 0 for none.
         initial_state: Its run state until somebody decides on another.
+        owner: The file of its owner, who alone changes it; "": REST may.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Connector(Struct, frozen=True, kw_only=True):
     limits: limiter.Limits = limiter.Limits()
     memory_max: int = 0
     initial_state: str = "RUNNING"
+    owner: str = "its file"
 
 
 class Patience(Struct, frozen=True, kw_only=True):

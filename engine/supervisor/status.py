@@ -141,6 +141,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         broker_pid: Its process, or 0.
         cluster: Id of the Kafka cluster, "" until a task has heard it.
         states: Connector -> RUNNING, PAUSED or STOPPED, as it is wanted.
+        generation: Changes with the configuration.
     """
 
     pid: int
@@ -158,6 +159,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     broker_pid: int = 0
     cluster: str = ""
     states: Mapping[str, str] = {}
+    generation: int = 0
 
 
 def write(directory: Path, snapshot: Snapshot) -> None:

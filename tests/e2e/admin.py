@@ -54,7 +54,7 @@ class Admin:
         request = urllib.request.Request(
             f"{self.url}{path}",
             method=method,
-            data=None if body is None else json.dumps(body).encode(),
+            data=_bytes(body),
             headers={"Content-Type": "application/json", **(headers or {})},
         )
         try:
@@ -115,3 +115,10 @@ def listening(runtime: Path, running: Running) -> list[str]:
 
 def _files(runtime: Path) -> Iterable[Path]:
     return runtime.glob("**/listeners")
+
+
+def _bytes(body: object) -> bytes | None:
+    """A body as it is sent: bytes as they are, anything else as JSON."""
+    if body is None or isinstance(body, bytes):
+        return body
+    return json.dumps(body).encode()

@@ -71,6 +71,9 @@ class FakeView:
         self.rebalanced = Rebalances()
         self.others: list[Process] = []
 
+    def refresh(self) -> None:
+        """Nothing: a test sets what there is."""
+
     def connectors(self) -> Sequence[ConnectorCard]:
         return self.cards
 
