@@ -10,7 +10,7 @@ Threads exist from the listening on, and only in this process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from engine.admin.guard import Guard
 from engine.admin.page.buttons import Buttons
 from engine.admin.page.pages import Pages
 from engine.admin.page.sessions import Sessions
+from engine.admin.positions import Place
 from engine.admin.prometheus import NATIVE, STRIMZI, Measure
 from engine.admin.routes import Routes
 from engine.admin.server import Server, address
@@ -60,6 +61,7 @@ def admin_entry(
     commands: Commands,
     listeners: Sequence[str],
     served: Served | None = None,
+    places: Callable[[str], Place | None] = lambda connector: None,
     measure: Measure,
     token: str = "",
     hosts: Sequence[str] = (),
@@ -78,6 +80,7 @@ def admin_entry(
         commands: What may be asked of the supervisor.
         listeners: Entries of `listeners`.
         served: What the files say, for those who change connectors.
+        places: Connector -> where its offsets are kept.
         measure: Usage of a process by pid.
         token: `admin.token`, or "".
         hosts: `admin.allowed.hosts`.
@@ -109,6 +112,7 @@ def admin_entry(
         measure=measure,
         bounds=bounds,
         served=served,
+        places=places,
         pages=pages,
     )
     server = Server(listeners, routes, ports=ports, wake=wake, clock=clock)

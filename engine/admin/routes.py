@@ -39,6 +39,7 @@ from engine.admin.configuring import Configuring
 from engine.admin.control import Control
 from engine.admin.guard import READING, Caller, Guard
 from engine.admin.page.pages import Pages, wants_page
+from engine.admin.positions import Place, Positions
 from engine.admin.prometheus import Measure
 from engine.admin.view import View
 from engine.admin.watch import Watch
@@ -117,6 +118,7 @@ class Routes:
         measure: Usage of a process.
         pages: What browsers get; None: there is none.
         served: What the files say, for those who change connectors.
+        places: Connector -> where its offsets are kept.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class Routes:
         bounds: Bounds = BOUNDS,
         pages: Pages | None = None,
         served: Served | None = None,
+        places: Callable[[str], Place | None] = lambda connector: None,
     ) -> None:
         self._view = view
         self._watch = watch
@@ -140,6 +143,7 @@ class Routes:
         self._measure = measure
         self._pages = pages
         self._served = served if served is not None else Served(())
+        self._positions = Positions(view, commands, places)
         self._configuring = Configuring(view, commands, self._served)
         self._rows = (*self._ours(), *self._connects(Control(view, commands)))
 
@@ -239,6 +243,16 @@ class Routes:
             ),
             Row((*one, "topics"), {"GET": lambda a: connect.topics(view, a.names[0])}),
             Row((*one, "topics", "reset"), {"PUT": self._forget_topics}),
+            Row(
+                (*one, "offsets"),
+                {
+                    "GET": lambda a: self._positions.every(a.names[0]),
+                    "PATCH": lambda a: self._positions.alter(
+                        a.question, a.names[0], a.who
+                    ),
+                    "DELETE": lambda a: self._positions.reset(a.names[0], a.who),
+                },
+            ),
             Row(
                 ("connector-plugins",),
                 {"GET": lambda a: plugins.every(a.question, view)},

@@ -22,6 +22,7 @@ from engine import __version__
 from engine.admin.answers import Bounds
 from engine.admin.commands import Commands
 from engine.admin.entry import Context, admin_entry
+from engine.admin.positions import Place
 from engine.admin.server import address
 from engine.admin.view import (
     WAITING,
@@ -40,7 +41,12 @@ from engine.config.load import kind_of
 from engine.config.masking import shown
 from engine.config.sections.cache import ResponseCacheConfig, TiersConfig
 from engine.config.sections.client import PoolConfig
-from engine.config.sections.engine import ApiConfig, IdentityConfig, PollingConfig
+from engine.config.sections.engine import (
+    ApiConfig,
+    IdentityConfig,
+    PollingConfig,
+    ScheduleConfig,
+)
 from engine.config.sections.observing import AdminConfig, HealthConfig, MetricsConfig
 from engine.config.sections.response import RecordsConfig
 from engine.config.sections.transformation import BatchingConfig
@@ -56,6 +62,7 @@ from engine.shared.limiter import CAUSES
 from engine.shared.link import Link, Message, SetLevel
 from engine.supervisor import status
 from engine.supervisor.status import ChildStatus, Rebalances, Snapshot
+from engine.task.broker import Brokers, bootstrap_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,15 +109,18 @@ def run(
     process = loaded.process
     token = process.of(AdminConfig).token
     listeners = process.of(AdminConfig).listeners
+    view = Running(
+        context,
+        loaded,
+        served,
+        worker_id=worker_id(listeners),
+        again=again,
+    )
     return admin_entry(
         context,
-        view=Running(
-            context,
-            cards(loaded, served),
-            worker_id=worker_id(listeners),
-            again=None if again is None else lambda: cards(again(), served),
-        ),
+        view=view,
         served=served,
+        places=view.place,
         commands=Commands(context.report),
         listeners=listeners,
         measure=cost,
@@ -243,7 +253,8 @@ class Running:
 
     Args:
         context: Of the admin child.
-        connectors: What the configuration says.
+        loaded: What the configuration says.
+        served: What the files say.
         worker_id: "host:port".
         again: Reads the configuration anew.
     """
@@ -254,11 +265,14 @@ class Running:
     def __init__(
         self,
         context: Home,
-        connectors: Sequence[ConnectorCard],
+        loaded: Loaded,
+        served: Served | None = None,
         *,
         worker_id: str,
-        again: Callable[[], Sequence[ConnectorCard]] | None = None,
+        again: Callable[[], Loaded] | None = None,
     ) -> None:
+        self._loaded = loaded
+        self._served = served
         self._again = again
         self._generation: int | None = None
         self._refreshing = threading.Lock()
@@ -266,7 +280,7 @@ class Running:
         self.meters = str(context.runtime / DIRECTORY)
         self._context = context
         self._board = context.board
-        self._cards = tuple(connectors)
+        self._cards = cards(loaded, served)
         self._read_at: tuple[int, int] | None = None
         self._last = _NOTHING_YET
         self._asked: dict[str, Level] = {}
@@ -298,6 +312,16 @@ class Running:
         self.refresh()
         return self._cards
 
+    def place(self, connector: str) -> Place | None:
+        """Where a connector's offsets are kept, or None: there is no such one."""
+        self.refresh()
+        for each in self._loaded.connectors:
+            if each.name == connector:
+                servers = bootstrap_of(each.values, lambda: self._snapshot().broker)
+                zone = self._loaded.process.of(ScheduleConfig).timezone
+                return Place(each, Brokers(each, servers).state(), zone)
+        return None
+
     def refresh(self) -> None:
         generation = self._snapshot().generation
         if self._generation is None:
@@ -309,7 +333,8 @@ class Running:
             if generation == self._generation:
                 return
             try:
-                self._cards = tuple(self._again())
+                self._loaded = self._again()
+                self._cards = cards(self._loaded, self._served)
             except EngineError as failure:
                 _LOG.warning("The configuration cannot be read anew: %s", failure)
             self._generation = generation

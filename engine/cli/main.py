@@ -63,6 +63,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """An argument that is a whole number from 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
 def number(text: str) -> float:
     """An argument that is a number from 0."""
     try:
@@ -218,6 +225,42 @@ def parser() -> Words:
     tops.add_argument(
         "--filter", metavar="PATTERN", default="*", help="tasks to show: orders/*"
     )
+
+    managing = Words(add_help=False, parents=[asking])
+    managing.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="holds the engine's admin.token; default: $KAFKA_HTTP_SOURCE_TOKEN",
+    )
+    connectors = verbs.add_parser(
+        "connectors", help="connectors of a running engine: list, create, pause ..."
+    )
+    what = connectors.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def manage(word: str, text: str, *, target: str = "", named: bool = True) -> Words:
+        made = what.add_parser(word, help=text, description=text, parents=[managing])
+        made.set_defaults(target=f"connectors:{target or word}")
+        if named:
+            made.add_argument("name", metavar="NAME")
+        return made
+
+    manage("list", "each with its state", target="list_", named=False)
+    manage("show", "its configuration, its state and its tasks'")
+    creating = manage("create", "a new one from a file", named=False)
+    creating.add_argument("file", metavar="FILE", help=".properties or .json")
+    creating.add_argument("--name", metavar="NAME", help="default: as the file says")
+    creating.add_argument(
+        "--state", choices=("RUNNING", "PAUSED", "STOPPED"), help="to begin with"
+    )
+    manage("pause", "its tasks begin nothing more and keep their connections")
+    manage("resume", "from PAUSED or STOPPED; what has FAILED is tried again")
+    manage("stop", "its tasks finish their page and end")
+    restarting = manage("restart", "its tasks start anew")
+    restarting.add_argument("--task", type=natural, metavar="N", help="only this one")
+    restarting.add_argument(
+        "--failed", action="store_true", help="only those that have failed"
+    )
+    manage("delete", "for good; its stored offsets stay")
 
     text = "lay out profiles, units, dashboards, scripts and the manual"
     laid = verb("examples", "examples:examples", text, common)

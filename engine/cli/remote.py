@@ -2,9 +2,9 @@
 Remote: what a running engine says of itself, here or on another machine.
 
 Owns how to ask an admin process: over HTTP and nothing else, so that the same is
-shown on this machine as from afar.  Nothing is changed.
+shown on this machine as from afar.
 
-Path: ``cli.status``, ``cli.top`` -> here -> (HTTP) -> ``admin``
+Path: ``cli.status``, ``cli.top``, ``cli.connectors`` -> here -> (HTTP) -> ``admin``
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ LISTENERS = "listeners"
 
 #: Seconds an answer may take.
 PATIENCE = 10.0
+
+#: Seconds a change may take: the supervisor has ten for its answer.
+CHANGING = 30.0
 
 #: `/health` says how it stands with a 500 and a 503, too, and is not there where
 #: `health.check.enabled` is false.
@@ -99,6 +102,51 @@ def base_url(given: str | None) -> str:
     return DEFAULT
 
 
+class Refused(Exception):
+    """
+    Attributes:
+        status: Status code.
+        message: The engine's words, or those of HTTP.
+    """
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def call(url: str, method: str, path: str, body: Any = None, *, token: str) -> bytes:
+    """
+    The body of a good answer to a call that may change something.
+
+    Raises: Refused; NoAnswer.  Blocks: for as long as the supervisor takes.
+    """
+    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    data = None if body is None else msgspec.json.encode(body)
+    request = urllib.request.Request(
+        f"{url}{path}", data=data, headers=headers, method=method
+    )
+    try:
+        with _OPENER.open(request, timeout=CHANGING) as answer:
+            content: bytes = answer.read()
+    except urllib.error.HTTPError as refused:
+        why = _why(refused.read()) or f"HTTP {refused.code}"
+        raise Refused(refused.code, why) from refused
+    except (OSError, ValueError, http.client.HTTPException) as failure:
+        raise _unanswered(url, failure) from failure
+    return content
+
+
+def _unanswered(url: str, failure: Exception) -> NoAnswer:
+    reason = getattr(failure, "reason", None) or failure or type(failure).__name__
+    return NoAnswer(
+        f"no engine answers at {url}: {reason}; is it running, and does "
+        "`listeners` name this address? --url names another"
+    )
+
+
 def get(url: str, path: str, accepted: Container[int] = ()) -> bytes:
     """
     The body of a good answer, or of one with a status that is accepted.
@@ -114,11 +162,7 @@ def get(url: str, path: str, accepted: Container[int] = ()) -> bytes:
             why = _why(content) or f"HTTP {refused.code}"
             raise NoAnswer(f"{url} refuses {path}: {why}") from refused
     except (OSError, ValueError, http.client.HTTPException) as failure:
-        reason = getattr(failure, "reason", None) or failure or type(failure).__name__
-        raise NoAnswer(
-            f"no engine answers at {url}: {reason}; is it running, and does "
-            "`listeners` name this address? --url names another"
-        ) from failure
+        raise _unanswered(url, failure) from failure
     return content
 
 

@@ -165,6 +165,13 @@ class State(Protocol):
         Raises: as `load`.  Blocks: until it is written.
         """
 
+    def put(self, entries: Sequence[tuple[Mapping[str, str], Offset | None]]) -> None:
+        """
+        Set offsets, None forgets one; only while no task runs.
+
+        Raises: as `load`.  Blocks: until all of them are written.
+        """
+
     def save(
         self,
         delivery: Sending,
@@ -200,6 +207,11 @@ class Counter:
         name = canonical(partition)
         self._last[name] = seq = self._last.get(name, 0) + 1
         return value_of(offset, seq, self._clock.wall_ms(), once=self._once)
+
+    def set_value(self, seq: int, offset: Offset) -> bytes:
+        """The record value of an offset that is set from outside, behind `seq`."""
+        own = {k: v for k, v in offset.items() if k not in OWN_FIELDS}
+        return value_of(own, seq + 1, self._clock.wall_ms())
 
     def forgotten(self, partition: Mapping[str, str]) -> None:
         """A partition that is saved again begins anew."""

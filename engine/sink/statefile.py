@@ -110,6 +110,19 @@ class FileState:
                 self._left.pop(path, None)
             _sync(self._directory)
 
+    def put(self, entries: Sequence[tuple[Mapping[str, str], Offset | None]]) -> None:
+        """As `State`."""
+        with self._naming():
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self._found(lambda done, total: None)
+        for partition, offset in entries:
+            if offset is None:
+                self.reset([partition])
+                continue
+            known = found.get(canonical(partition))
+            seq = 0 if known is None else known.seq
+            self._write(partition, self._counter.set_value(seq, offset))
+
     def save(
         self,
         delivery: Sending,

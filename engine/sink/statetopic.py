@@ -283,6 +283,37 @@ class TopicState:
             [(place, key, None) for place, key in spellings],
         )
 
+    def put(self, entries: Sequence[tuple[Mapping[str, str], Offset | None]]) -> None:
+        """
+        As `State`.
+
+        Written under the one spelling of the key that we use; others, as other
+        tools write them, are forgotten, so that no second one counts.
+        """
+        if not self._looked_up():
+            self._make()
+        self._read()
+        self._require_count()
+        assert self._count is not None
+        spellings: dict[str, list[Found]] = {}
+        for found in self._ours():
+            spellings.setdefault(canonical(found.partition), []).append(found)
+        newest = self._newest()
+        records: list[tuple[int, bytes, bytes | None]] = []
+        for partition, offset in entries:
+            name, key = canonical(partition), key_of(self._connector, partition)
+            place = partition_of(key, self._count)
+            for found in spellings.get(name, ()):
+                if offset is None or (found.record.partition, found.key) != (
+                    place,
+                    key,
+                ):
+                    records.append((found.record.partition, found.key, None))
+            if offset is not None:
+                seq = _seq(newest.get(name))
+                records.append((place, key, self._counter.set_value(seq, offset)))
+        write_records(self._cluster, self._topic, records)
+
     def save(
         self,
         delivery: Sending,
@@ -498,3 +529,13 @@ class TopicState:
 
     def _place(self, record: Record) -> str:
         return f"{self._topic}-{record.partition} offset {record.offset}"
+
+
+def _seq(found: Found | None) -> int:
+    """How often what is there was written; 0 for what cannot be read."""
+    if found is None or found.record.value is None:
+        return 0
+    try:
+        return parse(found.partition, found.record.value, "").seq
+    except StateError:
+        return 0

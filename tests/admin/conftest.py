@@ -12,6 +12,7 @@ from engine.admin.guard import Caller, Guard
 from engine.admin.page.buttons import Buttons
 from engine.admin.page.pages import Pages
 from engine.admin.page.sessions import Sessions
+from engine.admin.positions import Place
 from engine.admin.routes import Routes
 from engine.admin.view import ConnectorCard, ShardState, TaskState
 from engine.admin.watch import Watch
@@ -34,6 +35,7 @@ class Stage:
         self.counts: dict[str, int] = {}
         self.shard()
         self.commands = Obeying()
+        self.places: Callable[[str], Place | None] = lambda name: None
         self.watch = Watch(self.view, clock=self.clock)
         self.families = ["NATIVE", "STRIMZI"]
         self.token = ""
@@ -97,6 +99,7 @@ class Stage:
             self.view,
             self.watch,
             self.commands,
+            places=self.places,
             guard=Guard(token=self.token, hosts=self.hosts),
             bounds=self.bounds,
             families=self.families,
