@@ -62,7 +62,7 @@ from engine.shared.limiter import CAUSES
 from engine.shared.link import Link, Message, SetLevel
 from engine.supervisor import status
 from engine.supervisor.status import ChildStatus, Rebalances, Snapshot
-from engine.task.broker import Brokers, bootstrap_of
+from engine.task.build.kafka import Brokers, bootstrap_of
 
 _LOG = logging.getLogger(__name__)
 
