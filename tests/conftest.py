@@ -14,6 +14,43 @@ __all__ = ["apache", "broker", "embedded", "own_apache"]
 
 _DIED = pytest.StashKey[bool]()
 
+#: Rooms whose tests start processes, brokers or servers of their own.
+_REAL = {"e2e", "faults", "guide", "package", "process", "scripts"}
+
+#: Fixtures that start a broker, and names that a module starts processes by.
+_BROKERS = {"apache", "broker", "embedded", "own_apache"}
+_PROCESSES = {"children", "multiprocessing", "subprocess"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--fast`: what says in a minute or two whether a change is sound."""
+    parser.addoption(
+        "--fast", action="store_true", help="only tests without processes and brokers"
+    )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out what is not for `--fast`."""
+    if not config.getoption("--fast"):
+        return
+    fast = [item for item in items if is_fast(item)]
+    chosen = set(fast)
+    config.hook.pytest_deselected(items=[each for each in items if each not in chosen])
+    items[:] = fast
+
+
+def is_fast(item: pytest.Item) -> bool:
+    """True for a test that starts no process and no broker."""
+    if _REAL & set(item.path.parts):
+        return False
+    if any(item.get_closest_marker(name) for name in ("kafka", "slow")):
+        return False
+    if _BROKERS & set(getattr(item, "fixturenames", ())):
+        return False
+    return not _PROCESSES & set(dir(getattr(item, "module", None)))
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:

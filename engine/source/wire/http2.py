@@ -27,6 +27,7 @@ from msgspec import Struct
 from engine.clock import SYSTEM
 from engine.config.libraries import load
 from engine.errors import Forbidden, SourceError, Unreachable
+from engine.later import later
 from engine.source.wire.body import (
     BODILESS,
     DIRECT_UP_TO,
@@ -42,7 +43,7 @@ from engine.source.wire.body import (
 from engine.source.wire.exchange import Silent
 from engine.source.wire.tls import TlsOptions
 
-pycurl: Any = load("HTTP/2")
+pycurl: Any = later("pycurl")
 
 #: Longest sleep of whoever drives, in seconds: silence is looked at so often.
 LONGEST_SLEEP = 0.25
@@ -60,7 +61,7 @@ _TLS = {"TLSv1.2": "TLSv1_2", "TLSv1.3": "TLSv1_3"}
 
 def installed() -> bool:
     """True if the extra [http2] is there, with HTTP/2 in its libcurl."""
-    return pycurl is not None
+    return load("HTTP/2") is not None
 
 
 class Way(Struct, frozen=True, kw_only=True, eq=False):
