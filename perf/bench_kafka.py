@@ -103,10 +103,15 @@ def rates(costs: Sequence[Cost]) -> list[float]:
 
 class Field:
     """
-    Where rows are run: a broker with two doors, and nginx for each kind of page.
+    Where rows are run: a broker with three doors, and nginx for each kind of page.
 
     Args:
         records: Of a run.
+
+    Attributes:
+        doors: The broker's address, and the one with TLS.
+        behind: Its address for a proxy, which has to listen at `proxy_port`.
+        ca: File of the authority that all certificates are of.
     """
 
     def __init__(self, records: int, stack: contextlib.ExitStack) -> None:
@@ -119,11 +124,11 @@ class Field:
         self.ca = str(self._folder / "ca.pem")
         self._authority.cert_pem.write_to_path(self.ca)
         rig.certificate(self._folder, self._authority)
-        door = rig.free_port()
+        door, self.proxy_port, behind = (rig.free_port() for _ in range(3))
+        settings = doors(door, self._folder / "server.pem", behind, self.proxy_port)
+        self.behind = f"127.0.0.1:{behind}"
         self.doors = {
-            False: stack.enter_context(
-                rig.apache_kafka(**doors(door, self._folder / "server.pem"))
-            ),
+            False: stack.enter_context(rig.apache_kafka(**settings)),
             True: f"127.0.0.1:{door}",
         }
         self._served: dict[tuple[object, ...], str] = {}
@@ -131,14 +136,16 @@ class Field:
 
     def pages(self, row: Contest, count: int) -> str:
         """The URL of `count` pages of a row; served until the end."""
-        kind = (count, row.per_page, row.size, row.packed, row.numbered)
+        distinct = row.distinct or row.numbered
+        kind = (count, row.per_page, row.size, row.packed, distinct, row.make)
         if kind not in self._served:
             self._served[kind] = self._stack.enter_context(
                 rig.pages(
                     count,
                     row.per_page,
                     row.size,
-                    distinct=row.numbered,
+                    row.make,
+                    distinct=distinct,
                     packed=row.packed,
                     authority=self._authority if row.packed else None,
                 )
@@ -154,7 +161,7 @@ class Field:
 
         Raises: Failed, unless every record has arrived, once.
         """
-        count = max(2, self._records // row.per_page // row.apis)
+        count = row.pages or max(2, self._records // row.per_page // row.apis)
         whole, records = self._run(row, keys, count)
         begun, few = self._run(row, keys, 1)
         return Cost(
@@ -168,32 +175,38 @@ class Field:
 
     def _run(self, row: Contest, keys: Keys | None, count: int) -> tuple[rig.Run, int]:
         """One run over `count` pages of each api, and the records that arrived."""
-        self._number += 1
-        name = f"{row.name}-{self._number}-{time.time_ns()}"
         plain = self.doors[False]
         records = count * row.per_page * row.apis
         url = self.pages(row, count)
-        rig.create_topic(plain, name, row.partitions)
-        topic = rig.Topic(plain, name)
-        try:
+        with self.topic(row) as name:
             if keys is None:
                 done = rig.run(self._by_hand(row, url, name), timeout=PATIENCE)
             else:
                 folder = Path(tempfile.mkdtemp(dir=self._folder))
                 config = folder / "bench.properties"
-                config.write_text(lines(self._keys(row, keys, url, name, folder)))
+                config.write_text(lines(self.keys(row, keys, url, name, folder)))
                 command = ["-m", "engine", "run", "--once", "--json", str(config)]
                 done = rig.run([sys.executable, *command], timeout=PATIENCE)
+            topic = rig.Topic(plain, name)
             arrived = topic.await_count(records)
-        finally:
             topic.close()
-            rig.delete_topics(plain, name, f"{name}-offsets")
         if done.code or arrived != records:
             who = "loop" if keys is None else "engine"
             raise Failed(
                 f"{who}: exit code {done.code}, {arrived} of {records} arrived"
             )
         return done, records
+
+    @contextlib.contextmanager
+    def topic(self, row: Contest) -> Iterator[str]:
+        """A new topic of a row; it and the one of its positions go at the end."""
+        self._number += 1
+        name = f"{row.name}-{self._number}-{time.time_ns()}"
+        rig.create_topic(self.doors[False], name, row.partitions)
+        try:
+            yield name
+        finally:
+            rig.delete_topics(self.doors[False], name, f"{name}-offsets")
 
     def _by_hand(self, row: Contest, url: str, topic: str) -> list[str]:
         words = [word for k, v in row.loop.items() for word in ("--set", f"{k}={v}")]
@@ -209,9 +222,10 @@ class Field:
         module = ["-m", "perf.baselines.hand_loop"]
         return [sys.executable, *module, *words, urls, self.doors[row.guarded], topic]
 
-    def _keys(
+    def keys(
         self, row: Contest, keys: Keys, url: str, topic: str, folder: Path
     ) -> dict[str, str]:
+        """The whole configuration of a row's engine."""
         door = self.doors[row.guarded]
         text = CONFIG.format(url=url, topic=topic, bootstrap=door, folder=folder)
         found = dict(line.split("=", 1) for line in text.splitlines())
@@ -235,14 +249,21 @@ class Failed(Exception):
     """A run that did not bring its records, in words."""
 
 
-def doors(port: int, pem: Path) -> dict[str, str]:
-    """What makes `scripts/kafka` listen with TLS at a port, too."""
+def doors(port: int, pem: Path, behind: int, proxy: int) -> dict[str, str]:
+    """
+    What makes `scripts/kafka` listen at two more ports.
+
+    Args:
+        port: With TLS, by a certificate and key of a PEM file.
+        behind: Of a door that clients are told to be at the port `proxy`.
+    """
     both = f"PLAINTEXT://127.0.0.1:${{port}},SSL://127.0.0.1:{port}"
+    controller = "CONTROLLER://127.0.0.1:${controller}"
     return {
-        "listeners": f"{both},CONTROLLER://127.0.0.1:${{controller}}",
-        "advertised_listeners": both,
+        "listeners": f"{both},PROXIED://127.0.0.1:{behind},{controller}",
+        "advertised_listeners": f"{both},PROXIED://127.0.0.1:{proxy}",
         "listener_security_protocol_map": (
-            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL"
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SSL:SSL"
         ),
         "inter_broker_listener_name": "PLAINTEXT",
         "ssl_keystore_type": "PEM",
@@ -303,6 +324,7 @@ def main() -> None:
     words.add_argument("--records", type=int, default=300_000)
     words.add_argument("--quick", action="store_true", help="one short run")
     args = words.parse_args()
+    rig.end_cleanly()
     if args.quick:
         args.runs, args.records = 1, 150_000
     rows = chosen(args.rows)

@@ -7,8 +7,10 @@ Data only.  A row is the engine at some settings against the loop by hand at the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from perf import rig
 
 Keys = Mapping[str, str]
 
@@ -35,9 +37,12 @@ class Contest:
         base: Keys of the engine that is the baseline; None: the loop is.
         per_page, size, partitions: Records of a page, their bytes, the topic.
         numbered: Pages are asked for by number; else each names the next.
-        packed: Pages are gzip over TLS.
+        packed: "gzip" or "br": pages come so compressed, over TLS.
         guarded: Kafka over TLS.
         apis: In one task, each with a share of the pages.
+        make: A record of a number and a size.
+        distinct: No page has the content of another.
+        pages: Of a run; 0: as many as its records take.
     """
 
     name: str
@@ -51,9 +56,12 @@ class Contest:
     size: int = 290
     partitions: int = 4
     numbered: bool = False
-    packed: bool = False
+    packed: str = ""
     guarded: bool = False
     apis: int = 1
+    make: Callable[[int, int], bytes] = rig.record
+    distinct: bool = False
+    pages: int = 0
 
 
 def batches(size: int) -> tuple[Keys, Keys]:
@@ -144,7 +152,7 @@ CONTESTS: tuple[Contest, ...] = (
         apis=5,
     ),
     Contest("100-a-page", "100 records a page", 0.4, per_page=100),
-    Contest("https-gzip", "pages over HTTPS, gzip", 0.6, packed=True),
+    Contest("https-gzip", "pages over HTTPS, gzip", 0.6, packed="gzip"),
     Contest("kafka-tls", "Kafka over TLS", 0.7, guarded=True),
     Contest(
         "keyed",

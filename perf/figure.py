@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from perf import rig
@@ -147,15 +148,19 @@ def keep(lines: Sequence[Line], notes: Mapping[str, Any]) -> None:
     place = folder / "results" / "rows.json"
     place.write_text(json.dumps(document, indent=1) + "\n")
     (folder / "rows.svg").write_text(picture(lines, notes))
-    readme = folder / "README.md"
-    text = readme.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, behind = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{readme}: no {BEGIN} ... {END}")
-    image = "![CPU a record as a share of the baseline's](rows.svg)"
-    middle = f"\n{image}\n\n{words(notes)}\n\n{table(lines)}\n"
-    readme.write_text(before + begin + middle + end + behind)
+    image = "![CPU a record as a share of the baseline's]"
+    middle = f"{image}(rows.svg)\n\n{words(notes)}\n\n{table(lines)}"
+    between(folder / "README.md", BEGIN, END, middle)
+    between(rig.ROOT / "README.md", BEGIN, END, f"{image}(perf/rows.svg)")
+
+
+def between(place: Path, begin: str, end: str, middle: str) -> None:
+    """Put text between two marks of a file; SystemExit unless it has both."""
+    before, found, rest = place.read_text().partition(begin)
+    _, closed, behind = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"{place}: no {begin} ... {end}")
+    place.write_text(f"{before}{begin}\n{middle}\n{end}{behind}")
 
 
 #: Pixels of the picture: where bars begin, how wide 1.0 is, a row's height.

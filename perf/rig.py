@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -22,16 +23,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import brotli
 import psutil
 import trustme
 from cryptography.hazmat.primitives import serialization
 
 ROOT = Path(__file__).resolve().parent.parent
+
+#: What compresses a body, by the word of Content-Encoding.
+PACKING: Mapping[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    "gzip": lambda body: gzip.compress(body, 4),
+    "br": lambda body: brotli.compress(body, quality=4),
+}
 
 #: Pages of different records; a long run has them again and again.
 CONTENTS = 50
@@ -76,6 +85,13 @@ ssl_certificate {dir}/cert.pem;
 """
 
 
+def end_cleanly() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: brokers and servers are ended, too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts what runs behind with this ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as listener:
@@ -116,7 +132,7 @@ def pages(
     make: Callable[[int, int], bytes] = record,
     *,
     distinct: bool = False,
-    packed: bool = False,
+    packed: str = "",
     authority: trustme.CA | None = None,
 ) -> Iterator[str]:
     """
@@ -130,7 +146,7 @@ def pages(
     Args:
         make: A record of a number and a size, as `record`.
         distinct: No content comes again; a poll by page numbers ends at one that does.
-        packed: Answers are gzip, compressed beforehand.
+        packed: "gzip" or "br": what answers are compressed by, beforehand.
         authority: Pages are served over TLS, by a certificate of its.
     """
     nginx = shutil.which("nginx") or "/usr/sbin/nginx"
@@ -138,6 +154,7 @@ def pages(
     folder.chmod(0o755)
     try:
         (folder / "pages").mkdir()
+        pack = PACKING[packed]
         made = [
             b",".join(make(page * per_page + i, size) for i in range(per_page))
             for page in range(count if distinct else min(count, CONTENTS))
@@ -148,16 +165,13 @@ def pages(
             body = b'{"records":[' + items + b'],"next":' + following + b"}"
             names = ["p0.json", "p.json"] if page == 0 else [f"p{page}.json"]
             for name in names:
-                place = folder / "pages" / name
-                place.write_bytes(body)
-                if packed:
-                    # Contents repeat, and so does most of the work on them.
-                    place.with_name(f"{name}.gz").write_bytes(gzip.compress(body, 4))
-        (folder / "pages" / "end.json").write_bytes(b'{"records":[],"next":null}')
+                (folder / "pages" / name).write_bytes(pack(body))
+        end = pack(b'{"records":[],"next":null}')
+        (folder / "pages" / "end.json").write_bytes(end)
         port = free_port()
         conf = folder / "nginx.conf"
         user = f"user {os.environ.get('USER', 'root')};\n" if os.getuid() == 0 else ""
-        encoding = "gzip_static always;" if packed else ""
+        encoding = f"add_header Content-Encoding {packed};" if packed else ""
         if authority is not None:
             certificate(folder, authority)
             encoding += CERTIFICATE.format(dir=folder)

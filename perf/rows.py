@@ -38,11 +38,11 @@ class Alone:
     A row that is one figure of ours and one of a baseline.
 
     Args:
-        go: One turn; None where it has no figure (yet).
+        go: One turn.
         line: Its words; the figures are put in.
     """
 
-    def __init__(self, line: Line, go: Callable[[], Pair | None]) -> None:
+    def __init__(self, line: Line, go: Callable[[], Pair]) -> None:
         self.line = line
         self._go = go
 
@@ -52,8 +52,6 @@ class Alone:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - said; the others go on
             self.line.failed = f"{type(error).__name__}: {error}"[:300]
             say(f"{self.line.name}: {self.line.failed}")
-            return
-        if pair is None:
             return
         self.line.ours.append(round(pair[0], 3))
         self.line.baseline.append(round(pair[1], 3))
@@ -353,6 +351,7 @@ def main() -> None:
         "--if-quiet", action="store_true", help="end at once if the machine is busy"
     )
     given = words.parse_args()
+    rig.end_cleanly()
     if given.quick:
         given.runs, given.records = 1, min(given.records, 100_000)
     before = strangers()

@@ -1,0 +1,304 @@
+"""
+Is anything lost, whatever the pages look like, while processes die and connections break?
+
+    perf/run --race [--rows a,b] [--records 40000] [--quick]
+
+Each shape of page (`SHAPES`) is read twice.  Undisturbed, in turn with the loop by
+hand: what a record costs of the loop's CPU.  Then through two proxies that end
+connections after random bytes, the API's and the broker's, while a process of the
+engine is killed (SIGKILL) again and again, the supervisor among them, and started again
+until a run ends well.  Then every record of the topic is compared with every record of
+the pages: none may be missing and none may be another; those that came twice are told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import json
+import multiprocessing
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+
+from perf import bench_kafka, rig, shapes
+from perf.contests import Contest
+
+SHAPES: tuple[Contest, ...] = (
+    Contest("tiny", "40 B, 10,000 a page", None, make=shapes.tiny, per_page=10_000),
+    Contest("one", "290 B, 1 a page", None, per_page=1),
+    Contest("gzip", "290 B, 500 a page, gzip over TLS", None, packed="gzip"),
+    Contest("br", "290 B, 500 a page, br over TLS", None, packed="br"),
+    Contest("nested", "2 KB, nested", None, make=shapes.nested, size=2000, per_page=200),
+    Contest("unicode", "1 KB, not ASCII", None, make=shapes.unicode, size=1000, per_page=100),
+    Contest("uneven", "40 B to 4 KB", None, make=shapes.uneven, size=1000, per_page=333),
+    Contest("large", "20 KB, 20 a page", None, size=20_000, per_page=20),
+    Contest("partitions", "290 B, 100 partitions", None, partitions=100),
+    Contest("keyed", "290 B, keyed, 16 KB batches", None, partitions=6,
+            engine={"kafka.key": "${key}", "producer.batch.size": "16384"},
+            loop={"batch.size": "16384"}),
+)  # fmt: skip
+
+#: Most bytes of a shape's pages, whatever `--records` says.
+BYTES = 40_000_000
+
+#: Mean seconds from one kill to the next, and most starts of one shape.
+BETWEEN, STARTS = 2.0, 40
+
+
+@dataclass
+class Verdict:
+    """What came of a disturbed run."""
+
+    records: int = 0
+    missing: int = 0
+    foreign: int = 0
+    twice: int = 0
+    kills: int = 0
+    starts: int = 0
+    cuts: int = 0
+
+    @property
+    def good(self) -> bool:
+        return not self.missing and not self.foreign
+
+
+def proxy(
+    told: Connection, target: tuple[str, int], mean: float, seed: int, port: int
+) -> None:
+    """
+    Pass connections on and end each after random bytes, about `mean`; never returns.
+
+    Tells its port; then, to whatever it is sent, how many it has ended.  Bytes of
+    answers and of requests count alike, so that both are cut.
+    """
+    dice, cuts = random.Random(seed), [0]
+    listener = socket.create_server(("127.0.0.1", port), backlog=128)
+    told.send(listener.getsockname()[1])
+
+    def answer() -> None:
+        with contextlib.suppress(EOFError):
+            while told.recv() is not None:
+                told.send(cuts[0])
+
+    def pass_on(one: socket.socket, other: socket.socket, left: list[float]) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                left[0] -= len(data)
+                if left[0] < 0:
+                    cuts[0] += 1
+                    # Part of it arrives.
+                    other.sendall(data[: dice.randrange(len(data) + 1)])
+                    break
+                other.sendall(data)
+        for end in (one, other):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    threading.Thread(target=answer, daemon=True).start()
+    while True:
+        near, _ = listener.accept()
+        try:
+            far = socket.create_connection(target)
+        except OSError:
+            near.close()
+            continue
+        left = [dice.expovariate(1 / mean)]
+        for pair in ((near, far), (far, near)):
+            thread = threading.Thread(target=pass_on, args=(*pair, left), daemon=True)
+            thread.start()
+
+
+class Proxy:
+    """A `proxy` in a process of its own."""
+
+    def __init__(self, address: str, mean: float, seed: int, port: int) -> None:
+        host, _, there = address.rpartition(":")
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, other = spawn.Pipe()
+        self._process = spawn.Process(
+            target=proxy,
+            args=(other, (host, int(there)), mean, seed, port),
+            daemon=True,
+        )
+        self._process.start()
+        self.port: int = self._pipe.recv()
+
+    def cuts(self) -> int:
+        self._pipe.send(True)
+        found: int = self._pipe.recv()
+        return found
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+@contextlib.contextmanager
+def broken(address: str, mean: float, seed: int, port: int = 0) -> Iterator[Proxy]:
+    """A proxy to an address; `port`: where, 0 for anywhere."""
+    made = Proxy(address, mean, seed, port)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def disturbed(field: bench_kafka.Field, row: Contest, count: int, seed: int) -> Verdict:
+    """One shape through proxies and kills; blocks until a run has ended well."""
+    dice, door = random.Random(seed), field.proxy_port
+    url = field.pages(row, count)
+    scheme, _, address = url.partition("://")
+    size = count * row.per_page * max(row.size, 40)
+    with (
+        broken(address, max(size / 8, 20_000.0), seed) as api,
+        broken(field.behind, max(size / 8, 20_000.0), seed + 1, door) as broker,
+        field.topic(row) as name,
+        tempfile.TemporaryDirectory(prefix="khs-race-") as folder,
+    ):
+        keys = field.keys(row, row.engine, url, name, Path(folder))
+        keys["http.source.url"] = f"{scheme}://127.0.0.1:{api.port}/cursor"
+        keys["bootstrap.servers"] = f"127.0.0.1:{broker.port}"
+        keys |= {"retry.backoff.ms": "50", "max.retries": "100"}
+        config = Path(folder) / "race.properties"
+        config.write_text(bench_kafka.lines(keys))
+        verdict = Verdict()
+        run_until_done(config, dice, verdict)
+        verdict.cuts = api.cuts() + broker.cuts()
+        compare(field.doors[False], name, row, count, verdict)
+    return verdict
+
+
+def run_until_done(config: Path, dice: random.Random, verdict: Verdict) -> None:
+    """Start, kill, start again; SystemExit when it never ends well."""
+    command = [sys.executable, "-m", "engine", "run", "--once", "--json", str(config)]
+    for _ in range(STARTS):
+        verdict.starts += 1
+        with tempfile.TemporaryFile() as errors:
+            process = psutil.Popen(
+                command, cwd=rig.ROOT, stdout=subprocess.DEVNULL, stderr=errors
+            )
+            # The last starts are left alone, or a slow machine would never end.
+            spared = verdict.starts > STARTS // 2
+            while True:
+                pause = None if spared else 0.5 + dice.expovariate(1 / BETWEEN)
+                try:
+                    code = process.wait(pause or 300)
+                    break
+                except psutil.TimeoutExpired:
+                    if spared:
+                        process.kill()
+                        raise SystemExit("no end within 300 s, undisturbed") from None
+                verdict.kills += kill_one(process, dice)
+            if code == 0:
+                return
+            errors.seek(0)
+            said = errors.read().decode(errors="replace")[-1500:]
+        if code > 0 and code not in (69, 75):
+            raise SystemExit(f"exit code {code}: {said}")
+        time.sleep(0.2)
+    raise SystemExit(f"no good end within {STARTS} starts: {said}")
+
+
+def kill_one(process: psutil.Popen, dice: random.Random) -> int:
+    """SIGKILL one process of the engine; 1, or 0 if it was gone."""
+    with contextlib.suppress(psutil.Error):
+        tree = [process, *process.children(recursive=True)]
+        dice.choice(tree).kill()
+        return 1
+    return 0
+
+
+def compare(
+    bootstrap: str, name: str, row: Contest, count: int, verdict: Verdict
+) -> None:
+    """Read all of a topic and hold it against all of the pages."""
+    from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+    numbers = range(count * row.per_page)
+    wanted = collections.Counter(hash(row.make(at, row.size)) for at in numbers)
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": name, "log_level": 0}
+    )
+    parts = consumer.list_topics(name, 30).topics[name].partitions
+    places = [TopicPartition(name, at, OFFSET_BEGINNING) for at in parts]
+    left = sum(consumer.get_watermark_offsets(each, 30)[1] for each in places)
+    consumer.assign(places)
+    found: collections.Counter[int] = collections.Counter()
+    end = time.monotonic() + 300
+    while left and time.monotonic() < end:
+        for message in consumer.consume(5000, 1.0):
+            if message.error() is None:
+                found[hash(message.value())] += 1
+                left -= 1
+    consumer.close()
+    verdict.records = sum(wanted.values())
+    verdict.missing = sum((wanted - found).values()) + left
+    verdict.foreign = sum(n for each, n in found.items() if each not in wanted)
+    verdict.twice = sum((found - wanted).values()) - verdict.foreign
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(
+        prog="perf/run --race",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    words.add_argument("--rows", default="", help=", ".join(x.name for x in SHAPES))
+    words.add_argument("--records", type=int, default=40_000)
+    words.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    words.add_argument("--quick", action="store_true", help="few records, not kept")
+    given = words.parse_args()
+    rig.end_cleanly()
+    if given.quick:
+        given.records = min(given.records, 5_000)
+    names = [name for name in given.rows.split(",") if name]
+    rows = [row for row in SHAPES if not names or row.name in names]
+    print(f"--seed {given.seed}", file=sys.stderr)
+    found, bad = {}, 0
+    with bench_kafka.ready(given.records) as field:
+        for row in rows:
+            records = min(given.records, BYTES // max(row.size, 40))
+            # One record a page is a request for each.
+            records = min(records, 2_000 * row.per_page)
+            count = max(3, records // row.per_page)
+            shape = replace(row, distinct=True, pages=count)
+            result = bench_kafka.Result(row.name)
+            bench_kafka.turn(field, shape, result)
+            try:
+                verdict = disturbed(field, shape, count, given.seed)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - said; others go on
+                print(f"{row.name:12} failed: {error}", flush=True)
+                found[row.name] = {"failed": str(error)}
+                bad += 1
+                continue
+            bad += not verdict.good
+            share = round(result.share()[0], 2) if result.ours else None
+            found[row.name] = {"title": row.title, "cpu_share": share, **vars(verdict)}
+            print(
+                f"{row.name:12} {verdict.records:7} records, missing"
+                f" {verdict.missing}, foreign {verdict.foreign}, twice {verdict.twice};"
+                f" {verdict.kills} kills, {verdict.starts} starts, {verdict.cuts} cuts;"
+                f" {share} of the loop's CPU undisturbed",
+                flush=True,
+            )
+    if not (given.quick or names):
+        place = rig.ROOT / "perf" / "results" / "race.json"
+        document = {"machine": rig.machine(), "seed": given.seed, "rows": found}
+        place.write_text(json.dumps(document, indent=1) + "\n")
+    raise SystemExit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
