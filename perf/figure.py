@@ -164,7 +164,7 @@ def between(place: Path, begin: str, end: str, middle: str) -> None:
 
 
 #: Pixels of the picture: where bars begin, how wide 1.0 is, a row's height.
-LEFT, WIDE, HIGH = 330, 300, 22
+LEFT, WIDE, HIGH = 450, 230, 22
 
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328 }
@@ -183,14 +183,15 @@ def picture(lines: Sequence[Line], notes: Mapping[str, Any]) -> str:
     """Bars of CPU a record as a share of the baseline's, with what was asked."""
     shown = [line for line in lines if line.shares() and line.unit == "us a record"]
     shown = [line for line in shown if not line.name.startswith("limit")]
-    high = HIGH * len(shown) + 84
+    high = HIGH * len(shown) + 100
     most = 1.6
 
     def x(share: float) -> float:
         return LEFT + WIDE * min(share, most)
 
+    machine, _, runs = words(notes).partition(", medians")
     found = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {high}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 880 {high}" role="img">',
         "<title>CPU a record as a share of the baseline's, by setting</title>",
         f"<style>{STYLE}</style>",
         (
@@ -217,7 +218,7 @@ def picture(lines: Sequence[Line], notes: Mapping[str, Any]) -> str:
                 f' y1="{y + 9}" y2="{y + 9}"/>'
             ),
             (
-                f'<text class="muted" x="{x(max(middle, shares[-1])) + 8:.1f}"'
+                f'<text class="muted" x="{x(max(middle, shares[-1], line.asked or 0)) + 8:.1f}"'
                 f' y="{y + 13}">{number(middle)}</text>'
             ),
         ]
@@ -233,7 +234,8 @@ def picture(lines: Sequence[Line], notes: Mapping[str, Any]) -> str:
             f'<text class="muted" x="{x(1)}" y="{bottom + 14}" text-anchor="middle">'
             "1 = the baseline</text>"
         ),
-        f'<text class="muted" x="12" y="{bottom + 34}">{escape(words(notes))}</text>',
+        f'<text class="muted" x="12" y="{bottom + 34}">{escape(machine)},</text>',
+        f'<text class="muted" x="12" y="{bottom + 50}">medians{escape(runs)}</text>',
         "</svg>",
     ]
     return "\n".join(found) + "\n"
