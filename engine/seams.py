@@ -36,7 +36,7 @@ class Fetch(Protocol):
         Ask and answer.
 
         Raises: a SourceError.  Blocks: until the request's deadline, and in
-        the outer skins for the limiter and the back-off; stopping cuts these.
+        the outer layers for the limiter and the back-off; stopping cuts these.
         """
 
 

@@ -5,7 +5,8 @@ What does the response cache cost, what does it save, and does tuning help?
 
 Hits: L1 and L2, a body of 20 KB, with 1 and 8 processes; baselines in the same
 run: a dictionary, and `diskcache` alone on the same memory.  Writes: p50 and
-p99 of 8 processes that all store, beside `diskcache` alone.  A chain: the skin around a fetch that
+p99 of 8 processes that all store, beside `diskcache` alone.  A chain: the layer around
+a fetch that
 answers at once.  A workload: 50 endpoints polled again and again, nothing
 changes, ETags: calls, bytes and CPU with the cache and without.  Tuning: a
 working set that shifts and outgrows its tier, hit ratio with and without.
@@ -37,7 +38,7 @@ from engine.clock import SYSTEM
 from engine.records import Request, Response
 from engine.shared.tiers import CacheSettings, Tiers, TierSettings
 from engine.source.fetch.cache import Cached
-from engine.source.fetch.freshness import Stored, decode, encode
+from engine.source.fetch.freshness import StoredResponse, decode, encode
 from perf.rig import ROOT, machine
 from tests.fakes.hands import Hands
 
@@ -75,9 +76,9 @@ def tiers_at(path: Path, sizes: tuple[int, int, int] = (1000, 5000, 10_000), **m
     )
 
 
-def stored(body: bytes = BODY) -> Stored:
+def stored(body: bytes = BODY) -> StoredResponse:
     headers = (("etag", '"0123456789"'), ("content-type", "application/json"))
-    return Stored("http://h/x", "http://h/x", 200, headers, body, 0.0, 1)
+    return StoredResponse("http://h/x", "http://h/x", 200, headers, body, 0.0, 1)
 
 
 def key(number: int) -> str:
@@ -216,10 +217,10 @@ def chain(place: Path, count: int) -> dict[str, Any]:
     def bare(request: Request) -> Response:
         return response
 
-    skin = Cached(bare, tiers_at(place / "c"), stopping=Going())
+    layer = Cached(bare, tiers_at(place / "c"), stopping=Going())
     table = {
         "without": each(lambda n: bare(request), count),
-        "with": each(lambda n: skin(request), count),
+        "with": each(lambda n: layer(request), count),
     }
     added = table["with"]["wall_us"] - table["without"]["wall_us"]
     print(f"a page of a chain: {added:.2f} us added")

@@ -30,7 +30,7 @@ from engine.source.paging.pager import Paging
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
 from engine.source.poll import Poll
-from engine.source.prefetch import Ahead
+from engine.source.prefetch import Prefetcher
 from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Http, HttpOptions
 from engine.source.wire.origin import AddressRules, Borders, origin_of
@@ -89,7 +89,7 @@ def poll_of(url: str, kind: str, limit: int, flying: int) -> Poll:
         fetch=client,
         decode=compile_decoder(data_path="items", wanted=paginator.paths),
         stopping=Running(),
-        ahead=Ahead(threads=flying, pages=50) if flying > 1 else None,
+        ahead=Prefetcher(threads=flying, pages=50) if flying > 1 else None,
     )
 
 
@@ -106,14 +106,14 @@ def walk_cpu(kind: str, count: int) -> float:
     shape = Shape(method="GET", url="http://127.0.0.1/list", paging=paging)
     paginator = Paginator(paging, shape=shape, follow=lambda base, link: link)
     records = [Raw(rig.record(number)) for number in range(500)]
-    course = paginator.start(None, 0)
+    pager = paginator.start(None, 0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     for number in range(count):
-        request = course.ask()
+        request = pager.ask()
         assert request is not None
         response = Response(request, request.url, 200, (), b"", 0.0, 0)
         decoded = Decoded(records, {"next": f"c{number}"})
-        assert course.learn(request, response, decoded) is not None
+        assert pager.learn(request, response, decoded) is not None
     after = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     return (after - before) / count * 1e6
 

@@ -31,7 +31,7 @@ from engine.errors import Exit
 from engine.observe import names
 from engine.observe.meters import DIRECTORY
 from engine.shared.tiers import Tiers
-from engine.source.fetch.freshness import Stored, lifetime, validators
+from engine.source.fetch.freshness import StoredResponse, lifetime, validators
 from engine.source.wire.origin import shown
 from engine.supervisor.runtime import base_of, running
 from engine.task.build.cache import owner, places_of, starts_of, tiers_of
@@ -51,7 +51,7 @@ class Opened(Struct, frozen=True):
     """
 
     connector: Connector
-    tiers: Tiers[Stored] | None
+    tiers: Tiers[StoredResponse] | None
     runtime: Path | None
 
 
@@ -154,7 +154,7 @@ def stats(args: argparse.Namespace) -> int:
 
 
 def figures(
-    connector: Connector, tiers: Tiers[Stored], runtime: Path | None
+    connector: Connector, tiers: Tiers[StoredResponse], runtime: Path | None
 ) -> Figures:
     """
     Args:

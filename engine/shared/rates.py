@@ -118,10 +118,10 @@ def terms_of(rate: Rate, settle: Settle) -> Terms:
         return FixedWindow(rate, settle)
     if rate.algorithm == "SLIDING_WINDOW":
         return SlidingWindow(rate, settle)
-    return CellRate(rate, settle)
+    return GCRA(rate, settle)
 
 
-class CellRate:
+class GCRA:
     """
     TOKEN_BUCKET and LEAKY_BUCKET.
 

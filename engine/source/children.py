@@ -7,7 +7,7 @@ page only when all its children are delivered.  Children are fetched in
 threads, but everything is handed over by the thread that asked for the tree.
 
 Path: `task.flow` asks for the parent's pages -> here -> `source.poll`;
-children's pages go through a `Delivery`
+children's pages go through a `ChildDelivery`
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LEVELS: Final = 5
 LOOK: Final = 0.05
 
 
-class Delivery(Protocol):
+class ChildDelivery(Protocol):
     """
     Where the pages of children go, and where each of them stands.
 
@@ -60,7 +60,7 @@ class Delivery(Protocol):
         """Wait until all that was handed over is acknowledged and saved."""
 
 
-class Child:
+class ChildApi:
     """
     One api below another.
 
@@ -86,7 +86,7 @@ class Child:
         extract: str,
         concurrent: int = 10,
         patient: bool = False,
-        children: Sequence[Child] = (),
+        children: Sequence[ChildApi] = (),
     ):
         self.api = api
         self.poll = poll
@@ -227,9 +227,9 @@ class Tree:
     def __init__(
         self,
         parent: Poll,
-        children: Sequence[Child],
+        children: Sequence[ChildApi],
         *,
-        delivery: Delivery,
+        delivery: ChildDelivery,
         stopping: Stopping,
         note: Note = lambda name: None,
     ):
@@ -272,7 +272,7 @@ class Tree:
 class _Run:
     """One poll of a tree."""
 
-    def __init__(self, delivery: Delivery, desk: _Desk, note: Note):
+    def __init__(self, delivery: ChildDelivery, desk: _Desk, note: Note):
         self.desk = desk
         self._delivery = delivery
         self._note = note
@@ -290,7 +290,7 @@ class _Run:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def submit(
-        self, children: Sequence[Child], page: Page, number: int
+        self, children: Sequence[ChildApi], page: Page, number: int
     ) -> list[Future[None]]:
         """Begin the child polls of a page, each value once in the tree's poll."""
         futures = []
@@ -317,7 +317,7 @@ class _Run:
             self._taken.add(key)
             return True
 
-    def _pool(self, child: Child) -> ThreadPoolExecutor:
+    def _pool(self, child: ChildApi) -> ThreadPoolExecutor:
         with self._lock:
             pool = self._pools.get(child.api)
             if pool is None:
@@ -327,7 +327,7 @@ class _Run:
             return pool
 
     def _poll(
-        self, child: Child, value: object, text: str, record: Raw, number: int
+        self, child: ChildApi, value: object, text: str, record: Raw, number: int
     ) -> None:
         """One child poll, in a thread of its pool."""
         desk, delivery = self.desk, self._delivery
@@ -361,7 +361,7 @@ class _Run:
         if not last:
             raise _Cut
 
-    def _below(self, child: Child, page: Page, number: int) -> None:
+    def _below(self, child: ChildApi, page: Page, number: int) -> None:
         """Grandchildren: the child's page waits until they are delivered."""
         futures = self.submit(child.children, page, number)
         if not futures:

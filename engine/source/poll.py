@@ -22,9 +22,9 @@ from engine.records import Offset, Page, Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.decode.decoder import Decode, Decoded
 from engine.source.decode.diagnosis import bad_page
-from engine.source.paging.pager import Course
+from engine.source.paging.pager import Pager
 from engine.source.paging.paginator import Paginator
-from engine.source.prefetch import Ahead, one_by_one
+from engine.source.prefetch import Prefetcher, one_by_one
 from engine.source.wire.origin import shown
 
 log = logging.getLogger("source")
@@ -61,7 +61,7 @@ class Poll:
         stopping: Stopping,
         task: int = 0,
         entity: str | None = None,
-        ahead: Ahead | None = None,
+        ahead: Prefetcher | None = None,
         name: str = "ahead",
         expired: Container[int] = EXPIRED,
         restart: bool = False,
@@ -123,7 +123,7 @@ class Poll:
             # What is refused once more is refused for good.
             yield from self._walk(course)
 
-    def _walk(self, course: Course) -> Generator[Page]:
+    def _walk(self, course: Pager) -> Generator[Page]:
         answer = self._answer_for(course)
         course = _Naming(course)
         if self._ahead is None:
@@ -147,7 +147,7 @@ class Poll:
                 raise
 
     def _answer_for(
-        self, course: Course
+        self, course: Pager
     ) -> Callable[[Request], tuple[Response, Decoded]]:
         fetch, decode = self._fetch, self._decode
 
@@ -174,7 +174,7 @@ class Poll:
 class _Naming:
     """A course whose bad pages say which answer they are."""
 
-    def __init__(self, course: Course):
+    def __init__(self, course: Pager):
         self._course = course
         self.ask = course.ask
         self.expects = course.expects

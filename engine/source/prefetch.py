@@ -2,7 +2,7 @@
 Prefetch: how the pages of a poll are fetched, and handed over in order.
 
 Owns the threads of `pagination.concurrent.*` and the bounds on what they may
-fetch before anybody asks for it.  Knows neither HTTP nor Kafka: a course says
+fetch before anybody asks for it.  Knows neither HTTP nor Kafka: a pager says
 what to ask, an answer is something that can be called.
 
 Path: `source.poll` -> here -> `source.paging.paginator`, an answer -> Page, in order
@@ -19,7 +19,7 @@ from engine.errors import SourceError
 from engine.records import Page, Request, Response
 from engine.seams import Stopping
 from engine.source.decode.decoder import Decoded
-from engine.source.paging.pager import Course
+from engine.source.paging.pager import Pager
 
 #: A request, sent and decoded; raises a SourceError, blocks as a Fetch does.
 Answer: TypeAlias = Callable[[Request], tuple[Response, Decoded]]
@@ -33,7 +33,7 @@ LOOK: Final = 0.05
 FAREWELL: Final = 0.5
 
 
-class Budget(Protocol):
+class ByteBudget(Protocol):
     """The bytes a task may hold."""
 
     def acquire(self, size: int, stopping: Stopping) -> bool:
@@ -66,27 +66,27 @@ class Unbounded:
         return None
 
 
-def one_by_one(course: Course, answer: Answer, stopping: Stopping) -> Generator[Page]:
+def one_by_one(pager: Pager, answer: Answer, stopping: Stopping) -> Generator[Page]:
     """
-    The pages of a course, fetched by whoever asks for them.
+    The pages of a pager, fetched by whoever asks for them.
 
-    Ends early when stopping is set while the course waits for other shards.
+    Ends early when stopping is set while the pager waits for other shards.
 
     Blocks: for each page until its answer is there.
     """
     # Hot path: no thread, no queue, no lock.
-    while not course.over:
-        request = course.ask()
+    while not pager.over:
+        request = pager.ask()
         if request is None:
-            if course.over or stopping.wait(BOARD_PAUSE):
+            if pager.over or stopping.wait(BOARD_PAUSE):
                 return
             continue
         try:
             response, decoded = answer(request)
         except SourceError as failure:
-            page = course.refused(request, failure)
+            page = pager.refused(request, failure)
         else:
-            page = course.learn(request, response, decoded)
+            page = pager.learn(request, response, decoded)
         if page is not None:
             yield page
 
@@ -107,21 +107,21 @@ class _Ticket:
         return self.answer is not None or self.error is not None
 
 
-def _page_of(course: Course, ticket: _Ticket) -> Page | None:
+def _page_of(pager: Pager, ticket: _Ticket) -> Page | None:
     """What an answer makes, or a failure that may be the end of the pages."""
     if isinstance(ticket.error, SourceError):
-        return course.refused(ticket.request, ticket.error)
+        return pager.refused(ticket.request, ticket.error)
     if ticket.error is not None:
         raise ticket.error
     assert ticket.answer is not None
-    return course.learn(ticket.request, *ticket.answer)
+    return pager.learn(ticket.request, *ticket.answer)
 
 
 class _Run:
     """One poll's part of what is fetched ahead."""
 
-    def __init__(self, course: Course, answer: Answer, stopping: Stopping):
-        self.course = course
+    def __init__(self, pager: Pager, answer: Answer, stopping: Stopping):
+        self.pager = pager
         self.answer = answer
         self.stopping = stopping
         self.tickets: deque[_Ticket] = deque()
@@ -142,12 +142,12 @@ class _Run:
         return (
             self.closed
             or self.error is not None
-            or self.course.over
+            or self.pager.over
             or self.stopping.is_set()
         )
 
 
-class Ahead:
+class Prefetcher:
     """
     What all shards of a task fetch ahead, together within its bounds.
 
@@ -161,7 +161,7 @@ class Ahead:
         budget: Where their bytes count.
     """
 
-    def __init__(self, *, threads: int, pages: int, budget: Budget | None = None):
+    def __init__(self, *, threads: int, pages: int, budget: ByteBudget | None = None):
         self._threads = threads
         self._pages = pages
         self._budget = budget or Unbounded()
@@ -172,7 +172,7 @@ class Ahead:
 
     def pages(
         self,
-        course: Course,
+        pager: Pager,
         answer: Answer,
         stopping: Stopping,
         *,
@@ -180,7 +180,7 @@ class Ahead:
         name: str = "ahead",
     ) -> Generator[Page]:
         """
-        The pages of a course in order, fetched by threads of their own.
+        The pages of a pager in order, fetched by threads of their own.
 
         Closing the iterator ends the threads: at once, or when the request
         they are in ends.
@@ -194,7 +194,7 @@ class Ahead:
 
         Blocks: until the next page is there; stopping ends it.
         """
-        run = _Run(course, answer, stopping)
+        run = _Run(pager, answer, stopping)
         threads = [
             threading.Thread(
                 target=self._work, args=(run,), name=f"{name}-{number}", daemon=True
@@ -285,7 +285,7 @@ class Ahead:
 
     def _ask(self, run: _Run) -> Request | None:
         try:
-            return run.course.ask()
+            return run.pager.ask()
         except Exception as error:  # noqa: BLE001 - raised behind the pages before
             if run.tickets:
                 # It stands behind what is under way: asked again when that came.
@@ -344,13 +344,13 @@ class Ahead:
 
     def _settle(self, run: _Run) -> None:
         """Turn answers into pages, as far as they lie in order."""
-        tickets, course = run.tickets, run.course
+        tickets, pager = run.tickets, run.pager
         while tickets and tickets[0].done and run.error is None:
             ticket = tickets.popleft()
             page = None
-            if course.expects(ticket.request):
+            if pager.expects(ticket.request):
                 try:
-                    page = _page_of(course, ticket)
+                    page = _page_of(pager, ticket)
                 except Exception as error:  # noqa: BLE001 - raised in its turn
                     run.error = error
             if page is None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from engine.errors import Unreachable
 from engine.records import Request, Response
 from engine.seams import Fetch, Stopping
-from engine.source.fetch.limit import Turnstile
+from engine.source.fetch.limit import RateGate
 from engine.source.wire.origin import host_of
 
 #: Seconds between two looks of a loop that is held.
@@ -55,7 +55,7 @@ class Held:
         inner: One try.
         gate: The task's.
         stopping: The only way to wait.
-        turnstile: Paid again behind a pause: a token that was good before it would
+        rate_gate: Paid again behind a pause: a token that was good before it would
             let all shards through at one moment.
     """
 
@@ -65,17 +65,17 @@ class Held:
         gate: Gate,
         *,
         stopping: Stopping,
-        turnstile: Turnstile | None,
+        rate_gate: RateGate | None,
     ):
         self._inner = inner
         self._gate = gate
         self._stopping = stopping
-        self._turnstile = turnstile
+        self._rate_gate = rate_gate
 
     def __call__(self, request: Request) -> Response:
         while self._gate.closed:
             if self._gate.wait(self._stopping):
                 raise Unreachable("stopping", sent=False)
-            if self._turnstile is not None:
-                self._turnstile.admit(host_of(request.url))
+            if self._rate_gate is not None:
+                self._rate_gate.admit(host_of(request.url))
         return self._inner(request)

@@ -17,7 +17,7 @@ from engine.source.paging.pager import gathered
 
 class Siblings:
     """
-    `source.paging.pager.Crew`, between processes.
+    `source.paging.pager.ShardCoordination`, between processes.
 
     Args:
         slot: The shard's own slot of the board.

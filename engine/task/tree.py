@@ -90,7 +90,7 @@ class Branch(Struct, frozen=True):
 
 class Branches:
     """
-    All that is below one root; a `source.children.Delivery`.
+    All that is below one root; a `source.children.ChildDelivery`.
 
     Used by the thread that walks the root.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.source.prefetch import Ahead
+from engine.source.prefetch import Prefetcher
 from tests.fakes.api import Api
 from tests.fakes.walks import TYPES, bytes_of, poll_of
 
@@ -17,7 +17,7 @@ def how(request: pytest.FixtureRequest) -> dict[str, Any]:
     """How a poll fetches: in our thread, or ahead in threads of its own."""
     if request.param == "sequential":
         return {}
-    return {"ahead": Ahead(threads=4, pages=10)}
+    return {"ahead": Prefetcher(threads=4, pages=10)}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.records import Request, Response
-from engine.source.prefetch import Ahead
+from engine.source.prefetch import Prefetcher
 from tests.fakes.api import Api, Asked
 from tests.fakes.walks import TYPES, bytes_of, poll_of
 
@@ -81,7 +81,7 @@ def test_every_saved_offset_gives_exactly_the_rest(
         api.per_page = limit
 
         def polled(offset: Any, most: int = 1000) -> list[Any]:
-            how = {"ahead": Ahead(threads=threads, pages=4)} if threads else {}
+            how = {"ahead": Prefetcher(threads=threads, pages=4)} if threads else {}
             poll = poll_of(
                 api.url,
                 kind,

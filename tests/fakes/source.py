@@ -2,7 +2,7 @@
 Source: one api's HTTP side as its configuration file makes it.
 
 Everything is real but Kafka: the file is loaded, the pool, limiter, breaker and
-skins are the task's own, pages are what a flow would get.
+layers are the task's own, pages are what a flow would get.
 """
 
 from __future__ import annotations

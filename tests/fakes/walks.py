@@ -14,7 +14,7 @@ from typing import Any
 from engine.records import Offset, Page
 from engine.seams import Fetch, Stopping
 from engine.source.decode.decoder import Decode, compile_decoder
-from engine.source.paging.pager import Crew, Paging
+from engine.source.paging.pager import Paging, ShardCoordination
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
 from engine.source.poll import Poll
@@ -66,7 +66,7 @@ def poll_of(
     index: int = 0,
     count: int = 1,
     others: Sequence[tuple[int, int, Offset]] = (),
-    crew: Crew | None = None,
+    crew: ShardCoordination | None = None,
     notes: list[str] | None = None,
     stopping: Stopping | None = None,
     shape: dict[str, Any] | None = None,

@@ -115,7 +115,7 @@ class Client:
         refresh: Any = None,
         **policy: Any,
     ) -> tuple[Retrying, Stopping]:
-        """The skin of retries around it, and what it waited for."""
+        """The layer of retries around it, and what it waited for."""
         stopping = Stopping()
         return (
             Retrying(

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from engine.errors import SourceError, Unexpected, Unreachable
 from engine.records import Offset, Page
-from engine.source.children import Child, Tree
+from engine.source.children import ChildApi, Tree
 from tests.fakes.api import Api, Asked
 from tests.fakes.walks import Never, poll_of
 
@@ -85,7 +85,7 @@ def tree_of(
     patient: bool = False,
     concurrent: int = 10,
 ) -> Tree:
-    child = Child(
+    child = ChildApi(
         "orders",
         poll_of(api.url, "cursor", path=api.url + url),
         extract=extract,
@@ -195,7 +195,7 @@ def test_a_patient_tree_waits_for_a_server_that_is_away(api: Api) -> None:
     away = poll_of("http://127.0.0.1:9", "cursor", path="http://127.0.0.1:9/x")
     tree = Tree(
         poll_of(api.url, "cursor", path=f"{api.url}/users"),
-        [Child("away", away, extract="id", patient=True)],
+        [ChildApi("away", away, extract="id", patient=True)],
         delivery=Book(),
         stopping=Never(),
     )
@@ -229,14 +229,14 @@ def nested(api: Api, book: Book, depth: int) -> Tree:
 
         return serve
 
-    below: list[Child] = []
+    below: list[ChildApi] = []
     for number in range(depth - 1, -1, -1):
         api.route(f"/{number}", level(number))
         if number:
             poll = poll_of(
                 api.url, "cursor", path=f"{api.url}/{number}?of=${{parent_value}}"
             )
-            below = [Child(f"api{number}", poll, extract="id", children=below)]
+            below = [ChildApi(f"api{number}", poll, extract="id", children=below)]
     top = poll_of(api.url, "cursor", path=f"{api.url}/0")
     return Tree(top, below, delivery=book, stopping=Never())
 
@@ -309,10 +309,10 @@ def test_a_tree_that_fails_ends_the_threads_that_wait_for_what_has_not_begun(
     api.route("/upper", upper)
     api.route("/middle", middle)
     api.route("/leaf", leaf)
-    below: list[Child] = []
+    below: list[ChildApi] = []
     for name in ("leaf", "middle", "upper"):
         poll = poll_of(api.url, "cursor", path=f"{api.url}/{name}?of=${{parent_value}}")
-        below = [Child(name, poll, extract="id", concurrent=3, children=below)]
+        below = [ChildApi(name, poll, extract="id", concurrent=3, children=below)]
     # One leaf is asked for; of a or b none has begun.
     lowest = below[0].children[0].children[0]
     lowest.concurrent = 1
@@ -356,7 +356,7 @@ def test_pages_of_one_parent_are_no_repetition_of_another_s(api: Api) -> None:
     parent = poll_of(api.url, "cursor", path=f"{api.url}/users")
     tree = Tree(
         parent,
-        [Child("shelf", child, extract="id", concurrent=2)],
+        [ChildApi("shelf", child, extract="id", concurrent=2)],
         delivery=book,
         stopping=Never(),
         note=lambda name: None,

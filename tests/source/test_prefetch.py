@@ -11,7 +11,7 @@ import pytest
 from engine.errors import Unexpected
 from engine.records import Page, Request, Response
 from engine.seams import Stopping
-from engine.source.prefetch import Ahead
+from engine.source.prefetch import Prefetcher
 from tests.fakes.api import Api
 from tests.fakes.walks import TYPES, bytes_of, poll_of
 from tests.source.paging.test_paginator import URL, Answers, page
@@ -74,7 +74,7 @@ def test_addressable_pages_are_fetched_side_by_side_and_come_in_order(
 ) -> None:
     with Api(pages=24, records=3, latency=0.02) as api:
         began = time.monotonic()
-        how = {"ahead": Ahead(threads=4, pages=50)}
+        how = {"ahead": Prefetcher(threads=4, pages=50)}
 
         pages = list(poll_of(api.url, kind, limit=3, poll=how).pages(None))
 
@@ -87,7 +87,7 @@ def test_addressable_pages_are_fetched_side_by_side_and_come_in_order(
 @pytest.mark.parametrize("kind", ["cursor", "next_url", "keyset"])
 def test_a_chain_has_one_request_under_way_and_runs_ahead(kind: str) -> None:
     with Api(pages=12, records=3) as api:
-        how = {"ahead": Ahead(threads=4, pages=5)}
+        how = {"ahead": Prefetcher(threads=4, pages=5)}
         pages = poll_of(api.url, kind, limit=3, poll=how).pages(None)
         first = next(pages)
 
@@ -103,7 +103,7 @@ def test_a_chain_has_one_request_under_way_and_runs_ahead(kind: str) -> None:
 
 def test_a_full_queue_starts_no_new_request() -> None:
     with Api(pages=60, records=3) as api:
-        how = {"ahead": Ahead(threads=4, pages=10)}
+        how = {"ahead": Prefetcher(threads=4, pages=10)}
         pages = poll_of(api.url, "page", limit=3, poll=how).pages(None)
         next(pages)
 
@@ -116,7 +116,7 @@ def test_a_full_queue_starts_no_new_request() -> None:
 def test_bytes_waiting_are_bounded_and_given_back() -> None:
     with Api(pages=30, records=10, size=100) as api:
         purse = Purse(5000)
-        how = {"ahead": Ahead(threads=4, pages=50, budget=purse)}
+        how = {"ahead": Prefetcher(threads=4, pages=50, budget=purse)}
         pages = poll_of(api.url, "page", limit=10, poll=how).pages(None)
         next(pages)
 
@@ -130,7 +130,7 @@ def test_bytes_waiting_are_bounded_and_given_back() -> None:
 
 def test_a_page_larger_than_the_budget_passes() -> None:
     with Api(pages=3, records=10, size=1000) as api:
-        how = {"ahead": Ahead(threads=4, pages=50, budget=Purse(10))}
+        how = {"ahead": Prefetcher(threads=4, pages=50, budget=Purse(10))}
 
         pages = list(poll_of(api.url, "page", limit=10, poll=how).pages(None))
 
@@ -148,7 +148,7 @@ def test_an_error_comes_after_the_pages_before_it(kind: str) -> None:
         return page(number, next=str(number + 1))
 
     fetch = Answers(answer)
-    how = {"ahead": Ahead(threads=4, pages=50)}
+    how = {"ahead": Prefetcher(threads=4, pages=50)}
     got: list[Page] = []
 
     with pytest.raises(Unexpected):
@@ -167,7 +167,7 @@ def test_failures_beyond_the_end_are_nobodys() -> None:
         time.sleep(0.02)
         return page(number, number) if number < 3 else page(number)
 
-    how = {"ahead": Ahead(threads=8, pages=50)}
+    how = {"ahead": Prefetcher(threads=8, pages=50)}
     pages = list(
         poll_of(URL, "page", limit=2, fetch=Answers(answer), poll=how).pages(None)
     )
@@ -185,7 +185,7 @@ def test_a_server_of_uneven_pages_loses_nothing() -> None:
         size = sizes.get(at, 3)
         return page(*range(at, min(at + size, 50)), total=50)
 
-    how = {"ahead": Ahead(threads=4, pages=50)}
+    how = {"ahead": Prefetcher(threads=4, pages=50)}
     poll = poll_of(
         URL, "offset", limit=10, total_field="total", fetch=Answers(answer), poll=how
     )
@@ -197,7 +197,10 @@ def test_a_server_of_uneven_pages_loses_nothing() -> None:
 def test_closing_ends_the_threads(kind: str) -> None:
     with Api(pages=30, records=2, latency=0.01) as api:
         purse = Purse(10**6)
-        how = {"ahead": Ahead(threads=4, pages=8, budget=purse), "name": f"end-{kind}"}
+        how = {
+            "ahead": Prefetcher(threads=4, pages=8, budget=purse),
+            "name": f"end-{kind}",
+        }
         pages = poll_of(api.url, kind, limit=2, poll=how).pages(None)
         next(pages)
 
@@ -210,7 +213,7 @@ def test_closing_ends_the_threads(kind: str) -> None:
 def test_stopping_ends_a_poll_between_pages() -> None:
     with Api(pages=1000, records=2, latency=0.005) as api:
         flag = Flag()
-        how = {"ahead": Ahead(threads=4, pages=8), "name": "stopped"}
+        how = {"ahead": Prefetcher(threads=4, pages=8), "name": "stopped"}
         pages = poll_of(api.url, "page", limit=2, poll=how, stopping=flag).pages(None)
         next(pages)
         began = time.monotonic()
@@ -241,7 +244,7 @@ def test_shards_of_a_task_share_its_threads_and_none_starves() -> None:
     full = Answers(
         lambda query: page(query["page"]) if int(query["page"]) < 40 else page()
     )
-    ahead = Ahead(threads=3, pages=100)
+    ahead = Prefetcher(threads=3, pages=100)
     done: list[float] = []
 
     def drain() -> None:

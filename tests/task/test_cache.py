@@ -11,7 +11,7 @@ from engine.records import Request, Response
 from engine.shared.limiter import Limiter, Limits
 from engine.shared.rates import Rate
 from engine.source.fetch.warming import Trace
-from engine.task.build.cache import skin_of, tiers_of, unique_headers, warming_of
+from engine.task.build.cache import layer_of, tiers_of, unique_headers, warming_of
 from engine.task.build.http import url_of
 from tests.fakes.hands import Hands
 
@@ -135,8 +135,8 @@ class Api:
         )
 
 
-def skin(one: Connector, path: Path, clock: Hands, api: Api, trace=None):
-    return skin_of(
+def layer(one: Connector, path: Path, clock: Hands, api: Api, trace=None):
+    return layer_of(
         one.apis[0],
         api,
         tiers(one, path, clock),
@@ -152,7 +152,7 @@ def test_a_time_to_live_makes_fresh_what_states_nothing(
     for seconds, asked in ((0, 5), (5, 1)):
         api = Api(clock)
         keys = f"cache.response.ttl.seconds={seconds}"
-        fetch = skin(connector(keys), tmp_path / keys, clock, api)
+        fetch = layer(connector(keys), tmp_path / keys, clock, api)
         for _ in range(5):
             fetch(Request("GET", "https://api.example.com/v1/things"))
             clock.turn(0.9)
@@ -163,7 +163,7 @@ def test_a_time_to_live_makes_fresh_what_states_nothing(
 def test_positions_that_move_on_have_no_skin(connector, tmp_path, clock) -> None:
     one = connector("http.offset.mode=SIMPLE_INCREMENTING")
 
-    assert skin(one, tmp_path, clock, Api(clock)) is None
+    assert layer(one, tmp_path, clock, Api(clock)) is None
 
 
 def test_credentials_are_part_of_the_key(connector, tmp_path, clock) -> None:
@@ -175,11 +175,11 @@ def test_credentials_are_part_of_the_key(connector, tmp_path, clock) -> None:
         ["auth.type=BEARER", "bearer.token=two"],
         ["auth.type=BASIC", "connection.user=u", "connection.password=p"],
     ):
-        keys.add(skin(connector(*auth), tmp_path, clock, Api(clock)).key(request))
+        keys.add(layer(connector(*auth), tmp_path, clock, Api(clock)).key(request))
 
     assert 4 == len(keys)
     again = connector("auth.type=BEARER", "bearer.token=one")
-    assert skin(again, tmp_path, clock, Api(clock)).key(request) in keys
+    assert layer(again, tmp_path, clock, Api(clock)).key(request) in keys
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_an_answer_whose_header_is_not_kept_is_not_kept(
     one = connector(key)
     shared = tiers(one, tmp_path, clock)
 
-    made = skin_of(one.apis[0], Api(clock), shared, stopping=Going(), clock=clock)
+    made = layer_of(one.apis[0], Api(clock), shared, stopping=Going(), clock=clock)
 
     assert kept is (made is not None)
 
@@ -225,13 +225,13 @@ def test_warming_asks_what_the_keys_name(connector, tmp_path, clock) -> None:
     )
     api, trace = Api(clock), Trace(clock=clock)
     shared = tiers(one, tmp_path, clock)
-    fetch = skin_of(
+    fetch = layer_of(
         one.apis[0], api, shared, stopping=Going(), trace=trace, clock=clock
     )
     limiter = Limiter([tmp_path / "l"], "orders", Limits(rate=Rate(100.0)), clock=clock)
     warming = warming_of(
         one,
-        skins={one.apis[0].name: fetch},
+        layers={one.apis[0].name: fetch},
         tiers=shared,
         limiter=limiter,
         trace=trace,
@@ -275,8 +275,8 @@ def test_one_task_warms_an_api_and_no_other_api_with_it(
     shared = tiers(one, tmp_path, clock)
     apis = {each.name: Api(clock) for each in one.apis}
     traces = {each.name: Trace(clock=clock) for each in one.apis}
-    skins = {
-        each.name: skin_of(
+    layers = {
+        each.name: layer_of(
             each,
             apis[each.name],
             shared,
@@ -286,14 +286,14 @@ def test_one_task_warms_an_api_and_no_other_api_with_it(
         )
         for each in one.apis
     }
-    skins["api1"](Request("GET", "https://api.example.com/v1/things"))
-    skins["api2"](Request("GET", "https://api.example.com/v1/others"))
+    layers["api1"](Request("GET", "https://api.example.com/v1/things"))
+    layers["api2"](Request("GET", "https://api.example.com/v1/others"))
     clock.turn(2)
 
     def fetched(leads: set[str], mine: str) -> int:
         warming = warming_of(
             one,
-            skins={mine: skins[mine]},
+            layers={mine: layers[mine]},
             tiers=shared,
             limiter=Limiter([tmp_path / "l"], "orders", Limits(), clock=clock),
             trace=traces[mine],
@@ -315,7 +315,7 @@ def test_without_warming_there_is_none(connector, tmp_path, clock) -> None:
     one = connector()
     found = warming_of(
         one,
-        skins={"api1": skin(one, tmp_path, clock, Api(clock))},
+        layers={"api1": layer(one, tmp_path, clock, Api(clock))},
         tiers=tiers(one, tmp_path, clock),
         limiter=Limiter([tmp_path], "orders", Limits()),
         trace=Trace(),

@@ -10,7 +10,7 @@ import pytest
 
 from engine.config import load
 from engine.shared.tiers import Tiers
-from engine.source.fetch.freshness import Stored
+from engine.source.fetch.freshness import StoredResponse
 from engine.task.build.cache import tiers_of
 from tests.fakes.hands import Hands
 
@@ -22,7 +22,7 @@ bootstrap.servers=127.0.0.1:9092
 """
 
 #: Makes a task's cache out of lines of a configuration.
-Make = Callable[..., Tiers[Stored]]
+Make = Callable[..., Tiers[StoredResponse]]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def clock() -> Hands:
 
 @pytest.fixture
 def make(tmp_path: Path, clock: Hands) -> Make:
-    def tiers(*lines: str) -> Tiers[Stored]:
+    def tiers(*lines: str) -> Tiers[StoredResponse]:
         path = tmp_path / "c.properties"
         path.write_text(BASE + "\n".join(lines))
         path.chmod(0o600)
@@ -54,20 +54,20 @@ def key(n: int) -> str:
     return blake2b(str(n).encode(), digest_size=16).hexdigest()
 
 
-def answer(body: bytes = b"x") -> Stored:
-    return Stored("http://h/x", "http://h/x", 200, (), body, 0.0, 1)
+def answer(body: bytes = b"x") -> StoredResponse:
+    return StoredResponse("http://h/x", "http://h/x", 200, (), body, 0.0, 1)
 
 
-def keep(tiers: Tiers[Stored], count: int, body: bytes = b"x") -> None:
+def keep(tiers: Tiers[StoredResponse], count: int, body: bytes = b"x") -> None:
     for n in range(count):
         tiers.keep(key(n), answer(body))
 
 
-def found(tiers: Tiers[Stored], count: int) -> list[int]:
+def found(tiers: Tiers[StoredResponse], count: int) -> list[int]:
     return [n for n in range(count) if tiers.find(key(n)) is not None]
 
 
-def entries(tiers: Tiers[Stored]) -> dict[int, int]:
+def entries(tiers: Tiers[StoredResponse]) -> dict[int, int]:
     return {each.level: each.entries for each in tiers.readings()}
 
 

@@ -1,7 +1,7 @@
 """
 Cache: a fetch that asks only for what it cannot know.
 
-Owns the outermost skin: what was answered before is used as RFC 9111 allows,
+Owns the outermost layer: what was answered before is used as RFC 9111 allows,
 asked for with its validators, and kept anew; of all processes one asks for a
 key while the others wait for its answer.  Knows no tier and no process: it is
 given an object to find and keep by.  Any failure of that object means
@@ -29,8 +29,8 @@ from engine.source.fetch.freshness import (
     ERRORS,
     OWN,
     SAFE,
-    Stored,
-    Verdict,
+    CacheVerdict,
+    StoredResponse,
     confirms,
     freshened,
     keepable,
@@ -56,14 +56,14 @@ class Hit(Protocol):
     """Something that was found: see `engine.shared.tiers.Found`."""
 
     @property
-    def value(self) -> Stored: ...
+    def value(self) -> StoredResponse: ...
     @property
     def level(self) -> int: ...
     @property
     def age(self) -> float: ...
 
 
-class Flight(Protocol):
+class FlightLease(Protocol):
     """The right to ask for a key."""
 
     def land(self) -> None:
@@ -74,9 +74,9 @@ class Kept(Protocol):
     """What finds and keeps: see `engine.shared.tiers.Tiers`."""
 
     def find(self, key: str, *, anew: bool = False) -> Hit | None: ...
-    def keep(self, key: str, value: Stored) -> None: ...
+    def keep(self, key: str, value: StoredResponse) -> None: ...
     def drop(self, key: str) -> None: ...
-    def lead(self, key: str) -> Flight | None: ...
+    def lead(self, key: str) -> FlightLease | None: ...
     def count(self, level: int | None, result: str) -> None: ...
     def fingerprint(self, text: str) -> str: ...
 
@@ -178,7 +178,7 @@ class Cached:
         hit = self._find(key)
         if hit is not None:
             judged = verdict(hit.value, hit.age, request, self._ttl)
-            if judged is Verdict.FRESH and not self._touched(hit):
+            if judged is CacheVerdict.FRESH and not self._touched(hit):
                 return None
         flight = self._tiers.lead(key)
         if flight is None:
@@ -196,9 +196,9 @@ class Cached:
     def _use(self, hit: Hit, request: Request, key: str) -> Response | None:
         """An answer that needs no asking, or None."""
         judged = verdict(hit.value, hit.age, request, self._ttl)
-        if judged is Verdict.STALE or self._touched(hit):
+        if judged is CacheVerdict.STALE or self._touched(hit):
             return None
-        if judged is Verdict.WHILE_REVALIDATING:
+        if judged is CacheVerdict.WHILE_REVALIDATING:
             # Only what this process brought itself: it is still there to ask.
             # One that began with it might end before, and the next one again.
             if key not in self._known:
@@ -210,7 +210,7 @@ class Cached:
         return self._answer(hit.value, hit.age, request, "fresh")
 
     def _answer(
-        self, stored: Stored, age: float, request: Request, origin: str
+        self, stored: StoredResponse, age: float, request: Request, origin: str
     ) -> Response:
         headers = [pair for pair in stored.headers if pair[0] != "age"]
         headers.append(("age", str(int(min(stored.age + age, 2**31)))))
@@ -344,7 +344,7 @@ class Cached:
             self._drop(key)
         return False
 
-    def _enter(self, key: str, stored: Stored) -> None:
+    def _enter(self, key: str, stored: StoredResponse) -> None:
         self._unkept.pop(key, None)
         _remember(self._known, key)
         self._tiers.keep(key, stored)
@@ -365,7 +365,7 @@ class Cached:
         if self._changes and request.method not in SAFE:
             for url in touched(request, response):
                 # Whoever asks for it, by whatever headers: a mark of its own.
-                mark = Stored(url, url, 0, (), b"")
+                mark = StoredResponse(url, url, 0, (), b"")
                 self._tiers.keep(self._mark(url), mark)
         return response
 

@@ -116,7 +116,7 @@ _DATES = tuple(re.compile(form) for form in (_IMF, _RFC850, _ASCTIME))
 _META = struct.Struct("<I")
 
 
-class Stored(Struct, frozen=True, array_like=True):
+class StoredResponse(Struct, frozen=True, array_like=True):
     """
     What is kept of an answer.
 
@@ -144,7 +144,7 @@ class Stored(Struct, frozen=True, array_like=True):
         return ", ".join(found) if found else None
 
 
-class Verdict(Enum):
+class CacheVerdict(Enum):
     """What may be done with a stored answer."""
 
     #: Use it.
@@ -155,13 +155,13 @@ class Verdict(Enum):
     STALE = "stale"
 
 
-def encode(stored: Stored) -> bytes:
+def encode(stored: StoredResponse) -> bytes:
     """As bytes: the length of the head, the head, the body."""
     head = msgspec.msgpack.encode(msgspec.structs.replace(stored, body=b""))
     return b"".join((_META.pack(len(head)), head, stored.body))
 
 
-def decode(raw: bytes | memoryview) -> Stored:
+def decode(raw: bytes | memoryview) -> StoredResponse:
     """Raises ValueError for bytes that `encode` did not write."""
     if len(raw) < _META.size:
         raise ValueError("cut")
@@ -171,7 +171,7 @@ def decode(raw: bytes | memoryview) -> Stored:
         stored = _DECODER.decode(raw[_META.size : start])
     except msgspec.DecodeError as failure:
         raise ValueError(str(failure)) from failure
-    return Stored(
+    return StoredResponse(
         stored.url,
         stored.answered,
         stored.status,
@@ -182,7 +182,7 @@ def decode(raw: bytes | memoryview) -> Stored:
     )
 
 
-_DECODER = msgspec.msgpack.Decoder(Stored)
+_DECODER = msgspec.msgpack.Decoder(StoredResponse)
 
 
 def directives(text: str | None) -> dict[str, str | None]:
@@ -278,7 +278,7 @@ def stated_lifetime(headers: Headers, received_ms: int) -> float | None:
     return None
 
 
-def lifetime(stored: Stored, ttl: float) -> float:
+def lifetime(stored: StoredResponse, ttl: float) -> float:
     """
     Seconds for which it is fresh.
 
@@ -338,10 +338,10 @@ def storable(request: Request, response: Response, ttl: float) -> bool:
     return (ttl if stated is None else stated) > 0 and "no-cache" not in control
 
 
-def kept(request: Request, response: Response, delay: float) -> Stored:
+def kept(request: Request, response: Response, delay: float) -> StoredResponse:
     """What is kept of an answer that may be."""
     headers = lasting(response.headers)
-    return Stored(
+    return StoredResponse(
         request.url,
         response.url,
         response.status,
@@ -413,7 +413,7 @@ def validators(headers: Headers, received_ms: int) -> dict[str, str]:
     return {} if modified is None else {"If-Modified-Since": modified}
 
 
-def confirms(stored: Stored, response: Response) -> bool:
+def confirms(stored: StoredResponse, response: Response) -> bool:
     """
     Whether a 304 speaks of the stored answer that was asked about.
 
@@ -434,7 +434,9 @@ def confirms(stored: Stored, response: Response) -> bool:
     )
 
 
-def verdict(stored: Stored, age: float, request: Request, ttl: float) -> Verdict:
+def verdict(
+    stored: StoredResponse, age: float, request: Request, ttl: float
+) -> CacheVerdict:
     """
     What may be done with what is stored.
 
@@ -446,25 +448,25 @@ def verdict(stored: Stored, age: float, request: Request, ttl: float) -> Verdict
     control = directives(stored.header("cache-control"))
     asked = requested(request)
     if "no-cache" in control or "no-cache" in asked:
-        return Verdict.STALE
+        return CacheVerdict.STALE
     old = stored.age + age
     fresh_for = lifetime(stored, ttl)
     limit = seconds(asked.get("max-age")) if "max-age" in asked else None
     if limit is not None and old >= limit:
-        return Verdict.STALE
+        return CacheVerdict.STALE
     rest = seconds(asked.get("min-fresh")) or 0
     if old + rest < fresh_for:
-        return Verdict.FRESH
+        return CacheVerdict.FRESH
     if "must-revalidate" in control:
-        return Verdict.STALE
+        return CacheVerdict.STALE
     if "max-stale" in asked:
         allowed = seconds(asked["max-stale"])
         if asked["max-stale"] is None or (allowed or 0) > old - fresh_for:
-            return Verdict.FRESH
+            return CacheVerdict.FRESH
     meanwhile = seconds(control.get("stale-while-revalidate"))
     if meanwhile and old < fresh_for + meanwhile:
-        return Verdict.WHILE_REVALIDATING
-    return Verdict.STALE
+        return CacheVerdict.WHILE_REVALIDATING
+    return CacheVerdict.STALE
 
 
 def requested(request: Request) -> Mapping[str, str | None]:
@@ -475,7 +477,7 @@ def requested(request: Request) -> Mapping[str, str | None]:
     return directives(text)
 
 
-def stands_in(stored: Stored, age: float, request: Request, ttl: float) -> bool:
+def stands_in(stored: StoredResponse, age: float, request: Request, ttl: float) -> bool:
     """
     Whether a stale answer may be used because the API fails.
 
@@ -491,7 +493,9 @@ def stands_in(stored: Stored, age: float, request: Request, ttl: float) -> bool:
     return allowed is not None and stored.age + age < lifetime(stored, ttl) + allowed
 
 
-def freshened(stored: Stored, response: Response, delay: float) -> Stored:
+def freshened(
+    stored: StoredResponse, response: Response, delay: float
+) -> StoredResponse:
     """
     What is stored, with a 304's headers in place of those of their names.
 
@@ -510,7 +514,7 @@ def freshened(stored: Stored, response: Response, delay: float) -> Stored:
     )
 
 
-def keepable(stored: Stored) -> bool:
+def keepable(stored: StoredResponse) -> bool:
     """Whether an answer may still be kept after a 304 has changed its headers."""
     control = directives(stored.header("cache-control"))
     return "no-store" not in control and "*" not in varying(stored.headers)

@@ -19,9 +19,9 @@ from engine.source.fetch.waits import Waits
 from engine.source.wire.origin import host_of
 
 
-class Turnstile:
+class RateGate:
     """
-    Lets one request through for each token; shared by all skins of an api.
+    Lets one request through for each token; shared by all layers of an api.
 
     Args:
         limiter: Answers seconds.
@@ -96,13 +96,13 @@ class Turnstile:
 class Limited:
     """A fetch of which every call costs one token."""
 
-    def __init__(self, inner: Fetch, turnstile: Turnstile):
+    def __init__(self, inner: Fetch, rate_gate: RateGate):
         self._inner = inner
-        self._turnstile = turnstile
+        self._rate_gate = rate_gate
 
     def __call__(self, request: Request) -> Response:
         host = host_of(request.url)
-        self._turnstile.admit(host)
+        self._rate_gate.admit(host)
         response = self._inner(request)
-        self._turnstile.observe(host_of(response.url), response)
+        self._rate_gate.observe(host_of(response.url), response)
         return response

@@ -24,7 +24,7 @@ from engine.observe.failures import FailureLog
 from engine.records import Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.decode.answers import Emptied
-from engine.source.fetch.limit import Turnstile
+from engine.source.fetch.limit import RateGate
 from engine.source.fetch.policy import (
     NOTHING,
     PAUSES,
@@ -52,7 +52,7 @@ class Retrying:
         refresh: Given an answer that refuses the credentials (None: they could
             not be had at all), and whether it says so outside of its status: renews
             them, and says whether they are other ones now.
-        turnstile: Told of pauses that an answer asks for otherwise than by 429
+        rate_gate: Told of pauses that an answer asks for otherwise than by 429
             or 503.
         allow: Asked with the host before each repeat; an open breaker ends them.
         failures: Told each try that fails, and when the next one comes.
@@ -69,7 +69,7 @@ class Retrying:
         failures: FailureLog | None = None,
         decode: Callable[[Response], Any] | None = None,
         refresh: Callable[[Response | None, bool], bool] | None = None,
-        turnstile: Turnstile | None = None,
+        rate_gate: RateGate | None = None,
         allow: Callable[[str], bool] | None = None,
         draw: Callable[[float, float], float] = random.uniform,
     ):
@@ -79,7 +79,7 @@ class Retrying:
         self._counters = counters
         self._decode = decode
         self._refresh = refresh
-        self._turnstile = turnstile
+        self._rate_gate = rate_gate
         self._allow = allow
         self._failures = failures if failures is not None else FailureLog()
         self._draw = draw
@@ -141,11 +141,11 @@ class Retrying:
         demanded = NOTHING
         if (
             status >= 400
-            and self._turnstile is not None
+            and self._rate_gate is not None
             and status not in policy.process
             and status not in policy.empty
         ):
-            demanded = self._turnstile.demanded(response)
+            demanded = self._rate_gate.demanded(response)
         failure = judge(response, policy, demanded)
         if failure is not None and demanded.after is not None:
             failure.paused = policy.respect
@@ -153,14 +153,14 @@ class Retrying:
 
     def _heed(self, failure: SourceError, response: Response) -> None:
         """Let the limiter pause the host where the answer asks for it in other words."""
-        if self._turnstile is None or response.status in PAUSES:
+        if self._rate_gate is None or response.status in PAUSES:
             return
         if isinstance(failure, Throttled):
-            demanded = self._turnstile.demanded(response)
+            demanded = self._rate_gate.demanded(response)
             failure.paused = demanded.after is not None
-            self._turnstile.throttle(response, limited=True)
+            self._rate_gate.throttle(response, limited=True)
         elif failure.then is Then.RETRY and failure.paused:
-            self._turnstile.throttle(response, limited=False)
+            self._rate_gate.throttle(response, limited=False)
 
 
 def _refuses(failure: SourceError) -> bool:

@@ -18,9 +18,9 @@ from engine.errors import BadPage, Forbidden, Looping, SourceError, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.links import at_own, link_of, without
-from engine.source.paging.pager import Ask, Ledger, Plan
+from engine.source.paging.pager import PagingPlan, PollLedger, PollRequests
 from engine.source.paging.position import (
-    Standing,
+    Position,
     local_part,
     primitive,
     records_hash,
@@ -32,17 +32,17 @@ from engine.source.paging.request import behind
 log = logging.getLogger("source")
 
 
-class ChainCourse:
+class CursorPager:
     """
     One page, or a chain in which each page names the next: a cursor, a URL,
     a Link header, an OData link.
     """
 
-    def __init__(self, plan: Plan, standing: Standing, start: Ask):
+    def __init__(self, plan: PagingPlan, stored: Position, start: PollRequests):
         paging = plan.paging
         self.over = False
         self._plan = plan
-        self._ledger = Ledger(plan, standing)
+        self._ledger = PollLedger(plan, stored)
         self._start = start
         self._field = "cursor" if paging.type == "cursor" else "next"
         #: What the page in hand is asked with; None: the first one.
@@ -55,11 +55,11 @@ class ChainCourse:
         self._before = (0, 0)
         #: The most records on a page.
         self._largest = 0
-        if standing.fresh:
+        if stored.fresh:
             if paging.type == "cursor" and paging.mode == "CURSOR_PAGINATION":
                 self._at = start.initial or None
         else:
-            self._resume(standing.position)
+            self._resume(stored.position)
 
     def _resume(self, position: Mapping[str, Primitive]) -> None:
         paging = self._plan.paging

@@ -20,8 +20,14 @@ from msgspec import Raw, Struct
 from engine.errors import SourceError, StateError
 from engine.records import Offset, Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
-from engine.source.paging.pager import Ask, Ledger, Others, Paging, Plan
-from engine.source.paging.position import Standing, text_in, whole
+from engine.source.paging.pager import (
+    Others,
+    Paging,
+    PagingPlan,
+    PollLedger,
+    PollRequests,
+)
+from engine.source.paging.position import Position, text_in, whole
 
 log = logging.getLogger("source")
 
@@ -130,7 +136,7 @@ class Coverage:
         return reached
 
 
-class CountCourse:
+class NumberPager:
     """
     Pages that can be addressed: by the place of their first record, or by
     their number; all of them, or every L-th from the i-th on.
@@ -143,7 +149,12 @@ class CountCourse:
     stored = False
 
     def __init__(
-        self, plan: Plan, standing: Standing, start: Ask, *, child: bool = False
+        self,
+        plan: PagingPlan,
+        stored: Position,
+        start: PollRequests,
+        *,
+        child: bool = False,
     ):
         paging = plan.paging
         self.over = False
@@ -155,12 +166,12 @@ class CountCourse:
         self._coverage = Coverage(
             plan.others, field=self._field, base=self._base, limit=paging.limit
         )
-        if plan.others and self._coverage.poll > standing.poll:
-            standing.poll, standing.fresh = self._coverage.poll, True
-        position = standing.position if not standing.fresh else {}
-        self._fresh = standing.fresh
-        standing.position = position
-        ledger = self._ledger = Ledger(plan, standing)
+        if plan.others and self._coverage.poll > stored.poll:
+            stored.poll, stored.fresh = self._coverage.poll, True
+        position = stored.position if not stored.fresh else {}
+        self._fresh = stored.fresh
+        stored.position = position
+        ledger = self._ledger = PollLedger(plan, stored)
         guard = ledger.guard
         if not child:
             # The pages of a poll that goes on are still its pages. The polls of
@@ -192,14 +203,14 @@ class CountCourse:
         self._was_short = self._shorter = False
         self._pending: deque[tuple[Request, int]] = deque()
         if self._grid:
-            if self._coverage.poll == standing.poll and self._coverage.size:
+            if self._coverage.poll == stored.poll and self._coverage.size:
                 self._adopt(self._coverage.size)
             elif "size" in position:
                 self._adopt(whole(position, "size", least=1))
         self._at: int | None = None
         #: False if others have done all that was left to us.
         self._left = True
-        if not standing.fresh:
+        if not stored.fresh:
             at = whole(position, self._field)
             if at < self._base:
                 raise StateError(

@@ -21,10 +21,10 @@ from engine.errors import BadPage, SourceError, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.loops import fingerprint
-from engine.source.paging.pager import Ask, Ledger, Plan
+from engine.source.paging.pager import PagingPlan, PollLedger, PollRequests
 from engine.source.paging.position import (
     DIGEST,
-    Standing,
+    Position,
     digest,
     primitive,
     single,
@@ -35,7 +35,7 @@ from engine.source.paging.position import (
 MAX_TIES: Final = 10_000
 
 
-class KeysetCourse:
+class KeysetPager:
     """
     A chain whose next page is asked for with a value of the last record.
 
@@ -46,11 +46,11 @@ class KeysetCourse:
     #: A value is no cursor: it does not expire.
     stored = False
 
-    def __init__(self, plan: Plan, standing: Standing, start: Ask):
+    def __init__(self, plan: PagingPlan, stored: Position, start: PollRequests):
         paging = plan.paging
         self.over = False
         self._plan = plan
-        self._ledger = Ledger(plan, standing)
+        self._ledger = PollLedger(plan, stored)
         self._start = start
         self._asked = False
         #: A page with fewer records is short; None: nobody knows.
@@ -64,14 +64,14 @@ class KeysetCourse:
         self._ties: set[bytes] = set()
         #: Pages and records that were asked for with this value before.
         self._inside = self._passed = 0
-        if standing.fresh:
+        if stored.fresh:
             self._value = start.initial if start.initial != "" else None
         else:
-            self._resume(standing)
+            self._resume(stored)
         self._key = self._key_of(self._value, self._ledger.last)
 
-    def _resume(self, standing: Standing) -> None:
-        position = standing.position
+    def _resume(self, stored: Position) -> None:
+        position = stored.position
         value = position.get("offset")
         if isinstance(value, bool):
             raise StateError(f"the stored offset is {value!r}")

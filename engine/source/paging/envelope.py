@@ -129,7 +129,7 @@ def _count(text: str, written: bool) -> tuple[bool, int | None]:
     return False, None
 
 
-class Totals:
+class PromisedTotals:
     """
     How much there is, as the API says, against how much has come.
 

@@ -17,7 +17,7 @@ from xxhash import xxh3_64_intdigest
 from engine.records import Request
 
 
-class Seen:
+class SeenPages:
     """
     The requests of one poll and the hash of what each brought last.
 
@@ -80,7 +80,7 @@ class Seen:
                 self.swap(key, value)
 
 
-class Guard:
+class LoopGuard:
     """
     The loop guard of one poll.
 
@@ -96,8 +96,8 @@ class Guard:
 
     def __init__(self, *, headers: bool = False) -> None:
         self._headers = headers
-        self._asked = Seen()
-        self._brought = Seen()
+        self._asked = SeenPages()
+        self._brought = SeenPages()
         self.last = 0
 
     def again(self, request: Request, records: Sequence[Raw]) -> bool:

@@ -20,9 +20,9 @@ from engine.clock import SYSTEM
 from engine.errors import SourceError
 from engine.records import Offset, Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
-from engine.source.paging.envelope import Fields, Totals
-from engine.source.paging.loops import Guard
-from engine.source.paging.position import Standing, primitive, reader, whole
+from engine.source.paging.envelope import Fields, PromisedTotals
+from engine.source.paging.loops import LoopGuard
+from engine.source.paging.position import Position, primitive, reader, whole
 from engine.source.wire.origin import shown
 
 log = logging.getLogger("source")
@@ -47,7 +47,7 @@ Stop = Callable[[Mapping[str, object], Response, int], bool]
 Others = Sequence[tuple[int, int, Offset]]
 
 
-class Ask(Protocol):
+class PollRequests(Protocol):
     """A request shape with everything filled in that is the same in a poll."""
 
     @property
@@ -74,7 +74,7 @@ class Ask(Protocol):
         """Another URL with the same headers, by GET unless all is to be the same."""
 
 
-class Shape(Protocol):
+class RequestShape(Protocol):
     """What all requests of an api have in common."""
 
     @property
@@ -93,11 +93,13 @@ class Shape(Protocol):
     def last(self) -> Sequence[str]:
         """The fields of a record that its templates name as `last.<path>`."""
 
-    def begin(self, now_ms: int, scope: Mapping[str, object] | None = None) -> Ask:
+    def begin(
+        self, now_ms: int, scope: Mapping[str, object] | None = None
+    ) -> PollRequests:
         """Fill in what stays the same in a poll that starts now."""
 
 
-class Crew(Protocol):
+class ShardCoordination(Protocol):
     """How the shards of one api tell each other what they saw."""
 
     def publish(self, poll: int, size: int, end: int | None) -> None:
@@ -157,7 +159,7 @@ def gathered(
     return (size or later, end) if size or later or given_up else None
 
 
-class Alone:
+class SingleShard:
     """The crew of an api that is one shard."""
 
     def publish(self, poll: int, size: int, end: int | None) -> None:
@@ -235,7 +237,7 @@ class Paging(Struct, frozen=True, kw_only=True):
     tie_by_page: bool = False
 
 
-class Course(Protocol):
+class Pager(Protocol):
     """
     One poll's walk; the driver fetches what it asks and tells it the answers.
 
@@ -281,7 +283,7 @@ class Course(Protocol):
         """
 
 
-class Plan:
+class PagingPlan:
     """
     What a walk through one shard of one api goes by, poll after poll.
 
@@ -299,12 +301,12 @@ class Plan:
         self,
         paging: Paging,
         *,
-        shape: Shape,
+        shape: RequestShape,
         follow: Callable[[str, str], str],
         index: int,
         count: int,
         others: Others,
-        crew: Crew | None,
+        crew: ShardCoordination | None,
         note: Note,
     ):
         self.paging = paging
@@ -328,10 +330,10 @@ class Plan:
         self.index = index
         self.count = count
         self.others = others
-        self.crew = crew or Alone()
+        self.crew = crew or SingleShard()
         self.note = note
         #: The hashes of a poll that goes on in another walk, by its number.
-        self.guards: dict[int, Guard] = {}
+        self.guards: dict[int, LoopGuard] = {}
         #: Where the shard stands behind a poll in which no page fell to it.
         self.idle: Offset | None = None
 
@@ -345,22 +347,22 @@ class Plan:
         return {path: read(record) for path, read in self._last_of.items()}
 
 
-class Ledger:
+class PollLedger:
     """What every walk keeps: its pages, its guard, its totals, `last.<path>`."""
 
-    def __init__(self, plan: Plan, standing: Standing):
-        position = standing.position
+    def __init__(self, plan: PagingPlan, stored: Position):
+        position = stored.position
         self.plan = plan
-        self.poll = standing.poll
+        self.poll = stored.poll
         self.index = 0
-        self.guard = Guard(headers=plan.shape.in_headers)
-        self.totals = Totals(
+        self.guard = LoopGuard(headers=plan.shape.in_headers)
+        self.totals = PromisedTotals(
             plan.fields,
             whole(position, "received", 0),
             whole(position, "pages", 0),
         )
-        self.last: dict[str, object] = standing.last()
-        self._later = standing.later
+        self.last: dict[str, object] = stored.last()
+        self._later = stored.later
         self._doubted = False
 
     def more(self, decoded: Decoded) -> bool | None:

@@ -13,20 +13,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from engine.records import Offset
-from engine.source.paging.by_cursor import ChainCourse
-from engine.source.paging.by_number import CountCourse
-from engine.source.paging.by_value import KeysetCourse
+from engine.source.paging.by_cursor import CursorPager
+from engine.source.paging.by_number import NumberPager
+from engine.source.paging.by_value import KeysetPager
 from engine.source.paging.pager import (
     COUNTS,
-    Course,
-    Crew,
     Note,
     Others,
+    Pager,
     Paging,
-    Plan,
-    Shape,
+    PagingPlan,
+    RequestShape,
+    ShardCoordination,
 )
-from engine.source.paging.position import Standing
+from engine.source.paging.position import Position
 
 
 class Paginator:
@@ -48,15 +48,15 @@ class Paginator:
         self,
         paging: Paging,
         *,
-        shape: Shape,
+        shape: RequestShape,
         follow: Callable[[str, str], str],
         index: int = 0,
         count: int = 1,
         others: Others = (),
-        crew: Crew | None = None,
+        crew: ShardCoordination | None = None,
         note: Note = lambda name: None,
     ):
-        self._plan = Plan(
+        self._plan = PagingPlan(
             paging,
             shape=shape,
             follow=follow,
@@ -95,7 +95,7 @@ class Paginator:
         number: int | None = None,
         *,
         anew: bool = False,
-    ) -> Course:
+    ) -> Pager:
         """
         A walk from a stored offset.
 
@@ -110,15 +110,15 @@ class Paginator:
             SourceError: A template has no value for its place.
         """
         plan = self._plan
-        standing = Standing(offset, type=plan.paging.type, mode=plan.paging.mode)
+        stored = Position(offset, type=plan.paging.type, mode=plan.paging.mode)
         plan.idle = None
-        poll = standing.poll if number is None else number
+        poll = stored.poll if number is None else number
         if anew:
-            standing = Standing(None, type=plan.paging.type, mode=plan.paging.mode)
-        standing.poll = poll
+            stored = Position(None, type=plan.paging.type, mode=plan.paging.mode)
+        stored.poll = poll
         start = plan.shape.begin(now_ms, scope)
         if plan.paging.type == "keyset":
-            return KeysetCourse(plan, standing, start)
+            return KeysetPager(plan, stored, start)
         if plan.paging.type in COUNTS:
-            return CountCourse(plan, standing, start, child=scope is not None)
-        return ChainCourse(plan, standing, start)
+            return NumberPager(plan, stored, start, child=scope is not None)
+        return CursorPager(plan, stored, start)

@@ -136,7 +136,7 @@ def records_hash(records: Sequence[Raw]) -> str:
     return digest(b"\n".join(records)).hex()
 
 
-class Standing:
+class Position:
     """
     A stored offset, read.
 

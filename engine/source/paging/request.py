@@ -331,7 +331,9 @@ class Shape:
                 if isinstance(node, Name) and node.key == "last":
                     yield node.path.text
 
-    def begin(self, now_ms: int, scope: Mapping[str, object] | None = None) -> Start:
+    def begin(
+        self, now_ms: int, scope: Mapping[str, object] | None = None
+    ) -> RequestsOfPoll:
         """
         Fill in what stays the same in a poll.
 
@@ -342,7 +344,7 @@ class Shape:
         Raises:
             SourceError: A template has no value for its place.
         """
-        return Start(self, {**self._constants, **(scope or {}), "now": now_ms})
+        return RequestsOfPoll(self, {**self._constants, **(scope or {}), "now": now_ms})
 
 
 def _origin(path: list[str | Expression]) -> tuple[str, list[str | Expression]]:
@@ -367,7 +369,7 @@ def _joined(pieces: list[list[str | Expression]], by: str) -> list[str | Express
     return parts
 
 
-class Start:
+class RequestsOfPoll:
     """
     The requests of one poll.
 

@@ -5,7 +5,8 @@ Owns what goes out (requests prepares each shape of request once), the hops of
 one call, and the renaming of foreign failures.  Never sleeps, never retries but
 for the one resend that an ended idle connection costs, and judges no status.
 
-Path: `source.fetch` (the outer skins) -> here -> `source.wire.pool`, `source.wire.body`
+Path: `source.fetch` (the outer layers) -> here -> `source.wire.pool`,
+`source.wire.body`
 ->
 Response
 """
@@ -50,7 +51,12 @@ from engine.source.wire.origin import (
     origin_of,
     shown,
 )
-from engine.source.wire.pool import Connection, HttpCounters, Pool, Shelf
+from engine.source.wire.pool import (
+    HttpCounters,
+    Pool,
+    PooledConnection,
+    RouteConnections,
+)
 from engine.source.wire.tls import TlsOptions, check_pins, tls_context
 
 USER_AGENT = f"kafka-http-source/{engine.__version__}"
@@ -188,7 +194,7 @@ class _Shape:
         tail: str,
         asked: frozenset[str],
         origin: Origin,
-        shelf: Shelf,
+        shelf: RouteConnections,
     ):
         self.start = start
         self.rest = rest
@@ -216,7 +222,7 @@ class Http:
         auth: Credentials for the api's own origins, or None.
         tokens: Asked before each redirect, and before a request is sent again
             on another connection; the first one was paid for by
-            the skin outside.
+            the layer outside.
         multiplexer: HTTP/2 of the task for https origins that speak it, or None.
         stage: Told how long each stage of a request over HTTP/1.1 took, or None:
             `performance.metrics.detailed`.
@@ -542,7 +548,7 @@ class Http:
 
     # -- connections ------------------------------------------------------
 
-    def _connect(self, connection: Connection, deadline: float) -> None:
+    def _connect(self, connection: PooledConnection, deadline: float) -> None:
         """
         Establish: DNS, TCP, proxy, TLS, under one time limit.
 
@@ -562,7 +568,7 @@ class Http:
             self._stage("tls", SYSTEM.monotonic() - raw.dialled_at)
         self._counters.connections_opened += 1
 
-    def _shelf(self, origin: Origin) -> Shelf:
+    def _shelf(self, origin: Origin) -> RouteConnections:
         options = self._options
         proxy = options.proxy
         route = origin, proxy, options.tls, options.addresses
@@ -630,7 +636,7 @@ class Http:
         if body is not None and "content-type" not in given:
             fields["Content-Type"] = "application/json"
         if not self._pool.options.keep_alive:
-            fields["Connection"] = "close"
+            fields["PooledConnection"] = "close"
         for name, value in headers:
             if not _TOKEN(name) or _REFUSED(value):
                 raise Forbidden(f"a header that must not be sent: {name[:40]!r}")

@@ -107,7 +107,7 @@ class HttpCounters:
         self.repeats[reason] = self.repeats.get(reason, 0) + 1
 
 
-class Connection:
+class PooledConnection:
     """
     One of urllib3's connections and what the pool remembers of it.
 
@@ -120,7 +120,7 @@ class Connection:
 
     __slots__ = ("expires", "idle_since", "poller", "raw", "requests", "shelf", "sock")
 
-    def __init__(self, raw: Any, shelf: Shelf):
+    def __init__(self, raw: Any, shelf: RouteConnections):
         self.raw = raw
         self.shelf = shelf
         self.sock: Any = None
@@ -141,7 +141,7 @@ class Connection:
             self.raw.close()
 
 
-class Shelf:
+class RouteConnections:
     """
     The connections of one route.
 
@@ -155,7 +155,7 @@ class Shelf:
 
     def __init__(self, opener: Callable[[], Any]):
         self.opener = opener
-        self.idle: deque[Connection] = deque()
+        self.idle: deque[PooledConnection] = deque()
         self.open = 0
 
 
@@ -180,10 +180,10 @@ class Pool:
         self._clock = clock
         self._changed = threading.Condition(threading.Lock())
         #: Who waits for a place, first come first served.
-        self._queue: deque[tuple[object, Shelf]] = deque()
-        self._shelves: dict[Hashable, Shelf] = {}
+        self._queue: deque[tuple[object, RouteConnections]] = deque()
+        self._shelves: dict[Hashable, RouteConnections] = {}
         self._open = 0
-        self._taken: set[Connection] = set()
+        self._taken: set[PooledConnection] = set()
         self._buffers: deque[memoryview] = deque()
         self._reuse = options.reuse
         self._swept = clock.monotonic()
@@ -199,22 +199,22 @@ class Pool:
         """Connections in use now."""
         return self._open - sum(len(shelf.idle) for shelf in self._shelves.values())
 
-    def shelf(self, route: Hashable, opener: Callable[[], Any]) -> Shelf:
+    def shelf(self, route: Hashable, opener: Callable[[], Any]) -> RouteConnections:
         """The place of a route's connections; the first opener given stays."""
         with self._changed:
             shelf = self._shelves.get(route)
             if shelf is None:
-                shelf = self._shelves[route] = Shelf(opener)
+                shelf = self._shelves[route] = RouteConnections(opener)
             return shelf
 
     def take(
         self,
-        shelf: Shelf,
+        shelf: RouteConnections,
         deadline: float,
         *,
         repeatable: bool = True,
         fresh: bool = False,
-    ) -> Connection:
+    ) -> PooledConnection:
         """
         A connection for one request: an idle one, or a place for a new one.
 
@@ -234,7 +234,9 @@ class Pool:
                 return connection
             self.drop(connection)
 
-    def _place(self, shelf: Shelf, deadline: float, fresh: bool) -> Connection:
+    def _place(
+        self, shelf: RouteConnections, deadline: float, fresh: bool
+    ) -> PooledConnection:
         options = self.options
         started = 0.0
         me = object()
@@ -267,12 +269,12 @@ class Pool:
                     self._waited(started, self._clock.monotonic())
                     raise Unreachable("no free connection in time", sent=False)
         try:
-            return Connection(shelf.opener(), shelf)
+            return PooledConnection(shelf.opener(), shelf)
         except BaseException:
             self._free(shelf)
             raise
 
-    def _is_next(self, me: object, shelf: Shelf) -> bool:
+    def _is_next(self, me: object, shelf: RouteConnections) -> bool:
         """True if nobody has waited longer for this route; the lock is held."""
         for waiting, wanted in self._queue:
             if waiting is me:
@@ -299,20 +301,20 @@ class Pool:
             oldest = min(shelves, key=lambda shelf: shelf.idle[0].idle_since)
             self._end(oldest.idle.popleft())
 
-    def _end(self, connection: Connection) -> None:
+    def _end(self, connection: PooledConnection) -> None:
         """Close an idle connection; the lock is held."""
         connection.close()
         connection.shelf.open -= 1
         self._open -= 1
         self.counters.connections_closed += 1
 
-    def _free(self, shelf: Shelf) -> None:
+    def _free(self, shelf: RouteConnections) -> None:
         with self._changed:
             shelf.open -= 1
             self._open -= 1
             self._changed.notify_all()
 
-    def _usable(self, connection: Connection, repeatable: bool) -> bool:
+    def _usable(self, connection: PooledConnection, repeatable: bool) -> bool:
         idle = self._clock.monotonic() - connection.idle_since
         if idle >= self.options.validate_after or not repeatable:
             alive = _quiet(connection.sock, connection.poller)
@@ -325,7 +327,7 @@ class Pool:
         return alive
 
     def give(
-        self, connection: Connection, headers: list[tuple[str, str]], keep: bool
+        self, connection: PooledConnection, headers: list[tuple[str, str]], keep: bool
     ) -> None:
         """
         Take a connection back after a complete answer.
@@ -352,7 +354,7 @@ class Pool:
                 return
         self.drop(connection)
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, connection: PooledConnection) -> None:
         """Close a connection that is in use, and free its place."""
         self._taken.discard(connection)
         if connection.sock is not None:

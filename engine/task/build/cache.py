@@ -1,7 +1,7 @@
 """
 Cache: the response cache of a task, made from its configuration.
 
-Owns the translation of `cache.*` into tiers, skins and warming, the threads
+Owns the translation of `cache.*` into tiers, layers and warming, the threads
 that tend them, and what tells one api's answers and records from another's.
 Opens nothing: that happens with the first lookup.
 
@@ -37,7 +37,7 @@ from engine.seams import Fetch, Stopping
 from engine.shared.limiter import Limiter
 from engine.shared.tiers import CacheSettings, Tiers, TierSettings
 from engine.source.fetch.cache import Cached
-from engine.source.fetch.freshness import PASSING, SAFE, Stored, decode, encode
+from engine.source.fetch.freshness import PASSING, SAFE, StoredResponse, decode, encode
 from engine.source.fetch.warming import Trace, Warming
 from engine.source.wire.origin import host_of
 from engine.task.pace import next_tick
@@ -99,7 +99,7 @@ class Caching:
         self.warming: Warming | None = None
         self._connector = connector
         self._clock = clock
-        self._skins: dict[str, Cached] = {}
+        self._layers: dict[str, Cached] = {}
         self.tiers = tiers_of(connector, place=place, disk=disk, clock=clock)
         if self.tiers is None:
             return
@@ -113,7 +113,7 @@ class Caching:
         if self.tiers is None:
             return fetch
         apis = self._connector.apis
-        skin = skin_of(
+        layer = layer_of(
             api,
             fetch,
             self.tiers,
@@ -122,10 +122,10 @@ class Caching:
             trace=self.trace,
             clock=self._clock,
         )
-        if skin is None:
+        if layer is None:
             return fetch
-        self._skins[api.name] = skin
-        return skin
+        self._layers[api.name] = layer
+        return layer
 
     def tend(
         self,
@@ -153,7 +153,7 @@ class Caching:
         threading.Thread(target=keep, name="cache", daemon=True).start()
         if self.trace is None or not leads:
             return
-        if not self._skins:
+        if not self._layers:
             log.warning(
                 "cache.warming.enabled has nothing to warm by: no api's answers can "
                 "be kept (cache.enabled, http.offset.mode=FULL)."
@@ -161,7 +161,7 @@ class Caching:
             return
         self.warming = warming_of(
             self._connector,
-            skins=self._skins,
+            layers=self._layers,
             tiers=tiers,
             limiter=limiter,
             trace=self.trace,
@@ -199,7 +199,7 @@ def tiers_of(
     disk: Path,
     guest: bool = False,
     clock: Clock = SYSTEM,
-) -> Tiers[Stored] | None:
+) -> Tiers[StoredResponse] | None:
     """
     The connector's cache as one task sees it; None if no api has one.
 
@@ -268,10 +268,10 @@ def tier_of(tier: TierConfig, volume: int, *, off: bool) -> TierSettings:
     )
 
 
-def skin_of(
+def layer_of(
     api: Api,
     fetch: Fetch,
-    tiers: Tiers[Stored],
+    tiers: Tiers[StoredResponse],
     *,
     stopping: Stopping,
     methods: Collection[str] = (),
@@ -279,7 +279,7 @@ def skin_of(
     clock: Clock = SYSTEM,
 ) -> Cached | None:
     """
-    The outermost skin of an api's fetch; None where nothing could be kept.
+    The outermost layer of an api's fetch; None where nothing could be kept.
 
     Pages of a position that moves on are never asked for again, and a header that
     is not kept cannot be shown.
@@ -352,8 +352,8 @@ def owner(starts: Mapping[str, str], url: str) -> str:
 def warming_of(
     connector: Connector,
     *,
-    skins: Mapping[str, Cached],
-    tiers: Tiers[Stored],
+    layers: Mapping[str, Cached],
+    tiers: Tiers[StoredResponse],
     limiter: Limiter,
     trace: Trace,
     zone: str,
@@ -366,16 +366,16 @@ def warming_of(
     What fetches ahead in this task; None unless `cache.warming.enabled`.
 
     Args:
-        skins: By the api's name, of the apis this task polls.
+        layers: By the api's name, of the apis this task polls.
         url_of: The logical URL template of an api, absolute.
         leads: The apis for which this task, of all that poll them, fetches what
             is not its own polls' alone.
         next_poll: Monotonic seconds of the next tick of any shard here.
     """
     values = connector.values
-    if not values.of(WarmingConfig).enabled or not skins:
+    if not values.of(WarmingConfig).enabled or not layers:
         return None
-    apis = {api.name: api for api in connector.apis if api.name in skins}
+    apis = {api.name: api for api in connector.apis if api.name in layers}
     # Of all apis: what another task leads must not pass for one of this task's.
     starts = starts_of(connector.apis, url_of)
 
@@ -393,9 +393,9 @@ def warming_of(
         found = (tiers.find(key) for key in tiers.recent(most))
         return [hit.value.url for hit in found if hit is not None and hit.value.status]
 
-    def skin(request: Request) -> Cached:
+    def layer(request: Request) -> Cached:
         name = owner(starts, request.url)
-        return skins[name if name in skins else next(iter(skins))]
+        return layers[name if name in layers else next(iter(layers))]
 
     # Patterns mean the same URLs in each task.
     first = connector.apis[0].values
@@ -410,8 +410,8 @@ def warming_of(
             return next_tick(cron, after, ZoneInfo(zone))
 
     return Warming(
-        warm=lambda request: skin(request).warm(request),
-        key=lambda request: skin(request).key(request),
+        warm=lambda request: layer(request).warm(request),
+        key=lambda request: layer(request).key(request),
         spare=lambda request: limiter.spare(
             host_of(request.url), owner(starts, request.url)
         ),

@@ -16,7 +16,7 @@ from engine.config.sections.engine import PollingConfig
 from engine.config.sections.request import RequestConfig
 from engine.language.cron import compile_cron
 from engine.records import Offset, Shard
-from engine.source.paging.pager import Crew
+from engine.source.paging.pager import ShardCoordination
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
 from engine.task.build.http import http_options, policy_of, url_of
@@ -63,7 +63,7 @@ def paginator_of(
     *,
     zone: tzinfo,
     task: int,
-    crew: Crew | None = None,
+    crew: ShardCoordination | None = None,
     others: Sequence[tuple[int, int, Offset]] = (),
     note: Callable[[str], None] = lambda name: None,
 ) -> Paginator:

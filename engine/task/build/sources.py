@@ -50,17 +50,17 @@ from engine.source.auth.header import HeaderAuth, QueryAuth, basic, bearer
 from engine.source.auth.oauth import OAuth2, OAuthOptions
 from engine.source.auth.renewal import RenewableAuth, Renewing
 from engine.source.auth.session import SessionAuth, load_auth
-from engine.source.children import Child, Delivery, Tree
+from engine.source.children import ChildApi, ChildDelivery, Tree
 from engine.source.decode.decoder import Decode, Decoded, compile_decoder
 from engine.source.fetch.balance import Balanced, Endpoints
 from engine.source.fetch.breaker import Guarded
-from engine.source.fetch.limit import Limited, Turnstile
+from engine.source.fetch.limit import Limited, RateGate
 from engine.source.fetch.metered import Metered
 from engine.source.fetch.retry import Retrying
 from engine.source.fetch.waits import Waits
-from engine.source.paging.pager import Crew
+from engine.source.paging.pager import ShardCoordination
 from engine.source.poll import Poll
-from engine.source.prefetch import Ahead, Budget
+from engine.source.prefetch import ByteBudget, Prefetcher
 from engine.source.wire import http2 as curl
 from engine.source.wire.body import Bounds
 from engine.source.wire.dns import Resolver
@@ -126,7 +126,7 @@ class Sources:
         zone: str,
         task: int,
         places: Places,
-        budget: Budget | None,
+        budget: ByteBudget | None,
         stop: Stopping,
         limits: Limits | None = None,
         metering: Metering | None = None,
@@ -159,7 +159,7 @@ class Sources:
         self._places = places
         self._stop = stop
         self._resolver = Resolver(self.pool.options.dns_ttl)
-        self._ahead = Ahead(
+        self._ahead = Prefetcher(
             threads=threads_of(connector),
             pages=values.of(PrefetchConfig).queue_size,
             budget=budget,
@@ -208,9 +208,9 @@ class Sources:
 
     # -- one api ---------------------------------------------------------------
 
-    def _turnstile(
+    def _rate_gate(
         self, api: Api, stopping: Stopping, waits: Waits | None = None
-    ) -> Turnstile:
+    ) -> RateGate:
         """
         Where the requests of an api pay.
 
@@ -220,7 +220,7 @@ class Sources:
         if waits is None:
             mine = (kept for shard, kept in self.waits.items() if shard.api == api.name)
             waits = next(mine, None) or Waits()
-        return Turnstile(
+        return RateGate(
             self.limiter,
             stopping=stopping,
             api=api.name,
@@ -256,7 +256,7 @@ class Sources:
             replace(http_options(api), spool_dir=str(self._places.state)),
             pool=self.pool,
             resolver=self._resolver,
-            tokens=self._turnstile(api, self._stop) if paying else None,
+            tokens=self._rate_gate(api, self._stop) if paying else None,
             multiplexer=self._http2(values),
             stage=self._stage(api),
         )
@@ -272,7 +272,7 @@ class Sources:
         )
         inner: Fetch = http()
         if paying:
-            inner = Limited(inner, self._turnstile(api, self._stop))
+            inner = Limited(inner, self._rate_gate(api, self._stop))
         return SessionAuth(inner, carried)
 
     def _http2(self, values: Values) -> curl.Multiplexer | None:
@@ -344,9 +344,9 @@ class Sources:
                 ),
                 pool=self.pool,
                 resolver=self._resolver,
-                tokens=self._turnstile(api, self._stop),
+                tokens=self._rate_gate(api, self._stop),
             ),
-            self._turnstile(api, self._stop),
+            self._rate_gate(api, self._stop),
         )
         name = hashlib.blake2b(
             f"{options.token_url}\0{options.client_id}".encode(), digest_size=8
@@ -414,10 +414,10 @@ class Sources:
         failures: FailureLog,
     ) -> Fetch:
         """
-        The onion of an api for one of its shards, outermost skin last.
+        The onion of an api for one of its shards, outermost layer last.
 
         A token is paid for each try, a breaker is asked once for a request;
-        the cache's skin goes around all of it.
+        the cache's layer goes around all of it.
         """
         api = self._apis.get(api.name, api)
         values = api.values
@@ -425,16 +425,16 @@ class Sources:
         if metering is not None:
             decode = metering.through(api.name, "decode", decode)
         fetch = self._try(api)
-        turnstile = self._turnstile(api, stopping, waits)
+        rate_gate = self._rate_gate(api, stopping, waits)
         pays = not isinstance(fetch, SessionAuth)
         fetch = Held(
             fetch,
             self._gate,
             stopping=stopping,
-            turnstile=turnstile if pays else None,
+            rate_gate=rate_gate if pays else None,
         )
         if pays:
-            fetch = Limited(fetch, turnstile)
+            fetch = Limited(fetch, rate_gate)
         endpoints = self._balance(api)
         if endpoints is not None:
             fetch = Balanced(fetch, endpoints, stopping=stopping)
@@ -450,7 +450,7 @@ class Sources:
             failures=failures,
             decode=decode,
             refresh=functools.partial(self._refreshed, api.name, renewing),
-            turnstile=self._turnstile(api, stopping, waits),
+            rate_gate=self._rate_gate(api, stopping, waits),
             allow=closed(breaker),
         )
         if metering is not None:
@@ -523,7 +523,7 @@ class Sources:
         shard: Shard,
         *,
         stopping: Stopping,
-        crew: Crew | None = None,
+        crew: ShardCoordination | None = None,
         others: Sequence[tuple[int, int, Offset]] = (),
         note: Callable[[str], None] = lambda name: None,
     ) -> Poll:
@@ -585,7 +585,7 @@ class Sources:
         root: Api,
         poll: Poll,
         *,
-        delivery: Delivery,
+        delivery: ChildDelivery,
         stopping: Stopping,
         below: Stopping,
         notes: Mapping[str, Callable[[str], None]],
@@ -616,9 +616,9 @@ class Sources:
         stopping: Stopping,
         notes: Mapping[str, Callable[[str], None]],
         entity: str | None,
-    ) -> list[Child]:
+    ) -> list[ChildApi]:
         return [
-            Child(
+            ChildApi(
                 api.name,
                 self.poll(
                     api,
@@ -644,7 +644,7 @@ def closed(breaker: Breaker | None) -> Callable[[str], bool] | None:
 
 def once_decoded(decode: Decode) -> Decode:
     """
-    What the retrying skin made of a response when it judged it; what comes
+    What the retrying layer made of a response when it judged it; what comes
     out of the cache nobody has judged yet.
     """
 

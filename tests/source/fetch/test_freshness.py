@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from engine.records import Request, Response
 from engine.source.fetch.freshness import (
     LONGEST,
-    Stored,
-    Verdict,
+    CacheVerdict,
+    StoredResponse,
     decode,
     directives,
     encode,
@@ -48,7 +48,7 @@ def answer(request: Request | None = None, status: int = 200, **headers: str):
     )
 
 
-def stored(**headers: str) -> Stored:
+def stored(**headers: str) -> StoredResponse:
     return kept(ask(), answer(**headers), 0.0)
 
 
@@ -296,7 +296,7 @@ def test_a_change_makes_answers_wrong(method) -> None:
     st.floats(0, 1e9),
 )
 def test_what_is_encoded_is_decoded(url, headers, body, age) -> None:
-    one = Stored(url, url, 200, tuple(headers), body, age, 17)
+    one = StoredResponse(url, url, 200, tuple(headers), body, age, 17)
 
     assert one == decode(encode(one))
 
@@ -318,4 +318,4 @@ def test_a_cut_entry_is_a_value_error() -> None:
 
 
 def test_the_verdicts_are_three() -> None:
-    assert 3 == len(Verdict)
+    assert 3 == len(CacheVerdict)

@@ -1,4 +1,4 @@
-"""The skins of a fetch: retries, breaker, limiter, endpoints."""
+"""The layers of a fetch: retries, breaker, limiter, endpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from engine.records import Request, Response
 from engine.shared.breaker import Breaker
 from engine.source.fetch.balance import Balanced, Endpoints
 from engine.source.fetch.breaker import Guarded
-from engine.source.fetch.limit import Limited, Turnstile
+from engine.source.fetch.limit import Limited, RateGate
 from engine.source.fetch.policy import LEAST, RetryPolicy, judge, pause
 from engine.source.fetch.retry import Retrying
 from engine.source.fetch.waits import Waits
@@ -67,7 +67,7 @@ class Script:
 
 def retrying(script: Script, **options: Any) -> tuple[Retrying, Stopping, HttpCounters]:
     stopping, counters = Stopping(), HttpCounters()
-    skin = {
+    layer = {
         key: options.pop(key)
         for key in ("decode", "refresh", "allow")
         if key in options
@@ -79,7 +79,7 @@ def retrying(script: Script, **options: Any) -> tuple[Retrying, Stopping, HttpCo
             stopping=stopping,
             counters=counters,
             draw=lambda low, high: high,
-            **skin,
+            **layer,
         ),
         stopping,
         counters,
@@ -364,10 +364,10 @@ class Bucket:
 def test_every_try_costs_a_token_and_is_waited_for() -> None:
     bucket, clock = Bucket(1.0, 0.5, 0.0), HandClock()
     stopping, waits = Stopping(clock), Waits(clock)
-    turnstile = Turnstile(
+    rate_gate = RateGate(
         bucket, stopping=stopping, api="api1", waits=waits, clock=clock
     )
-    fetch = Limited(Script(429), turnstile)
+    fetch = Limited(Script(429), rate_gate)
     fetch(Request("GET", URL))
     fetch(Request("GET", URL))
 
@@ -386,10 +386,10 @@ def test_every_try_costs_a_token_and_is_waited_for() -> None:
 
 def test_stopping_ends_the_wait_for_a_token() -> None:
     script, stopping = Script(200), Stopping()
-    turnstile = Turnstile(Bucket(1.0), stopping=stopping, api="api1", waits=Waits())
+    rate_gate = RateGate(Bucket(1.0), stopping=stopping, api="api1", waits=Waits())
     stopping.flag.set()
     with pytest.raises(Unreachable) as caught:
-        Limited(script, turnstile)(Request("GET", URL))
+        Limited(script, rate_gate)(Request("GET", URL))
 
     assert not caught.value.sent
     assert not script.asked

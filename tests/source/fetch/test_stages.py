@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.records import Request
-from engine.source.fetch.limit import Limited, Turnstile
+from engine.source.fetch.limit import Limited, RateGate
 from engine.source.fetch.waits import Waits
 from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Http, HttpOptions
@@ -70,7 +70,7 @@ class Slow:
 def test_the_wait_for_a_token_is_a_stage() -> None:
     told: list[tuple[str, float]] = []
     clock = HandClock()
-    turnstile = Turnstile(
+    rate_gate = RateGate(
         Slow(),
         stopping=Stopping(clock),
         api="api1",
@@ -89,6 +89,6 @@ def test_the_wait_for_a_token_is_a_stage() -> None:
             pool=Pool(PoolOptions()),
             resolver=Resolver(60.0),
         )
-        Limited(http, turnstile)(Request("GET", f"{server.url}/"))
+        Limited(http, rate_gate)(Request("GET", f"{server.url}/"))
 
     assert [("limiter", 0.5)] == told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.source.paging.loops import Seen
+from engine.source.paging.loops import SeenPages
 
 
 @given(
@@ -20,7 +20,7 @@ from engine.source.paging.loops import Seen
     )
 )
 def test_it_remembers_what_each_key_had_last(pairs: list[tuple[int, int]]) -> None:
-    seen = Seen()
+    seen = SeenPages()
     known: dict[int, int] = {}
 
     for key, value in pairs:
@@ -29,7 +29,7 @@ def test_it_remembers_what_each_key_had_last(pairs: list[tuple[int, int]]) -> No
 
 
 def test_many_keys_that_share_their_low_bits_are_all_found() -> None:
-    seen = Seen()
+    seen = SeenPages()
     keys = [number << 20 for number in range(1, 200)]
     for key in keys:
         assert seen.swap(key, key + 1) is None

@@ -21,7 +21,7 @@ from engine.errors import (
 )
 from engine.records import Offset, Page, Request, Response
 from engine.source.paging.envelope import Fields
-from engine.source.prefetch import Ahead
+from engine.source.prefetch import Prefetcher
 from tests.fakes.walks import bytes_of, poll_of
 
 URL = "http://api.test"
@@ -489,7 +489,7 @@ def test_a_page_that_repeats_ends_the_poll_and_is_not_produced(
     kind: str, how: str, ahead: bool
 ) -> None:
     fetch, notes = repeating(kind, how), list[str]()
-    driver = {"ahead": Ahead(threads=3, pages=10)} if ahead else {}
+    driver = {"ahead": Prefetcher(threads=3, pages=10)} if ahead else {}
 
     pages = walk(kind, fetch, limit=2, notes=notes, poll=driver)
 
