@@ -26,7 +26,7 @@ from engine.sink.compress import PLAIN, Packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.deal import Part, by_partition
 from engine.sink.exactly import ExactlyOnce
-from engine.sink.outlet import LOOK, AtLeastOnce, Failure, Open, Run, Saver
+from engine.sink.outlet import LOOK, NEVER, AtLeastOnce, Failure, Open, Run, Saver
 from engine.sink.produce.producer import NoTopic, Producer, Slot, Wait
 from engine.sink.produce.queue import Bad
 from engine.sink.transactions import Boundary, Group, Transactions
@@ -37,6 +37,9 @@ IDLE = 1.0
 
 #: Seconds between two tries to make a topic that has gone.
 REVIVE_EACH = 5.0
+
+#: Bytes of full batches of one page after which the sender is told of them.
+TELL_EACH = 1 << 20
 
 #: Pages of a shard past its mark, where nothing else is said.
 MOST_PAGES = 1000
@@ -422,8 +425,17 @@ class Delivery:
             for part in by_partition(column, count):
                 left -= self._add_to(topic, part, limit, entry, outlet, count)
         finally:
+            self._tell(outlet)
             # Not 0 only if something failed in between.
             self.budget.give(left)
+
+    def _tell(self, outlet: AtLeastOnce) -> None:
+        """Have the sender look at what an outlet has put since the last time."""
+        # Hot path: once a page and outside of our lock.  Woken in the middle of a
+        # page it would take the interpreter, and send a request for each batch.
+        due, outlet.due = outlet.due, NEVER
+        if due != NEVER:
+            self._producer.look(due)
 
     def patiently(self, ask: Callable[[], _Found]) -> _Found:
         """
@@ -491,7 +503,7 @@ class Delivery:
         """
         partition, column, start, stop = part
         key = topic, partition
-        held = 0
+        held = unsaid = 0
         while True:
             opened = outlet.opened.get(key)
             if opened is None:
@@ -524,6 +536,10 @@ class Delivery:
             if start == stop:
                 return held
             outlet.finish(key)
+            unsaid += size
+            if unsaid > TELL_EACH:
+                self._tell(outlet)
+                unsaid = 0
 
     def _put(
         self,
@@ -539,8 +555,15 @@ class Delivery:
             outlet.turns[topic] = turn
             partition = self._producer.spread(topic, turn, count)
         slot = self._producer.put(
-            topic, partition, opened.batch, self._packing, opened, group=opened.group
+            topic,
+            partition,
+            opened.batch,
+            self._packing,
+            opened,
+            group=opened.group,
+            quiet=True,
         )
+        outlet.due = min(outlet.due, slot.at)
         self._sending()
         return slot
 

@@ -37,6 +37,9 @@ LOOK = 0.2
 #: of its shard are on their way.
 TOGETHER = 0.01
 
+#: A time that does not come.
+NEVER = float("inf")
+
 #: What a write ended with: None for well.
 Failure: TypeAlias = SinkError | StateError | None
 
@@ -182,6 +185,8 @@ class AtLeastOnce:
         self.group = 0
         self.heads = HeadStore()
         self.turns: dict[str, int] = {}
+        # When the sender is to look at what was put and finished quietly.
+        self.due = NEVER
 
     def begin(self) -> None:
         """
@@ -321,7 +326,8 @@ class AtLeastOnce:
         """The newest batch of a partition is full."""
         opened = self.opened.pop(key)
         if opened.slot is not None:
-            opened.slot.finish()
+            opened.slot.finish(quiet=True)
+            self.due = 0.0
 
     def refused(self, opened: Open, records: Sequence[Bad]) -> None:
         """On the sender's thread: the broker has left out records of a batch."""

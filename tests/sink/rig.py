@@ -60,12 +60,18 @@ class Memory:
             self.held.append(done)
 
 
+#: When a batch that is not full is to be looked at.
+LINGER = 5.0
+
+
 class Hand:
     """An accumulator whose broker is the test: it answers when it is told to."""
 
     def __init__(self, partitions: int = 3) -> None:
         self.count = partitions
         self.queued: list[tuple[str, int, Any, Any]] = []
+        #: When the sender was told to look.
+        self.looks: list[float] = []
         self.closed = False
 
     def partitions(self, topic: str) -> int:
@@ -90,9 +96,14 @@ class Hand:
         *,
         full: bool = False,
         group: int = 0,
+        quiet: bool = False,
     ) -> Any:
         self.queued.append((topic, partition, batch, receipt))
-        return Growing(batch)
+        ready = full or len(self.queued) > 1
+        return Growing(batch, 0.0 if ready else LINGER)
+
+    def look(self, at: float) -> None:
+        self.looks.append(at)
 
     def answer(self, at: int = 0, why: SinkError | None = None) -> None:
         self.queued.pop(at)[3].answered(why)
@@ -105,8 +116,9 @@ class Hand:
 class Growing:
     """A slot that grows until it is finished."""
 
-    def __init__(self, batch: Any) -> None:
+    def __init__(self, batch: Any, at: float) -> None:
         self.batch = batch
+        self.at = at
         self.finished = False
 
     def commit(self, part: Any) -> bool:
@@ -115,7 +127,7 @@ class Growing:
         self.batch.commit(part)
         return True
 
-    def finish(self) -> None:
+    def finish(self, *, quiet: bool = False) -> None:
         self.finished = True
 
 

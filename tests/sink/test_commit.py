@@ -9,12 +9,12 @@ import pytest
 
 from engine.errors import Doubtful, Refused, Unavailable
 from engine.records import DeadLetter
-from engine.sink.commit import Delivery
+from engine.sink.commit import TELL_EACH, Delivery
 from engine.sink.deadletter import DeadLetters
 from engine.sink.outlet import TOGETHER
 from engine.sink.window import Budget
 from tests.fakes.hands import Hands
-from tests.sink.rig import SHARD, Hand, Memory, outlet, parcel
+from tests.sink.rig import LINGER, SHARD, Hand, Memory, outlet, parcel
 
 
 def delivery(
@@ -66,6 +66,32 @@ def test_moves_of_the_mark_in_quick_succession_are_saved_together() -> None:
 
     # Nothing is on its way that would ask again.
     assert [{"page": 0}, {"page": 2}, {"page": 4}] == saver.saved
+
+
+def test_the_sender_is_told_once_of_a_page_of_many_batches() -> None:
+    hand, saver = Hand(), Memory()
+    out = outlet(delivery(hand, batch_size=200), saver)
+    out.hand_over(parcel(0, [b"x" * 100] * 6), {"page": 1})
+    assert 6 == len(hand.queued)
+    assert [0.0] == hand.looks
+
+
+def test_the_sender_is_told_when_a_batch_has_lingered() -> None:
+    hand, saver = Hand(), Memory()
+    out = outlet(delivery(hand), saver)
+    out.hand_over(parcel(0, [b"x"]), {"page": 1})
+    out.hand_over(parcel(1, [b"y"]), {"page": 2})
+    assert 1 == len(hand.queued)
+    assert [LINGER] == hand.looks
+
+
+def test_much_of_a_page_is_on_its_way_before_the_rest_is_encoded() -> None:
+    hand, saver = Hand(), Memory()
+    made = delivery(hand, budget=1 << 24, batch_size=1 << 18)
+    outlet(made, saver).hand_over(
+        parcel(0, [b"x" * 100_000] * (4 * TELL_EACH // 100_000)), {"page": 1}
+    )
+    assert 2 < len(hand.looks) < len(hand.queued)
 
 
 def test_an_empty_page_moves_the_mark_behind_the_one_before_it() -> None:

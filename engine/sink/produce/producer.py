@@ -52,9 +52,11 @@ class Wait(Struct, frozen=True):
 class Slot:
     """A batch that waits in its queue and may still grow."""
 
-    def __init__(self, queued: Queued, sender: Sender) -> None:
+    def __init__(self, queued: Queued, sender: Sender, at: float) -> None:
         self._queued = queued
         self._sender = sender
+        #: When the sender is to look at it, monotonic seconds.
+        self.at = at
 
     @property
     def batch(self) -> Batch:
@@ -73,12 +75,18 @@ class Slot:
                 return True
             return False
 
-    def finish(self) -> None:
-        """Let it go without lingering on."""
+    def finish(self, *, quiet: bool = False) -> None:
+        """
+        Let it go without lingering on.
+
+        Args:
+            quiet: As for `put`; the sender is to look now.
+        """
         with self._sender.lock:
             if self._queued.growing and not self._queued.full:
                 self._queued.full = True
-                self._sender.nudge(0.0)
+                if not quiet:
+                    self._sender.nudge(0.0)
 
 
 class Producer:
@@ -248,6 +256,7 @@ class Producer:
         *,
         full: bool = False,
         group: int = 0,
+        quiet: bool = False,
     ) -> Slot:
         """
         Queue a batch for its partition.
@@ -263,6 +272,7 @@ class Producer:
             full: True to send it at once.
             group: The transaction it belongs to; it waits while that is a later
                 one than the open one.
+            quiet: True to leave the sender asleep; `look` at the slot's time follows.
 
         Raises: what the producer has failed with; Unavailable if it is closed.
         Never blocks for long.
@@ -282,10 +292,18 @@ class Producer:
             sender.add(found, queued)
             # One that was full before it has room beside it now.
             ready = full or len(found.waiting) > 1
-            sender.nudge(0.0 if ready else now + self._linger)
+            at = 0.0 if ready else now + self._linger
+            if not quiet:
+                sender.nudge(at)
         if wanted:
             sender.refresh()
-        return Slot(queued, sender)
+        return Slot(queued, sender, at)
+
+    def look(self, at: float) -> None:
+        """Have the sender look at what was put quietly; monotonic seconds."""
+        sender = self._sender
+        with sender.lock:
+            sender.nudge(at)
 
     def _check(self) -> None:
         if self._sender.failure is not None:

@@ -53,6 +53,9 @@ METADATA_SLOW = 2.0
 GONE_AFTER = 5.0
 
 
+#: Seconds of a linger below which it is not looked after while others are awaited.
+LEAST_LINGER = 0.001
+
 #: Seconds without a batch after which a broker may have forgotten the producer
 #: (`producer.id.expiration.ms`, or its records have been deleted).
 FORGOTTEN_AFTER = 60.0
@@ -190,14 +193,22 @@ class Sender(threading.Thread):
                 return
             self._kicked = False
             # 0.0 means awake, so a time that is over is any other.
-            self._asleep_until = until = min(until, self._again) or -1.0
-        wait = until - self._clock.monotonic()
+            until = min(until, self._again) or -1.0
+            now = self._clock.monotonic()
+            linger = self._tuning.linger
+            # Hot path: while something is on its way it looks once in a linger, so
+            # that a batch which begins to linger meanwhile need not wake it.
+            if linger >= LEAST_LINGER and until > now + linger and self._awaits():
+                until = now + linger
+            self._asleep_until = until
+        wait = until - now
         # Whole milliseconds, rounded up: it must not wake before its time.
         timeout = -1.0 if wait == math.inf else max(0, math.ceil(wait * 1e3)) / 1e3
         events = self._epoll.poll(timeout)
-        with self.lock:
-            self._asleep_until = 0.0
-            self._again = math.inf
+        # Hot path: without the lock, which who has just woken it still holds.  In
+        # this order: who finds it awake may rely on what is asked of it then.
+        self._again = math.inf
+        self._asleep_until = 0.0
         for number, event in events:
             if number == self._event:
                 os.eventfd_read(self._event)
@@ -205,6 +216,13 @@ class Sender(threading.Thread):
             connection = self._watched.get(number)
             if connection is not None:
                 connection.handle(event)
+
+    def _awaits(self) -> bool:
+        """True while a broker is to answer."""
+        return any(
+            node.connection is not None and node.connection.flights
+            for node in self.nodes.all()
+        )
 
     def _turn(self) -> float:
         """Do all that is due; monotonic seconds of the next time."""
