@@ -152,7 +152,11 @@ class Contradictions:
         scales = self._c.of(ScalingConfig).enabled
         if tasks < enough and not scales:
             self._c.warn("tasks.max", f"{enough} would ask all that is wanted")
-        elif tasks > enough and all(flow.known for flow in self._flows):
+        elif (
+            tasks > enough
+            and (self._c.values.text("tasks.max") or "").lower() != "auto"
+            and all(flow.known for flow in self._flows)
+        ):
             self._c.warn(
                 "tasks.max",
                 f"{enough} ask as much: each further one costs "

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from engine.config.entries import Findings
+from engine.config.kinds import cores
 from engine.config.memory import memory
 from engine.config.rules_http import (
     auth_is_whole,
@@ -271,8 +272,21 @@ def tasks_have_shards(c: Scope, connector: Connector) -> None:
         for api in tops
     )
     tasks = c.number("tasks.max")
-    if c.values.stated("tasks.max") and tasks > shards and not divisible:
+    if (
+        not c.values.stated("tasks.max")
+        or (c.values.text("tasks.max") or "").lower() == "auto"
+    ):
+        return
+    if tasks > shards and not divisible:
         c.warn("tasks.max", f"more tasks than shards: {shards} will be started")
+        tasks = shards
+    if tasks > 2 * cores():
+        c.note(
+            "tasks.max",
+            f"{tasks:.0f} tasks for {cores()} cores: where they have more to do than "
+            "to wait for the API, those beyond two a core only cost; auto starts "
+            f"{2 * cores()} at most",
+        )
 
 
 _CONNECTOR_RULES: tuple[Callable[[Scope], None], ...] = (

@@ -77,6 +77,24 @@ class Int(Struct, frozen=True):
         return value
 
 
+class Tasks(Int, frozen=True):
+    """A number of processes, or `auto`: two for each core this process may use."""
+
+    @property
+    def allowed(self) -> str:
+        return f"{super().allowed}, or auto"
+
+    def read(self, text: str, near: Path) -> int:
+        if text.lower() == "auto":
+            return max(self.low, min(self.high, 2 * cores()))
+        return super().read(text, near)
+
+
+def cores() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
 class Duration(Int, frozen=True):
     """A whole number of milliseconds."""
 

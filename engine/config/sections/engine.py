@@ -18,6 +18,7 @@ from engine.config.kinds import (
     Csv,
     Int,
     RecordPath,
+    Tasks,
     Text,
     Zone,
     ms,
@@ -65,11 +66,12 @@ class IdentityConfig(Section, frozen=True, kw_only=True):
     )
     tasks_max: int = option(
         "tasks.max",
-        Int(1, 256),
+        Tasks(1, 256),
         "1",
-        "Most task processes. Every api and listed partition is a shard; pages "
-        "that can be addressed are dealt over further tasks. With auto-scaling "
-        "the number to start with.",
+        "Most task processes; auto: two for each core. No more are started than "
+        "there are shards: every api and listed partition is one, and pages that can "
+        "be addressed are dealt over further tasks. With auto-scaling the number to "
+        "start with.",
         "4",
     )
 
