@@ -422,7 +422,7 @@ class Delivery:
         try:
             # Asked for outside the lock: the sender's thread brings the answer.
             count = self.patiently(lambda: self._count(topic))
-            for part in by_partition(column, count):
+            for part in by_partition(column, count, outlet.places(topic, count)):
                 left -= self._add_to(topic, part, limit, entry, outlet, count)
         finally:
             self._tell(outlet)

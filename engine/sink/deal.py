@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from engine.records import Parcel
 from engine.sink.batch import Column, column_of
-from engine.sink.murmur2 import partitions_of
+from engine.sink.murmur2 import Partitions
 
 #: A partition, or None for any, and the records for it: column, start, stop.
 Part: TypeAlias = tuple[int | None, Column, int, int]
@@ -37,8 +37,13 @@ def by_topic(parcel: Parcel) -> list[tuple[str, Column]]:
     return [(name, column.picked(members)) for name, members in groups.items()]
 
 
-def by_partition(column: Column, count: int) -> list[Part]:
-    """The records by partition, their order kept; None for those without key."""
+def by_partition(column: Column, count: int, known: Partitions) -> list[Part]:
+    """
+    The records by partition, their order kept; None for those without key.
+
+    Args:
+        known: Partitions of keys among `count`.
+    """
     if column.keys is None:
         return [(None, column, 0, len(column))]
     parts: list[Part] = []
@@ -53,7 +58,7 @@ def by_partition(column: Column, count: int) -> list[Part]:
     keys, lengths = column.keys, column.key_lengths
     members: list[list[int]] = [[] for _ in range(count)]
     # Hot path: the one loop over keyed records, 60 ns each.
-    for at, partition in enumerate(partitions_of(keys, lengths, count)):  # type: ignore[arg-type]
+    for at, partition in enumerate(known.of(keys, lengths)):  # type: ignore[arg-type]
         members[partition].append(at)
     # The page is put in order once and cut without copies.
     ordered = column.picked(list(chain.from_iterable(members)))

@@ -18,6 +18,12 @@ SEED = 0x9747B28C
 
 WORD = 0xFFFFFFFF
 
+#: Keys whose partition is remembered.
+MOST_KNOWN = 1 << 13
+
+#: Pages that are hashed without a look, once most keys were new.
+REST = 1000
+
 #: Fewer keys of one length are hashed one by one: the lanes would not pay.
 FEW = 4
 
@@ -85,6 +91,42 @@ def _lanes(keys: Sequence[bytes], length: int, count: int) -> list[int]:
     quotient = hashed * inverse >> shift & one * ((1 << 64 - shift) - 1)
     remainder = hashed - quotient * count
     return memoryview(remainder.to_bytes(8 * lanes, "little")).cast("Q").tolist()
+
+
+class Partitions:
+    """
+    The partitions of many keys among `count`, those of known keys from memory.
+
+    For one thread.  Keys that come again cost 0.08 us where hashing takes 0.2; keys
+    that are new cost 0.15 more, so that where most were when the memory was full it
+    is left alone for `REST` pages.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._known: dict[bytes, int] = {}
+        self._asked = self._missing = self._resting = 0
+
+    def of(self, keys: Sequence[bytes], lengths: Sequence[int]) -> list[int]:
+        """As `partitions_of`."""
+        if self._count == 1 or self._resting:
+            self._resting = max(0, self._resting - 1)
+            return partitions_of(keys, lengths, self._count)
+        known = self._known
+        found = list(map(known.get, keys))
+        missing = found.count(None)
+        self._asked += len(keys)
+        self._missing += missing
+        if not missing:
+            return found  # type: ignore[return-value]
+        if len(known) >= MOST_KNOWN:
+            known.clear()
+            if self._missing > self._asked // 2:
+                self._resting = REST
+            self._asked = self._missing = 0
+        made = partitions_of(keys, lengths, self._count)
+        known.update(zip(keys, made, strict=True))
+        return made
 
 
 def partitions_of(

@@ -23,6 +23,7 @@ from engine.records import DeadLetter, Offset, Parcel
 from engine.sink import refusals
 from engine.sink.batch import Batch, Column, HeadStore
 from engine.sink.deal import by_topic
+from engine.sink.murmur2 import Partitions
 from engine.sink.produce.producer import Slot
 from engine.sink.produce.queue import Bad
 from engine.sink.window import Entry, Window
@@ -36,6 +37,9 @@ LOOK = 0.2
 #: Seconds within which the moves of a mark are saved together, while more pages
 #: of its shard are on their way.
 TOGETHER = 0.01
+
+#: Topics whose keys' partitions are remembered: names may come from data.
+MOST_PLACES = 8
 
 #: A time that does not come.
 NEVER = float("inf")
@@ -185,6 +189,7 @@ class AtLeastOnce:
         self.group = 0
         self.heads = HeadStore()
         self.turns: dict[str, int] = {}
+        self._places: dict[tuple[str, int], Partitions] = {}
         # When the sender is to look at what was put and finished quietly.
         self.due = NEVER
 
@@ -321,6 +326,15 @@ class AtLeastOnce:
         for opened in list(self.opened.values()):
             if opened.slot is not None:
                 opened.slot.finish()
+
+    def places(self, topic: str, count: int) -> Partitions:
+        """Which partitions keys belong to; for the outlet's own thread."""
+        found = self._places.get((topic, count))
+        if found is None:
+            if len(self._places) >= MOST_PLACES:
+                self._places.clear()
+            found = self._places[topic, count] = Partitions(count)
+        return found
 
     def finish(self, key: tuple[str, int | None]) -> None:
         """The newest batch of a partition is full."""

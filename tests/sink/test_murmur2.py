@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka.partitioner.default import murmur2 as reference
 
-from engine.sink.murmur2 import murmur2, partition_of, partitions_of
+from engine.sink import murmur2 as hashing
+from engine.sink.murmur2 import (
+    MOST_KNOWN,
+    Partitions,
+    murmur2,
+    partition_of,
+    partitions_of,
+)
 
 #: Hashes that Kafka's own `UtilsTest.testMurmur2` states, as unsigned numbers.
 KNOWN = {
@@ -43,3 +54,39 @@ def test_keys_of_one_length_share_a_number(
     expected = [(reference(key) & 0x7FFFFFFF) % count for key in made]
 
     assert expected == partitions_of(made, list(map(len, made)), count)
+
+
+@pytest.mark.parametrize("fresh", [0.0, 0.3, 1.0], ids=["known", "mixed", "new"])
+@pytest.mark.parametrize("count", [1, 2, 6, 50])
+def test_known_keys_belong_where_they_would_if_hashed(count: int, fresh: float) -> None:
+    draw = random.Random(count)
+    known = Partitions(count)
+    old = [b"k" * draw.randrange(9) + b"%d" % at for at in range(500)]
+    new = iter(range(10**9))
+    for _ in range(2 * MOST_KNOWN // 400):
+        keys = [
+            b"new-%d" % next(new) if draw.random() < fresh else draw.choice(old)
+            for _ in range(400)
+        ]
+        lengths = list(map(len, keys))
+        assert partitions_of(keys, lengths, count) == known.of(keys, lengths)
+
+
+@pytest.mark.parametrize(("again", "looks"), [(True, True), (False, False)])
+def test_new_keys_are_not_looked_up_for_long(
+    again: bool, looks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[int] = []
+    real = hashing.partitions_of
+
+    def noted(keys: Sequence[bytes], lengths: Sequence[int], count: int) -> list[int]:
+        hashed.append(len(keys))
+        return real(keys, lengths, count)
+
+    monkeypatch.setattr(hashing, "partitions_of", noted)
+    known, pages = Partitions(6), 2 * MOST_KNOWN // 500
+    for page in range(pages):
+        keys = [b"%08d" % (at + (0 if again else page * 500)) for at in range(500)]
+        known.of(keys, [8] * 500)
+    assert (pages if not again else 1) == len(hashed)
+    assert looks == (not known._resting)
