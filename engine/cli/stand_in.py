@@ -33,6 +33,7 @@ from engine.config import Api, Loaded
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.response import AnswersConfig
+from engine.config.sections.shapes import ShapesConfig
 from engine.errors import ConfigError
 from engine.source.paging.pager import Paging
 from engine.task.build.http import url_of
@@ -109,6 +110,12 @@ class Pages:
             raise ConfigError(
                 f"{api.name}: bench answers json and ndjson, not "
                 f"http.response.format={values.of(AnswersConfig).format}"
+            )
+        pointer = values.of(AnswersConfig).data_pointer or ""
+        if values.of(ShapesConfig).rows != "OBJECTS" or pointer[-2:] in ("*", ".*"):
+            raise ConfigError(
+                f"{api.name}: bench answers arrays of objects, not "
+                "http.response.rows or the members of an object"
             )
         # Polls that start anew ask for the same pages again and again.
         self._block = functools.lru_cache(PAGES_A_POLL)(self._made_block)

@@ -50,6 +50,7 @@ from engine.config.rules_paging import (
     parameters_stand_once,
     windows_are_whole,
 )
+from engine.config.rules_shapes import shapes_fit_the_format
 from engine.config.scope import Scope
 from engine.config.sections.cache import TiersConfig
 from engine.config.sections.client import BalancingConfig
@@ -325,6 +326,7 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     proxies_are_whole,
     encodings_can_be_read,
     http2_is_installed,
+    shapes_fit_the_format,
     deadlines_are_ordered,
     rates_have_a_limiter,
     freshness_is_noticed,

@@ -22,6 +22,7 @@ from engine.records import Offset, Page, Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.decode.decoder import Decode, Decoded
 from engine.source.decode.diagnosis import bad_page
+from engine.source.decode.shapes import Exploding
 from engine.source.paging.pager import Pager
 from engine.source.paging.paginator import Paginator
 from engine.source.prefetch import Prefetcher, one_by_one
@@ -50,6 +51,7 @@ class Poll:
             cursor (`pagination.cursor.expired.status`).
         restart: True if such a poll begins anew, False if it fails
             (`pagination.cursor.expired`).
+        explode: Makes the records of a page out of what the API counts as records.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Poll:
         name: str = "ahead",
         expired: Container[int] = EXPIRED,
         restart: bool = False,
+        explode: Exploding | None = None,
         clock: Clock = SYSTEM,
     ):
         self._paginator = paginator
@@ -77,6 +80,7 @@ class Poll:
         self._name = name
         self._expired = expired
         self._restart = restart
+        self._explode = explode
         self._clock = clock
 
     @property
@@ -141,6 +145,8 @@ class Poll:
                 for page in pages:
                     page.task = self._task
                     page.entity = self._entity
+                    if self._explode is not None:
+                        page.records = self._explode(page.records)
                     yield page
             except SourceError:
                 course.give_up()

@@ -147,8 +147,28 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
     "http.response.format": {
         "json": "One JSON document; records at http.response.data.json.pointer.",
         "ndjson": "A JSON document a line, each a record.",
-        "csv": "The first line names the fields.",
+        "json-seq": "Documents one behind the other, with or without separators.",
+        "csv": "Values between delimiters, one object a line (http.response.csv.*).",
+        "xml": "Elements as objects, with the same paths (http.response.xml.*).",
         "text": "The whole body is one record.",
+    },
+    "http.response.rows": {
+        "OBJECTS": "Records as they are.",
+        "HEADER": "Rows of values; the first row has the names of the fields.",
+        "NAMED": "Rows of values; names in http.response.rows.names or .names.pointer.",
+        "COLUMNS": "An object of arrays of one length, each a field.",
+    },
+    "http.response.explode.empty": {
+        "KEEP": "The record stays, with null for an empty array.",
+        "DROP": "No record comes of it.",
+    },
+    "http.response.csv.header": {
+        "FIRST": "The first line names the fields; with names of one's own it is skipped.",
+        "NONE": "The first line is a record; http.response.csv.names has the names.",
+    },
+    "http.response.xml.namespaces": {
+        "KEEP": "ns:item stays ns:item.",
+        "STRIP": "ns:item is item.",
     },
     "http.client.compression.types": {
         "gzip": "RFC 1952.",

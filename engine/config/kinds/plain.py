@@ -211,6 +211,30 @@ class Text(Struct, frozen=True):
         return text
 
 
+class Delimiter(Struct, frozen=True):
+    """
+    One character of ASCII that is no line end, letter or digit; TAB and SPACE by name.
+
+    Attributes:
+        none: True if NONE, read as "", is allowed.
+    """
+
+    none: bool = False
+    comment: Comment = Comment.REFUSED
+
+    @property
+    def allowed(self) -> str:
+        return "one character, TAB or SPACE" + (", or NONE" if self.none else "")
+
+    def read(self, text: str, near: Path) -> str:
+        named = {"TAB": "\t", "\\T": "\t", "SPACE": " "}.get(text.upper(), text)
+        if self.none and text.upper() == "NONE":
+            return ""
+        if len(named) != 1 or not named.isascii() or named.isalnum() or named in "\r\n":
+            raise Unfit(f"allowed: {self.allowed}")
+        return named
+
+
 class Password(Struct, frozen=True):
     """
     A secret.

@@ -40,10 +40,12 @@ class AnswersConfig(Section, frozen=True, kw_only=True):
 
     format: str = option(
         "http.response.format",
-        Choice(("json", "ndjson", "csv", "text")),
+        Choice(("json", "ndjson", "json-seq", "csv", "xml", "text")),
         "json",
-        "How a body is read. csv: the first line names the fields; text: the "
-        "whole body is one record.",
+        "How a body is read. json-seq: documents one behind the other; xml: elements as "
+        "objects, attributes as @name, text as #text; text: the whole body is one "
+        "record. What JSON APIs put around a document against browsers (a prefix, a "
+        "call) is passed over.",
         "ndjson",
     )
     data_pointer: str = option(
@@ -51,7 +53,8 @@ class AnswersConfig(Section, frozen=True, kw_only=True):
         RecordPath(),
         "",
         "Where the records are: an array gives its items, an object one record, "
-        "null none. Unset: the whole document.",
+        "null none; with .* at the end the values of the object there are the records. "
+        "Unset: the whole document.",
         "data.items",
     )
     data_optional: bool = option(

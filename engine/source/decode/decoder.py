@@ -11,12 +11,10 @@ Path: `source.fetch` (Response) -> here -> `source.paging.paginator` (Decoded)
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Container, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -27,20 +25,41 @@ from engine.language.paths import Path, compile_path
 from engine.language.values import MISSING
 from engine.language.values import decode as decode_value
 from engine.records import Response
-from engine.source.decode import diagnosis
+from engine.source.decode import diagnosis, formats
 from engine.source.decode.answers import ERRORS, Emptied, Errors
+from engine.source.decode.formats import LONE, SPELLER, Csv, Xml
 from engine.source.decode.mapped import split_mapped
 from engine.source.decode.readable import Unreadable, blank, plain, readable
+from engine.source.decode.shapes import (
+    Reshape,
+    Rows,
+    by_member,
+    by_row,
+    members_of,
+)
 from engine.source.wire.body import Bounds
 from engine.source.wire.origin import shown
 
 Body: TypeAlias = bytes | bytearray | memoryview
 
-#: Longest CSV field, in characters; the body's own limit is in front of it.
-MAX_FIELD = 1 << 30
-
-_LONE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BLANK = re.compile(r"[ \t\r\n]*")
+
+
+class Shapes(Struct, frozen=True):
+    """
+    How records stand in an answer that is no array of objects.
+
+    Attributes:
+        rows: Whether rows of values stand where the records should.
+        member_field: Field for the name of the member a record came from.
+        csv: How CSV is written.
+        xml: How XML becomes JSON.
+    """
+
+    rows: Rows = Rows()
+    member_field: str = ""
+    csv: Csv = Csv()
+    xml: Xml = Xml()
 
 
 class Decoded(Struct):
@@ -76,15 +95,17 @@ def compile_decoder(
     empty_body: bool = False,
     charset: str | None = None,
     bounds: Bounds | None = None,
+    shapes: Shapes | None = None,
 ) -> Decode:
     """
     Make the one callable that splits an api's pages.
 
     Args:
-        format: json, ndjson, csv or text (`http.response.format`).
-        data_path: Where the records are; "" is the whole document.
+        format: json, ndjson, json-seq, csv, xml or text (`http.response.format`).
+        data_path: Where the records are; "" is the whole document, `.*` at its end
+            the values of the object there.
         wanted: Paths in the response whose values pagination needs, and
-            `header:NAME`; only json has other than headers.
+            `header:NAME`; only json and xml have other than headers.
         optional: Whether a missing `data_path` is an empty page.
         empty: Statuses that mean an empty page, whatever the body.
         errors: How the api says that something is wrong.
@@ -92,6 +113,7 @@ def compile_decoder(
             (`http.response.empty.body=EMPTY`) and not a bad one.
         charset: `http.response.charset`, or None: found out.
         bounds: What a compressed file may unpack to.
+        shapes: How records stand in it; None: as an array of objects.
 
     Returns:
         Response to Decoded.  It raises BadPage for what is not such a page, and
@@ -113,21 +135,38 @@ def compile_decoder(
     errors = errors or Errors()
     bounds = bounds or Bounds()
     graphql = False
-    if format == "json":
+    shapes = shapes or Shapes()
+    rows = shapes.rows
+    reshapes = _reshapes(data_path, rows, shapes.member_field)
+    data_path, _ = members_of(data_path)
+    if format in _DOCUMENTS:
         data = compile_path(data_path)
         names = data.names or ("",)
         # What GraphQL's answers have: records under `data`, or a document as one.
         graphql = not data.steps or names[0] == "data"
         looked = [text for text in errors.fields if text not in set(wanted)]
         looked += [ERRORS] if graphql and ERRORS not in (*wanted, *looked) else []
+        looked += [rows.place] if rows.place not in ("", *wanted, *looked) else []
         split = _json(data, [*paths, *map(compile_path, looked)], optional, graphql)
+        if format == "xml":
+            split = _translated(formats.document(shapes.xml, data.names or ()), split)
     else:
-        if paths or data_path:
+        if paths or data_path or rows.place:
+            place = paths[0].text if paths else data_path or rows.place
             raise ConfigError(
-                f"a path in the response ({paths[0].text if paths else data_path!r}) "
-                "needs http.response.format=json"
+                f"a path in the response ({place!r}) needs http.response.format=json "
+                "or xml"
             )
-        split = {"ndjson": _ndjson, "csv": _csv, "text": _text}[format]
+        split = _listed(
+            {
+                "ndjson": formats.ndjson,
+                "json-seq": formats.sequence,
+                "csv": formats.table(shapes.csv),
+                "text": formats.text,
+            }[format]
+        )
+    if reshapes:
+        split = _reshaped(split, reshapes)
 
     quick = format == "json" and charset in (None, "utf-8")
 
@@ -182,6 +221,42 @@ def compile_decoder(
     return decode
 
 
+#: Formats with one document that paths lead into.
+_DOCUMENTS = frozenset({"json", "xml"})
+
+
+def _reshapes(data_path: str, rows: Rows, member_field: str) -> list[Reshape]:
+    """What is to be made of records, in order."""
+    found = []
+    if members_of(data_path)[1]:
+        found.append(by_member(member_field))
+    if rows.how != "OBJECTS":
+        found.append(by_row(rows))
+    return found
+
+
+def _reshaped(
+    split: Callable[[Body], Decoded], reshapes: Sequence[Reshape]
+) -> Callable[[Body], Decoded]:
+    def reshaped(body: Body) -> Decoded:
+        decoded = split(body)
+        for reshape in reshapes:
+            decoded.records = reshape(decoded.records, decoded.found)
+        return decoded
+
+    return reshaped
+
+
+def _listed(read: Callable[[Body], list[Raw]]) -> Callable[[Body], Decoded]:
+    return lambda body: Decoded(read(body), {})
+
+
+def _translated(
+    document: Callable[[Body], bytes], split: Callable[[Body], Decoded]
+) -> Callable[[Body], Decoded]:
+    return lambda body: split(document(body))
+
+
 # -- what every format shares ---------------------------------------------
 
 
@@ -217,7 +292,7 @@ def _json(
     quick = _quick(data, [] if bare else wanted)
     general = _general(data, wanted, optional)
 
-    def split(body: Body) -> Decoded:
+    def split(body: Body, guarded: bool = True) -> Decoded:
         if not len(body):
             raise BadPage("the body is empty")
         if len(body) < 64 and not bytes(body).strip():
@@ -232,9 +307,12 @@ def _json(
         except (EvaluationError, *_BROKEN) as error:
             if isinstance(error, RecursionError):
                 raise BadPage("the JSON is nested too deeply") from error
-            if _LONE.search(body) is not None:
+            if LONE.search(body) is not None:
                 # msgspec reads no lone surrogate, JSON (RFC 8259, 8.2) has them.
                 return _spelled(body, data, wanted, optional, error)
+            inner = formats.unguarded(body) if guarded else None
+            if inner is not None:
+                return split(inner, False)
             raise Unreadable("JSON", str(error)) from error
 
     return split
@@ -381,13 +459,6 @@ def _plain(value: Raw) -> Any:
 # -- json with lone surrogates: rare, slow, byte for byte ------------------
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_SPELLER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
 def _spelled(
     body: Body, data: Path, wanted: list[Path], optional: bool, error: Exception
 ) -> Decoded:
@@ -400,7 +471,7 @@ def _spelled(
     if data.names is None:
         raise Unreadable("JSON", str(error)) from error
     try:
-        document, end = _SPELLER.raw_decode(text, _skip(text, 0))
+        document, end = SPELLER.raw_decode(text, _skip(text, 0))
         if _skip(text, end) != len(text):
             raise BadPage("a second document follows the first")
         at: int | None = _skip(text, 0)
@@ -435,11 +506,11 @@ def _member(text: str, at: int, name: str) -> int | None:
     found = None
     at = _skip(text, at + 1)
     while text[at] != "}":
-        key, end = _SPELLER.raw_decode(text, at)
+        key, end = SPELLER.raw_decode(text, at)
         at = _skip(text, _skip(text, end) + 1)  # behind the colon
         if key == name:
             found = at
-        _, end = _SPELLER.raw_decode(text, at)
+        _, end = SPELLER.raw_decode(text, at)
         at = _skip(text, end)
         if text[at] == ",":
             at = _skip(text, at + 1)
@@ -449,81 +520,14 @@ def _member(text: str, at: int, name: str) -> int | None:
 def _items(text: str, at: int) -> Any:
     """The items of the array there, or the one value, as they are written."""
     if text[at] != "[":
-        _, end = _SPELLER.raw_decode(text, at)
+        _, end = SPELLER.raw_decode(text, at)
         return Raw(text[at:end].encode())
     records = []
     at = _skip(text, at + 1)
     while text[at] != "]":
-        _, end = _SPELLER.raw_decode(text, at)
+        _, end = SPELLER.raw_decode(text, at)
         records.append(Raw(text[at:end].encode()))
         at = _skip(text, end)
         if text[at] == ",":
             at = _skip(text, at + 1)
     return records
-
-
-# -- the other formats ----------------------------------------------------
-
-
-def _ndjson(body: Body) -> Decoded:
-    """One document a line; blank lines are skipped."""
-    try:
-        records = _WHOLE.decode_lines(body)
-        content = bytes(body) if isinstance(body, memoryview) else body
-        lines = content.count(b"\n") + (not content.endswith(b"\n"))
-        if lines != len(records):
-            # Blank lines, or documents that do not keep to their line.
-            records = [
-                _WHOLE.decode(line) for line in content.split(b"\n") if line.strip()
-            ]
-    except RecursionError as error:
-        raise BadPage("a line is nested too deeply") from error
-    except msgspec.DecodeError as error:
-        if _LONE.search(body) is None:
-            raise Unreadable("NDJSON", str(error)) from error
-        return _spelled_lines(bytes(body))
-    return Decoded(records, {})
-
-
-def _spelled_lines(body: bytes) -> Decoded:
-    try:
-        lines = [line.strip() for line in body.split(b"\n") if line.strip()]
-        for line in lines:
-            _SPELLER.decode(str(line, "utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise Unreadable("NDJSON", str(error)) from error
-    return Decoded([Raw(line) for line in lines], {})
-
-
-def _csv(body: Body) -> Decoded:
-    """
-    Comma-separated (RFC 4180): the first line names the fields, all strings.
-
-    A line of another length than the first makes a bad page: it may be cut.
-    """
-    if not len(body):
-        raise BadPage("the body is empty")
-    csv.field_size_limit(MAX_FIELD)
-    reader = csv.reader(io.StringIO(str(body, "utf-8"), newline=""), strict=True)
-    encode = msgspec.json.Encoder().encode
-    records = []
-    try:
-        names = next(reader, [])
-        if not names or len(set(names)) != len(names):
-            raise BadPage("the first line of the CSV does not name its fields")
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(names):
-                raise BadPage(
-                    f"line {reader.line_num} has {len(row)} fields, not {len(names)}"
-                )
-            records.append(Raw(encode(dict(zip(names, row, strict=True)))))
-    except csv.Error as error:
-        raise Unreadable("CSV", f"line {reader.line_num}: {error}") from error
-    return Decoded(records, {})
-
-
-def _text(body: Body) -> Decoded:
-    """The whole body as one string."""
-    return Decoded([Raw(msgspec.json.encode(str(body, "utf-8")))], {})

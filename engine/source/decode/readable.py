@@ -31,6 +31,10 @@ _HTML: Final = frozenset({"text/html", "application/xhtml+xml"})
 _FOREIGN: Final = ("image/", "audio/", "video/", "font/", "multipart/")
 _XML: Final = re.compile(r"(?:application|text)/(?:[^;]+\+)?xml").fullmatch
 
+_DECLARED: Final = re.compile(
+    rb"""\s*<\?xml\b[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._-]+)["']"""
+)
+
 #: Marks at the beginning, the longer ones first.
 _MARKS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -101,8 +105,16 @@ def readable(
         parts = [body]
         foreign, label = family(response.header("content-type"))
         if foreign and format != "text":
-            raise Unreadable(format.upper())
+            xml = format == "xml" and is_xml(response.header("content-type"))
+            if not xml:
+                raise Unreadable(format.upper())
     return [_utf8(part, format, label, charset) for part in parts]
+
+
+def is_xml(kind: str | None) -> bool:
+    """Whether a content type is XML of any vocabulary (RFC 7303)."""
+    name = (kind or "").partition(";")[0].strip().lower()
+    return _XML(name) is not None
 
 
 @functools.lru_cache(256)
@@ -154,6 +166,8 @@ def _utf8(body: Body, format: str, label: str, charset: str | None) -> Body:
     if charset is not None and charset != "utf-8":
         return _recoded(body, charset)
     head = bytes(body[:4])
+    if format == "xml" and not label:
+        label = _declared(body)
     if head[:3] == codecs.BOM_UTF8:
         body = memoryview(body)[3:]
     elif charset is None:
@@ -173,6 +187,12 @@ def _utf8(body: Body, format: str, label: str, charset: str | None) -> Body:
     return body
 
 
+def _declared(body: Body) -> str:
+    """The encoding in the declaration of an XML document, or "" (XML 1.0, 4.3.3)."""
+    found = _DECLARED.match(bytes(body[:200]))
+    return found[1].decode("ascii") if found is not None else ""
+
+
 def _wide(head: bytes, format: str, label: str) -> str | None:
     """UTF-16 or UTF-32, by its mark or by where its zeros stand."""
     for begin, marked in _MARKS:
@@ -180,7 +200,9 @@ def _wide(head: bytes, format: str, label: str) -> str | None:
             return marked
     if b"\0" not in head:
         return None
-    if format not in ("json", "ndjson"):
+    if format == "xml" and head[:2] in (b"<\0", b"\0<"):
+        return "utf-16-le" if head[:1] == b"<" else "utf-16-be"
+    if format not in ("json", "ndjson", "json-seq"):
         codec = text_codec(label) if label else None
         return codec if codec is not None and codec.startswith("utf-") else None
     # JSON begins with two characters of ASCII (RFC 4627, 3).

@@ -80,6 +80,7 @@ from engine.task.build.http import (
 from engine.task.build.limits import limits_of, most_tasks_of, threads_of
 from engine.task.build.places import Places
 from engine.task.build.polling import paginator_of
+from engine.task.build.shapes import exploding_of, shapes_of
 from engine.task.metering import Metering
 from engine.task.pause import Gate, Held
 
@@ -560,6 +561,7 @@ class Sources:
                 size=values.of(ClientConfig).max_response,
                 spool_dir=str(self._places.state),
             ),
+            shapes=shapes_of(values),
         )
         return Poll(
             paginator,
@@ -578,6 +580,7 @@ class Sources:
             name=f"ahead-{shard.label}",
             expired=values.of(PaginationConfig).cursor_expired_status,
             restart=values.of(PaginationConfig).cursor_expired == "RESTART",
+            explode=exploding_of(values),
         )
 
     def tree(
