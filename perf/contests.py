@@ -163,6 +163,14 @@ CONTESTS: tuple[Contest, ...] = (
         base={},
         partitions=6,
     ),
+    Contest(
+        "exactly-once",
+        "exactly once, to at least once",
+        1.15,
+        0.9,
+        engine={"exactly.once.support": "required"},
+        base={"exactly.once.support": "disabled"},
+    ),
     *(
         Contest(
             name,

@@ -362,6 +362,23 @@ class Topic:
             time.sleep(0.05)
         return found
 
+    def readable(self) -> int:
+        """Records that a reader of committed ones finds; reads all of them."""
+        from confluent_kafka import OFFSET_BEGINNING, TopicPartition
+
+        self._consumer.assign(
+            [
+                TopicPartition(each.topic, each.partition, OFFSET_BEGINNING)
+                for each in self._places
+            ]
+        )
+        found, quiet = 0, time.monotonic() + 5
+        while time.monotonic() < quiet:
+            got = [m for m in self._consumer.consume(50_000, 0.2) if not m.error()]
+            if got:
+                found, quiet = found + len(got), time.monotonic() + 5
+        return found
+
     def written(self) -> int:
         """Records ever written to it, those that were dropped since among them."""
         ends = [self._consumer.get_watermark_offsets(each, 10) for each in self._places]

@@ -30,6 +30,7 @@ from engine.sink.state import Saved, State, canonical
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.runtime import Runtime, base_of, make_private
 from engine.task.build.kafka import Brokers, bootstrap_of, state_place
+from engine.task.owning import fence
 from engine.task.probe import next_request
 from engine.task.seen import PART, keys_known
 from engine.task.unchanged import pages_known
@@ -54,10 +55,14 @@ class Opened:
 
     def state(self, connector: Connector) -> State:
         """A connector's stored offsets."""
+        return self.brokers(connector).state()
+
+    def brokers(self, connector: Connector) -> Brokers:
+        """A connector's Kafka side; none is asked where the state is in files."""
         values = connector.values
         if values.of(StateConfig).file is not None:
-            return Brokers(connector, ("none:0",)).state()
-        return Brokers(connector, bootstrap_of(values, self.embedded)).state()
+            return Brokers(connector, ("none:0",))
+        return Brokers(connector, bootstrap_of(values, self.embedded))
 
     def embedded(self) -> str:
         """The embedded broker's address."""
@@ -204,6 +209,7 @@ def reset(args: argparse.Namespace) -> int:
                     if args.api in (None, partition.get("api"))
                 ]
                 if chosen:
+                    fence(opened.brokers(connector), state, connector.name)
                     state.reset(chosen)
                 forgotten += sum("part" not in partition for partition in chosen)
             finally:

@@ -175,6 +175,9 @@ def transactions_have_time(c: Scope) -> None:
     interval = "transaction.boundary.interval.ms"
     if c.values.stated(interval) and c.of(TransactionsConfig).boundary != "interval":
         c.warn(interval, "used with transaction.boundary=interval only")
+    boundary, off = "transaction.boundary", "exactly.once.support=disabled"
+    if c.values.stated(boundary) and c.of(TransactionsConfig).support == "disabled":
+        c.warn(boundary, f"without effect: {off}")
 
 
 def exactly_once_is_possible(c: Scope) -> None:
@@ -187,7 +190,20 @@ def exactly_once_is_possible(c: Scope) -> None:
             )
         if c.number(flight) > 5:
             c.error(idempotence, f"needs {flight} of at most 5")
-    if c.of(TransactionsConfig).support != "required":
+    support = c.of(TransactionsConfig).support
+    if support == "requested":
+        for key, holds, why in (
+            ("producer.acks", c.of(ProducerConfig).acks == "all", "all"),
+            (idempotence, c.of(ProducerConfig).idempotent is not False, "true"),
+            (
+                "offset.storage.file.filename",
+                c.of(StateConfig).file is None,
+                "the state in a topic",
+            ),
+        ):
+            if not holds:
+                c.warn(key, f"delivery is at least once: transactions need {why}")
+    if support != "required":
         return
     needs = "exactly.once.support=required needs"
     if c.of(ProducerConfig).acks != "all":

@@ -43,7 +43,7 @@ TOGETHER = 0.2
 ENDING = 20.0
 
 #: Seconds for which an abort is waited for; the next start aborts what is left.
-ABORTING = 2.0
+ABORTING = 1.0
 
 #: Longest sleep of the thread.
 LOOK = 1.0
@@ -73,6 +73,7 @@ class Group(Struct, eq=False):
     Attributes:
         number: Counts them, from 1.
         since: Monotonic seconds of its first page; None while it is empty.
+        opened: Monotonic seconds from which its batches are sent.
         demanded: Somebody waits for its end.
         active: Shards that are handing a page over to it.
         left: Pages and single records that are not acknowledged.
@@ -85,6 +86,7 @@ class Group(Struct, eq=False):
 
     number: int
     since: float | None = None
+    opened: float = 0.0
     demanded: bool = False
     active: int = 0
     left: int = 0
@@ -221,7 +223,7 @@ class Transactions:
         with self._delivery.lock:
             self._closed = True
             self._due.notify_all()
-        self._thread.join(ABORTING + LOOK)
+        self._thread.join(ABORTING + 0.5)
 
     # -- the thread ------------------------------------------------------------------
 
@@ -237,8 +239,9 @@ class Transactions:
         # The wall of this thread: whoever waits must hear of it.
         except Exception as error:  # noqa: BLE001
             why = Doubtful(f"committing failed: {type(error).__name__}: {error}")
-        self._abort()
+        # First: what an abort makes of batches on their way is not the reason.
         self._delivery.fail(why)
+        self._abort()
 
     def _next(self) -> Group | None:
         """
@@ -254,7 +257,10 @@ class Transactions:
                     raise _given_up(group.failure)
                 wait = LOOK
                 if group.since is not None:
-                    wait = group.since + self._boundary.collect - delivery.now()
+                    # Hot path: nothing is sent while one is committed, so that the
+                    # next one is sent for a while before it is committed in turn.
+                    begun = max(group.since, group.opened)
+                    wait = begun + self._boundary.collect - delivery.now()
                     if group.demanded or wait <= 0:
                         self._current = Group(group.number + 1)
                         return group
@@ -267,6 +273,7 @@ class Transactions:
 
     def _open(self, group: Group) -> None:
         self._sending = group
+        group.opened = self._delivery.now()
         self._producer.open(group.number)
 
     def _commit(self, group: Group) -> None:
@@ -280,7 +287,9 @@ class Transactions:
         with delivery.lock:
             outlets = delivery.outlets()
         for outlet in outlets:
-            outlet.flush()
+            # One that is at the next group has finished its batches of this one.
+            if outlet.group == group.number:
+                outlet.flush()
         self._save(group)
         self._wait(group, deadline, lambda: not group.left, "acknowledged")
         self._end(group)

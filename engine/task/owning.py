@@ -26,6 +26,7 @@ from engine.errors import Misconfigured, StateError
 from engine.shared.lock import open_private, try_lock
 from engine.sink import fencing
 from engine.sink.fencing import Owner
+from engine.sink.state import State
 from engine.sink.statetopic import TopicState
 from engine.task.build.kafka import Brokers
 
@@ -48,6 +49,29 @@ class Decided(Struct, frozen=True):
     owner: Owner
     exactly: bool = False
     why: str = ""
+
+
+def fence(brokers: Brokers, state: State, connector: str) -> None:
+    """
+    Fence an engine that has transactions of the connector, wherever it runs.
+
+    Before positions are changed by hand: it would write its own over them.
+
+    Raises: Misconfigured without the right to its ids; Unavailable.
+    Blocks: for some requests.
+    """
+    if not isinstance(state, TopicState):
+        return
+    with state.log() as (topic, place):
+        if fencing.current(topic, place, connector).tasks:
+            fencing.take_over(
+                brokers.transactional,
+                topic,
+                place,
+                connector,
+                tasks=0,
+                name=brokers.transactional_id,
+            )
 
 
 class Owning:

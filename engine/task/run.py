@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import Doubtful, EngineError, Exit, SinkError, TakenOver
+from engine.errors import Doubtful, EngineError, Exit, SinkError, TakenOver, Then
 from engine.observe.redact import redact
 from engine.policy import Follows, of_task
 from engine.records import Shard
@@ -294,6 +294,8 @@ class Task:
                 running.discard(walker)
                 failure = failure or self._judge(walker)
             if failure is not None:
+                if failure.then is Then.AGAIN:
+                    self._let_end(running, stop)
                 return failure
             if now - beaten >= LOOK and all(w.pulse.alive(now) for w in running):
                 beaten = now
@@ -312,6 +314,21 @@ class Task:
             self._obey(wired, context.orders())
             garbage.between_pages()
             self._wake.wait(due)
+
+    def _let_end(self, running: set[Walker], stop: threading.Event) -> None:
+        """
+        The shard that is to blame has failed, and is not begun anew with the others.
+
+        Blocks: at most `CLOSING` seconds.
+        """
+        stop.set()
+        deadline = self._clock.monotonic() + CLOSING
+        for walker in list(running):
+            walker.join(max(deadline - self._clock.monotonic(), 0.0))
+        while self._ended:
+            walker = self._ended.pop()
+            if walker in running:
+                self._judge(walker)
 
     def _obey(self, wired: Wired, orders: Sequence[Message]) -> None:
         for order in orders:

@@ -231,6 +231,17 @@ WARNINGS = [
         "http.source.query.params",
         "pagination.limit.value",
     ),
+    ("transaction.boundary=poll", "transaction.boundary", "without effect"),
+    (
+        "exactly.once.support=requested\nproducer.acks=1",
+        "producer.acks",
+        "at least once",
+    ),
+    (
+        "exactly.once.support=requested\noffset.storage.file.filename=x",
+        "offset.storage.file.filename",
+        "at least once",
+    ),
     ("kafka.key=${a-b}", "kafka.key", "a - b"),
     ("kafka.headers=h:${record.a-b}", "kafka.headers", "a - b"),
     (

@@ -181,6 +181,21 @@ def test_a_second_engine_takes_over_and_the_first_ends(
 
 
 @pytest.mark.timeout(240)
+def test_a_reset_of_the_offsets_ends_an_engine_elsewhere(
+    tmp_path: Path, apache: Broker
+) -> None:
+    with Api(pages=100, records=RECORDS, size=SIZE, latency=0.2) as api:
+        setup = paged(tmp_path, api, apache)
+        with setup.running() as running:
+            until(lambda: setup.arrived() > 0, "the first page")
+            elsewhere(setup, tmp_path / "other")
+            assert setup.call("offsets", "reset", "--yes").code == 0
+            assert running.done().code == 75
+        got = setup.call("offsets", "get")
+        assert "no offsets are stored" in got.out, got
+
+
+@pytest.mark.timeout(240)
 def test_changes_of_the_mode_and_of_the_tasks_lose_and_repeat_nothing(
     tmp_path: Path, apache: Broker
 ) -> None:

@@ -1222,6 +1222,27 @@ def test_a_shard_that_failed_is_told_and_tried_again_by_a_resume(
     assert 0 == run.stop()
 
 
+def test_an_engine_whose_connector_another_one_has_taken_over_ends(
+    engine: Start, tmp_path: Path
+) -> None:
+    """No task of it is started again, also not those that have not noticed."""
+
+    def task(context: ChildContext) -> int:
+        context.ready()
+        (tmp_path / f"started-{context.number}-{os.getpid()}").touch()
+        if context.number == 0:
+            context.report(link.TakenOver("another engine has it"))
+            return 75
+        context.stopping.wait(60)
+        return 0
+
+    run = engine(lambda: wanted(connector(tmp_path, task, tasks=2)))
+
+    assert 75 == run.wait()
+    assert "Connector c ends here: another engine has it" in run.log
+    assert 2 == len(list(tmp_path.glob("started-*")))
+
+
 # --- the display and the directory ----------------------------------------
 
 

@@ -53,6 +53,9 @@ from engine.sink.window import Budget
 
 log = logging.getLogger("task")
 
+#: `offsets.storage.topic` where nothing else is said.
+DEFAULT_STATE = "kafka-http-source-offsets"
+
 #: Seconds until a transactional id has to be initialised; a transaction that its
 #: former owner was just ending is waited for.
 INITIALISING = 10.0
@@ -299,12 +302,17 @@ class Brokers:
         """
         Who a task is in transactions: one id for each number of a task.
 
+        Connectors of one name that keep their state in different topics of a cluster
+        are strangers, so another topic than the default one is named in it.
+
         Args:
             task: Its number, None for this one; "fence" and "probe" are the
                 start's own.
         """
         number = self._task if task is None else task
-        return f"kafka-http-source-{self._connector.name}-{number}"
+        found = f"kafka-http-source-{self._connector.name}-{number}"
+        topic = self._values["offsets.storage.topic"]
+        return found if topic == DEFAULT_STATE else f"{found}@{topic}"
 
     def transactional(self, name: str) -> Producer:
         """
