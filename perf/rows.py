@@ -170,7 +170,7 @@ class Starts:
         command = [sys.executable, "-m", "perf.baselines.hand_loop"]
         topic = f"start-{time.time_ns()}"
         command += [f"{self._url}/cursor", self._bootstrap, topic]
-        self._hand = first_record(self._bootstrap, topic, command) / 1e3
+        self._hand = first_record(self._bootstrap, topic, command)[0] / 1e3
         rig.delete_topics(self._bootstrap, topic)
         return took, self._hand
 
@@ -191,7 +191,7 @@ class Starts:
             ).replace(f"{topic}-offsets", self._offsets)
             config.write_text(text + "listeners=http://127.0.0.1:0\n")
             command = [COMMAND, "run", "--once", str(config)]
-            took = first_record(self._bootstrap, topic, command) / 1e3
+            took = first_record(self._bootstrap, topic, command)[0] / 1e3
         rig.delete_topics(self._bootstrap, topic)
         return took
 
