@@ -105,7 +105,7 @@ def test_the_documented_rights_are_enough_and_each_is_needed(
 
     nothing = setup.call("check", "--connect")
     assert nothing.code in (69, 78)
-    assert "Authorization" in nothing.err
+    assert "TOPIC_AUTHORIZATION_FAILED" in nothing.err
 
     make_topic(own_apache, setup.topic)
     make_topic(own_apache, STATE, cleanup_policy="compact")
@@ -185,8 +185,9 @@ def test_the_right_to_the_transactional_ids_is_asked_for(
         )
         for operation in (Op.DESCRIBE, Op.WRITE)
     ]
-    for done in alice(own_apache).create_acls(rights).values():
-        done.result(PATIENCE)
+    admin = alice(own_apache)
+    for given in admin.create_acls(rights).values():
+        given.result(PATIENCE)
     setup.write(**{"exactly.once.support": "required"})
     checked, done = setup.call("check", "--connect"), setup.once()
     assert (0, 0) == (checked.code, done.code), checked.err + done.err

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import EngineError, Exit, Unavailable
+from engine.policy import Follows
 from engine.records import Shard
 from engine.shared.board import Board, Layout
 from engine.shared.link import Assigned
@@ -67,7 +68,7 @@ class Walker:
     def end(self, failure: EngineError | None) -> None:
         if not self.over:
             self.over = True
-            self.verdict = Verdict(failure)
+            self.verdict = Verdict(failure, follows=Follows.TASK)
             self._ended(self)
 
 
