@@ -54,7 +54,7 @@ def ours(
     from engine.sink.kafka import Cluster
     from engine.sink.preflight import Group, Topics
     from engine.sink.produce.producer import Producer
-    from engine.sink.state import TopicState
+    from engine.sink.statetopic import TopicState
     from engine.sink.window import Budget
 
     cluster = Cluster(bootstrap=(bootstrap,))

@@ -6,11 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engine.observe.redact import REDACTOR
 from tests.brokers.fixtures import apache, broker, embedded, own_apache
 
 __all__ = ["apache", "broker", "embedded", "own_apache"]
+
+# Examples bound a property, not the time that a busy machine takes for one.
+settings.register_profile(
+    "steady", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 _DIED = pytest.StashKey[bool]()
 

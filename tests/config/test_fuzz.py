@@ -51,7 +51,7 @@ def read(data: bytes, name: str = "x.properties") -> None:
 def bounded(examples: int) -> settings:
     return settings(
         max_examples=examples,
-        deadline=2000,
+        deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
 
