@@ -193,6 +193,8 @@ def rates_have_a_limiter(s: Scope, api: Api, connector: Connector) -> None:
     if not off and s.values.stated(burst) and algorithm.endswith("WINDOW"):
         s.warn(burst, f"rate.limit.algorithm={algorithm} does not use it")
     rate, common = "rate.limit.requests.per.second", connector.common
+    if off or not s.values.own(rate):
+        return
     inside = connector.values.of(RateLimitsConfig).scope == "GLOBAL" and (
         common.stated(rate)
         or any(
@@ -201,7 +203,7 @@ def rates_have_a_limiter(s: Scope, api: Api, connector: Connector) -> None:
         )
     )
     most = common.of(RateLimitConfig).per_second
-    if not off and inside and s.values.own(rate) and s.number(rate) > most:
+    if inside and s.number(rate) > most:
         s.warn(
             rate,
             f"never reached: all apis together make {most:g} "

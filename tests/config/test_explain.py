@@ -206,7 +206,7 @@ def test_a_secret_shows_nowhere_whatever_the_key(
     try:
         loaded = files.load(text)
         said = show(loaded, True) + "".join(map(str, loaded.findings))
-        said += json.dumps(dict(_config(loaded.connectors[0], loaded.process)))
+        said += json.dumps(dict(_config(loaded.connectors[0], None)))
     except ConfigError as failure:
         said = "".join(map(str, failure.findings))
 

@@ -17,6 +17,7 @@ Path: here -> the sections beside -> ``config.keys``
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar, cast
@@ -179,11 +180,7 @@ class Section(Struct, frozen=True, kw_only=True):
     @classmethod
     def options(cls) -> dict[str, Option]:
         """The declared options by the name of their field, in their order."""
-        return {
-            field.name: field.default_factory
-            for field in msgspec.structs.fields(cls)
-            if isinstance(field.default_factory, Option)
-        }
+        return _options(cls)
 
     @classmethod
     def entries(
@@ -232,6 +229,16 @@ class Section(Struct, frozen=True, kw_only=True):
                 for name, declared in cls.options().items()
             }
         )
+
+
+@functools.cache
+def _options(section: type[Section]) -> dict[str, Option]:
+    # Each look at a struct's fields evaluates all its annotations: 1 ms.
+    return {
+        field.name: field.default_factory
+        for field in msgspec.structs.fields(section)
+        if isinstance(field.default_factory, Option)
+    }
 
 
 def _filled(text: str, words: Mapping[str, str]) -> str:
