@@ -160,10 +160,13 @@ def test_no_fixed_window_holds_more(tmp_path_factory, rate, window, gaps) -> Non
         clock.turn(gap)
         wait, due, _ = one.take(1.0)
         if due:
-            # Who waits goes just as a window begins; a moment that rounding puts a
-            # hair before it is that beginning.
-            moment = due if wait else clock.seconds
-            number = math.floor(moment / length + 1e-6)
+            # Who waits goes just as a window begins.
+            number = round(due / length)
+            if not wait:
+                number = math.floor(clock.seconds / length + 1e-6)
+                if number != math.floor(clock.seconds / length - 1e-6):
+                    # Rounding decides whose beginning or end that is.
+                    continue
             counts[number] = counts.get(number, 0) + 1
 
     assert max(counts.values(), default=0) <= math.ceil(round(rate * length, 9))

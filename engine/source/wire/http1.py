@@ -636,7 +636,7 @@ class Http:
         if body is not None and "content-type" not in given:
             fields["Content-Type"] = "application/json"
         if not self._pool.options.keep_alive:
-            fields["PooledConnection"] = "close"
+            fields["Connection"] = "close"
         for name, value in headers:
             if not _TOKEN(name) or _REFUSED(value):
                 raise Forbidden(f"a header that must not be sent: {name[:40]!r}")
