@@ -509,7 +509,10 @@ class Sender(threading.Thread):
         Args:
             room: Bytes left in the request.
         """
-        if partition.joined != self._identity.group and not self._join(partition):
+        # Read once: the committer's thread opens the next transaction at any moment,
+        # and a batch of it must not get the numbers of the one before.
+        group = self._identity.group
+        if partition.joined != group and not self._join(partition, group):
             return None, math.inf
         if partition.flying:
             if partition.on is not connection:
@@ -540,7 +543,7 @@ class Sender(threading.Thread):
                 at = first.created + self._tuning.linger
                 ready = first.full or len(waiting) > 1 or at <= now
                 fits = room >= first.batch.size or room == self._tuning.most
-                if first.group > self._identity.group:
+                if first.group > group:
                     # Of the next transaction: it waits for the end of this one.
                     pass
                 elif ready and fits:
@@ -556,11 +559,11 @@ class Sender(threading.Thread):
             partition.sent.append(queued)
         return queued, due
 
-    def _join(self, partition: Partition) -> bool:
+    def _join(self, partition: Partition, group: int) -> bool:
         """Have the open transaction know of a partition that has batches for it."""
         with self.lock:
             waiting = partition.waiting
-            mine = bool(waiting) and waiting[0].group <= self._identity.group
+            mine = bool(waiting) and waiting[0].group <= group
         return mine and self._identity.join(partition)
 
     def _numbered(self, partition: Partition) -> bool:
