@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import select
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -33,6 +32,7 @@ from engine.sink.produce.aside import Aside
 from engine.sink.produce.connection import Connection
 from engine.sink.produce.nodes import STAGGER, Node, Nodes
 from engine.sink.produce.view import View
+from engine.sink.produce.watching import Watcher
 from engine.sink.produce.wire import Garbled
 from engine.sink.protocol import Asking
 
@@ -111,10 +111,7 @@ class Caller:
         self._through = ""
         self._asking = False
         self._next = 0.0
-        self._epoll = select.epoll()
-        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._event, select.EPOLLIN)
-        self._watched: dict[int, Connection] = {}
+        self._watcher = Watcher()
         self._aside = Aside(self._wake)
         self._closed = False
         self.nodes = Nodes(
@@ -295,19 +292,12 @@ class Caller:
         for node in self.nodes.all():
             if node.connection is not None:
                 until = min(until, node.connection.tick(now))
-        wait = max(0, math.ceil((until - now) * 1e3)) / 1e3
-        for number, events in self._epoll.poll(wait):
-            if number == self._event:
-                os.eventfd_read(self._event)
-                continue
-            connection = self._watched.get(number)
-            if connection is not None:
-                connection.handle(events)
+        self._watcher.handle(self._watcher.wait(until - now))
         self._aside.deliver()
 
     def _wake(self) -> None:
         try:
-            os.eventfd_write(self._event, 1)
+            self._watcher.wake()
         except (OSError, ValueError):
             # Closed while a name was being looked up.
             return
@@ -321,15 +311,7 @@ class Caller:
 
     def watch(self, connection: Connection, events: int) -> None:
         """As `connection.Owner`."""
-        number = connection.fileno
-        if not events:
-            if self._watched.pop(number, None) is not None:
-                self._epoll.unregister(number)
-        elif number in self._watched:
-            self._epoll.modify(number, events)
-        else:
-            self._watched[number] = connection
-            self._epoll.register(number, events)
+        self._watcher.watch(connection, events)
 
     def ready(self, connection: Connection) -> None:
         """As `connection.Owner`."""
@@ -424,9 +406,7 @@ class Caller:
         for node in self.nodes.all():
             if node.connection is not None:
                 node.connection.close(ConnectionError("closed"))
-        self._epoll.close()
-        os.close(self._event)
-        self._event = -1
+        self._watcher.close()
 
 
 # -- one that is kept -----------------------------------------------------------------------

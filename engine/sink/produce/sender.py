@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import select
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -35,6 +33,7 @@ from engine.sink.produce.queue import SEQUENCE_MASK, Bad, Partition, Queued
 from engine.sink.produce.transaction import SOON
 from engine.sink.produce.verdicts import Verdict
 from engine.sink.produce.view import NOBODY, View
+from engine.sink.produce.watching import Watcher
 
 log = logging.getLogger("kafka")
 
@@ -117,10 +116,7 @@ class Sender(threading.Thread):
         self._clock = clock
         self._client_id = options.manners.client_id.encode()
         self._timeout_ms = max(int(options.request_timeout * REPLICAS_SHARE * 1e3), 1)
-        self._epoll = select.epoll()
-        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._event, select.EPOLLIN)
-        self._watched: dict[int, Connection] = {}
+        self._watcher = Watcher()
         self._aside = Aside(self.kick)
         self.nodes = Nodes(
             bootstrap, self.view, self._connection, backoff=backoff, clock=clock
@@ -153,7 +149,7 @@ class Sender(threading.Thread):
         # Hot path: one system call at most until it has looked.
         elif at < self._asleep_until and not self._kicked:
             self._kicked = True
-            os.eventfd_write(self._event, 1)
+            self._watcher.wake()
 
     def kick(self) -> None:
         """Have it look now; for any thread."""
@@ -201,21 +197,12 @@ class Sender(threading.Thread):
             if linger >= LEAST_LINGER and until > now + linger and self._awaits():
                 until = now + linger
             self._asleep_until = until
-        wait = until - now
-        # Whole milliseconds, rounded up: it must not wake before its time.
-        timeout = -1.0 if wait == math.inf else max(0, math.ceil(wait * 1e3)) / 1e3
-        events = self._epoll.poll(timeout)
+        happened = self._watcher.wait(until - now)
         # Hot path: without the lock, which who has just woken it still holds.  In
         # this order: who finds it awake may rely on what is asked of it then.
         self._again = math.inf
         self._asleep_until = 0.0
-        for number, event in events:
-            if number == self._event:
-                os.eventfd_read(self._event)
-                continue
-            connection = self._watched.get(number)
-            if connection is not None:
-                connection.handle(event)
+        self._watcher.handle(happened)
 
     def _awaits(self) -> bool:
         """True while a broker is to answer."""
@@ -367,15 +354,7 @@ class Sender(threading.Thread):
 
     def watch(self, connection: Connection, events: int) -> None:
         """As `connection.Owner`."""
-        number = connection.fileno
-        if not events:
-            if self._watched.pop(number, None) is not None:
-                self._epoll.unregister(number)
-        elif number in self._watched:
-            self._epoll.modify(number, events)
-        else:
-            self._watched[number] = connection
-            self._epoll.register(number, events)
+        self._watcher.watch(connection, events)
 
     def ready(self, connection: Connection) -> None:
         """As `connection.Owner`."""
@@ -847,9 +826,7 @@ class Sender(threading.Thread):
         with self.lock:
             self._asleep_until = 0.0
             self._closing = True
-            self._epoll.close()
-            os.close(self._event)
-            self._event = -1
+            self._watcher.close()
 
 
 def _writing(partition: Partition) -> str:

@@ -39,6 +39,8 @@ MOST_FILES: Final = 1000
 #: Bytes that are unpacked in one go.
 STRIDE: Final = 64 * 1024
 
+#: What the libraries raise for a damaged file; NotImplementedError is zipfile's word for
+#: a method of compression that it does not know.
 _BROKEN: Final = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
     NotImplementedError, RuntimeError, ValueError, OverflowError, KeyError,
