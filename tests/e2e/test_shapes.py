@@ -91,6 +91,29 @@ APIS: dict[str, tuple[Say, dict[str, object], list[object]]] = {
         },
         ["1", "2"],
     ),
+    "prefixed": (
+        Say(
+            body=b'<s:a xmlns:s="u"><s:i><s:n>1</s:n></s:i></s:a>',
+            headers=[("Content-Type", "application/xml")],
+        ),
+        {
+            "http.response.format": "xml",
+            "http.response.data.json.pointer": "'s:a'.'s:i'",
+        },
+        [{"s:n": "1"}],
+    ),
+    "raw-export": (
+        Say(
+            body=b'id\tsays\r\n1\tan "inch"\r\n2\t\'\r\n',
+            headers=[("Content-Type", "text/tab-separated-values")],
+        ),
+        {
+            "http.response.format": "csv",
+            "http.response.csv.delimiter": "TAB",
+            "http.response.csv.quote": "NONE",
+        },
+        [{"id": "1", "says": 'an "inch"'}, {"id": "2", "says": "'"}],
+    ),
     "export": (
         Say(
             body=b"1;'x;y'\n2;z\n",
