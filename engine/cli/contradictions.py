@@ -15,6 +15,7 @@ from engine.cli.sizing import DAY, Flow, Sizing
 from engine.config import Api
 from engine.config.entries import Findings
 from engine.config.memory import Memory
+from engine.config.pagination import TYPES
 from engine.config.scope import Scope
 from engine.config.sections.cache import ResponseCacheConfig
 from engine.config.sections.observing import HealthConfig
@@ -22,9 +23,6 @@ from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.processes import ScalingConfig
 from engine.shared.limiter import HostReading
-
-#: Pagination types that tell the server how large a page is to be.
-SIZED = ("offset", "page", "cursor", "keyset")
 
 #: A response that is this part of what is allowed is too near to it.
 NEAR = 0.5
@@ -214,7 +212,7 @@ class Contradictions:
         several = sample.pages > 1 or sample.poll_pages != 1
         if (
             values.stated(limit)
-            and values.of(PaginationConfig).type in SIZED
+            and TYPES[values.of(PaginationConfig).type].asks
             and several
             and sample.first_records != values[limit]
         ):

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from engine.cli.run import owned
 from engine.config import Api, Connector
-from engine.config.endpoints import ADDRESSABLE
+from engine.config.pagination import TYPES
 from engine.config.sections.client import BalancingConfig, ClientConfig, PoolConfig
 from engine.config.sections.engine import ApiConfig, IdentityConfig, PollingConfig
 from engine.config.sections.offsets import OffsetsConfig
@@ -283,9 +283,8 @@ class Sizing:
             calls, records = calls * polls, records * polls
             known = known and flow.known
             lanes = shards[root.name] * values.of(ApiConfig).max_concurrent
-        if values.of(PaginationConfig).concurrent and (
-            values.of(PaginationConfig).type in ADDRESSABLE
-        ):
+        paging = values.of(PaginationConfig)
+        if paging.concurrent and TYPES[paging.type].addressable:
             threads = self.connector.values.of(PrefetchConfig).max_threads
             lanes = max(lanes, min(lanes, started) * threads)
         if not values.of(ClientConfig).http2:

@@ -30,6 +30,7 @@ from msgspec import Struct
 from engine import config
 from engine.cli.made_up import EPOCH, Records, made_up, place, recorded
 from engine.config import Api, Loaded
+from engine.config.pagination import TYPES
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.response import AnswersConfig
@@ -47,6 +48,9 @@ ENDLESS = 1 << 40
 
 #: Records of a page where the configuration does not say.
 PER_PAGE = 500
+
+#: Keys that say where a link to the next page stands.
+_ODATA_LINK, _LINK_HEADER = "odata.nextlink.field", "pagination.link.header"
 
 _RECORDS, _NEXT, _MORE = "@records@", "@next@", "@more@"
 _PLACE = re.compile(rb"stand-in-(\d+)")
@@ -96,12 +100,9 @@ class Pages:
         values = api.values
         self._records = records
         self._paging: Paging = paging_of(api, url_of(api.values))
-        self._type = values.of(PaginationConfig).type
+        self._type = TYPES[values.of(PaginationConfig).type]
         self._base = base
-        limits = values.stated("pagination.limit.value") or self._type in (
-            "offset",
-            "page",
-        )
+        limits = values.stated("pagination.limit.value") or self._type.sized
         self._count = values.of(PaginationConfig).limit if limits else PER_PAGE
         anew = values.of(OffsetsConfig).mode == "FULL"
         self._pages = PAGES_A_POLL if anew else ENDLESS
@@ -129,10 +130,10 @@ class Pages:
             return msgspec.json.encode(_RECORDS)
         document: dict[str, Any] = {}
         place(document, pointer, _RECORDS)
-        paging = values.of(PaginationConfig)
+        paging, told_by = values.of(PaginationConfig), self._type.told_by
         for path, value in (
             (paging.cursor_field, _NEXT),
-            (paging.nextlink_field, _NEXT if self._type == "odata" else None),
+            (paging.nextlink_field, _NEXT if told_by == _ODATA_LINK else None),
             (paging.has_more_field, _MORE),
             (paging.total_field, self._pages * self._count),
             (paging.total_pages_field, self._pages),
@@ -175,26 +176,23 @@ class Pages:
         }
         if body[:1] == b"{":
             asked |= {k: str(v) for k, v in msgspec.json.decode(body).items()}
-        match self._type:
-            case "page":
-                return int(asked.get(paging.page_param, paging.page_start)) - (
-                    paging.page_start
-                )
-            case "offset":
-                return int(asked.get(paging.offset_param, 0)) // self._count
-            case "keyset":
-                last = asked.get(paging.cursor_param, "")
-                return (_number(last) + 1) // self._count
-        return 0
+        if self._type.by_record:
+            return (_number(asked.get(paging.cursor_param, "")) + 1) // self._count
+        if not self._type.addressable:
+            return 0
+        if self._type.asks == "page":
+            start = paging.page_start
+            return int(asked.get(paging.page_param, start)) - start
+        return int(asked.get(paging.offset_param, 0)) // self._count
 
     def _following(
         self, page: int | None, target: str
     ) -> tuple[str | None, dict[str, str]]:
         """How the next page is told, and the headers that tell it."""
         place = None if page is None else f"stand-in-{page}"
-        if place is not None and self._type in ("next_url", "odata", "link_header"):
+        if place is not None and self._type.links:
             place = f"{self._base}{urlsplit(target).path}?at={place}"
-        if place is not None and self._type == "link_header":
+        if place is not None and self._type.told_by == _LINK_HEADER:
             link = f'<{place}>; rel="{self._paging.link_rel}"'
             return None, {self._paging.link_header: link}
         field = self._paging.cursor_field or ""

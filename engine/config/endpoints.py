@@ -14,6 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from msgspec import Struct
 
+from engine.config.pagination import TYPES
 from engine.config.sections.client import BalancingConfig
 from engine.config.sections.engine import ApiConfig
 from engine.config.sections.offsets import OffsetsConfig
@@ -27,9 +28,6 @@ from engine.language import (
     compile_glob,
     compile_template,
 )
-
-#: Pagination types whose pages can be asked for by number.
-ADDRESSABLE = ("offset", "page")
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -73,7 +71,7 @@ def splittable(connector: Connector, api: Api) -> bool:
     """True if the pages of an api can be dealt to several shards; never a tree's."""
     values = api.values
     return (
-        values.of(PaginationConfig).type in ADDRESSABLE
+        TYPES[values.of(PaginationConfig).type].addressable
         and values.of(OffsetsConfig).mode == "FULL"
         and not connector.children(api)
     )

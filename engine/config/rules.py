@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from engine.config.entries import Findings
 from engine.config.kinds import cores
 from engine.config.memory import memory
+from engine.config.pagination import TYPES
 from engine.config.rules_http import (
     auth_is_whole,
     connections_fit,
@@ -266,7 +267,7 @@ def tasks_have_shards(c: Scope, connector: Connector) -> None:
     divisible = any(
         api.values.of(OffsetsConfig).mode == "FULL"
         and (
-            api.values.of(PaginationConfig).type in ("offset", "page")
+            TYPES[api.values.of(PaginationConfig).type].addressable
             or api.values.of(WindowsConfig).size is not None
         )
         and not connector.children(api)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from urllib.parse import unquote
 
 from engine.config import grammar
+from engine.config.pagination import TYPES
 from engine.config.scope import Scope
 from engine.config.sections.delivery import StateConfig
 from engine.config.sections.engine import ApiConfig
@@ -34,28 +35,26 @@ _TEMPLATES = (
 
 
 def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
-    kind, mode = str(s.of(PaginationConfig).type), str(s.of(OffsetsConfig).mode)
+    kind, mode = s.of(PaginationConfig).type, s.of(OffsetsConfig).mode
     if kind not in MODES[mode][1]:
         allowed = ", ".join(sorted(MODES[mode][1]))
         s.error(
             "pagination.type",
             f"http.offset.mode={mode} goes with {allowed}, not {kind}",
         )
-    if kind in ("cursor", "next_url") and s.of(PaginationConfig).cursor_field is None:
-        s.error("pagination.cursor.field", f"required by pagination.type={kind}")
-    if s.of(OffsetsConfig).pointer is None:
-        for what, value, needing in (
-            ("http.offset.mode", mode, ("INCREMENTAL", "SNAPSHOT_PAGINATION")),
-            ("pagination.type", kind, ("keyset",)),
-        ):
-            if value in needing:
-                s.error("http.offset.json.pointer", f"required by {what}={value}")
+    needing = {"INCREMENTAL", "SNAPSHOT_PAGINATION"}
+    pointer = "http.offset.json.pointer"
+    if mode in needing and s.of(OffsetsConfig).pointer is None:
+        s.error(pointer, f"required by http.offset.mode={mode}")
+    for key in TYPES[kind].needs:
+        if s[key] is None:
+            s.error(key, f"required by pagination.type={kind}")
     if mode == "SNAPSHOT_DIFF":
         if s.of(RecordsConfig).key is None:
             s.error("kafka.key", "required by http.offset.mode=SNAPSHOT_DIFF")
         if connector.values.of(StateConfig).file is not None:
             s.error("http.offset.mode", "SNAPSHOT_DIFF keeps its state in a topic only")
-    if kind in ("offset", "page") and mode == "FULL":
+    if TYPES[kind].addressable and mode == "FULL":
         s.note(
             "pagination.type",
             f"{kind} over data that changes meanwhile skips and repeats records; "
@@ -64,13 +63,13 @@ def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
 
 
 def paging_has_a_type(s: Scope, api: Api, connector: Connector) -> None:
-    kind = str(s.of(PaginationConfig).type)
-    if kind == "none" and s.values.stated("pagination.max.pages"):
+    kind = s.of(PaginationConfig).type
+    if not TYPES[kind].pages and s.values.stated("pagination.max.pages"):
         s.warn(
             "pagination.max.pages",
-            "nothing pages: pagination.type is none, and a poll is one request",
+            f"nothing pages: pagination.type is {kind}, and a poll is one request",
         )
-    if kind != "keyset":
+    if not TYPES[kind].by_record:
         for key, name in _names(s.values):
             if name == "last":
                 s.warn(
@@ -79,38 +78,30 @@ def paging_has_a_type(s: Scope, api: Api, connector: Connector) -> None:
                     f"pagination.type={kind} the next page does not follow from it; "
                     "keyset and http.offset.mode=CHAINING page by it",
                 )
-    if kind == "odata" and not s.values.stated("http.offset.mode"):
-        s.note(
-            "pagination.type",
-            "each poll reads everything; http.offset.mode=CURSOR_PAGINATION goes on "
-            "from the deltaLink, where the API gives one",
-        )
+    if TYPES[kind].hint and not s.values.stated("http.offset.mode"):
+        s.note("pagination.type", TYPES[kind].hint)
 
 
 def parameters_stand_once(s: Scope, api: Api, connector: Connector) -> None:
     """A paging parameter that is written out is replaced, and which value wins."""
-    kind = str(s.of(PaginationConfig).type)
-    sent = {
-        "offset": (("offset", "http.initial.offset"), ("limit", "limit.value")),
-        "page": (("page", "page.start"), ("limit", "limit.value")),
-        "cursor": (("cursor", "http.initial.offset"), ("limit", "limit.value")),
-        "keyset": (("cursor", "http.initial.offset"), ("limit", "limit.value")),
-    }.get(kind, ())
+    kind = TYPES[s.of(PaginationConfig).type]
+    sent: list[tuple[str, str]] = []
+    if kind.asks:
+        sent = [(kind.asks, kind.first), ("limit", "pagination.limit.value")]
     written = _written(
         str(s.of(RequestConfig).url or ""), "http.source.url"
     ) | _written(f"?{s.of(RequestConfig).params or ''}", "http.source.query.params")
-    for name, first in sent:
+    for name, key in sent:
         param = str(s[f"pagination.{name}.param"])
         if param not in written:
             continue
         where, value = written[param]
-        key = first if first.startswith("http.") else f"pagination.{first}"
         if s.values.stated(key):
             s.warn(
                 where,
                 f"{param}={value} is replaced by paging: {key} says what is sent first",
             )
-        elif name != "limit" or kind in ("offset", "page", "keyset"):
+        elif name != "limit" or not kind.chained:
             s.note(
                 where,
                 f"{param} is a parameter of paging: {value!r} is sent "

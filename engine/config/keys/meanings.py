@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.config.kinds import Choice, Csv
+from engine.config.pagination import TYPES
 from engine.config.sections.key import Key
 
 _POLICY = {
@@ -68,16 +69,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "PATCH": "As POST, for APIs that want it.",
         "DELETE": "Asks the API to delete: set http.source.idempotent to what is true.",
     },
-    "pagination.type": {
-        "none": "One request is one poll.",
-        "offset": "?offset=0, 500, 1000: pages are addressed, tasks share them.",
-        "page": "?page=1, 2, 3: pages are addressed, tasks share them.",
-        "cursor": "Each page brings the token of the next one, in body or header.",
-        "next_url": "Each page brings the URL of the next one in its body.",
-        "link_header": 'The next URL stands in the Link header with rel="next" (RFC 8288).',
-        "keyset": "The next page begins behind the last record's value: ?since_id=123.",
-        "odata": "OData: @odata.nextLink, and @odata.count as the total.",
-    },
+    "pagination.type": {name: kind.meaning for name, kind in TYPES.items()},
     "pagination.end": {
         "EMPTY_PAGE": "A poll ends with a page without records: one request more, nothing lost.",
         "SHORT_PAGE": "It ends with a page shorter than the first one.",

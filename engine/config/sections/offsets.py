@@ -21,47 +21,31 @@ from engine.config.kinds import (
     WindowFormat,
     seconds,
 )
+from engine.config.pagination import TYPES, types_of
 from engine.config.sections.key import Computed, Lookup
 from engine.config.sections.section import Section, option, unset
 
-_ALL_TYPES = frozenset(
-    ["none", "offset", "page", "cursor", "next_url", "link_header", "keyset", "odata"]
-)
-
-
 #: Offset mode -> the pagination type it implies, and those it allows.
 MODES: dict[str, tuple[str, frozenset[str]]] = {
-    "FULL": (
-        "none",
-        _ALL_TYPES,
-    ),
-    "SIMPLE_INCREMENTING": ("offset", frozenset({"offset"})),
-    "CHAINING": ("keyset", frozenset({"keyset"})),
-    "CURSOR_PAGINATION": (
-        "cursor",
-        frozenset({"cursor", "next_url", "link_header", "odata"}),
-    ),
-    "INCREMENTAL": (
-        "none",
-        _ALL_TYPES,
-    ),
-    "SNAPSHOT_PAGINATION": (
-        "none",
-        _ALL_TYPES,
-    ),
-    "SNAPSHOT_DIFF": (
-        "none",
-        _ALL_TYPES,
-    ),
-    "ODATA_PAGINATION": ("odata", frozenset({"odata"})),
+    mode: (types_of(mode)[0], frozenset(types_of(mode)))
+    for mode in (
+        "FULL",
+        "SIMPLE_INCREMENTING",
+        "CHAINING",
+        "CURSOR_PAGINATION",
+        "INCREMENTAL",
+        "SNAPSHOT_PAGINATION",
+        "SNAPSHOT_DIFF",
+        "ODATA_PAGINATION",
+    )
 }
 
 
 def _initial_offset(get: Lookup) -> object:
-    kind = get("pagination.type")
-    if kind == "page":
-        return str(get("pagination.page.start"))
-    return "0" if kind == "offset" else None
+    kind = TYPES[str(get("pagination.type"))]
+    if not kind.addressable:
+        return None
+    return "0" if kind.first == "http.initial.offset" else str(get(kind.first))
 
 
 class OffsetsConfig(Section, frozen=True, kw_only=True):

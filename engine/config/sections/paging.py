@@ -21,6 +21,7 @@ from engine.config.kinds import (
     StatusCodes,
     Text,
 )
+from engine.config.pagination import TYPES
 from engine.config.sections.key import Computed, Lookup
 from engine.config.sections.offsets import MODES
 from engine.config.sections.section import Rule, Section, option, unset
@@ -49,16 +50,7 @@ class PaginationConfig(Section, frozen=True, kw_only=True):
     type: str = option(
         "pagination.type",
         Choice(
-            (
-                "none",
-                "offset",
-                "page",
-                "cursor",
-                "next_url",
-                "link_header",
-                "keyset",
-                "odata",
-            ),
+            tuple(TYPES),
             refused={
                 "custom": "there is no code to plug in; keyset and next_url cover "
                 "what it is used for"

@@ -1,7 +1,7 @@
 """
 By cursor: pages of which each one says how to ask for the next.
 
-Owns the walks along cursors and links, and the single page of type none.
+Owns the walk along a chain, the one of cursors, and the single page of type none.
 
 Path: `source.paging.paginator` -> here -> `source.paging.pager`
 """
@@ -9,42 +9,113 @@ Path: `source.paging.paginator` -> here -> `source.paging.pager`
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar, Final
 
 from msgspec import DecodeError, Raw
 from msgspec import json as msgjson
 
-from engine.errors import BadPage, Forbidden, Looping, SourceError, StateError
+from engine.errors import BadPage, Looping, SourceError, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
-from engine.source.paging.links import at_own, link_of, without
-from engine.source.paging.pager import PagingPlan, PollLedger, PollRequests
+from engine.source.paging.pager import (
+    PagerOfType,
+    Paging,
+    PagingPlan,
+    PollLedger,
+    PollRequests,
+)
 from engine.source.paging.position import (
     Position,
-    local_part,
     primitive,
     records_hash,
     text_in,
     whole,
 )
-from engine.source.paging.request import behind
 
 log = logging.getLogger("source")
 
 
-class CursorPager:
+class SinglePager:
+    """One request, one page: nothing says that there are more."""
+
+    TYPE = "none"
+    #: Nothing of it is stored.
+    stored = False
+
+    @classmethod
+    def places(cls, paging: Paging) -> Mapping[str, str | None]:
+        return {}
+
+    def __init__(
+        self,
+        plan: PagingPlan,
+        stored: Position,
+        start: PollRequests,
+        *,
+        child: bool = False,
+    ):
+        self.over = False
+        self._ledger = PollLedger(plan, stored)
+        self._start = start
+        self._asked = False
+
+    def ask(self) -> Request | None:
+        if self.over or self._asked:
+            return None
+        self._asked = True
+        return self._start(0, offset=self._start.initial, last=self._ledger.last)
+
+    def give_up(self) -> None:
+        """One page is one shard: nobody waits."""
+
+    def expects(self, request: Request) -> bool:
+        return self._asked and not self.over
+
+    def learn(
+        self, request: Request, response: Response, decoded: Decoded
+    ) -> Page | None:
+        self.over = True
+        return self._ledger.page(response, decoded.records, {}, ended=True, index=0)
+
+    def refused(self, request: Request, failure: SourceError) -> Page | None:
+        raise failure
+
+
+class ChainPager(ABC):
     """
-    One page, or a chain in which each page names the next: a cursor, a URL,
-    a Link header, an OData link.
+    A chain in which each page names the next.
+
+    A type says what a place in its chain is: how it is asked for, where the next
+    one stands in an answer, and how the state keeps it.
+
+    Attributes:
+        FIELD: The field of a position that holds a place.
+        COUNTED: True if a position says of the page that comes how many of its
+            records are known, in every mode.
     """
 
-    def __init__(self, plan: PagingPlan, stored: Position, start: PollRequests):
-        paging = plan.paging
+    TYPE: ClassVar[str]
+    FIELD: ClassVar[str]
+    COUNTED: ClassVar[bool] = False
+
+    @classmethod
+    def places(cls, paging: Paging) -> Mapping[str, str | None]:
+        return {}
+
+    def __init__(
+        self,
+        plan: PagingPlan,
+        stored: Position,
+        start: PollRequests,
+        *,
+        child: bool = False,
+    ):
         self.over = False
         self._plan = plan
         self._ledger = PollLedger(plan, stored)
         self._start = start
-        self._field = "cursor" if paging.type == "cursor" else "next"
         #: What the page in hand is asked with; None: the first one.
         self._at: object = None
         #: The first records of the first page, delivered in an earlier poll.
@@ -56,35 +127,51 @@ class CursorPager:
         #: The most records on a page.
         self._largest = 0
         if stored.fresh:
-            if paging.type == "cursor" and paging.mode == "CURSOR_PAGINATION":
-                self._at = start.initial or None
+            self._at = self._first()
         else:
             self._resume(stored.position)
 
+    def _first(self) -> object:
+        """The place of a first page, or None: it is asked for without one."""
+        return None
+
+    @abstractmethod
+    def _request(self, at: object, index: int) -> Request:
+        """The request for the page at a place."""
+
+    @abstractmethod
+    def _onward(self, request: Request, response: Response, decoded: Decoded) -> object:
+        """The next place, or None."""
+
+    @abstractmethod
+    def _place(self, at: object) -> dict[str, Primitive]:
+        """A place as a position keeps it."""
+
+    @abstractmethod
+    def _kept(self, at: Primitive, position: Mapping[str, Primitive]) -> object:
+        """The place that a position keeps."""
+
+    def _behind_all(
+        self, request: Request, decoded: Decoded
+    ) -> dict[str, Primitive] | None:
+        """Where the API says that a later poll goes on behind the last page."""
+        return None
+
     def _resume(self, position: Mapping[str, Primitive]) -> None:
-        paging = self._plan.paging
-        if paging.type == "none":
-            return
-        field = "delta" if "delta" in position else self._field
+        field = self._field_in(position)
         at = position.get(field)
         if at is None and "count" not in position:
             raise StateError(f"the stored offset has no {field}")
         if at is not None:
             if isinstance(at, bool) or at == "":
                 raise StateError(f"the stored offset's {field} is {at!r}")
-            if self._field == "next":
-                if not isinstance(at, str):
-                    raise StateError(f"the stored offset's {field} is {at!r}")
-                self._at = self._plan.follow(self._start.home, at)
-            elif position.get("json") is True:
-                try:
-                    self._at = Raw(msgjson.format(str(at).encode(), indent=-1))
-                except DecodeError as e:
-                    raise StateError("the stored offset's cursor is not JSON") from e
-            else:
-                self._at = Raw(repr(at).encode()) if isinstance(at, float) else at
+            self._at = self._kept(at, position)
             self._resumed = True
         self._known = (whole(position, "count", 0), text_in(position, "hash"))
+
+    def _field_in(self, position: Mapping[str, Primitive]) -> str:
+        """The field of a position that holds its place."""
+        return self.FIELD
 
     @property
     def stored(self) -> bool:
@@ -94,18 +181,7 @@ class CursorPager:
         if self.over or self._asked:
             return None
         self._asked = True
-        at, index = self._at, self._ledger.index
-        ask = self._start
-        if self._field == "next" and at is not None:
-            assert isinstance(at, str)
-            return ask.follow(index, at)
-        mode = self._plan.paging.mode
-        return ask(
-            index,
-            offset=at if mode == "CURSOR_PAGINATION" else self._start.initial,
-            cursor=at,
-            last=self._ledger.last,
-        )
+        return self._request(self._at, self._ledger.index)
 
     def give_up(self) -> None:
         """A chain is one shard: nobody waits."""
@@ -116,14 +192,9 @@ class CursorPager:
     def learn(
         self, request: Request, response: Response, decoded: Decoded
     ) -> Page | None:
-        plan, ledger = self._plan, self._ledger
-        paging = plan.paging
+        ledger = self._ledger
         records = decoded.records
         self._asked = False
-        if paging.type == "none":
-            self.over = True
-            return ledger.page(response, records, {}, ended=True, index=0)
-
         onward = self._onward(request, response, decoded)
         circle = self._circle(request, records, onward)
         stops = ledger.stops(decoded, response)
@@ -193,18 +264,16 @@ class CursorPager:
                 url=request.url,
             )
         if (
-            self._field == "cursor"
-            and records
+            records
             and onward is not None
             and onward == self._at
             and here[1] == before[1]
         ):
-            raise Looping(
-                "PaginationLoop: the API answers every cursor with the same page; "
-                "pagination.cursor.param has to name the parameter that it reads",
-                url=request.url,
-            )
+            self._unheard(request)
         return ""
+
+    def _unheard(self, request: Request) -> None:
+        """A page named its own place, and was the page before it, too."""
 
     def _enough(self, kept: list[Raw]) -> bool:
         """
@@ -229,54 +298,6 @@ class CursorPager:
         log.warning("The last page has been rewritten; it is produced whole.")
         return records, 0
 
-    def _onward(self, request: Request, response: Response, decoded: Decoded) -> object:
-        """The next cursor or absolute URL, or None."""
-        plan = self._plan
-        paging = plan.paging
-        if paging.type == "link_header":
-            header = response.header(paging.link_header.lower())
-            link: object = link_of(header, paging.link_rel)
-        else:
-            field = "next" if paging.type == "odata" else "cursor"
-            link = plan.fields.token(field, decoded.found)
-        if link is None or paging.type == "cursor":
-            return link
-        return self._link(request, response, decoded, link)
-
-    def _link(
-        self, request: Request, response: Response, decoded: Decoded, link: object
-    ) -> str:
-        """
-        The URL that a link leads to, from the one that answered.
-
-        Source: RFC 3986, section 5.1.3: after a redirect that is the last one.
-        """
-        plan = self._plan
-        paging = plan.paging
-        if isinstance(link, Raw):
-            link = _target(link)
-        if not isinstance(link, str):
-            raise BadPage("the next link is not text", url=request.url)
-        base = response.url
-        if paging.base_field is not None:
-            start = plan.fields.token("base", decoded.found)
-            if isinstance(start, str):
-                link = behind(start, link)
-        if paging.own_origin:
-            link = at_own(self._start.home, base, link)
-            base = request.url
-        try:
-            url = plan.follow(base, link)
-        except Forbidden as e:
-            if paging.own_origin:
-                raise
-            raise Forbidden(
-                f"the next link leads astray: {e}; pagination.next.origin=OWN asks "
-                "for it where the page before came from",
-                url=request.url,
-            ) from e
-        return without(url, paging.cut)
-
     def _position(
         self, onward: object, decoded: Decoded, request: Request, *, tip: bool
     ) -> dict[str, Primitive]:
@@ -286,19 +307,14 @@ class CursorPager:
         Args:
             tip: The page names itself: the next poll asks for it again.
         """
-        plan = self._plan
-        incremental = plan.paging.mode != "FULL"
-        if onward is None and plan.paging.type == "odata":
-            delta = plan.fields.token("delta", decoded.found)
-            if delta is not None and incremental:
-                url = plan.follow(request.url, str(delta))
-                url = without(url, plan.paging.cut)
-                return {"delta": local_part(url, self._start.home)}
-            if delta is not None:
-                plan.note("delta_links_unused_total")
+        incremental = self._plan.paging.mode != "FULL"
+        if onward is None:
+            behind_all = self._behind_all(request, decoded)
+            if behind_all is not None:
+                return behind_all
         if onward is not None and not (tip and decoded.records):
             position = self._place(onward)
-            if incremental or plan.paging.type == "cursor":
+            if incremental or self.COUNTED:
                 position["count"] = 0
                 position["hash"] = ""
             return position
@@ -309,20 +325,50 @@ class CursorPager:
         position["hash"] = records_hash(decoded.records)
         return position
 
+
+class CursorPager(ChainPager):
+    """A chain of cursors: each page brings the token of the next one."""
+
+    TYPE = "cursor"
+    FIELD = "cursor"
+    COUNTED = True
+
+    def _first(self) -> object:
+        if self._plan.paging.mode == "CURSOR_PAGINATION":
+            return self._start.initial or None
+        return None
+
+    def _request(self, at: object, index: int) -> Request:
+        mode = self._plan.paging.mode
+        return self._start(
+            index,
+            offset=at if mode == "CURSOR_PAGINATION" else self._start.initial,
+            cursor=at,
+            last=self._ledger.last,
+        )
+
+    def _onward(self, request: Request, response: Response, decoded: Decoded) -> object:
+        return self._plan.fields.token("cursor", decoded.found)
+
+    def _unheard(self, request: Request) -> None:
+        raise Looping(
+            "PaginationLoop: the API answers every cursor with the same page; "
+            "pagination.cursor.param has to name the parameter that it reads",
+            url=request.url,
+        )
+
     def _place(self, at: object) -> dict[str, Primitive]:
-        if self._field == "next":
-            assert isinstance(at, str)
-            return {"next": local_part(at, self._start.home)}
         if isinstance(at, Raw) and bytes(at)[:1] in b"[{":
             return {"cursor": bytes(at).decode(), "json": True}
         return {"cursor": primitive(at, "the cursor")}
 
+    def _kept(self, at: Primitive, position: Mapping[str, Primitive]) -> object:
+        if position.get("json") is True:
+            try:
+                return Raw(msgjson.format(str(at).encode(), indent=-1))
+            except DecodeError as e:
+                raise StateError("the stored offset's cursor is not JSON") from e
+        return Raw(repr(at).encode()) if isinstance(at, float) else at
 
-def _target(link: Raw) -> object:
-    """The URL of a link that is an object: its `href`, as JSON:API has it."""
-    value = msgjson.decode(link)
-    if isinstance(value, dict):
-        for name in ("href", "url"):
-            if isinstance(value.get(name), str):
-                return value[name]
-    return None
+
+PAGERS: Final[tuple[PagerOfType, ...]] = (SinglePager, CursorPager)

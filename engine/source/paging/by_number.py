@@ -1,7 +1,7 @@
 """
 By number: pages that can be addressed without the page before.
 
-Owns the walks by offset and by page number, alone or as one of several shards
+Owns the walk by numbers, whatever they count, alone or as one of several shards
 that share an api's pages between them.
 
 Path: `source.paging.paginator` -> here -> `source.paging.pager`
@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from engine.errors import SourceError, StateError
-from engine.records import Offset, Page, Primitive, Request, Response
+from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
+from engine.source.paging.coverage import Coverage
 from engine.source.paging.pager import (
-    Others,
     Paging,
     PagingPlan,
     PollLedger,
@@ -39,114 +40,26 @@ _NOT_THERE: Final = frozenset({404, 410, 416})
 _REFUSED: Final = frozenset({400, 403, 422})
 
 
-class _Mark(Struct, frozen=True):
-    """How far a shard of some count came: a stored offset, read."""
-
-    index: int
-    count: int
-    poll: int
-    done: bool
-    number: int | None
-    size: int | None
-
-    @property
-    def next_poll(self) -> int:
-        return self.poll + 1 if self.done else self.poll
-
-
-class Coverage:
+class NumberPager(ABC):
     """
-    What shards of other counts did before: the union of their pages.
+    Pages that can be addressed: all of them, or every L-th from the i-th on.
 
-    Page p of a poll is done if the shard that p fell to, in any of the
-    counts, has gone beyond it.
+    A type says what is sent for a page, and what that number counts.
 
     Attributes:
-        poll: The first poll that is not known to be finished.
-        size: Records in a cell of its grid, or None: nothing is done of it.
-    """
-
-    def __init__(self, others: Others, *, field: str, base: int, limit: int):
-        self._field = field
-        self._base = base
-        self._marks = [self._read(*other) for other in others]
-        self.poll = self._current()
-        sizes = [
-            mark.size
-            for mark in self._marks
-            if mark.poll == self.poll and mark.number is not None
-        ]
-        self.size = next((size for size in sizes if size), limit) if sizes else None
-        numbers = [mark.number for mark in self._marks if mark.number is not None]
-        #: The furthest place of any shard.
-        self.furthest = max(numbers, default=0)
-        #: After so many pages the pattern of finished shards repeats.
-        self.period = math.lcm(*(mark.count for mark in self._marks))
-
-    def _read(self, index: int, count: int, offset: Offset) -> _Mark:
-        done = offset.get("done", False)
-        if not isinstance(done, bool):
-            raise StateError(f"the stored offset's done is {done!r}: not a bool")
-        known = self._field in offset
-        if not known and not done:
-            raise StateError(f"the stored offset has no {self._field}")
-        return _Mark(
-            index,
-            count,
-            whole(offset, "poll", 1, least=1),
-            done,
-            whole(offset, self._field) if known else None,
-            whole(offset, "size", least=1) if "size" in offset else None,
-        )
-
-    def _current(self) -> int:
-        """The first poll that is not known to be finished."""
-        families: dict[int, list[_Mark]] = {}
-        for mark in self._marks:
-            families.setdefault(mark.count, []).append(mark)
-        if not families:
-            return 1
-        whole_ones = [
-            min(mark.next_poll for mark in marks)
-            for count, marks in families.items()
-            if len(marks) == count
-        ]
-        if whole_ones:
-            return max(whole_ones)
-        # A shard without a state had no page in that poll, or never came to it.
-        return min(mark.poll for mark in self._marks)
-
-    def reach(self, poll: int, index: int, start: int, end: int) -> int:
-        """
-        How far a page has been read.
-
-        Args:
-            start, end: Its place, and that of the page behind it.
-
-        Returns: From `start`: nothing of it, to `end`: all of it.
-        """
-        reached = start
-        for mark in self._marks:
-            if index % mark.count != mark.index or mark.poll < poll:
-                continue
-            if mark.poll > poll or mark.done:
-                return end
-            if mark.number is not None:
-                reached = max(reached, min(mark.number, end))
-        return reached
-
-
-class NumberPager:
-    """
-    Pages that can be addressed: by the place of their first record, or by
-    their number; all of them, or every L-th from the i-th on.
+        TYPE: Also the field of a position that holds a number.
 
     Args:
         child: The poll is one of many with this number: of one parent's value.
     """
 
+    TYPE: ClassVar[str]
     #: A number does not expire.
     stored = False
+
+    @classmethod
+    def places(cls, paging: Paging) -> Mapping[str, str | None]:
+        return {}
 
     def __init__(
         self,
@@ -160,11 +73,10 @@ class NumberPager:
         self.over = False
         self._plan = plan
         self._start = start
-        self._field = paging.type
-        self._base = _first_number(start.initial, paging)
+        self._base = self._first_number(start.initial)
         self._grid = plan.count > 1 or bool(plan.others)
         self._coverage = Coverage(
-            plan.others, field=self._field, base=self._base, limit=paging.limit
+            plan.others, field=self.TYPE, base=self._base, limit=paging.limit
         )
         if plan.others and self._coverage.poll > stored.poll:
             stored.poll, stored.fresh = self._coverage.poll, True
@@ -211,10 +123,10 @@ class NumberPager:
         #: False if others have done all that was left to us.
         self._left = True
         if not stored.fresh:
-            at = whole(position, self._field)
+            at = whole(position, self.TYPE)
             if at < self._base:
                 raise StateError(
-                    f"the stored {self._field} {at} lies before the first, {self._base}"
+                    f"the stored {self.TYPE} {at} lies before the first, {self._base}"
                 )
             self._at = at
             if plan.others:
@@ -234,17 +146,63 @@ class NumberPager:
 
     # Numbers are what is sent; indexes count pages of the api from 0.
 
-    def _index_of(self, number: int) -> int:
-        if self._field == "page":
-            return number - self._base
-        if not self._grid:
-            return self._ledger.index
-        return (number - self._base) // (self._size or self._plan.paging.limit)
+    @property
+    @abstractmethod
+    def _least(self) -> int:
+        """The first number where nothing says which."""
 
+    @abstractmethod
+    def _request(self, number: int, index: int) -> Request:
+        """The request for a page."""
+
+    @abstractmethod
+    def _index_of(self, number: int) -> int:
+        """Which page a number is of."""
+
+    def _asked_index(self, number: int) -> int:
+        """Which page a number is of that is asked now, behind those on their way."""
+        return self._index_of(number)
+
+    @abstractmethod
     def _number_of(self, index: int) -> int:
-        if self._field == "page":
-            return self._base + index
-        return self._base + index * (self._size or self._plan.paging.limit)
+        """What a page is asked for with."""
+
+    @abstractmethod
+    def _after(self, number: int) -> int | None:
+        """What is asked right behind a full page; None: others have the rest."""
+
+    @abstractmethod
+    def _behind(self, number: int, count: int) -> int | None:
+        """What is asked after a page with `count` records."""
+
+    @property
+    @abstractmethod
+    def _skipped(self) -> tuple[int, bool]:
+        """
+        Pages or records, as the type counts, that the poll leaves out in front, at
+        least, and whether that is exact: where an api begins to count, nobody says.
+        """
+
+    @abstractmethod
+    def _suppose(self, number: int, index: int) -> None:
+        """Set the totals to what stands before a page, its shards' pages too."""
+
+    @abstractmethod
+    def _count_up(self, number: int, index: int, count: int) -> None:
+        """Totals, where the number says how much has come with a page."""
+
+    @abstractmethod
+    def _bound_by(self, number: int) -> int | None:
+        """The number from which nothing is there, as the totals promise."""
+
+    def _first_number(self, initial: object) -> int:
+        """`http.initial.offset` as a number, or where the type begins."""
+        if initial is None or initial == "":
+            return self._least
+        text = bytes(initial).decode() if isinstance(initial, Raw) else str(initial)
+        if not text.isdigit() or not text.isascii():
+            raise SourceError(f"http.initial.offset is {text!r}: not a count")
+        return int(text)
 
     def _place(self, index: int) -> int | None:
         """
@@ -271,16 +229,6 @@ class NumberPager:
         """A page behind which only finished shards count as done."""
         return self._index_of(max(self._coverage.furthest, self._base))
 
-    def _behind(self, number: int, count: int) -> int | None:
-        """What is asked after a page with `count` records."""
-        if self._field == "offset":
-            if not self._grid:
-                return number + (count or self._size or self._full)
-            cell_end = self._number_of(self._index_of(number) + 1)
-            if 0 < count and number + count < cell_end:
-                return number + count
-        return self._place(self._index_of(number) + 1)
-
     def ask(self) -> Request | None:
         plan, ledger, pending = self._plan, self._ledger, self._pending
         if self.over or (self._single and pending):
@@ -296,9 +244,7 @@ class NumberPager:
             return None
         if pending and self._bound is not None and number >= self._bound:
             return None
-        index = self._index_of(number)
-        if not self._grid and self._field == "offset":
-            index += len(pending)
+        index = self._asked_index(number)
         if self._end is not None and index >= self._end:
             if pending:
                 return None
@@ -308,10 +254,7 @@ class NumberPager:
                 return None
             # We learn of the end only now, behind our last page: the empty
             # page that follows is what carries "done" into the state.
-        if self._field == "page":
-            request = self._start(index, offset=number, page=number, last=ledger.last)
-        else:
-            request = self._start(index, offset=number, last=ledger.last)
+        request = self._request(number, index)
         pending.append((request, number))
         return request
 
@@ -327,10 +270,7 @@ class NumberPager:
     def _next(self) -> int | None:
         """The next number to ask for, or None: others did the rest."""
         if self._pending:
-            number = self._pending[-1][1]
-            if self._grid or self._field == "page":
-                return self._place(self._index_of(number) + 1)
-            return number + (self._size or self._full)
+            return self._after(self._pending[-1][1])
         if not self._left:
             return None
         if self._at is None:
@@ -453,18 +393,11 @@ class NumberPager:
 
     def _met(self, number: int, decoded: Decoded) -> bool:
         """True if all that the API promised stands before a place."""
-        totals, skipped = self._ledger.totals, self._skipped[0]
+        totals = self._ledger.totals
         if self._plan.count == 1:
             return totals.reached
         # The pages between ours are for the others to read.
-        index = self._index_of(number)
-        if self._field == "offset":
-            totals.received = number - self._base + skipped
-            totals.pages = index - 1
-        else:
-            size = self._size or self._plan.paging.limit
-            totals.received = (index + skipped) * size
-            totals.pages = index + skipped - 1
+        self._suppose(number, self._index_of(number))
         totals.learn(0, decoded.found)
         return totals.reached
 
@@ -535,24 +468,7 @@ class NumberPager:
 
     def _following(self, number: int) -> int | None:
         """What was, or would be, asked right behind a number."""
-        if self._pending:
-            return self._pending[0][1]
-        if self._field == "offset" and not self._grid:
-            return number + (self._size or self._full)
-        return self._place(self._index_of(number) + 1)
-
-    @property
-    def _skipped(self) -> tuple[int, bool]:
-        """
-        Pages (type page) or records that the poll leaves out in front, at least,
-        and whether that is exact: where an api begins to count, nobody says.
-        """
-        paging = self._plan.paging
-        if self._field == "offset":
-            return max(self._base - 1, 0), self._base < 2
-        if paging.page_start < 2:
-            return max(self._base - paging.page_start, 0), True
-        return max(self._base - 1, 0), False
+        return self._pending[0][1] if self._pending else self._after(number)
 
     @property
     def _exact(self) -> bool:
@@ -566,32 +482,10 @@ class NumberPager:
         decoded: Decoded,
     ) -> None:
         """Totals; where the number says how much has come, it is believed."""
-        totals, skipped = self._ledger.totals, self._skipped[0]
-        size = self._size or count
+        totals = self._ledger.totals
         totals.learn(count, decoded.found)
-        if self._field == "offset":
-            # The base is no record: an api that counts from 1 has sent none yet.
-            totals.received = number - self._base + skipped + count
-        else:
-            if self._grid:
-                totals.received = (index + skipped) * size + count
-            elif skipped and not self._ledger.index and self._fresh:
-                totals.received += skipped * size
-        if self._field == "page" or self._grid:
-            ahead = skipped if self._field == "page" else 0
-            totals.pages = index + ahead + 1
-        self._bound = None
-        if totals.exceeded:
-            return
-        if totals.all_pages is not None:
-            if self._field == "page":
-                self._bound = self._base - skipped + totals.all_pages
-        elif totals.records is not None:
-            if self._field == "offset":
-                self._bound = totals.records + min(self._base, 1)
-            else:
-                left = max(totals.records - totals.received, 0)
-                self._bound = number + 1 + -(-left // max(self._full, 1))
+        self._count_up(number, index, count)
+        self._bound = None if totals.exceeded else self._bound_by(number)
 
     def _is_full(self, count: int) -> bool:
         """
@@ -646,15 +540,11 @@ class NumberPager:
         self._plan.crew.publish(self._ledger.poll, size, end)
 
     def _within(self, number: int, records: list[Raw]) -> tuple[list[Raw], int]:
-        """Leave to the next cell what is not of this one."""
-        if self._field == "page":
-            return records, 0
-        room = self._number_of(self._index_of(number) + 1) - number
-        over = len(records) - room
-        return (records[:room], over) if over > 0 else (records, 0)
+        """Leave to the next page what is not of this one, and how much that is."""
+        return records, 0
 
     def _position(self, behind: int) -> dict[str, Primitive]:
-        position: dict[str, Primitive] = {self._field: behind}
+        position: dict[str, Primitive] = {self.TYPE: behind}
         if self._size is not None and self._plan.paging.mode == "FULL":
             # What other shards need to know, should this api be split anew.
             position["size"] = self._size
@@ -671,13 +561,3 @@ def _hash_in(position: Mapping[str, Primitive]) -> int:
         return int(text or "0", 16)
     except ValueError as e:
         raise StateError(f"the stored offset's first is {text!r}") from e
-
-
-def _first_number(initial: object, paging: Paging) -> int:
-    """`http.initial.offset` as a number, or where the type begins."""
-    if initial is None or initial == "":
-        return paging.page_start if paging.type == "page" else 0
-    text = bytes(initial).decode() if isinstance(initial, Raw) else str(initial)
-    if not text.isdigit() or not text.isascii():
-        raise SourceError(f"http.initial.offset is {text!r}: not a count")
-    return int(text)

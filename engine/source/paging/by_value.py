@@ -21,7 +21,13 @@ from engine.errors import BadPage, SourceError, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.loops import fingerprint
-from engine.source.paging.pager import PagingPlan, PollLedger, PollRequests
+from engine.source.paging.pager import (
+    PagerOfType,
+    Paging,
+    PagingPlan,
+    PollLedger,
+    PollRequests,
+)
 from engine.source.paging.position import (
     DIGEST,
     Position,
@@ -43,10 +49,22 @@ class KeysetPager:
     brings all records of a minute again.
     """
 
+    TYPE = "keyset"
     #: A value is no cursor: it does not expire.
     stored = False
 
-    def __init__(self, plan: PagingPlan, stored: Position, start: PollRequests):
+    @classmethod
+    def places(cls, paging: Paging) -> Mapping[str, str | None]:
+        return {}
+
+    def __init__(
+        self,
+        plan: PagingPlan,
+        stored: Position,
+        start: PollRequests,
+        *,
+        child: bool = False,
+    ):
         paging = plan.paging
         self.over = False
         self._plan = plan
@@ -337,3 +355,6 @@ def _ties_of(text: str) -> set[bytes]:
     if len(data) % DIGEST:
         raise StateError("the stored offset's ties are cut")
     return {data[at : at + DIGEST] for at in range(0, len(data), DIGEST)}
+
+
+PAGERS: Final[tuple[PagerOfType, ...]] = (KeysetPager,)

@@ -4,7 +4,7 @@ Links: the Link header, links in bodies, and query parameters cut out of URLs.
 Owns the grammar of RFC 8288's field, and what is read where an API does not keep
 to it.  Where a link may lead is not decided here but in `source.wire.origin`.
 
-Path: `source.paging.by_cursor` -> here
+Path: `source.paging.by_link` -> here
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from msgspec import Raw, Struct
 
 from engine.clock import SYSTEM
+from engine.config.pagination import TYPES, PaginationType
 from engine.errors import SourceError
 from engine.records import Offset, Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
@@ -26,13 +27,6 @@ from engine.source.paging.position import Position, primitive, reader, whole
 from engine.source.wire.origin import shown
 
 log = logging.getLogger("source")
-
-#: Types whose next request comes out of the page before.
-CHAINS: Final = frozenset({"cursor", "next_url", "link_header", "odata"})
-
-
-COUNTS: Final = frozenset({"offset", "page"})
-
 
 #: What a counter of ours is told: a metric's name.
 Note = Callable[[str], None]
@@ -236,6 +230,11 @@ class Paging(Struct, frozen=True, kw_only=True):
     tie_param: str | None = None
     tie_by_page: bool = False
 
+    @property
+    def kind(self) -> PaginationType:
+        """What the type is, as it was declared."""
+        return TYPES[self.type]
+
 
 class Pager(Protocol):
     """
@@ -283,6 +282,36 @@ class Pager(Protocol):
         """
 
 
+class PagerOfType(Protocol):
+    """The class of a pagination type: what makes the pager of a poll."""
+
+    TYPE: str
+
+    def __call__(
+        self,
+        plan: PagingPlan,
+        stored: Position,
+        start: PollRequests,
+        *,
+        child: bool = False,
+    ) -> Pager:
+        """
+        The pager of one poll.
+
+        Args:
+            stored: Where it goes on; its poll's number may be set to a later one.
+            start: Makes its requests.
+            child: The poll is one of many with this number: of one parent's value.
+
+        Raises:
+            StateError: The position belongs to another type, or cannot be read.
+            SourceError: The first place is none.
+        """
+
+    def places(self, paging: Paging) -> Mapping[str, str | None]:
+        """The places in an answer that only this type looks at, by name."""
+
+
 class PagingPlan:
     """
     What a walk through one shard of one api goes by, poll after poll.
@@ -295,6 +324,7 @@ class PagingPlan:
         others: Stored offsets of shards of another count.
         crew: Where the shards of this api meet.
         note: Told the name of each counter that goes up.
+        places: Where the type's own fields stand in an answer.
     """
 
     def __init__(
@@ -308,6 +338,7 @@ class PagingPlan:
         others: Others,
         crew: ShardCoordination | None,
         note: Note,
+        places: Mapping[str, str | None],
     ):
         self.paging = paging
         self.fields = Fields(
@@ -317,8 +348,7 @@ class PagingPlan:
                 "total": paging.total_field,
                 "total_pages": paging.total_pages_field,
                 "base": paging.base_field,
-                "next": paging.nextlink_field if paging.type == "odata" else None,
-                "delta": paging.deltalink_field if paging.type == "odata" else None,
+                **places,
             }
         )
         #: Everything that a decoder must find.
@@ -340,7 +370,7 @@ class PagingPlan:
     @property
     def addressable(self) -> bool:
         """True if later pages can be asked for before earlier ones came."""
-        return self.paging.type in COUNTS and not self._last_of
+        return self.paging.kind.addressable and not self._last_of
 
     def last_of(self, record: Raw) -> dict[str, object]:
         """The fields of a record that the next request may name."""

@@ -1,32 +1,38 @@
 """
 Paginator: which request comes next, and where a poll may resume.
 
-Owns the choice of the walk for each `pagination.type` and what a shard
-remembers from poll to poll.  Pure: it sends nothing and waits for nothing.
+Owns the table of the pagers, one class for each `pagination.type`, and what a
+shard remembers from poll to poll.  Pure: it sends nothing and waits for nothing.
 
-Path: `source.poll` asks -> here -> `source.paging.by_cursor`, `source.paging.by_value`,
-`source.paging.by_number`
+Path: `source.poll` asks -> here -> `source.paging.by_cursor`, `by_offset`, `by_page`,
+`by_value`
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from engine.records import Offset
-from engine.source.paging.by_cursor import CursorPager
-from engine.source.paging.by_number import NumberPager
-from engine.source.paging.by_value import KeysetPager
+from engine.source.paging import by_cursor, by_link, by_offset, by_page, by_value
 from engine.source.paging.pager import (
-    COUNTS,
     Note,
     Others,
     Pager,
+    PagerOfType,
     Paging,
     PagingPlan,
     RequestShape,
     ShardCoordination,
 )
 from engine.source.paging.position import Position
+
+#: The pager of each type.  A module's `PAGERS` are the types that it walks.
+PAGERS: Final[Mapping[str, PagerOfType]] = {
+    pager.TYPE: pager
+    for module in (by_cursor, by_link, by_offset, by_page, by_value)
+    for pager in module.PAGERS
+}
 
 
 class Paginator:
@@ -56,6 +62,7 @@ class Paginator:
         crew: ShardCoordination | None = None,
         note: Note = lambda name: None,
     ):
+        self._pager = PAGERS[paging.type]
         self._plan = PagingPlan(
             paging,
             shape=shape,
@@ -65,6 +72,7 @@ class Paginator:
             others=[other for other in others if other[1] != count],
             crew=crew,
             note=note,
+            places=self._pager.places(paging),
         )
 
     @property
@@ -117,8 +125,4 @@ class Paginator:
             stored = Position(None, type=plan.paging.type, mode=plan.paging.mode)
         stored.poll = poll
         start = plan.shape.begin(now_ms, scope)
-        if plan.paging.type == "keyset":
-            return KeysetPager(plan, stored, start)
-        if plan.paging.type in COUNTS:
-            return NumberPager(plan, stored, start, child=scope is not None)
-        return CursorPager(plan, stored, start)
+        return self._pager(plan, stored, start, child=scope is not None)

@@ -5,7 +5,7 @@ Owns the reading and writing of positions: which fields an offset may have,
 and how a cursor or a record's value becomes a primitive and comes back.
 Never guesses: what cannot be read is a StateError.
 
-Path: `source.paging.by_cursor`, `source.paging.by_number` -> here
+Path: `source.paging.by_cursor`, `by_value`, `by_number` -> here
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 
 from msgspec import Raw
 
+from engine.config.pagination import TYPES
 from engine.errors import BadPage, StateError
 from engine.language.faults import EvaluationError
 from engine.language.paths import compile_path
@@ -41,19 +42,6 @@ _WRITERS: Final = frozenset({"v", "seq", "at", "once", SEAL})
 _COMMON: Final = frozenset({"poll", "done"})
 #: Sums over one poll: the next one begins them anew.
 _SUMS: Final = frozenset({"received", "pages"})
-
-
-#: The part of an offset that says where, for each type: what a user may set.
-POSITION_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "none": (),
-    "offset": ("offset", "size", "received", "pages", "first"),
-    "page": ("page", "size", "received", "pages", "first"),
-    "cursor": ("cursor", "json", "count", "hash", "received", "pages"),
-    "next_url": ("next", "count", "hash", "received", "pages"),
-    "link_header": ("next", "count", "hash", "received", "pages"),
-    "odata": ("next", "delta", "count", "hash", "received", "pages"),
-    "keyset": ("offset", "ties", "received", "pages"),
-}
 
 
 def number_of(text: bytes) -> int | Raw:
@@ -165,7 +153,7 @@ class Position:
                 self.fresh = True
                 return
             self.later = True
-        allowed = POSITION_FIELDS[type]
+        allowed = TYPES[type].position
         for key, value in offset.items():
             if key in allowed or key.startswith("last."):
                 if not isinstance(value, str | int | float | bool):

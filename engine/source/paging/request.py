@@ -40,7 +40,7 @@ from engine.language.templates import (
     compile_template,
 )
 from engine.records import Request
-from engine.source.paging.pager import CHAINS, Paging
+from engine.source.paging.pager import Paging
 
 #: What changes from page to page of one poll.
 _PAGE_NAMES: Final = frozenset({"offset", "cursor", "page", "last"})
@@ -278,27 +278,26 @@ class Shape:
     def _add_paging(self, used: frozenset[str], zone: tzinfo) -> None:
         """The parameters that no template of the request brings itself."""
         paging = self._paging
+        kind = paging.kind
+        params = {
+            "offset": paging.offset_param,
+            "page": paging.page_param,
+            "cursor": paging.cursor_param,
+        }
+        # Where both mean the same, a template may name either.
+        names = {kind.asks}
+        if kind.by_record or (kind.chained and paging.mode == "CURSOR_PAGINATION"):
+            names.add("offset")
         wanted: list[tuple[str, str]] = []
-        cursor_is_offset = paging.type == "keyset" or paging.mode == "CURSOR_PAGINATION"
-        if paging.type == "offset" and "offset" not in used:
-            wanted.append((paging.offset_param, "offset"))
-        if paging.type == "page" and "page" not in used:
-            wanted.append((paging.page_param, "page"))
-        if (
-            paging.type in ("cursor", "keyset")
-            and "cursor" not in used
-            and not (cursor_is_offset and "offset" in used)
-        ):
-            wanted.append((paging.cursor_param, "cursor"))
-        if "limit" not in used and (
-            paging.type in ("offset", "page") or paging.limit_stated
-        ):
+        if kind.asks and not names & used:
+            wanted.append((params[kind.asks], kind.asks))
+        if "limit" not in used and (kind.sized or paging.limit_stated):
             wanted.append((paging.limit_param, "limit"))
         for name, value in wanted:
             expression = compile_template(f"${{{value}}}", REQUEST_NAMES, zone).parts
             param = _Param(Template("", [f"{quote(name, safe='')}=", *expression]))
             self._place(name, param)
-        if paging.type == "keyset" and paging.tie_param is not None:
+        if kind.by_record and paging.tie_param is not None:
             self._params.append(_TieParam(paging.tie_param))
 
     def _place(self, name: str, param: _Param) -> None:
@@ -408,7 +407,7 @@ class RequestsOfPoll:
         self._body_varies = body is not None and _varies(body.template)
         if body is not None and not self._body_varies:
             self._body = _evaluated(body.render, scope)
-        self._chained = shape._paging.type in CHAINS
+        self._chained = shape._paging.kind.chained
 
     @property
     def home(self) -> str:

@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.config import Api, Values
+from engine.config.pagination import TYPES
 from engine.config.sections.auth import ApiKeyConfig, AuthConfig
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.request import RequestConfig
 from engine.language import MISSING, LanguageError, Path
 from engine.records import Response
-from engine.source.paging.pager import COUNTS, Paging, Stop
+from engine.source.paging.pager import Paging, Stop
 from engine.source.paging.request import literals
 from engine.transform.conditions import compile_condition, fields_of, holds
 
@@ -36,7 +37,7 @@ def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
     """
     values = api.values
     asked = values.of(PaginationConfig)
-    kind = asked.type
+    kind = TYPES[asked.type]
     cut = set()
     if (
         values.of(AuthConfig).type == "API_KEY"
@@ -48,19 +49,21 @@ def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
     if not values.stated("pagination.limit.value"):
         said = _number(written, asked.limit_param)
         # 0 asks for everything, or for nothing: it is no size.
-        limit, limit_stated = said or limit, bool(said) and kind in (*COUNTS, "keyset")
+        limit = said or limit
+        limit_stated = bool(said) and bool(kind.asks) and not kind.chained
     start = asked.page_start
-    if kind == "page" and not values.stated("pagination.page.start"):
+    numbered = kind.asks == "page"
+    if numbered and not values.stated("pagination.page.start"):
         said = _number(written, asked.page_param)
         start = start if said is None else said
     tie = None
     by_page = values.stated("pagination.page.param")
-    if kind == "keyset" and (by_page or values.stated("pagination.offset.param")):
+    if kind.by_record and (by_page or values.stated("pagination.offset.param")):
         tie = asked.page_param if by_page else asked.offset_param
     stop, stop_paths = stop_of(values)
     most = asked.max_pages
     return Paging(
-        type=kind,
+        type=asked.type,
         mode=values.of(OffsetsConfig).mode,
         limit=limit,
         limit_stated=limit_stated,
@@ -99,9 +102,10 @@ def initial_of(values: Values, paging: Paging, url: str) -> str | None:
     initial: str | None = values.of(OffsetsConfig).initial
     if values.stated("http.initial.offset"):
         return initial
-    if paging.type == "page":
+    kind = TYPES[paging.type]
+    if kind.asks == "page":
         return str(paging.page_start)
-    if paging.type == "offset":
+    if kind.addressable:
         written = literals(url, values.of(RequestConfig).params or "")
         said = _number(written, paging.offset_param)
         return initial if said is None else str(said)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from engine.config import Api, Connector, Values
+from engine.config.pagination import TYPES
 from engine.config.sections.cache import ResponseCacheConfig
 from engine.config.sections.client import ClientConfig
 from engine.config.sections.delivery import StateConfig
@@ -37,7 +38,6 @@ from engine.sink.identity import Identities
 from engine.sink.outlet import Saver
 from engine.sink.preflight import Topics
 from engine.sink.state import Nowhere, Saved, State, canonical
-from engine.source.paging.pager import CHAINS
 from engine.task.admission import Admission
 from engine.task.build.cache import unique_headers
 from engine.task.build.http import policy_of
@@ -299,7 +299,7 @@ class ShardBuilder:
         )
         if off or values.of(RecordsConfig).topic is None:
             return lambda partition: None
-        chain = values.of(PaginationConfig).type in CHAINS
+        chain = TYPES[values.of(PaginationConfig).type].chained
         identities = self._identities
 
         def remembering(partition: Mapping[str, str]) -> Remembering:
