@@ -7,9 +7,9 @@ Path: ``rules`` -> here -> ``scope``
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from engine.config.authentication import TYPES, AuthType
 from engine.config.rules_kafka import stores_are_pem
 from engine.config.scope import Scope
 from engine.config.sections.auth import AuthConfig, OAuthConfig
@@ -21,49 +21,6 @@ from engine.config.sections.limits import RateLimitConfig, RateLimitsConfig
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.tls import TlsConfig
 from engine.config.values import Api, Connector
-
-#: `auth.type` -> the keys it needs, the keys that are its own.
-_AUTH: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "BASIC": (
-        ("connection.user", "connection.password"),
-        ("connection.user", "connection.password"),
-    ),
-    "BEARER": (("bearer.token",), ("bearer.token",)),
-    "API_KEY": (
-        ("api.key.value",),
-        ("api.key.location", "api.key.name", "api.key.value"),
-    ),
-    "OAUTH2": (
-        ("oauth2.token.url", "oauth2.client.id", "oauth2.client.secret"),
-        (
-            "oauth2.token.url",
-            "oauth2.client.id",
-            "oauth2.client.secret",
-            "oauth2.grant.type",
-            "oauth2.refresh.token",
-            "oauth2.client.scope",
-            "oauth2.client.auth.mode",
-            "oauth2.client.headers",
-            "oauth2.token.params",
-            "oauth2.token.property",
-            "oauth2.token.refresh.buffer.seconds",
-        ),
-    ),
-    "AWS_SIGV4": (
-        (
-            "http.auth.aws.region",
-            "http.auth.aws.access.key.id",
-            "http.auth.aws.secret.access.key",
-        ),
-        (
-            "http.auth.aws.region",
-            "http.auth.aws.service",
-            "http.auth.aws.access.key.id",
-            "http.auth.aws.secret.access.key",
-            "http.auth.aws.session.token",
-        ),
-    ),
-}
 
 
 def connections_fit(c: Scope) -> None:
@@ -90,27 +47,24 @@ def connections_fit(c: Scope) -> None:
 
 
 def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
-    kind = str(s.of(AuthConfig).type)
+    kind = s.of(AuthConfig).type
     own_class = s.of(AuthConfig).auth_class is not None
     if own_class and kind != "NONE":
         s.error("http.auth.class", f"auth.type={kind} is another way: leave one out")
-    for key in _AUTH.get(kind, ((), ()))[0]:
+    for key in TYPES[kind].needs:
         if s[key] is None:
-            variables = ", here or in the standard AWS variables"
-            s.error(
-                key,
-                f"required by auth.type={kind}{variables if 'aws' in key else ''}",
-            )
-    mine = _credentials(api)
-    for other, (_, keys) in _AUTH.items():
-        for key in keys:
-            if key in mine or not s.values.stated(key):
-                continue
-            # A default of all apis may belong to another one's way.
-            if s.values.own(key) or not any(
-                key in _credentials(each) for each in connector.apis
-            ):
-                s.error(key, f"belongs to auth.type={other}, not {kind}")
+            elsewhere = TYPES[kind].elsewhere and f", {TYPES[kind].elsewhere}"
+            s.error(key, f"required by auth.type={kind}{elsewhere}")
+    mine = _way_of(api)
+    for key in s.values:
+        owners = [name for name, each in TYPES.items() if each.owns(key)]
+        if not owners or mine.owns(key) or not s.values.stated(key):
+            continue
+        # A default of all apis may belong to another one's way.
+        if s.values.own(key) or not any(
+            _way_of(each).owns(key) for each in connector.apis
+        ):
+            s.error(key, f"belongs to auth.type={' or '.join(owners)}, not {kind}")
     url = s.of(OAuthConfig).token_url
     if kind == "OAUTH2":
         if url is not None and open_http(str(url)):
@@ -120,13 +74,11 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
             s.error("oauth2.refresh.token", "required by oauth2.grant.type")
 
 
-def _credentials(api: Api) -> frozenset[str]:
-    """The keys by which an api's way of proving who we are is given its secrets."""
-    values = api.values
-    kind = (
-        "BASIC" if values.of(AuthConfig).auth_class else str(values.of(AuthConfig).type)
-    )
-    return frozenset(_AUTH.get(kind, ((), ()))[1])
+def _way_of(api: Api) -> AuthType:
+    """An api's way of proving who we are."""
+    auth = api.values.of(AuthConfig)
+    # An auth object is made with user and password, as BASIC is.
+    return TYPES["BASIC" if auth.auth_class else auth.type]
 
 
 def open_http(url: str) -> bool:

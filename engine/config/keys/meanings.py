@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from engine.config import authentication, pagination
 from engine.config.kinds import Choice, Csv
-from engine.config.pagination import TYPES
 from engine.config.sections.key import Key
 
 _POLICY = {
@@ -69,7 +69,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "PATCH": "As POST, for APIs that want it.",
         "DELETE": "Asks the API to delete: set http.source.idempotent to what is true.",
     },
-    "pagination.type": {name: kind.meaning for name, kind in TYPES.items()},
+    "pagination.type": {name: kind.meaning for name, kind in pagination.TYPES.items()},
     "pagination.end": {
         "EMPTY_PAGE": "A poll ends with a page without records: one request more, nothing lost.",
         "SHORT_PAGE": "It ends with a page shorter than the first one.",
@@ -194,14 +194,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "EXPONENTIAL_WITH_JITTER": "A random pause below a bound that doubles each time.",
         "CONSTANT_VALUE": "retry.backoff.ms each time.",
     },
-    "auth.type": {
-        "NONE": "No credentials.",
-        "BASIC": "connection.user and connection.password (RFC 7617).",
-        "BEARER": "A fixed token, bearer.token (RFC 6750).",
-        "API_KEY": "A key in a header or a query parameter, as api.key.* says.",
-        "OAUTH2": "A token of oauth2.token.url, fetched anew before it ends (RFC 6749).",
-        "AWS_SIGV4": "Each request is signed as AWS asks for it.",
-    },
+    "auth.type": {name: kind.meaning for name, kind in authentication.TYPES.items()},
     "api.key.location": {
         "HEADER": "In the header api.key.name.",
         "QUERY": "In the query parameter api.key.name.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from engine.config.authentication import TYPES
 from engine.config.grammar import REQUEST_NAMES
 from engine.config.kinds import (
     Choice,
@@ -33,7 +34,7 @@ class AuthConfig(Section, frozen=True, kw_only=True):
 
     type: str = option(
         "auth.type",
-        Choice(("NONE", "BASIC", "BEARER", "API_KEY", "OAUTH2", "AWS_SIGV4")),
+        Choice(tuple(TYPES)),
         "NONE",
         "How requests prove who we are. Client certificates go with any.",
         "BEARER",

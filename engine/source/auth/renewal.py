@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
 from msgspec.structs import replace
@@ -24,6 +24,23 @@ from engine.seams import Fetch
 
 #: Shorter texts are not looked for in requests: they would stand anywhere.
 SHORTEST = 4
+
+
+@runtime_checkable
+class Refreshable(Protocol):
+    """Credentials that a refusal may change."""
+
+    def refresh(self, response: Response, stale: bool = False) -> bool:
+        """
+        After a refusal: other credentials, where there may be any.
+
+        Args:
+            stale: The answer says by other means than its status that they have ended.
+
+        Returns: True if the next try carries others.
+        Raises: Denied, Unreachable, Unexpected.
+        Blocks: where a server is asked for them.
+        """
 
 
 class RenewableAuth:

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import engine
 from engine.clock import SYSTEM, Clock
 from engine.config import Api, Connector, Secret, Values
+from engine.config.authentication import TYPES
 from engine.config.sections.cache import (
     ResponseCacheConfig,
     TierConfig,
@@ -49,12 +50,8 @@ log = logging.getLogger("cache")
 IDENTITY = (
     "http.client.compression.",
     "auth.type",
-    "http.auth.",
-    "connection.user",
-    "connection.password",
-    "bearer.token",
-    "api.key.",
-    "oauth2.",
+    "http.auth.class",
+    *sorted({key for kind in TYPES.values() for key in kind.keys}),
     "https.ssl.keystore.",
 )
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from engine.config import Api, Values
 from engine.config.pagination import TYPES
-from engine.config.sections.auth import ApiKeyConfig, AuthConfig
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.request import RequestConfig
@@ -23,6 +22,7 @@ from engine.language import MISSING, LanguageError, Path
 from engine.records import Response
 from engine.source.paging.pager import Paging, Stop
 from engine.source.paging.request import literals
+from engine.task.build.auth import secret_params
 from engine.transform.conditions import compile_condition, fields_of, holds
 
 
@@ -38,12 +38,6 @@ def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
     values = api.values
     asked = values.of(PaginationConfig)
     kind = TYPES[asked.type]
-    cut = set()
-    if (
-        values.of(AuthConfig).type == "API_KEY"
-        and values.of(ApiKeyConfig).location == "QUERY"
-    ):
-        cut.add(values.of(ApiKeyConfig).name)
     written = literals(url, values.of(RequestConfig).params or "")
     limit, limit_stated = asked.limit, True
     if not values.stated("pagination.limit.value"):
@@ -93,7 +87,7 @@ def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
         cursor_param=asked.cursor_param,
         tie_param=tie,
         tie_by_page=by_page,
-        cut=frozenset(cut),
+        cut=secret_params(values),
     )
 
 

@@ -10,7 +10,6 @@ Path: `build.wiring`, `preview` and `check --connect` -> here -> ``source``
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from engine.config.reread import (
     rereads,
     texts,
 )
-from engine.config.sections.auth import ApiKeyConfig, AuthConfig, AwsConfig, OAuthConfig
+from engine.config.sections.auth import AuthConfig
 from engine.config.sections.client import BalancingConfig, ClientConfig, PoolConfig
 from engine.config.sections.engine import ApiConfig
 from engine.config.sections.limits import (
@@ -44,11 +43,7 @@ from engine.records import Offset, Response, Shard
 from engine.seams import Fetch, Stopping
 from engine.shared.breaker import Breaker
 from engine.shared.limiter import Limiter, Limits
-from engine.shared.lock import FileLock
-from engine.source.auth.aws import AwsSigV4
-from engine.source.auth.header import HeaderAuth, QueryAuth, basic, bearer
-from engine.source.auth.oauth import OAuth2, OAuthOptions
-from engine.source.auth.renewal import RenewableAuth, Renewing
+from engine.source.auth.renewal import Refreshable, RenewableAuth, Renewing
 from engine.source.auth.session import SessionAuth, load_auth
 from engine.source.children import ChildApi, ChildDelivery, Tree
 from engine.source.decode.decoder import Decode, Decoded, compile_decoder
@@ -67,11 +62,11 @@ from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Auth, Http
 from engine.source.wire.origin import Borders, origin_of
 from engine.source.wire.pool import HttpCounters
+from engine.task.build.auth import AuthTools, auth_of
 from engine.task.build.cache import Caching
 from engine.task.build.http import (
     errors_of,
     http_options,
-    pairs,
     policy_of,
     pool_of,
     reveal,
@@ -173,6 +168,9 @@ class Sources:
         self._auths: dict[str, Auth | None] = {}
         self._renewable: dict[str, RenewableAuth] = {}
         self._endpoints: dict[str, Endpoints] = {}
+        self._auth_tools = AuthTools(
+            connector=connector.name, places=places, ask=self._plain
+        )
 
     def cut(self) -> None:
         """End the requests under way; their shards see a failed answer."""
@@ -236,7 +234,7 @@ class Sources:
         """One request of an api, with its credentials."""
         made = self._tries.get(api.name)
         if made is None:
-            auth = self._auth(api)
+            auth = auth_of(api, self._auth_tools)
             if rereads(api.values) and api.values.of(AuthConfig).auth_class is None:
                 auth = self._renewable[api.name] = RenewableAuth(auth)
             self._auths[api.name] = auth
@@ -290,53 +288,10 @@ class Sources:
             )
         return self._multiplexer
 
-    def _auth(self, api: Api) -> Auth | None:
-        values = api.values
-        auth = values.of(AuthConfig)
-        kind = auth.type
-        if auth.auth_class is not None:
-            return None
-        if kind == "BASIC":
-            return basic(needed(auth.user), reveal(auth.password) or "")
-        if kind == "BEARER":
-            return bearer(needed(auth.bearer_token).reveal())
-        if kind == "API_KEY":
-            key = values.of(ApiKeyConfig)
-            made = QueryAuth if key.location == "QUERY" else HeaderAuth
-            return made(key.name, needed(key.value).reveal())
-        if kind == "OAUTH2":
-            return self._oauth(api)
-        if kind == "AWS_SIGV4":
-            aws = values.of(AwsConfig)
-            return AwsSigV4(
-                region=needed(aws.region),
-                service=aws.service,
-                access_key_id=needed(aws.access_key_id).reveal(),
-                secret_access_key=needed(aws.secret_access_key).reveal(),
-                session_token=reveal(aws.session_token),
-            )
-        return None
-
-    def _oauth(self, api: Api) -> OAuth2:
-        oauth = api.values.of(OAuthConfig)
-        refresh = None
-        if oauth.grant_type == "refresh_token":
-            refresh = reveal(oauth.refresh_token)
-        options = OAuthOptions(
-            token_url=needed(oauth.token_url),
-            client_id=needed(oauth.client_id),
-            client_secret=needed(oauth.client_secret).reveal(),
-            refresh_token=refresh,
-            scope=oauth.scope,
-            in_header=oauth.auth_mode == "HEADER",
-            headers=tuple(oauth.headers or ()),
-            params=pairs(oauth.params),
-            property=oauth.property,
-            buffer=float(oauth.buffer),
-        )
-        plain = http_options(api)
-        home = origin_of(options.token_url)
-        fetch = Limited(
+    def _plain(self, api: Api, url: str) -> Fetch:
+        """A way to where an api's tokens come from: limited, without credentials."""
+        plain, home = http_options(api), origin_of(url)
+        return Limited(
             Http(
                 replace(
                     plain,
@@ -348,19 +303,6 @@ class Sources:
                 tokens=self._rate_gate(api, self._stop),
             ),
             self._rate_gate(api, self._stop),
-        )
-        name = hashlib.blake2b(
-            f"{options.token_url}\0{options.client_id}".encode(), digest_size=8
-        ).hexdigest()
-        # A rotated refresh token outlives the engine, an access token need not.
-        places = self._places
-        kept = refresh is not None
-        tokens = places.outlived("tokens") if kept else places.passing("tokens")
-        return OAuth2(
-            options,
-            fetch=fetch,
-            path=tokens / f"{self._connector.name}-{name}.json",
-            lock=FileLock(tokens / f"{self._connector.name}-{name}.lock"),
         )
 
     def _balance(self, api: Api) -> Endpoints | None:
@@ -478,7 +420,7 @@ class Sources:
         auth: object = self._auths.get(name)
         if isinstance(auth, RenewableAuth):
             auth = auth.inner
-        if response is not None and isinstance(auth, OAuth2 | AwsSigV4):
+        if response is not None and isinstance(auth, Refreshable):
             try:
                 if auth.refresh(response, stale):
                     return True
@@ -514,7 +456,7 @@ class Sources:
         self._told[api.name] = now
         renewable = self._renewable.get(api.name)
         if renewable is not None:
-            renewable.replace(self._auth(fresh))
+            renewable.replace(auth_of(fresh, self._auth_tools))
         log.info("%s: its credentials were read anew.", api.name)
         return changed
 
