@@ -1,0 +1,210 @@
+"""
+Course: what a recipe goes through, all recipes side by side in one engine.
+
+The files are run as they are; over them lies one file that says where the models
+listen, where the broker is and how often to poll.  An engine polls, is stopped, goes on,
+is killed in the middle of a poll, and goes on.  What each recipe's topic holds is read
+after each part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+from tests.brokers import Broker
+from tests.e2e.rig import ROOT, Running
+from tests.recipes.documented import Documented
+
+FOLDER = ROOT / "conf" / "recipes"
+
+COMMAND = (sys.executable, "-m", "engine")
+
+#: Seconds for a part of the course, all recipes together on a busy machine.
+PATIENCE = 90.0
+
+#: What is not the file's: where things are, and the time that a test has.
+OVERRIDES: dict[str, object] = {
+    "http.source.poll.interval.ms": 400,
+    "rate.limit.enabled": "false",
+    "retry.backoff.ms": 10,
+    "retry.backoff.max.ms": 20,
+    "offset.flush.interval.ms": 100,
+}
+
+
+class Part:
+    """
+    What came of one part of the course.
+
+    Attributes:
+        arrived: How often each version has arrived by now, by recipe.
+        due: Which had to.
+        said: What the engine said.
+        late: Recipes whose model had not given everything in time.
+    """
+
+    def __init__(self, models: Sequence[Documented]):
+        self.arrived: dict[str, Counter[str]] = {}
+        self.due = {model.recipe: list(model.due) for model in models}
+        self.said = ""
+        self.code = 0
+        self.late: set[str] = set()
+
+
+class Course:
+    """
+    Some recipes, their models, and the engine that runs them.
+
+    Args:
+        models: One for each recipe.
+        folder: Where everything of it lies.
+        broker: Where they write; their topics are theirs alone.
+    """
+
+    def __init__(self, models: Sequence[Documented], folder: Path, broker: Broker):
+        self.models = models
+        self.folder = folder
+        self.broker = broker
+        self.parts: dict[str, Part] = {}
+        self._over = folder / "over.properties"
+        lines = [
+            f"bootstrap.servers={broker.address}",
+            f"state.dir={folder / 'state'}",
+            f"cache.dir={folder / 'cache'}",
+            f"runtime.dir={folder / 'run'}",
+            f"offsets.storage.topic=offsets-{folder.name}",
+            "listeners=none",
+            *(f"{key}={value}" for key, value in OVERRIDES.items()),
+        ]
+        for model in models:
+            lines.append(f"name={model.recipe}")
+            lines += [f"{key}={value}" for key, value in model.settings().items()]
+        self._over.write_text("\n".join(lines) + "\n")
+
+    def run(self) -> dict[str, Part]:
+        """All parts, in order."""
+        models = self.models
+        for model in models:
+            model.add(model.first)
+        with self._engine("run") as engine:
+            first = self._settle(engine)
+            for model in models:
+                model.upset()
+                model.add(model.later)
+                model.change()
+            late = self._settle(engine) | first
+            ended = engine.end(PATIENCE)
+            self._note("polls", ended.err, ended.code, late)
+
+        for model in models:
+            model.add(model.later)
+            model.change()
+        self._once("restart")
+
+        for model in models:
+            model.add(model.later)
+            model.hold()
+        with self._engine("run") as engine:
+            deadline = time.monotonic() + PATIENCE
+            for model in models:
+                model.reached.wait(max(0.0, deadline - time.monotonic()))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(engine.pid, signal.SIGKILL)
+        for model in models:
+            model.release()
+        self._once("kill")
+        return self.parts
+
+    def _engine(self, *words: str) -> Running:
+        files = [str(FOLDER / f"{model.recipe}.properties") for model in self.models]
+        command = [*COMMAND, *words, *files, str(self._over)]
+        before = dict(os.environ)
+        for model in self.models:
+            os.environ.update(model.environment)
+        try:
+            return Running(command, self.folder)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def _settle(self, engine: Running) -> set[str]:
+        """Wait until the models have given all; returns those that have not."""
+        deadline = time.monotonic() + PATIENCE
+        waiting = list(self.models)
+        while waiting and time.monotonic() < deadline:
+            waiting = [model for model in waiting if not model.settled]
+            if engine.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        return {model.recipe for model in waiting}
+
+    def _once(self, name: str) -> None:
+        """Poll once, and once more where that has only ended a poll that was cut."""
+        said = ""
+        for _ in range(2):
+            with self._engine("run", "--once") as engine:
+                done = engine.done(PATIENCE)
+            said += done.err
+            late = {model.recipe for model in self.models if not model.settled}
+            if not late:
+                break
+        self._note(name, said, done.code, late)
+
+    def _note(self, name: str, said: str, code: int, late: set[str]) -> None:
+        part = Part(self.models)
+        part.said, part.code, part.late = said, code, late
+        found = self._read()
+        for model in self.models:
+            part.arrived[model.recipe] = Counter(
+                model.identity(record) for record in found.get(model.recipe, ())
+            )
+        self.parts[name] = part
+
+    def _read(self) -> Mapping[str, list[Any]]:
+        """The values of all topics, each named as its recipe, decoded."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.broker.address,
+                "group.id": "reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+            }
+        )
+        found: dict[str, list[Any]] = {}
+        try:
+            topics = consumer.list_topics(timeout=PATIENCE).topics
+            places = [
+                TopicPartition(model.recipe, number, OFFSET_BEGINNING)
+                for model in self.models
+                if model.recipe in topics
+                for number in topics[model.recipe].partitions
+            ]
+            consumer.assign(places)
+            ended: set[tuple[str, int]] = set()
+            quiet = deadline = time.monotonic() + PATIENCE
+            while time.monotonic() < quiet:
+                assert time.monotonic() < deadline, "no end of the topics"
+                for message in consumer.consume(10_000, 0.1):
+                    topic, number = str(message.topic()), int(message.partition() or 0)
+                    if message.error() is not None:
+                        ended.add((topic, number))
+                        if len(ended) >= len(places):
+                            quiet = time.monotonic() + self.broker.lag
+                        continue
+                    value = message.value()
+                    if value is not None:
+                        found.setdefault(topic, []).append(msgspec.json.decode(value))
+        finally:
+            consumer.close()
+        return found
