@@ -152,3 +152,18 @@ def _goes_by(failure: SourceError, tolerant: bool, borne: Callable[[], bool]) ->
         return True
     # A dead cursor is dead at the next tick as well.
     return tolerant and not isinstance(failure, CursorExpired)
+
+
+def doubled(first: float, longest: float, failures: float) -> float:
+    """
+    The longest rest after so many failures in a row: doubling, up to a bound.
+
+    Who must not come together with others draws from 0 to this (full jitter).
+
+    Args:
+        first, longest: Of the rests, in one unit.
+        failures: In a row, from 1.
+    """
+    # 2.0 ** 64 is far beyond every longest rest, and no float is.
+    rest: float = min(longest, first * 2.0 ** min(failures - 1, 64))
+    return rest

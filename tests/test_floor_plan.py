@@ -89,7 +89,7 @@ GATES = {
     "google": {"transform/protobuf.py"},
     "jsonschema_rs": {"transform/jsonschema.py"},
     "ctypes": {"supervisor/child.py"},
-    "subprocess": {"supervisor/broker.py", "cli/dev.py", "cli/bench.py"},
+    "subprocess": {"supervisor/broker.py", "cli/dev.py", "cli/bench/command.py"},
     "multiprocessing": set(),
     "pickle": set(),
     "rich": {"cli/display.py", "cli/top.py"},

@@ -8,7 +8,7 @@ import pytest
 
 from engine import errors
 from engine.errors import EngineError, RecordError
-from engine.policy import Follows, of_child, of_poll, of_request, of_task
+from engine.policy import Follows, doubled, of_child, of_poll, of_request, of_task
 
 FAILS, RETRY = Follows.FAILS, Follows.RETRY
 NEXT, SHARD, TASK = Follows.NEXT_POLL, Follows.SHARD_FAILED, Follows.TASK
@@ -157,3 +157,9 @@ def test_a_record_is_no_reason_to_ask_again() -> None:
 
     assert isinstance(failure, RecordError)
     assert FAILS is of_request(failure, tried=1, most=5, repeatable=True)
+
+
+def test_rests_double_up_to_a_bound() -> None:
+    assert [1, 2, 4, 8, 10, 10] == [doubled(1, 10, n) for n in range(1, 7)]
+    assert 10 == doubled(1, 10, 10**9)
+    assert 0 == doubled(0, 10, 5)

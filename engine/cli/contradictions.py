@@ -16,6 +16,7 @@ from engine.config import Api
 from engine.config.entries import Findings
 from engine.config.memory import Memory
 from engine.config.pagination import TYPES
+from engine.config.rules import tasks_fit_their_limit
 from engine.config.scope import Scope
 from engine.config.sections.cache import ResponseCacheConfig
 from engine.config.sections.observing import HealthConfig
@@ -184,13 +185,7 @@ class Contradictions:
                 f"up to {bound.total / 2**20:,.0f} MiB of memory with responses and "
                 f"records as large as they may be, {there}",
             )
-        limit = self._c.number("process.memory.max.bytes")
-        if 0 < limit < expected.resident:
-            self._c.warn(
-                "process.memory.max.bytes",
-                f"a task is expected to hold {expected.resident / 2**20:,.0f} MiB: "
-                "it would be started anew again and again",
-            )
+        tasks_fit_their_limit(self._c, expected.resident)
 
     def _scaling_is_possible(self) -> None:
         up = "auto.scaling.scale.up.threshold.throughput"

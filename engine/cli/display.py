@@ -11,7 +11,6 @@ from __future__ import annotations
 import select
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from msgspec import Struct, structs
@@ -20,6 +19,7 @@ from engine.cli import budget
 from engine.cli.budget import Budget
 from engine.cli.terminal import bare
 from engine.clock import SYSTEM, Clock
+from engine.config.libraries import load
 from engine.later import later
 from engine.observe.printable import printable, printable_line
 
@@ -184,7 +184,7 @@ def display(*, quiet: bool) -> Display:
 
 def coloured() -> bool:
     """True where stdout is a terminal and the extra [terminal] is installed."""
-    return sys.stdout.isatty() and find_spec("rich") is not None
+    return sys.stdout.isatty() and load("a picture drawn in place") is not None
 
 
 def say(lines: Iterable[str]) -> None:

@@ -288,7 +288,10 @@ def parser() -> Words:
     plan.add_argument("--json", action="store_true", help="one document")
 
     bench = verb(
-        "bench", "bench:bench", "how fast a configuration goes, and its cost", files
+        "bench",
+        "bench.command:bench",
+        "how fast a configuration goes, and its cost",
+        files,
     )
     bench.add_argument(
         "--seconds", type=number, default=10, metavar="S", help="measured; default: 10"

@@ -207,10 +207,15 @@ def plan(args: argparse.Namespace) -> int:
         one.contradictions(findings)
         planned.append(one)
     found = findings.all
+    # Of one key what was measured is said, not what the configuration made likely.
+    said = {each.key for each in found}
     if args.json:
         document = {
             "connectors": [one.report for one in planned],
-            "findings": [*loaded.findings, *found],
+            "findings": [
+                *(each for each in loaded.findings if each.key not in said),
+                *found,
+            ],
         }
         print(msgspec.json.format(msgspec.json.encode(document)).decode())
     else:

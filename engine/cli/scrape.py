@@ -4,7 +4,7 @@ Scrape: what an engine's `/metrics` says, read for whoever compares two of them.
 Owns the text format as far as the engine writes it, and the sums and
 distributions over it.  Families are named without the product's prefix.
 
-Path: ``cli.top``, ``cli.bench`` -> here -> ``cli.remote`` -> (HTTP) -> ``admin``
+Path: ``cli.top``, ``bench.command`` -> here -> ``cli.remote`` -> (HTTP) -> ``admin``
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ from engine.cli.scrape import (
 )
 from engine.cli.terminal import bare
 from engine.clock import SYSTEM, Clock
+from engine.config.libraries import missing
 from engine.errors import EngineError, Exit
 from engine.observe import names
 from engine.observe.printable import printable_line
@@ -95,10 +96,9 @@ def _watched() -> bool:
     """True if there is a screen to draw on, and something to draw with."""
     if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         return False
-    if Live is None:
-        hint = "pip install 'kafka-http-source[terminal]' refreshes it in place"
-        print(hint, file=sys.stderr)
-    return Live is not None
+    if why := missing("a picture drawn in place"):
+        print(why, file=sys.stderr)
+    return not why
 
 
 # --- what is read ------------------------------------------------------------

@@ -79,6 +79,8 @@ NEEDS = {
     "JsonSchemaConverter": Need("schema", ("jsonschema_rs",), _having("RegexOptions")),
     # http.client.http2.enabled
     "HTTP/2": Need("http2", ("pycurl",), _http2),
+    # `top` in place, colours
+    "a picture drawn in place": Need("terminal", ("rich",)),
     # bootstrap.servers
     "the embedded broker": Need("embedded", ("noida_db",)),
 }

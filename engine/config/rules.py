@@ -91,10 +91,19 @@ def check_connector(connector: Connector, findings: Findings) -> None:
 
 def memory_is_enough(connector: Connector, findings: Findings) -> None:
     """For a connector without errors: what a task is expected to hold is its limit."""
-    limit = connector.values.of(MemoryConfig).max_bytes
-    expected = memory(connector)[0].resident
-    if 0 < limit < expected:
-        Scope(connector.values, "", findings, _file(connector)).warn(
+    scope = Scope(connector.values, "", findings, _file(connector))
+    tasks_fit_their_limit(scope, memory(connector)[0].resident)
+
+
+def tasks_fit_their_limit(c: Scope, expected: int) -> None:
+    """
+    Whether a task may hold what it is expected to.
+
+    Args:
+        expected: Bytes, as the configuration says or as they were measured.
+    """
+    if 0 < c.of(MemoryConfig).max_bytes < expected:
+        c.warn(
             "process.memory.max.bytes",
             f"a task is expected to hold {expected:,} bytes: it would be started anew "
             "again and again. Raise the limit, or lower producer.buffer.memory, "

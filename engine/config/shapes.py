@@ -19,55 +19,15 @@ from typing import cast
 
 from engine.config import grammar
 from engine.config.kinds import Codes, Mistakes, StatusCodes, Unfit, check_url
-
-#: A longer list of rules is refused.
-MOST_RULES = 10_000
-
-#: Deeper nesting of filters is refused.
-MOST_NESTING = 32
-
-MAPPING_TYPES = (
-    "STRING",
-    "INTEGER",
-    "LONG",
-    "DOUBLE",
-    "BOOLEAN",
-    "TIMESTAMP",
-    "OBJECT",
-    "ARRAY",
+from engine.language.rules import (
+    ALIASES,
+    CHECKS,
+    MAPPING_TYPES,
+    MOST_NESTING,
+    MOST_RULES,
+    OPERATORS,
+    VALIDATION_TYPES,
 )
-VALIDATION_TYPES = (
-    "NUMERIC",
-    "STRING",
-    "INTEGER",
-    "BOOLEAN",
-    "OBJECT",
-    "ARRAY",
-    "TIMESTAMP",
-)
-
-#: Operator -> the members it needs besides `field`.
-OPERATORS: Mapping[str, tuple[str, ...]] = {
-    "EQUALS": ("value",),
-    "NOT_EQUALS": ("value",),
-    "GREATER_THAN": ("value",),
-    "GREATER_EQUAL": ("value",),
-    "LESS_THAN": ("value",),
-    "LESS_EQUAL": ("value",),
-    "GREATER_THAN_OR_EQUAL": ("value",),
-    "LESS_THAN_OR_EQUAL": ("value",),
-    "BETWEEN": ("min", "max"),
-    "IN": ("values",),
-    "NOT_IN": ("values",),
-    "CONTAINS": ("value",),
-    "NOT_CONTAINS": ("value",),
-    "MATCHES": ("value",),
-    "REGEX_MATCH": ("value",),
-    "EXISTS": (),
-    "NOT_EXISTS": (),
-    "IS_NULL": (),
-    "IS_NOT_NULL": (),
-}
 
 
 def mappings(value: object) -> None:
@@ -173,7 +133,9 @@ def _filter(rule: Mapping[str, object], at: str, depth: int) -> None:
     with mistakes.of(0):
         if "operator" not in rule:
             raise Unfit(f"{at}: operator is missing")
-        operator = _word(rule["operator"], tuple(OPERATORS), f"{at}: operator")
+        words = (*OPERATORS, *ALIASES)
+        operator = _word(rule["operator"], words, f"{at}: operator")
+        operator = ALIASES.get(operator, operator)
     if operator:
         needed = ("field", "operator", *OPERATORS[operator])
         _members(rule, at, needed, (), mistakes)
@@ -184,7 +146,7 @@ def _filter(rule: Mapping[str, object], at: str, depth: int) -> None:
         lists = operator in ("IN", "NOT_IN") and "values" in rule
         if lists and not isinstance(rule["values"], list):
             raise Unfit(f"{at}: values must be a list")
-    if operator in ("MATCHES", "REGEX_MATCH") and "value" in rule:
+    if operator == "MATCHES" and "value" in rule:
         with mistakes.of(0):
             _regex(rule["value"], f"{at}: value")
     mistakes.close()
@@ -236,26 +198,16 @@ def _fields(rule: Mapping[str, object]) -> Iterator[str]:
 
 def validation(value: object) -> None:
     """Validation rules: a field and what it must be."""
-    optional = (
-        "required",
-        "type",
-        "min",
-        "max",
-        "minLength",
-        "maxLength",
-        "pattern",
-        "values",
-    )
     mistakes = Mistakes()
     for at, rule in _rules(value, mistakes):
-        _members(rule, at, ("field",), optional, mistakes)
+        _members(rule, at, ("field",), CHECKS, mistakes)
         if "field" in rule:
             with mistakes.of(at):
                 _path(rule["field"], f"rule {at}: field")
         with mistakes.of(at):
             if len(rule) == 1:
                 raise Unfit(
-                    f"rule {at}: nothing to check, allowed: {', '.join(optional)}"
+                    f"rule {at}: nothing to check, allowed: {', '.join(CHECKS)}"
                 )
         with mistakes.of(at):
             if not isinstance(rule.get("required", True), bool):

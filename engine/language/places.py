@@ -184,7 +184,7 @@ class _Omitting:
         """The body without the members whose value is null."""
         kept = list(pieces)
         for at, (front, back) in self._whole.items():
-            if _is_null(values[at]):
+            if text_of(values[at]) is None:
                 if at:
                     # Behind a member that is gone as well, less is left of it.
                     cut = len(pieces[at - 1]) - front
@@ -198,11 +198,6 @@ class _Omitting:
         between = re.escape(self._between)
         text = re.sub(rf"\0\s*{between}\s*", "", text)
         return re.sub(rf"({between}\s*)?\0", "", text)
-
-
-def _is_null(value: Any) -> bool:
-    """Null in whatever form an expression gives it."""
-    return value is None or text_of(value) is None
 
 
 #: A member's name, and what may end its value.

@@ -372,6 +372,11 @@ def compact(data: Raw | bytes) -> bytes:
         raise EvaluationError("not JSON") from e
 
 
+def is_null(value: Any) -> bool:
+    """Missing or null, read or not.  Raises: as `plain`."""
+    return value is MISSING or value is None or plain(value) is None
+
+
 def text_of(value: Any) -> str | None:
     """
     A value as text: strings as they are, numbers as written, the rest as

@@ -68,29 +68,6 @@ class Meter(Protocol):
         """Set a gauge."""
 
 
-def _nothing(seconds: float) -> None:
-    pass
-
-
-class Unmetered:
-    """Counts nothing: for tests and for tools that run without an engine."""
-
-    detailed = False
-
-    def count(self, metric: Metric, labels: tuple[str, ...] = (), n: float = 1) -> None:
-        pass
-
-    def timer(
-        self, metric: Metric, labels: tuple[str, ...] = ()
-    ) -> Callable[[float], None]:
-        return _nothing
-
-    def state(
-        self, metric: Metric, labels: tuple[str, ...] = (), value: float = 0.0
-    ) -> None:
-        pass
-
-
 class Meters:
     """
     The meters of one task; made after the fork, by the process that counts.

@@ -800,8 +800,6 @@ TABLE: tuple[Metric, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Metric)
 )
 
-BY_NAME: dict[str, Metric] = {metric.name: metric for metric in TABLE}
-
 #: What was waited for -> the board's column, in nanoseconds.
 WAITS: dict[str, str] = {on: f"wait_{on}_ns" for on in WAITED}
 

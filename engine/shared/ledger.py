@@ -28,8 +28,6 @@ from engine.errors import SharedError
 from engine.shared.cell import boot
 from engine.shared.lock import lock_within, open_private, unlock
 
-POLICIES = ("LRU", "LFU", "FIFO")
-
 #: Parts of the statistics window in which uses are counted.
 PARTS = 6
 

@@ -27,6 +27,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
+from engine.policy import doubled
 from engine.seams import Demanded
 from engine.shared import feedback
 from engine.shared.cell import (
@@ -283,11 +284,6 @@ class Limiter:
         """What this thread was last told to wait for: one of `CAUSES`."""
         found: str = getattr(self._mine, "cause", "")
         return found
-
-    @property
-    def local_decisions(self) -> int:
-        """Decisions made by this process alone, its file being unusable."""
-        return sum(bucket.decided_alone for bucket in self._used())
 
     def paused(self, host: str) -> float:
         """Seconds for which nobody may ask the host, 0.0: none."""
@@ -565,7 +561,6 @@ class Bucket:
     ) -> None:
         self.label = label
         self.cause = cause
-        self.decided_alone = 0
         self._generation = generation
         self._terms = terms_of(rate, self._settle_and_grant)
         self._share = share
@@ -727,7 +722,6 @@ class Bucket:
         if due - now > HORIZON:
             return due - now - HORIZON, 0.0, -1.0
         self._alone_tat = tat
-        self.decided_alone += 1
         return max(0.0, due - now), due, -1.0
 
 
@@ -926,8 +920,8 @@ def _backoff(listening: Listening, strikes: float, chance: float) -> float:
     """Seconds after so many refusals in a row, as `retry.backoff.*` has it."""
     if not listening.exponential:
         return max(LEAST_PAUSE, listening.backoff)
-    highest: float = listening.backoff * 2.0 ** min(strikes - 1.0, 64.0)
-    return max(LEAST_PAUSE, chance * min(highest, listening.backoff_max))
+    highest = doubled(listening.backoff, listening.backoff_max, strikes)
+    return max(LEAST_PAUSE, chance * highest)
 
 
 _UNTOLD = (0.0, 0.0, 0.0, 1.0, -1e9, -1.0, -1.0, 0.0)

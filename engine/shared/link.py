@@ -31,9 +31,6 @@ LONGEST_REASON = 2000
 #: Characters of a refusal that travel.
 LONGEST_MESSAGE = 20_000
 
-#: Shards in one `Assign`.
-CHUNK = 64
-
 
 class Assigned(Struct, frozen=True):
     """
@@ -59,28 +56,10 @@ class Assigned(Struct, frozen=True):
         return (self, *self.below)
 
 
-class Assign(Struct, frozen=True, tag="assign"):
-    """
-    The shards a task is to have, the ones it already has among them.
-
-    Attributes:
-        generation: Number of the distribution this is part of.
-        shards: Some of them; `complete` says that no further part follows.
-    """
-
-    generation: int
-    shards: tuple[Assigned, ...]
-    complete: bool = True
-
-
 class Stop(Struct, frozen=True, tag="stop"):
     """Drain and end; `hurry`: drop the page in hand."""
 
     hurry: bool = False
-
-
-class Reload(Struct, frozen=True, tag="reload"):
-    """Read again what can change without a restart."""
 
 
 class SetLevel(Struct, frozen=True, tag="level"):
@@ -105,12 +84,10 @@ class ShardFinished(Struct, frozen=True, tag="finished"):
     A shard's poll is over, delivered and saved.
 
     Attributes:
-        truncated: It ended because of `pagination.max.pages`.
     """
 
     shard: Shard
     slot: int
-    truncated: bool = False
 
 
 class ShardFailed(Struct, frozen=True, tag="failed"):
@@ -238,9 +215,7 @@ class Told(Struct, frozen=True, tag="told"):
 
 
 Message: TypeAlias = (
-    Assign
-    | Stop
-    | Reload
+    Stop
     | SetLevel
     | SetLimits
     | SetPaused
@@ -337,23 +312,3 @@ def _shorten(message: Struct, reason: str) -> None:
     if len(reason) > LONGEST_REASON:
         shorter = reason[: LONGEST_REASON - 3] + "..."
         msgspec.structs.force_setattr(message, "reason", shorter)
-
-
-def assigns(generation: int, shards: list[Assigned]) -> list[Assign]:
-    """
-    A distribution as messages small enough to travel, the last one complete.
-
-    Siblings of one api may be many: parts are cut by their encoded size.
-    """
-    parts: list[Assign] = []
-    part: list[Assigned] = []
-    size = 0
-    for assigned in shards:
-        length = len(_ENCODER.encode(assigned)) + 1
-        if part and (size + length > LARGEST - 100 or len(part) == CHUNK):
-            parts.append(Assign(generation, tuple(part), complete=False))
-            part, size = [], 0
-        part.append(assigned)
-        size += length
-    parts.append(Assign(generation, tuple(part), complete=True))
-    return parts

@@ -143,11 +143,10 @@ class Store:
         clock: Clock = SYSTEM,
     ) -> None:
         self.directory = directory
-        #: Calls that failed, values that were not what was written, and
-        #: databases that were put aside, in this process.
+        #: Calls that failed, and values that were not what was written, in this
+        #: process.
         self.failures = 0
         self.corrupt_values = 0
-        self.quarantined = 0
         self._durable = durable
         self._patience = patience
         self._opening = opening
@@ -267,7 +266,6 @@ class Store:
             self.directory.rename(self.directory.with_name(f"{name}.bad-{stamp}"))
         except FileNotFoundError:
             return True
-        self.quarantined += 1
         log.warning("The cache in %s was damaged; put aside.", self.directory)
         return True
 

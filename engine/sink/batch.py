@@ -89,9 +89,6 @@ def headers_block(headers: KafkaHeaders) -> bytes:
     return b"".join(out)
 
 
-NO_HEADERS = headers_block(())
-
-
 class _Heads(dict[int, bytes]):
     """
     How records begin, by the bytes that follow the head.

@@ -16,6 +16,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from engine.errors import Exit
+from engine.policy import doubled
 
 #: Seconds over which exits are counted against `task.restart.limit`.
 WINDOW = 300.0
@@ -143,9 +144,7 @@ def decide(
             streak += 1
             break
         streak += 1
-    # Past 64 doublings any base is over any cap, and floats stay finite.
-    doubled = limits.backoff * 2.0 ** min(streak - 1, 64)
-    return Again(min(doubled, limits.backoff_max))
+    return Again(doubled(limits.backoff, limits.backoff_max, streak))
 
 
 def counts(end: Exited) -> bool:

@@ -26,8 +26,9 @@ from engine.shared.board import Slot
 from engine.shared.breaker import BreakerReading
 from engine.shared.limiter import HostReading, Reading
 from engine.shared.tiers import Tiers
-from engine.sink.outlet import Failure, Saver, Sending
+from engine.sink.outlet import Failure, Saver
 from engine.source.fetch.warming import Trace, Warming
+from engine.task.positions import Ended, Watched
 
 #: Seconds between two readings.
 PERIOD = 1.0
@@ -170,40 +171,6 @@ class _Timed:
 _SAVED, _UNSAVED = ("ok",), ("failed",)
 
 
-class _TimedSaver:
-    """A saver whose writes are counted and timed."""
-
-    def __init__(self, inner: Saver, meters: Meters, clock: Clock):
-        self._inner = inner
-        self._meters = meters
-        self._took = meters.timer(names.COMMIT_SECONDS)
-        self._clock = clock
-
-    def save(
-        self,
-        delivery: Sending,
-        partition: Mapping[str, str],
-        offset: Offset,
-        done: Callable[[Failure], None],
-    ) -> None:
-        began = self._clock.monotonic()
-
-        def ended(why: Failure) -> None:
-            self._meters.count(names.COMMITS, _SAVED if why is None else _UNSAVED)
-            self._took(self._clock.monotonic() - began)
-            done(why)
-
-        self._inner.save(delivery, partition, offset, ended)
-
-    def forget(
-        self,
-        delivery: Sending,
-        partition: Mapping[str, str],
-        done: Callable[[Failure], None],
-    ) -> None:
-        self._inner.forget(delivery, partition, done)
-
-
 def _stages(meters: Meters, api: str) -> Stage:
     """What puts the stages of an api where they are counted."""
     timers: dict[str, Callable[[float], None]] = {}
@@ -328,7 +295,19 @@ class Metering:
 
     def saver(self, inner: Saver) -> Saver:
         """The same saver, its writes counted and timed."""
-        return _TimedSaver(inner, self.meters, self._clock)
+        meters, clock = self.meters, self._clock
+        took = meters.timer(names.COMMIT_SECONDS)
+
+        def saving(partition: Mapping[str, str], offset: Offset) -> Ended:
+            began = clock.monotonic()
+
+            def ended(why: Failure) -> None:
+                meters.count(names.COMMITS, _SAVED if why is None else _UNSAVED)
+                took(clock.monotonic() - began)
+
+            return ended
+
+        return Watched(inner, saving)
 
     def follow_cache(self, cache: Cache) -> None:
         """Read this one's counts and sizes, too; for the life of the process."""

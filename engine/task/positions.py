@@ -10,6 +10,7 @@ Path: `build.wiring` puts it between outlets and state -> ``task.reporting`` rea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 import msgspec
 
@@ -21,6 +22,9 @@ from engine.sink.state import Saved
 _CUT = "…".encode()
 
 _Key = frozenset[tuple[str, str]]
+
+#: Told why something failed; None: it did not.
+Ended: TypeAlias = Callable[[Failure], None]
 
 
 class Positions:
@@ -45,34 +49,49 @@ class Positions:
 
     def saver(self, inner: Saver) -> Saver:
         """The same saver, its writes noted once they are done."""
-        return _Noting(inner, self._last)
+
+        def saving(partition: Mapping[str, str], offset: Offset) -> Ended:
+            def noted(why: Failure) -> None:
+                key = _key(partition)
+                if why is None and key in self._last:
+                    self._last[key] = offset
+
+            return noted
+
+        return Watched(inner, saving)
 
 
-class _Noting:
-    def __init__(self, inner: Saver, last: dict[_Key, Offset | None]) -> None:
+class Watched:
+    """
+    A saver of which somebody hears how each save has ended, before who asked for it.
+
+    Args:
+        saving: Told of each save as it begins; gives what is told its end.
+    """
+
+    def __init__(
+        self, inner: Saver, saving: Callable[[Mapping[str, str], Offset], Ended]
+    ) -> None:
         self._inner = inner
-        self._last = last
+        self._saving = saving
 
     def save(
         self,
         delivery: Sending,
         partition: Mapping[str, str],
         offset: Offset,
-        done: Callable[[Failure], None],
+        done: Ended,
     ) -> None:
-        def noted(why: Failure) -> None:
-            key = _key(partition)
-            if why is None and key in self._last:
-                self._last[key] = offset
+        ended = self._saving(partition, offset)
+
+        def both(why: Failure) -> None:
+            ended(why)
             done(why)
 
-        self._inner.save(delivery, partition, offset, noted)
+        self._inner.save(delivery, partition, offset, both)
 
     def forget(
-        self,
-        delivery: Sending,
-        partition: Mapping[str, str],
-        done: Callable[[Failure], None],
+        self, delivery: Sending, partition: Mapping[str, str], done: Ended
     ) -> None:
         self._inner.forget(delivery, partition, done)
 

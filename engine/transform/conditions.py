@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
@@ -27,20 +27,25 @@ from engine.language import (
     parse_timestamp,
     plain,
 )
+from engine.language.rules import (
+    CHECKS,
+    MOST_NESTING,
+    OPERATORS,
+    VALIDATION_TYPES,
+    operator_of,
+)
 from engine.language.values import (
     among,
     as_integer,
     compare,
     contains,
     equal,
+    is_null,
     kind_of,
     text_of,
 )
 
 Test: TypeAlias = Callable[[Any], bool]
-
-#: Filters within filters.
-NESTING: Final = 32
 
 
 class Field(Struct, frozen=True):
@@ -75,32 +80,6 @@ class Negation(Struct, frozen=True):
 
 Condition: TypeAlias = Field | Group | Negation
 
-ALIASES: Final = {
-    "GREATER_THAN_OR_EQUAL": "GREATER_EQUAL",
-    "LESS_THAN_OR_EQUAL": "LESS_EQUAL",
-    "REGEX_MATCH": "MATCHES",
-}
-
-#: Members beside field and operator, and whether they must be there.
-_MEMBERS: Final[dict[str, tuple[str, ...]]] = {
-    "EQUALS": ("value",),
-    "NOT_EQUALS": ("value",),
-    "GREATER_THAN": ("value",),
-    "GREATER_EQUAL": ("value",),
-    "LESS_THAN": ("value",),
-    "LESS_EQUAL": ("value",),
-    "BETWEEN": ("min", "max"),
-    "IN": ("values",),
-    "NOT_IN": ("values",),
-    "CONTAINS": ("value",),
-    "NOT_CONTAINS": ("value",),
-    "MATCHES": ("value",),
-    "EXISTS": (),
-    "NOT_EXISTS": (),
-    "IS_NULL": (),
-    "IS_NOT_NULL": (),
-}
-
 
 def compile_condition(rule: Any, depth: int = 1) -> Condition:
     """
@@ -108,8 +87,8 @@ def compile_condition(rule: Any, depth: int = 1) -> Condition:
 
     Raises: LanguageError.
     """
-    if depth > NESTING:
-        raise LanguageError(f"filters nested deeper than {NESTING}")
+    if depth > MOST_NESTING:
+        raise LanguageError(f"filters nested deeper than {MOST_NESTING}")
     if not isinstance(rule, Mapping):
         raise LanguageError("a filter is a JSON object")
     for name in ("any", "all", "not"):
@@ -128,11 +107,10 @@ def compile_condition(rule: Any, depth: int = 1) -> Condition:
     operator = rule.get("operator")
     if not isinstance(operator, str):
         raise LanguageError("operator is missing")
-    known = operator.upper().replace("-", "_")
-    known = ALIASES.get(known, known)
-    if known not in _MEMBERS:
-        raise LanguageError(f"no operator {operator}; known: {', '.join(_MEMBERS)}")
-    wanted = {"field", "operator", *_MEMBERS[known]}
+    known = operator_of(operator)
+    if not known:
+        raise LanguageError(f"no operator {operator}; known: {', '.join(OPERATORS)}")
+    wanted = {"field", "operator", *OPERATORS[known]}
     if rule.keys() != wanted:
         raise LanguageError(f"{known} takes {', '.join(sorted(wanted))}")
     path = compile_path(_text(rule["field"], "field"))
@@ -178,12 +156,8 @@ def _test(operator: str, rule: Mapping[str, Any]) -> Test:
         case "NOT_EXISTS":
             return lambda value: value is MISSING
         case "IS_NULL":
-            return _is_null
-    return _inverse(_is_null)
-
-
-def _is_null(value: Any) -> bool:
-    return value is MISSING or plain(value) is None
+            return is_null
+    return _inverse(is_null)
 
 
 def _inverse(test: Test) -> Test:
@@ -268,27 +242,6 @@ class Check(Struct, frozen=True):
     failed: Callable[[Any], str | None]
 
 
-_KINDS: Final = (
-    "NUMERIC",
-    "STRING",
-    "INTEGER",
-    "BOOLEAN",
-    "OBJECT",
-    "ARRAY",
-    "TIMESTAMP",
-)
-_CHECKS: Final = (
-    "required",
-    "type",
-    "min",
-    "max",
-    "minLength",
-    "maxLength",
-    "pattern",
-    "values",
-)
-
-
 def compile_check(rule: Any, zone: tzinfo) -> Check:
     """
     Compile a validation rule.
@@ -297,13 +250,13 @@ def compile_check(rule: Any, zone: tzinfo) -> Check:
     """
     if not isinstance(rule, Mapping) or "field" not in rule:
         raise LanguageError("a validation rule is a JSON object with field")
-    unknown = set(rule) - {"field", *_CHECKS}
+    unknown = set(rule) - {"field", *CHECKS}
     if unknown:
         raise LanguageError(
-            f"no check {', '.join(sorted(unknown))}; known: {', '.join(_CHECKS)}"
+            f"no check {', '.join(sorted(unknown))}; known: {', '.join(CHECKS)}"
         )
     if len(rule) == 1:
-        raise LanguageError(f"nothing to check; known: {', '.join(_CHECKS)}")
+        raise LanguageError(f"nothing to check; known: {', '.join(CHECKS)}")
     path = compile_path(_text(rule["field"], "field"))
     required = rule.get("required", False)
     if not isinstance(required, bool):
@@ -311,8 +264,9 @@ def compile_check(rule: Any, zone: tzinfo) -> Check:
     checks: list[tuple[str, Test]] = []
     if "type" in rule:
         kind = str(rule["type"]).upper()
-        if kind not in _KINDS:
-            raise LanguageError(f"no type {rule['type']}; known: {', '.join(_KINDS)}")
+        if kind not in VALIDATION_TYPES:
+            known = ", ".join(VALIDATION_TYPES)
+            raise LanguageError(f"no type {rule['type']}; known: {known}")
         checks.append((f"is no {kind}", _of_kind(kind, zone)))
     if "min" in rule:
         checks.append(("is below min", _numeric(rule["min"], "min", (0, 1))))
@@ -331,7 +285,7 @@ def compile_check(rule: Any, zone: tzinfo) -> Check:
         checks.append(("is none of values", _is_in(rule["values"])))
 
     def failed(value: Any) -> str | None:
-        if value is MISSING or value is None or plain(value) is None:
+        if is_null(value):
             if required:
                 return "is missing" if value is MISSING else "is null"
             return None

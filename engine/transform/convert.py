@@ -12,7 +12,7 @@ Path: `compile` -> here -> `schemas`, `engine.language`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from msgspec import Raw
 
@@ -114,13 +114,9 @@ class Envelope:
         return b'{"schema":%b,"payload":%b}' % (schema, payload)
 
 
-#: Converters that need nothing but their name.
-SIMPLE: Final = ("String", "ByteArray", "Json")
-
-
 def simple_converter(name: str, schemas_enable: bool = False) -> Converter:
     """
-    A value converter by its short name (see SIMPLE).
+    The value converter `String`, `ByteArray` or `Json`, which need no more than that.
 
     Raises: KeyError: a name that is not simple.
     """

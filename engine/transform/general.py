@@ -11,7 +11,7 @@ Path: `compile` -> here -> `rules`, `engine.language`
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -21,9 +21,6 @@ from engine.language import MISSING, EvaluationError, Path
 from engine.language.values import check_depth, opened
 from engine.transform.conditions import holds
 from engine.transform.rules import ENCODER, NULL, Rules
-
-#: What `read` gives for a record that a filter left out.
-FILTERED: Final = object()
 
 Scope = dict[str, Any]
 

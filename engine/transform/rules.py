@@ -32,8 +32,8 @@ from engine.language import (
     compile_pattern,
     compile_template,
     decode,
-    plain,
 )
+from engine.language.rules import MAPPING_TYPES, MOST_RULES
 from engine.language.values import encode
 from engine.transform.casts import Cast, cast_of
 from engine.transform.conditions import (
@@ -48,20 +48,6 @@ ENRICHMENT: Final = "transformation.enrichment.rules"
 FILTERS: Final = "transformation.filter.expressions"
 VALIDATION: Final = "transformation.validation.rules"
 
-#: Most rules of one kind.
-MOST: Final = 10_000
-
-TYPES: Final = (
-    "STRING",
-    "INTEGER",
-    "LONG",
-    "DOUBLE",
-    "BOOLEAN",
-    "TIMESTAMP",
-    "OBJECT",
-    "ARRAY",
-)
-
 #: The JSON null as it lies in a record.
 NULL: Final = Raw(b"null")
 
@@ -74,7 +60,7 @@ class FieldMapping(Struct, frozen=True):
         rule: The rule's name for messages, `transformation.field.mappings[0]`.
         source: Where it comes from.
         target: Names from the root; empty: it becomes the whole record.
-        kind: One of TYPES, or None: copied as it is.
+        kind: One of MAPPING_TYPES, or None: copied as it is.
         default: For missing and null, or MISSING: there is none.
         nulls: SKIP, KEEP or FAIL, for null without a default.
         cast: Of a value that is there.
@@ -183,8 +169,8 @@ def given(rules: str | bytes | Sequence[Any] | None, key: str) -> list[Any]:
             raise ConfigError(f"{key}: {e}") from e
     if not isinstance(rules, Sequence):
         raise ConfigError(f"{key}: an array of rules")
-    if len(rules) > MOST:
-        raise ConfigError(f"{key}: at most {MOST} rules")
+    if len(rules) > MOST_RULES:
+        raise ConfigError(f"{key}: at most {MOST_RULES} rules")
     return list(rules)
 
 
@@ -301,8 +287,9 @@ def _mapping(rule: Any, at: int, nulls: str, zone: tzinfo) -> FieldMapping:
     kind: str | None = None
     if "type" in members:
         kind = _text(members, "type").upper()
-        if kind not in TYPES:
-            raise LanguageError(f"no type {members['type']}; known: {', '.join(TYPES)}")
+        if kind not in MAPPING_TYPES:
+            known = ", ".join(MAPPING_TYPES)
+            raise LanguageError(f"no type {members['type']}; known: {known}")
     pattern = None
     if "format" in members:
         if kind != "TIMESTAMP":
@@ -358,11 +345,6 @@ def _enrichment(rule: Any, at: int, zone: tzinfo) -> Enrichment:
         return Enrichment(name, target, held(members["value"]), None)
     text = _text(members, "expression")
     return Enrichment(name, target, MISSING, compile_template(text, RECORD_NAMES, zone))
-
-
-def is_null(value: Any) -> bool:
-    """Missing, null, or the unread text of null."""
-    return value is MISSING or value is None or plain(value) is None
 
 
 #: Writes what rules made; numbers nobody computed with go in as they came.

@@ -10,31 +10,25 @@ from engine.records import Shard
 from engine.shared.link import (
     LARGEST,
     Ask,
-    Assign,
-    Assigned,
     BrokerWaiting,
     Link,
     Ready,
-    Reload,
     SetLevel,
     SetPaused,
     ShardFailed,
     ShardFinished,
     Stop,
     Told,
-    assigns,
 )
 from tests.shared.children import Child
 
 SHARD = Shard("orders", "api1", "users", 2, 8)
 
 EVERY = [
-    Assign(3, (Assigned(SHARD, 7, (6, 7)),)),
     Stop(hurry=True),
-    Reload(),
     SetLevel("engine.source", "DEBUG"),
     Ready(),
-    ShardFinished(SHARD, 7, truncated=True),
+    ShardFinished(SHARD, 7),
     ShardFailed(SHARD, 7, "Denied: 403", 65),
     BrokerWaiting(12.5, "no broker"),
     BrokerWaiting(None),
@@ -111,32 +105,6 @@ def test_a_message_too_large_is_refused_by_name() -> None:
 
     with pytest.raises(SharedError, match="SetLevel of .* bytes"):
         one.send(SetLevel("x" * LARGEST, "INFO"))
-
-
-def test_a_large_distribution_travels_in_parts() -> None:
-    one, other = Link.pair()
-    siblings = tuple(range(256))
-    shards = [
-        Assigned(Shard("orders", "api1", "e" * 500, index, 256), index, siblings)
-        for index in range(256)
-    ]
-
-    received: list[Assigned] = []
-    parts = assigns(4, shards)
-    for part in parts:
-        while not one.send(part):
-            for message in other.receive():
-                received.extend(message.shards)
-    for message in other.receive():
-        received.extend(message.shards)
-
-    assert shards == received
-    assert [False] * (len(parts) - 1) + [True] == [part.complete for part in parts]
-    assert 4 == parts[0].generation
-
-
-def test_an_empty_distribution_is_one_message() -> None:
-    assert [Assign(1, ())] == assigns(1, [])
 
 
 def test_bytes_that_are_no_message_are_an_error() -> None:

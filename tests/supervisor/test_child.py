@@ -95,12 +95,12 @@ def test_asked_twice_it_hurries(pair: Pair) -> None:
 
 def test_orders_come_over_the_link(pair: Pair) -> None:
     context, supervisor = pair
-    supervisor.send(link.Reload())
+    supervisor.send(link.SetPaused(True))
     supervisor.send(link.SetLevel("engine.nobody", "ERROR"))
 
     context.stopping.wait(0)
 
-    assert [link.Reload()] == context.orders()
+    assert [link.SetPaused(True)] == context.orders()
     assert [] == context.orders()
 
 

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 from engine.clock import SYSTEM, Clock
+from engine.policy import doubled
 from engine.sink.produce import wire
 from engine.sink.produce.connection import Connection, Idle
 from engine.sink.produce.view import View
@@ -210,9 +211,8 @@ class Nodes:
         node.connection = None
         if isinstance(why, Idle):
             return
-        first, longest = self._backoff
-        pause = min(first * 2**node.failures, longest)
-        node.failures = min(node.failures + 1, 16)
+        node.failures += 1
+        pause = doubled(*self._backoff, node.failures)
         # Spread, so that the tasks of an engine do not come all at once.
         node.retry_at = now + pause * random.uniform(0.8, 1.2)
         node.reason, node.refused = reason_of(why)

@@ -22,7 +22,7 @@ from engine.errors import (
     Unexpected,
     Unreachable,
 )
-from engine.policy import Follows, of_request
+from engine.policy import Follows, doubled, of_request
 from engine.records import Response
 from engine.seams import Demanded
 from engine.source.decode.answers import Errors
@@ -174,9 +174,7 @@ def backoff(
     """
     if not policy.exponential:
         return policy.backoff
-    # 2.0 ** 64 is far beyond every longest pause, and no float is.
-    highest = min(policy.backoff_max, policy.backoff * 2.0 ** min(failed - 1, 64))
-    return max(LEAST, draw(0.0, highest))
+    return max(LEAST, draw(0.0, doubled(policy.backoff, policy.backoff_max, failed)))
 
 
 def harmless(failure: SourceError) -> bool:

@@ -4,7 +4,7 @@ Paging: the keys of paging made into what the source walks by.
 Owns their translation, the share of `pagination.max.pages` that a shard has, and
 the condition that ends a poll, which is written in the filters' language.
 
-Path: ``task.build.sources``, ``cli.stand_in`` -> here -> `source.paging.pager`,
+Path: ``task.build.sources``, ``bench.stand_in`` -> here -> `source.paging.pager`,
 `transform.conditions`
 """
 

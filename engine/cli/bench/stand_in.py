@@ -1,7 +1,7 @@
 """
 Stand-in: an API on 127.0.0.1 that answers as a configuration expects.
 
-    python -m engine.cli.stand_in JOB
+    python -m engine.cli.bench.stand_in JOB
 
 Owns its pages: records made up or recorded, paged in the way each api is
 configured to page, the same answer to the same request.  Every api has a path
@@ -28,7 +28,7 @@ import msgspec
 from msgspec import Struct
 
 from engine import config
-from engine.cli.made_up import EPOCH, Records, made_up, place, recorded
+from engine.cli.bench.made_up import EPOCH, Records, made_up, place, recorded
 from engine.config import Api, Loaded
 from engine.config.pagination import TYPES
 from engine.config.sections.offsets import OffsetsConfig

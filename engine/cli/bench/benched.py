@@ -1,7 +1,7 @@
 """
 Benched: the engine of a bench.
 
-    python -m engine.cli.benched JOB
+    python -m engine.cli.bench.benched JOB
 
 Owns what is exchanged in a configuration so that it neither asks nor tells
 anybody else: the API is the stand-in, the brokers are a trial's, whatever is
@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import structs
 
+from engine.cli.bench.stand_in import Job, prefix
 from engine.cli.run import refuse_unbuilt, serve
-from engine.cli.stand_in import Job, prefix
 from engine.config import Api, Connector, Loaded
 from engine.config.sections.delivery import StateConfig
 from engine.config.sections.request import RequestConfig

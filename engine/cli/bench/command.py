@@ -26,7 +26,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from engine.cli.benched import ASKING, PACE
+from engine.cli.bench.benched import ASKING, PACE
+from engine.cli.bench.stand_in import Job, pages_of
 from engine.cli.check import load
 from engine.cli.remote import LISTENERS, NoAnswer
 from engine.cli.run import refuse_unbuilt
@@ -39,7 +40,6 @@ from engine.cli.scrape import (
     scraped,
     total,
 )
-from engine.cli.stand_in import Job, pages_of
 from engine.clock import SYSTEM
 from engine.config import Loaded
 from engine.config.sections.engine import ScheduleConfig
@@ -201,7 +201,7 @@ class Bench:
         with (self._folder / f"{module}.log").open("wb") as errors:
             # A session of its own: Ctrl-C is for us, we pass it on in order.
             process = subprocess.Popen(
-                [sys.executable, "-m", f"engine.cli.{module}", str(told)],
+                [sys.executable, "-m", f"engine.cli.bench.{module}", str(told)],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
