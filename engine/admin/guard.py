@@ -10,6 +10,7 @@ Path: `admin.routes` -> here
 
 from __future__ import annotations
 
+import base64
 import hmac
 import ipaddress
 import socket
@@ -101,15 +102,32 @@ class Guard:
             if caller.local:
                 return None
             return refusal(403, f"Without admin.token this listener is {closed}.")
-        given = question.headers.get("authorization", "")
-        kind, _, token = given.partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(
-            token.strip().encode(), self._token.encode()
-        ):
+        given = _token(question.headers.get("authorization", ""))
+        if hmac.compare_digest(given.encode(), self._token.encode()):
             return None
         answer = refusal(401, "A bearer token is needed: admin.token.")
         challenge = (("WWW-Authenticate", 'Bearer realm="kafka-http-source"'),)
         return Answer(401, answer.body, JSON, challenge)
+
+
+def _token(authorization: str) -> str:
+    """
+    The token of an Authorization header, or "" for none.
+
+    Connect's own log-in is Basic, and consoles have fields for nothing else: then the
+    token is the password, whoever the user is.  It is never asked for by a challenge,
+    so no browser learns to send it by itself.
+    """
+    kind, _, given = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return given.strip()
+    if kind.lower() != "basic":
+        return ""
+    try:
+        pair = base64.b64decode(given.strip(), validate=True).decode()
+    except ValueError:
+        return ""
+    return pair.partition(":")[2]
 
 
 def is_loopback(address: str) -> bool:

@@ -164,8 +164,8 @@ class AdminConfig(Section, frozen=True, kw_only=True):
         "admin.token",
         Password(check=_long_enough, allowed="secret of 16 characters or more"),
         None,
-        "Bearer token for calls that change something and, off loopback, for those "
-        "that show a configuration; without it both work from loopback only.",
+        "Bearer token, or Basic password, for calls that change something and, off "
+        "loopback, that show a configuration; without it both work from loopback only.",
         "${env:ADMIN_TOKEN}",
     )
     allowed_hosts: tuple[str, ...] | None = unset(
