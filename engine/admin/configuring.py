@@ -81,20 +81,24 @@ class Configuring:
         config = sent.get("config")
         if not isinstance(config, dict):
             raise Malformed("config is needed: a JSON object")
-        return self._changed(
+        answer = self._changed(
             lambda: self._put(
                 "create",
-                _name(sent.get("name", config.get("name"))),
+                _name(sent.get("name", config.get("name", ""))),
                 texts_of(config),
                 who,
                 state=word,
             )
         )
+        return self._located(answer, question)
 
     def put(self, question: Question, name: str, who: str) -> Answer:
         """`PUT /connectors/{name}/config`."""
         sent = read_object(question.body)
-        return self._changed(lambda: self._put("put", _name(name), texts_of(sent), who))
+        answer = self._changed(
+            lambda: self._put("put", _name(name), texts_of(sent), who)
+        )
+        return self._located(answer, question)
 
     def patch(self, question: Question, name: str, who: str) -> Answer:
         """`PATCH /connectors/{name}/config`; null takes a key out."""
@@ -226,7 +230,7 @@ class Configuring:
             )
             if not done.created:
                 return answer
-            where = f"{_base(self._view)}/connectors/{quote(name)}"
+            where = f"/connectors/{quote(name)}"
             return Answer(201, answer.body, headers=(("Location", where),))
 
         answer = told(
@@ -237,6 +241,15 @@ class Configuring:
             (directory / draft).unlink(missing_ok=True)
             self._secrets().sweep(name, self._present(name))
         return answer
+
+    def _located(self, answer: Answer, question: Question) -> Answer:
+        """Location as Connect has it: whole, by the name that we were asked by."""
+        host = question.headers.get("host") or self._view.worker_id
+        headers = tuple(
+            (name, f"http://{host}{value}" if name == "Location" else value)
+            for name, value in answer.headers
+        )
+        return msgspec.structs.replace(answer, headers=headers)
 
     def _present(self, name: str) -> dict[str, str]:
         try:
@@ -288,7 +301,8 @@ def class_of(name: str, texts: Mapping[str, str]) -> str:
     """
     word = texts.get("connector.class", "")
     if not word:
-        raise Invalid(f"Connector config {{name={name}}} contains no connector type")
+        told = f"name={name}" if name else ""
+        raise Invalid(f"Connector config {{{told}}} contains no connector type")
     if plugins.connector_class(word) is None:
         every = ", ".join(sorted(n for n in plugins.names() if "." in n))
         raise Invalid(
@@ -352,7 +366,3 @@ def _text(key: str, value: object) -> str:
     if isinstance(value, dict | list):
         raise Malformed(f"the value of {key[:80]} is no text, number or boolean")
     return msgspec.json.encode(value).decode()
-
-
-def _base(view: View) -> str:
-    return f"http://{view.worker_id}"

@@ -70,7 +70,7 @@ def validate(question: Question, served: Served, plugin: str) -> Answer:
         word = class_of(name, texts)
     except Invalid as problem:
         return refusal(400, str(problem))
-    if not plugins.same(word, plugin):
+    if not plugins.asked_of(plugin, word):
         return refusal(
             400,
             f"Included connector type {word} does not match request type {plugin}",

@@ -64,11 +64,11 @@ def connector_class(plugin: str) -> str | None:
     return None
 
 
-def same(one: str, other: str) -> bool:
-    """True if both name the same class, one of them perhaps in short."""
-    if one == other:
-        return True
-    if "." in one and "." in other:
-        return False
-    ends = [name.rpartition(".")[2].removesuffix("Connector") for name in (one, other)]
-    return ends[0] == ends[1]
+def asked_of(plugin: str, word: str) -> bool:
+    """
+    True if a configuration's class is the plugin of a path, as Connect compares them.
+
+    A path in short is any class that ends so; a path in full is no class in short.
+    """
+    wanted, found = (name.removesuffix("Connector") for name in (plugin, word))
+    return found.endswith(wanted)

@@ -33,6 +33,10 @@ GOOD = {
 }
 
 
+#: The class in full.
+FULL = "io.confluent.connect.http.HttpSourceConnector"
+
+
 def validate(
     stage: Stage, sent: object, plugin: str = "HttpSource"
 ) -> tuple[int, dict[str, Any]]:
@@ -161,6 +165,7 @@ def test_a_name_is_needed(stage: Stage) -> None:
     [
         ("HttpSource", {**GOOD, "connector.class": "HttpSourceV2"}, "does not match"),
         ("NoSuch", GOOD, "Included connector type HttpSource does not match"),
+        (FULL, GOOD, "Included connector type HttpSource does not match"),
         ("NoSuch", {"connector.class": "NoSuch"}, "Failed to find any class"),
         ("HttpSource", {}, "contains no connector type"),
         ("HttpSource", {"name": None}, "Null value"),
@@ -177,3 +182,14 @@ def test_what_cannot_be_validated_is_refused(
 
     assert (400, 400) == (status, told["error_code"])
     assert message in told["message"]
+
+
+@pytest.mark.parametrize("word", ["HttpSource", "HttpSourceConnector", FULL])
+@pytest.mark.parametrize("plugin", ["HttpSource", "HttpSourceConnector", FULL])
+def test_a_class_is_compared_as_connect_compares_it(
+    stage: Stage, plugin: str, word: str
+) -> None:
+    status, _ = validate(stage, {**GOOD, "connector.class": word}, plugin)
+
+    # In full in the path and in short in the body is another class to Connect.
+    assert (400 if plugin == FULL != word else 200) == status
