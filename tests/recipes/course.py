@@ -110,6 +110,7 @@ class Course:
         for model in models:
             model.add(model.later)
             model.change()
+            model.delete()
         self._once("restart")
 
         for model in models:
@@ -167,12 +168,12 @@ class Course:
         found = self._read()
         for model in self.models:
             part.arrived[model.recipe] = Counter(
-                model.identity(record) for record in found.get(model.recipe, ())
+                model.arrival(*record) for record in found.get(model.recipe, ())
             )
         self.parts[name] = part
 
-    def _read(self) -> Mapping[str, list[Any]]:
-        """The values of all topics, each named as its recipe, decoded."""
+    def _read(self) -> Mapping[str, list[tuple[bytes | None, Any]]]:
+        """Keys and decoded values of all topics, each named as its recipe."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.broker.address,
@@ -181,7 +182,7 @@ class Course:
                 "enable.partition.eof": True,
             }
         )
-        found: dict[str, list[Any]] = {}
+        found: dict[str, list[tuple[bytes | None, Any]]] = {}
         try:
             topics = consumer.list_topics(timeout=PATIENCE).topics
             places = [
@@ -203,8 +204,8 @@ class Course:
                             quiet = time.monotonic() + self.broker.lag
                         continue
                     value = message.value()
-                    if value is not None:
-                        found.setdefault(topic, []).append(msgspec.json.decode(value))
+                    record = None if value is None else msgspec.json.decode(value)
+                    found.setdefault(topic, []).append((message.key(), record))
         finally:
             consumer.close()
         return found

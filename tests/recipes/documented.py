@@ -90,6 +90,7 @@ class Documented(Api):
         step: Seconds from one record to the next.
         held: The request of a poll at which it is killed.
         key, version: Members that tell a record and its version; "" for none.
+        aside: Paths of tokens and the like, which are no pages.
     """
 
     recipe: ClassVar[str] = ""
@@ -102,6 +103,7 @@ class Documented(Api):
     later: ClassVar[int] = 7
     key: ClassVar[str] = "id"
     version: ClassVar[str] = ""
+    aside: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -147,9 +149,19 @@ class Documented(Api):
         version = f"@{record[self.version]}" if self.version else ""
         return f"{record[self.key]}{version}"
 
+    def arrival(self, key: bytes | None, value: Any) -> str:
+        """As `identity`, of what arrived; a tombstone is its key, gone."""
+        if value is None:
+            return f"{(key or b'').decode()} is gone"
+        return self.identity(value)
+
     def alter(self, row: Row, at: float) -> bool:
         """Change a record; False where the API tells nobody of changes."""
         return False
+
+    def remove(self, row: Row, at: float) -> str:
+        """Delete a record; the identity of what tells that, "" where nothing does."""
+        return ""
 
     # What tests do.
 
@@ -168,6 +180,15 @@ class Documented(Api):
             self.now += self.step
             if self.alter(self.rows[0], self.now):
                 self.due.append(self.identity(self.rows[0]))
+
+    def delete(self) -> None:
+        """Delete the second oldest record."""
+        with self._model:
+            self.now += self.step
+            identity = self.remove(self.rows[1], self.now)
+            if identity:
+                self.rows.pop(1)
+                self.due.append(identity)
 
     def upset(self) -> None:
         """Fail once in each way before the next answers."""
@@ -201,13 +222,14 @@ class Documented(Api):
         return found
 
     def answer(self, asked: Asked) -> Answer:
-        if self._left:
+        page = asked.path not in self.aside
+        if self._left and page:
             self._left -= 1
             if not self._left:
                 self.reached.set()
                 self._free.wait(PATIENCE)
         with self._model:
-            if self.troubles:
+            if self.troubles and page:
                 status, headers, body = self.troubles.pop(0)
             else:
                 try:
@@ -245,6 +267,20 @@ def need(asked: Asked, header: str, value: str, body: object = None) -> None:
 def basic(user: str, password: str) -> str:
     """The header of Basic."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def token(
+    asked: Asked, form: Mapping[str, str], answer: Mapping[str, object]
+) -> Answer:
+    """
+    Hand out a token for a request of exactly this form.
+
+    Raises: Refused.
+    """
+    given = dict(parse_qsl(asked.body.decode(), keep_blank_values=True))
+    if given != form:
+        raise Refused(400, {"error": "invalid_request", "error_description": given})
+    return said(answer, headers=[("Cache-Control", "no-store")])
 
 
 def path(asked: Asked, wanted: str) -> None:

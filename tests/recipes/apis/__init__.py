@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from tests.recipes.apis import code, events, markets, science, tables, web
+from tests.recipes.apis import (
+    code,
+    events,
+    markets,
+    microsoft,
+    science,
+    stores,
+    tables,
+    web,
+)
 from tests.recipes.documented import Documented
 
 ALL: dict[str, type[Documented]] = {
     made.recipe: made
-    for family in (code, events, markets, science, tables, web)
+    for family in (code, events, markets, microsoft, science, stores, tables, web)
     for made in vars(family).values()
     if isinstance(made, type) and issubclass(made, Documented) and made.recipe
 }
