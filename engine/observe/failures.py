@@ -5,7 +5,7 @@ Owns the kinds of failures, how a kind is read off an exception, and what a
 shard remembers of its last failure until somebody looks: since when it fails,
 how often, and when it is tried again.  It decides nothing and writes nothing.
 
-Path: `source.fetch` and ``task.walker`` tell a shard's `FailureLog` -> here ->
+Path: `source.fetch` and ``task.shardloop`` tell a shard's `FailureLog` -> here ->
 ``task.reporting`` puts it on the board -> ``admin`` shows it
 """
 

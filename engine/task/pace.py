@@ -5,7 +5,7 @@ Owns the grid of `http.source.poll.interval.ms` and the ticks of
 `http.source.poll.schedule`.  Pure over the clock it is given: it never waits,
 it says how long one would have to.
 
-Path: `task.walker` asks -> here -> seconds
+Path: `task.shardloop` asks -> here -> seconds
 """
 
 from __future__ import annotations

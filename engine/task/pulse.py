@@ -7,7 +7,7 @@ a loop that waits on purpose says so, a loop that works says how long that
 may take.  So an endless loop in one shard is noticed though the main loop
 goes on.
 
-Path: ``task.walker`` marks -> here -> ``task.run`` beats
+Path: ``task.shardloop`` marks -> here -> ``task.run`` beats
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Waiting(Protocol):
 
 
 class Polling(Protocol):
-    """What is read of `task.walker.Walker`."""
+    """What is read of `task.shardloop.ShardLoop`."""
 
     next_ms: int
 
@@ -61,7 +61,7 @@ class Reporter:
         failures: What went wrong last.
         waits: What holds each of them back.
         positions: What was saved of each.
-        walkers: Their loops; more may be added later.
+        loops: Their loops; more may be added later.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Reporter:
         failures: Mapping[Shard, FailureLog],
         waits: Mapping[Shard, Waiting],
         positions: Positions,
-        walkers: Sequence[Polling],
+        loops: Sequence[Polling],
         *,
         clock: Clock = SYSTEM,
     ) -> None:
@@ -80,7 +80,7 @@ class Reporter:
         self._failures = failures
         self._waits = waits
         self._positions = positions
-        self._walkers = walkers
+        self._loops = loops
         self._clock = clock
         self._told: dict[Shard, LastFailure | None] = {
             shard: log.last for shard, log in failures.items()
@@ -113,6 +113,6 @@ class Reporter:
                 self._board.position(
                     place, b"" if position is None else encoded(position)
                 )
-        for walker in self._walkers:
-            place = self._slots[walker.shard]
-            self._board.shard(place).put("next_poll_ms", walker.next_ms)
+        for loop in self._loops:
+            place = self._slots[loop.shard]
+            self._board.shard(place).put("next_poll_ms", loop.next_ms)

@@ -1,12 +1,12 @@
 """
 Run: the main loop of a task process.
 
-Owns the walkers of the shards it was given, the one place where a failure's
+Owns the loops of the shards it was given, the one place where a failure's
 `then` is read, and the way through a broker's absence: everything that was
 built is dropped, the task waits in place, and begins again from the stored
 offsets.  Beats only while every loop in it is alive.
 
-Path: the supervisor forks -> here -> ``task.build`` -> ``task.walker``
+Path: the supervisor forks -> here -> ``task.build`` -> ``task.shardloop``
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import Doubtful, EngineError, Exit, SinkError, TakenOver, Then
+from engine.errors import Doubtful, EngineError, Exit, SinkError, TakenOver
 from engine.observe.redact import redact
 from engine.policy import Follows, of_task
 from engine.records import Shard
@@ -35,8 +35,8 @@ from engine.shared.link import (
     ShardFinished,
 )
 from engine.task import garbage
+from engine.task.shardloop import ShardLoop
 from engine.task.starting import Building, Cut, Start
-from engine.task.walker import Walker
 
 log = logging.getLogger("task")
 
@@ -102,12 +102,12 @@ class Wired(Protocol):
     Everything a task has opened; `build.wiring` makes it.
 
     Attributes:
-        walkers: One for each shard that has something to do.
+        loops: One for each shard that has something to do.
         away: True while the broker leaves unanswered what was sent to it.
         done: Shards with nothing to do under `run --once`.
     """
 
-    walkers: list[Walker]
+    loops: list[ShardLoop]
     done: list[Shard]
 
     @property
@@ -137,7 +137,7 @@ class Build(Protocol):
         *,
         stop: threading.Event,
         wake: Callable[[], None],
-        ended: Callable[[Walker], None],
+        ended: Callable[[ShardLoop], None],
         settled: set[Shard],
         start: Start,
     ) -> Wired:
@@ -145,10 +145,10 @@ class Build(Protocol):
         In a thread of its own, so that the task beats meanwhile.
 
         Args:
-            stop: Set when the walkers are to end.
+            stop: Set when the loops are to end.
             wake: To be called, in any thread, when `tick` has something to do.
-            ended: To be called by a walker that ends.
-            settled: Shards that are done or FAILED and get no walker.
+            ended: To be called by a loop that ends.
+            settled: Shards that are done or FAILED and get no loop.
             start: Told how far it is; raises where the task is to end.
         """
 
@@ -180,7 +180,7 @@ class Task:
         self._once = once
         self._clock = clock
         self._wake = threading.Event()
-        self._ended: list[Walker] = []
+        self._ended: list[ShardLoop] = []
         #: Shards that are done or FAILED: a new session leaves them alone.
         self.settled: set[Shard] = set()
         self._slots = {each.shard: each.slot for each in context.assigned}
@@ -234,7 +234,7 @@ class Task:
 
     def _session(self) -> EngineError | None:
         """
-        Open everything, run the walkers, close everything.
+        Open everything, run the loops, close everything.
 
         Returns: what ended it, None if there is nothing left to do.
         """
@@ -244,7 +244,7 @@ class Task:
             lambda start: self._build(
                 stop=stop,
                 wake=self._wake.set,
-                ended=self._walker_ended,
+                ended=self._loop_ended,
                 settled=self.settled,
                 start=start,
             ),
@@ -254,12 +254,12 @@ class Task:
             # What was opened stays.
             garbage.freeze()
             self._obey(wired, orders)
-            running = set(wired.walkers)
+            running = set(wired.loops)
             for shard in wired.done:
                 self._settle(shard, Exit.OK)
                 self._context.report(ShardFinished(shard, self._slots[shard]))
-            for walker in wired.walkers:
-                walker.start()
+            for loop in wired.loops:
+                loop.start()
             self._context.ready()
             self._opened = True
             self._broker_is_back()
@@ -269,7 +269,7 @@ class Task:
             wired.close(CLOSING)
 
     def _watch(
-        self, wired: Wired, running: set[Walker], stop: threading.Event
+        self, wired: Wired, running: set[ShardLoop], stop: threading.Event
     ) -> EngineError | None:
         context = self._context
         beaten = 0.0
@@ -286,15 +286,16 @@ class Task:
             except SinkError as error:
                 failure = failure or error
             while self._ended:
-                walker = self._ended.pop()
-                if walker not in running:
+                loop = self._ended.pop()
+                if loop not in running:
                     # Of the session before: it ended with what that was closed for,
                     # and would end this one for the same, and so on.
                     continue
-                running.discard(walker)
-                failure = failure or self._judge(walker)
+                running.discard(loop)
+                failure = failure or self._judge(loop)
             if failure is not None:
-                if failure.then is Then.AGAIN:
+                follows = of_task(failure, once=self._once, stopping=False, opened=True)
+                if follows is Follows.ANEW:
                     self._let_end(running, stop)
                 return failure
             if now - beaten >= LOOK and all(w.pulse.alive(now) for w in running):
@@ -315,7 +316,7 @@ class Task:
             garbage.between_pages()
             self._wake.wait(due)
 
-    def _let_end(self, running: set[Walker], stop: threading.Event) -> None:
+    def _let_end(self, running: set[ShardLoop], stop: threading.Event) -> None:
         """
         The shard that is to blame has failed, and is not begun anew with the others.
 
@@ -323,12 +324,12 @@ class Task:
         """
         stop.set()
         deadline = self._clock.monotonic() + CLOSING
-        for walker in list(running):
-            walker.join(max(deadline - self._clock.monotonic(), 0.0))
+        for loop in list(running):
+            loop.join(max(deadline - self._clock.monotonic(), 0.0))
         while self._ended:
-            walker = self._ended.pop()
-            if walker in running:
-                self._judge(walker)
+            loop = self._ended.pop()
+            if loop in running:
+                self._judge(loop)
 
     def _obey(self, wired: Wired, orders: Sequence[Message]) -> None:
         for order in orders:
@@ -337,21 +338,21 @@ class Task:
             elif isinstance(order, SetPaused):
                 wired.pause(order.paused)
 
-    def _walker_ended(self, walker: Walker) -> None:
-        """Called in the walker's thread."""
-        self._ended.append(walker)
+    def _loop_ended(self, loop: ShardLoop) -> None:
+        """Called in the loop's thread."""
+        self._ended.append(loop)
         self._wake.set()
 
     # -- what follows from a failure: the one place -------------------------------
 
-    def _judge(self, walker: Walker) -> EngineError | None:
+    def _judge(self, loop: ShardLoop) -> EngineError | None:
         """
-        What a walker's end means.
+        What a loop's end means.
 
         Returns: the failure if it is the whole task's, None if it is only the
         shard's or none.
         """
-        verdict, shard = walker.verdict, walker.shard
+        verdict, shard = loop.verdict, loop.shard
         failure = verdict.failure
         if failure is None:
             if self._once and not self._context.stopping.is_set():
@@ -433,9 +434,9 @@ class Task:
             self._context.report(BrokerWaiting(None))
 
 
-def phase_of(running: set[Walker]) -> str:
+def phase_of(running: set[ShardLoop]) -> str:
     """What the task is at, in the board's word: the busiest of its loops."""
-    phases = {walker.pulse.phase for walker in running}
+    phases = {loop.pulse.phase for loop in running}
     for phase, word in (
         ("work", "transforming"),
         ("send", "sending"),

@@ -23,8 +23,8 @@ from engine.task.metering import Held, Metering
 from engine.task.pause import Gate
 from engine.task.reporting import Reporter
 from engine.task.run import ONCE_PATIENCE
+from engine.task.shardloop import ShardLoop
 from engine.task.troubles import Troubles
-from engine.task.walker import Walker
 from engine.task.watching import Watching
 
 log = logging.getLogger("task")
@@ -67,7 +67,7 @@ class Session:
         self._report = report
         self._absence = absence
         self._cluster = ""
-        self.walkers: list[Walker] = []
+        self.loops: list[ShardLoop] = []
         self.done: list[Shard] = []
         self.sources: Sources | None = None
         self.held: Held | None = None
@@ -112,7 +112,7 @@ class Session:
     def next_poll(self) -> float | None:
         """Monotonic seconds of the next tick of any shard; None if none waits."""
         return min(
-            (walker.due_at for walker in self.walkers if walker.due_at is not None),
+            (loop.due_at for loop in self.loops if loop.due_at is not None),
             default=None,
         )
 

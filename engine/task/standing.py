@@ -5,7 +5,7 @@ Owns which stored offsets belong together (one cut of an api's pages into
 shards, and those before it), and by them whether a poll was cut short and
 where a shard goes on.
 
-Path: `build.wiring` reads the state -> here -> the shard's walker
+Path: `build.wiring` reads the state -> here -> the shard's loop
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from engine.records import Offset, Page, Parcel, Request, Response, Shard
 from engine.task.flow import Flow
 from engine.task.memory import Forgetful
 from engine.task.pulse import Patience, Pulse
-from engine.task.walker import Walker
+from engine.task.shardloop import ShardLoop
 
 SHARD = Shard("shop", "orders")
 
@@ -110,7 +110,7 @@ class Rig:
         )
         self.failures = FailureLog(None)
         self.given_up: list[Exception] = []
-        self.ended: list[Walker] = []
+        self.ended: list[ShardLoop] = []
         self.polls = 0
 
     def due(self) -> float:
@@ -129,11 +129,11 @@ class Rig:
 
     def walk(
         self, *, once: bool = False, tolerant: bool = False, patience: float = 0.0
-    ) -> Walker:
+    ) -> ShardLoop:
         pace = type("Pace", (), {})()
         pace.due, pace.next_ms = self.due, self.next_ms
         pace.started, pace.ended = self.started, self.finished
-        walker = Walker(
+        loop = ShardLoop(
             self.flow,
             pace=pace,
             patient=tolerant,
@@ -147,9 +147,9 @@ class Rig:
             failures=self.failures,
             ended=self.ended.append,
         )
-        walker.run()
-        assert [walker] == self.ended
-        return walker
+        loop.run()
+        assert [loop] == self.ended
+        return loop
 
 
 def test_pages_go_out_in_their_order_and_are_committed_once() -> None:
@@ -237,16 +237,16 @@ def test_what_a_loop_does_after_a_failed_poll(case: str) -> None:
     failure, arguments, polls, follows, code = ENDS[case]
     rig = Rig([page(0), failure], [page(1, last=True)])
 
-    walker = rig.walk(**arguments)
+    loop = rig.walk(**arguments)
 
     assert polls == rig.polls
-    assert (follows, code) == (walker.verdict.follows, walker.verdict.code)
+    assert (follows, code) == (loop.verdict.follows, loop.verdict.code)
     if follows is None:
         assert [failure] == rig.given_up
         # The next poll goes on where the one before was cut.
         assert [None, {"page": 1}] == rig.source.begun
     else:
-        assert failure is walker.verdict.failure
+        assert failure is loop.verdict.failure
         assert [] == rig.given_up
 
 
@@ -256,11 +256,11 @@ def test_a_bug_in_a_loop_is_its_shards_failure() -> None:
 
     rig = Rig([page(0)], transform=broken)
 
-    walker = rig.walk()
+    loop = rig.walk()
 
     assert (Exit.BUG, Follows.SHARD_FAILED) == (
-        walker.verdict.code,
-        walker.verdict.follows,
+        loop.verdict.code,
+        loop.verdict.follows,
     )
 
 

@@ -16,7 +16,7 @@ from engine.shared.link import Assigned
 from engine.task import run
 from engine.task.pulse import Pulse
 from engine.task.run import Task
-from engine.task.walker import Verdict
+from engine.task.shardloop import Verdict
 
 SHARDS = [Shard("c", f"api{at}") for at in (1, 2)]
 
@@ -52,7 +52,7 @@ class Context:
         return []
 
 
-class Walker:
+class ShardLoop:
     """Ends when it is told to, on a thread of its own."""
 
     def __init__(self, shard: Shard, ended: Callable[[Any], None]) -> None:
@@ -73,20 +73,20 @@ class Walker:
 
 
 class Wired:
-    """Its walkers fail when it is closed, as by a producer that has gone."""
+    """Its loops fail when it is closed, as by a producer that has gone."""
 
     away = False
 
-    def __init__(self, walkers: list[Walker]) -> None:
-        self.walkers = walkers
+    def __init__(self, loops: list[ShardLoop]) -> None:
+        self.loops = loops
         self.done: list[Shard] = []
 
     def tick(self, now: float) -> float:
         return 0.02
 
     def close(self, timeout: float) -> None:
-        for walker in self.walkers:
-            walker.end(Unavailable("the producer is closed"))
+        for loop in self.loops:
+            loop.end(Unavailable("the producer is closed"))
 
 
 @pytest.mark.timeout(60)
@@ -98,14 +98,14 @@ def test_who_ended_with_one_session_does_not_end_the_next(
     sessions: list[Wired] = []
 
     def build(*, ended: Callable[[Any], None], **_: Any) -> Any:
-        sessions.append(Wired([Walker(shard, ended) for shard in SHARDS]))
+        sessions.append(Wired([ShardLoop(shard, ended) for shard in SHARDS]))
         if len(sessions) == 1:
-            first = sessions[0].walkers[0]
+            first = sessions[0].loops[0]
             threading.Timer(0.1, first.end, [Unavailable("no answer")]).start()
         elif len(sessions) == 2:
             threading.Timer(0.5, context.stopping.set).start()
-            for walker in sessions[1].walkers:
-                threading.Timer(0.6, walker.end, [None]).start()
+            for loop in sessions[1].loops:
+                threading.Timer(0.6, loop.end, [None]).start()
         else:
             context.stopping.set()
         return sessions[-1]

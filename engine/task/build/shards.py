@@ -4,7 +4,7 @@ Shards: the loop of each shard of a task, with all that is its own.
 Owns what a shard's poll, transformation, outlet and memory are made of.  Whatever the
 shards of a task share is given to `ShardBuilder` once.
 
-Path: `build.wiring` -> here -> `task.flow`, `task.tree`, `task.walker`
+Path: `build.wiring` -> here -> `task.flow`, `task.tree`, `task.shardloop`
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ from engine.task.pause import Gate
 from engine.task.pulse import Patience, Pulse
 from engine.task.run import Home
 from engine.task.seen import Keeping, SeenStore, kept, partition_of
+from engine.task.shardloop import ShardLoop
 from engine.task.siblings import Siblings
 from engine.task.standing import Standing, over, stored
 from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
 from engine.task.unchanged import Unchanged
-from engine.task.walker import Walker
 from engine.transform.dedup import Seen
 
 #: Seconds a request may take over its own deadline before its loop counts as
@@ -88,7 +88,7 @@ class Opened(Struct, frozen=True, kw_only=True):
     topics: Topics
     identities: Identities
     stop: threading.Event
-    ended: Callable[[Walker], None]
+    ended: Callable[[ShardLoop], None]
 
 
 class ShardBuilder:
@@ -130,7 +130,7 @@ class ShardBuilder:
         self._once = once
         self._apis = {api.name: api for api in connector.apis}
 
-    def shard_loop(self, assigned: Assigned) -> Walker | None:
+    def shard_loop(self, assigned: Assigned) -> ShardLoop | None:
         """A shard's loop, None if `run --once` has nothing to do for it."""
         shard = assigned.shard
         standing = stored(self._saved.values(), shard)
@@ -214,7 +214,7 @@ class ShardBuilder:
         )
         if isinstance(pace, Interval):
             tally.grid = pace.origin
-        return Walker(
+        return ShardLoop(
             flow,
             pace=pace,
             patient=values.of(RetryConfig).behavior == "IGNORE",

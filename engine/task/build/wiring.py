@@ -49,9 +49,9 @@ from engine.task.pulse import Patience, Pulse
 from engine.task.reporting import Reporter
 from engine.task.run import ONCE_PATIENCE, Home
 from engine.task.session import UNSAVED, Session
+from engine.task.shardloop import ShardLoop
 from engine.task.shelf import Shelf
 from engine.task.starting import Start
-from engine.task.walker import Walker
 from engine.task.watching import Watching
 
 log = logging.getLogger("task")
@@ -136,7 +136,7 @@ class Wiring:
         *,
         stop: threading.Event,
         wake: Callable[[], None],
-        ended: Callable[[Walker], None],
+        ended: Callable[[ShardLoop], None],
         settled: set[Shard],
         start: Start,
     ) -> Session:
@@ -224,7 +224,7 @@ class Wiring:
                 sources.failures,
                 sources.waits,
                 positions,
-                session.walkers,
+                session.loops,
             )
             shards = ShardBuilder(
                 Opened(
@@ -255,7 +255,7 @@ class Wiring:
                     if walker is None:
                         session.done.append(assigned.shard)
                     else:
-                        session.walkers.append(walker)
+                        session.loops.append(walker)
             if not self._once:
                 state.own(
                     (each.shard.partition for each in self._context.assigned),

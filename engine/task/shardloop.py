@@ -1,5 +1,5 @@
 """
-Walker: one shard's loop inside a task.
+Shard loop: one shard's loop inside a task.
 
 Owns when a shard polls and what follows from a failed poll.  Each shard has a
 thread of its own, so that a slow api never delays another one in the same
@@ -51,7 +51,7 @@ class Pace(Protocol):
 
 class Verdict:
     """
-    How a walker ended.
+    How a loop ended.
 
     Attributes:
         failure: Why, or None: stopped, or done under `--once`.
@@ -73,7 +73,7 @@ class Verdict:
         self.follows = follows
 
 
-class Walker(threading.Thread):
+class ShardLoop(threading.Thread):
     """
     Polls one shard until stopping, or once.
 
@@ -108,7 +108,7 @@ class Walker(threading.Thread):
         given_up: Callable[[Exception], None],
         succeeded: Callable[[], None],
         failures: FailureLog,
-        ended: Callable[[Walker], None],
+        ended: Callable[[ShardLoop], None],
         gate: Gate | None = None,
     ):
         super().__init__(name=f"shard-{flow.shard.label}", daemon=True)
