@@ -39,6 +39,9 @@ SYSTEM: Clock = SystemClock()
 #: CPU seconds of the thread that asks: what it did, however busy the machine.
 thread_cpu = time.thread_time
 
+#: CPU seconds of all threads of this process.
+process_cpu = time.process_time
+
 
 def span(seconds: float) -> str:
     """A time in its two largest units: 12 s, 3 min 4 s, 2 h 5 min, 3 d 4 h."""

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from perf import rig
+from perf import rig, serving
 
 PER_PAGE = 500
 PARTITIONS = 8
@@ -32,7 +32,7 @@ PAGES = 40
 def made() -> list[list[msgspec.Raw]]:
     decoder = msgspec.json.Decoder(list[msgspec.Raw])
     bodies = (
-        b",".join(rig.record(page * PER_PAGE + at, 290) for at in range(PER_PAGE))
+        b",".join(serving.record(page * PER_PAGE + at, 290) for at in range(PER_PAGE))
         for page in range(PAGES)
     )
     return [decoder.decode(b"[" + body + b"]") for body in bodies]
@@ -206,11 +206,11 @@ def main() -> None:
         return
     count, rounds = (20_000, 1) if asked.quick else (asked.records, asked.rounds)
     rows = {name: rig.Row(name) for name in [*SENDING, *ALONE]}
-    with rig.apache_kafka() as bootstrap:
+    with serving.apache_kafka() as bootstrap:
         for turn in range(rounds):
             for at, name in enumerate(SENDING):
                 topic = f"bench-batch-{time.time_ns()}"
-                rig.create_topic(bootstrap, topic, PARTITIONS)
+                serving.create_topic(bootstrap, topic, PARTITIONS)
                 # The slowest contestant need not send as much to be known.
                 records = count // 10 if name.startswith("kafka-python") else count
                 command = [sys.executable, "-m", "perf.bench_batch", "--child"]

@@ -40,7 +40,7 @@ from engine.source.wire.http2 import Multiplexer
 from engine.source.wire.origin import AddressRules, Borders, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions
-from perf import rig
+from perf import rig, serving
 from tests.fakes.misbehaving import MisbehavingH2, Say, authority, authority_pem
 
 
@@ -170,9 +170,9 @@ def nginx_h2() -> Iterator[str]:
         chain = b"".join(pem.bytes() for pem in made.cert_chain_pems)
         (folder / "cert.pem").write_bytes(chain)
         made.private_key_pem.write_to_path(str(folder / "key.pem"))
-        items = b",".join(rig.record(number) for number in range(345))
+        items = b",".join(serving.record(number) for number in range(345))
         (folder / "p0.json").write_bytes(b'{"records":[' + items + b'],"next":null}')
-        port = rig.free_port()
+        port = serving.free_port()
         user = "user root;\n" if os.getuid() == 0 else ""
         (folder / "nginx.conf").write_text(user + TLS.format(dir=folder, port=port))
         server = subprocess.Popen(
@@ -180,7 +180,7 @@ def nginx_h2() -> Iterator[str]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            rig.await_port(port)
+            serving.await_port(port)
             yield f"https://localhost:{port}/p0.json"
         finally:
             server.terminate()
@@ -295,7 +295,7 @@ def main() -> None:
     document: dict[str, object] = {"question": __doc__.strip().splitlines()[0]}
     document["machine"] = rig.machine()
     for label, per_page in (("100 KB", 345), ("300 bytes", 1)):
-        with rig.pages(1, per_page=per_page, size=290) as base:
+        with serving.pages(1, per_page=per_page, size=290) as base:
             results = contest(CONTESTANTS, f"{base}/p0.json", count, rounds)
         document[label] = show(label, results, "urllib3.PoolManager.request")
     with nginx_h2() as url:

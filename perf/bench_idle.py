@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from perf import rig, soak
+from perf import rig, serving, soak
 
 CONFIG = """\
 name=idle
@@ -95,8 +95,8 @@ def main() -> None:
     words.add_argument("--warm-up", type=float, default=1, metavar="MINUTES")
     words.add_argument("--endpoints", type=int, default=50)
     args = words.parse_args()
-    with rig.apache_kafka() as bootstrap, rig.pages(args.endpoints, 60) as url:
-        rig.create_topic(bootstrap, "idle")
+    with serving.apache_kafka() as bootstrap, serving.pages(args.endpoints, 60) as url:
+        serving.create_topic(bootstrap, "idle")
         found = {name: measured(name, url, bootstrap, args) for name in ("on", "off")}
     document = {
         "question": question,

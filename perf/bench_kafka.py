@@ -25,7 +25,7 @@ from pathlib import Path
 import trustme
 from confluent_kafka import KafkaException
 
-from perf import rig
+from perf import rig, serving
 from perf.contests import CONTESTS, Contest, Keys
 
 CONFIG = """\
@@ -123,12 +123,12 @@ class Field:
         self._authority = trustme.CA()
         self.ca = str(self._folder / "ca.pem")
         self._authority.cert_pem.write_to_path(self.ca)
-        rig.certificate(self._folder, self._authority)
-        door, self.proxy_port, behind = (rig.free_port() for _ in range(3))
+        serving.certificate(self._folder, self._authority)
+        door, self.proxy_port, behind = (serving.free_port() for _ in range(3))
         settings = doors(door, self._folder / "server.pem", behind, self.proxy_port)
         self.behind = f"127.0.0.1:{behind}"
         self.doors = {
-            False: stack.enter_context(rig.apache_kafka(**settings)),
+            False: stack.enter_context(serving.apache_kafka(**settings)),
             True: f"127.0.0.1:{door}",
         }
         self._served: dict[tuple[object, ...], str] = {}
@@ -140,7 +140,7 @@ class Field:
         kind = (count, row.per_page, row.size, row.packed, distinct, row.make)
         if kind not in self._served:
             self._served[kind] = self._stack.enter_context(
-                rig.pages(
+                serving.pages(
                     count,
                     row.per_page,
                     row.size,
@@ -205,11 +205,11 @@ class Field:
         """A new topic of a row; it and the one of its positions go at the end."""
         self._number += 1
         name = f"{row.name}-{self._number}-{time.time_ns()}"
-        rig.create_topic(self.doors[False], name, row.partitions)
+        serving.create_topic(self.doors[False], name, row.partitions)
         try:
             yield name
         finally:
-            rig.delete_topics(self.doors[False], name, f"{name}-offsets")
+            serving.delete_topics(self.doors[False], name, f"{name}-offsets")
 
     def _by_hand(self, row: Contest, url: str, topic: str) -> list[str]:
         words = [word for k, v in row.loop.items() for word in ("--set", f"{k}={v}")]
@@ -220,8 +220,7 @@ class Field:
             words += ["--ca", self.ca]
         if row.numbered:
             words += ["--numbered"]
-        path = "list" if row.numbered else "cursor"
-        urls = ",".join([f"{url}/{path}"] * row.apis)
+        urls = ",".join(place(url, row, number + 1) for number in range(row.apis))
         module = ["-m", "perf.baselines.hand_loop"]
         return [sys.executable, *module, *words, urls, self.doors[row.guarded], topic]
 
@@ -234,8 +233,7 @@ class Field:
         found = dict(line.split("=", 1) for line in text.splitlines())
         found["listeners"] = "http://127.0.0.1:0"
         found.update(keys)
-        if row.numbered:
-            found["http.source.url"] = f"{url}/list"
+        found["http.source.url"] = place(url, row, 1)
         if row.packed:
             found["https.ssl.truststore.location"] = self.ca
         if row.guarded:
@@ -245,7 +243,15 @@ class Field:
             found["apis.num"] = str(row.apis)
             for number in range(1, row.apis + 1):
                 found[f"api{number}.api.name"] = f"a{number}"
+                found[f"api{number}.http.source.url"] = place(url, row, number)
         return found
+
+
+def place(url: str, row: Contest, number: int) -> str:
+    """Where an api of a row is asked; each of several has a place of its own."""
+    if not row.numbered:
+        return f"{url}/cursor"
+    return f"{url}/list/a{number}" if row.apis > 1 else f"{url}/list"
 
 
 class Failed(Exception):

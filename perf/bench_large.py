@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from perf import rig
+from perf import rig, serving
 from perf.bench_kafka import CONFIG
 
 MIB = 1 << 20
@@ -59,7 +59,7 @@ def peak(command: list[str]) -> int:
 def resident(bootstrap: str, url: str, records: int, ours: bool) -> int:
     """Peak of one run over the page at a URL; its records are counted."""
     topic = f"large-{time.time_ns()}"
-    rig.create_topic(bootstrap, topic)
+    serving.create_topic(bootstrap, topic)
     try:
         with tempfile.TemporaryDirectory(prefix="khs-bench-") as folder:
             command = ["-m", "perf.baselines.hand_loop", f"{url}/cursor"]
@@ -78,7 +78,7 @@ def resident(bootstrap: str, url: str, records: int, ours: bool) -> int:
         arrived = counted.await_count(records)
         counted.close()
     finally:
-        rig.delete_topics(bootstrap, topic, f"{topic}-offsets")
+        serving.delete_topics(bootstrap, topic, f"{topic}-offsets")
     if arrived != records:
         raise SystemExit(f"{arrived} of {records} arrived")
     return most
@@ -98,9 +98,9 @@ def main() -> None:
     words.add_argument("--records", type=int, default=365_000)
     given = words.parse_args()
     with (
-        rig.apache_kafka() as bootstrap,
-        rig.pages(1, given.records) as large,
-        rig.pages(1, 1) as small,
+        serving.apache_kafka() as bootstrap,
+        serving.pages(1, given.records) as large,
+        serving.pages(1, 1) as small,
     ):
         for ours in (True, False):
             found = [

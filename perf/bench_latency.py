@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from perf import rig
+from perf import rig, serving
 from perf.bench_kafka import CONFIG
 
 PER_PAGE = 500
@@ -43,7 +43,7 @@ def serve(told: Connection, rate: float, count: int) -> None:
     Tells its port, and at the end the moment of each answer (monotonic ns).
     """
     items = b",".join(
-        b'{"page":88888888,' + rig.record(at, 275)[1:] for at in range(PER_PAGE)
+        b'{"page":88888888,' + serving.record(at, 275)[1:] for at in range(PER_PAGE)
     )
     moments = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -112,7 +112,7 @@ def latencies(bootstrap: str, rate: float, seconds: float, ours: bool) -> list[f
     """
     count = int(rate * (seconds + WARM))
     topic = f"latency-{time.time_ns()}"
-    rig.create_topic(bootstrap, topic)
+    serving.create_topic(bootstrap, topic)
     spawn = multiprocessing.get_context("spawn")
     api, told_api = spawn.Pipe()
     reader, told_reader = spawn.Pipe()
@@ -147,7 +147,7 @@ def latencies(bootstrap: str, rate: float, seconds: float, ours: bool) -> list[f
         for worker in workers:
             worker.terminate()
             worker.join()
-        rig.delete_topics(bootstrap, topic, f"{topic}-offsets")
+        serving.delete_topics(bootstrap, topic, f"{topic}-offsets")
     first = int(rate * WARM)
     pairs = zip(answered[first:], readable[first:], strict=True)
     return [(seen - said) / 1e6 for said, seen in pairs]
@@ -166,7 +166,7 @@ def main() -> None:
     words.add_argument("--seconds", type=float, default=5.0)
     given = words.parse_args()
     found: dict[str, list[tuple[float, float]]] = {"engine": [], "hand loop": []}
-    with rig.apache_kafka() as bootstrap:
+    with serving.apache_kafka() as bootstrap:
         for _ in range(given.runs):
             for name, runs in found.items():
                 took = latencies(bootstrap, given.rate, given.seconds, name == "engine")

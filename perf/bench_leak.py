@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from perf import rig, soak
+from perf import rig, serving, soak
 from tests.brokers import apache_kafka
 
 CONFIG = """\
@@ -64,7 +64,7 @@ def main() -> None:
     seconds, warm_up = 60 * args.minutes, 60 * args.warm_up
     with (
         apache_kafka("--set", "log.retention.check.interval.ms=5000") as broker,
-        rig.pages(50) as url,
+        serving.pages(50) as url,
         tempfile.TemporaryDirectory(prefix="khs-leak-") as folder,
     ):
         keeping(broker.address, "leak", 4)

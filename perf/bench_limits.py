@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from perf import rig
+from perf import rig, serving
 
 #: Bytes of a ready-made batch, as the engine's default, and batches on their way.
 BATCH, FLIGHT = 262144, 5
@@ -76,7 +76,7 @@ def ready_made(size: int) -> tuple[bytes, int]:
     )
     now, count = time.time_ns() // 1_000_000, 0
     while builder.size() < size - 400:
-        builder.append(count, now, None, rig.record(count), [])
+        builder.append(count, now, None, serving.record(count), [])
         count += 1
     return bytes(builder.build()), count
 
@@ -144,14 +144,14 @@ def limits(
         cpu, seconds = receiving(url, pages, seen)
         found[name] = cpu / records * 1e6, records / seconds
     topic = f"limit-{time.time_ns()}"
-    rig.create_topic(bootstrap, topic)
+    serving.create_topic(bootstrap, topic)
     try:
         (cpu, seconds), sent = sending(bootstrap, topic, records)
         counted = rig.Topic(bootstrap, topic)
         assert sent == counted.await_count(sent), "batches are missing"
         counted.close()
     finally:
-        rig.delete_topics(bootstrap, topic)
+        serving.delete_topics(bootstrap, topic)
     found["batches accepted"] = cpu / sent * 1e6, sent / seconds
     split_cpu, split_rate = found["received and split"]
     sent_cpu, sent_rate = found["batches accepted"]
@@ -166,7 +166,7 @@ def main() -> None:
     given = words.parse_args()
     pages = given.records // 500
     runs = []
-    with rig.apache_kafka() as bootstrap, rig.pages(pages) as url:
+    with serving.apache_kafka() as bootstrap, serving.pages(pages) as url:
         for _ in range(given.runs):
             runs.append(limits(bootstrap, url, pages))
     print(f"{'':22} {'CPU us a record':>24} {'records/s':>14}")

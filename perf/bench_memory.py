@@ -29,7 +29,8 @@ from engine import config
 from engine.config.memory import memory
 from engine.observe import machine as measured
 from engine.supervisor.broker import find
-from perf.rig import ROOT, await_port, free_port, machine
+from perf.rig import ROOT, machine
+from perf.serving import await_port, free_port
 from tests.e2e.rig import Running, Setup
 from tests.fakes.api import Api
 

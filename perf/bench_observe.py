@@ -18,7 +18,7 @@ import os
 import statistics
 from collections.abc import Sequence
 
-from perf import rig
+from perf import rig, serving
 from perf.middle import PER_PAGE, Contest, Contestant, engine
 
 DETAILED = "performance.metrics.detailed=true\n"
@@ -66,7 +66,10 @@ def main() -> None:
         f"engine detailed x {args.times}": observed(args.times, DETAILED),
     }
     names = list(contestants)
-    with rig.apache_kafka() as bootstrap, rig.pages(args.pages, PER_PAGE) as url:
+    with (
+        serving.apache_kafka() as bootstrap,
+        serving.pages(args.pages, PER_PAGE) as url,
+    ):
         contest = Contest(bootstrap, 1)
         for turn in range(args.runs):
             for place in range(len(names)):

@@ -35,7 +35,7 @@ from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Http, HttpOptions
 from engine.source.wire.origin import AddressRules, Borders, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
-from perf import rig
+from perf import rig, serving
 
 LATENCY = 0.05
 
@@ -105,7 +105,7 @@ def walk_cpu(kind: str, count: int) -> float:
     paging = Paging(type=kind, limit=500, max_pages=count + 1, cursor_field="next")
     shape = Shape(method="GET", url="http://127.0.0.1/list", paging=paging)
     paginator = Paginator(paging, shape=shape, follow=lambda base, link: link)
-    records = [Raw(rig.record(number)) for number in range(500)]
+    records = [Raw(serving.record(number)) for number in range(500)]
     pager = paginator.start(None, 0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     for number in range(count):

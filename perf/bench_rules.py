@@ -26,7 +26,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from perf import rig
+from perf import rig, serving
 from perf.baselines.rules import KEPT, PER_PAGE, RULES, SCHEMA, record
 from perf.middle import Contest, engine, loop
 
@@ -91,9 +91,9 @@ def main() -> None:
     if args.quick:
         args.pages, args.plain_pages, args.runs = 60, 10, 1
     chosen = args.only.split(",") if args.only else list(RULES)
-    served = partial(rig.pages, per_page=PER_PAGE, make=record)
+    served = partial(serving.pages, per_page=PER_PAGE, make=record)
     with (
-        rig.apache_kafka() as bootstrap,
+        serving.apache_kafka() as bootstrap,
         served(args.pages) as url,
         served(args.plain_pages) as short,
         registry() as registered,

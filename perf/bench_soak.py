@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from perf import rig
+from perf import rig, serving
 from perf.bench_kafka import CONFIG
 from perf.middle import PER_PAGE
 
@@ -55,11 +55,11 @@ def main() -> None:
     records = given.pages * PER_PAGE
 
     with (
-        rig.apache_kafka() as bootstrap,
-        rig.pages(given.pages, PER_PAGE) as url,
+        serving.apache_kafka() as bootstrap,
+        serving.pages(given.pages, PER_PAGE) as url,
         tempfile.TemporaryDirectory(prefix="khs-bench-") as folder,
     ):
-        rig.create_topic(bootstrap, "soak")
+        serving.create_topic(bootstrap, "soak")
         topic = rig.Topic(bootstrap, "soak")
         config = Path(folder) / "bench.properties"
         config.write_text(

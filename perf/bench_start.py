@@ -28,7 +28,7 @@ from typing import TypeAlias
 
 from confluent_kafka import Consumer, TopicPartition
 
-from perf import rig
+from perf import rig, serving
 from perf.bench_kafka import CONFIG
 from tests import brokers
 
@@ -67,7 +67,7 @@ def first_record(
     Milliseconds from a command's start to the first record in a topic, and of the
     processor's for the whole of the command.
     """
-    rig.create_topic(bootstrap, topic)
+    serving.create_topic(bootstrap, topic)
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": topic, "fetch.wait.max.ms": 5}
     )
@@ -101,9 +101,9 @@ def main() -> None:
     spent: dict[str, list[float]] = {}
 
     with (
-        rig.apache_kafka() as apache,
+        serving.apache_kafka() as apache,
         brokers.embedded_kafka() as embedded,
-        rig.pages(PAGES) as url,
+        serving.pages(PAGES) as url,
         tempfile.TemporaryDirectory(prefix="khs-bench-") as folder,
     ):
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from perf import rig
+from perf import serving
 
 Keys = Mapping[str, str]
 
@@ -59,7 +59,7 @@ class Contest:
     packed: str = ""
     guarded: bool = False
     apis: int = 1
-    make: Callable[[int, int], bytes] = rig.record
+    make: Callable[[int, int], bytes] = serving.record
     distinct: bool = False
     pages: int = 0
 

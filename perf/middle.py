@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from perf import rig
+from perf import rig, serving
 from perf.bench_kafka import CONFIG
 
 PER_PAGE = 500
@@ -80,7 +80,7 @@ class Contest:
         """
         records = pages * kept
         place = f"{name}-{turn}-{time.time_ns()}".replace(" ", "-").replace("_", "-")
-        rig.create_topic(self._bootstrap, place, self._partitions)
+        serving.create_topic(self._bootstrap, place, self._partitions)
         topic = rig.Topic(self._bootstrap, place)
         window = (records // 5, records * 9 // 10)
         done = go(url, self._bootstrap, place, topic, window)

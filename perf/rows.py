@@ -23,7 +23,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from perf import bench_kafka, bench_large, bench_latency, bench_limits, contests, rig
+from perf import (
+    bench_kafka,
+    bench_large,
+    bench_latency,
+    bench_limits,
+    contests,
+    rig,
+    serving,
+)
 from perf.figure import Line, keep, show
 
 #: Cores that strangers may use before a run is noisy.
@@ -171,13 +179,13 @@ class Starts:
         topic = f"start-{time.time_ns()}"
         command += [f"{self._url}/cursor", self._bootstrap, topic]
         self._hand = first_record(self._bootstrap, topic, command)[0] / 1e3
-        rig.delete_topics(self._bootstrap, topic)
+        serving.delete_topics(self._bootstrap, topic)
         return took, self._hand
 
     def later(self) -> Pair:
         """A start behind the first."""
         took = self._engine()
-        rig.delete_topics(self._bootstrap, self._offsets)
+        serving.delete_topics(self._bootstrap, self._offsets)
         return took, self._hand
 
     def _engine(self) -> float:
@@ -192,7 +200,7 @@ class Starts:
             config.write_text(text + "listeners=http://127.0.0.1:0\n")
             command = [COMMAND, "run", "--once", str(config)]
             took = first_record(self._bootstrap, topic, command)[0] / 1e3
-        rig.delete_topics(self._bootstrap, topic)
+        serving.delete_topics(self._bootstrap, topic)
         return took
 
 
@@ -265,8 +273,8 @@ def measures(
             found[name] = Alone(line, go)
     if {"large-page"} & set(wanted):
         count = 365_000
-        large = stack.enter_context(rig.pages(1, count))
-        small = stack.enter_context(rig.pages(1, 1))
+        large = stack.enter_context(serving.pages(1, count))
+        small = stack.enter_context(serving.pages(1, 1))
         found["large-page"] = Alone(
             Line(
                 "large-page",

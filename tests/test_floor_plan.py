@@ -39,6 +39,7 @@ WINGS = {
         "fetch": 2,
         "auth": 3,
         "paging": 2,
+        "worth": 2,
         "prefetch": 3,
         "poll": 4,
         "children": 5,

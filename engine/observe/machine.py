@@ -83,6 +83,25 @@ def resident(pid: int) -> int:
     return int(text.split()[1]) * _PAGE
 
 
+def queued() -> float:
+    """
+    Seconds that the living threads of this process have waited for a processor.
+
+    0.0 where the system does not tell.  About 20 us a thread.
+    Source: proc(5), schedstat.
+    """
+    total = 0
+    try:
+        for thread in os.listdir("/proc/self/task"):
+            # One that has just ended has waited for nothing that matters now.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                told = Path(f"/proc/self/task/{thread}/schedstat").read_bytes()
+                total += int(told.split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return total / 1e9
+
+
 def together(pids: Iterable[int], files: Path) -> int:
     """
     Bytes that processes hold together, what they share counted once.

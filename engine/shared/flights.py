@@ -24,15 +24,20 @@ FILES = 1024
 class Flight:
     """The right to ask for a key; `land` gives it back."""
 
-    def __init__(self, flights: Flights, number: int, fd: int) -> None:
+    def __init__(
+        self, flights: Flights, number: int, fd: int, *, led: bool = False
+    ) -> None:
         self._flights = flights
         self._number = number
         self._fd = fd
+        self._led = led
 
     def land(self) -> None:
         """The answer is stored, or there is none: the next one may ask."""
-        if self._fd >= 0:
+        if self._led:
+            self._led = False
             self._flights.landed(self._number)
+        if self._fd >= 0:
             unlock(self._fd)
             os.close(self._fd)
             self._fd = -1
@@ -41,10 +46,11 @@ class Flight:
 class Flights:
     """
     Args:
-        directory: Where the files stand, made at first use.
+        directory: Where the files stand, made at first use; None: no other process
+            asks.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._threads = threading.Lock()
         self._mine: set[int] = set()
@@ -63,6 +69,9 @@ class Flights:
         with self._threads:
             if number in self._mine:
                 return None
+            if self._directory is None:
+                self._mine.add(number)
+                return Flight(self, number, -1, led=True)
             try:
                 if not self._made:
                     self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,7 +89,7 @@ class Flights:
                 os.close(fd)
                 return None
             self._mine.add(number)
-        return Flight(self, number, fd)
+        return Flight(self, number, fd, led=True)
 
     def landed(self, number: int) -> None:
         """A flight of this process is over."""

@@ -2,8 +2,10 @@
 Prefetch: how the pages of a poll are fetched, and handed over in order.
 
 Owns the threads of `pagination.concurrent.*` and the bounds on what they may
-fetch before anybody asks for it.  Knows neither HTTP nor Kafka: a pager says
-what to ask, an answer is something that can be called.
+fetch before anybody asks for it.  A shard's own thread fetches whatever nobody has
+asked for yet; others fetch ahead of it while that brings anything (`source.worth`).
+Knows neither HTTP nor Kafka: a pager says what to ask, an answer is something that
+can be called.
 
 Path: `source.poll` -> here -> `source.paging.paginator`, an answer -> Page, in order
 """
@@ -20,6 +22,7 @@ from engine.records import Page, Request, Response
 from engine.seams import Stopping
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.pager import Pager
+from engine.source.worth import Worth
 
 #: A request, sent and decoded; raises a SourceError, blocks as a Fetch does.
 Answer: TypeAlias = Callable[[Request], tuple[Response, Decoded]]
@@ -28,6 +31,8 @@ Answer: TypeAlias = Callable[[Request], tuple[Response, Decoded]]
 BOARD_PAUSE: Final = 0.02
 #: How soon a waiting thread looks at `stopping` and the budget, in seconds.
 LOOK: Final = 0.05
+#: Looks without a page to ask for after which a thread ends that fetches ahead.
+IDLE_LOOKS: Final = 20
 #: How long a closed poll waits for its threads, in seconds; one that sits in
 #: a request leaves when that ends.
 FAREWELL: Final = 0.5
@@ -118,12 +123,29 @@ def _page_of(pager: Pager, ticket: _Ticket) -> Page | None:
 
 
 class _Run:
-    """One poll's part of what is fetched ahead."""
+    """
+    One poll's part of what is fetched ahead; under its own lock.
 
-    def __init__(self, pager: Pager, answer: Answer, stopping: Stopping):
+    Attributes:
+        arrived: Its shard waits here for a page.
+        work: Threads that fetch ahead wait here for something to ask.
+        most: Of these threads.
+    """
+
+    def __init__(
+        self, pager: Pager, answer: Answer, stopping: Stopping, most: int, name: str
+    ):
+        self.lock = threading.Lock()
+        self.arrived = threading.Condition(self.lock)
+        self.work = threading.Condition(self.lock)
         self.pager = pager
         self.answer = answer
         self.stopping = stopping
+        self.most = most
+        self.name = name
+        self.threads: list[threading.Thread] = []
+        #: Threads that fetch ahead, and those of them that wait.
+        self.helpers = self.idle = 0
         self.tickets: deque[_Ticket] = deque()
         #: Pages in order, each with the bytes it holds of the budget.
         self.ready: deque[tuple[Page, int]] = deque()
@@ -131,7 +153,6 @@ class _Run:
         self.flying = 0
         #: Pages asked for and not yet handed over.
         self.open = 0
-        self.hungry = False
         self.closed = False
         #: Bytes of the page before: what the next one is reckoned at.
         self.size = 0
@@ -145,6 +166,96 @@ class _Run:
             or self.pager.over
             or self.stopping.is_set()
         )
+
+
+class _Places:
+    """
+    How many requests all polls of a task have under way, and who is next.
+
+    A free place goes first to a poll that has nothing under way.  It may be asked
+    under the lock of a run, and takes none of them.
+
+    Attributes:
+        waiting: Pages that were fetched and not handed over.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.waiting = 0
+        self.worth = Worth(most)
+        self._most = most
+        self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
+        self._flying = self._ahead = self._hungry = self._runs = 0
+
+    def opened(self) -> None:
+        """A poll begins."""
+        with self._lock:
+            if not self._runs:
+                self.worth.begin()
+            self._runs += 1
+
+    def closed(self) -> None:
+        """A poll is over."""
+        with self._lock:
+            self._runs -= 1
+
+    def look(self) -> None:
+        """See from time to time whether fetching ahead is worth it."""
+        if self.worth.due:
+            with self._lock:
+                self.worth.look(self._runs)
+
+    def take(self, seconds: float) -> bool:
+        """A place for a poll with nothing under way; blocks at most so long."""
+        with self._lock:
+            if self._flying >= self._most:
+                self._hungry += 1
+                self._freed.wait(seconds)
+                self._hungry -= 1
+                if self._flying >= self._most:
+                    return False
+            self._flying += 1
+            return True
+
+    @property
+    def free(self) -> bool:
+        """True if a request ahead may have a place; never blocks, may be outdated."""
+        return (
+            self._flying < self._most
+            and not self._hungry
+            and self._ahead < self.worth.ahead
+        )
+
+    def take_ahead(self) -> bool:
+        """A place for a request ahead, if there is one."""
+        with self._lock:
+            if not self.free:
+                return False
+            self._flying += 1
+            self._ahead += 1
+            return True
+
+    def give(self, *, ahead: bool) -> None:
+        """A request has ended, or there was none."""
+        with self._lock:
+            self._flying -= 1
+            self._ahead -= ahead
+            if self._hungry:
+                self._freed.notify()
+
+    def landed(self, *, ahead: bool) -> None:
+        """A request has ended, and its page waits."""
+        with self._lock:
+            self._flying -= 1
+            self._ahead -= ahead
+            self.waiting += 1
+            if self._hungry:
+                self._freed.notify()
+
+    def left(self) -> None:
+        """A page is handed over, or thrown away."""
+        with self._lock:
+            self.waiting -= 1
 
 
 class Prefetcher:
@@ -165,10 +276,7 @@ class Prefetcher:
         self._threads = threads
         self._pages = pages
         self._budget = budget or Unbounded()
-        self._changed = threading.Condition()
-        self._flying = 0
-        self._waiting = 0
-        self._hungry = 0
+        self._places = _Places(threads)
 
     def pages(
         self,
@@ -180,9 +288,9 @@ class Prefetcher:
         name: str = "ahead",
     ) -> Generator[Page]:
         """
-        The pages of a pager in order, fetched by threads of their own.
+        The pages of a pager in order, fetched by the caller's thread and others.
 
-        Closing the iterator ends the threads: at once, or when the request
+        Closing the iterator ends the others: at once, or when the request
         they are in ends.
 
         Args:
@@ -194,94 +302,167 @@ class Prefetcher:
 
         Blocks: until the next page is there; stopping ends it.
         """
-        run = _Run(pager, answer, stopping)
-        threads = [
-            threading.Thread(
-                target=self._work, args=(run,), name=f"{name}-{number}", daemon=True
-            )
-            for number in range(self._threads if parallel else 1)
-        ]
-        for thread in threads:
-            thread.start()
+        most = self._threads if parallel else 1
+        run = _Run(pager, answer, stopping, most, name)
+        self._places.opened()
         try:
+            with run.lock:
+                self._hire(run)
             while (taken := self._next(run)) is not None:
                 page, held = taken
                 try:
                     yield page
                 finally:
-                    with self._changed:
-                        self._let_go(run, held, waited=True)
+                    with run.lock:
+                        self._let_go(run, held)
                 if page.last:
                     return
         finally:
             self._close(run)
-            for thread in threads:
-                thread.join(FAREWELL / len(threads))
+            self._places.closed()
+            for thread in run.threads:
+                thread.join(FAREWELL / len(run.threads))
+
+    # -- the shard's own thread ------------------------------------------------
 
     def _next(self, run: _Run) -> tuple[Page, int] | None:
         """The next page, or None: the poll has ended, or is to end."""
-        with self._changed:
-            while not run.ready:
+        while True:
+            self._places.look()
+            with run.lock:
+                if run.ready:
+                    return run.ready.popleft()
                 if run.error is not None:
                     raise run.error
                 if run.ended:
                     return None
-                self._changed.wait(LOOK)
-            return run.ready.popleft()
+                if run.flying:
+                    run.arrived.wait(LOOK)
+                    continue
+            # Hot path: nobody has asked for it, and who waits for it fetches it;
+            # a page from thread to thread costs more than most of its way.
+            if not self._places.take(LOOK):
+                continue
+            with run.lock:
+                ticket = self._own(run)
+                if ticket is None:
+                    self._places.give(ahead=False)
+                    if not run.ended and not run.flying and not run.ready:
+                        # Others must say something first.
+                        run.arrived.wait(BOARD_PAUSE)
+                    continue
+                self._encourage(run)
+            self._fetch(run, ticket, ahead=False)
+
+    def _own(self, run: _Run) -> _Ticket | None:
+        """The next request of a poll that has nothing under way."""
+        if run.ended or run.flying or run.ready:
+            return None
+        held = self._room(run)
+        request = None if held is None else self._ask(run)
+        if request is None:
+            self._budget.release(held or 0)
+            return None
+        return self._started(run, request, held or 0)
 
     def _close(self, run: _Run) -> None:
-        with self._changed:
+        with run.lock:
             run.closed = True
             for _, held in run.ready:
-                self._let_go(run, held, waited=True)
+                self._let_go(run, held)
             run.ready.clear()
             for ticket in run.tickets:
                 if ticket.done:
-                    self._let_go(run, ticket.held, waited=True)
+                    self._let_go(run, ticket.held)
             run.tickets = deque(each for each in run.tickets if not each.done)
-            self._set_hungry(run, False)
-            self._changed.notify_all()
+            run.work.notify_all()
 
-    def _let_go(self, run: _Run, held: int, *, waited: bool) -> None:
-        """A page is no longer ours; under the lock."""
+    def _let_go(self, run: _Run, held: int) -> None:
+        """A page is no longer ours; under the run's lock."""
         run.open -= 1
-        if waited:
-            self._waiting -= 1
+        self._places.left()
         self._budget.release(held)
-        self._changed.notify_all()
+        self._encourage(run)
 
-    # -- the threads -----------------------------------------------------------
+    # -- the threads that fetch ahead ------------------------------------------
 
-    def _work(self, run: _Run) -> None:
-        while (ticket := self._take(run)) is not None:
-            try:
-                ticket.answer = run.answer(ticket.request)
-            except Exception as error:  # noqa: BLE001 - raised where it is next
-                ticket.error = error
-            with self._changed:
-                self._landed(run, ticket)
+    def _hire(self, run: _Run) -> None:
+        """Start one more; under the run's lock."""
+        thread = threading.Thread(
+            target=self._help,
+            args=(run, not run.threads),
+            name=f"{run.name}-{len(run.threads)}",
+            daemon=True,
+        )
+        run.helpers += 1
+        run.threads = [each for each in run.threads if each.is_alive()]
+        run.threads.append(thread)
+        thread.start()
 
-    def _take(self, run: _Run) -> _Ticket | None:
-        """The next request to send, or None: this thread is not needed."""
-        with self._changed:
-            while not run.ended:
-                if self._may_start(run):
-                    held = self._room(run)
-                    if held is not None:
-                        request = self._ask(run)
-                        if request is not None:
-                            return self._started(run, request, held)
-                        self._budget.release(held)
-                        self._set_hungry(run, False)
-                        if run.flying == 0 and not run.ended:
-                            # Others must say something first.
-                            self._changed.wait(BOARD_PAUSE)
-                            continue
-                if not run.ended:
-                    self._changed.wait(LOOK)
-            self._set_hungry(run, False)
-            self._changed.notify_all()
+    def _encourage(self, run: _Run) -> None:
+        """There may be something to fetch ahead; under the run's lock."""
+        if run.ended or not self._places.free:
+            return
+        if run.idle:
+            run.work.notify()
+        elif run.helpers < run.most:
+            self._hire(run)
+
+    def _help(self, run: _Run, first: bool) -> None:
+        while True:
+            with run.lock:
+                ticket = self._take(run, first)
+            if ticket is None:
+                return
+            self._fetch(run, ticket, ahead=True)
+
+    def _take(self, run: _Run, first: bool) -> _Ticket | None:
+        """The next request ahead, or None: this thread is not needed."""
+        looks = 0
+        while not run.ended:
+            ticket = self._ahead(run)
+            if ticket is not None:
+                self._encourage(run)
+                return ticket
+            # One stays, to see whether others are worth it.
+            if not first and looks >= IDLE_LOOKS:
+                break
+            run.idle += 1
+            looks += not run.work.wait(LOOK)
+            run.idle -= 1
+            self._places.look()
+        run.helpers -= 1
+        run.arrived.notify()
+        return None
+
+    def _ahead(self, run: _Run) -> _Ticket | None:
+        """A request that nobody waits for yet, if the bounds allow one."""
+        if run.open and self._places.waiting >= self._pages:
             return None
+        if not self._places.take_ahead():
+            return None
+        held = self._room(run)
+        if held is not None:
+            request = self._ask(run)
+            if request is not None:
+                return self._started(run, request, held)
+            self._budget.release(held)
+        self._places.give(ahead=True)
+        return None
+
+    # -- both, under the run's lock but for the request itself -----------------
+
+    def _fetch(self, run: _Run, ticket: _Ticket, *, ahead: bool) -> None:
+        """Send a request, and see what its answer makes; without the lock."""
+        try:
+            ticket.answer = run.answer(ticket.request)
+        except Exception as error:  # noqa: BLE001 - raised where it is next
+            ticket.error = error
+        with run.lock:
+            self._places.landed(ahead=ahead)
+            self._landed(run, ticket)
+            if ahead:
+                run.arrived.notify()
 
     def _ask(self, run: _Run) -> Request | None:
         try:
@@ -291,23 +472,8 @@ class Prefetcher:
                 # It stands behind what is under way: asked again when that came.
                 return None
             run.error = error
-            self._changed.notify_all()
+            run.arrived.notify()
             return None
-
-    def _may_start(self, run: _Run) -> bool:
-        """The bounds in requests and pages; under the lock."""
-        if run.open and self._waiting >= self._pages:
-            return False
-        if self._flying >= self._threads:
-            self._set_hungry(run, run.flying == 0)
-            return False
-        # A free place goes first to a shard that has nothing under way.
-        return run.flying == 0 or self._hungry == 0
-
-    def _set_hungry(self, run: _Run, hungry: bool) -> None:
-        if run.hungry != hungry:
-            run.hungry = hungry
-            self._hungry += 1 if hungry else -1
 
     def _room(self, run: _Run) -> int | None:
         """Bytes set aside for a page, or None: there is no room."""
@@ -320,15 +486,11 @@ class Prefetcher:
         run.tickets.append(ticket)
         run.flying += 1
         run.open += 1
-        self._flying += 1
-        self._set_hungry(run, False)
         return ticket
 
     def _landed(self, run: _Run, ticket: _Ticket) -> None:
-        """An answer, or a failure, is there; under the lock."""
+        """An answer, or a failure, is there."""
         run.flying -= 1
-        self._flying -= 1
-        self._waiting += 1
         if ticket.answer is not None:
             size = run.size = len(ticket.answer[0].body)
             if size < ticket.held:
@@ -337,10 +499,10 @@ class Prefetcher:
             elif self._budget.acquire(size - ticket.held, _AT_ONCE):
                 ticket.held = size
         if run.closed:
-            self._let_go(run, ticket.held, waited=True)
+            self._let_go(run, ticket.held)
         else:
             self._settle(run)
-        self._changed.notify_all()
+            self._encourage(run)
 
     def _settle(self, run: _Run) -> None:
         """Turn answers into pages, as far as they lie in order."""
@@ -354,6 +516,6 @@ class Prefetcher:
                 except Exception as error:  # noqa: BLE001 - raised in its turn
                     run.error = error
             if page is None:
-                self._let_go(run, ticket.held, waited=True)
+                self._let_go(run, ticket.held)
             else:
                 run.ready.append((page, ticket.held))

@@ -29,6 +29,7 @@ def key(number: int) -> str:
 def make(path: Path, clock: Hands, sizes=(1000, 1000, 1000), **more) -> Tiers[bytes]:
     ttls = more.pop("ttls", (300.0, 3600.0, 14400.0))
     background = more.pop("background", False)
+    alone = more.pop("alone", False)
     policies = more.pop("policies", ("LRU", "LRU", "LRU"))
     volumes = more.pop("volumes", (64 * MIB, 64 * MIB, 1024 * MIB))
     levels = tuple(
@@ -46,6 +47,7 @@ def make(path: Path, clock: Hands, sizes=(1000, 1000, 1000), **more) -> Tiers[by
         decode=bytes,
         patience=5.0,
         background=background,
+        alone=alone,
         clock=clock,
     )
 
@@ -666,3 +668,78 @@ def test_the_ratio_is_that_of_what_could_have_been_a_hit(tmp_path, clock) -> Non
     for result, level in (("hit", 1), ("revalidated", 2), ("stale", 1), ("miss", None)):
         tiers.count(level, result)
     assert (4, 0.75) == tiers.ratio.read()
+
+
+# -- one process, for a while ---------------------------------------------------------
+
+
+def test_alone_an_entry_stands_below_once_it_leaves(tmp_path, clock) -> None:
+    tiers = make(tmp_path, clock, alone=True)
+    tiers.keep(key(1), b"v")
+
+    assert {1: 1, 2: 0, 3: 0} == entries(tiers)
+    assert 1 == tiers.find(key(1), anew=True).level
+    assert 1 == tiers.settle(5.0)
+    assert {1: 1, 2: 0, 3: 1} == entries(tiers)
+    assert 0 == tiers.settle(5.0)
+    assert b"v" == make(tmp_path, clock).find(key(1)).value
+
+
+def test_alone_nothing_is_lost_for_others(tmp_path, clock) -> None:
+    tiers = make(tmp_path, clock, sizes=(20, 1000, 1000), alone=True)
+    for n in range(100):
+        tiers.keep(key(n), b"v%d" % n)
+    tiers.settle(5.0)
+
+    other = make(tmp_path, clock)
+    assert [b"v%d" % n for n in range(100)] == [
+        other.find(key(n)).value for n in range(100)
+    ]
+
+
+def test_alone_what_is_too_old_for_l1_is_found_below(tmp_path, clock) -> None:
+    tiers = make(tmp_path, clock, alone=True)
+    tiers.keep(key(1), b"v")
+    clock.turn(301.0)
+
+    assert 2 == level_of(tiers, 1)
+
+
+@pytest.mark.parametrize("how", ["drop", "clear", "clear elsewhere"])
+def test_alone_what_is_forgotten_is_not_settled(tmp_path, clock, how: str) -> None:
+    tiers = make(tmp_path, clock, alone=True)
+    tiers.keep(key(1), b"v")
+    if how == "drop":
+        tiers.drop(key(1))
+    else:
+        # The mark of a clearing stands beside the tiers' files.
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tiers if how == "clear" else make(tmp_path, clock)).clear()
+
+    assert tiers.find(key(1)) is None
+    assert 0 == tiers.settle(5.0)
+    assert make(tmp_path, clock).find(key(1)) is None
+
+
+def test_alone_a_new_answer_takes_the_place_of_an_old_one_below(
+    tmp_path, clock
+) -> None:
+    make(tmp_path, clock, sizes=(0, 0, 10)).keep(key(1), b"old")
+    tiers = make(tmp_path, clock, alone=True)
+    tiers.keep(key(1), b"new")
+
+    assert b"new" == tiers.find(key(1), anew=True).value
+    tiers.settle(5.0)
+    assert b"new" == make(tmp_path, clock).find(key(1)).value
+
+
+def test_alone_one_thread_leads_and_no_file_is_made(tmp_path, clock) -> None:
+    tiers = make(tmp_path, clock, alone=True)
+    first = tiers.lead(key(1))
+
+    assert first is not None
+    assert tiers.lead(key(1)) is None
+    first.land()
+    first.land()
+    assert tiers.lead(key(1)) is not None
+    assert not (tmp_path / "run" / "flights").exists()

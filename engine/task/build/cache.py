@@ -73,6 +73,7 @@ class Caching:
         disk: The directory on disk that outlives it (`cache.dir`).
         task: The task's number.
         suspect: Processes that used it crashed: what is there is put aside.
+        once: The engine ends by itself, with this run.
 
     Attributes:
         speaks: True in the one task that tells what the shared tiers hold.
@@ -89,6 +90,7 @@ class Caching:
         disk: Path,
         task: int = 0,
         suspect: bool = False,
+        once: bool = False,
         clock: Clock = SYSTEM,
     ) -> None:
         self.speaks = task == 0
@@ -97,7 +99,7 @@ class Caching:
         self._connector = connector
         self._clock = clock
         self._layers: dict[str, Cached] = {}
-        self.tiers = tiers_of(connector, place=place, disk=disk, clock=clock)
+        self.tiers = tiers_of(connector, place=place, disk=disk, once=once, clock=clock)
         if self.tiers is None:
             return
         if suspect:
@@ -195,6 +197,7 @@ def tiers_of(
     place: Path | None,
     disk: Path,
     guest: bool = False,
+    once: bool = False,
     clock: Clock = SYSTEM,
 ) -> Tiers[StoredResponse] | None:
     """
@@ -207,6 +210,7 @@ def tiers_of(
             none, since no engine runs.
         disk: Directory that outlives the engine.
         guest: For a look only: has no L1 and makes nothing.
+        once: For a run that ends by itself.
     """
     if not any(api.values.of(ResponseCacheConfig).enabled for api in connector.apis):
         return None
@@ -251,6 +255,7 @@ def tiers_of(
         decode=decode,
         background=True,
         guest=guest,
+        alone=once and tasks == 1,
         clock=clock,
     )
 

@@ -115,6 +115,7 @@ class Wiring:
             disk=Path(process.of(DirectoriesConfig).cache),
             task=context.number,
             suspect=context.board.watch(context.index).get("crashes") >= CRASHES,
+            once=once,
         )
         self._identities = Identities(brokers.admin)
         #: As a reload has changed them, or None.
