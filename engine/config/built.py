@@ -39,9 +39,9 @@ class Unbuilt(Struct, frozen=True):
 LATER = (
     Unbuilt(
         ("http.offset.mode",),
-        ("INCREMENTAL", "SNAPSHOT_PAGINATION", "SNAPSHOT_DIFF", "ODATA_PAGINATION"),
+        ("SNAPSHOT_PAGINATION", "SNAPSHOT_DIFF", "ODATA_PAGINATION"),
     ),
-    Unbuilt(("http.offset.lookback", "http.offset.order", "http.snapshot.*")),
+    Unbuilt(("http.snapshot.*",)),
     Unbuilt(("http.source.window.*",)),
     Unbuilt(("group.*", "session.timeout.ms", "heartbeat.interval.ms")),
 )

@@ -21,8 +21,10 @@ from engine.language import (
     text_codec,
 )
 from engine.language.cron import compile_cron
+from engine.language.instants import FORMATS
 
 __all__ = [
+    "FORMATS",
     "RECORD_NAMES",
     "REQUEST_NAMES",
     "LanguageError",

@@ -43,6 +43,7 @@ from engine.config.rules_libraries import (
     http2_is_installed,
 )
 from engine.config.rules_names import first_words_are_meant
+from engine.config.rules_offsets import bookmarks_are_whole
 from engine.config.rules_paging import (
     chains_know_their_next,
     hyphens_are_meant,
@@ -327,6 +328,7 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     paging_has_a_type,
     parameters_stand_once,
     windows_are_whole,
+    bookmarks_are_whole,
     names_have_values,
     hyphens_are_meant,
     entities_are_told_apart,

@@ -25,6 +25,7 @@ _TEMPLATES = (
     "http.source.url",
     "http.source.query.params",
     "http.source.body",
+    "pagination.first.query.params",
     "http.initial.offset",
     "http.source.window.start",
     "http.source.window.end",
@@ -42,9 +43,8 @@ def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
             "pagination.type",
             f"http.offset.mode={mode} goes with {allowed}, not {kind}",
         )
-    needing = {"INCREMENTAL", "SNAPSHOT_PAGINATION"}
     pointer = "http.offset.json.pointer"
-    if mode in needing and s.of(OffsetsConfig).pointer is None:
+    if mode == "SNAPSHOT_PAGINATION" and s.of(OffsetsConfig).pointer is None:
         s.error(pointer, f"required by http.offset.mode={mode}")
     for key in TYPES[kind].needs:
         if s[key] is None:
@@ -163,6 +163,14 @@ def hyphens_are_meant(s: Scope, api: Api, connector: Connector) -> None:
                 f"{name.replace('-', ' - ')}, and to say that the field is meant "
                 f"quote it: record.'{name}'",
             )
+
+
+def asks_for(values: Values, wanted: str) -> str:
+    """The key of a request's template that names a name; "" if none does."""
+    for key, name in _names(values):
+        if name == wanted and key.startswith(("http.source.", "pagination.")):
+            return key
+    return ""
 
 
 def _names(values: Values) -> Iterator[tuple[str, str]]:

@@ -64,6 +64,7 @@ COMMON_NAMES: Final = frozenset(
 #: Names of URLs, query parameters, headers and bodies.
 REQUEST_NAMES: Final = COMMON_NAMES | {
     "offset",
+    "skip",
     "cursor",
     "page",
     "limit",

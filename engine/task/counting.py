@@ -51,6 +51,12 @@ NOTES = {
     "http.offset.mode=CURSOR_PAGINATION goes on from it",
     "children_without_value_total": "a parent record has no value for its child",
     "child_polls_skipped_total": "a child's poll failed and was skipped",
+    "records_out_of_order_total": "a record is out of order: http.offset.order does not "
+    "hold, and the poll goes on as with NONE",
+    "offset_values_missing_total": "records have no value at http.offset.json.pointer: "
+    "they are produced, and move no bookmark",
+    "offset_ties_forgotten_total": "more records stand at or behind the bookmark than can "
+    "be kept apart; some are produced again by the next poll",
     "records_with_doubled_members_total": "records have a member twice; "
     "the last one counts",
 }

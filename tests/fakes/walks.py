@@ -14,6 +14,8 @@ from typing import Any
 from engine.records import Offset, Page
 from engine.seams import Fetch, Stopping
 from engine.source.decode.decoder import Decode, compile_decoder
+from engine.source.paging.asking import BookmarkKeys
+from engine.source.paging.bookmark import Incremental
 from engine.source.paging.pager import Paging, ShardCoordination
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
@@ -71,9 +73,22 @@ def poll_of(
     stopping: Stopping | None = None,
     shape: dict[str, Any] | None = None,
     poll: dict[str, Any] | None = None,
+    bookmark: BookmarkKeys | None = None,
     **paging: Any,
 ) -> Poll:
-    """A poll over one list of the oracle."""
+    """
+    A poll over one list of the oracle.
+
+    Args:
+        bookmark: Makes it an incremental one.
+    """
+    if bookmark is not None:
+        paging = {
+            "mode": "INCREMENTAL",
+            "bookmarked": True,
+            "offset_field": bookmark.pointer,
+            **paging,
+        }
     keys = Paging(type=kind, **{**NEEDS.get(kind, {}), **paging})
     made = Shape(
         method="GET",
@@ -81,6 +96,7 @@ def poll_of(
         paging=keys,
         **(shape or {}),
     )
+    note = (lambda name: None) if notes is None else notes.append
     paginator = Paginator(
         keys,
         shape=made,
@@ -89,7 +105,8 @@ def poll_of(
         count=count,
         others=others,
         crew=crew,
-        note=(lambda name: None) if notes is None else notes.append,
+        note=note,
+        around=None if bookmark is None else Incremental(bookmark, note=note),
     )
     records = "value" if kind == "odata" else "items"
     return Poll(

@@ -134,7 +134,12 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
     },
     "http.offset.order": {
         "ASC": "The API sorts by it, oldest first: the bookmark moves within a poll.",
+        "DESC": "Newest first: a poll ends at what is older than the bookmark.",
         "NONE": "In any order: the bookmark moves when the poll ends.",
+    },
+    "http.offset.next.record": {
+        "FIRST": "The first record of the poll's first page.",
+        "LAST": "The last record of the poll.",
     },
     "http.response.format": {
         "json": "One JSON document; records at http.response.data.json.pointer.",

@@ -169,14 +169,27 @@ class Cron(Struct, frozen=True):
         return str(in_grammar(grammar.cron, text))
 
 
-class WindowFormat(Struct, frozen=True):
+class TimeFormat(Struct, frozen=True):
+    """How a request writes a time: a word of `grammar.FORMATS`, or a date pattern."""
+
     comment: Comment = Comment.REFUSED
-    allowed: str = "ISO8601, EPOCH_SECONDS, EPOCH_MILLIS, or a date pattern"
+
+    @property
+    def allowed(self) -> str:
+        return f"{', '.join(grammar.FORMATS)}, or a date pattern"
 
     def read(self, text: str, near: Path) -> str:
-        for word in ("ISO8601", "EPOCH_SECONDS", "EPOCH_MILLIS"):
-            if fold(text) == word:
-                return word
+        if fold(text) in grammar.FORMATS:
+            return fold(text)
+        in_grammar(grammar.pattern, text)
+        return text
+
+
+class DatePattern(Struct, frozen=True):
+    comment: Comment = Comment.REFUSED
+    allowed: str = "date pattern, as yyyy-MM-dd HH:mm"
+
+    def read(self, text: str, near: Path) -> str:
         in_grammar(grammar.pattern, text)
         return text
 

@@ -14,11 +14,14 @@ from engine.config.grammar import REQUEST_NAMES
 from engine.config.kinds import (
     Bool,
     Choice,
+    DatePattern,
     Int,
     Number,
     RecordPath,
     Template,
-    WindowFormat,
+    Text,
+    TimeFormat,
+    Zone,
     seconds,
 )
 from engine.config.pagination import TYPES, types_of
@@ -43,7 +46,7 @@ MODES: dict[str, tuple[str, frozenset[str]]] = {
 
 def _initial_offset(get: Lookup) -> object:
     kind = TYPES[str(get("pagination.type"))]
-    if not kind.addressable:
+    if not kind.addressable or get("http.offset.mode") == "INCREMENTAL":
         return None
     return "0" if kind.first == "http.initial.offset" else str(get(kind.first))
 
@@ -86,19 +89,74 @@ class OffsetsConfig(Section, frozen=True, kw_only=True):
     )
     order: str = option(
         "http.offset.order",
-        Choice(("ASC", "NONE")),
+        Choice(("ASC", "DESC", "NONE")),
         "NONE",
-        "ASC: the API sorts by the offset, so that INCREMENTAL may move its "
-        "bookmark within a poll.",
+        "How the API sorts by the offset value, which INCREMENTAL makes use of.",
         "ASC",
     )
     lookback: float = option(
         "http.offset.lookback",
         Number(),
         "0",
-        "Taken off the bookmark when INCREMENTAL asks: seconds for times, a "
-        "plain difference for numbers.",
+        "Taken off the bookmark when INCREMENTAL asks, for records that arrive late: "
+        "seconds for times, a plain difference for numbers. What was delivered is not "
+        "produced again.",
         "300",
+    )
+    granularity: int = option(
+        "http.offset.granularity.seconds",
+        seconds(),
+        "0",
+        "To how many seconds the API's filter is coarse: INCREMENTAL asks from the "
+        "beginning of them on.",
+        "60",
+    )
+    format: str | None = unset(
+        "http.offset.format",
+        TimeFormat(),
+        None,
+        "How ${offset} is written where it is a time; unset: as the records have it. "
+        "It is rounded down to what the form can say.",
+        "EPOCH_SECONDS",
+    )
+    value_format: str | None = unset(
+        "http.offset.value.format",
+        DatePattern(),
+        None,
+        "The date pattern of the records' offset values, where they are in no usual form.",
+        "dd/MM/yyyy HH:mm:ss",
+    )
+    zone: str | None = unset(
+        "http.offset.zone",
+        Zone(),
+        None,
+        "The zone of offset values without one, and of those that are sent without one; "
+        "unset: schedule.timezone.",
+        "America/New_York",
+    )
+    next_field: str | None = unset(
+        "http.offset.next.field",
+        RecordPath(header=True),
+        None,
+        "Where the position of INCREMENTAL's next poll stands in an answer, instead of "
+        "the largest offset value; the newest of the poll counts.",
+        "nextSyncToken",
+    )
+    next_param: str | None = unset(
+        "http.offset.next.param",
+        Text(r"[^\s&=#?]{1,256}", "name of a query parameter"),
+        None,
+        "The query parameter that INCREMENTAL sends its position in, where no template "
+        "names ${offset}; left out in the first poll.",
+        "syncToken",
+    )
+    next_record: str | None = unset(
+        "http.offset.next.record",
+        Choice(("FIRST", "LAST")),
+        None,
+        "The record whose offset value is the position of INCREMENTAL's next poll, "
+        "instead of the largest one: the first or the last of the poll.",
+        "FIRST",
     )
     tombstones: bool = option(
         "http.snapshot.tombstones.enabled",
@@ -158,7 +216,7 @@ class WindowsConfig(Section, frozen=True, kw_only=True):
     )
     format: str = option(
         "http.source.window.format",
-        WindowFormat(),
+        TimeFormat(),
         "ISO8601",
         "How the bounds of a window are written.",
         "EPOCH_MILLIS",

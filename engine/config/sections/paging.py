@@ -11,12 +11,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 from engine.config import shapes
+from engine.config.grammar import REQUEST_NAMES
 from engine.config.kinds import (
     Bool,
     Choice,
     Codes,
     Int,
     Json,
+    Params,
     RecordPath,
     StatusCodes,
     Text,
@@ -116,6 +118,13 @@ class PaginationConfig(Section, frozen=True, kw_only=True):
         "Name of the cursor's query parameter, also of keyset's value; not "
         "appended where a template uses ${cursor}.",
         "after",
+    )
+    first_params: str | None = unset(
+        "pagination.first.query.params",
+        Params(REQUEST_NAMES),
+        None,
+        "Query parameters of a poll's first page only, behind the others.",
+        "updated_at_min=${offset}",
     )
     page_start: int = option(
         "pagination.page.start", Int(), "1", "Number of the first page.", "0"

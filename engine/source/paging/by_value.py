@@ -298,6 +298,9 @@ class KeysetPager:
                     "pagination.limit.value"
                 )
             return True
+        if not full and paging.limit_stated:
+            # It may have come meanwhile: what is behind it is seen by asking again.
+            return False
         if not count:
             raise BadPage(
                 "there is more, but no record whose value leads to it", url=request.url

@@ -61,10 +61,11 @@ class PollRequests(Protocol):
         page: int | None = None,
         last: Mapping[str, object] | None = None,
         tie: int | None = None,
+        skip: object = None,
     ) -> Request:
         """The request for one page."""
 
-    def follow(self, index: int, url: str) -> Request:
+    def follow(self, index: int, url: str, *, offset: object = None) -> Request:
         """Another URL with the same headers, by GET unless all is to be the same."""
 
 
@@ -196,6 +197,11 @@ class Paging(Struct, frozen=True, kw_only=True):
             with one value, or None: the API has none.
         tie_by_page: True if it is a page's number, False if it is how many
             records to leave out.
+        bookmarked: `${offset}` is the bookmark of an incremental poll and no page's
+            place, which is `${skip}` then.
+        next_param: The query parameter that the bookmark is sent in, where no template
+            names it, or None.
+        first_params: `pagination.first.query.params`.
     """
 
     type: str = "none"
@@ -229,6 +235,9 @@ class Paging(Struct, frozen=True, kw_only=True):
     same_method: bool = False
     tie_param: str | None = None
     tie_by_page: bool = False
+    bookmarked: bool = False
+    next_param: str | None = None
+    first_params: str = ""
 
     @property
     def kind(self) -> PaginationType:
@@ -310,6 +319,55 @@ class PagerOfType(Protocol):
 
     def places(self, paging: Paging) -> Mapping[str, str | None]:
         """The places in an answer that only this type looks at, by name."""
+
+
+class Walks(Protocol):
+    """The walks of one shard by its pagination type, for a mode around them."""
+
+    @property
+    def paging(self) -> Paging:
+        """The keys; the mode among them is the one around the walks."""
+
+    @property
+    def shape(self) -> RequestShape:
+        """What makes requests."""
+
+    def walk(
+        self, stored: Position, start: PollRequests, *, child: bool = False
+    ) -> Pager:
+        """
+        A walk through the pages of a poll, which carries nothing over to the next one.
+
+        Args:
+            stored: Read with mode FULL: fresh, or within an unfinished poll.
+            start: Makes its requests.
+            child: As `PagerOfType`.
+        """
+
+
+class AroundMode(Protocol):
+    """
+    An offset mode that goes with every pagination type: a pager around its pager.
+
+    Attributes:
+        paths: The fields of an answer that it looks at itself.
+    """
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The fields of an answer that it looks at itself."""
+
+    def start(
+        self,
+        walks: Walks,
+        offset: Offset | None,
+        now_ms: int,
+        scope: Mapping[str, object] | None = None,
+        number: int | None = None,
+        *,
+        anew: bool = False,
+    ) -> Pager:
+        """One poll; arguments as for `Paginator.start`."""
 
 
 class PagingPlan:

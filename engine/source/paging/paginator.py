@@ -13,15 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from engine.records import Offset
 from engine.source.paging import by_cursor, by_link, by_offset, by_page, by_value
 from engine.source.paging.pager import (
+    AroundMode,
     Note,
     Others,
     Pager,
     PagerOfType,
     Paging,
     PagingPlan,
+    PollRequests,
     RequestShape,
     ShardCoordination,
 )
@@ -48,6 +52,7 @@ class Paginator:
             are passed over.
         crew: Where the shards of this api meet.
         note: Told the name of each counter that goes up.
+        around: The offset mode, where it is a pager around the type's; else None.
     """
 
     def __init__(
@@ -61,10 +66,13 @@ class Paginator:
         others: Others = (),
         crew: ShardCoordination | None = None,
         note: Note = lambda name: None,
+        around: AroundMode | None = None,
     ):
         self._pager = PAGERS[paging.type]
+        self._around = around
         self._plan = PagingPlan(
-            paging,
+            # What is around a walk carries over; the walk itself has but its poll.
+            paging if around is None else replace(paging, mode="FULL"),
             shape=shape,
             follow=follow,
             index=index,
@@ -78,12 +86,30 @@ class Paginator:
     @property
     def paths(self) -> tuple[str, ...]:
         """The fields of the envelope that a decoder must find, in order."""
-        return self._plan.paths
+        if self._around is None:
+            return self._plan.paths
+        return tuple(dict.fromkeys((*self._plan.paths, *self._around.paths)))
 
     @property
     def addressable(self) -> bool:
         """True if later pages can be asked for before earlier ones came."""
-        return self._plan.addressable
+        return self._around is None and self._plan.addressable
+
+    @property
+    def paging(self) -> Paging:
+        """As `Walks`."""
+        return self._plan.paging
+
+    @property
+    def shape(self) -> RequestShape:
+        """As `Walks`."""
+        return self._plan.shape
+
+    def walk(
+        self, stored: Position, start: PollRequests, *, child: bool = False
+    ) -> Pager:
+        """As `Walks`."""
+        return self._pager(self._plan, stored, start, child=child)
 
     @property
     def note(self) -> Note:
@@ -118,8 +144,10 @@ class Paginator:
             SourceError: A template has no value for its place.
         """
         plan = self._plan
-        stored = Position(offset, type=plan.paging.type, mode=plan.paging.mode)
         plan.idle = None
+        if self._around is not None:
+            return self._around.start(self, offset, now_ms, scope, number, anew=anew)
+        stored = Position(offset, type=plan.paging.type, mode=plan.paging.mode)
         poll = stored.poll if number is None else number
         if anew:
             stored = Position(None, type=plan.paging.type, mode=plan.paging.mode)

@@ -43,9 +43,11 @@ from engine.records import Request
 from engine.source.paging.pager import Paging
 
 #: What changes from page to page of one poll.
-_PAGE_NAMES: Final = frozenset({"offset", "cursor", "page", "last"})
+_PAGE_NAMES: Final = frozenset({"offset", "cursor", "page", "last", "skip"})
 #: What no template can name: see `_TieParam`.
 _TIE: Final = " tie"
+#: True for the first page of a poll: see `_FirstParam`.
+_FIRST: Final = " first"
 #: Methods that carry a body.
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
@@ -144,6 +146,19 @@ class _Param:
         return self.template.render(scope, encode_query_value)
 
 
+class _FirstParam(_Param):
+    """A query parameter of a poll's first page only."""
+
+    __slots__ = ()
+
+    def __init__(self, template: Template):
+        super().__init__(template)
+        self.varies = True
+
+    def render(self, scope: Scope) -> str | None:
+        return super().render(scope) if scope[_FIRST] else None
+
+
 class _Replacing:
     """A paging parameter that stands in the place of one of its name."""
 
@@ -233,6 +248,7 @@ class Shape:
 
         self.method = method
         self._paging = paging
+        self.by_record = paging.kind.by_record
         self._constants = {**(constants or {}), "limit": paging.limit}
         whole = compiled(url)
         path, *queries = _split(whole.parts, "?")
@@ -244,6 +260,11 @@ class Shape:
             _Param(_template(parts, _QUERY_SAFE))
             for text in texts
             for parts in _split(text, "&")
+            if parts
+        ]
+        self._params += [
+            _FirstParam(_template(parts, _QUERY_SAFE))
+            for parts in _split(compiled(paging.first_params).parts, "&")
             if parts
         ]
         self._headers = [(name, compiled(value)) for name, value in headers]
@@ -269,7 +290,9 @@ class Shape:
         used = in_url | in_body | in_headers
         self._add_paging(used, zone)
         in_url = in_url.union(*(param.names for param in self._params))
-        self.carries = bool((in_url | in_body) & {"offset", "page"})
+        self.carries = bool((in_url | in_body) & {"offset", "page", "skip"})
+        #: True if ${offset} is sent somewhere.
+        self.offset = "offset" in used or paging.next_param is not None
         self.in_headers = bool(in_headers & _PAGE_NAMES)
         self.pages = "page" in in_url | in_body | in_headers
         self.last = tuple(dict.fromkeys(self._last_paths()))
@@ -285,12 +308,18 @@ class Shape:
             "cursor": paging.cursor_param,
         }
         # Where both mean the same, a template may name either.
-        names = {kind.asks}
+        asks = kind.asks
+        if asks == "offset" and paging.bookmarked:
+            # ${offset} is the bookmark.
+            asks = "skip"
+        names = {asks}
         if kind.by_record or (kind.chained and paging.mode == "CURSOR_PAGINATION"):
             names.add("offset")
         wanted: list[tuple[str, str]] = []
-        if kind.asks and not names & used:
-            wanted.append((params[kind.asks], kind.asks))
+        if asks and not names & used:
+            wanted.append((params[kind.asks], asks))
+        if paging.next_param is not None and "offset" not in used:
+            wanted.append((paging.next_param, "offset"))
         if "limit" not in used and (kind.sized or paging.limit_stated):
             wanted.append((paging.limit_param, "limit"))
         for name, value in wanted:
@@ -408,6 +437,9 @@ class RequestsOfPoll:
         if body is not None and not self._body_varies:
             self._body = _evaluated(body.render, scope)
         self._chained = shape._paging.kind.chained
+        self._placed = shape._paging.kind.asks == "offset"
+        text = str(self.initial or "")
+        self._base = int(text) if text.isdigit() and not shape._paging.bookmarked else 0
 
     @property
     def home(self) -> str:
@@ -423,11 +455,13 @@ class RequestsOfPoll:
         page: int | None = None,
         last: Mapping[str, object] | None = None,
         tie: int | None = None,
+        skip: object = None,
     ) -> Request:
         """
         The request for one page.
 
         Args:
+            skip: Place of the page's first record, where `offset` is a bookmark.
             tie: Value of the parameter that pages within one offset value
                 (type keyset); None leaves it out.
 
@@ -441,6 +475,11 @@ class RequestsOfPoll:
         scope["page"] = page if page is not None else shape._paging.page_start + index
         scope["last"] = self._last_document(last) if last else None
         scope[_TIE] = tie
+        place = scope["skip"] = offset if skip is None else skip
+        scope[_FIRST] = index == 0 and (
+            shape.by_record
+            or (cursor is None and (not self._placed or place == self._base))
+        )
         url = self._path if self._path is not None else self._path_for(scope)
         try:
             found = [
@@ -465,7 +504,7 @@ class RequestsOfPoll:
             self._chained and cursor is not None,
         )
 
-    def follow(self, index: int, url: str) -> Request:
+    def follow(self, index: int, url: str, *, offset: object = None) -> Request:
         """
         A GET of another URL with the same headers; with `pagination.next.method=
         SAME` our own method and body.
@@ -476,10 +515,12 @@ class RequestsOfPoll:
         shape = self._shape
         if shape._paging.same_method:
             return msgspec.structs.replace(
-                self(index), url=url, page=index, chained=True
+                self(index, offset=offset), url=url, page=index, chained=True
             )
         headers = self._headers
         if headers is None:
+            if offset is not None:
+                self._scope["offset"] = offset
             headers = self._headers_for(self._scope)
         if shape._body is not None:
             headers = tuple(

@@ -88,13 +88,16 @@ def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
         tie_param=tie,
         tie_by_page=by_page,
         cut=secret_params(values),
+        bookmarked=values.of(OffsetsConfig).mode == "INCREMENTAL",
+        next_param=values.of(OffsetsConfig).next_param,
+        first_params=asked.first_params or "",
     )
 
 
 def initial_of(values: Values, paging: Paging, url: str) -> str | None:
     """`http.initial.offset`; unstated, what the URL asks for by itself."""
     initial: str | None = values.of(OffsetsConfig).initial
-    if values.stated("http.initial.offset"):
+    if values.stated("http.initial.offset") or paging.bookmarked:
         return initial
     kind = TYPES[paging.type]
     if kind.asks == "page":

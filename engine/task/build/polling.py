@@ -20,6 +20,7 @@ from engine.source.paging.pager import ShardCoordination
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
 from engine.task.build.http import http_options, policy_of, url_of
+from engine.task.build.modes import around_of
 from engine.task.build.paging import initial_of, paging_of
 from engine.task.pace import Interval, Schedule
 
@@ -97,4 +98,5 @@ def paginator_of(
         others=others,
         crew=crew,
         note=note,
+        around=around_of(api, shape, zone, note),
     )

@@ -1,0 +1,82 @@
+"""Incremental polls in real runs: killed, gone on with, run again."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+from tests.brokers import Broker
+from tests.e2e.conftest import Make
+from tests.e2e.rig import Setup, until
+from tests.fakes.api import Answer, Api, Asked
+from tests.fakes.feeds import Feed
+
+pytestmark = pytest.mark.slow
+
+#: What each type needs beside its name.
+NEEDS: dict[str, Mapping[str, object]] = {
+    "none": {},
+    "page": {"pagination.limit.value": 10},
+    "next_url": {"pagination.cursor.field": "next"},
+}
+
+
+def served(api: Api, feed: Feed) -> str:
+    """Serve a feed; its URL."""
+
+    def answer(asked: Asked) -> Answer:
+        return feed.answer(asked.target)
+
+    path = f"/{feed.kind}/0"
+    api.route(path, answer)
+    return f"{api.url}{path}"
+
+
+def arrived(setup: Setup) -> Counter[tuple[int, int]]:
+    records = [json.loads(value) for value in setup.values()]
+    return Counter((record["id"], record["version"]) for record in records)
+
+
+@pytest.mark.parametrize("kind", NEEDS)
+def test_a_run_that_is_killed_goes_on_and_the_next_ones_bring_what_is_new(
+    make: Make, embedded: Broker, kind: str
+) -> None:
+    feed = Feed(kind, size=1000 if kind == "none" else 10, order="NONE")
+    for number in range(400):
+        feed.now += 1
+        feed.put(number)
+    feed.now += 60
+    with Api(latency=0.02) as api:
+        setup = make(
+            served(api, feed),
+            {
+                "http.offset.mode": "INCREMENTAL",
+                "http.offset.json.pointer": "updated",
+                "http.source.query.params": "since=${offset}",
+                "pagination.type": kind,
+                **NEEDS[kind],
+            },
+        )
+        with setup.running() as running:
+            until(lambda: setup.arrived() >= 50, "some of the records")
+            running.tell(signal.SIGKILL)
+        done = setup.once()
+        assert 0 == done.code, done.err
+        assert feed.versions == set(arrived(setup))
+
+        for turn in range(2):
+            feed.now += 10
+            for number in (3 + turn, 399, 1000 + turn):
+                feed.put(number)
+            before = arrived(setup)
+            done = setup.once()
+            assert 0 == done.code, done.err
+            assert 3 == (arrived(setup) - before).total()
+        shown = setup.call("offsets", "get")
+
+    assert feed.versions == set(arrived(setup))
+    assert '"bookmark"' in shown.out and "since=" in shown.out
