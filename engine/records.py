@@ -78,6 +78,8 @@ class Request(Struct, frozen=True):
             host must not change within the poll.
         conditional: True if the cache has added a condition to the headers,
             which is about this URL and no other.
+        jar: The cookies of its poll (`source.wire.cookies.CookieJar`), or None:
+            none are kept.
     """
 
     method: str
@@ -87,6 +89,7 @@ class Request(Struct, frozen=True):
     page: int = 0
     chained: bool = False
     conditional: bool = False
+    jar: Any = None
 
 
 class Response(Struct):

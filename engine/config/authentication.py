@@ -59,8 +59,24 @@ TYPES: Final[Mapping[str, AuthType]] = {
     ),
     "OAUTH2": AuthType(
         meaning="A token of oauth2.token.url, fetched anew before it ends (RFC 6749).",
-        keys=("oauth2.",),
-        needs=("oauth2.token.url", "oauth2.client.id", "oauth2.client.secret"),
+        keys=("oauth2.", "auth.renew.status"),
+        needs=("oauth2.token.url",),
+    ),
+    "LOGIN": AuthType(
+        meaning="A token or cookies of auth.login.url, one login for all tasks.",
+        keys=(
+            "auth.login.",
+            "auth.renew.status",
+            "connection.user",
+            "connection.password",
+        ),
+        needs=("auth.login.url",),
+    ),
+    "DIGEST": AuthType(
+        meaning="connection.user and connection.password, proved and not sent "
+        "(RFC 7616).",
+        keys=("connection.user", "connection.password"),
+        needs=("connection.user", "connection.password"),
     ),
     "AWS_SIGV4": AuthType(
         meaning="Each request is signed as AWS asks for it.",

@@ -77,6 +77,8 @@ NEEDS = {
         _having("GetMessageClass"),
     ),
     "JsonSchemaConverter": Need("schema", ("jsonschema_rs",), _having("RegexOptions")),
+    # oauth2.jwt.algorithm, but for HS256 to HS512
+    "a signed JWT": Need("jwt", ("cryptography.hazmat.primitives.serialization",)),
     # http.client.http2.enabled
     "HTTP/2": Need("http2", ("pycurl",), _http2),
     # `top` in place, colours

@@ -10,9 +10,10 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from engine.config.authentication import TYPES, AuthType
+from engine.config.rules_auth import further
 from engine.config.rules_kafka import stores_are_pem
 from engine.config.scope import Scope
-from engine.config.sections.auth import AuthConfig, OAuthConfig
+from engine.config.sections.auth import AuthConfig
 from engine.config.sections.borders import CertificatesConfig, ProxyConfig
 from engine.config.sections.cache import ResponseCacheConfig, WarmingConfig
 from engine.config.sections.client import PoolConfig
@@ -65,13 +66,11 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
             _way_of(each).owns(key) for each in connector.apis
         ):
             s.error(key, f"belongs to auth.type={' or '.join(owners)}, not {kind}")
-    url = s.of(OAuthConfig).token_url
-    if kind == "OAUTH2":
-        if url is not None and open_http(str(url)):
-            s.error("oauth2.token.url", "https is required off loopback")
-        refresh = s.of(OAuthConfig).grant_type == "refresh_token"
-        if refresh and s.of(OAuthConfig).refresh_token is None:
-            s.error("oauth2.refresh.token", "required by oauth2.grant.type")
+    for key, why in further(s, kind):
+        s.error(key, why)
+    for key in ("oauth2.token.url", "auth.login.url"):
+        if mine.owns(key) and s[key] is not None and open_http(str(s[key])):
+            s.error(key, "https is required off loopback")
 
 
 def _way_of(api: Api) -> AuthType:
@@ -98,6 +97,18 @@ def tls_is_sound(s: Scope, api: Api, connector: Connector) -> None:
     stores_are_pem(s, "https.ssl.")
     if s.of(CertificatesConfig).verify is False:
         s.warn("https.ssl.verify", "certificates are not checked")
+    level = s.of(CertificatesConfig).seclevel
+    if level is not None and level < 2:
+        s.warn(
+            "https.ssl.seclevel",
+            "weak keys and signatures of the server are taken: only for one that "
+            "cannot be renewed",
+        )
+    if s.of(CertificatesConfig).renegotiation:
+        s.warn(
+            "https.ssl.legacy.renegotiation",
+            "a server without secure renegotiation is spoken to (CVE-2009-3555)",
+        )
     if s.of(TlsConfig, at="https.ssl.").identification == "none":
         s.warn(
             "https.ssl.endpoint.identification.algorithm",
@@ -109,7 +120,9 @@ def proxies_are_whole(s: Scope, api: Api, connector: Connector) -> None:
     host, port = "http.proxy.host", "http.proxy.port"
     if s[host] is not None and s[port] is None:
         s.error(port, f"required with {host}")
-    for key in (port, "http.proxy.user", "http.proxy.password"):
+    for key in (
+        port, "http.proxy.user", "http.proxy.password", "http.proxy.exceptions",
+    ):  # fmt: skip
         if s[host] is None and s.values.stated(key):
             s.error(key, f"needs {host}")
     if (s.of(ProxyConfig).password is None) != (s.of(ProxyConfig).user is None):

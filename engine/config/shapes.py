@@ -323,6 +323,12 @@ def status_codes(value: object) -> Codes:
     return Codes(tuple(ranges))
 
 
+def claims(value: object) -> None:
+    """Claims of an assertion: an object."""
+    if not isinstance(value, dict) or not all(value):
+        raise Unfit("allowed: a JSON object of claims")
+
+
 def endpoints(value: object) -> None:
     """Equivalent base URLs."""
     mistakes = Mistakes()

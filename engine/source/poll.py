@@ -16,6 +16,8 @@ from collections.abc import Callable, Container, Generator, Mapping
 from contextlib import closing
 from typing import Final
 
+from msgspec.structs import replace
+
 from engine.clock import SYSTEM, Clock
 from engine.errors import BadPage, CursorExpired, Looping, SourceError, StartOver
 from engine.records import Offset, Page, Request, Response
@@ -26,6 +28,7 @@ from engine.source.decode.shapes import Exploding
 from engine.source.paging.pager import Pager
 from engine.source.paging.paginator import Paginator
 from engine.source.prefetch import Prefetcher, one_by_one
+from engine.source.wire.cookies import CookieJar
 from engine.source.wire.origin import shown
 
 log = logging.getLogger("source")
@@ -52,6 +55,7 @@ class Poll:
         restart: True if such a poll begins anew, False if it fails
             (`pagination.cursor.expired`).
         explode: Makes the records of a page out of what the API counts as records.
+        jar: Makes the cookies of a poll, or None: none are kept.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Poll:
         expired: Container[int] = EXPIRED,
         restart: bool = False,
         explode: Exploding | None = None,
+        jar: Callable[[], CookieJar] | None = None,
         clock: Clock = SYSTEM,
     ):
         self._paginator = paginator
@@ -81,6 +86,7 @@ class Poll:
         self._expired = expired
         self._restart = restart
         self._explode = explode
+        self._jar = jar
         self._clock = clock
 
     @property
@@ -156,10 +162,12 @@ class Poll:
         self, course: Pager
     ) -> Callable[[Request], tuple[Response, Decoded]]:
         fetch, decode = self._fetch, self._decode
+        jar = None if self._jar is None else self._jar()
 
         def answer(request: Request) -> tuple[Response, Decoded]:
+            asked = request if jar is None else replace(request, jar=jar)
             try:
-                response = fetch(request)
+                response = fetch(asked)
             except SourceError as e:
                 if (
                     e.status is not None

@@ -96,6 +96,14 @@ DOORS = {
         "oauth2.client.secret": CANARY,
         "oauth2.token.params": f"extra={CANARY}",
     },
+    "LOGIN": {
+        "auth.login.url": "${server}/token",
+        "auth.login.body": '{"u": "${user}", "p": "${password}"}',
+        "auth.login.token.path": "access_token",
+        "auth.login.send.location": "QUERY",
+        "connection.user": "me",
+        "connection.password": CANARY,
+    },
     "AWS_SIGV4": {
         "http.auth.aws.region": "eu-west-1",
         "http.auth.aws.service": "execute-api",

@@ -286,8 +286,12 @@ def _confluent_v2() -> list[Row]:
             ours="bootstrap.servers, security.protocol, sasl.jaas.config",
         ),
         *_refused(
-            "no signed assertions here: auth.type=OAUTH2 with a client secret",
-            "oauth2.jwt.*",
+            "write oauth2.grant.type=jwt_bearer and oauth2.jwt.key=${file:...}: PEM, or "
+            "the JSON of a service account",
+            "oauth2.jwt.enabled",
+            "oauth2.jwt.claimset",
+            "oauth2.jwt.keystore.*",
+            "oauth2.jwt.signature.algorithm",
             "gcp.credentials.json",
         ),
         *_refused("fields are not encrypted here", "csfle.enabled"),

@@ -207,10 +207,43 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
     "oauth2.grant.type": {
         "client_credentials": "By client id and secret (RFC 6749, 4.4).",
         "refresh_token": "By a refresh token (RFC 6749, 6).",
+        "password": "By oauth2.username and oauth2.password (RFC 6749, 4.3).",
+        "jwt_bearer": "By an assertion that oauth2.jwt.key signs (RFC 7523).",
     },
     "oauth2.client.auth.mode": {
         "HEADER": "In a Basic header (RFC 6749, 2.3.1).",
         "URL": "As fields of the form, for servers that read no header.",
+        "JWT": "By an assertion that oauth2.jwt.key signs (private_key_jwt).",
+        "NONE": "A public client: its id only.",
+    },
+    "oauth2.token.request.format": {
+        "FORM": "A form, as RFC 6749 has it.",
+        "JSON": "A JSON object.",
+    },
+    "oauth2.jwt.algorithm": {
+        **dict.fromkeys(
+            ("RS256", "RS384", "RS512"), "RSA, PKCS #1 v1.5: needs the extra `jwt`."
+        ),
+        **dict.fromkeys(
+            ("PS256", "PS384", "PS512"), "RSA, PSS: needs the extra `jwt`."
+        ),
+        **dict.fromkeys(("ES256", "ES384", "ES512"), "ECDSA: needs the extra `jwt`."),
+        **dict.fromkeys(("HS256", "HS384", "HS512"), "HMAC with a shared secret."),
+    },
+    "auth.login.method": {
+        "GET": "Nothing but headers and the URL.",
+        "POST": "With auth.login.body.",
+        "PUT": "With auth.login.body.",
+        "PATCH": "With auth.login.body.",
+    },
+    "auth.login.send.location": {
+        "HEADER": "In the header auth.login.send.name.",
+        "QUERY": "In the query parameter auth.login.send.name; cut from logs and state.",
+        "COOKIE": "In the cookie auth.login.send.name.",
+    },
+    "http.cookies": {
+        "NONE": "What a server sets is forgotten.",
+        "POLL": "Kept in memory for one poll of one shard.",
     },
     "https.ssl.truststore.type": _PEM,
     "https.ssl.keystore.type": _PEM,

@@ -149,6 +149,20 @@ class HostPort(Struct, frozen=True):
         return text
 
 
+class ProxyException(Struct, frozen=True):
+    """A host with or without port, all below a domain, or a network of addresses."""
+
+    allowed: str = "host[:port], *.domain or network"
+
+    def read(self, text: str, near: Path) -> str:
+        if "/" in text:
+            return Cidr().read(text, near)
+        if text.count(":") > 1 and not text.startswith("["):
+            text = f"[{text}]"
+        check_host_port(text.removeprefix("*").removeprefix("."), default=True)
+        return text
+
+
 class Listener(Struct, frozen=True):
     allowed: str = "http://host:port"
 

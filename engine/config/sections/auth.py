@@ -14,14 +14,19 @@ from engine.config.authentication import TYPES
 from engine.config.grammar import REQUEST_NAMES
 from engine.config.kinds import (
     Choice,
+    Codes,
+    Csv,
     Headers,
+    HostPort,
     Params,
     Password,
     RecordPath,
+    StatusCodes,
     Text,
     Url,
     seconds,
 )
+from engine.config.sections.key import Computed
 from engine.config.sections.section import Section, option, unset
 from engine.observe.redact import Secret
 
@@ -38,31 +43,48 @@ class AuthConfig(Section, frozen=True, kw_only=True):
         "NONE",
         "How requests prove who we are. Client certificates go with any.",
         "BEARER",
-    )
+    )  # fmt: skip
     auth_class: str | None = unset(
         "http.auth.class",
         Text(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", "module:Class, found by Python's import"),
         None,
         "An auth object of the requests library, made with connection.user and "
         "connection.password where these are set.",
-        "requests.auth:HTTPDigestAuth",
+        "my_auth:Signed",
     )
     user: str | None = unset(
         "connection.user",
         Text(),
         None,
-        "User of BASIC and of http.auth.class.",
+        "User of BASIC, DIGEST, LOGIN and of http.auth.class.",
         "reader",
     )
     password: Secret | None = unset(
         "connection.password",
         Password(),
         None,
-        "Password of BASIC and of http.auth.class.",
+        "Password of BASIC, DIGEST, LOGIN and of http.auth.class.",
         "${env:API_PASSWORD}",
     )
     bearer_token: Secret | None = unset(
         "bearer.token", Password(), None, "Token of BEARER.", "${file:token.txt}"
+    )
+    renew_statuses: Codes = option(
+        "auth.renew.status",
+        StatusCodes(),
+        "401",
+        "Statuses by which the API says that a token or login of OAUTH2 or LOGIN has "
+        "ended: it is had anew, once for a request. Other signs, in a body or a header, "
+        "are error rules with the action REFRESH_TOKEN.",
+        "401,403,419",
+    )
+    cookies: str = option(
+        "http.cookies",
+        Choice(("NONE", "POLL")),
+        "NONE",
+        "POLL: what the API sets is sent again until the end of the poll, to the same "
+        "origin only (RFC 6265); such answers are not taken from the cache.",
+        "POLL",
     )
 
 
@@ -116,9 +138,10 @@ class OAuthConfig(Section, frozen=True, kw_only=True):
     )
     grant_type: str = option(
         "oauth2.grant.type",
-        Choice(("client_credentials", "refresh_token")),
+        Choice(("client_credentials", "refresh_token", "password", "jwt_bearer")),
         "client_credentials",
-        "How OAUTH2 asks.",
+        "How OAUTH2 asks. A grant_type in oauth2.token.params takes the place of what "
+        "is sent.",
         "refresh_token",
     )
     refresh_token: Secret | None = unset(
@@ -127,6 +150,16 @@ class OAuthConfig(Section, frozen=True, kw_only=True):
         None,
         "The token to begin with; a rotated one is kept in the state directory.",
         "${file:refresh.txt}",
+    )
+    username: str | None = unset(
+        "oauth2.username", Text(), None, "User of the grant password.", "reader"
+    )
+    password: Secret | None = unset(
+        "oauth2.password",
+        Password(),
+        None,
+        "That user's password.",
+        "${env:API_PASSWORD}",
     )
     scope: str | None = unset(
         "oauth2.client.scope",
@@ -137,9 +170,9 @@ class OAuthConfig(Section, frozen=True, kw_only=True):
     )
     auth_mode: str = option(
         "oauth2.client.auth.mode",
-        Choice(("HEADER", "URL")),
+        Choice(("HEADER", "URL", "JWT", "NONE")),
         "HEADER",
-        "Client and secret in a Basic header, or as form fields.",
+        "How the client proves itself when it asks for a token.",
         "URL",
     )
     headers: tuple[tuple[str, str], ...] | None = unset(
@@ -153,14 +186,66 @@ class OAuthConfig(Section, frozen=True, kw_only=True):
         "oauth2.token.params",
         Params(REQUEST_NAMES),
         None,
-        "Further form fields of the token request.",
+        "Further parameters of the token request; one takes the place of ours of the "
+        "same name.",
         "audience=https://api.example.com",
+    )
+    request_format: str = option(
+        "oauth2.token.request.format",
+        Choice(("FORM", "JSON")),
+        "FORM",
+        "How the token request says its parameters.",
+        "JSON",
     )
     property: str = option(
         "oauth2.token.property",
         RecordPath(),
         "access_token",
         "Where the token stands in the answer.",
+    )
+    expires: str = option(
+        "oauth2.token.expires.property",
+        RecordPath(),
+        "expires_in",
+        "Where the answer says when the token ends: seconds it lives, a time since "
+        "1970, or a timestamp.",
+        "expires_at",
+    )
+    header: str = option(
+        "oauth2.token.header",
+        Text(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "header name"),
+        "Authorization",
+        "Header that carries the token; in another one than Authorization it stands "
+        "alone, unless oauth2.token.type is stated.",
+        "X-Shopify-Access-Token",
+    )
+    token_type: str | None = unset(
+        "oauth2.token.type",
+        Text(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "a word, or RESPONSE"),
+        Computed(
+            lambda get: (
+                "Bearer" if get("oauth2.token.header") == "Authorization" else None
+            ),
+            "Bearer in the header Authorization, else none",
+        ),
+        "The word before the token. RESPONSE: token_type of the answer.",
+        "Zoho-oauthtoken",
+    )
+    base_url: str | None = unset(
+        "oauth2.base.url.property",
+        RecordPath(),
+        None,
+        "Where the answer names the URL that takes the place of the origin of "
+        "http.source.url.",
+        "instance_url",
+    )
+    base_hosts: tuple[str, ...] | None = unset(
+        "oauth2.base.url.hosts",
+        Csv(HostPort(port=False, wildcard=True)),
+        None,
+        "Hosts that URL may lead to beside the API's own; the token goes there, over "
+        "https only.",
+        "*.my.salesforce.com",
     )
     buffer: int = option(
         "oauth2.token.refresh.buffer.seconds",

@@ -19,6 +19,7 @@ from engine.config.kinds import (
     Int,
     Password,
     Pin,
+    ProxyException,
     Text,
 )
 from engine.config.sections.section import Section, option, unset
@@ -44,6 +45,23 @@ class CertificatesConfig(Section, frozen=True, kw_only=True):
         None,
         "Hashes of public keys; the server's own certificate must match one.",
         "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+    )
+    seclevel: int | None = unset(
+        "https.ssl.seclevel",
+        Int(0, 5),
+        None,
+        "OpenSSL's security level towards the API; unset, the library's (2). 0 and 1 "
+        "take the short keys and old signatures of servers nobody renews, with a "
+        "warning at each start.",
+        "1",
+    )
+    renegotiation: bool = option(
+        "https.ssl.legacy.renegotiation",
+        Bool(),
+        "false",
+        "true: a server without secure renegotiation (RFC 5746) is spoken to, with a "
+        "warning at each start.",
+        "true",
     )
 
 
@@ -72,6 +90,14 @@ class ProxyConfig(Section, frozen=True, kw_only=True):
         None,
         "Password at the proxy.",
         "${env:PROXY_PASSWORD}",
+    )
+    exceptions: tuple[str, ...] | None = unset(
+        "http.proxy.exceptions",
+        Csv(ProxyException()),
+        None,
+        "Hosts that are asked without the proxy: names, all below a domain, networks "
+        "of addresses that are written as such.",
+        "intranet.example.com,*.internal,10.0.0.0/8",
     )
 
 

@@ -53,13 +53,16 @@ class RenewableAuth:
 
     def __init__(self, inner: Any):
         self.inner = inner
-        self.query: str = "" if inner is None else inner.query
         self._generation = 0
+
+    @property
+    def query(self) -> str:
+        """That of the present ones."""
+        return "" if self.inner is None else str(self.inner.query)
 
     def replace(self, inner: Any) -> None:
         """From the next try on, others."""
         self.inner = inner
-        self.query = "" if inner is None else inner.query
         self._generation += 1
 
     def stamp(self) -> Hashable | None:

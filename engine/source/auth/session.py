@@ -110,6 +110,7 @@ class _OwnVerb(BaseAdapter):
                 body=body.encode() if isinstance(body, str) else cast(Any, body),
                 page=self.request.page,
                 chained=self.request.chained,
+                jar=self.request.jar,
             )
         )
         carried = _Carried(answer)

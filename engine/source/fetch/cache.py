@@ -132,8 +132,9 @@ class Cached:
 
     def __call__(self, request: Request) -> Response:
         # Hot path: a chain's pages are never asked for twice: two looks at
-        # attributes, and the cache has cost them nothing.
-        if request.chained or not self._repeatable:
+        # attributes, and the cache has cost them nothing.  What cookies a kept
+        # answer would have set is not known.
+        if request.chained or not self._repeatable or request.jar is not None:
             return self._inner(request)
         if request.method != "GET":
             return self._pass_through(request)

@@ -58,6 +58,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         respect: The limiter pauses the host of a 429 or 503 for all tasks, as
             `rate.limit.respect.headers` has it: nothing is waited beside that.
         credentials: Whether the api sends any; what a 401 means hangs on it.
+        stale: By which the api says that a login has ended: another one may help.
         errors: How the api says that something is wrong.
     """
 
@@ -71,6 +72,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     idempotent: bool = True
     respect: bool = True
     credentials: bool = True
+    stale: Container[int] = frozenset()
     errors: Errors = Errors()
 
 
@@ -99,6 +101,10 @@ def judge(
         return Throttled(text, status=status, url=url)
     if status == 403 and (demanded.after is not None or demanded.spent):
         return Throttled(f"{text} (a rate limit)", status=status, url=url)
+    if status in policy.stale and status not in policy.statuses:
+        return Denied(
+            f"{text}; {_denied(response, policy)}", stale=True, status=status, url=url
+        )
     if status in policy.statuses or (
         status in TEMPORARY and demanded.after is not None
     ):
@@ -114,7 +120,7 @@ def _denied(response: Response, policy: RetryPolicy) -> str:
     if not policy.credentials and not names & {"authorization", "cookie"}:
         return (
             "no credentials are configured: set auth.type (BASIC, BEARER, API_KEY, "
-            "OAUTH2, AWS_SIGV4) and its keys"
+            "OAUTH2, LOGIN, DIGEST, AWS_SIGV4) and its keys"
         )
     return "these credentials are refused"
 

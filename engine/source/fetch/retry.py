@@ -109,10 +109,11 @@ class Retrying:
                 return response
             if self._stopping.is_set():
                 raise failure
-            if not refreshed and _refuses(failure):
+            told = failure.status is not None and failure.status in self._policy.stale
+            if not refreshed and (told or _refuses(failure)):
                 # Once, and at once; whatever `max.retries` says.
                 refreshed = True
-                stale = isinstance(failure, Denied) and failure.stale
+                stale = told or (isinstance(failure, Denied) and failure.stale)
                 if self._refresh is not None and self._refresh(response, stale):
                     continue
             if failure.status == 304 and not unconditional:

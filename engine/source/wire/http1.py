@@ -33,6 +33,7 @@ from engine.errors import Forbidden, SourceError, Unreachable
 from engine.observe.meters import Stage
 from engine.records import Request, Response
 from engine.source.wire.body import SPOOL_ABOVE, Answer, Bounds, read_answer
+from engine.source.wire.cookies import CookieJar
 from engine.source.wire.dns import (
     Dialer,
     Found,
@@ -47,6 +48,7 @@ from engine.source.wire.origin import (
     AddressRules,
     Borders,
     Origin,
+    excepted,
     host_of,
     origin_of,
     shown,
@@ -118,6 +120,8 @@ class HttpOptions(Struct, frozen=True, kw_only=True):
         redirect_body: Whether another host that a 307 or 308 leads to is sent the
             body.
         tls, proxy, addresses, borders: As their types say.
+        no_proxy: Hosts that are asked without the proxy: `host[:port]`, `*.` or `.` in
+            front for all below, networks of literal addresses.
         spool_above, spool_dir, lenient: As `body.Bounds`.
     """
 
@@ -132,6 +136,7 @@ class HttpOptions(Struct, frozen=True, kw_only=True):
     redirect_body: bool = False
     tls: TlsOptions = TlsOptions()
     proxy: ProxyOptions | None = None
+    no_proxy: tuple[str, ...] = ()
     addresses: AddressRules = AddressRules()
     borders: Borders = Borders(())
     spool_above: int = SPOOL_ABOVE
@@ -147,7 +152,8 @@ class Auth(Protocol):
     None if every try is signed anew.  `query` is appended to each target.
     """
 
-    query: str
+    @property
+    def query(self) -> str: ...
 
     def stamp(self) -> Hashable | None: ...
 
@@ -292,10 +298,15 @@ class Http:
         hops = 0
         try:
             while True:
+                sent = headers
+                if request.jar is not None:
+                    sent = _with_cookies(headers, request.jar, url)
                 response = self._exchange(
-                    request, url, method, headers, body, auth, stamp, deadline
+                    request, url, method, sent, body, auth, stamp, deadline
                 )
                 response.hops = hops
+                if request.jar is not None and options.borders.ours(origin_of(url)):
+                    request.jar.learn(url, response.headers)
                 if response.status not in _REDIRECTS or not options.redirects:
                     return response
                 location = response.header("location")
@@ -450,7 +461,8 @@ class Http:
         libcurl would fall back by itself, but then it would be libcurl that
         reads the HTTP/1.1 answer, and our reader proves more.
         """
-        if origin.scheme != "https":
+        if origin.scheme != "https" or self._options.tls.legacy:
+            # libcurl cannot be told of a server that renegotiates the old way.
             return False
         known = self._h2.get(origin)
         if known is not None and SYSTEM.monotonic() < known[1]:
@@ -470,7 +482,7 @@ class Http:
 
     def _reach(self, origin: Origin, limit: float) -> socket.socket:
         """A connection to an https origin on which TLS has not begun."""
-        proxy = self._options.proxy
+        proxy = self._proxy(origin)
         if proxy is None:
             return self._dialer.dial(origin.host, origin.port, limit)
         tunnel = PlainConnection(proxy.host, proxy.port)
@@ -518,7 +530,8 @@ class Http:
 
     def _way(self, shape: _Shape, method: str, deadline: float) -> Way | None:
         options = self._options
-        origin, proxy = shape.origin, options.proxy
+        origin = shape.origin
+        proxy = self._proxy(origin)
         if not self._speaks_h2(origin, deadline):
             return None
         resolve = None
@@ -570,7 +583,7 @@ class Http:
 
     def _shelf(self, origin: Origin) -> RouteConnections:
         options = self._options
-        proxy = options.proxy
+        proxy = self._proxy(origin)
         route = origin, proxy, options.tls, options.addresses
         if proxy is not None:
             # The proxy resolves names: only a literal address can be checked.
@@ -578,6 +591,13 @@ class Http:
             if re.fullmatch(r"[0-9.]+|[0-9a-f:.]*:[0-9a-f:.]*", literal):
                 self._guard.check(origin.host, [literal])
         return self._pool.shelf(route, lambda: self._open(origin, proxy))
+
+    def _proxy(self, origin: Origin) -> ProxyOptions | None:
+        """The proxy on the way to an origin, or None: asked itself."""
+        options = self._options
+        if options.proxy is None or excepted(origin, options.no_proxy):
+            return None
+        return options.proxy
 
     def _open(self, origin: Origin, proxy: ProxyOptions | None) -> Any:
         """urllib3's connection for a route, not connected yet."""
@@ -682,9 +702,10 @@ class Http:
         if body is None and method in ("POST", "PUT", "PATCH"):
             lines.append("Content-Length: 0")
         start = f"{method} "
-        if options.proxy is not None and origin.scheme == "http":
+        proxy = self._proxy(origin)
+        if proxy is not None and origin.scheme == "http":
             start += str(origin)
-            lines += [f"{n}: {v}" for n, v in options.proxy.headers.items()]
+            lines += [f"{n}: {v}" for n, v in proxy.headers.items()]
         try:
             rest = "".join([" HTTP/1.1\r\n", *(f"{line}\r\n" for line in lines)])
             encoded = rest.encode("latin-1")
@@ -724,6 +745,17 @@ def _renamed(deadline: float) -> Iterator[None]:
         late = SYSTEM.monotonic() >= deadline
         reason = "no connection in time" if late else f"no connection: {error}"
         raise Unreachable(reason, sent=False) from error
+
+
+def _with_cookies(
+    headers: tuple[tuple[str, str], ...], jar: CookieJar, url: str
+) -> tuple[tuple[str, str], ...]:
+    """The headers with what a poll's jar has for a URL beside cookies of ours."""
+    stated = "; ".join(value for name, value in headers if name.lower() == "cookie")
+    text = jar.header(url, stated)
+    if not text or text == stated:
+        return headers
+    return (*_without(headers, "cookie"), ("Cookie", text))
 
 
 def _packs(headers: tuple[tuple[str, str], ...]) -> bool:

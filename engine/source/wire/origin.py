@@ -142,14 +142,24 @@ class Borders(Struct, frozen=True):
             credentials go there.
         allowed: `http.source.allowed.hosts`: `host[:port]`, `*.` in front
             allowed; credentials do not go there.
+        based: `oauth2.base.url.hosts`, spelt alike: credentials go there, over https
+            where any home has it.
     """
 
     home: tuple[Origin, ...]
     allowed: tuple[str, ...] = ()
+    based: tuple[str, ...] = ()
 
     def ours(self, origin: Origin) -> bool:
         """True if credentials and configured headers may go there."""
-        return origin in self.home
+        return origin in self.home or (bool(self.based) and self.may_base(origin))
+
+    def may_base(self, origin: Origin) -> bool:
+        """True if a login may say that requests go there."""
+        if origin in self.home:
+            return True
+        secure = origin.scheme == "https" or all(o.scheme == "http" for o in self.home)
+        return secure and listed(origin, self.based)
 
     def follow(self, base: str, reference: str) -> str:
         """
@@ -181,22 +191,60 @@ class Borders(Struct, frozen=True):
         origin, here = origin_of(url), origin_of(base)
         if here.scheme == "https" and origin.scheme != "https":
             raise Forbidden(f"from https down to http: {shown(url)!r}")
-        if origin != here and not self.ours(origin) and not self._listed(origin):
+        if (
+            origin != here
+            and not self.ours(origin)
+            and not listed(origin, self.allowed)
+        ):
             raise Forbidden(f"another origin, not in the allowed hosts: {origin}")
         parts = urlsplit(url)
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         return f"{origin}{quote(target, safe=_LEGAL)}"
 
-    def _listed(self, origin: Origin) -> bool:
-        for entry in self.allowed:
-            host, _, port = entry.lower().partition(":")
-            if int(port or _PORTS[origin.scheme]) != origin.port:
+
+def listed(origin: Origin, hosts: Sequence[str]) -> bool:
+    """True if an origin is one of `host[:port]`, `*.` in front allowed."""
+    for entry in hosts:
+        host, _, port = entry.lower().partition(":")
+        if int(port or _PORTS[origin.scheme]) != origin.port:
+            continue
+        if host == origin.host:
+            return True
+        if host.startswith("*.") and origin.host.endswith(host[1:]):
+            return True
+    return False
+
+
+def excepted(origin: Origin, exceptions: Sequence[str]) -> bool:
+    """
+    True if an origin is one of `http.proxy.exceptions`.
+
+    Names are compared as they are written, and not by where they resolve to: that is
+    for the proxy to know.
+    """
+    for entry in exceptions:
+        name = entry.lower()
+        if "/" in name:
+            try:
+                address = ip_address(origin.host.strip("[]"))
+            except ValueError:
                 continue
-            if host == origin.host:
+            if address in ip_network(name, strict=False):
                 return True
-            if host.startswith("*.") and origin.host.endswith(host[1:]):
-                return True
-        return False
+            continue
+        host, port = name, ""
+        if name.count(":") < 2 or name.startswith("["):
+            bracket = name.find("]") + 1
+            host, _, port = name[bracket:].partition(":")
+            host = name[:bracket] + host
+        if port and int(port) != origin.port:
+            continue
+        below = host.removeprefix("*")
+        if host.strip("[]") == origin.host.strip("[]") or (
+            below.startswith(".") and origin.host.endswith(below)
+        ):
+            return True
+    return False
 
 
 class AddressRules(Struct, frozen=True):

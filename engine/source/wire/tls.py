@@ -21,6 +21,9 @@ from msgspec import Struct
 
 from engine.errors import ConfigError, Forbidden
 
+#: SSL_OP_LEGACY_SERVER_CONNECT; Python has the name from 3.12 on.
+LEGACY_SERVER_CONNECT = 0x4
+
 _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -39,6 +42,8 @@ class TlsOptions(Struct, frozen=True, kw_only=True):
         check_hostname: `https.ssl.endpoint.identification.algorithm` is https.
         verify: `https.ssl.verify`.
         pins: `sha256/BASE64` of the server's SPKI; one must match.
+        seclevel: OpenSSL's security level, or None: the library's.
+        renegotiation: Whether a server without RFC 5746 is spoken to.
     """
 
     ca_file: str | None = None
@@ -53,6 +58,13 @@ class TlsOptions(Struct, frozen=True, kw_only=True):
     check_hostname: bool = True
     verify: bool = True
     pins: tuple[str, ...] = ()
+    seclevel: int | None = None
+    renegotiation: bool = False
+
+    @property
+    def legacy(self) -> bool:
+        """Whether less is asked of a server than the library would."""
+        return self.seclevel is not None or self.renegotiation
 
     def __repr__(self) -> str:
         return "TlsOptions(****)"
@@ -78,8 +90,10 @@ def tls_context(options: TlsOptions, *offered: str) -> ssl.SSLContext:
     context.maximum_version = max(versions)
     context.set_alpn_protocols(list(offered))
     try:
-        if options.ciphers:
-            context.set_ciphers(":".join(options.ciphers))
+        if options.ciphers or options.seclevel is not None:
+            context.set_ciphers(_ciphers(options))
+        if options.renegotiation:
+            context.options |= LEGACY_SERVER_CONNECT
         if options.ca_file or options.ca_pem:
             context.load_verify_locations(
                 cafile=options.ca_file, cadata=options.ca_pem or None
@@ -98,6 +112,14 @@ def tls_context(options: TlsOptions, *offered: str) -> ssl.SSLContext:
     context.check_hostname = options.check_hostname and options.verify
     context.verify_mode = ssl.CERT_REQUIRED if options.verify else ssl.CERT_NONE
     return context
+
+
+def _ciphers(options: TlsOptions) -> str:
+    """OpenSSL's list; DEFAULT, as Python's own leaves out what old servers have."""
+    listed = list(options.ciphers) or ["DEFAULT"]
+    if options.seclevel is not None:
+        listed.append(f"@SECLEVEL={options.seclevel}")
+    return ":".join(listed)
 
 
 @contextlib.contextmanager

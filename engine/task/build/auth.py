@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+from urllib.parse import urljoin
 
 from msgspec import Struct
 
 from engine.config import Api, Values
 from engine.config.sections.auth import ApiKeyConfig, AuthConfig, AwsConfig, OAuthConfig
+from engine.config.sections.logins import JwtConfig, LoginConfig
 from engine.config.sections.section import needed
 from engine.seams import Fetch
 from engine.shared.lock import FileLock
 from engine.source.auth.aws import AwsSigV4
+from engine.source.auth.digest import DigestAuth
 from engine.source.auth.header import HeaderAuth, QueryAuth, basic, bearer
+from engine.source.auth.jwt import JwtOptions
+from engine.source.auth.login import LoginAuth, LoginOptions
 from engine.source.auth.oauth import OAuth2, OAuthOptions
 from engine.source.wire.http1 import Auth
-from engine.task.build.http import pairs, reveal
+from engine.task.build.http import http_options, pairs, reveal, url_of
 from engine.task.build.places import Places
 
 
@@ -35,11 +41,13 @@ class AuthTools(Struct, frozen=True, kw_only=True):
         connector: Its name.
         places: Where tokens are kept.
         ask: (api, URL) to a way to that URL's origin: limited, without credentials.
+        ask_once: The same, following no redirect.
     """
 
     connector: str
     places: Places
     ask: Callable[[Api, str], Fetch]
+    ask_once: Callable[[Api, str], Fetch]
 
 
 #: Makes the credentials of an api.
@@ -58,8 +66,12 @@ def auth_of(api: Api, tools: AuthTools) -> Auth | None:
 def secret_params(values: Values) -> frozenset[str]:
     """Names of the query parameters that carry credentials."""
     key = values.of(ApiKeyConfig)
-    asked = values.of(AuthConfig).type == "API_KEY" and key.location == "QUERY"
-    return frozenset({key.name} if asked else ())
+    kind, login = values.of(AuthConfig).type, values.of(LoginConfig)
+    if kind == "API_KEY" and key.location == "QUERY":
+        return frozenset({key.name})
+    if kind == "LOGIN" and login.place == "QUERY" and login.name:
+        return frozenset({login.name})
+    return frozenset()
 
 
 def _none(api: Api, tools: AuthTools) -> Auth | None:
@@ -69,6 +81,11 @@ def _none(api: Api, tools: AuthTools) -> Auth | None:
 def _basic(api: Api, tools: AuthTools) -> Auth:
     auth = api.values.of(AuthConfig)
     return basic(needed(auth.user), reveal(auth.password) or "")
+
+
+def _digest(api: Api, tools: AuthTools) -> Auth:
+    auth = api.values.of(AuthConfig)
+    return DigestAuth(needed(auth.user), reveal(auth.password) or "")
 
 
 def _bearer(api: Api, tools: AuthTools) -> Auth:
@@ -83,33 +100,107 @@ def _api_key(api: Api, tools: AuthTools) -> Auth:
 
 def _oauth(api: Api, tools: AuthTools) -> Auth:
     oauth = api.values.of(OAuthConfig)
-    refresh = None
-    if oauth.grant_type == "refresh_token":
-        refresh = reveal(oauth.refresh_token)
+    refreshes = oauth.grant_type == "refresh_token"
+    by_password = oauth.grant_type == "password"
     options = OAuthOptions(
         token_url=needed(oauth.token_url),
-        client_id=needed(oauth.client_id),
-        client_secret=needed(oauth.client_secret).reveal(),
-        refresh_token=refresh,
+        client_id=oauth.client_id or "",
+        client_secret=reveal(oauth.client_secret) or "",
+        grant=oauth.grant_type,
+        refresh_token=reveal(oauth.refresh_token) if refreshes else None,
+        user=(oauth.username or "") if by_password else "",
+        password=(reveal(oauth.password) or "") if by_password else "",
+        jwt=_jwt(api.values, oauth),
         scope=oauth.scope,
-        in_header=oauth.auth_mode == "HEADER",
+        client_mode=oauth.auth_mode,
         headers=tuple(oauth.headers or ()),
         params=pairs(oauth.params),
+        as_json=oauth.request_format == "JSON",
         property=oauth.property,
+        expires=oauth.expires,
+        base=oauth.base_url,
+        borders=http_options(api).borders,
+        header=oauth.header,
+        kind=oauth.token_type or "",
         buffer=float(oauth.buffer),
     )
-    name = hashlib.blake2b(
-        f"{options.token_url}\0{options.client_id}".encode(), digest_size=8
-    ).hexdigest()
-    # A rotated refresh token outlives the engine, an access token need not.
-    kept = refresh is not None
-    tokens = tools.places.outlived("tokens") if kept else tools.places.passing("tokens")
+    name = f"{options.token_url}\0{options.client_id}"
+    if oauth.grant_type in ("password", "jwt_bearer"):
+        name += f"\0{options.user}\0{options.jwt and options.jwt.subject}"
     return OAuth2(
         options,
         fetch=tools.ask(api, options.token_url),
-        path=tokens / f"{tools.connector}-{name}.json",
-        lock=FileLock(tokens / f"{tools.connector}-{name}.lock"),
+        **_kept(tools, name, outlives=refreshes),
     )
+
+
+def _jwt(values: Values, oauth: OAuthConfig) -> JwtOptions | None:
+    if oauth.grant_type != "jwt_bearer" and oauth.auth_mode != "JWT":
+        return None
+    jwt = values.of(JwtConfig)
+    return JwtOptions(
+        key=needed(jwt.key).reveal(),
+        password=reveal(jwt.key_password),
+        algorithm=jwt.algorithm,
+        key_id=jwt.key_id or "",
+        issuer=jwt.issuer or "",
+        subject=jwt.subject or "",
+        audience=jwt.audience or "",
+        claims=_numbers(dict(jwt.claims or {})),
+        lifetime=jwt.lifetime,
+    )
+
+
+def _numbers(value: Any) -> Any:
+    """Numbers as JSON's own types have them."""
+    if isinstance(value, dict):
+        return {name: _numbers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers(each) for each in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+def _login(api: Api, tools: AuthTools) -> Auth:
+    login, auth = api.values.of(LoginConfig), api.values.of(AuthConfig)
+    options = LoginOptions(
+        url=urljoin(url_of(api.values).split("${", 1)[0], needed(login.url)),
+        method=login.method,
+        headers=tuple(login.headers or ()),
+        body=login.body,
+        user=auth.user or "",
+        password=reveal(auth.password) or "",
+        path=login.path,
+        header=login.header,
+        cookie=login.cookie,
+        expires=login.expires,
+        after=login.after,
+        place=login.place,
+        name=login.name or "",
+        template=login.template.replace("${ token }", "${token}"),
+        buffer=float(login.buffer),
+    )
+    return LoginAuth(
+        options,
+        fetch=tools.ask_once(api, options.url),
+        **_kept(
+            tools, f"{options.method} {options.url}\0{options.user}", outlives=False
+        ),
+    )
+
+
+def _kept(tools: AuthTools, whose: str, *, outlives: bool) -> dict[str, Any]:
+    """File and lock of what all tasks share, by a name that tells whose it is."""
+    places = tools.places
+    # A rotated refresh token outlives the engine, an access token need not.
+    tokens = places.outlived("tokens") if outlives else places.passing("tokens")
+    digest = hashlib.blake2b(whose.encode(), digest_size=8).hexdigest()
+    stem = f"{tools.connector}-{digest}"
+    return {
+        "path": tokens / f"{stem}.json",
+        "lock": FileLock(tokens / f"{stem}.lock"),
+    }
 
 
 def _aws(api: Api, tools: AuthTools) -> Auth:
@@ -130,5 +221,7 @@ MAKERS: Final[Mapping[str, Maker]] = {
     "BEARER": _bearer,
     "API_KEY": _api_key,
     "OAUTH2": _oauth,
+    "LOGIN": _login,
+    "DIGEST": _digest,
     "AWS_SIGV4": _aws,
 }

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 from engine.config import Api, Secret, Values
-from engine.config.sections.auth import AuthConfig
+from engine.config.sections.auth import AuthConfig, OAuthConfig
 from engine.config.sections.borders import (
     BordersConfig,
     CertificatesConfig,
@@ -107,6 +107,7 @@ def http_options(api: Api) -> HttpOptions:
         # Only JSON proves its own end where a body ends with its connection.
         close_delimited=values.of(AnswersConfig).format == "json",
         proxy=proxy_of(values),
+        no_proxy=tuple(values.of(ProxyConfig).exceptions or ()),
         redirects=values.of(BordersConfig).redirects,
         lenient=values.of(ClientConfig).parser == "LENIENT",
         redirect_body=values.of(BordersConfig).redirect_body,
@@ -127,6 +128,8 @@ def http_options(api: Api) -> HttpOptions:
             != "none",
             verify=values.of(CertificatesConfig).verify,
             pins=tuple(values.of(CertificatesConfig).pins or ()),
+            seclevel=values.of(CertificatesConfig).seclevel,
+            renegotiation=values.of(CertificatesConfig).renegotiation,
         ),
         addresses=AddressRules(
             home=tuple(origin.host for origin in origins),
@@ -136,7 +139,11 @@ def http_options(api: Api) -> HttpOptions:
             disallow=tuple(values.of(BordersConfig).disallow or ()),
             allow=tuple(values.of(BordersConfig).allow or ()),
         ),
-        borders=Borders(origins, tuple(values.of(BordersConfig).allowed_hosts or ())),
+        borders=Borders(
+            origins,
+            tuple(values.of(BordersConfig).allowed_hosts or ()),
+            tuple(values.of(OAuthConfig).base_hosts or ()),
+        ),
     )
 
 
@@ -165,6 +172,11 @@ def policy_of(values: Values) -> RetryPolicy:
         credentials=(
             values.of(AuthConfig).type != "NONE"
             or values.of(AuthConfig).auth_class is not None
+        ),
+        stale=(
+            values.of(AuthConfig).renew_statuses
+            if values.of(AuthConfig).type in ("OAUTH2", "LOGIN")
+            else frozenset()
         ),
         errors=errors_of(values),
     )

@@ -25,7 +25,7 @@ from engine.config.reread import (
     rereads,
     texts,
 )
-from engine.config.sections.auth import AuthConfig
+from engine.config.sections.auth import AuthConfig, OAuthConfig
 from engine.config.sections.client import BalancingConfig, ClientConfig, PoolConfig
 from engine.config.sections.engine import ApiConfig
 from engine.config.sections.limits import (
@@ -43,6 +43,8 @@ from engine.records import Offset, Response, Shard
 from engine.seams import Fetch, Stopping
 from engine.shared.breaker import Breaker
 from engine.shared.limiter import Limiter, Limits
+from engine.source.auth.base import Rebased
+from engine.source.auth.oauth import OAuth2
 from engine.source.auth.renewal import Refreshable, RenewableAuth, Renewing
 from engine.source.auth.session import SessionAuth, load_auth
 from engine.source.children import ChildApi, ChildDelivery, Tree
@@ -58,6 +60,7 @@ from engine.source.poll import Poll
 from engine.source.prefetch import ByteBudget, Prefetcher
 from engine.source.wire import http2 as curl
 from engine.source.wire.body import Bounds
+from engine.source.wire.cookies import CookieJar
 from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Auth, Http
 from engine.source.wire.origin import Borders, origin_of
@@ -169,7 +172,10 @@ class Sources:
         self._renewable: dict[str, RenewableAuth] = {}
         self._endpoints: dict[str, Endpoints] = {}
         self._auth_tools = AuthTools(
-            connector=connector.name, places=places, ask=self._plain
+            connector=connector.name,
+            places=places,
+            ask=self._plain,
+            ask_once=functools.partial(self._plain, redirects=0),
         )
 
     def cut(self) -> None:
@@ -288,8 +294,13 @@ class Sources:
             )
         return self._multiplexer
 
-    def _plain(self, api: Api, url: str) -> Fetch:
-        """A way to where an api's tokens come from: limited, without credentials."""
+    def _plain(self, api: Api, url: str, redirects: int | None = None) -> Fetch:
+        """
+        A way to where an api's tokens come from: limited, without credentials.
+
+        Args:
+            redirects: How many are followed; None: as the api has it.
+        """
         plain, home = http_options(api), origin_of(url)
         return Limited(
             Http(
@@ -297,6 +308,7 @@ class Sources:
                     plain,
                     borders=Borders((home,)),
                     addresses=replace(plain.addresses, home=(home.host,)),
+                    redirects=plain.redirects if redirects is None else redirects,
                 ),
                 pool=self.pool,
                 resolver=self._resolver,
@@ -378,6 +390,10 @@ class Sources:
         )
         if pays:
             fetch = Limited(fetch, rate_gate)
+        base = self._base(api)
+        if base is not None:
+            home = str(origin_of(url_of(values).split("${", 1)[0]))
+            fetch = Rebased(fetch, base, home)
         endpoints = self._balance(api)
         if endpoints is not None:
             fetch = Balanced(fetch, endpoints, stopping=stopping)
@@ -405,6 +421,19 @@ class Sources:
         return fetch
 
     # -- credentials that change -----------------------------------------------
+
+    def _base(self, api: Api) -> Callable[[], str] | None:
+        """Gives the URL that a login says requests go to; None: none says one."""
+        if api.values.of(OAuthConfig).base_url is None:
+            return None
+
+        def base() -> str:
+            auth: object = self._auths.get(api.name)
+            if isinstance(auth, RenewableAuth):
+                auth = auth.inner
+            return auth.base() if isinstance(auth, OAuth2) else ""
+
+        return base
 
     def _refreshed(
         self,
@@ -523,6 +552,7 @@ class Sources:
             expired=values.of(PaginationConfig).cursor_expired_status,
             restart=values.of(PaginationConfig).cursor_expired == "RESTART",
             explode=exploding_of(values),
+            jar=CookieJar if values.of(AuthConfig).cookies == "POLL" else None,
         )
 
     def tree(

@@ -26,6 +26,7 @@ from engine.source.auth.aws import UNSIGNED, AwsSigV4
 from engine.source.auth.header import HeaderAuth, QueryAuth, basic, bearer
 from engine.source.auth.oauth import OAuth2, OAuthOptions
 from engine.source.auth.session import SessionAuth, load_auth
+from engine.source.auth.shared import REFUSED
 from tests.fakes.clock import HandClock
 from tests.fakes.misbehaving import Misbehaving, Peer, Say, perform
 from tests.source.clients import Client
@@ -379,6 +380,8 @@ def oauth(
         "client_secret": "s3cret/+",
         **options,
     }
+    if "refresh_token" in options:
+        options["grant"] = "refresh_token"
     auth = OAuth2(
         OAuthOptions(**options),
         fetch=Client(server.url).http,
@@ -411,7 +414,7 @@ def test_the_token_request_as_rfc_6749_has_it(tmp_path: Path) -> None:
     tokens = TokenServer()
     with Misbehaving(tokens) as server:
         oauth(server, tmp_path, scope="a b", params=(("audience", "x"),))[0].get()
-        oauth(server, tmp_path, in_header=False, client_id="other")[0].get()
+        oauth(server, tmp_path, client_mode="URL", client_id="other")[0].get()
 
     assert {
         "grant_type": ["client_credentials"],
@@ -527,10 +530,12 @@ def test_what_the_token_endpoint_refuses_is_named_without_secrets(
 ) -> None:
     tokens = TokenServer()
     with Misbehaving(tokens) as server:
-        client, _ = oauth(server, tmp_path)
+        clock = HandClock()
+        client, _ = oauth(server, tmp_path, clock)
         tokens.status = 401
         with pytest.raises(Denied, match="invalid_client") as denied:
             client.get()
+        clock.move(REFUSED)
         tokens.status = 503
         with pytest.raises(Unreachable) as away:
             client.get()

@@ -20,9 +20,14 @@ from engine.records import Request
 from engine.source.wire.body import encodings
 from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import ProxyOptions
-from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.origin import AddressRules, Borders, excepted, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
-from engine.source.wire.tls import TlsOptions, pin_of
+from engine.source.wire.tls import (
+    LEGACY_SERVER_CONNECT,
+    TlsOptions,
+    pin_of,
+    tls_context,
+)
 from tests.fakes.clock import HandClock
 from tests.fakes.misbehaving import (
     Misbehaving,
@@ -919,6 +924,123 @@ def test_http_goes_through_a_proxy_in_absolute_form() -> None:
         assert "http://api.example/a?b=1" == proxy.asked[0].target
         assert "api.example" == proxy.asked[0].header("host")
         assert proxy.asked[0].header("proxy-authorization") is not None
+
+
+@pytest.mark.parametrize(
+    ("exceptions", "direct"),
+    [
+        (("127.0.0.1",), True),
+        (("127.0.0.0/8",), True),
+        (("10.0.0.0/8", "fd00::/8"), False),
+        (("127.0.0.1:1",), False),
+        (("localhost",), False),
+        (("*.0.0.1",), True),
+        ((), False),
+    ],
+)
+def test_what_is_asked_without_the_proxy(
+    exceptions: tuple[str, ...], direct: bool
+) -> None:
+    with Misbehaving(Say(body=PAGE)) as server, Misbehaving(forward) as proxy:
+        client = Client(
+            server.url,
+            proxy=ProxyOptions("127.0.0.1", proxy.port, "me", "pw"),
+            no_proxy=exceptions,
+        )
+        assert PAGE == client.get("/a").body
+
+        assert (1, 0) == (len(server.asked), len(proxy.asked)) if direct else (0, 1)
+        if direct:
+            assert "/a" == server.asked[0].target
+            assert server.asked[0].header("proxy-authorization") is None
+
+
+@pytest.mark.parametrize(
+    ("url", "exceptions", "found"),
+    [
+        ("https://a.example.com", ("a.example.com",), True),
+        ("https://A.example.com", ("a.EXAMPLE.com",), True),
+        ("https://a.example.com", ("example.com",), False),
+        ("https://a.example.com", (".example.com",), True),
+        ("https://a.example.com", ("*.example.com",), True),
+        ("https://example.com", ("*.example.com",), False),
+        ("https://aexample.com", ("*.example.com",), False),
+        ("https://a.example.com:8443", ("a.example.com",), True),
+        ("https://a.example.com", ("a.example.com:443",), True),
+        ("https://a.example.com", ("a.example.com:80",), False),
+        ("https://[::1]", ("::1",), True),
+        ("https://[::1]", ("[::1]",), True),
+        ("https://[::1]:8443", ("[::1]:8443",), True),
+        ("https://[fd00::5]", ("fd00::/8",), True),
+        ("https://10.2.3.4", ("10.0.0.0/8",), True),
+        ("https://a.example.com", ("10.0.0.0/8",), False),
+    ],
+)
+def test_an_exception_is_a_name_or_a_network(
+    url: str, exceptions: tuple[str, ...], found: bool
+) -> None:
+    assert found == excepted(origin_of(url), exceptions)
+
+
+def weak_server() -> Any:
+    """A context with a certificate whose key is too short for level 2."""
+    import datetime
+    import ssl
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import NameOID
+
+    from engine.source.wire.tls import in_memory
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
+        .sign(key, hashes.SHA256())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT@SECLEVEL=0")
+    pem = made.public_bytes(serialization.Encoding.PEM).decode()
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+    with in_memory(pem + secret) as path:
+        context.load_cert_chain(path)
+    return context, pem
+
+
+def test_a_weak_key_is_taken_only_where_a_level_says_so() -> None:
+    context, pem = weak_server()
+    with Misbehaving(Say(body=PAGE), tls=context) as server:
+        url = f"https://localhost:{server.port}"
+
+        with pytest.raises(Unreachable, match="refused"):
+            Client(url, tls=TlsOptions(ca_pem=pem)).get()
+        for level in (0, 1):
+            tls = TlsOptions(ca_pem=pem, seclevel=level)
+            assert PAGE == Client(url, tls=tls).get().body
+        with pytest.raises(Unreachable, match="refused"):
+            Client(url, tls=TlsOptions(ca_pem=pem, seclevel=2)).get()
+
+
+def test_old_renegotiation_is_allowed_by_its_key_only() -> None:
+    plain = tls_context(TlsOptions())
+    legacy = tls_context(TlsOptions(renegotiation=True))
+
+    assert not plain.options & LEGACY_SERVER_CONNECT
+    assert legacy.options & LEGACY_SERVER_CONNECT
 
 
 def test_a_proxy_that_refuses_is_no_answer() -> None:
