@@ -212,15 +212,14 @@ class Contradictions:
             and sample.first_records != values[limit]
         ):
             scope.warn(limit, f"the API gives {sample.first_records} records a page")
-        if sample.truncated and values.of(OffsetsConfig).mode == "FULL":
+        if sample.truncated and values.of(OffsetsConfig).rereads:
             scope.warn(
                 "pagination.max.pages",
                 "the API has more pages: each poll ends before them",
             )
         entries = "cache.response.max.size"
         stored = (
-            values.of(ResponseCacheConfig).enabled
-            and values.of(OffsetsConfig).mode == "FULL"
+            values.of(ResponseCacheConfig).enabled and values.of(OffsetsConfig).rereads
         )
         if stored and flow.calls > self._c.number(entries):
             self._c.warn(

@@ -29,6 +29,7 @@ from engine.shared.lock import Claim
 from engine.sink.state import Saved, State, canonical
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.runtime import Runtime, base_of, make_private
+from engine.task import diff, snapshot
 from engine.task.build.kafka import Brokers, bootstrap_of, state_place
 from engine.task.owning import fence
 from engine.task.probe import next_request
@@ -159,7 +160,7 @@ def get(args: argparse.Namespace) -> int:
         where = msgspec.json.encode(saved.partition).decode()
         known = remembers(saved)
         words = (
-            f"{known['keys']} keys of de-duplication"
+            f"{known['keys']} keys of {kind_of(saved)}"
             if "keys" in known
             else f"{known['pages']} pages are not produced again while they are unchanged"
         )
@@ -173,7 +174,15 @@ def remembers(saved: Saved) -> dict[str, int]:
     """What is kept beside a position: {"pages": n} or {"keys": n}."""
     if saved.partition.get("part") == PART["part"]:
         return {"keys": keys_known(saved.offset)}
+    if saved.partition.get("part") == diff.PART["part"]:
+        return {"keys": snapshot.keys_known(saved.offset)}
     return {"pages": pages_known(saved.offset)}
+
+
+def kind_of(saved: Saved) -> str:
+    """What remembers keys, in words."""
+    snapshots = saved.partition.get("part") == diff.PART["part"]
+    return "a snapshot" if snapshots else "de-duplication"
 
 
 def place_of(apis: Sequence[str], saved: Saved) -> tuple[object, ...]:

@@ -353,7 +353,7 @@ def poll_of(api: Api, sample: Sample) -> tuple[float, float, bool]:
 
     An api that goes on where it stands asks once where nothing is new.
     """
-    if api.values.of(OffsetsConfig).mode != "FULL":
+    if not api.values.of(OffsetsConfig).rereads:
         return 1.0, 0.0, False
     if sample.poll_pages is None or sample.poll_records is None:
         return float(sample.pages), float(sample.records), False

@@ -39,9 +39,8 @@ class Unbuilt(Struct, frozen=True):
 LATER = (
     Unbuilt(
         ("http.offset.mode",),
-        ("SNAPSHOT_PAGINATION", "SNAPSHOT_DIFF", "ODATA_PAGINATION"),
+        ("SNAPSHOT_PAGINATION", "ODATA_PAGINATION"),
     ),
-    Unbuilt(("http.snapshot.*",)),
     Unbuilt(("http.source.window.*",)),
     Unbuilt(("group.*", "session.timeout.ms", "heartbeat.interval.ms")),
 )

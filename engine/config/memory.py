@@ -199,4 +199,4 @@ def cache_of(connector: Connector, page: float, tasks: int) -> int:
 
 def _stores(values: Values) -> bool:
     enabled: bool = values.of(ResponseCacheConfig).enabled
-    return enabled and values.of(OffsetsConfig).mode == "FULL"
+    return enabled and values.of(OffsetsConfig).rereads

@@ -50,6 +50,7 @@ from engine.config.rules_paging import (
     names_have_values,
     paging_has_a_type,
     parameters_stand_once,
+    snapshots_know_their_keys,
     windows_are_whole,
 )
 from engine.config.rules_shapes import shapes_fit_the_format
@@ -325,6 +326,7 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     ticks_have_one_source,
     bodies_have_a_method,
     chains_know_their_next,
+    snapshots_know_their_keys,
     paging_has_a_type,
     parameters_stand_once,
     windows_are_whole,

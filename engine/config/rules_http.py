@@ -193,10 +193,11 @@ def freshness_is_noticed(s: Scope, api: Api, connector: Connector) -> None:
 
 
 def warming_has_something(s: Scope, connector: Connector) -> None:
-    if s.of(OffsetsConfig).mode != "FULL":
+    if not s.of(OffsetsConfig).rereads:
         s.warn(
             "http.offset.mode",
-            "cache.warming.enabled has nothing to warm: only mode FULL asks again",
+            "cache.warming.enabled has nothing to warm: only a mode that reads "
+            "everything each time asks again",
         )
     values = connector.values
     strategies = values.of(WarmingConfig).strategies or ()

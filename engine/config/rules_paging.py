@@ -17,7 +17,7 @@ from engine.config.sections.engine import ApiConfig
 from engine.config.sections.offsets import MODES, OffsetsConfig, WindowsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.request import RequestConfig
-from engine.config.sections.response import RecordsConfig
+from engine.config.sections.response import DeduplicationConfig, RecordsConfig
 from engine.config.sections.transformation import TransformationConfig
 from engine.config.values import Api, Connector, Values
 
@@ -49,16 +49,45 @@ def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
     for key in TYPES[kind].needs:
         if s[key] is None:
             s.error(key, f"required by pagination.type={kind}")
-    if mode == "SNAPSHOT_DIFF":
-        if s.of(RecordsConfig).key is None:
-            s.error("kafka.key", "required by http.offset.mode=SNAPSHOT_DIFF")
-        if connector.values.of(StateConfig).file is not None:
-            s.error("http.offset.mode", "SNAPSHOT_DIFF keeps its state in a topic only")
     if TYPES[kind].addressable and mode == "FULL":
         s.note(
             "pagination.type",
             f"{kind} over data that changes meanwhile skips and repeats records; "
             "cursor and keyset do not",
+        )
+
+
+def snapshots_know_their_keys(s: Scope, api: Api, connector: Connector) -> None:
+    mode = "http.offset.mode"
+    if s.of(OffsetsConfig).mode != "SNAPSHOT_DIFF":
+        for name in ("max.fall", "max.keys", "tombstones.enabled"):
+            key = f"http.snapshot.{name}"
+            if s.values.own(key) or (
+                s.values.stated(key)
+                and not any(
+                    each.values.of(OffsetsConfig).mode == "SNAPSHOT_DIFF"
+                    for each in connector.apis
+                )
+            ):
+                s.warn(key, f"has no effect without {mode}=SNAPSHOT_DIFF")
+        return
+    if s.of(RecordsConfig).key is None:
+        s.error("kafka.key", f"required by {mode}=SNAPSHOT_DIFF")
+    if s.of(RecordsConfig).topic is None:
+        s.error(mode, "SNAPSHOT_DIFF needs kafka.topic: nothing is produced without")
+    if s.of(DeduplicationConfig).enabled:
+        s.error(
+            "deduplication.enabled",
+            f"{mode}=SNAPSHOT_DIFF knows itself what was delivered; what "
+            "de-duplication leaves out it would take for gone",
+        )
+    if connector.values.of(StateConfig).file is not None:
+        s.error(mode, "SNAPSHOT_DIFF keeps its state in a topic only")
+    if s.of(ApiConfig).parent is not None:
+        s.error(
+            mode,
+            "SNAPSHOT_DIFF is for an api without parent: what is gone from one "
+            "parent's list may be on another's",
         )
 
 

@@ -249,6 +249,19 @@ POLLS_DOUBTFUL = _board(
     "page, a new start.",
     "Any: the log names each with its words.",
 )
+POLLS_WITHHELD = _board(
+    "polls_withheld",
+    "polls_withheld",
+    "Polls of SNAPSHOT_DIFF after which no key was taken for gone: interrupted, an "
+    "empty first page, too great a fall, or not all was shown.",
+    "Any: the log names why; http.snapshot.max.fall allows a fall that is meant.",
+)
+TOMBSTONES = _board(
+    "snapshot_gone",
+    "tombstones",
+    "Keys that SNAPSHOT_DIFF found gone.",
+    "A jump: the API shows less than it did.",
+)
 POLLS_FAILED = _board(
     "polls_failed",
     "errors",

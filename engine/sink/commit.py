@@ -250,6 +250,11 @@ class Delivery:
     # -- for outlets and savers ------------------------------------------------
 
     @property
+    def transactional(self) -> bool:
+        """True if what is handed over is committed in the order of its handing over."""
+        return self.transactions is not None
+
+    @property
     def failed(self) -> bool:
         """True once nothing is delivered any more."""
         return self._failure is not None

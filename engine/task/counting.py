@@ -40,6 +40,10 @@ DOUBTFUL = frozenset(
 )
 
 
+#: Counters of polls after which nothing is taken for gone.
+WITHHELD = frozenset({"snapshots_interrupted_total", "snapshots_withheld_total"})
+
+
 #: What a counter of the source's means to who reads the log.
 NOTES = {
     "total_mismatch_total": "the API promised more records than it sent",
@@ -47,6 +51,10 @@ NOTES = {
     "polls_truncated_total": "the poll was cut by pagination.max.pages; "
     "the next one goes on from there",
     "polls_restarted_total": "the poll began anew: the API knew no more where it was",
+    "snapshots_interrupted_total": "what an interrupted poll did not reach is not taken "
+    "for gone",
+    "snapshot_keys_repeated_total": "a key came more than once in a poll, with other "
+    "content each time: kafka.key does not tell the records apart",
     "delta_links_unused_total": "the API gives a link to what changes from now on; "
     "http.offset.mode=CURSOR_PAGINATION goes on from it",
     "children_without_value_total": "a parent record has no value for its child",
@@ -248,6 +256,8 @@ class Tally:
             return
         if name in DOUBTFUL:
             self._slot.add("polls_doubtful")
+        if name in WITHHELD:
+            self._slot.add("polls_withheld")
         words = NOTES.get(name)
         if words is None:
             return
@@ -259,6 +269,11 @@ class Tally:
         more = f" ({unsaid} times more in between)" if unsaid else ""
         log.warning("%s: %s%s", self.shard.label, words, more)
         self._noted[name] = now + NOTE_EVERY, 0
+
+    def snapshot(self, keys: int, gone: int) -> None:
+        """So many keys are remembered, after so many more were found gone."""
+        self._slot.put("snapshot_keys", keys)
+        self._slot.add("tombstones", gone)
 
     def succeeded(self) -> None:
         """A poll has ended well, whatever it brought."""

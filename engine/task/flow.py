@@ -84,7 +84,8 @@ class Flow:
 
     def poll(self) -> Page | None:
         """
-        One poll, first page to last, or until stopping.
+        One poll, first page to last, or until stopping; and once more, where only a
+        second one tells what its memory has to know.
 
         Returns:
             The last page handed over, None if there was none; all of it is
@@ -98,12 +99,17 @@ class Flow:
         Blocks:
             As long as the poll takes; between pages it notices stopping.
         """
-        page = None
         self.received = 0
+        page = self._poll()
+        while self._memory.doubts and not self._stopping.is_set():
+            page = self._poll()
+        return page
+
+    def _poll(self) -> Page | None:
+        page = None
         pulse = self._pulse
         self._outlet.begin()
-        self._memory.begin(self.offset)
-        pages = self._source.pages(self.offset)
+        pages = self._source.pages(self._memory.begin(self.offset))
         try:
             pulse.fetching()
             for page in pages:

@@ -43,10 +43,17 @@ class Outlets(Protocol):
 
 
 class Memory(Protocol):
-    """What a poll is told of pages it had before."""
+    """
+    What a poll is told of pages it had before.
 
-    def begin(self, offset: Offset | None) -> None:
-        """A poll starts from an offset."""
+    Attributes:
+        doubts: The poll that was kept leaves a question that another one answers.
+    """
+
+    doubts: bool
+
+    def begin(self, offset: Offset | None) -> Offset | None:
+        """A poll starts from an offset.  Returns: where its walk is to begin."""
 
     def judge(self, parcel: Parcel, forget: Callable[[], None]) -> Parcel:
         """
@@ -71,12 +78,15 @@ class Memory(Protocol):
 class Forgetful:
     """The memory of what has none: the cache is off, or no poll is like another."""
 
+    doubts = False
+
     def __init__(self) -> None:
         self._vouched = False
 
-    def begin(self, offset: Offset | None) -> None:
+    def begin(self, offset: Offset | None) -> Offset | None:
         """As `Memory`."""
         self._vouched = offset is not None and SEAL in offset
+        return offset
 
     def judge(self, parcel: Parcel, forget: Callable[[], None]) -> Parcel:
         """As `Memory`."""
@@ -106,6 +116,8 @@ class Remembering:
         delivery: Where that outlet belongs to.
     """
 
+    doubts = False
+
     def __init__(
         self,
         unchanged: Unchanged,
@@ -123,7 +135,7 @@ class Remembering:
         self._vouched = False
         self._told = False
 
-    def begin(self, offset: Offset | None) -> None:
+    def begin(self, offset: Offset | None) -> Offset | None:
         """As `Memory`."""
         seal = "" if offset is None else str(offset.get(SEAL, ""))
         self._vouched = bool(seal)
@@ -131,6 +143,7 @@ class Remembering:
             whole=offset is None or offset.get("done") is True,
             seal=seal,
         )
+        return offset
 
     def judge(self, parcel: Parcel, forget: Callable[[], None]) -> Parcel:
         """As `Memory`."""

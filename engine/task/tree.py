@@ -133,8 +133,7 @@ class Branches:
         if branch.polls:
             self._named.add((api, parent))
         offset = self._offsets.get((api, parent))
-        self._memory(api, parent).begin(offset)
-        return offset
+        return self._memory(api, parent).begin(offset)
 
     def hand_over(self, api: str, parent: str, page: Page) -> None:
         """

@@ -18,7 +18,6 @@ WINDOWS = "http.source.window.size.seconds=60\nhttp.source.window.start=2024-01-
     ("text", "asks"),
     [
         ("http.offset.mode=ODATA_PAGINATION", "http.offset.mode=ODATA_PAGINATION"),
-        ("http.snapshot.max.keys=5", "http.snapshot.max.keys"),
         (WINDOWS, "http.source.window.size.seconds"),
         ("group.id=g", "group.id=g"),
         ("heartbeat.interval.ms=5", "heartbeat.interval.ms"),

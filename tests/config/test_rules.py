@@ -30,6 +30,11 @@ ERRORS = [
     ("http.offset.mode=SNAPSHOT_PAGINATION", "http.offset.json.pointer", "required"),
     ("pagination.type=keyset", "http.offset.json.pointer", "required"),
     ("http.offset.mode=SNAPSHOT_DIFF", "kafka.key", "required"),
+    (
+        "http.offset.mode=SNAPSHOT_DIFF\nkafka.key=a\ndeduplication.enabled=true",
+        "deduplication.enabled",
+        "SNAPSHOT_DIFF",
+    ),
     ("kafka.key=${parent.id}", "kafka.key", "api.chaining.parent"),
     ("kafka.key=${parent_value}", "kafka.key", "api.chaining.parent"),
     ("kafka.key=${entityName}", "kafka.key", "entity.names"),
@@ -219,6 +224,7 @@ ERRORS = [
 
 #: A document, the key that is warned of, a word of the message.
 WARNINGS = [
+    ("http.snapshot.max.fall=0.1", "http.snapshot.max.fall", "SNAPSHOT_DIFF"),
     ("pagination.max.pages=5", "pagination.max.pages", "nothing pages"),
     ("http.source.query.params=a=${last.id}", "http.source.query.params", "keyset"),
     (

@@ -59,7 +59,6 @@ READ_ELSEWHERE = {
     **{
         f"{section}.{field}": "not available yet"
         for section, fields in {
-            "OffsetsConfig": "tombstones snapshot_max_keys",
             "WindowsConfig": "end lag overlap",
             "ClusterConfig": "group_id instance_id session_timeout heartbeat_interval",
         }.items()

@@ -104,7 +104,7 @@ class Pages:
         self._base = base
         limits = values.stated("pagination.limit.value") or self._type.sized
         self._count = values.of(PaginationConfig).limit if limits else PER_PAGE
-        anew = values.of(OffsetsConfig).mode == "FULL"
+        anew = values.of(OffsetsConfig).rereads
         self._pages = PAGES_A_POLL if anew else ENDLESS
         self._lines = values.of(AnswersConfig).format == "ndjson"
         if values.of(AnswersConfig).format not in ("json", "ndjson"):

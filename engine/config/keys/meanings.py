@@ -123,7 +123,8 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "CURSOR_PAGINATION": "The next poll goes on with the last cursor or link.",
         "INCREMENTAL": "The next poll asks for what changed since the largest value seen.",
         "SNAPSHOT_PAGINATION": "Everything, each time, as one snapshot.",
-        "SNAPSHOT_DIFF": "Everything is read, only what changed is produced.",
+        "SNAPSHOT_DIFF": "Everything is read; what is new or changed is produced, and what "
+        "is gone has a tombstone.",
         "ODATA_PAGINATION": "OData with its delta links.",
     },
     "http.offset.value.type": {

@@ -22,6 +22,7 @@ from engine.config.kinds import (
     Text,
     TimeFormat,
     Zone,
+    ratio,
     seconds,
 )
 from engine.config.pagination import TYPES, types_of
@@ -42,6 +43,10 @@ MODES: dict[str, tuple[str, frozenset[str]]] = {
         "ODATA_PAGINATION",
     )
 }
+
+
+#: Modes whose polls begin at the first page each time.
+REREADING = frozenset({"FULL", "SNAPSHOT_PAGINATION", "SNAPSHOT_DIFF"})
 
 
 def _initial_offset(get: Lookup) -> object:
@@ -163,13 +168,28 @@ class OffsetsConfig(Section, frozen=True, kw_only=True):
         Bool(),
         "true",
         "SNAPSHOT_DIFF writes a null value for a key that is gone.",
+        "false",
     )
     snapshot_max_keys: int = option(
         "http.snapshot.max.keys",
         Int(1),
         "1000000",
-        "Most keys that SNAPSHOT_DIFF holds; more is an error.",
+        "Most keys that SNAPSHOT_DIFF holds, of a shard; more is an error.",
+        "5000000",
     )
+    snapshot_max_fall: float = option(
+        "http.snapshot.max.fall",
+        ratio(),
+        "0.5",
+        "By what part the keys may become fewer from one poll of SNAPSHOT_DIFF to the "
+        "next. After a greater fall nothing is taken for gone, and that is said.",
+        "0.9",
+    )
+
+    @property
+    def rereads(self) -> bool:
+        """True if each poll begins at the first page."""
+        return self.mode in REREADING
 
 
 class WindowsConfig(Section, frozen=True, kw_only=True):

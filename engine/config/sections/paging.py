@@ -25,7 +25,7 @@ from engine.config.kinds import (
 )
 from engine.config.pagination import TYPES
 from engine.config.sections.key import Computed, Lookup
-from engine.config.sections.offsets import MODES
+from engine.config.sections.offsets import MODES, REREADING
 from engine.config.sections.section import Rule, Section, option, unset
 
 PARAMETER = Text(r"[^\s&=#?]{1,256}", "name of a query parameter")
@@ -36,7 +36,7 @@ def _pagination_type(get: Lookup) -> object:
 
 
 def _expired(get: Lookup) -> object:
-    return "RESTART" if get("http.offset.mode") == "FULL" else "FAIL"
+    return "RESTART" if get("http.offset.mode") in REREADING else "FAIL"
 
 
 def _end(get: Lookup) -> object:
@@ -236,7 +236,10 @@ class PaginationConfig(Section, frozen=True, kw_only=True):
     cursor_expired: str = option(
         "pagination.cursor.expired",
         Choice(("RESTART", "FAIL")),
-        Computed(_expired, "RESTART in http.offset.mode=FULL, else FAIL"),
+        Computed(
+            _expired,
+            "RESTART where http.offset.mode reads everything each time, else FAIL",
+        ),
         "What follows when the API no longer knows the cursor or link a poll is "
         "to go on with. RESTART: the poll begins anew, with a warning. FAIL: the "
         "api is FAILED until its offset is reset.",

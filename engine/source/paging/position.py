@@ -35,8 +35,13 @@ DIGEST: Final = 8
 SEAL: Final = "seal"
 
 
+#: Of any offset in mode SNAPSHOT_DIFF: up to which segment what is remembered of its
+#: keys was delivered.
+SEGMENT: Final = "segment"
+
+
 #: What is added to an offset that is no position.
-_WRITERS: Final = frozenset({"v", "seq", "at", "once", SEAL})
+_WRITERS: Final = frozenset({"v", "seq", "at", "once", SEAL, SEGMENT})
 
 
 _COMMON: Final = frozenset({"poll", "done"})

@@ -292,7 +292,7 @@ def layer_of(
     values = api.values
     if (
         not values.of(ResponseCacheConfig).enabled
-        or values.of(OffsetsConfig).mode != "FULL"
+        or not values.of(OffsetsConfig).rereads
     ):
         return None
     if named_headers(values) & PASSING:

@@ -58,7 +58,10 @@ def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
     most = asked.max_pages
     return Paging(
         type=asked.type,
-        mode=values.of(OffsetsConfig).mode,
+        # What a snapshot leaves out is no matter of the walk.
+        mode="FULL"
+        if values.of(OffsetsConfig).rereads
+        else values.of(OffsetsConfig).mode,
         limit=limit,
         limit_stated=limit_stated,
         max_pages=max(1, most // count + (index < most % count)),

@@ -31,7 +31,7 @@ from engine.config.sections.response import (
     RecordsConfig,
 )
 from engine.records import Parcel, Shard
-from engine.seams import Transform
+from engine.seams import Outlet, Transform
 from engine.shared.link import Assigned
 from engine.sink.commit import Delivery
 from engine.sink.identity import Identities
@@ -45,8 +45,10 @@ from engine.task.build.kafka import Brokers
 from engine.task.build.polling import pace_of
 from engine.task.build.registry import Persistent, Registries
 from engine.task.build.sources import Sources
-from engine.task.build.transform import transform_of
+from engine.task.build.transform import contents_of, transform_of
 from engine.task.counting import Complaints, Tally
+from engine.task.diff import Differing, SegmentPlaces, SnapshotLimits, segments_of
+from engine.task.diff import partition_of as segment_partition
 from engine.task.flow import Flow, Source
 from engine.task.memory import PART, Forgetful, Remembering
 from engine.task.metering import Metering
@@ -150,15 +152,6 @@ class ShardBuilder:
         )
         patience = Patience(self._stop, pulse)
         tally = Tally(shard, slot, self._complaints)
-        poll = self._sources.poll(
-            api,
-            shard,
-            stopping=patience,
-            crew=crew,
-            others=standing.family,
-            note=tally.note,
-        )
-        source: Source = poll
         outlet = self._metering.outlet(
             api.name,
             self._delivery.outlet(
@@ -168,6 +161,18 @@ class ShardBuilder:
                 bad=self._bad(api, tally),
             ),
         )
+        differing = None
+        if values.of(OffsetsConfig).mode == "SNAPSHOT_DIFF":
+            differing = self._differing(api, shard, standing, outlet, tally)
+        poll = self._sources.poll(
+            api,
+            shard,
+            stopping=patience,
+            crew=crew,
+            others=standing.family,
+            note=tally.note if differing is None else differing.note,
+        )
+        source: Source = poll
         remember = self._remember(api, shard, self._saver)
         stores: list[SeenStore] = []
         transform = self._transform(api, shard, patience, stores)
@@ -197,7 +202,7 @@ class ShardBuilder:
             source=source,
             transform=transform,
             outlet=Keeping(outlet, stores) if stores else outlet,
-            memory=remember(shard.partition) or Forgetful(),
+            memory=differing or remember(shard.partition) or Forgetful(),
             counting=tally.counting,
             pulse=pulse,
             stopping=patience,
@@ -228,6 +233,43 @@ class ShardBuilder:
             failures=self._sources.failures[shard],
             ended=self._ended,
             gate=self._gate,
+        )
+
+    def _differing(
+        self, api: Api, shard: Shard, standing: Standing, outlet: Outlet, tally: Tally
+    ) -> Differing:
+        """What mode SNAPSHOT_DIFF remembers; what was stored of it is let go of."""
+        saver, offsets = self._saver, api.values.of(OffsetsConfig)
+        stored = {}
+        for number, each in segments_of(self._saved.values(), shard).items():
+            stored[number] = each.offset
+            # A million keys are not kept twice.
+            del self._saved[canonical(each.partition)]
+        return Differing(
+            shard,
+            stored,
+            None if standing.own is None else standing.own.offset,
+            limits=SnapshotLimits(
+                most=offsets.snapshot_max_keys,
+                fall=offsets.snapshot_max_fall,
+                tombstones=offsets.tombstones,
+                tolerant=api.values.of(ErrorsConfig).tolerance == "all",
+            ),
+            contents=contents_of(api.values),
+            places=SegmentPlaces(
+                self._delivery,
+                lambda number: self._delivery.outlet(
+                    segment_partition(shard, number), saver, pause=0.0
+                ),
+                lambda number, done: saver.forget(
+                    self._delivery, segment_partition(shard, number), done
+                ),
+            ),
+            outlet=outlet,
+            counting=tally.counting,
+            told=tally,
+            shifts=TYPES[api.values.of(PaginationConfig).type].addressable,
+            spool=str(self._sources.spool),
         )
 
     def _grid(

@@ -207,6 +207,11 @@ class Sources:
         return min(due, 1.0)
 
     @property
+    def spool(self) -> Path:
+        """Where what is too large for the memory is put, in files without a name."""
+        return self._places.state
+
+    @property
     def counters(self) -> HttpCounters:
         """What the HTTP side of the task counts."""
         return self.pool.counters

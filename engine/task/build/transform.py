@@ -18,10 +18,16 @@ from engine.config.sections.offsets import WindowsConfig
 from engine.config.sections.response import DeduplicationConfig, RecordsConfig
 from engine.config.sections.section import needed
 from engine.config.sections.transformation import BatchingConfig, TransformationConfig
-from engine.language import compile_zone
+from engine.language import (
+    RECORD_NAMES,
+    LanguageError,
+    compile_template,
+    compile_zone,
+)
 from engine.observe.redact import redact
 from engine.records import Shard
 from engine.task.build.registry import MODULES, Registries
+from engine.task.diff import Contents, contents_as_received, contents_of_values
 from engine.transform.compile import PageTransform, TransformOptions, compile_transform
 from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
 
@@ -91,6 +97,30 @@ def transform_of(
             mask=redact,
         )
     )
+
+
+def contents_of(values: Values) -> Contents:
+    """
+    What mode SNAPSHOT_DIFF compares: what is produced of a record, or what was
+    received of it where its rules write another text each time.
+    """
+    for rule in values.of(TransformationConfig).enrichment or ():
+        text = str(rule.get("expression", ""))
+        if values.of(TransformationConfig).enabled and _PASSING & names_in(text):
+            return contents_as_received
+    return contents_of_values
+
+
+def names_in(text: str) -> frozenset[str]:
+    """The names that a record's template asks for."""
+    try:
+        return compile_template(text, RECORD_NAMES).names
+    except LanguageError:
+        return frozenset()
+
+
+#: Names whose values are others in each poll.
+_PASSING = frozenset({"now", "today", "yesterday", "uuid"})
 
 
 def value_converter_of(values: Values, registries: Registries) -> Converter:

@@ -1,0 +1,485 @@
+"""
+Diff: of a poll that reads everything, only what is new, changed or gone.
+
+Owns `http.offset.mode=SNAPSHOT_DIFF` for one shard: which records of a page are left
+out, when keys that did not come are gone, and that what is remembered belongs to what
+was delivered.
+
+A segment with the keys of a page's records is on its way into the state before the
+records are, and holds once the shard's position names it, which is saved behind their
+acknowledgement.  Who dies in between finds keys of which nobody knows what was delivered:
+they are produced whatever they hold, and have their tombstone when they are gone.  So a
+crash costs repeats, and neither a change nor a tombstone.
+
+Path: ``task.flow`` asks -> here -> `task.snapshot`; segments go where positions go
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.errors import RecordError, StateError
+from engine.records import DeadLetter, Offset, Page, Parcel, Shard
+from engine.seams import Outlet
+from engine.sink.outlet import AtLeastOnce, Failure
+from engine.sink.state import Saved
+from engine.source.paging.position import SEGMENT, whole
+from engine.task.flow import Counting
+from engine.task.memory import NO_PAGE
+from engine.task.snapshot import KeyTable, content_of
+
+log = logging.getLogger("task")
+
+#: The part of a source partition's key under which a segment is kept.
+PART: Final = {"part": "snapshot"}
+
+#: Tombstones that are handed over at once.
+TOGETHER: Final = 2000
+
+#: Outlets of segments that are open at once, where nobody waits for them.
+MOST_OPEN: Final = 64
+
+#: Seconds between two looks whether the delivery still works.
+LOOK: Final = 0.2
+
+#: What stands for the content of a page's records.
+Contents = Callable[[Parcel], list[int]]
+
+#: Counters of the source after which a poll may not have seen everything.
+INCOMPLETE: Final = frozenset(
+    {"total_mismatch_total", "polls_repeating_total", "polls_unsure_total"}
+)
+
+
+class Deliveries(Protocol):
+    """What is needed of `sink.commit.Delivery`."""
+
+    @property
+    def transactional(self) -> bool:
+        """As `Delivery.transactional`."""
+
+    def forget(self, outlet: AtLeastOnce) -> None:
+        """As `Delivery.forget`."""
+
+    def check_failure(self) -> None:
+        """As `Delivery.check_failure`."""
+
+
+class SnapshotLimits(Struct, frozen=True):
+    """
+    What is decided by keys.
+
+    Attributes:
+        most: Keys at most (`http.snapshot.max.keys`).
+        fall: By what part the keys may become fewer from one poll to the next, else
+            nothing is gone (`http.snapshot.max.fall`).
+        tombstones: A key that is gone is written (`http.snapshot.tombstones.enabled`).
+        tolerant: A record without a key is a dead letter (`errors.tolerance=all`).
+    """
+
+    most: int = 1_000_000
+    fall: float = 0.5
+    tombstones: bool = True
+    tolerant: bool = False
+
+
+class SegmentPlaces(Struct, frozen=True):
+    """
+    Where a shard's segments and tombstones go.
+
+    Attributes:
+        delivery: The task's.
+        open: Makes the outlet of a segment.
+        forget: Removes a segment from the state.
+    """
+
+    delivery: Deliveries
+    open: Callable[[int], AtLeastOnce]
+    forget: Callable[[int, Callable[[Failure], None]], None]
+
+
+class Told(Protocol):
+    """Who hears what becomes of a snapshot; see `task.counting.Tally`."""
+
+    def note(self, name: str) -> None:
+        """A counter has gone up."""
+
+    def snapshot(self, keys: int, gone: int) -> None:
+        """So many keys are remembered, after so many more were found gone."""
+
+
+class Differing:
+    """
+    A shard's memory in mode SNAPSHOT_DIFF; a `task.memory.Memory`.
+
+    Args:
+        shard: Whose it is.
+        stored: Its segments in the state, by number.
+        offset: Its stored position, or None.
+        contents: What stands for the content of a page's records.
+        outlet: The shard's own, for tombstones.
+        counting: As for `task.flow.Flow`.
+        shifts: Pages are counted: where a record goes while they are read, the next
+            page begins one too late and a record is passed over.  A key is gone then
+            only if another poll, right behind, does not find it either.
+
+    Attributes:
+        doubts: As `Memory`: keys are missing for the first time.
+
+    Raises: StateError for a segment that cannot be read.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        stored: Mapping[int, Offset],
+        offset: Offset | None,
+        *,
+        limits: SnapshotLimits,
+        contents: Contents,
+        places: SegmentPlaces,
+        outlet: Outlet,
+        counting: Counting,
+        told: Told,
+        shifts: bool = False,
+        spool: str | None = None,
+    ):
+        self._shard = shard
+        self._limits = limits
+        self._contents = contents
+        self._places = places
+        self._outlet = outlet
+        self._counting = counting
+        self._told = told
+        self._rows = KeyTable(spool)
+        self._opened: list[AtLeastOnce] = []
+        self._shifts = shifts
+        self._pages = 0
+        #: Keys that the poll before did not find, while this one looks again.
+        self._missing: set[tuple[str, bytes]] | None = None
+        self.doubts = False
+        #: A truncated poll goes on with what it has seen so far.
+        self._goes_on = False
+        #: Why this poll cannot tell what is gone, "" while it can.
+        self._doubt = ""
+        self._last: Page | None = None
+        self._repeats_told = False
+        confirmed = 0 if offset is None else whole(offset, SEGMENT, 0)
+        unsure: dict[int, None] = {}
+        for number in sorted(stored):
+            for row in self._rows.load(number, stored[number], confirmed):
+                unsure[row] = None
+        self._rows.last = max(self._rows.last, confirmed)
+        #: KeyTable of which it has to be said, before any other segment holds, that
+        #: nobody knows what was delivered of them.
+        self._unsure = list(unsure)
+        if len(self._rows):
+            log.info("%s: %d keys are remembered.", shard.label, len(self._rows))
+        told.snapshot(len(self._rows), 0)
+
+    # -- the memory of a flow ------------------------------------------------------
+
+    def begin(self, offset: Offset | None) -> Offset | None:
+        """As `Memory`: everything is read, from the first page on."""
+        if self._goes_on:
+            self._goes_on = False
+            return offset
+        if self._unsure:
+            self._write(self._unsure, sure=True)
+            self._unsure = []
+        unfinished = offset is not None and offset.get("done") is not True
+        if unfinished:
+            self._told.note("snapshots_interrupted_total")
+        self._rows.begin()
+        self._pages = 0
+        if not self.doubts:
+            self._missing = None
+        self.doubts = False
+        self._doubt = ""
+        self._last = None
+        if offset is None:
+            return None
+        number = whole(offset, "poll", 1, least=1) - unfinished
+        return {"poll": number, "done": True} if number else None
+
+    def judge(self, parcel: Parcel, forget: Callable[[], None]) -> Parcel:
+        """
+        As `Memory`: what is new or has changed; of it the keys are in the state, or
+        on their way into it in the same transaction.
+
+        Raises: StateError for more keys than are allowed; RecordError for a record
+            without a key, under `errors.tolerance=none`.
+        """
+        page = parcel.page
+        self._goes_on = page.truncated
+        self._last = page
+        self._pages += 1
+        if self._pages == 1 and not page.received:
+            self._doubt = "the first page was empty"
+        parcel = self._keyed(parcel)
+        if parcel.letters:
+            self._doubt = "bad records have keys that nobody knows"
+        if page.unread:
+            self._doubt = page.unread
+        if not len(parcel.values):
+            return parcel
+        assert parcel.keys is not None
+        keys: Sequence[bytes] = parcel.keys  # type: ignore[assignment]
+        try:
+            places, rows, again = self._rows.changed(
+                parcel.topic, keys, self._contents(parcel), self._limits.most
+            )
+        except OverflowError:
+            raise StateError(
+                f"{self._shard.label} has more than the {self._limits.most} keys of "
+                "http.snapshot.max.keys: allow more, or read less"
+            ) from None
+        if again and not self._repeats_told:
+            self._repeats_told = True
+            self._told.note("snapshot_keys_repeated_total")
+        if rows:
+            at_hand = {row: keys[at] for row, at in zip(rows, places, strict=True)}
+            self._write(list(at_hand), sure=False, keys=at_hand)
+        return kept(parcel, places)
+
+    def sealed(self, offset: Offset) -> Offset:
+        """As `Memory`: with it all that was written so far holds."""
+        return {**offset, SEGMENT: self._rows.last}
+
+    def keep(self, offset: Offset) -> None:
+        """As `Memory`: the poll is finished, and what did not come is gone."""
+        gone = self._rows.gone()
+        if gone:
+            why = self._withheld()
+            if why:
+                self._told.note("snapshots_withheld_total")
+                log.warning(
+                    "%s: %d of %d keys did not come, and none of them is taken for "
+                    "gone: %s.",
+                    self._shard.label,
+                    len(gone),
+                    self._rows.known,
+                    why,
+                )
+                gone = []
+        gone = self._sure(gone)
+        for start in range(0, len(gone), TOGETHER):
+            self._bury(gone[start : start + TOGETHER], offset)
+        if gone:
+            self._outlet.commit()
+            log.info("%s: %d keys are gone.", self._shard.label, len(gone))
+        self._settle()
+        self._tidy()
+        self._told.snapshot(len(self._rows), len(gone))
+
+    def note(self, name: str) -> None:
+        """What the source counts, on its way to the tally."""
+        if name in INCOMPLETE:
+            self._doubt = "the API may not have shown all it has"
+        self._told.note(name)
+
+    # -- inside --------------------------------------------------------------------
+
+    def _sure(self, gone: list[int]) -> list[int]:
+        """Those of the missing keys that are surely gone."""
+        if not gone or not self._shifts or self._pages < 2:
+            self._missing = None
+            return gone
+        named = {self._rows.key(row): row for row in gone}
+        before, self._missing = self._missing, None
+        if before is None:
+            self._missing = set(named)
+            self.doubts = True
+            return []
+        return [row for name, row in named.items() if name in before]
+
+    def _withheld(self) -> str:
+        """Why nothing is taken for gone; "" where it may be."""
+        if self._doubt:
+            return self._doubt
+        rows, fall = self._rows, self._limits.fall
+        if rows.known - rows.found > fall * rows.known:
+            return (
+                f"{rows.found} keys after {rows.known} is a fall of more than "
+                f"http.snapshot.max.fall={fall:g}"
+            )
+        return ""
+
+    def _bury(self, rows: list[int], offset: Offset) -> None:
+        """A tombstone for each of these keys."""
+        named = [self._rows.key(row) for row in rows]
+        self._write(
+            rows, sure=False, gone=True, keys=dict(zip(rows, (k for _, k in named)))
+        )
+        self._rows.drop(rows)
+        if not self._limits.tombstones:
+            self._outlet.hand_over(Parcel(NO_PAGE, "", ()), self.sealed(offset))
+            return
+        assert self._last is not None
+        page = replace(
+            self._last,
+            records=[],
+            deduplicated=0,
+            last=False,
+            truncated=False,
+            saved=False,
+            response=replace(self._last.response, tries=0, wire_bytes=0, body=b""),
+        )
+        topics = [topic for topic, _ in named]
+        parcel = Parcel(
+            page,
+            topics[0] if len(set(topics)) == 1 else topics,
+            [None] * len(rows),
+            [key for _, key in named],
+            page.response.received_ms,
+            added=len(rows),
+        )
+        parcel.delivered.append(self._counting(parcel))
+        self._outlet.hand_over(parcel, self.sealed(offset))
+
+    def _keyed(self, parcel: Parcel) -> Parcel:
+        """Records without a key are bad ones: nothing could be known again of them."""
+        keys = parcel.keys
+        if keys is not None and None not in keys or not len(parcel.values):
+            return parcel
+        words = "the record has no key, by which SNAPSHOT_DIFF knows it again"
+        if not self._limits.tolerant or keys is None:
+            raise RecordError(words, stage="route")
+        bad = [at for at, key in enumerate(keys) if key is None]
+        indexes = parcel.indexes or range(len(keys))
+        letters = [
+            DeadLetter(
+                indexes[at],
+                bytes(parcel.page.records[indexes[at]]),
+                "route",
+                "RecordError",
+                words,
+            )
+            for at in bad
+        ]
+        left = [at for at, key in enumerate(keys) if key is not None]
+        parcel = kept(parcel, left)
+        parcel.deduplicated -= len(bad)
+        parcel.letters = [*parcel.letters, *letters]
+        return parcel
+
+    def _write(
+        self,
+        rows: Sequence[int],
+        *,
+        sure: bool,
+        gone: bool = False,
+        keys: Mapping[int, bytes] | None = None,
+    ) -> None:
+        """
+        Segments of some rows.
+
+        Blocks: until they are in the state.  In transactions nobody waits: what is
+            handed over behind them is in the same one, or in a later one.
+        """
+        places = self._places
+        outlets = []
+        for piece in self._rows.parcels(rows):
+            number = self._rows.last + 1
+            found = self._rows.segment(number, piece, sure=sure, gone=gone, keys=keys)
+            outlet = places.open(number)
+            outlet.begin()
+            outlet.hand_over(Parcel(NO_PAGE, "", ()), found)
+            outlets.append(outlet)
+        self._opened += outlets
+        if not places.delivery.transactional or len(self._opened) > MOST_OPEN:
+            self._settle()
+
+    def _settle(self) -> None:
+        """All segments written so far are in the state."""
+        for outlet in self._opened:
+            outlet.commit()
+            self._places.delivery.forget(outlet)
+        self._opened.clear()
+
+    def _tidy(self) -> None:
+        """Write what still holds of the oldest segments anew, and forget those."""
+        victims, rows = self._rows.outworn()
+        if not victims:
+            return
+        self._write(rows, sure=True)
+        self._settle()
+        answers: queue.SimpleQueue[Failure] = queue.SimpleQueue()
+        for number in victims:
+            self._places.forget(number, answers.put)
+        left = len(victims)
+        while left:
+            self._places.delivery.check_failure()
+            try:
+                why = answers.get(timeout=LOOK)
+            except queue.Empty:
+                continue
+            if why is not None:
+                raise why
+            left -= 1
+        self._rows.forgotten(victims)
+
+
+def kept(parcel: Parcel, places: Sequence[int]) -> Parcel:
+    """A parcel of some of its records; the others count as delivered before."""
+    count = len(parcel.values)
+    if len(places) == count:
+        return parcel
+    columns: dict[str, object] = {}
+    for name in ("values", "keys", "indexes", "topic", "timestamps", "headers"):
+        column = getattr(parcel, name)
+        if column is None or isinstance(column, str | int):
+            continue
+        if name == "headers" and not (column and isinstance(column, list)):
+            # One set for all of them.
+            continue
+        columns[name] = [column[at] for at in places]
+    return replace(
+        parcel,
+        **columns,
+        lengths=None,
+        deduplicated=parcel.deduplicated + count - len(places),
+    )
+
+
+def contents_of_values(parcel: Parcel) -> list[int]:
+    """What is produced of each record."""
+    return content_of(parcel.values)
+
+
+def contents_as_received(parcel: Parcel) -> list[int]:
+    """
+    What the API sent of each record, for rules that write another text each time.
+    """
+    page = parcel.page
+    if parcel.added or parcel.indexes is None:
+        return contents_of_values(parcel)
+    records = page.records
+    if page.parent is None:
+        return content_of([records[at] for at in parcel.indexes])
+    parent = bytes(page.parent)
+    return content_of([parent + records[at] for at in parcel.indexes])
+
+
+def partition_of(shard: Shard, number: int) -> dict[str, str]:
+    """The source partition of a segment."""
+    return {**shard.partition, **PART, "chunk": str(number)}
+
+
+def segments_of(saved: Iterable[Saved], shard: Shard) -> dict[int, Saved]:
+    """What is stored of a shard's segments, by number."""
+    found = {}
+    for each in saved:
+        partition = dict(each.partition)
+        number = partition.pop("chunk", "")
+        if partition.pop("part", None) != PART["part"] or not number.isdigit():
+            continue
+        if partition == shard.partition:
+            found[int(number)] = each
+    return found
