@@ -203,6 +203,12 @@ class Api:
     ) -> None:
         self.close()
 
+    @property
+    def open(self) -> int:
+        """How many connections are open now."""
+        with self._lock:
+            return len(self._open)
+
     # HTTP.
 
     def _accept(self) -> None:

@@ -202,8 +202,10 @@ class Sources:
         due = self.pool.tick(now)
         if self._multiplexer is not None and self.pool.options.cleanup:
             self._multiplexer.tick(now)
-        for endpoints in self._endpoints.values():
-            endpoints.tick()
+        if not self._gate.closed:
+            # A pause is for probes, too: nothing leaves.
+            for endpoints in self._endpoints.values():
+                endpoints.tick()
         return min(due, 1.0)
 
     @property
