@@ -126,7 +126,9 @@ class Log:
         moved = True
         while moved:
             moved = False
-            for piece, start in self._topic.fetch({self._partition: self.position}):
+            # Whoever is at its end looks again by himself: nobody waits for news here.
+            places = {self._partition: self.position}
+            for piece, start in self._topic.fetch(places, wait_ms=0):
                 end, records = every(piece, self._wanted)
                 at = max(start, self.position, end or 0)
                 found += [r for _, r in records if r.offset >= self.position]

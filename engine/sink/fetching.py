@@ -80,14 +80,18 @@ class Topic:
         self._known, (first, last) = offsets(self._client, self._name, EARLIEST, LATEST)
         return Span(topic_id(self._known.topics[self._name]), first, last)
 
-    def fetch(self, positions: Mapping[int, int]) -> Iterator[tuple[Batch, int]]:
+    def fetch(
+        self, positions: Mapping[int, int], wait_ms: int = WAIT_MS
+    ) -> Iterator[tuple[Batch, int]]:
         """
         One round: what the leaders have from these offsets on.
 
+        Args:
+            wait_ms: Within which a broker that has nothing answers.
+
         Yields: a piece of a partition, and the partition's log start: where to
         go on if that is beyond what was asked for.
-        Blocks: at most a request's time; a broker that has nothing answers
-        within `WAIT_MS`.
+        Blocks: at most a request's time.
         """
         led: dict[int, list[int]] = {}
         for partition in positions:
@@ -97,7 +101,10 @@ class Topic:
             raise BrokerError(codes.LEADER_NOT_AVAILABLE, place)
         answers = self._client.ask_all(
             [
-                (node, self._request({each: positions[each] for each in members}))
+                (
+                    node,
+                    self._request({each: positions[each] for each in members}, wait_ms),
+                )
                 for node, members in led.items()
             ]
         )
@@ -124,11 +131,11 @@ class Topic:
         told = self._known.topics[self._name].partitions.get(partition)
         return -1 if told is None else told.leader
 
-    def _request(self, positions: Mapping[int, int]) -> protocol.Asking:
+    def _request(self, positions: Mapping[int, int], wait_ms: int) -> protocol.Asking:
         return asking(
             protocol.FETCH,
             replica_id=-1,
-            max_wait_ms=WAIT_MS,
+            max_wait_ms=wait_ms,
             min_bytes=1,
             max_bytes=ANSWER,
             # Committed ones, with a list of those that were aborted.

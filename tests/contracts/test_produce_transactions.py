@@ -93,12 +93,17 @@ class Writing:
         return why[0]
 
 
-def made(fake: Cluster, id_: str = "mine") -> Producer:
+def made(
+    fake: Cluster, id_: str = "mine", transactional: Transactional | None = None
+) -> Producer:
     reached = Reached(
         bootstrap=tuple(fake.bootstrap), request_timeout=2.0, retry_backoff=0.02
     )
     return Producer(
-        reached, linger=0.0, transactional=Transactional(id_, 60_000), max_block=3.0
+        reached,
+        linger=0.0,
+        transactional=transactional or Transactional(id_, 60_000),
+        max_block=3.0,
     )
 
 
@@ -181,6 +186,77 @@ def test_batches_of_the_next_transaction_wait_for_the_end_of_this_one() -> None:
         to.answers.wait(2)
         assert to.end() is None
         assert fake.committed("t") == [b"a", b"b"]
+
+
+def test_a_late_batch_of_this_transaction_does_not_wait_behind_the_next_one() -> None:
+    """A shard hands over its page while another one is at the next transaction."""
+    with broker() as fake, writing(fake) as to:
+        to.begin()
+        to.put(b"a")
+        to._group = 2
+        to.put(b"c", b"d", wait=False)
+        to.put(b"e", wait=False)
+        to._group = 1
+        late = to.put(b"b", wait=False)
+        until(lambda: late in to.answers.found, "the late one is acknowledged", 5.0)
+        assert to.end() is None
+        assert fake.committed("t") == [b"a", b"b"]
+        to.begin()
+        to.answers.wait(4)
+        assert to.end() is None
+        assert fake.committed("t") == [b"a", b"b", b"c", b"d", b"e"]
+
+
+class Racing(Transactional):
+    """
+    One whose next transaction is opened between two reads of the open one's number.
+
+    As a committer's thread may do at any moment: the sender reads `group` and is told
+    the old number, and a look later it is the next one.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.following = 0
+        super().__init__("mine", 60_000)
+
+    @property  # type: ignore[override]
+    def group(self) -> int:
+        found = self.number
+        by_sender = threading.current_thread().name == "kafka-sender"
+        if self.following and by_sender:
+            self.number, self.following = self.following, 0
+        return found
+
+    @group.setter
+    def group(self, number: int) -> None:
+        self.number = number
+
+
+@pytest.mark.parametrize("version", BOTH)
+def test_a_batch_never_gets_the_numbers_of_the_transaction_before_its_own(
+    version: str,
+) -> None:
+    with broker(version) as fake:
+        racing = Racing()
+        producer = made(fake, transactional=racing)
+        try:
+            producer.initialise(10.0)
+            to = Writing(producer)
+            to.begin()
+            to.put(b"a")
+            assert to.end() is None
+            # The next one's batch lies there while the sender still knows this one.
+            racing.following = to._group = 2
+            to.put(b"b", wait=False)
+            until(lambda: not racing.following, "the sender looks")
+            producer.open(2)
+            assert {1: None, 2: None} == to.answers.wait(2)
+            assert to.end() is None
+        finally:
+            assert producer.close(5.0)
+        assert fake.committed("t") == [b"a", b"b"]
+        assert commits(fake) == 2
 
 
 PASSING = {

@@ -139,7 +139,13 @@ class Sender(threading.Thread):
         """Queue a batch; under the lock."""
         if partition.empty:
             partition.progress_at = queued.created
-        partition.waiting.append(queued)
+        # A page that is still put into the transaction that is being ended comes after
+        # pages of the next one, and must not wait behind them: its end waits for it.
+        waiting = partition.waiting
+        at = len(waiting)
+        while at and waiting[at - 1].group > queued.group:
+            at -= 1
+        waiting.insert(at, queued)
         self._active[partition.topic, partition.index] = partition
 
     def nudge(self, at: float) -> None:
@@ -271,9 +277,10 @@ class Sender(threading.Thread):
     def _learn(self, found: messages.Metadata, topics: Sequence[str]) -> None:
         now = self._clock.monotonic()
         view = self.view
-        # One that is asked for since is asked for at once.
+        # One that is asked for since is asked for at once, and the first one, too.
         news = len(view.wanted) > len(topics)
         view.learn(found, topics, now)
+        news = news or bool(view.brokers and not topics)
         self.nodes.found()
         self._refresh_at = now + (0.0 if news else self._tuning.retry_backoff)
         self._fresh_until = now if news else now + self._tuning.metadata_max_age
