@@ -175,6 +175,7 @@ def _detailed(picture: Picture, card: ConnectorCard) -> Iterator[Bean]:
             "Retries": picture.total(names.RETRIES, card.name),
         },
     )
+    yield _bean(HTTP, "Transactions", (connector,), _transactions(picture, card.name))
     for host in _labels(picture, names.BREAKER_STATE, card.name, "endpoint"):
         state = picture.total(names.BREAKER_STATE, card.name, endpoint=host)
         yield _bean(
@@ -183,6 +184,27 @@ def _detailed(picture: Picture, card: ConnectorCard) -> Iterator[Bean]:
             (connector, ("host", quoted(host))),
             {"State": state},
         )
+
+
+def _transactions(picture: Picture, connector: str) -> dict[str, Value]:
+    ends = {
+        result: picture.total(names.TRANSACTIONS, connector, result=result)
+        for result in names.TRANSACTIONS.values["result"]
+    }
+    count = seconds = 0.0
+    for series, value in picture.families.get(names.TRANSACTION_SECONDS.name, ()):
+        if series.connector != connector:
+            continue
+        if series.bound is None:
+            seconds += value
+        else:
+            count += value
+    return {
+        "Committed": ends["committed"],
+        "Aborted": ends["aborted"],
+        "Doubtful": ends["doubtful"],
+        "AverageMilliseconds": 1000 * _share(seconds, count),
+    }
 
 
 def _of_api(picture: Picture, connector: str, api: str) -> Callable[[str], int]:
@@ -304,6 +326,7 @@ def _task(picture: Picture, task: TaskState) -> list[Bean]:
                 ),
                 "source-record-active-count-avg": mean,
                 "source-record-active-count-max": peak,
+                **_sizes(picture, task),
             },
         ),
         _bean(
@@ -329,6 +352,18 @@ def _commits(total: Totals) -> dict[str, Value]:
     return {
         "offset-commit-success-percentage": _share(ok, ok + failed),
         "offset-commit-failure-percentage": _share(failed, ok + failed),
+    }
+
+
+def _sizes(picture: Picture, task: TaskState) -> dict[str, Value]:
+    place = task.connector, str(task.number)
+    committed = picture.total(names.TRANSACTIONS, *place, result="committed")
+    return {
+        "transaction-size-min": picture.total(names.TRANSACTION_RECORDS_MIN, *place),
+        "transaction-size-max": picture.total(names.TRANSACTION_RECORDS_MAX, *place),
+        "transaction-size-avg": _share(
+            picture.total(names.TRANSACTION_RECORDS, *place), committed
+        ),
     }
 
 

@@ -599,7 +599,7 @@ BATCHES = _counter(
 COMMITS = _counter(
     "offset_commits",
     ("result",),
-    "Attempts to save where shards stand.",
+    "Attempts to save where shards stand; in a transaction they count as it ends.",
     "failed rising: the state topic or the broker has a problem.",
     values={"result": ("ok", "failed")},
 )
@@ -608,6 +608,38 @@ COMMIT_SECONDS = _histogram(
     (),
     "Time to save where a shard stands.",
     "Rising: look at the broker.",
+)
+TRANSACTIONS = _counter(
+    "transactions",
+    ("result",),
+    "Transactions, by how they ended.",
+    "aborted or doubtful rising: the log says what was not acknowledged; nothing of "
+    "them is lost or seen twice.",
+    values={"result": ("committed", "aborted", "doubtful")},
+)
+TRANSACTION_SECONDS = _histogram(
+    "transaction",
+    (),
+    "Time from a transaction's first page to its commit.",
+    "Above a second with transaction.boundary=poll: the broker commits slowly.",
+)
+TRANSACTION_RECORDS = _counter(
+    "transaction_records",
+    (),
+    "Records in transactions that were committed.",
+    "Few in each: polls are short, and each ends one.",
+)
+TRANSACTION_RECORDS_MIN = _gauge(
+    "transaction_records_min",
+    (),
+    "Records in the smallest of the task's transactions.",
+    "0: a poll brought nothing new, and its position is kept all the same.",
+)
+TRANSACTION_RECORDS_MAX = _gauge(
+    "transaction_records_max",
+    (),
+    "Records in the largest of the task's transactions.",
+    "Large: transaction.boundary.interval.ms collects much.",
 )
 EOS_ACTIVE = _gauge(
     "eos_active",
@@ -1016,6 +1048,25 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             ("Retries", "long", RETRIES),
         )
     ),
+    *(
+        Attribute(HTTP, "Transactions", name, _C, kind, meaning, (metric,), True)
+        for name, kind, meaning, metric in (
+            ("Committed", "long", "Transactions committed.", TRANSACTIONS),
+            ("Aborted", "long", "Transactions given up.", TRANSACTIONS),
+            (
+                "Doubtful",
+                "long",
+                "Transactions of which a start had to read how they ended.",
+                TRANSACTIONS,
+            ),
+            (
+                "AverageMilliseconds",
+                "double",
+                "Mean time from a transaction's first page to its commit.",
+                TRANSACTION_SECONDS,
+            ),
+        )
+    ),
     *_detail(
         "CircuitBreaker",
         "host",
@@ -1143,6 +1194,24 @@ ATTRIBUTES: tuple[Attribute, ...] = (
                 "double",
                 "Its largest value of 60 s.",
                 (RECORDS_ACTIVE,),
+            ),
+            (
+                "transaction-size-min",
+                "double",
+                TRANSACTION_RECORDS_MIN.meaning,
+                (TRANSACTION_RECORDS_MIN,),
+            ),
+            (
+                "transaction-size-max",
+                "double",
+                TRANSACTION_RECORDS_MAX.meaning,
+                (TRANSACTION_RECORDS_MAX,),
+            ),
+            (
+                "transaction-size-avg",
+                "double",
+                "Mean records of the task's transactions that were committed.",
+                (TRANSACTION_RECORDS, TRANSACTIONS),
             ),
         ),
     ),

@@ -21,6 +21,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -47,6 +48,17 @@ ABORTING = 1.0
 
 #: Longest sleep of the thread.
 LOOK = 1.0
+
+
+class End(Enum):
+    """How a transaction has ended."""
+
+    COMMITTED = "committed"
+    #: It was given up; what was written of it is hidden from readers of committed
+    #: records.
+    ABORTED = "aborted"
+    #: It was to be committed and nobody said whether it is; the next start sees.
+    DOUBTFUL = "doubtful"
 
 
 class Boundary(Struct, frozen=True):
@@ -81,6 +93,7 @@ class Group(Struct, eq=False):
         records: Records of them.
         offsets: Where its shards stand behind them.
         after: To be called once it is committed.
+        saving: Whose positions are acknowledged: told how the transaction ends.
         failure: Why it must not be committed.
     """
 
@@ -94,6 +107,7 @@ class Group(Struct, eq=False):
     entries: list[Entry] = field(default_factory=list)
     offsets: dict[ExactlyOnce, Offset] = field(default_factory=dict)
     after: list[Callable[[Failure], None]] = field(default_factory=list)
+    saving: list[Callable[[Failure], None]] = field(default_factory=list)
     failure: SinkError | StateError | None = None
 
 
@@ -111,8 +125,17 @@ class Bound(Struct, frozen=True):
         value: bytes | None,
         done: Callable[[Failure], None],
     ) -> None:
-        """As `Delivery.send`; `done` is called when it is acknowledged."""
-        self.delivery.send_in(self.group, topic, partition, key, value, done)
+        """As `Delivery.send`; `done` is called when it is committed or given up."""
+        saving = self.group.saving
+
+        def answered(why: Failure) -> None:
+            if why is None:
+                # An acknowledged position is none before its transaction has ended.
+                saving.append(done)
+            else:
+                done(why)
+
+        self.delivery.send_in(self.group, topic, partition, key, value, answered)
 
     def hold(self, why: str, seconds: float) -> bool:
         """As `Delivery.hold`."""
@@ -128,15 +151,14 @@ class Transactions:
     The transactions of one delivery.
 
     Attributes:
-        committed, records: Transactions, and records in them, so far.
-        told: Called with the records and the seconds of each that was committed.
+        told: Called as each ends: how, the records of its pages, and the seconds from
+            its first page on.
     """
 
     def __init__(
         self, delivery: Delivery, producer: Producer, boundary: Boundary
     ) -> None:
-        self.committed = 0
-        self.told: Callable[[int, float], None] = lambda records, seconds: None
+        self.told: Callable[[End, int, float], None] = lambda *_: None
         self._delivery = delivery
         self._producer = producer
         self._boundary = boundary
@@ -145,6 +167,8 @@ class Transactions:
         self._current = Group(1)
         # The one whose batches are sent, None while there is none.
         self._sending: Group | None = None
+        # The one whose commit was asked for last.
+        self._ending: Group | None = None
         self._closed = False
         self._thread = threading.Thread(
             target=self._run, name="kafka-committer", daemon=True
@@ -228,19 +252,19 @@ class Transactions:
     # -- the thread ------------------------------------------------------------------
 
     def _run(self) -> None:
-        why: SinkError | StateError
+        why: SinkError | StateError = Aborted("the delivery has ended")
         try:
             while (group := self._next()) is not None:
                 self._commit(group)
-            self._abort()
-            return
         except (SinkError, StateError) as failure:
             why = failure
+            # First: what an abort makes of batches on their way is not the reason.
+            self._delivery.fail(why)
         # The wall of this thread: whoever waits must hear of it.
         except Exception as error:  # noqa: BLE001
             why = Doubtful(f"committing failed: {type(error).__name__}: {error}")
-        # First: what an abort makes of batches on their way is not the reason.
-        self._delivery.fail(why)
+            self._delivery.fail(why)
+        self._give_up(why)
         self._abort()
 
     def _next(self) -> Group | None:
@@ -292,6 +316,7 @@ class Transactions:
                 outlet.flush()
         self._save(group)
         self._wait(group, deadline, lambda: not group.left, "acknowledged")
+        self._ending = group
         self._end(group)
         with delivery.lock:
             self._sending = None
@@ -304,11 +329,11 @@ class Transactions:
                 entry.outlet.committed(entry, now)
             for shard in group.offsets:
                 shard.settled()
-            self.committed += 1
             delivery.changed.notify_all()
-        for tell in group.after:
+        if group.since is not None:
+            self.told(End.COMMITTED, group.records, now - group.since)
+        for tell in (*group.saving, *group.after):
             tell(None)
-        self.told(group.records, now - began)
 
     def _save(self, group: Group) -> None:
         """The positions behind its pages, in the same transaction."""
@@ -371,6 +396,19 @@ class Transactions:
                 self._due.wait(left)
         if told[0] is not None:
             raise told[0]
+
+    def _give_up(self, why: SinkError | StateError) -> None:
+        """Tell what became of the one that was open."""
+        delivery = self._delivery
+        with delivery.lock:
+            group = self._sending
+        if group is None or group.since is None:
+            return
+        doubtful = group is self._ending and isinstance(why, Doubtful)
+        end = End.DOUBTFUL if doubtful else End.ABORTED
+        self.told(end, group.records, delivery.now() - group.since)
+        for tell in group.saving:
+            tell(why)
 
     def _abort(self) -> None:
         """Tell the coordinator, so that readers of committed records go on at once."""

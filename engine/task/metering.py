@@ -27,7 +27,9 @@ from engine.shared.breaker import BreakerReading
 from engine.shared.limiter import HostReading, Reading
 from engine.shared.tiers import Tiers
 from engine.sink.outlet import Failure, Saver
+from engine.sink.transactions import Transactions
 from engine.source.fetch.warming import Trace, Warming
+from engine.task.committing import Ends
 from engine.task.positions import Ended, Watched
 
 #: Seconds between two readings.
@@ -41,6 +43,8 @@ FROM_ZERO = (
     names.ACCOUNTING_ERRORS,
     names.BATCHES,
     names.COMMITS,
+    names.TRANSACTIONS,
+    names.TRANSACTION_RECORDS,
 )
 
 
@@ -71,6 +75,10 @@ class Sent(Protocol):
     """What is read of `sink.commit.Delivery`."""
 
     batches: int
+
+    @property
+    def transactions(self) -> Transactions | None:
+        """None where delivery is at least once."""
 
 
 class Schemas(Protocol):
@@ -253,6 +261,7 @@ class Metering:
         self._connections: Connections | None = None
         self._room: Room | None = None
         self._sent: Sent | None = None
+        self._ends = Ends(meters)
         self._limiter: Limiter | None = None
         self._breakers: Mapping[str, Breaker] = {}
         self._failures: Mapping[Shard, FailureLog] = {}
@@ -271,6 +280,8 @@ class Metering:
         self._counters, self._connections, self._room = counters, connections, room
         self._failures = {}
         self._sent = sent
+        if sent.transactions is not None:
+            sent.transactions.told = self._ends
         self._before = {
             key: n for key, n in self._before.items() if key[0] in _OF_THE_PROCESS
         }

@@ -329,7 +329,35 @@ def test_details_are_shown_on_demand_with_quoted_hosts(
     value = get(stage, f"/read/{quoted}")["value"]
 
     assert {"Requests": 3, "FailedRequests": 3} == value
-    assert 2 + 2 + 1 + 3 + 1 + 1 == len(found)
+    assert 2 + 2 + 1 + 3 + 1 + 1 + 1 == len(found)
+
+
+def test_transactions_are_shown_as_connect_has_them(
+    staged: Callable[..., Stage],
+) -> None:
+    stage = staged(card(jmx=True, jmx_detailed=True))
+    stage.deliver(5)
+    for result, n in (("committed", 4), ("aborted", 1), ("doubtful", 2)):
+        stage.meters.count(names.TRANSACTIONS, (result,), n)
+    stage.meters.count(names.TRANSACTION_RECORDS, (), 2000)
+    stage.meters.state(names.TRANSACTION_RECORDS_MIN, (), 0)
+    stage.meters.state(names.TRANSACTION_RECORDS_MAX, (), 1500)
+    took = stage.meters.timer(names.TRANSACTION_SECONDS)
+    for seconds in (0.1, 0.3):
+        took(seconds)
+
+    of_task = "kafka.connect:type=source-task-metrics,connector=orders,task=0"
+    sizes = get(stage, f"/read/{of_task}")["value"]
+    assert {"min": 0, "max": 1500, "avg": 500} == {
+        name: sizes[f"transaction-size-{name}"] for name in ("min", "max", "avg")
+    }
+    ours = "kafka.connect.http:type=Transactions,connector=orders"
+    assert {
+        "Committed": 4,
+        "Aborted": 1,
+        "Doubtful": 2,
+        "AverageMilliseconds": pytest.approx(200),
+    } == get(stage, f"/read/{ours}")["value"]
 
 
 def test_every_attribute_of_the_table_is_served(staged: Callable[..., Stage]) -> None:

@@ -36,7 +36,7 @@ from engine.sink.kafka import Cluster as Reached
 from engine.sink.outlet import Failure, Sending
 from engine.sink.produce.producer import Producer
 from engine.sink.produce.transaction import Transactional
-from engine.sink.transactions import Boundary
+from engine.sink.transactions import Boundary, End
 from engine.sink.window import Budget
 from tests.fakes.broker import (
     Cluster,
@@ -617,3 +617,99 @@ def test_a_delivery_that_is_closed_leaves_nothing_open() -> None:
             to.hand_over(parcel(0, [b"0"]), {"page": 0})
             until(lambda: fake.log["t", 0], "a batch")
         assert [state for _, state, _ in fake.transactions.ended] == ["aborted"]
+
+
+class Positions(Saves):
+    """Told what became of each position."""
+
+    def __init__(self) -> None:
+        self.told: list[Failure] = []
+
+    def save(self, to: Sending, partition: Any, offset: Any, done: Any) -> None:
+        def ended(why: Failure) -> None:
+            self.told.append(why)
+            done(why)
+
+        super().save(to, partition, offset, ended)
+
+
+Ends = list[tuple[End, int]]
+
+
+def ends_of(delivery: Delivery) -> Ends:
+    found: Ends = []
+    assert delivery.transactions is not None
+    delivery.transactions.told = lambda end, records, _: found.append((end, records))
+    return found
+
+
+def test_a_position_is_saved_once_its_transaction_is_committed() -> None:
+    """Its acknowledgement says nothing: an abort takes it back."""
+    with broker() as fake:
+        fake.create("state")
+        line = fake.script(EndTxnRequest, Late(0.5))
+        with delivering(fake, collect=0.01) as delivery:
+            positions, ends = Positions(), ends_of(delivery)
+            to = delivery.outlet(SHARD.partition, positions)
+            to.begin()
+            to.hand_over(parcel(0, [b"0", b"1"]), {"page": 0})
+            assert line.met.wait(10)
+            assert fake.log["state", 0] == [b"0"]
+            assert (positions.told, ends) == ([], [])
+            to.commit()
+            until(lambda: ends, "it is told")
+        assert positions.told == [None]
+        assert ends == [(End.COMMITTED, 2)]
+
+
+@pytest.mark.parametrize(
+    ("deed", "end"),
+    [
+        (Refuse(48), End.DOUBTFUL),
+        (Refuse(90), End.ABORTED),
+        (Lost(done=False), End.DOUBTFUL),
+        (Lost(), End.DOUBTFUL),
+    ],
+)
+def test_a_position_that_is_not_known_to_be_committed_is_none(
+    deed: Any, end: End
+) -> None:
+    with broker() as fake:
+        fake.create("state")
+        fake.script(EndTxnRequest, deed)
+        with delivering(fake, collect=0.01) as delivery:
+            positions, ends = Positions(), ends_of(delivery)
+            to = delivery.outlet(SHARD.partition, positions)
+            to.begin()
+            to.hand_over(parcel(0, [b"0"]), {"page": 0})
+            with pytest.raises(SinkError):
+                to.commit()
+            until(lambda: positions.told, "it is told")
+        assert 1 == len(positions.told)
+        assert positions.told[0] is not None
+        assert ends == [(end, 1)]
+
+
+@pytest.mark.parametrize("version", BOTH)
+def test_what_is_given_up_names_what_was_waited_for_and_for_how_long(
+    version: str,
+) -> None:
+    with broker(version) as fake:
+        fake.create("state")
+        fake.judge = lambda batch: 6 if batch.topic == "t" else None
+        with delivering(fake, flush=1.5) as delivery:
+            positions, ends = Positions(), ends_of(delivery)
+            to = delivery.outlet(SHARD.partition, positions)
+            to.begin()
+            to.hand_over(parcel(0, [b"0"]), {"page": 0})
+            with pytest.raises(Unavailable) as failure:
+                to.commit()
+            until(lambda: ends, "it is told")
+        said = str(failure.value)
+        assert "a transaction was given up: not all of it was acknowledged" in said
+        assert "t-0: NOT_LEADER" in said
+        assert commits(fake) == 0
+        assert ends == [(End.ABORTED, 1)]
+        # The position was acknowledged, and is none.
+        assert [type(why) for why in positions.told] == [Unavailable]
+        assert fake.committed("state") == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from engine.observe import names
 from engine.observe.meters import Meters
 from engine.records import DeadLetter, Page, Parcel, Request, Response, Shard
 from engine.shared.board import Board
+from engine.sink.transactions import End
 from engine.source.fetch.waits import Waits
 from engine.task.metering import Held, Metering
 from tests.fakes.clock import HandClock
@@ -36,8 +39,18 @@ class Room:
     waited = 0.0
 
 
+class Ending:
+    """Transactions that a test ends."""
+
+    def __init__(self) -> None:
+        self.told: Callable[[End, int, float], None] = lambda *_: None
+
+
 class Sent:
     batches = 0
+
+    def __init__(self) -> None:
+        self.transactions: Any = Ending()
 
 
 class Schemas:
@@ -312,3 +325,28 @@ def test_a_page_whose_sums_are_off_is_counted(stage: Stage) -> None:
     stage.metering.transform("api1", lambda page: lost)(lost.page)
 
     assert 1 == stage.seen()["accounting_errors_total",]
+
+
+def test_transactions_are_counted_as_they_end(stage: Stage) -> None:
+    stage.metering.follow(stage.counters, Connections(), Room(), stage.sent)
+    told = stage.sent.transactions.told
+    for records in (500, 0, 1500):
+        told(End.COMMITTED, records, 0.25)
+    told(End.ABORTED, 9999, 30.0)
+    told(End.DOUBTFUL, 9999, 30.0)
+
+    seen = stage.seen()
+    assert 3 == seen["transactions_total", "committed"]
+    assert 1 == seen["transactions_total", "aborted"]
+    assert 1 == seen["transactions_total", "doubtful"]
+    assert 2000 == seen["transaction_records_total",]
+    assert 0 == seen["transaction_records_min",]
+    assert 1500 == seen["transaction_records_max",]
+    assert 0.75 == seen["transaction_seconds_sum",]
+
+
+def test_a_task_at_least_once_shows_no_size_of_transactions(stage: Stage) -> None:
+    seen = stage.seen()
+
+    assert 0 == seen["transactions_total", "committed"]
+    assert ("transaction_records_min",) not in seen
