@@ -311,6 +311,10 @@ class Unavailable(SinkError):
     code = Exit.UNAVAILABLE
 
 
+class NoTransactions(Unavailable):
+    """The broker answers, and no coordinator of transactions does."""
+
+
 class Fenced(SinkError):
     """Someone newer owns this work."""
 

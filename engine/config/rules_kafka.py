@@ -192,8 +192,11 @@ def exactly_once_is_possible(c: Scope) -> None:
             c.error(idempotence, f"needs {flight} of at most 5")
     support = c.of(TransactionsConfig).support
     if support == "requested":
+        # What was asked for is warned of; a default gives way to what was.
+        say = c.warn if c.values.stated("exactly.once.support") else c.note
         for key, holds, why in (
             ("producer.acks", c.of(ProducerConfig).acks == "all", "all"),
+            (flight, c.number(flight) <= 5, "at most 5"),
             (idempotence, c.of(ProducerConfig).idempotent is not False, "true"),
             (
                 "offset.storage.file.filename",
@@ -202,7 +205,8 @@ def exactly_once_is_possible(c: Scope) -> None:
             ),
         ):
             if not holds:
-                c.warn(key, f"delivery is at least once: transactions need {why}")
+                say(key, f"delivery is at least once: transactions need {why}")
+                break
     if support != "required":
         return
     needs = "exactly.once.support=required needs"

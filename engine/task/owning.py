@@ -22,10 +22,17 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from engine.errors import Misconfigured, StateError
+from engine.errors import (
+    Doubtful,
+    Misconfigured,
+    NoTransactions,
+    StateError,
+    Unavailable,
+)
 from engine.shared.lock import open_private, try_lock
 from engine.sink import fencing
 from engine.sink.fencing import Owner
+from engine.sink.fetching import Topic
 from engine.sink.state import State
 from engine.sink.statetopic import TopicState
 from engine.task.build.kafka import Brokers
@@ -34,6 +41,10 @@ log = logging.getLogger("task")
 
 #: Seconds between two attempts to get the lock.
 LOOK = 0.05
+
+#: Starts that a broker's answers may leave in doubt, with `requested` and nobody who
+#: had transactions before, until it is taken for one without; and seconds between them.
+TRIES, AGAIN = 3, 1.0
 
 
 class Decided(Struct, frozen=True):
@@ -130,15 +141,15 @@ class Owning:
             before = fencing.current(topic, place, self._connector)
             if not tasks and not before.tasks:
                 return Decided(Owner())
+            # An owner before may have a transaction open: only once it is fenced is
+            # that known to be over.
+            may_do_without = self._support == "requested" and not before.tasks
             try:
-                owner = fencing.take_over(
-                    self._brokers.transactional,
-                    topic,
-                    place,
-                    self._connector,
-                    tasks=tasks,
-                    name=self._brokers.transactional_id,
-                )
+                owner = self._taken(topic, place, tasks, TRIES if may_do_without else 1)
+            except (NoTransactions, Doubtful) as failure:
+                if not may_do_without:
+                    raise
+                return Decided(Owner(), why=str(failure))
             except Misconfigured as failure:
                 if self._support == "required":
                     raise Misconfigured(
@@ -149,6 +160,32 @@ class Owning:
                     log.warning("The owner before was not fenced: %s", failure)
                 return Decided(Owner(), why=str(failure) if tasks else "")
         return Decided(owner, exactly=tasks > 0)
+
+    def _taken(
+        self, topic: Topic, place: tuple[str, int], tasks: int, tries: int
+    ) -> Owner:
+        doubt: Doubtful | None = None
+        while True:
+            tries -= 1
+            try:
+                return fencing.take_over(
+                    self._brokers.transactional,
+                    topic,
+                    place,
+                    self._connector,
+                    tasks=tasks,
+                    name=self._brokers.transactional_id,
+                )
+            except Unavailable:
+                # What a try before has left open may be in the way.
+                if doubt is None:
+                    raise
+                raise doubt from None
+            except Doubtful as failure:
+                doubt = failure
+                if not tries:
+                    raise
+            threading.Event().wait(AGAIN)
 
     def _go_on(self, decided: Decided) -> Decided:
         """One that is started again, or another task of the engine."""

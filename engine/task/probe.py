@@ -36,7 +36,7 @@ from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.sink.statetopic import TopicState
 from engine.source.wire.origin import shown
-from engine.task.build.kafka import Brokers, bootstrap_of
+from engine.task.build.kafka import Brokers, bootstrap_of, unfit
 from engine.task.build.places import Places
 from engine.task.build.polling import paginator_of
 from engine.task.build.sources import Sources
@@ -101,9 +101,13 @@ def transactions(connector: Connector) -> None:
     """
     Ask for a transactional id of the connector's that no task uses.
 
+    Nobody is asked for a configuration that allows none: its keys are told of.
+
     Raises: Misconfigured without the right to it, or where the broker knows no
     transactions; Unavailable.
     """
+    if unfit(connector.values):
+        return
 
     def embedded() -> str:
         raise Unavailable("the embedded broker runs only while `run` does")

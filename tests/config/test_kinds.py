@@ -172,7 +172,7 @@ def test_the_decided_defaults_stand() -> None:
         "retry.on.status.codes": "408,425,429,500,502-504",
         "circuit.breaker.failure.threshold": "5",
         "errors.tolerance": "none",
-        "exactly.once.support": "disabled",
+        "exactly.once.support": "requested",
         "offsets.storage.topic": "kafka-http-source-offsets",
         "offset.storage.partitions": "25",
         "task.heartbeat.timeout.ms": "30000",

@@ -237,7 +237,11 @@ WARNINGS = [
         "http.source.query.params",
         "pagination.limit.value",
     ),
-    ("transaction.boundary=poll", "transaction.boundary", "without effect"),
+    (
+        "exactly.once.support=disabled\ntransaction.boundary=poll",
+        "transaction.boundary",
+        "without effect",
+    ),
     (
         "exactly.once.support=requested\nproducer.acks=1",
         "producer.acks",
@@ -348,6 +352,8 @@ FINE = [
     "http.source.url=/x?a=${offset}\nhttp.api.base.url=https://h.example.com/",
     "http.source.url=https://h.example.com/${entityName}\nentity.names=a,b\ntasks.max=2",
     "exactly.once.support=disabled\nproducer.acks=1",
+    "exactly.once.support=disabled\noffset.storage.file.filename=x",
+    "transaction.boundary=interval",
     "security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config="
     + JAAS,
     "http.source.poll.schedule=@hourly\nhttp.source.query.params=d=${date:yyyy-MM-dd}",
@@ -389,6 +395,11 @@ def test_what_is_warned_of(files: Files, text: str, key: str, word: str) -> None
         ("pagination.type=page", "pagination.type", "skips and repeats"),
         ("value.converter=JsonConverter", "value.converter", "true in Kafka Connect"),
         ("listeners=http://0.0.0.0:80", "listeners", "read-only"),
+        ("producer.acks=1", "producer.acks", "at least once"),
+        ("producer.acks=0\nproducer.enable.idempotence=false", "producer.acks", "at least once"),
+        ("producer.enable.idempotence=false", "producer.enable.idempotence", "at least once"),
+        ("producer.max.in.flight.requests.per.connection=6", "producer.max.in.flight.requests.per.connection", "at most 5"),
+        ("offset.storage.file.filename=x", "offset.storage.file.filename", "at least once"),
     ],
 )  # fmt: skip
 def test_what_is_worth_knowing(files: Files, text: str, key: str, word: str) -> None:

@@ -64,8 +64,9 @@ def test_four_tasks_share_one_reading(tmp_path: Path, api: Api, apache: Broker) 
         assert 0 == running.end().code
 
     # One has read all of it, the others what was left, if anything.
-    whole = re.findall(rf"reading state: {MANY:,} of ({MANY:,}|{MANY + 1:,})", text)
-    assert 1 == len(whole), text
+    said = re.findall(r"reading state: ([\d,]+) of ([\d,]+)", text)
+    read = [int(done.replace(",", "")) for done, total in said if done == total]
+    assert 1 == sum(done >= MANY for done in read), text
     assert "no sign of life" not in text
 
 
@@ -221,7 +222,9 @@ def test_keys_of_the_topic_hold_when_it_is_made(
 def test_two_engines_of_two_machines_notice_each_other(
     tmp_path: Path, api: Api, apache: Broker
 ) -> None:
+    """At least once; exactly once the second one ends the first."""
     keys = {
+        "exactly.once.support": "disabled",
         "pagination.type": "page",
         "pagination.limit.value": 50,
         "http.source.poll.interval.ms": 1000,

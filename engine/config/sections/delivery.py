@@ -24,11 +24,12 @@ class TransactionsConfig(Section, frozen=True, kw_only=True):
     support: str = option(
         "exactly.once.support",
         Choice(("requested", "required", "disabled")),
-        "disabled",
+        "requested",
         "Records, dead letters and state in one Kafka transaction: a reader of "
         "committed records (isolation.level=read_committed) sees each page once, "
         "whatever is killed. Needs the right to the transactional ids "
-        "kafka-http-source-<connector>-*.",
+        "kafka-http-source-<connector>-*, producer.acks=all, idempotence and the "
+        "state in a topic.",
         "required",
     )
     boundary: str = option(

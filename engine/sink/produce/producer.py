@@ -318,12 +318,12 @@ class Producer:
         Fence whoever had the transactional id, and abort what it left open.
 
         Raises: Misconfigured without the right to the id, or where the broker knows
-        no transactions; Unavailable past the limit.
+        no transactions; past the limit Unavailable, NoTransactions where somebody
+        answers.
         Blocks: at most `limit` seconds.
         """
         transactional, sender = self._transactional, self._sender
         assert transactional is not None
-        name = transactional.transactional_id.decode()
         deadline = self._clock.monotonic() + limit
         sender.kick()
         with sender.changed:
@@ -332,8 +332,7 @@ class Producer:
                     break
                 left = deadline - self._clock.monotonic()
                 if left <= 0:
-                    why = sender.nodes.why() or "its coordinator does not answer"
-                    raise Unavailable(f"initialising transactional id {name}: {why}")
+                    raise transactional.late(limit, sender.nodes.why())
                 sender.changed.wait(min(left, 0.2))
         if sender.failure is not None:
             raise sender.failure

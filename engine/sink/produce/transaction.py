@@ -24,7 +24,14 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, TypeAlias
 
-from engine.errors import Doubtful, Fenced, Misconfigured, SinkError
+from engine.errors import (
+    Doubtful,
+    Fenced,
+    Misconfigured,
+    NoTransactions,
+    SinkError,
+    Unavailable,
+)
 from engine.sink.produce import messages, verdicts, wire
 from engine.sink.produce.handshake import Session
 from engine.sink.produce.identity import Question
@@ -35,6 +42,10 @@ from engine.sink.protocol import Message
 #: Seconds until what a former transaction's end is still in the way of is asked
 #: again: its markers are being written, which takes milliseconds.
 SOON = 0.01
+
+#: Times that a broker cuts off who asks for a transactional id, and lets him in anew,
+#: until it is taken for one that knows no transactions.
+CUTS = 3
 
 #: The highest versions that are spoken in protocol 1: above them partitions add
 #: themselves, or epochs move.
@@ -158,6 +169,10 @@ class Transactional:
         self.endpoint: Endpoint | None = None
         #: True if the cluster's transactions are of version 2.
         self.second = False
+        # While its id is not fenced: the last answer, if it was that nobody
+        # coordinates transactions, and how often there was none.
+        self._lacking = ""
+        self._cuts = 0
         self._name = transactional_id
         self._timeout_ms = timeout_ms
         self._id = (-1, -1)
@@ -170,6 +185,23 @@ class Transactional:
     def end(self, commit: bool, ended: Ended) -> None:
         """Have the open transaction ended; all of it is acknowledged."""
         self._ending = commit, ended
+
+    def late(self, limit: float, away: str) -> SinkError:
+        """
+        Why its id is not fenced after so many seconds.
+
+        Args:
+            away: What keeps brokers away, "" for nothing.
+        """
+        named = f"transactional id {self._name}"
+        if self._lacking and not away:
+            return NoTransactions(f"{named}, {self._lacking} for {limit:.0f} s")
+        if self._cuts >= CUTS:
+            return NoTransactions(
+                f"{named}: the broker ends each connection that asks for it ({away})"
+            )
+        why = away or "its coordinator does not answer"
+        return Unavailable(f"initialising {named}: {why}")
 
     # -- as `identity.Identity` --------------------------------------------------------
 
@@ -336,8 +368,11 @@ class Transactional:
         Returns: the failure if it is for good, and seconds until the question is
         asked again, None for the usual pause.
         """
+        self._lacking = ""
         if found is Outcome.MOVED:
             self.moved()
+            if code == verdicts.NO_COORDINATOR:
+                self._lacking = f"{doing}: {verdicts.name(code)}"
         if found in (Outcome.AGAIN, Outcome.MOVED):
             return None, None
         if found is Outcome.SOON:
@@ -354,6 +389,8 @@ class Transactional:
     def _passes(self, _: Exception) -> SinkError | None:
         """Nothing hangs on an answer: the question is asked again."""
         self.moved()
+        self._lacking = ""
+        self._cuts += 1
         return None
 
     def _lost(self, why: Exception) -> SinkError | None:

@@ -56,6 +56,9 @@ log = logging.getLogger("task")
 #: `offsets.storage.topic` where nothing else is said.
 DEFAULT_STATE = "kafka-http-source-offsets"
 
+#: Requests to one broker on their way of which brokers remember the batches.
+IN_FLIGHT = 5
+
 #: Seconds until a transactional id has to be initialised; a transaction that its
 #: former owner was just ending is waited for.
 INITIALISING = 10.0
@@ -403,3 +406,19 @@ def state_place(values: Values) -> str:
         or (values.of(BootstrapConfig).servers, values.of(StateTopicConfig).topic)
     )
     return hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
+
+
+def unfit(values: Values) -> str:
+    """Why a configuration allows no transactions, or ""."""
+    if values.of(StateConfig).file is not None:
+        return "offset.storage.file.filename keeps the state in a file"
+    if values.of(ProducerConfig).acks != "all":
+        return f"producer.acks={values.of(ProducerConfig).acks} is not all"
+    if not values.of(ProducerConfig).idempotent:
+        if values.of(ProducerConfig).in_flight > IN_FLIGHT:
+            return (
+                "producer.max.in.flight.requests.per.connection is above "
+                f"{IN_FLIGHT}, which allows no idempotence"
+            )
+        return "producer.enable.idempotence=false"
+    return ""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from engine.clock import SYSTEM
 from engine.config import Connector, Values
-from engine.config.sections.delivery import StateConfig, TransactionsConfig
+from engine.config.sections.delivery import TransactionsConfig
 from engine.config.sections.engine import ApiConfig, IdentityConfig, ScheduleConfig
 from engine.config.sections.kafka import ProducerConfig
 from engine.config.sections.processes import DirectoriesConfig
@@ -35,7 +35,7 @@ from engine.sink.statetopic import TopicState
 from engine.task.absence import Absence
 from engine.task.build.cache import Caching
 from engine.task.build.http import url_of
-from engine.task.build.kafka import Brokers, state_place
+from engine.task.build.kafka import Brokers, state_place, unfit
 from engine.task.build.places import Places
 from engine.task.build.registry import Registries
 from engine.task.build.shards import Opened, ShardBuilder
@@ -307,13 +307,18 @@ class Wiring:
         why = unfit(values)
         decided = Decided(Owner(), why=why if support == "requested" else "")
         if isinstance(state, TopicState) and support != "disabled" and not why:
-            decided = self._owning(state, start)
+            decided = self._owning(state, start, support)
         self._metering.exactly(decided.exactly)
-        if decided.why and (values.stated("exactly.once.support") or not why):
-            log.warning(NOT_EXACTLY, support, decided.why)
+        # All tasks of a connector fare alike: one says it.
+        if decided.why and not self._context.number:
+            if why and not values.stated("exactly.once.support"):
+                # The owner's own keys say so; the default gives way to them.
+                log.info("Delivery is at least once: %s.", decided.why)
+            else:
+                log.warning(NOT_EXACTLY, support, decided.why)
         return decided
 
-    def _owning(self, state: TopicState, start: Start) -> Decided:
+    def _owning(self, state: TopicState, start: Start, support: str) -> Decided:
         start.step("fencing")
         values = self._connector.values
         return Owning(
@@ -323,7 +328,7 @@ class Wiring:
             connector=self._connector.name,
             task=self._context.number,
             tasks=values.of(IdentityConfig).tasks_max,
-            support=values.of(TransactionsConfig).support,
+            support=support,
         ).decide(start.progress)
 
     def _load(self, state: State, decided: Decided, start: Start) -> dict[str, Saved]:
@@ -337,7 +342,7 @@ class Wiring:
             return saved
         if not decided.exactly and state.owner.tasks:
             # An engine before had transactions, of which one may be open.
-            self._owning(state, start)
+            self._owning(state, start, "disabled")
             start.step("reading_state")
             return state.load(start.progress)
         if decided.exactly and state.owner.gen > decided.owner.gen:
@@ -384,14 +389,3 @@ class Wiring:
         ]
         dead = self._brokers.letters()
         return [*dict.fromkeys(names), *([dead] if dead else [])]
-
-
-def unfit(values: Values) -> str:
-    """Why a configuration allows no transactions, or ""."""
-    if values.of(StateConfig).file is not None:
-        return "offset.storage.file.filename keeps the state in a file"
-    if values.of(ProducerConfig).acks != "all":
-        return f"producer.acks={values.of(ProducerConfig).acks} is not all"
-    if not values.of(ProducerConfig).idempotent:
-        return "producer.enable.idempotence=false"
-    return ""
