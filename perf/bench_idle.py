@@ -27,6 +27,7 @@ http.response.data.json.pointer=records
 kafka.topic=idle
 bootstrap.servers={bootstrap}
 offsets.storage.topic=idle-offsets-{name}
+exactly.once.support=disabled
 listeners=http://127.0.0.1:0
 log.level=ERROR
 cache.dir={folder}/cache

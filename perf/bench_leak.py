@@ -34,6 +34,7 @@ tasks.max={tasks}
 kafka.topic=leak
 bootstrap.servers={bootstrap}
 offsets.storage.topic=leak-offsets
+exactly.once.support=disabled
 listeners=http://127.0.0.1:0
 log.level=ERROR
 state.dir={folder}/state
