@@ -58,7 +58,7 @@ from engine.observe.failures import decoded
 from engine.observe.machine import cost
 from engine.observe.meters import DIRECTORY
 from engine.shared.board import Board, ChildSlot
-from engine.shared.limiter import CAUSES
+from engine.shared.demands import CAUSES
 from engine.shared.link import Link, Message, SetLevel
 from engine.supervisor import status
 from engine.supervisor.status import ChildStatus, Rebalances, Snapshot

@@ -155,7 +155,7 @@ class ShardState(Struct, frozen=True):
         record_ms: Wall milliseconds of the last record delivered, 0 before.
         next_ms: Wall milliseconds of its next poll, 0 while it polls.
         held_by: What it waits or waited for before a request, one of
-            `shared.limiter.CAUSES`.
+            `shared.demands.CAUSES`.
         held_until_ms: Up to when, in wall milliseconds.
         position: The source offset that was saved last, as JSON; "" before.
     """

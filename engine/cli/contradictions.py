@@ -23,7 +23,7 @@ from engine.config.sections.observing import HealthConfig
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.processes import ScalingConfig
-from engine.shared.limiter import HostReading
+from engine.shared.demands import HostReading
 
 #: A response that is this part of what is allowed is too near to it.
 NEAR = 0.5

@@ -21,7 +21,7 @@ import msgspec
 from engine.cli.check import load
 from engine.cli.offsets import Opened, claim_of
 from engine.cli.preview import json_or_text
-from engine.cli.run import refuse_unbuilt
+from engine.cli.wanted import refuse_unbuilt
 from engine.config import Connector, Loaded
 from engine.config.sections.engine import ScheduleConfig
 from engine.config.sections.letters import DeadLetterQueueConfig

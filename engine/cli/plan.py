@@ -20,8 +20,8 @@ import msgspec
 from engine.cli.check import load
 from engine.cli.contradictions import Contradictions, demands
 from engine.cli.display import say, say_table
-from engine.cli.run import owned
 from engine.cli.sizing import DAY, Flow, Sizing
+from engine.cli.wanted import owned
 from engine.clock import SYSTEM
 from engine.config import Connector, Loaded
 from engine.config.entries import Findings

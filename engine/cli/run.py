@@ -1,23 +1,19 @@
 """
 Run: `run FILE...`, from the configuration to the exit code.
 
-Owns what the supervisor is given: the wanted state made from the files, the
-entry function of each child, the display.  It opens nothing itself; the heavy
+Owns what the supervisor is given, and the display.  It opens nothing itself; the heavy
 rooms are imported before the fork so that all tasks share them.
 
-Path: ``cli.main`` -> here -> ``supervisor.loop`` -> (fork) -> ``task``
+Path: ``cli.main`` -> here -> ``cli.wanted``, ``supervisor.loop`` -> (fork) -> ``task``
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
-import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,46 +24,30 @@ from engine.cli.budget import Budget
 from engine.cli.check import told
 from engine.cli.display import SUMS, Display, Row, display, document, rate, summary
 from engine.cli.output import telling
+from engine.cli.wanted import Plan, make_directories, named, refuse_unbuilt
 from engine.clock import SYSTEM
-from engine.config import Connector, Loaded, Values
-from engine.config.endpoints import splittable
-from engine.config.sections.cache import ResponseCacheConfig, TierConfig
-from engine.config.sections.delivery import StateConfig
-from engine.config.sections.engine import IdentityConfig
-from engine.config.sections.kafka import BootstrapConfig
-from engine.config.sections.observing import AdminConfig, LogConfig
-from engine.config.sections.paging import PaginationConfig
+from engine.config import Loaded, Values
+from engine.config.sections.observing import LogConfig
 from engine.config.sections.processes import (
     DirectoriesConfig,
-    MemoryConfig,
-    ScalingConfig,
-    TasksConfig,
 )
 from engine.config.sections.request import CatalogConfig
-from engine.config.served import Served, file_of
-from engine.errors import ConfigError, EngineError, Exit, NoInput
+from engine.config.served import Served
+from engine.errors import EngineError, Exit, NoInput
 from engine.observe import log as logs
 from engine.observe.meters import DIRECTORY as METERS
 from engine.observe.names import WAITS
 from engine.observe.redact import REDACTOR
 from engine.shared.board import Board
-from engine.supervisor import assign, orders, signals
+from engine.supervisor import signals
 from engine.supervisor.broker import EmbeddedBroker
-from engine.supervisor.child import ChildContext, ChildSpec
 from engine.supervisor.loop import Supervisor
-from engine.supervisor.restart import Limits
 from engine.supervisor.runtime import (
-    NoRuntime,
     Runtime,
     base_of,
     make_private,
-    make_usable,
 )
-from engine.supervisor.scale import Scaling
 from engine.supervisor.status import ShardStatus, Snapshot
-from engine.task import entry as task_entry
-from engine.task.build.kafka import state_place
-from engine.task.build.limits import limits_of
 
 log = logging.getLogger("run")
 
@@ -187,14 +167,6 @@ def serve(
     return code
 
 
-def refuse_unbuilt(loaded: Loaded) -> None:
-    """
-    Raises: ConfigError for every value whose behaviour is not available yet.
-    """
-    if loaded.unbuilt:
-        raise ConfigError(loaded.unbuilt)
-
-
 def say_start(loaded: Loaded) -> None:
     """What a reader of the log should know before anything happens."""
     if os.getuid() == 0:
@@ -213,269 +185,11 @@ def say_start(loaded: Loaded) -> None:
             )
 
 
-@contextmanager
-def named(key: str) -> Iterator[None]:
-    """Say which key asks for a directory that cannot be had."""
-    try:
-        yield
-    except NoRuntime as failure:
-        raise NoRuntime(f"{key}: {failure}") from failure
-
-
-def make_directories(connector: Connector, process: Values) -> None:
-    """
-    Make what a connector's keys ask for, before anything is started.
-
-    A cache that cannot be kept on disk is said, and is no reason to stay away.
-
-    Raises: NoRuntime, naming the key.
-    """
-    values = connector.values
-    file = values.of(StateConfig).file
-    if file is not None:
-        with named("offset.storage.file.filename"):
-            make_usable(file)
-    kept = any(api.values.of(ResponseCacheConfig).enabled for api in connector.apis)
-    if kept and values.of(TierConfig, level="3").max_size:
-        try:
-            make_usable(Path(process.of(DirectoriesConfig).cache))
-        except NoRuntime as failure:
-            log.warning("cache.dir: %s; answers are not kept on disk.", failure)
-
-
 def own_runtime(process: Values) -> Path | None:
     """`runtime.dir` if it is stated; else the machine's own rule decides."""
     if not process.stated("runtime.dir"):
         return None
     return Path(process.of(DirectoriesConfig).runtime)
-
-
-class Plan:
-    """
-    The wanted state, read afresh at each reload.
-
-    Args:
-        loaded: What the first call gives without reading again.
-        again: Reads it anew.
-    """
-
-    def __init__(
-        self,
-        loaded: Loaded,
-        again: Callable[[], Loaded],
-        *,
-        once: bool,
-        state: Path,
-        broker: EmbeddedBroker,
-        served: Served | None = None,
-    ):
-        self._served = served
-        self._next: Loaded | None = loaded
-        self._again = again
-        self._once = once
-        self._state = state
-        self._broker = broker
-
-    def __call__(self) -> orders.Wanted:
-        """Raises: ConfigError; a reload then changes nothing."""
-        loaded, self._next = self._next, None
-        if loaded is None:
-            loaded = self._again()
-            refuse_unbuilt(loaded)
-        return self._wanted(loaded)
-
-    # As `supervisor.commands.Files`.
-
-    def put(self, connector: str, draft: str) -> orders.Wanted:
-        """Raises: EngineError."""
-        assert self._served is not None
-        return self._wanted(self._served.put(connector, draft), of=connector)
-
-    def drop(self, connector: str) -> orders.Wanted:
-        """Raises: KeyError."""
-        assert self._served is not None
-        return self._wanted(self._served.drop(connector))
-
-    def keep(self) -> None:
-        """Raises: OSError."""
-        assert self._served is not None
-        self._served.keep()
-
-    def changed(self) -> bool:
-        """True if somebody has changed the files of the directory."""
-        return self._served is not None and self._served.changed()
-
-    def _wanted(self, loaded: Loaded, *, of: str = "") -> orders.Wanted:
-        process = loaded.process
-        return orders.Wanted(
-            connectors=tuple(self._connectors(loaded, of)),
-            patience=orders.Patience(
-                silence=process.of(TasksConfig).heartbeat_timeout,
-                grace=process.of(TasksConfig).grace,
-                restarts=Limits(
-                    backoff=process.of(TasksConfig).restart_backoff,
-                    backoff_max=process.of(TasksConfig).restart_backoff_max,
-                    most=process.of(TasksConfig).restart_limit,
-                ),
-            ),
-            others=self._others(loaded),
-            secrets=loaded.variables,
-            embedded=any(
-                connector.values.of(BootstrapConfig).servers == ("embedded",)
-                for connector in loaded.connectors
-            ),
-            level=process.of(LogConfig).level,
-        )
-
-    def _connectors(self, loaded: Loaded, of: str) -> Iterator[orders.Connector]:
-        """
-        Each that can be run.
-
-        Args:
-            of: Whose failure is the caller's; others of the directory are left out.
-
-        Raises: EngineError.
-        """
-        for connector in loaded.connectors:
-            owner = self._owner(connector)
-            try:
-                REDACTOR.names(connector.name, *(api.name for api in connector.apis))
-                make_directories(connector, loaded.process)
-                made = self._connector(connector, loaded.process, loaded.connectors)
-            except EngineError as failure:
-                if owner or connector.name == of:
-                    raise
-                log.error("Connector %s is left out: %s", connector.name, failure)
-                continue
-            yield msgspec.structs.replace(
-                made, owner=owner, initial_state=connector.initial_state
-            )
-
-    def _owner(self, connector: Connector) -> str:
-        """The file of the command line that it stands in; "" in the directory."""
-        if self._served is None or self._served.directory is None:
-            return file_of(connector) or "the command line"
-        return self._served.owner(connector.name) or ""
-
-    def _others(self, loaded: Loaded) -> tuple[ChildSpec, ...]:
-        """
-        The admin process, unless `listeners=none`.
-
-        A run that ends by itself has one only where it was asked for: beside a
-        service it would find the port taken.
-        """
-        process = loaded.process
-        if process.of(AdminConfig).listeners == ("none",):
-            return ()
-        if self._once and not process.stated("listeners"):
-            return ()
-        return (
-            ChildSpec(
-                key="admin",
-                # It takes up other connectors while it serves.
-                fingerprint=process.fingerprint,
-                entry=functools.partial(
-                    run_admin, loaded=loaded, again=self._again, served=self._served
-                ),
-                auxiliary=True,
-            ),
-        )
-
-    def _connector(
-        self, connector: Connector, process: Values, connectors: Sequence[Connector]
-    ) -> orders.Connector:
-        values = connector.values
-        claims = self._state / "locks" / state_place(values)
-        for directory in (claims.parent, claims):
-            make_private(directory)
-        scaling = None
-        if values.of(ScalingConfig).enabled:
-            scaling = Scaling(
-                least=values.of(ScalingConfig).min_tasks,
-                most=values.of(ScalingConfig).max_tasks,
-                up=values.of(ScalingConfig).up,
-                down=values.of(ScalingConfig).down,
-                interval=values.of(ScalingConfig).interval_minutes * 60,
-            )
-        return orders.Connector(
-            name=connector.name,
-            entry=functools.partial(
-                run_task,
-                connector=connector,
-                process=process,
-                broker=self._broker,
-                once=self._once,
-                siblings=tuple(
-                    each.name
-                    for each in connectors
-                    if each is not connector
-                    and state_place(each.values) == state_place(values)
-                ),
-            ),
-            apis=tuple(owned(connector)),
-            claims=claims,
-            fingerprint=f"{connector.fingerprint}{process.fingerprint}",
-            tasks=values.of(IdentityConfig).tasks_max,
-            scaling=scaling,
-            limits=limits_of(connector),
-            memory_max=values.of(MemoryConfig).max_bytes,
-        )
-
-
-def owned(connector: Connector) -> Iterator[assign.Api]:
-    """
-    What a connector polls: its top-level apis, each with its tree.
-
-    Source: `http.source.url.pattern`, which leaves out apis and partitions.
-    """
-    found: dict[str, list[str | None]] = {}
-    for endpoint in config.endpoints(connector):
-        if endpoint.owned:
-            found.setdefault(endpoint.api.name, []).append(endpoint.entity)
-    for api in connector.apis:
-        if api.name in found:
-            below = tuple(connector.descendants(api))
-            prints = [each.fingerprint for each in (api, *below)]
-            yield assign.Api(
-                name=api.name,
-                fingerprint="/".join(prints),
-                entities=tuple(e for e in found[api.name] if e is not None),
-                splittable=splittable(connector, api),
-                most=api.values.of(PaginationConfig).max_pages,
-                below=tuple(each.name for each in below),
-            )
-
-
-def run_task(
-    context: ChildContext,
-    *,
-    connector: Connector,
-    process: Values,
-    broker: EmbeddedBroker,
-    once: bool,
-    siblings: Sequence[str] = (),
-) -> int:
-    """The entry of a task process."""
-    return task_entry.run(
-        context,
-        connector=connector,
-        process=process,
-        embedded=lambda: broker.address,
-        once=once,
-        siblings=siblings,
-    )
-
-
-def run_admin(
-    context: ChildContext,
-    *,
-    loaded: Loaded,
-    again: Callable[[], Loaded],
-    served: Served | None,
-) -> int:
-    """The entry of the admin process, which alone imports its room."""
-    admin = importlib.import_module("engine.admin.running")
-    return int(admin.run(context, loaded=loaded, again=again, served=served))
 
 
 class Showing:

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.cli.run import owned
+from engine.cli.wanted import owned
 from engine.config import Api, Connector
 from engine.config.pagination import TYPES
 from engine.config.sections.client import BalancingConfig, ClientConfig, PoolConfig

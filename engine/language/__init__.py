@@ -9,6 +9,7 @@ Path: `config`, `source`, `transform` -> here
 """
 
 from engine.language.charsets import text_codec
+from engine.language.datepatterns import Pattern, compile_pattern
 from engine.language.faults import EvaluationError, LanguageError
 from engine.language.globs import compile_glob, has_wildcards
 from engine.language.paths import Path, compile_path
@@ -33,13 +34,7 @@ from engine.language.templates import (
     compile_expression,
     compile_template,
 )
-from engine.language.times import (
-    Pattern,
-    Time,
-    compile_pattern,
-    compile_zone,
-    parse_timestamp,
-)
+from engine.language.times import Time, compile_zone, parse_timestamp
 from engine.language.values import MISSING, decode, plain, text_of
 
 __all__ = [

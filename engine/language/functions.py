@@ -28,14 +28,9 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
+from engine.language.datepatterns import Pattern, compile_pattern
 from engine.language.faults import EvaluationError, LanguageError
-from engine.language.times import (
-    Pattern,
-    Time,
-    compile_pattern,
-    compile_zone,
-    parse_timestamp,
-)
+from engine.language.times import Time, compile_zone, parse_timestamp
 from engine.language.values import (
     DIGITS,
     DIVISION,

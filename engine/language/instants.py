@@ -17,14 +17,9 @@ from typing import Final, Protocol
 
 from msgspec import Raw, Struct
 
+from engine.language.datepatterns import Pattern, compile_pattern
 from engine.language.faults import EvaluationError
-from engine.language.times import (
-    Pattern,
-    compile_pattern,
-    iso_text,
-    parse_text,
-    parse_timestamp,
-)
+from engine.language.times import iso_text, parse_text, parse_timestamp
 
 #: Nanoseconds of a second and of a millisecond.
 SECOND: Final = 1_000_000_000

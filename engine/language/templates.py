@@ -21,6 +21,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Raw, Struct
 
 from engine.language import functions as fn
+from engine.language.datepatterns import compile_pattern
 from engine.language.faults import LanguageError
 from engine.language.paths import (
     LONGEST,
@@ -31,7 +32,7 @@ from engine.language.paths import (
     read_index,
     read_quoted,
 )
-from engine.language.times import Time, compile_pattern, compile_zone, midnight
+from engine.language.times import Time, compile_zone, midnight
 from engine.language.values import (
     MISSING,
     Spelled,

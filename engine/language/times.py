@@ -10,15 +10,17 @@ Path: `values`, `templates`, `transform` -> here -> `faults`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_FLOOR, Decimal
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Raw, Struct
 
 from engine.language.faults import EvaluationError, LanguageError
+
+if TYPE_CHECKING:
+    from engine.language.datepatterns import Pattern
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WALL: Final = datetime(1970, 1, 1)
@@ -28,7 +30,7 @@ _DAY_MS: Final = 86_400_000
 
 _from_iso: Final = datetime.fromisoformat
 
-_MONTHS: Final = [
+MONTHS: Final = [
     "Jan",
     "Feb",
     "Mar",
@@ -42,7 +44,7 @@ _MONTHS: Final = [
     "Nov",
     "Dec",
 ]
-_DAYS: Final = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+WEEKDAYS: Final = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
 _ISO: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
@@ -135,17 +137,17 @@ def compile_zone(name: str) -> tzinfo:
 
 def iso_text(ms: int) -> str:
     """ISO 8601 with milliseconds and `Z`."""
-    moment = _moment(ms, UTC)
+    moment = moment_in(ms, UTC)
     return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def midnight(ms: int, zone: tzinfo, days: int = 0) -> int:
     """00:00 in a zone of the day an instant falls on, some days later."""
-    day = _moment(ms, zone).date().toordinal() + days
-    return _epoch_ms(day, 0, 0, 0, 0, None, zone)
+    day = moment_in(ms, zone).date().toordinal() + days
+    return epoch_ms(day, 0, 0, 0, 0, None, zone)
 
 
-def _moment(ms: int, zone: tzinfo) -> datetime:
+def moment_in(ms: int, zone: tzinfo) -> datetime:
     try:
         moment = _EPOCH + timedelta(milliseconds=ms)
         return moment if zone is UTC else moment.astimezone(zone)
@@ -153,7 +155,7 @@ def _moment(ms: int, zone: tzinfo) -> datetime:
         raise EvaluationError("a time out of range") from e
 
 
-def _epoch_ms(
+def epoch_ms(
     day: int,
     hour: int,
     minute: int,
@@ -173,14 +175,14 @@ def _epoch_ms(
         return wall - offset * 60_000
     if zone is UTC:
         return wall
-    local = _moment(wall, UTC).replace(tzinfo=zone)
+    local = moment_in(wall, UTC).replace(tzinfo=zone)
     gap = local.utcoffset()
     if gap is None:
         raise EvaluationError("a time zone without an offset")
     return wall - gap // _MILLISECOND
 
 
-def _clock(hour: int, minute: int, second: int, rest: bool) -> None:
+def clock_of(hour: int, minute: int, second: int, rest: bool) -> None:
     """Raises: EvaluationError unless 00:00:00 to 23:59:60, or 24:00:00."""
     if hour == 24 and not minute and not second and not rest:
         return
@@ -188,7 +190,7 @@ def _clock(hour: int, minute: int, second: int, rest: bool) -> None:
         raise EvaluationError("no such time of day")
 
 
-def _day(year: int, month: int, day: int) -> int:
+def day_of(year: int, month: int, day: int) -> int:
     try:
         return date(year, month, day).toordinal()
     except ValueError as e:
@@ -201,12 +203,12 @@ def parse_iso(text: str, zone: tzinfo = UTC) -> int | None:
     if match is None:
         return None
     year, month, day, hour, minute, second, fraction, utc, sign, oh, om = match.groups()
-    number = _day(int(year), int(month), int(day))
+    number = day_of(int(year), int(month), int(day))
     if hour is None:
-        return _epoch_ms(number, 0, 0, 0, 0, None, zone)
+        return epoch_ms(number, 0, 0, 0, 0, None, zone)
     h, m, s = int(hour), int(minute), int(second or 0)
     ms = int((fraction or "0")[:3].ljust(3, "0"))
-    _clock(h, m, s, bool(fraction and fraction.strip("0")))
+    clock_of(h, m, s, bool(fraction and fraction.strip("0")))
     offset: int | None = None
     if utc:
         offset = 0
@@ -216,7 +218,7 @@ def parse_iso(text: str, zone: tzinfo = UTC) -> int | None:
         offset = int(oh) * 60 + int(om or 0)
         if sign == "-":
             offset = -offset
-    return _epoch_ms(number, h, m, s, ms, offset, zone)
+    return epoch_ms(number, h, m, s, ms, offset, zone)
 
 
 def read_iso(text: str) -> int | None:
@@ -244,11 +246,11 @@ def _http_date(text: str) -> int | None:
             if match is None:
                 return None
             month, day, h, m, s, year = match.groups()
-    if month not in _MONTHS:
+    if month not in MONTHS:
         return None
-    number = _day(int(year), _MONTHS.index(month) + 1, int(day))
-    _clock(int(h), int(m), int(s), False)
-    return _epoch_ms(number, int(h), int(m), int(s), 0, 0, UTC)
+    number = day_of(int(year), MONTHS.index(month) + 1, int(day))
+    clock_of(int(h), int(m), int(s), False)
+    return epoch_ms(number, int(h), int(m), int(s), 0, 0, UTC)
 
 
 def _by_size(number: int | Decimal) -> int:
@@ -385,7 +387,7 @@ def _otherwise(text: str, zone: tzinfo) -> int | None:
     if match is None:
         return None
     day, month, year, h, m, s, sign, oh, om, name = match.groups()
-    if month not in _MONTHS or (name is not None and name.upper() not in _ZONES):
+    if month not in MONTHS or (name is not None and name.upper() not in _ZONES):
         return None
     if len(year) == 2:
         year = f"20{year}" if int(year) < 50 else f"19{year}"
@@ -395,34 +397,12 @@ def _otherwise(text: str, zone: tzinfo) -> int | None:
         if int(oh) > 23 or int(om) > 59:
             raise EvaluationError("no such offset")
         offset = (int(oh) * 60 + int(om)) * (-1 if sign == "-" else 1)
-    number = _day(int(year), _MONTHS.index(month) + 1, int(day))
-    _clock(int(h), int(m), int(s or 0), False)
-    return _epoch_ms(number, int(h), int(m), int(s or 0), 0, offset, UTC)
+    number = day_of(int(year), MONTHS.index(month) + 1, int(day))
+    clock_of(int(h), int(m), int(s or 0), False)
+    return epoch_ms(number, int(h), int(m), int(s or 0), 0, offset, UTC)
 
 
-class _Fields:
-    """What a pattern has read so far."""
-
-    __slots__ = (
-        "day",
-        "half",
-        "hour",
-        "minute",
-        "month",
-        "ms",
-        "offset",
-        "second",
-        "year",
-    )
-
-    def __init__(self) -> None:
-        self.year, self.month, self.day = 1970, 1, 1
-        self.hour = self.minute = self.second = self.ms = 0
-        self.half: int | None = None
-        self.offset: int | None = None
-
-
-def _offset_text(moment: datetime, colon: str, zulu: bool, short: bool) -> str:
+def offset_text(moment: datetime, colon: str, zulu: bool, short: bool) -> str:
     gap = moment.utcoffset() or timedelta(0)
     minutes = gap // timedelta(minutes=1)
     if zulu and minutes == 0:
@@ -434,7 +414,7 @@ def _offset_text(moment: datetime, colon: str, zulu: bool, short: bool) -> str:
     return f"{sign}{hours:02d}{colon}{rest:02d}"
 
 
-def _read_offset(text: str) -> int:
+def read_offset(text: str) -> int:
     if text in ("Z", "z"):
         return 0
     digits = text[1:].replace(":", "")
@@ -443,216 +423,3 @@ def _read_offset(text: str) -> int:
         raise EvaluationError("no such offset")
     total = hours * 60 + minutes
     return -total if text[0] == "-" else total
-
-
-def _to_year(fields: _Fields, text: str) -> None:
-    fields.year = int(text)
-
-
-def _to_short_year(fields: _Fields, text: str) -> None:
-    fields.year = 2000 + int(text)
-
-
-def _to_month(fields: _Fields, text: str) -> None:
-    fields.month = int(text)
-
-
-def _to_month_name(fields: _Fields, text: str) -> None:
-    fields.month = _MONTHS.index(text.capitalize()) + 1
-
-
-def _to_day(fields: _Fields, text: str) -> None:
-    fields.day = int(text)
-
-
-def _to_day_name(fields: _Fields, text: str) -> None:
-    """The day of the week adds nothing to a date."""
-
-
-def _to_hour(fields: _Fields, text: str) -> None:
-    fields.hour = int(text)
-
-
-def _to_half_hour(fields: _Fields, text: str) -> None:
-    if not 1 <= int(text) <= 12:
-        raise EvaluationError("no such hour of half a day")
-    fields.hour = int(text) % 12
-    fields.half = fields.half or 0
-
-
-def _to_half(fields: _Fields, text: str) -> None:
-    fields.half = 12 if text.upper() == "PM" else 0
-
-
-def _to_minute(fields: _Fields, text: str) -> None:
-    fields.minute = int(text)
-
-
-def _to_second(fields: _Fields, text: str) -> None:
-    fields.second = int(text)
-
-
-def _to_ms(fields: _Fields, text: str) -> None:
-    fields.ms = int(text)
-
-
-def _to_offset(fields: _Fields, text: str) -> None:
-    fields.offset = _read_offset(text)
-
-
-_Show = Callable[[datetime], str]
-_Take = Callable[[_Fields, str], None]
-_NAMES_OF_MONTHS: Final = "|".join(_MONTHS)
-_NAMES_OF_DAYS: Final = "|".join(_DAYS)
-_HALF: Final = ("AM", "PM")
-
-#: Each run of letters: how it is written, what it matches, what it means.
-_LETTERS: Final[dict[str, tuple[_Show, str, _Take]]] = {
-    "yyyy": (lambda t: f"{t.year:04d}", "[0-9]{4}", _to_year),
-    "yy": (lambda t: f"{t.year % 100:02d}", "[0-9]{2}", _to_short_year),
-    "MMM": (lambda t: _MONTHS[t.month - 1], _NAMES_OF_MONTHS, _to_month_name),
-    "MM": (lambda t: f"{t.month:02d}", "[0-9]{2}", _to_month),
-    "M": (lambda t: str(t.month), "[0-9]{1,2}", _to_month),
-    "dd": (lambda t: f"{t.day:02d}", "[0-9]{2}", _to_day),
-    "d": (lambda t: str(t.day), "[0-9]{1,2}", _to_day),
-    "HH": (lambda t: f"{t.hour:02d}", "[0-9]{2}", _to_hour),
-    "H": (lambda t: str(t.hour), "[0-9]{1,2}", _to_hour),
-    "hh": (lambda t: f"{t.hour % 12 or 12:02d}", "[0-9]{2}", _to_half_hour),
-    "mm": (lambda t: f"{t.minute:02d}", "[0-9]{2}", _to_minute),
-    "ss": (lambda t: f"{t.second:02d}", "[0-9]{2}", _to_second),
-    "SSS": (lambda t: f"{t.microsecond // 1000:03d}", "[0-9]{3}", _to_ms),
-    "a": (lambda t: _HALF[t.hour >= 12], "[AaPp][Mm]", _to_half),
-    "EEE": (lambda t: _DAYS[t.weekday()], _NAMES_OF_DAYS, _to_day_name),
-    "X": (
-        lambda t: _offset_text(t, "", True, True),
-        "[Zz]|[+-][0-9]{2}(?:[0-9]{2})?",
-        _to_offset,
-    ),
-    "XX": (
-        lambda t: _offset_text(t, "", True, False),
-        "[Zz]|[+-][0-9]{4}",
-        _to_offset,
-    ),
-    "XXX": (
-        lambda t: _offset_text(t, ":", True, False),
-        "[Zz]|[+-][0-9]{2}:[0-9]{2}",
-        _to_offset,
-    ),
-    "Z": (
-        lambda t: _offset_text(t, "", False, False),
-        "[+-][0-9]{4}",
-        _to_offset,
-    ),
-}
-
-
-class Pattern:
-    """
-    A compiled date pattern.
-
-    Attributes:
-        text: As it was written.
-    """
-
-    __slots__ = ("_expression", "_shows", "_takes", "text")
-
-    def __init__(
-        self,
-        text: str,
-        shows: list[str | _Show],
-        expression: re.Pattern[str],
-        takes: list[_Take],
-    ):
-        self.text = text
-        self._shows = shows
-        self._expression = expression
-        self._takes = takes
-
-    def format(self, ms: int, zone: tzinfo = UTC) -> str:
-        """
-        An instant as text, in a zone.
-
-        Raises: EvaluationError: outside the years 1 to 9999.
-        """
-        moment = _moment(ms, zone)
-        return "".join(
-            show if isinstance(show, str) else show(moment) for show in self._shows
-        )
-
-    def parse(self, text: str, zone: tzinfo = UTC) -> int:
-        """
-        Epoch milliseconds; fields the pattern lacks are those of 1970-01-01.
-
-        Raises: EvaluationError: the text is not of this pattern.
-        """
-        match = self._expression.fullmatch(text)
-        if match is None:
-            raise EvaluationError(f"not a time of the pattern {self.text}")
-        fields = _Fields()
-        for take, found in zip(self._takes, match.groups()):
-            take(fields, found)
-        hour = fields.hour
-        if fields.half is not None:
-            hour = hour % 12 + fields.half
-        _clock(hour, fields.minute, fields.second, bool(fields.ms))
-        return _epoch_ms(
-            _day(fields.year, fields.month, fields.day),
-            hour,
-            fields.minute,
-            fields.second,
-            fields.ms,
-            fields.offset,
-            zone,
-        )
-
-
-def compile_pattern(text: str) -> Pattern:
-    """
-    Compile `yyyy-MM-dd'T'HH:mm:ss.SSSXXX` and the like.
-
-    Raises: LanguageError: a letter that means nothing, a quote left open.
-    """
-    shows: list[str | _Show] = []
-    expression: list[str] = []
-    takes: list[_Take] = []
-    at = 0
-    while at < len(text):
-        letter = text[at]
-        if letter == "'":
-            end = at + 1
-            literal = ""
-            while True:
-                close = text.find("'", end)
-                if close < 0:
-                    raise LanguageError("a quote is not closed", at + 1)
-                literal += text[end:close]
-                end = close + 1
-                # Two quotes are one, inside as well as alone.
-                if text[end : end + 1] != "'" or close == at + 1:
-                    break
-                literal += "'"
-                end += 1
-            literal = literal or "'"
-            shows.append(literal)
-            expression.append(re.escape(literal))
-            at = end
-            continue
-        if not (letter.isascii() and letter.isalpha()):
-            shows.append(letter)
-            expression.append(re.escape(letter))
-            at += 1
-            continue
-        end = at
-        while end < len(text) and text[end] == letter:
-            end += 1
-        run = text[at:end]
-        if run not in _LETTERS:
-            raise LanguageError(
-                f"{run} is no part of a date pattern; text goes in quotes", at + 1
-            )
-        show, match, take = _LETTERS[run]
-        shows.append(show)
-        expression.append(f"({match})")
-        takes.append(take)
-        at = end
-    return Pattern(text, shows, re.compile("".join(expression), re.IGNORECASE), takes)

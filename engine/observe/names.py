@@ -3,7 +3,8 @@ Names: every number the engine shows, once, with all of its spellings.
 
 Owns the one table from which `/metrics`, `/health/metrics`, Jolokia, the
 Connect aliases, the dashboard, the alert rules and the reference are made; it
-counts nothing itself, and no other file may invent a name.
+counts nothing itself, and no other file may invent a name.  It is long as a table is:
+whoever adds a number adds a row.
 
 Counts of pages and records live on the board and survive a task's restart;
 what has a distribution or further labels goes through `observe.meters`; what

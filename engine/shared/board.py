@@ -67,7 +67,7 @@ STATES = ("unused", "starting", "running", "draining", "failed", "ended")
 #: but for the grid its polls start on (monotonic ns), which is set once, and
 #: the number of the poll it is in, 0 once that is delivered or given up.  Wall
 #: milliseconds of its last success, its last record and its next poll, and up to
-#: when a limit holds it back, by its place in `limiter.CAUSES`.
+#: when a limit holds it back, by its place in `demands.CAUSES`.
 SHARD = (
     "pages",
     "received",

@@ -12,40 +12,28 @@ again, and shows it each answer; metrics read what is left of each budget.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from os import pread, pwrite
 from pathlib import Path
-from struct import Struct as Packing
-from zlib import crc32
 
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
-from engine.policy import doubled
 from engine.seams import Demanded
 from engine.shared import feedback
-from engine.shared.cell import (
-    REST,
-    Cell,
-    Change,
-    Numbers,
-    file_name,
+from engine.shared.bucket import Bucket, Reading
+from engine.shared.demands import (
+    HEEDED_BY_ALL,
+    HostDemands,
+    HostReading,
+    Listening,
 )
 from engine.shared.rates import (
-    ALGORITHMS,
-    HORIZON,
-    LEAST_FACTOR,
     NOW,
-    Grant,
     Rate,
-    SlidingWindow,
-    terms_of,
 )
 
 log = logging.getLogger(__name__)
@@ -55,107 +43,6 @@ SCOPES = ("GLOBAL", "PER_API", "PER_HOST", "PER_TASK")
 #: Seconds of the longest answer: who waits longer asks again, so that a rate
 #: changed meanwhile, or a pause, holds within this.
 LONGEST_ANSWER = 0.25
-
-#: Seconds for which a host's demands are taken from memory.
-GLANCE = 0.001
-
-#: Shortest pause after a 429 or 503, in seconds.
-LEAST_PAUSE = 0.05
-
-#: Seconds below which a request is not late.
-LEAST_LATENESS = 0.001
-
-#: Answers that are seen before the fastest of them is taken for usual, and by
-#: how much that grows with each further one.
-FEW = 20
-FORGETTING = 1.002
-
-#: Seconds of the longest pause that is kept, or believed of a file: 31 days.
-LONGEST_BELIEVED = 31 * 86_400.0
-
-#: Growth of the adaptive rate in a second without a 429.
-CREEP = 1.05
-
-#: Why a request waits; index in a host's record.  The first two are our own
-#: limits, the rest the host's demands: a time it named, nothing left in the
-#: window it told of, a refusal that names no time.
-CAUSES = ("", "limiter", "api_limiter", "retry_after", "budget", "throttled")
-
-_BUCKET = b"lim1"
-_HOST = b"hst1"
-
-#: Where a bucket's rate stands in its file, and how: check sum, the epoch it
-#: began, when it was configured last, requests a second, algorithm, burst, window.
-_TERMS_AT = 256
-_TERMS = Packing("<I6d")
-
-
-class Reading(Struct, frozen=True):
-    """
-    A bucket, for whoever shows it.
-
-    Attributes:
-        bucket: "all", or what `rate.limit.scope` counts by.
-        left: Requests that could go at once.
-        capacity: Most that could ever go at once.
-        per_second: Its rate as it is now.
-        shared: False while this process keeps to a part of its own.
-    """
-
-    bucket: str
-    left: float
-    capacity: float
-    per_second: float
-    shared: bool = True
-
-
-class HostReading(Struct, frozen=True):
-    """
-    What a host demanded.
-
-    Attributes:
-        host: Its name.
-        paused: Seconds that nobody may ask it, 0.0: none.
-        cause: Why: "retry_after", "budget" or "throttled".
-        factor: Part of the rate that is used, 1.0 unless adaptive.
-        limit, remaining: Its own budget as last told, or None where it is
-            not known; whole again once its window is over.
-        reset: Seconds until then, or None.
-    """
-
-    host: str
-    paused: float
-    cause: str
-    factor: float
-    limit: float | None
-    remaining: float | None
-    reset: float | None
-
-
-class Listening(Struct, frozen=True, kw_only=True):
-    """
-    How one api takes what its server says.
-
-    Attributes:
-        respect: `rate.limit.respect.headers`; False: it neither learns from
-            answers nor waits for what others have learnt.
-        longest: `rate.limit.retry.after.max.ms` in seconds.
-        adaptive: `rate.limit.adaptive.enabled`.
-        backoff, backoff_max: `retry.backoff.ms` and `.max.ms` in seconds: the
-            pause after a refusal that names no time, doubled for each further
-            one.
-        exponential: False: always `backoff`.
-    """
-
-    respect: bool = True
-    longest: float = 3600.0
-    adaptive: bool = False
-    backoff: float = 1.0
-    backoff_max: float = 60.0
-    exponential: bool = True
-
-
-_LISTENING = Listening()
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -216,7 +103,7 @@ class Limiter:
         self._monotonic = clock.monotonic
         self._draw = draw
         self._routes = _Routes(limits, clock.monotonic())
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: dict[str, HostDemands] = {}
         self._mine = threading.local()
 
     def adopt(self, limits: Limits) -> None:
@@ -291,7 +178,7 @@ class Limiter:
 
     def listening(self, api: str) -> Listening:
         """How an api takes what its server says."""
-        return self._routes.limits.listening.get(api, _LISTENING)
+        return self._routes.limits.listening.get(api, HEEDED_BY_ALL)
 
     def spare(self, host: str, api: str) -> bool:
         """
@@ -461,10 +348,10 @@ class Limiter:
             )
         return bucket
 
-    def _host(self, host: str) -> _Host:
+    def _host(self, host: str) -> HostDemands:
         record = self._hosts.get(host)
         if record is None:
-            record = self._hosts[host] = _Host(
+            record = self._hosts[host] = HostDemands(
                 self._directories,
                 host,
                 patience=self._patience,
@@ -493,7 +380,9 @@ class _Routes:
         self.generation = generation
         self.buckets: dict[str, Bucket] = {}
         self.known: dict[tuple[str, str], tuple[Bucket, ...]] = {}
-        self.straight: dict[str, dict[str, tuple[_Host | None, Bucket | None]]] = {}
+        self.straight: dict[
+            str, dict[str, tuple[HostDemands | None, Bucket | None]]
+        ] = {}
 
 
 class _Ticket:
@@ -525,411 +414,3 @@ class _Ticket:
         """Give up the places taken and stand at the end of these queues."""
         self.routes, self.buckets = routes, buckets
         self.place, self.due, self.sent = 0, 0.0, []
-
-
-class Bucket:
-    """
-    One limit in one file.
-
-    Its numbers are the rate's epoch and three of the algorithm's; the rate
-    itself stands behind them, for whoever was started before it changed.  An
-    epoch begins when the rate changes, not when a task with the same one is
-    started again: those who wait keep their places.
-
-    Args:
-        directories, patience: As for the limiter.
-        name: Of the file.
-        label: For people.
-        cause: What waiting for it is called: one of `CAUSES`.
-        generation: When the rate was configured (monotonic); the latest holds.
-        share: Over how many processes the rate is divided while the file
-            cannot be used.
-    """
-
-    def __init__(
-        self,
-        directories: Sequence[Path],
-        name: str,
-        label: str,
-        rate: Rate,
-        *,
-        cause: str = "rate",
-        generation: float,
-        share: int = 1,
-        patience: float = 1.0,
-        clock: Clock = SYSTEM,
-    ) -> None:
-        self.label = label
-        self.cause = cause
-        self._generation = generation
-        self._terms = terms_of(rate, self._settle_and_grant)
-        self._share = share
-        self._monotonic = clock.monotonic
-        self._cell = Cell(
-            file_name("limit", name),
-            directories,
-            kind=_BUCKET,
-            count=4,
-            text=name,
-            size=self._terms.size,
-            patience=patience,
-            clock=clock,
-        )
-        #: Hot path: the limiter calls `update(grant, cost)` itself while the
-        #: file can be shared, and `take` where that fails.
-        self.update = self._cell.update
-        self.grant = self._terms.grant
-        #: Until when this process decides alone, 0.0: the file is shared.
-        self.alone = 0.0
-        self._alone_tat = 0.0
-
-    def take(self, cost: float) -> Grant:
-        """
-        Ask for `cost` requests.
-
-        Never raises: without its file a process keeps to its part of the rate.
-        """
-        if self.alone:
-            return self._rejoin(cost)
-        try:
-            return self.update(self.grant, cost)
-        except SharedError as failure:
-            log.warning(
-                "Rate limit %s: this process keeps to 1/%d of it: %s.",
-                self.label,
-                self._share,
-                failure,
-            )
-            self._alone_tat = self._monotonic() + self._terms.tolerance * self._share
-            return self._alone(cost)
-
-    def correct(self, number: float, late: float) -> None:
-        """Count the place's request from `late` seconds after its grant."""
-        terms = self._terms
-        if late >= LEAST_LATENESS and isinstance(terms, SlidingWindow):
-            with contextlib.suppress(SharedError):
-                self.update(terms.correct, (number, late))
-
-    def changed(self, epoch: float) -> bool:
-        """True if the rate is no longer that of `epoch`."""
-        try:
-            numbers = self._cell.peek()
-        except SharedError:
-            return False
-        return numbers is not None and len(numbers) > 0 and numbers[0] != epoch
-
-    def reading(self) -> Reading:
-        """What is left; takes no lock."""
-        terms = self._terms
-        used, shared = 0.0, not self.alone
-        try:
-            numbers = self._cell.peek()
-            if numbers:
-                used = terms.used(numbers, self._monotonic(), self._cell.fileno())
-        except (SharedError, OSError):
-            shared = False
-        left = max(0.0, terms.capacity - used)
-        return Reading(self.label, left, terms.capacity, terms.per_second, shared)
-
-    def close(self) -> None:
-        self._cell.close()
-
-    @property
-    def epoch(self) -> float:
-        """The epoch of the rate that holds."""
-        return self._terms.epoch
-
-    def _settle_and_grant(
-        self, numbers: Numbers, now: float, fd: int, cost: float
-    ) -> Change[Grant]:
-        settled = self._settle(numbers, now, fd)
-        new, tail, answer = self._terms.grant(settled, now, fd, cost)
-        return new or settled, tail, answer
-
-    def _settle(self, numbers: Numbers, now: float, fd: int) -> Sequence[float]:
-        """Bring the numbers and this process to the same, the latest, rate."""
-        found = self._read_rate(fd, numbers[0]) if numbers else None
-        if numbers and found is not None:
-            latest, rate = found
-            if rate == self._terms.rate:
-                self._terms.epoch = numbers[0]
-                if self._generation > latest:
-                    self._write_rate(fd)
-                return numbers
-            if self._generation <= latest:
-                # Somebody was configured after us.
-                self._terms = terms_of(rate, self._settle_and_grant)
-                self._terms.epoch = numbers[0]
-                self.grant = self._terms.grant
-                return numbers
-        terms = self._terms
-        self._cell.reserve(fd, terms.size)
-        if numbers and found is not None:
-            before = terms_of(found[1], self._settle_and_grant)
-            numbers = terms.carry(before, numbers, now, fd)
-        elif numbers is None or len(numbers):
-            # Nobody knows what was used: as if all of it was.
-            numbers = terms.spent(now, fd)
-        else:
-            numbers = (0.0, 0.0, 0.0, 0.0)
-        terms.epoch = self._generation
-        self._write_rate(fd)
-        return (terms.epoch, *numbers[1:])
-
-    def _write_rate(self, fd: int) -> None:
-        rate = self._terms.rate
-        body = _TERMS.pack(
-            0,
-            self.epoch,
-            self._generation,
-            rate.per_second,
-            ALGORITHMS.index(rate.algorithm),
-            rate.burst or 0,
-            rate.window,
-        )[4:]
-        pwrite(fd, crc32(body).to_bytes(4, "little") + body, _TERMS_AT)
-
-    @staticmethod
-    def _read_rate(fd: int, epoch: float) -> tuple[float, Rate] | None:
-        """(when configured, rate) of the epoch; None if it does not stand there."""
-        raw = pread(fd, _TERMS.size, _TERMS_AT)
-        if len(raw) < _TERMS.size:
-            return None
-        check, began, latest, per_second, algorithm, burst, window = _TERMS.unpack(raw)
-        if check != crc32(raw[4:]) or began != epoch:
-            return None
-        algorithm = ALGORITHMS[int(algorithm)]
-        return latest, Rate(per_second, algorithm, int(burst) or None, window)
-
-    def _rejoin(self, cost: float) -> Grant:
-        if self._monotonic() < self.alone:
-            return self._alone(cost)
-        try:
-            answer = self.update(self.grant, cost)
-        except SharedError:
-            return self._alone(cost)
-        self.alone = 0.0
-        log.warning("Rate limit %s is shared again.", self.label)
-        return answer
-
-    def _alone(self, cost: float) -> Grant:
-        """This process's own part of the rate, beginning with an empty bucket."""
-        now = self._monotonic()
-        self.alone = now + REST / 4
-        terms = self._terms
-        tat = max(self._alone_tat, now) + terms.interval * self._share * cost
-        due = tat - max(terms.tolerance, terms.interval * self._share)
-        if due - now > HORIZON:
-            return due - now - HORIZON, 0.0, -1.0
-        self._alone_tat = tat
-        return max(0.0, due - now), due, -1.0
-
-
-class _Host:
-    """
-    What one host demanded, in one file that all its callers read.
-
-    The numbers: until when nobody may ask, why, strikes in a row, the factor
-    of the adaptive rate and its moment, the host's own limit, what is left of
-    it (-1: not told) and when it is whole again.
-    """
-
-    def __init__(
-        self,
-        directories: Sequence[Path],
-        host: str,
-        *,
-        patience: float,
-        clock: Clock,
-    ) -> None:
-        self.cause = ""
-        self.look_at = 0.0
-        #: True while there is more to it than the bucket.
-        self.demands = False
-        self._host = host
-        self._monotonic = clock.monotonic
-        self._until = 0.0
-        self._strikes = 0.0
-        self._factor = 1.0
-        self._factor_at = 0.0
-        self._fastest = float("inf")
-        self._answers = 0
-        self._budget = (-1.0, -1.0, 0.0)
-        self._cell = Cell(
-            file_name("host", host),
-            directories,
-            kind=_HOST,
-            count=8,
-            text=host,
-            patience=patience,
-            clock=clock,
-        )
-
-    def look(self) -> None:
-        """Read what any process has learnt; keep what is known if that fails."""
-        now = self._monotonic()
-        self.look_at = now + GLANCE
-        try:
-            numbers = self._cell.peek()
-        except SharedError:
-            numbers = None
-        if numbers:
-            self._know(numbers)
-        elif numbers is not None:
-            self._until, self._strikes, self._factor = 0.0, 0.0, 1.0
-        self.demands = self._until > now or self.factor_at(now) < 1.0
-
-    def pause(self, now: float) -> float:
-        """Seconds for which nobody may ask."""
-        if now >= self.look_at:
-            self.look()
-        left = self._until - now
-        return left if 0 < left <= LONGEST_BELIEVED else 0.0
-
-    def factor_at(self, now: float) -> float:
-        """Part of the rate that is used, growing by 5 % a second."""
-        if self._factor >= 1.0:
-            return 1.0
-        passed = min(200.0, max(0.0, now - self._factor_at))
-        grown: float = self._factor * CREEP**passed
-        return min(1.0, max(LEAST_FACTOR, grown))
-
-    def learn(
-        self,
-        demand: feedback.Demand,
-        listening: Listening,
-        *,
-        halve: bool,
-        strike: bool,
-        chance: float,
-    ) -> None:
-        """
-        Take up what an answer demanded, for all processes.
-
-        Args:
-            halve: The adaptive rate is halved.
-            strike: It was a refusal.
-            chance: Part of the back-off that is waited, 0 to 1.
-        """
-        if demand.after is not None and demand.after > listening.longest:
-            log.warning(
-                "%s asks for a pause of %.0f s, cut to %.0f s.",
-                self._host,
-                demand.after,
-                listening.longest,
-            )
-        lesson = (demand, listening, halve, strike, chance)
-        try:
-            self._know(self._cell.update(self._learn, lesson))
-        except SharedError as failure:
-            log.warning("%s: its demand is known here only: %s.", self._host, failure)
-            known = self._numbers()
-            self._know(self._learn(known, self._monotonic(), -1, lesson)[2])
-        now = self._monotonic()
-        self.look_at = now + GLANCE
-        self.demands = self._until > now or self.factor_at(now) < 1.0
-
-    def forgive(self) -> None:
-        """The host answered well: the next strike is a first one again."""
-        if self._monotonic() >= self.look_at:
-            self.look()
-        if self._strikes:
-            try:
-                self._know(self._cell.update(_forgive, None))
-            except SharedError:
-                self._strikes = 0.0
-
-    def usual(self, seconds: float) -> float:
-        """
-        The seconds an answer takes that nothing holds up: the least of those
-        seen, forgotten slowly; at most the newest one's.  0.0 until enough were
-        seen: a first request, with its connection to make, counts as late.
-        """
-        self._answers += 1
-        self._fastest = min(seconds, self._fastest * FORGETTING)
-        return min(self._fastest, seconds) if self._answers > FEW else 0.0
-
-    def reading(self) -> HostReading:
-        now = self._monotonic()
-        paused = self.pause(now)
-        limit, remaining, reset_at = self._budget
-        known = remaining >= 0
-        if known and reset_at <= now:
-            # Whole again, as far as anybody has told.
-            remaining, known = limit, limit >= 0
-        return HostReading(
-            self._host,
-            paused,
-            self.cause if paused else "",
-            self.factor_at(now),
-            limit if known and limit >= 0 else None,
-            remaining if known else None,
-            reset_at - now if known and now < reset_at < math.inf else None,
-        )
-
-    def close(self) -> None:
-        self._cell.close()
-
-    def _numbers(self) -> list[float]:
-        cause = float(CAUSES.index(self.cause))
-        moments = [self._until, cause, self._strikes, self._factor, self._factor_at]
-        return moments + list(self._budget)
-
-    def _know(self, numbers: Sequence[float]) -> None:
-        self._until, cause, self._strikes, self._factor, self._factor_at = numbers[:5]
-        limit, remaining, reset_at = numbers[5:]
-        self._budget = (limit, remaining, reset_at)
-        self.cause = CAUSES[int(cause)] if 0 <= cause < len(CAUSES) else ""
-
-    def _learn(
-        self,
-        numbers: Numbers,
-        now: float,
-        _fd: int,
-        lesson: tuple[feedback.Demand, Listening, bool, bool, float],
-    ) -> Change[Sequence[float]]:
-        demand, listening, halve, strike, chance = lesson
-        until, cause, strikes, factor, factor_at, *budget = numbers or _UNTOLD
-        if until > now + LONGEST_BELIEVED:
-            until = 0.0
-        # What was in flight when the pause began says nothing new.
-        known = until > now
-        if demand.after:
-            wanted = now + min(demand.after, listening.longest, LONGEST_BELIEVED)
-            if wanted > until:
-                until, cause = wanted, float(CAUSES.index(demand.cause))
-        elif strike and not known:
-            strikes += 1
-            pause = _backoff(listening, strikes, chance)
-            until, cause = now + pause, float(CAUSES.index("throttled"))
-        if halve and not known and now - factor_at >= 1.0:
-            self._factor, self._factor_at = factor, factor_at
-            factor = max(LEAST_FACTOR, self.factor_at(now) / 2)
-            factor_at = now
-        if demand.remaining is not None:
-            budget = [
-                -1.0 if demand.limit is None else demand.limit,
-                demand.remaining,
-                math.inf if demand.reset is None else now + demand.reset,
-            ]
-        new = (until, cause, strikes, factor, factor_at, *budget)
-        return new, None, new
-
-
-def _backoff(listening: Listening, strikes: float, chance: float) -> float:
-    """Seconds after so many refusals in a row, as `retry.backoff.*` has it."""
-    if not listening.exponential:
-        return max(LEAST_PAUSE, listening.backoff)
-    highest = doubled(listening.backoff, listening.backoff_max, strikes)
-    return max(LEAST_PAUSE, chance * highest)
-
-
-_UNTOLD = (0.0, 0.0, 0.0, 1.0, -1e9, -1.0, -1.0, 0.0)
-
-
-def _forgive(
-    numbers: Numbers, _now: float, _fd: int, _given: None
-) -> Change[Sequence[float]]:
-    until, cause, _, *rest = numbers or _UNTOLD
-    new = (until, cause, 0.0, *rest)
-    return new, None, new

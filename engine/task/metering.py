@@ -24,7 +24,8 @@ from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Transform
 from engine.shared.board import Slot
 from engine.shared.breaker import BreakerReading
-from engine.shared.limiter import HostReading, Reading
+from engine.shared.bucket import Reading
+from engine.shared.demands import HostReading
 from engine.shared.tiers import Tiers
 from engine.sink.outlet import Failure, Saver
 from engine.sink.transactions import Transactions

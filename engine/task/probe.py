@@ -31,7 +31,7 @@ from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.response import RecordsConfig
 from engine.errors import Misconfigured, SinkError, Unavailable
 from engine.records import Page, Shard
-from engine.shared.limiter import HostReading
+from engine.shared.demands import HostReading
 from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.sink.statetopic import TopicState

@@ -17,7 +17,7 @@ from engine.clock import SYSTEM, Clock
 from engine.observe.failures import FailureLog, LastFailure
 from engine.records import Offset, Shard
 from engine.shared.board import Slot
-from engine.shared.limiter import CAUSES
+from engine.shared.demands import CAUSES
 from engine.task.positions import Positions, encoded
 
 

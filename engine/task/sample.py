@@ -25,7 +25,7 @@ from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.response import RecordsConfig
 from engine.config.sections.section import needed
 from engine.records import Page, Parcel
-from engine.shared.limiter import HostReading
+from engine.shared.demands import HostReading
 from engine.source.children import naming
 from engine.source.paging.envelope import Fields
 from engine.source.wire.origin import host_of

@@ -8,13 +8,9 @@ seen, the schemas it knows, and the registry they are asked of.
 Path: ``source`` -> here -> ``sink``
 """
 
-from engine.transform.compile import (
-    PageTransform,
-    Step,
-    TransformOptions,
-    compile_transform,
-)
+from engine.transform.compile import TransformOptions, compile_transform
 from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
+from engine.transform.page import PageTransform, Step
 
 __all__ = [
     "Converter",

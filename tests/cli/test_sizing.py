@@ -13,7 +13,7 @@ from engine.cli.sizing import Flow, Sizing
 from engine.config import load
 from engine.config.entries import Findings
 from engine.config.memory import memory
-from engine.shared.limiter import HostReading
+from engine.shared.demands import HostReading
 from engine.task.sample import Sample
 
 BASE = """\

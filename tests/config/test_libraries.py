@@ -235,16 +235,16 @@ def test_zstd_is_read_by_either(
     without: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from engine.source.wire import body
+    from engine.source.wire import inflate
 
     zstandard = pytest.importorskip("zstandard")
     pytest.importorskip(library)
     without(*(name for name in ZSTD if name != library))
-    monkeypatch.setattr(body, "zstd", load("Content-Encoding zstd"))
+    monkeypatch.setattr(inflate, "zstd", load("Content-Encoding zstd"))
     text = bytes(range(256)) * 300
     pack = zstandard.ZstdCompressor().compress
     wire = pack(text) + pack(b"more")
-    inflater = body._zstd(4096)
+    inflater = inflate._zstd(4096)
     found = b""
     for at in range(0, len(wire), step):
         found += b"".join(inflater.feed(wire[at : at + step]))
@@ -256,13 +256,13 @@ def test_zstd_is_read_by_either(
 def test_zstandard_bounds_what_comes_out(
     without: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.source.wire import body
+    from engine.source.wire import inflate
 
     zstandard = pytest.importorskip("zstandard")
     without("compression.zstd", "backports.zstd")
-    monkeypatch.setattr(body, "zstd", load("Content-Encoding zstd"))
+    monkeypatch.setattr(inflate, "zstd", load("Content-Encoding zstd"))
     bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
 
-    largest = max(len(piece) for piece in body._zstd(1 << 16).feed(bomb))
+    largest = max(len(piece) for piece in inflate._zstd(1 << 16).feed(bomb))
 
-    assert largest <= (1 << 16) + (body.SLICE // 4 + 1) * (128 << 10)
+    assert largest <= (1 << 16) + (inflate.SLICE // 4 + 1) * (128 << 10)

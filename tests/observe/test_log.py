@@ -17,15 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from engine.observe import log
-from engine.observe.log import Journal, Outlet, Repeats, Stderr
+from engine.observe import events, log, streams
+from engine.observe.log import Outlet
 from engine.observe.redact import Secret
+from engine.observe.streams import Journal, Repeats, Stderr
 from tests.fakes.clock import HandClock
 
 #: One of each kind: C0, DEL, C1, direction, separators, tags.
 DANGEROUS = "\x1b\x07\x00\r\x7f\x85\x9b\u200e\u202e\u2066\u2028\u2029\ufeff\U000e0041"
 
-FORMATS = sorted(log.SHAPES)
+FORMATS = sorted(events.SHAPES)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.captureWarnings(False)
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in (*log.FLOORED, "kafka.conn", "engine.test"):
+    for name in (*events.FLOORED, "kafka.conn", "engine.test"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -144,7 +145,7 @@ def test_logfmt_quotes_what_needs_it(pipe: Pipe) -> None:
 def test_without_the_journal_its_lines_carry_a_priority_and_no_time(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log, "JOURNAL", "/nowhere")
+    monkeypatch.setattr(streams, "JOURNAL", "/nowhere")
     log.configure(format="journal", fd=pipe.writer)
     logging.getLogger().handlers[0]._journal = Journal("/nowhere")
 
@@ -355,7 +356,7 @@ def test_levels_change_live_and_by_logger(pipe: Pipe) -> None:
     assert {"": "INFO", "engine.test": "DEBUG"} == log.levels()
 
 
-@pytest.mark.parametrize("library", log.FLOORED)
+@pytest.mark.parametrize("library", events.FLOORED)
 def test_libraries_that_print_passwords_never_go_below_info(
     library: str, pipe: Pipe
 ) -> None:
@@ -370,7 +371,7 @@ def test_libraries_that_print_passwords_never_go_below_info(
     assert 1 == pipe.text().count("\n")
 
 
-@pytest.mark.parametrize("library", [*log.FLOORED, "kafka.net.selector"])
+@pytest.mark.parametrize("library", [*events.FLOORED, "kafka.net.selector"])
 @pytest.mark.parametrize("level", ["ERROR", "WARN", "INFO", "DEBUG"])
 @pytest.mark.parametrize("named", [None, "WARN"])
 def test_a_library_speaks_only_to_who_asks_for_debug_or_names_it(

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from engine.shared import cell
-from engine.shared.limiter import Bucket
+from engine.shared.bucket import Bucket
 from engine.shared.rates import Rate
 from tests.shared.children import Child
 

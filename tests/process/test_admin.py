@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine import config
 from engine.admin import running
-from engine.cli.run import Plan
+from engine.cli.wanted import Plan
 from engine.observe import names
 from engine.observe.meters import DIRECTORY, Meters
 from engine.supervisor.broker import EmbeddedBroker

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.shared.limiter import GLANCE, LONGEST_ANSWER, Limiter, Limits, Listening
+from engine.shared.demands import GLANCE, Listening
+from engine.shared.limiter import LONGEST_ANSWER, Limiter, Limits
 from engine.shared.rates import Rate
 from tests.fakes.hands import Hands
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.shared.limiter import Bucket
+from engine.shared.bucket import Bucket
 from engine.shared.rates import ALGORITHMS, HORIZON, MOST_STAMPS, Rate
 from tests.fakes.hands import Hands
 

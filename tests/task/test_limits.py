@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.config import load
-from engine.shared.limiter import Limits, Listening
+from engine.shared.demands import Listening
+from engine.shared.limiter import Limits
 from engine.shared.rates import Rate
 from engine.task.build.limits import limits_of, most_tasks_of
 

@@ -16,7 +16,7 @@ from engine.records import DeadLetter, Parcel, Shard
 from engine.task.build.registry import Registries
 from engine.task.build.transform import transform_of
 from engine.task.counting import Complaints
-from engine.transform.compile import PageTransform
+from engine.transform.page import PageTransform
 from tests.fakes.view import FakeClock
 from tests.transform.pages import page_of, texts
 from tests.transform.registry_server import registry_server

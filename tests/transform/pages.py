@@ -10,8 +10,9 @@ from msgspec import Raw
 
 from engine.errors import RecordError
 from engine.records import Page, Parcel, Request, Response, Shard
-from engine.transform.compile import PageTransform, TransformOptions, compile_transform
+from engine.transform.compile import TransformOptions, compile_transform
 from engine.transform.loops import WARM
+from engine.transform.page import PageTransform
 
 SHARD = Shard("shop", "orders")
 RECEIVED_MS = 1_700_000_000_123

@@ -29,7 +29,7 @@ MOST_SHARDS = 50
 #: Seconds below which an open wait is not worth a word.
 SHORTEST_WAIT = 1.0
 
-#: What a request waits for, of `shared.limiter.CAUSES`, in words.
+#: What a request waits for, of `shared.demands.CAUSES`, in words.
 WAITS = {
     "limiter": "the rate limit of the connector",
     "api_limiter": "the rate limit of the api",

@@ -22,7 +22,8 @@ import msgspec
 from msgspec import structs
 
 from engine.cli.bench.stand_in import Job, prefix
-from engine.cli.run import refuse_unbuilt, serve
+from engine.cli.run import serve
+from engine.cli.wanted import refuse_unbuilt
 from engine.config import Api, Connector, Loaded
 from engine.config.sections.delivery import StateConfig
 from engine.config.sections.request import RequestConfig

@@ -30,7 +30,6 @@ from engine.cli.bench.benched import ASKING, PACE
 from engine.cli.bench.stand_in import Job, pages_of
 from engine.cli.check import load
 from engine.cli.remote import LISTENERS, NoAnswer
-from engine.cli.run import refuse_unbuilt
 from engine.cli.scrape import (
     Labels,
     Scrape,
@@ -40,6 +39,7 @@ from engine.cli.scrape import (
     scraped,
     total,
 )
+from engine.cli.wanted import refuse_unbuilt
 from engine.clock import SYSTEM
 from engine.config import Loaded
 from engine.config.sections.engine import ScheduleConfig

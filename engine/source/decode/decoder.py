@@ -37,8 +37,8 @@ from engine.source.decode.shapes import (
     by_row,
     members_of,
 )
-from engine.source.wire.body import Bounds
 from engine.source.wire.origin import shown
+from engine.source.wire.pieces import Bounds
 
 Body: TypeAlias = bytes | bytearray | memoryview
 

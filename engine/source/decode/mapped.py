@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from engine.source.wire.body import hand_back
+from engine.source.wire.pieces import hand_back
 
 #: Bytes that are split in one go.
 WINDOW = 4 << 20

@@ -19,14 +19,9 @@ import zlib
 from typing import Final, TypeAlias
 
 from engine.errors import BadPage, Forbidden, Unreachable
-from engine.source.wire.body import (
-    MAX_RATIO,
-    RATIO_FREE,
-    Bounds,
-    Collector,
-    Pieces,
-    gzip,
-)
+from engine.source.wire.body import MAX_RATIO, RATIO_FREE, Collector
+from engine.source.wire.inflate import gzip
+from engine.source.wire.pieces import Bounds, Pieces
 
 Body: TypeAlias = bytes | bytearray | memoryview
 

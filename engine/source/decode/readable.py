@@ -19,7 +19,7 @@ from engine.errors import BadPage
 from engine.language.charsets import text_codec
 from engine.records import Response
 from engine.source.decode.packed import packed, unpacked
-from engine.source.wire.body import Bounds, hand_back
+from engine.source.wire.pieces import Bounds, hand_back
 
 Body: TypeAlias = bytes | bytearray | memoryview
 

@@ -15,9 +15,9 @@ from decimal import Decimal
 
 from msgspec import Raw, Struct
 
+from engine.language.datepatterns import Pattern
 from engine.language.faults import EvaluationError
 from engine.language.instants import SECOND, Form, Patterned, form_named, instant
-from engine.language.times import Pattern
 from engine.records import Request
 from engine.source.paging.pager import PollRequests
 from engine.source.paging.values import NUMBER, TIMESTAMP, Key, Scale

@@ -18,10 +18,10 @@ import msgspec
 from msgspec import Raw
 
 from engine.errors import BadPage
+from engine.language.datepatterns import Pattern
 from engine.language.faults import EvaluationError
 from engine.language.instants import Form, form_of, instant
 from engine.language.paths import compile_path
-from engine.language.times import Pattern
 from engine.records import Primitive
 from engine.source.paging.position import number_of, reader, single
 

@@ -11,27 +11,18 @@ Path: `source.wire.http1` (a request was sent) -> here -> `source.wire.http1` (R
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import mmap
-import tempfile
-import threading
-import weakref
-import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import httptools
 from msgspec import Struct
 
 from engine.clock import SYSTEM
-from engine.config.libraries import load
-from engine.errors import BadPage, Forbidden, SourceError, Unreachable
+from engine.errors import Forbidden, SourceError, Unreachable
 from engine.source.wire.exchange import IN_ONE_GO, Wire
+from engine.source.wire.inflate import BROKEN, MAGIC, Inflater, Members, inflated
 from engine.source.wire.lenient import Chunks, Head, head_of
-
-brotli: Any = load("Content-Encoding br")
-zstd: Any = load("Content-Encoding zstd")
+from engine.source.wire.pieces import Bounds, Pieces, too_large
 
 #: Bytes of status line and header lines of one answer, interim ones included.
 MAX_HEAD = 64 * 1024
@@ -41,15 +32,9 @@ MAX_HEADERS = 100
 RATIO_FREE = 1 << 20
 #: Inflated bytes for each byte on the wire beyond which it is a bomb.
 MAX_RATIO = 200
-#: Bodies above it are kept in an unlinked file and mapped.
-SPOOL_ABOVE = 8 << 20
-#: Seconds after which the pages of a mapped body are handed back.
-HAND_BACK_EVERY = 0.004
 #: Framing of chunks that is allowed for each byte of the body, and on top.
 CHUNK_OVERHEAD, CHUNK_SLACK = 16, 64 * 1024
 
-#: Compressed bytes that `zstandard` is given at a time.
-SLICE = 256
 
 #: Bodies of known length up to it are read to where they will lie; what a
 #: server promises and never sends is allocated no further than this.
@@ -57,31 +42,6 @@ DIRECT_UP_TO = 1 << 20
 
 #: Statuses that have no body, whatever their headers say (RFC 9112, 6.3).
 BODILESS = frozenset({204, 304})
-
-
-class Bounds(Struct, frozen=True):
-    """
-    What an answer may cost.
-
-    Attributes:
-        silence: Seconds to the first byte and between two reads.
-        size: Bytes of the body on the wire, and inflated, each.
-        piece: Bytes of the largest piece out of an inflater.
-        close_delimited: Whether a body may end with its connection, because
-            its format proves completeness.
-        spool_above: Bytes from which a body is kept in a file.
-        spool_dir: Directory for that file, or None for the system's.
-        lenient: `http.client.parser=LENIENT`: what keeps to no grammar is read
-            where its framing stays certain.
-    """
-
-    silence: float = 30.0
-    size: int = 10 << 20
-    piece: int = 64 * 1024
-    close_delimited: bool = True
-    spool_above: int = SPOOL_ABOVE
-    spool_dir: str | None = None
-    lenient: bool = True
 
 
 class Answer(Struct):
@@ -103,321 +63,6 @@ class Answer(Struct):
     wire_bytes: int
     keep: bool
     first_at: float = 0.0
-
-
-class Inflater(Protocol):
-    """Bytes in, bounded pieces of inflated bytes out."""
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Inflate, in pieces; raises ValueError if the stream is broken."""
-
-    def ended(self) -> bool:
-        """True if the stream came to its own end, checksum included."""
-
-
-class _Members:
-    """A stream of members that follow each other: gzip (RFC 1952), zstd."""
-
-    def __init__(self, start: Callable[[], Any], piece: int):
-        self._start = start
-        self._piece = piece
-        self._member = start()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        if self._member.eof:
-            self._member = self._start()
-        while True:
-            member = self._member
-            piece = member.decompress(data, self._piece)
-            yield piece
-            if member.eof:
-                data = member.unused_data
-                if not data:
-                    return
-                self._member = self._start()
-                continue
-            # zlib hands back what it did not read, zstd keeps it.  A full piece
-            # may have more behind it although all input is taken.
-            data = getattr(member, "unconsumed_tail", b"")
-            if not data and len(piece) < self._piece:
-                return
-
-    def ended(self) -> bool:
-        return bool(self._member.eof)
-
-
-class _Deflate:
-    """`deflate`: zlib (RFC 1950) as meant, or raw (RFC 1951) as often sent."""
-
-    def __init__(self, piece: int):
-        self._piece = piece
-        self._first = b""
-        self._stream: Any = None
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        if self._stream is None:
-            self._first += data
-            if len(self._first) < 2:
-                return
-            data, self._first = self._first, b""
-            wrapped = data[0] & 15 == 8 and (data[0] * 256 + data[1]) % 31 == 0
-            self._stream = zlib.decompressobj(15 if wrapped else -15)
-        if self._stream.eof:
-            raise ValueError("bytes behind the end of the stream")
-        while True:
-            piece = self._stream.decompress(data, self._piece)
-            yield piece
-            if self._stream.unused_data:
-                raise ValueError("bytes behind the end of the stream")
-            data = self._stream.unconsumed_tail
-            if not data and len(piece) < self._piece:
-                return
-
-    def ended(self) -> bool:
-        return self._stream is not None and bool(self._stream.eof)
-
-
-class _Brotli:
-    def __init__(self, piece: int):
-        self._piece = piece
-        self._stream = brotli.Decompressor()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        if self._stream.is_finished():
-            raise ValueError("bytes behind the end of the stream")
-        stream, limit = self._stream, self._piece
-        piece = stream.process(data, output_buffer_limit=limit)
-        yield piece
-        # Output may wait although all input is taken.
-        while not stream.is_finished() and (piece or not stream.can_accept_more_data()):
-            piece = stream.process(b"", output_buffer_limit=limit)
-            yield piece
-
-    def ended(self) -> bool:
-        return bool(self._stream.is_finished())
-
-
-def gzip(piece: int) -> Inflater:
-    """The inflater of gzip (RFC 1952), of as many members as there are."""
-    return _Members(lambda: zlib.decompressobj(31), piece)
-
-
-class _Sliced:
-    """
-    A frame for the library `zstandard`, whose decompressor has no bound of output.
-
-    A block of zstd has at most 128 KiB (RFC 8878, 3.1.1.2.4) and needs 4 bytes: fed
-    `SLICE` bytes at a time, what comes out is bounded, too.
-    """
-
-    def __init__(self) -> None:
-        self._frame = zstd.ZstdDecompressor().decompressobj()
-        self.unconsumed_tail = b""
-        self.unused_data = b""
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._frame.eof)
-
-    def decompress(self, data: bytes, most: int) -> bytes:
-        found = []
-        length = at = 0
-        while at < len(data) and length < most and not self._frame.eof:
-            found.append(self._frame.decompress(data[at : at + SLICE]))
-            length += len(found[-1])
-            at += SLICE
-        if self._frame.eof:
-            self.unused_data = self._frame.unused_data + data[at:]
-        else:
-            self.unconsumed_tail = data[at:]
-        return b"".join(found)
-
-
-def _zstd(piece: int) -> Inflater:
-    # Of the three, only `zstandard` has readers; the others bound their output.
-    sliced = hasattr(zstd, "ZstdDecompressionReader")
-    return _Members(_Sliced if sliced else zstd.ZstdDecompressor, piece)
-
-
-INFLATERS: dict[str, Callable[[int], Inflater]] = {
-    "gzip": gzip,
-    "x-gzip": gzip,
-    "deflate": _Deflate,
-}
-if brotli is not None:
-    INFLATERS["br"] = _Brotli
-if zstd is not None:
-    INFLATERS["zstd"] = _zstd
-
-_BROKEN: tuple[type[Exception], ...] = (zlib.error, ValueError)
-if brotli is not None:
-    _BROKEN += (brotli.error,)
-if zstd is not None:
-    _BROKEN += (zstd.ZstdError,)
-
-
-#: First bytes of gzip and zstd.
-MAGIC = (b"\x1f", b"\x28")
-#: Codings of IANA's registry, read or not; any other name is none.
-CODINGS = frozenset(INFLATERS) | {
-    "aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip",
-    "x-compress", "zstd",
-}  # fmt: skip
-#: Codings within each other that are undone.
-MOST_STACKED = 2
-
-
-def encodings() -> frozenset[str]:
-    """The content encodings this installation can decode."""
-    return frozenset(INFLATERS) - {"x-gzip"}
-
-
-class Pieces:
-    """
-    A body on its way in: in memory while small, else in an unlinked file.
-
-    Raises Forbidden once the bytes cross `bounds.size`.
-    """
-
-    def __init__(self, bounds: Bounds):
-        self._bounds = bounds
-        self._pieces: list[bytes] = []
-        self._file: Any = None
-        self.length = 0
-
-    def add(self, piece: bytes) -> None:
-        self.length += len(piece)
-        if self.length > self._bounds.size:
-            raise too_large(self._bounds.size)
-        if self._file is not None:
-            self._file.write(piece)
-            return
-        self._pieces.append(piece)
-        if self.length > self._bounds.spool_above:
-            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed in whole
-                dir=self._bounds.spool_dir
-            )
-            self._file.writelines(self._pieces)
-            self._pieces.clear()
-
-    def extend(self, pieces: list[bytes], length: int) -> None:
-        """Many pieces at once, of this length together."""
-        if self._file is not None or self.length + length > self._bounds.spool_above:
-            for piece in pieces:
-                self.add(piece)
-            return
-        self.length += length
-        if self.length > self._bounds.size:
-            raise too_large(self._bounds.size)
-        self._pieces += pieces
-
-    def whole(self) -> bytes | memoryview:
-        if self._file is None:
-            pieces, self._pieces = self._pieces, []
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        with self._file as file:
-            file.flush()
-            # Private and writable: `source.decode.mapped` marks places, and undoes it.
-            kept = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        threading.Thread(
-            target=_keep_small, args=(weakref.ref(kept),), daemon=True
-        ).start()
-        return memoryview(kept)
-
-
-def _keep_small(body: weakref.ref[mmap.mmap]) -> None:
-    """
-    Hand a map's pages back to the system as long as somebody reads it.
-
-    They stay in the page cache; what is read again comes from there.
-    """
-    pause = threading.Event()
-    while True:
-        pause.wait(HAND_BACK_EVERY)
-        kept = body()
-        if kept is None:
-            return
-        with contextlib.suppress(OSError, ValueError):
-            kept.madvise(mmap.MADV_DONTNEED)
-        del kept
-
-
-def hand_back(body: memoryview, start: int, end: int) -> None:
-    """Take a part of a mapped body out of this process's memory for now."""
-    kept: Any = body.obj
-    start -= start % mmap.PAGESIZE
-    if isinstance(kept, mmap.mmap) and end > start:
-        with contextlib.suppress(OSError, ValueError):
-            kept.madvise(mmap.MADV_DONTNEED, start, min(end, len(kept)) - start)
-
-
-def too_large(size: int) -> Forbidden:
-    """The error of a body over `http.client.max.response.size.bytes`."""
-    return Forbidden(f"the body is over {size} bytes")
-
-
-def inflated(encoding: str, asked: frozenset[str], bounds: Bounds) -> Inflater | None:
-    """
-    The inflater for a Content-Encoding, or None for the identity.
-
-    A name that is no coding (utf-8, none, aws-chunked) says nothing of the bytes.
-
-    Args:
-        encoding: The header's value, or "".
-        asked: What the request's Accept-Encoding allows; "*" is everything.
-
-    Raises:
-        BadPage: Stacked too high, or not asked for.
-    """
-    names = [name.strip().lower() for name in encoding.split(",")]
-    names = [name for name in names if name and name != "identity"]
-    if bounds.lenient:
-        names = [name for name in names if name in CODINGS]
-    if not names:
-        return None
-    if len(names) > (MOST_STACKED if bounds.lenient else 1):
-        raise BadPage(f"stacked content encodings: {encoding[:80]!r}")
-    for name in names:
-        plain = "gzip" if name == "x-gzip" else name
-        if name not in INFLATERS or not ("*" in asked or plain in asked):
-            raise BadPage(f"a content encoding not asked for: {encoding[:80]!r}")
-    inflaters = [INFLATERS[name](bounds.piece) for name in names]
-    # The last one named was applied last (RFC 9110, 8.4).
-    inflater = inflaters.pop()
-    while inflaters:
-        inflater = _Stacked(inflater, inflaters.pop())
-    return inflater
-
-
-class _Stacked:
-    """
-    One coding within another.
-
-    Two gzips are mostly one, said by the API and by a proxy again: what does not
-    begin as gzip does is what was meant.
-    """
-
-    def __init__(self, outer: Inflater, inner: Inflater):
-        self._outer = outer
-        self._inner: Inflater | None = inner
-        self._begun = False
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        for piece in self._outer.feed(data):
-            if piece and not self._begun:
-                self._begun = True
-                if isinstance(self._inner, _Members) and piece[:1] not in MAGIC:
-                    self._inner = None
-            if self._inner is None:
-                yield piece
-            elif piece:
-                yield from self._inner.feed(piece)
-
-    def ended(self) -> bool:
-        inner = self._inner
-        return self._outer.ended() and (
-            inner is None or not self._begun or inner.ended()
-        )
 
 
 class Collector:
@@ -462,7 +107,7 @@ class Collector:
                     raise Forbidden(f"the body inflates over {MAX_RATIO}:1")
                 if SYSTEM.monotonic() > self._deadline:
                     raise Unreachable("the request's time is up while inflating")
-        except _BROKEN as error:
+        except BROKEN as error:
             raise Unreachable(f"the compressed body is broken: {error}") from error
 
     def _plain(self, data: bytes) -> bool:
@@ -470,7 +115,7 @@ class Collector:
         return (
             self._bounds.lenient
             and bool(data)
-            and isinstance(self._inflater, _Members)
+            and isinstance(self._inflater, Members)
             and data[:1] not in MAGIC
         )
 

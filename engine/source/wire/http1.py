@@ -32,7 +32,7 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Forbidden, SourceError, Unreachable
 from engine.observe.meters import Stage
 from engine.records import Request, Response
-from engine.source.wire.body import SPOOL_ABOVE, Answer, Bounds, read_answer
+from engine.source.wire.body import Answer, read_answer
 from engine.source.wire.cookies import CookieJar
 from engine.source.wire.dns import (
     Dialer,
@@ -53,6 +53,7 @@ from engine.source.wire.origin import (
     origin_of,
     shown,
 )
+from engine.source.wire.pieces import SPOOL_ABOVE, Bounds
 from engine.source.wire.pool import (
     HttpCounters,
     Pool,

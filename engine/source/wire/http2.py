@@ -34,13 +34,12 @@ from engine.source.wire.body import (
     MAX_HEAD,
     MAX_HEADERS,
     Answer,
-    Bounds,
     Collector,
     header_name,
-    inflated,
-    too_large,
 )
 from engine.source.wire.exchange import Silent
+from engine.source.wire.inflate import inflated
+from engine.source.wire.pieces import Bounds, too_large
 from engine.source.wire.tls import TlsOptions
 
 pycurl: Any = later("pycurl")

@@ -18,7 +18,8 @@ from engine.config.sections.limits import (
 )
 from engine.config.sections.paging import PrefetchConfig
 from engine.config.sections.processes import ScalingConfig
-from engine.shared.limiter import Limits, Listening
+from engine.shared.demands import Listening
+from engine.shared.limiter import Limits
 from engine.shared.rates import Rate
 from engine.source.wire import http2 as curl
 

@@ -59,11 +59,11 @@ from engine.source.paging.pager import ShardCoordination
 from engine.source.poll import Poll
 from engine.source.prefetch import ByteBudget, Prefetcher
 from engine.source.wire import http2 as curl
-from engine.source.wire.body import Bounds
 from engine.source.wire.cookies import CookieJar
 from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Auth, Http
 from engine.source.wire.origin import Borders, origin_of
+from engine.source.wire.pieces import Bounds
 from engine.source.wire.pool import HttpCounters
 from engine.task.build.auth import AuthTools, auth_of
 from engine.task.build.cache import Caching

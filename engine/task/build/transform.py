@@ -28,8 +28,9 @@ from engine.observe.redact import redact
 from engine.records import Shard
 from engine.task.build.registry import MODULES, Registries
 from engine.task.diff import Contents, contents_as_received, contents_of_values
-from engine.transform.compile import PageTransform, TransformOptions, compile_transform
+from engine.transform.compile import TransformOptions, compile_transform
 from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
+from engine.transform.page import PageTransform
 
 
 def transform_of(

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from engine.clock import SYSTEM
 from engine.errors import SourceError, Unreachable
-from engine.source.wire.body import Bounds, read_answer
+from engine.source.wire.body import read_answer
 from engine.source.wire.exchange import Silent
 from engine.source.wire.lenient import Chunks, head_of
+from engine.source.wire.pieces import Bounds
 from tests.fakes.misbehaving import Misbehaving, Peer
 from tests.source.clients import Client
 
