@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from msgspec import Struct
 
@@ -31,10 +30,10 @@ from engine.admin.commands import Commands, Unanswered
 from engine.admin.view import View
 from engine.clock import SYSTEM
 from engine.config import Connector
-from engine.errors import EngineError, StateError
+from engine.errors import EngineError
 from engine.records import Primitive
-from engine.sink.state import OWN_FIELDS, Saved, State, canonical
-from engine.task.probe import next_request
+from engine.sink.state import State, canonical
+from engine.task.placing import Odd, require_partition, require_position, without_part
 
 #: Seconds to wait for the last task of a connector that was just stopped.
 DRAINING = 20.0
@@ -114,15 +113,15 @@ class Positions:
             # The same partition twice: the last holds.
             wanted = {}
             for given, offset in entries:
-                partition = _partition(place.connector, given, known)
+                partition = require_partition(place.connector, given, known)
                 if offset is not None:
-                    _require_position(place, partition, offset)
+                    require_position(place.connector, place.zone, partition, offset)
                 wanted[canonical(partition)] = partition, offset
             # What is remembered of pages and records there would hide them.
             beside = [
                 each
                 for each in known.values()
-                if "part" in each and _without_part(each) in wanted
+                if "part" in each and without_part(each) in wanted
             ]
             place.state.put([*wanted.values(), *((each, None) for each in beside)])
             return json_answer(200, {"message": ALTERED})
@@ -185,15 +184,6 @@ class Positions:
             threading.Event().wait(AGAIN)
 
 
-def _without_part(partition: Mapping[str, str]) -> str:
-    """The source partition that something is remembered beside."""
-    return canonical({k: v for k, v in partition.items() if k not in ("part", "chunk")})
-
-
-class Odd(Exception):
-    """A partition or a position that no task could go on from."""
-
-
 def _entry(value: object) -> tuple[object, Mapping[str, Primitive] | None]:
     """
     Raises: Malformed.
@@ -206,63 +196,3 @@ def _entry(value: object) -> tuple[object, Mapping[str, Primitive] | None]:
     if offset is not None and not isinstance(offset, dict):
         raise Malformed("an offset is an object, or null to forget it")
     return value.get("partition"), offset
-
-
-def _partition(
-    connector: Connector, given: object, known: Mapping[str, dict[str, str]]
-) -> dict[str, str]:
-    """
-    A source partition of the connector.
-
-    Raises: Odd.
-    """
-    if given is None or not isinstance(given, dict):
-        raise Odd("Partition objects cannot be null")
-    if not given.get("api"):
-        raise Odd("Partition objects should contain the key 'api'")
-    if not all(isinstance(value, str) for value in given.values()):
-        raise Odd("The values of a partition are texts")
-    partition: dict[str, str] = dict(given)
-    if canonical(partition) in known:
-        return partition
-    names = [api.name for api in connector.apis]
-    if partition["api"] not in names:
-        raise Odd(
-            f"no api is named {partition['api']!r}; there are: {', '.join(names)}"
-        )
-    for field in partition.keys() - {"api", "entity", "shard"}:
-        raise Odd(
-            f"a partition has no {field!r}: api, and where there are several, entity "
-            "and shard"
-        )
-    index, _, count = partition.get("shard", "0/2").partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) > 1):
-        raise Odd(f"shard={partition['shard']!r} is no index/count, as 0/2")
-    return partition
-
-
-def _require_position(
-    place: Place, partition: dict[str, str], offset: Mapping[str, Any]
-) -> None:
-    """
-    Raises: Odd: the api's next request cannot be made from it.
-    """
-    if not offset:
-        raise Odd("Offset objects should either be null or hold a position")
-    for field, value in offset.items():
-        if isinstance(value, dict | list):
-            raise Odd(f"The value for the {field!r} key in the offset is no position")
-    poll, done = offset.get("poll", 1), offset.get("done", False)
-    if isinstance(poll, bool) or not isinstance(poll, int) or poll < 1:
-        raise Odd("The value for the 'poll' key in the offset is a number from 1")
-    if not isinstance(done, bool):
-        raise Odd("The value for the 'done' key in the offset is true or false")
-    api = next((a for a in place.connector.apis if a.name == partition["api"]), None)
-    if api is None or "parent" in partition:
-        return
-    position = {k: v for k, v in offset.items() if k not in OWN_FIELDS}
-    saved = Saved(partition, position, place="the request")
-    try:
-        next_request(place.connector, api, saved, place.zone)
-    except StateError as failure:
-        raise Odd(str(failure).partition("; offsets reset")[0]) from failure

@@ -171,6 +171,40 @@ def parser() -> Words:
     reset.add_argument("--api", metavar="NAME", help="only this api")
     reset.add_argument("--yes", action="store_true", help="do it without asking")
     reset.set_defaults(target="offsets:reset")
+    text = "what each stored offset means, and what a reset would cost"
+    words = places.add_parser("explain", help=text, description=text, parents=[files])
+    words.add_argument("--api", metavar="NAME", help="only this api")
+    words.add_argument("--json", action="store_true", help="one document")
+    words.set_defaults(target="offsetwords:explain")
+    text = "let one shard go on from another position"
+    put = places.add_parser("set", help=text, description=text, parents=[files])
+    put.add_argument("--connector", metavar="NAME", help="where the files have several")
+    put.add_argument("--api", metavar="NAME", help="where there are several")
+    put.add_argument("--entity", metavar="NAME", help="one of entity.names")
+    put.add_argument("--shard", metavar="I/N", help="one of several shards, as 0/4")
+    put.add_argument(
+        "--position",
+        metavar="JSON",
+        required=True,
+        help="fields as `offsets get` shows them",
+    )
+    put.set_defaults(target="offsetfile:set_")
+    text = "a JSON line for all that is stored"
+    out = places.add_parser("export", help=text, description=text, parents=[files])
+    out.add_argument("--api", metavar="NAME", help="only this api")
+    out.add_argument("--output", metavar="OUT", help="default: stdout")
+    out.set_defaults(target="offsetfile:export")
+    text = "offsets become those of a file; refused while the connector runs"
+    taken = places.add_parser("import", help=text, description=text, parents=[files])
+    taken.add_argument(
+        "--from",
+        dest="source",
+        metavar="LINES",
+        required=True,
+        help="of `offsets export`",
+    )
+    taken.add_argument("--yes", action="store_true", help="do it")
+    taken.set_defaults(target="offsetfile:import_")
 
     cache = verbs.add_parser("cache", help="what is kept of the API's answers")
     kept = cache.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -30,7 +30,7 @@ from engine.config.sections.kafka import BootstrapConfig
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.response import RecordsConfig
 from engine.errors import Misconfigured, SinkError, Unavailable
-from engine.records import Page, Shard
+from engine.records import Offset, Page, Shard
 from engine.shared.demands import HostReading
 from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
@@ -300,10 +300,27 @@ def next_request(connector: Connector, api: Api, saved: Saved, zone: str) -> str
     if "parent" in partition:
         # What a child asks for is in its parent's record, which is not stored.
         return None
+    return _asked(connector, api, partition, saved.offset, zone)
+
+
+def first_request(
+    connector: Connector, api: Api, partition: Mapping[str, str], zone: str
+) -> str | None:
+    """What the shard would ask without a stored offset; as `next_request`."""
+    if "parent" in partition:
+        return None
+    return _asked(connector, api, partition, None, zone)
+
+
+def _asked(
+    connector: Connector,
+    api: Api,
+    partition: Mapping[str, str],
+    offset: Offset | None,
+    zone: str,
+) -> str | None:
     index, count = cut_of(partition)
     shard = Shard(connector.name, api.name, partition.get("entity"), index, count)
-    course = paginator_of(connector, api, shard, zone=ZoneInfo(zone), task=0).start(
-        saved.offset, SYSTEM.wall_ms()
-    )
-    request = course.ask()
+    paginator = paginator_of(connector, api, shard, zone=ZoneInfo(zone), task=0)
+    request = paginator.start(offset, SYSTEM.wall_ms()).ask()
     return None if request is None else f"{request.method} {shown(request.url)}"
