@@ -37,7 +37,7 @@ from engine.task.probe import first_request, next_request
 SHOWN = 60
 
 
-class Again(Struct):
+class Redelivery(Struct):
     """
     What a reset would deliver again.
 
@@ -68,7 +68,7 @@ class Told(Struct):
     means: str
     next: str | None
     first: str | None
-    again: Again
+    again: Redelivery
     error: str | None = None
 
 
@@ -161,7 +161,7 @@ def _orphan(connector: Connector, saved: Saved) -> Told:
         "of an api that the configuration does not have: nobody goes on from it",
         None,
         None,
-        Again(0, "", "changes nothing"),
+        Redelivery(0, "", "changes nothing"),
     )
 
 
@@ -213,7 +213,7 @@ def _where(api: Api, offset: Mapping[str, Primitive]) -> str:
     return ""
 
 
-def again(api: Api, offset: Mapping[str, Primitive], held: int | None) -> Again:
+def again(api: Api, offset: Mapping[str, Primitive], held: int | None) -> Redelivery:
     """
     What a reset would deliver again.
 
@@ -223,7 +223,7 @@ def again(api: Api, offset: Mapping[str, Primitive], held: int | None) -> Again:
     values = api.values
     counted = _counted(api, offset)
     if counted is not None:
-        return Again(
+        return Redelivery(
             counted,
             "position",
             f"fetches {counted:,} records again and delivers them a second time",
@@ -233,9 +233,11 @@ def again(api: Api, offset: Mapping[str, Primitive], held: int | None) -> Again:
     if values.of(OffsetsConfig).mode == "INCREMENTAL" and initial:
         since = f"everything since http.initial.offset={initial}"
     if held is None:
-        return Again(None, "", f"fetches {since} again: duplicates of all delivered")
+        return Redelivery(
+            None, "", f"fetches {since} again: duplicates of all delivered"
+        )
     topic = values.of(RecordsConfig).topic
-    return Again(
+    return Redelivery(
         held,
         "topic",
         f"fetches {since} again: about {held:,} duplicates (what topic {topic} holds)",
