@@ -25,7 +25,7 @@ from engine.config.sections.response import RecordsConfig
 from engine.errors import ConfigError, Exit
 from engine.records import Encoded, KafkaHeaders, Parcel
 from engine.task.build.registry import Registries
-from engine.task.build.transform import transform_of
+from engine.task.build.transform import burying, transform_of
 from engine.task.probe import pages
 
 
@@ -58,8 +58,13 @@ def records(
 ) -> Iterator[tuple[str, bool]]:
     """The first records of an api as produced; each a line, and whether it is bad."""
     walk = pages(connector, api, zone)
-    transform = transform_of(
-        connector, api, walk.shard, zone=zone, registries=registries
+    transform = burying(
+        connector,
+        api,
+        walk.shard,
+        transform_of(connector, api, walk.shard, zone=zone, registries=registries),
+        zone=zone,
+        registries=registries,
     )
     left = count
     with walk as found:

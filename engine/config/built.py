@@ -37,10 +37,6 @@ class Unbuilt(Struct, frozen=True):
 
 #: Not part of what is promised for now.
 LATER = (
-    Unbuilt(
-        ("http.offset.mode",),
-        ("SNAPSHOT_PAGINATION", "ODATA_PAGINATION"),
-    ),
     Unbuilt(("http.source.window.*",)),
     Unbuilt(("group.*", "session.timeout.ms", "heartbeat.interval.ms")),
 )

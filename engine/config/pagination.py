@@ -130,7 +130,7 @@ TYPES: Final[Mapping[str, PaginationType]] = {
         told_by="odata.nextlink.field",
         links=True,
         modes=("CURSOR_PAGINATION", "ODATA_PAGINATION"),
-        hint="each poll reads everything; http.offset.mode=CURSOR_PAGINATION goes on "
+        hint="each poll reads everything; http.offset.mode=ODATA_PAGINATION goes on "
         "from the deltaLink, where the API gives one",
     ),
 }

@@ -51,6 +51,7 @@ from engine.config.rules_paging import (
     paging_has_a_type,
     parameters_stand_once,
     snapshots_know_their_keys,
+    tombstones_have_keys,
     windows_are_whole,
 )
 from engine.config.rules_shapes import shapes_fit_the_format
@@ -327,6 +328,7 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     bodies_have_a_method,
     chains_know_their_next,
     snapshots_know_their_keys,
+    tombstones_have_keys,
     paging_has_a_type,
     parameters_stand_once,
     windows_are_whole,

@@ -58,8 +58,10 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
             s.error(key, f"required by auth.type={kind}{elsewhere}")
     mine = _way_of(api)
     for key in s.values:
+        if not s.values.stated(key):
+            continue
         owners = [name for name, each in TYPES.items() if each.owns(key)]
-        if not owners or mine.owns(key) or not s.values.stated(key):
+        if not owners or mine.owns(key):
             continue
         # A default of all apis may belong to another one's way.
         if s.values.own(key) or not any(

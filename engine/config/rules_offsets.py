@@ -28,14 +28,18 @@ _ITS_OWN: Final = (
     "next.record",
 )
 
+#: Those that say something to SNAPSHOT_PAGINATION, too.
+_SHARED: Final = ("order", "lookback", "value.format", "zone")
+
 
 def bookmarks_are_whole(s: Scope, api: Api, connector: Connector) -> None:
     """What INCREMENTAL needs, and what says nothing beside it or without it."""
     offsets = s.of(OffsetsConfig)
     prefix = "http.offset."
     if offsets.mode != "INCREMENTAL":
+        shared = _SHARED if offsets.mode == "SNAPSHOT_PAGINATION" else ()
         for name in _ITS_OWN:
-            if s.values.stated(prefix + name):
+            if name not in shared and s.values.stated(prefix + name):
                 s.warn(
                     prefix + name,
                     f"it says nothing in http.offset.mode={offsets.mode}: "

@@ -57,6 +57,19 @@ def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
         )
 
 
+def tombstones_have_keys(s: Scope, api: Api, connector: Connector) -> None:
+    records = s.of(RecordsConfig)
+    if s.values.stated("kafka.tombstone.condition") and records.tombstone is not None:
+        if records.key is None:
+            s.error("kafka.key", "required by kafka.tombstone.condition")
+    elif s.of(OffsetsConfig).mode == "ODATA_PAGINATION" and records.key is None:
+        s.note(
+            "kafka.key",
+            "without a key what was removed is produced as the API says it, and has no "
+            "tombstone",
+        )
+
+
 def snapshots_know_their_keys(s: Scope, api: Api, connector: Connector) -> None:
     mode = "http.offset.mode"
     if s.of(OffsetsConfig).mode != "SNAPSHOT_DIFF":

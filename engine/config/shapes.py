@@ -169,6 +169,13 @@ def _group(rule: Mapping[str, object], group: str, at: str, depth: int) -> None:
     mistakes.close()
 
 
+def condition(value: object) -> None:
+    """A condition over a record: a filter."""
+    if not isinstance(value, dict):
+        raise Unfit("a filter is a JSON object")
+    _filter(value, "the condition", 1)
+
+
 def stop(value: object) -> None:
     """The condition that ends a poll: a filter over the response."""
     if not isinstance(value, dict):

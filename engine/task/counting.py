@@ -56,7 +56,7 @@ NOTES = {
     "snapshot_keys_repeated_total": "a key came more than once in a poll, with other "
     "content each time: kafka.key does not tell the records apart",
     "delta_links_unused_total": "the API gives a link to what changes from now on; "
-    "http.offset.mode=CURSOR_PAGINATION goes on from it",
+    "http.offset.mode=ODATA_PAGINATION goes on from it",
     "children_without_value_total": "a parent record has no value for its child",
     "child_polls_skipped_total": "a child's poll failed and was skipped",
     "records_out_of_order_total": "a record is out of order: http.offset.order does not "

@@ -17,7 +17,6 @@ WINDOWS = "http.source.window.size.seconds=60\nhttp.source.window.start=2024-01-
 @pytest.mark.parametrize(
     ("text", "asks"),
     [
-        ("http.offset.mode=ODATA_PAGINATION", "http.offset.mode=ODATA_PAGINATION"),
         (WINDOWS, "http.source.window.size.seconds"),
         ("group.id=g", "group.id=g"),
         ("heartbeat.interval.ms=5", "heartbeat.interval.ms"),

@@ -31,6 +31,11 @@ ERRORS = [
     ("pagination.type=keyset", "http.offset.json.pointer", "required"),
     ("http.offset.mode=SNAPSHOT_DIFF", "kafka.key", "required"),
     (
+        'kafka.tombstone.condition={"field":"a","operator":"EXISTS"}',
+        "kafka.key",
+        "kafka.tombstone.condition",
+    ),
+    (
         "http.offset.mode=SNAPSHOT_DIFF\nkafka.key=a\ndeduplication.enabled=true",
         "deduplication.enabled",
         "SNAPSHOT_DIFF",

@@ -122,10 +122,12 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "CHAINING": "The next poll begins behind the last record's value (keyset).",
         "CURSOR_PAGINATION": "The next poll goes on with the last cursor or link.",
         "INCREMENTAL": "The next poll asks for what changed since the largest value seen.",
-        "SNAPSHOT_PAGINATION": "Everything, each time, as one snapshot.",
+        "SNAPSHOT_PAGINATION": "Everything is read each time; what lies above the largest "
+        "value seen so far is produced.",
         "SNAPSHOT_DIFF": "Everything is read; what is new or changed is produced, and what "
         "is gone has a tombstone.",
-        "ODATA_PAGINATION": "OData with its delta links.",
+        "ODATA_PAGINATION": "The next poll goes on from the deltaLink; what was removed has "
+        "a tombstone.",
     },
     "http.offset.value.type": {
         "auto": "As numbers where both are, as times where both are, else as text.",

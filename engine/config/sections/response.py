@@ -28,7 +28,7 @@ from engine.config.kinds import (
     Topic,
     ms,
 )
-from engine.config.sections.key import Computed
+from engine.config.sections.key import Computed, Lookup
 from engine.config.sections.section import Rule, Section, duration, option, unset
 
 
@@ -137,6 +137,29 @@ class AnswersConfig(Section, frozen=True, kw_only=True):
     )
 
 
+#: How OData says that an entity is gone, from version 4.0 on.
+REMOVED: Rule = {
+    "any": [
+        {"field": "'@removed'", "operator": "EXISTS"},
+        {
+            "field": "'@odata.context'",
+            "operator": "MATCHES",
+            "value": ".*/\\$deletedEntity",
+        },
+        {
+            "field": "'@context'",
+            "operator": "MATCHES",
+            "value": ".*/\\$deletedEntity",
+        },
+    ]
+}
+
+
+def _tombstone(get: Lookup) -> object:
+    delta = get("http.offset.mode") == "ODATA_PAGINATION"
+    return REMOVED if delta and get("kafka.key") is not None else None
+
+
 class RecordsConfig(Section, frozen=True, kw_only=True):
     """What of a response becomes which part of a Kafka record."""
 
@@ -165,6 +188,16 @@ class RecordsConfig(Section, frozen=True, kw_only=True):
         Computed(lambda get: None, "time of receipt"),
         "The time of a record, by the rules of type TIMESTAMP.",
         "${record.updated_at}",
+    )
+    tombstone: Rule | None = unset(
+        "kafka.tombstone.condition",
+        Json(shapes.condition, "JSON object, a filter"),
+        Computed(
+            _tombstone, "what OData says of it in http.offset.mode=ODATA_PAGINATION"
+        ),
+        "A filter; a record for which it holds says that something is gone, and becomes "
+        "a null value under its kafka.key. No rule of the transformation sees it.",
+        '{"field":"status","operator":"EQUALS","value":"cancelled"}',
     )
     headers: tuple[tuple[str, str], ...] | None = unset(
         "kafka.headers",

@@ -42,6 +42,8 @@ class BookmarkKeys(Struct, frozen=True, kw_only=True):
         next_field: Where the next poll's position stands in an answer, or None.
         next_record: "FIRST", "LAST" or None: the record that has it.
         filtered: A request has `${offset}` in it.
+        whole: Each poll reads everything, from `http.initial.offset` on
+            (`SNAPSHOT_PAGINATION`).
     """
 
     pointer: str | None = None
@@ -55,6 +57,7 @@ class BookmarkKeys(Struct, frozen=True, kw_only=True):
     next_field: str | None = None
     next_record: str | None = None
     filtered: bool = True
+    whole: bool = False
 
     @property
     def opaque(self) -> bool:

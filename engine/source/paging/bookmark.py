@@ -25,7 +25,7 @@ from engine.records import Offset, Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.asking import Asking, BookmarkedRequests, BookmarkKeys
 from engine.source.paging.envelope import Fields
-from engine.source.paging.pager import Note, Walks
+from engine.source.paging.pager import Note, PollRequests, Walks
 from engine.source.paging.position import (
     SEAL,
     Position,
@@ -242,7 +242,7 @@ class BookmarkPager:
 
         requests = walks.shape.begin(now_ms, scope)
         self._initial = stored.initial
-        if self._old is None and self._initial is None:
+        if self._old is None and self._initial is None and not keys.whole:
             self._initial = _plain(requests.initial)
         offset: object
         self._floor: Key | None = None
@@ -268,16 +268,15 @@ class BookmarkPager:
         self._limit = None
         if not paging.kind.pages and paging.limit_stated:
             self._limit = paging.limit
-        self._inner = walks.walk(
-            position,
-            BookmarkedRequests(
+        start: PollRequests = requests
+        if not keys.whole:
+            start = BookmarkedRequests(
                 requests,
                 offset,
                 asking=self._asking,
                 by_record=walks.paging.kind.by_record,
-            ),
-            child=scope is not None,
-        )
+            )
+        self._inner = walks.walk(position, start, child=scope is not None)
 
     def _key_of_bookmark(self, value: object) -> Key | None:
         if value is None or (self._keys.opaque and self._keys.pointer is None):

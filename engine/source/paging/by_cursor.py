@@ -307,7 +307,8 @@ class ChainPager(ABC):
         Args:
             tip: The page names itself: the next poll asks for it again.
         """
-        incremental = self._plan.paging.mode != "FULL"
+        # In mode ODATA_PAGINATION nothing but a delta link leads on.
+        incremental = self._plan.paging.mode not in ("FULL", "ODATA_PAGINATION")
         if onward is None:
             behind_all = self._behind_all(request, decoded)
             if behind_all is not None:

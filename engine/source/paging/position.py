@@ -154,7 +154,7 @@ class Position:
             raise StateError(f"the stored offset's done is {done!r}: not a bool")
         if done:
             self.poll += 1
-            if mode == "FULL":
+            if mode == "FULL" or (mode == "ODATA_PAGINATION" and "delta" not in offset):
                 self.fresh = True
                 return
             self.later = True

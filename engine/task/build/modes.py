@@ -33,7 +33,8 @@ def around_of(
         note: Told the name of each counter that goes up.
     """
     offsets = api.values.of(OffsetsConfig)
-    if offsets.mode == "INCREMENTAL":
+    if offsets.mode in ("INCREMENTAL", "SNAPSHOT_PAGINATION"):
+        whole = offsets.mode == "SNAPSHOT_PAGINATION"
         pattern = offsets.value_format
         return Incremental(
             BookmarkKeys(
@@ -42,12 +43,13 @@ def around_of(
                 value_pattern=None if pattern is None else compile_pattern(pattern),
                 order=offsets.order,
                 lookback=Decimal(repr(offsets.lookback)),
-                granularity=offsets.granularity,
-                format=offsets.format,
+                granularity=0 if whole else offsets.granularity,
+                format=None if whole else offsets.format,
                 zone=zone if offsets.zone is None else compile_zone(offsets.zone),
-                next_field=offsets.next_field,
-                next_record=offsets.next_record,
-                filtered=shape.offset or shape.by_record,
+                next_field=None if whole else offsets.next_field,
+                next_record=None if whole else offsets.next_record,
+                filtered=not whole and (shape.offset or shape.by_record),
+                whole=whole,
             ),
             note=note,
         )

@@ -45,7 +45,7 @@ from engine.task.build.kafka import Brokers
 from engine.task.build.polling import pace_of
 from engine.task.build.registry import Persistent, Registries
 from engine.task.build.sources import Sources
-from engine.task.build.transform import contents_of, transform_of
+from engine.task.build.transform import burying, contents_of, transform_of
 from engine.task.counting import Complaints, Tally
 from engine.task.diff import Differing, SegmentPlaces, SnapshotLimits, segments_of
 from engine.task.diff import partition_of as segment_partition
@@ -390,8 +390,18 @@ class ShardBuilder:
             and api.values.of(DeduplicationConfig).store == "STATE"
         ):
             stores.append(self._store(api, shard, compiled.seen))
+        made = burying(
+            self._connector,
+            api,
+            shard,
+            compiled,
+            zone=self._process.of(ScheduleConfig).timezone,
+            registries=self._registries,
+            limit=self._limit(api),
+            reserved=self._brokers.reserved(),
+        )
         admission = Admission(
-            Persistent(compiled, policy_of(api.values), stopping=patience),
+            Persistent(made, policy_of(api.values), stopping=patience),
             self._topics,
             tolerant=api.values.of(ErrorsConfig).tolerance == "all",
             fixed=api.values.of(RecordsConfig).fixed_topic,

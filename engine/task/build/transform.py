@@ -11,11 +11,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from engine.config import Api, Connector, Values
 from engine.config.sections.converters import ConverterConfig, NamesConfig
 from engine.config.sections.letters import ErrorsConfig
 from engine.config.sections.offsets import WindowsConfig
-from engine.config.sections.response import DeduplicationConfig, RecordsConfig
+from engine.config.sections.response import (
+    REMOVED,
+    DeduplicationConfig,
+    RecordsConfig,
+)
 from engine.config.sections.section import needed
 from engine.config.sections.transformation import BatchingConfig, TransformationConfig
 from engine.language import (
@@ -26,11 +32,14 @@ from engine.language import (
 )
 from engine.observe.redact import redact
 from engine.records import Shard
+from engine.seams import Transform
 from engine.task.build.registry import MODULES, Registries
 from engine.task.diff import Contents, contents_as_received, contents_of_values
 from engine.transform.compile import TransformOptions, compile_transform
+from engine.transform.conditions import compile_condition
 from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
 from engine.transform.page import PageTransform
+from engine.transform.tombstones import Burying
 
 
 def transform_of(
@@ -97,6 +106,52 @@ def transform_of(
             zone=compile_zone(zone),
             mask=redact,
         )
+    )
+
+
+def burying(
+    connector: Connector,
+    api: Api,
+    shard: Shard,
+    inner: Transform,
+    *,
+    zone: str,
+    registries: Registries,
+    limit: int | None = None,
+    reserved: Collection[str] = (),
+) -> Transform:
+    """
+    The same transformation, with tombstones where a record says that something is
+    gone (`kafka.tombstone.condition`).
+
+    Args: as for `transform_of`.
+    """
+    records = api.values.of(RecordsConfig)
+    if records.tombstone is None:
+        return inner
+    bare = {
+        "transformation.enabled": False,
+        "transformation.function": None,
+        "deduplication.enabled": False,
+        "value.converter": "ByteArrayConverter",
+    }
+    plain = transform_of(
+        connector,
+        replace(api, values=api.values.replaced(bare)),
+        shard,
+        zone=zone,
+        registries=registries,
+        limit=limit,
+        reserved=reserved,
+    )
+    return Burying(
+        inner,
+        plain,
+        compile_condition(records.tombstone),
+        markers=(b"@removed", b"$deletedEntity")
+        if records.tombstone == REMOVED
+        else (),
+        tolerant=api.values.of(ErrorsConfig).tolerance == "all",
     )
 
 
