@@ -5,7 +5,7 @@ Owns the questions to the operating system about one pid (GATE psutil), and
 answers with plain numbers.  It never keeps a process alive or waits for one:
 a process that is gone costs nothing.
 
-Asked by ``supervisor.loop`` about memory, by admin about all of it.
+Asked by ``supervisor.endings`` about memory, by admin about all of it.
 """
 
 from __future__ import annotations

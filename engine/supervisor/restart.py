@@ -4,7 +4,7 @@ Restart: what follows from the end of a child.
 Owns the policy and nothing else; pure: it is given the child's past exits and
 answers with a pause or a verdict.  It never looks at a clock.
 
-Path: ``supervisor.loop`` reaps -> here -> ``supervisor.loop`` spawns or says FAILED.
+Path: ``supervisor.endings`` reaps -> here -> ``endings`` says when it is due, or FAILED.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Scale: how many tasks a connector should have.
 Owns the judgement of `auto.scaling.*` and when it is due; pure.  It never
 starts or ends anything: it answers with a number and the reason for it.
 
-Path: ``supervisor.loop`` measures -> here -> ``supervisor.orders`` wants so many
+Path: ``supervisor.resizing`` measures -> here -> ``supervisor.orders`` wants so many
 """
 
 from __future__ import annotations

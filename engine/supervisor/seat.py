@@ -4,7 +4,7 @@ Seat: one wanted child and what became of it.
 Owns what the supervisor remembers of a child over all its processes, and how
 that is told; it starts and ends nobody.
 
-Path: ``supervisor.loop`` keeps them -> here -> ``supervisor.status``
+Path: ``supervisor.roster`` keeps them -> here -> ``supervisor.status``
 """
 
 from __future__ import annotations

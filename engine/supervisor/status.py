@@ -5,7 +5,7 @@ Owns the shape of it and the file in the runtime directory that carries it; the
 numbers that move stand on the board, not here.  It never holds a secret: the
 reasons in it were cut where they were made.
 
-Path: ``supervisor.loop`` writes -> here -> admin and the command line read
+Path: ``supervisor.telling`` writes -> here -> admin and the command line read
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Owns one small file for each connector, beside its lock.  PAUSED and STOPPED are
 somebody's decision: they hold until somebody decides otherwise, whatever becomes of
 the engine meanwhile.  `run --once` neither reads nor writes them.
 
-Path: ``supervisor.commands`` writes, ``supervisor.loop`` reads at its start and for
+Path: ``supervisor.commands`` writes, ``supervisor.reloading`` reads at its start and for
 each connector that comes
 """
 
