@@ -87,7 +87,8 @@ class Documented(Api):
         limit: What is documented, or None where nothing is.
         once: No version of a record comes twice without a kill; False where the API
             only gives whole pages again.
-        step: Seconds from one record to the next.
+        step: Seconds from one time to the next.
+        ties: How many records there are of a time, 1 or 2.
         held: The request of a poll at which it is killed.
         key, version: Members that tell a record and its version; "" for none.
         aside: Paths of tokens and the like, which are no pages.
@@ -98,8 +99,9 @@ class Documented(Api):
     limit: ClassVar[Limit | None] = None
     once: ClassVar[bool] = True
     step: ClassVar[float] = 7.0
+    ties: ClassVar[int] = 2
     held: ClassVar[int] = 2
-    first: ClassVar[int] = 8
+    first: ClassVar[int] = 9
     later: ClassVar[int] = 7
     key: ClassVar[str] = "id"
     version: ClassVar[str] = ""
@@ -112,14 +114,15 @@ class Documented(Api):
         self.given: set[str] = set()
         #: Said once each, in place of an answer.
         self.troubles: list[Answer] = []
+        self._made = 0
         #: What was answered with an error: status, target, body.
         self.refusals: list[tuple[int, str, bytes]] = []
         self.reached = threading.Event()
         self._free = threading.Event()
         self._left = 0
         self._model = threading.RLock()
-        #: The API's own time: a month ago, so that nothing is of the future.
-        self.now = float(int(time.time()) - 30 * 86400)
+        #: The API's own time: days ago, so that nothing is of the future.
+        self.now = float(int(time.time()) - 5 * 86_400)
         super().__init__(pages=0)
 
     # What a model says of itself.
@@ -166,11 +169,13 @@ class Documented(Api):
     # What tests do.
 
     def add(self, count: int) -> None:
-        """New records, each later than the one before."""
+        """New records, none earlier than the one before."""
         with self._model:
             for _ in range(count):
-                self.now += self.step
-                row = self.make(len(self.rows), self.now)
+                # Each other one is of the time of the one before.
+                self.now += self.step * (1 - self._made % self.ties)
+                row = self.make(self._made, self.now)
+                self._made += 1
                 self.rows.append(row)
                 self.due.append(self.identity(row))
 

@@ -13,6 +13,7 @@ from tests.recipes.documented import (
     Refused,
     Row,
     allow,
+    epoch,
     iso,
     path,
     said,
@@ -28,6 +29,7 @@ class OpenMeteo(Documented):
     once = False
     held = 1
     step = 3600.0
+    ties = 1
     key = "time"
     version = "temperature_2m"
     variables = ("temperature_2m", "precipitation", "wind_speed_10m")
@@ -150,6 +152,42 @@ class Edgar(Documented):
         names = ("accessionNumber", "filingDate", "form")
         recent: dict[str, Any] = {each: [row[each] for row in rows] for each in names}
         return said({"cik": name, "filings": {"recent": recent, "files": []}})
+
+
+class Usgs(Documented):
+    """Earthquakes that were found or looked at again since a time."""
+
+    recipe = "usgs-earthquakes"
+    held = 1
+
+    def make(self, number: int, at: float) -> Row:
+        found = {"mag": 2.5, "time": int(at * 1000), "updated": int(at * 1000)}
+        return {"type": "Feature", "id": f"us7000{number:04d}", "properties": found}
+
+    def identity(self, record: Any) -> str:
+        return f"{record['id']}@{record['properties']['updated']}"
+
+    def alter(self, row: Row, at: float) -> bool:
+        row["properties"] = {**row["properties"], "updated": int(at * 1000)}
+        return True
+
+    def trouble(self) -> Sequence[Answer]:
+        return [said("Service Unavailable", 503, [TEXT])]
+
+    def respond(self, asked: Asked) -> Answer:
+        path(asked, "/fdsnws/event/1/query")
+        allow(asked, "format updatedafter starttime minmagnitude orderby limit offset")
+        query = asked.query
+        if query["format"] != "geojson" or not 1 <= int(query["limit"]) <= 20_000:
+            status, headers, body = said("Error 400: Bad Request", 400, [TEXT])
+            return status, headers, body
+        since = epoch(query.get("updatedafter", "1970-01-01T00:00:00"))
+        rows = [
+            row for row in self.rows if row["properties"]["updated"] >= since * 1000
+        ]
+        meta = {"status": 200, "count": len(rows)}
+        found = {"type": "FeatureCollection", "metadata": meta}
+        return said({**found, "features": self.give(rows)})
 
 
 TEXT = ("Content-Type", "text/plain")

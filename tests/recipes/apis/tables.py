@@ -17,6 +17,7 @@ from tests.recipes.documented import (
     path,
     said,
     size,
+    token,
     variables,
 )
 
@@ -157,3 +158,81 @@ class Socrata(Documented):
         start, width = int(query.get("$offset", "0")), int(query.get("$limit", "1000"))
         rows = self.rows
         return said(self.give(rows[start : start + min(width, 50_000)]))
+
+
+class Calendar(Documented):
+    """Events and what has changed of them, by a token of the last page."""
+
+    recipe = "google-calendar"
+    environment = variables(
+        GOOGLE_CLIENT_ID="app", GOOGLE_CLIENT_SECRET="s3", GOOGLE_REFRESH_TOKEN="1//r"
+    )
+    limit = Limit(600, 60)
+    aside = ("/token",)
+    version = "updated"
+
+    def __init__(self) -> None:
+        self.changes: list[Row] = []
+        super().__init__()
+
+    def settings(self) -> dict[str, object]:
+        return {**super().settings(), "oauth2.token.url": f"{self.url}/token"}
+
+    def make(self, number: int, at: float) -> Row:
+        row = {"id": f"ev{number:05d}", "status": "confirmed", "updated": iso(at, 3)}
+        self.changes.append(dict(row))
+        return row
+
+    def alter(self, row: Row, at: float) -> bool:
+        row["updated"] = iso(at, 3)
+        self.changes.append(dict(row))
+        return True
+
+    def remove(self, row: Row, at: float) -> str:
+        gone = {**row, "status": "cancelled", "updated": iso(at, 3)}
+        self.changes.append(gone)
+        return self.identity(gone)
+
+    def trouble(self) -> Sequence[Answer]:
+        errors = [{"domain": "usageLimits", "reason": "rateLimitExceeded"}]
+        text = "Rate Limit Exceeded"
+        return [said({"error": {"code": 403, "message": text, "errors": errors}}, 403)]
+
+    def respond(self, asked: Asked) -> Answer:
+        if asked.path in self.aside:
+            form = {
+                "grant_type": "refresh_token",
+                "refresh_token": "1//r",
+                "client_id": "app",
+                "client_secret": "s3",
+            }
+            granted = {
+                "access_token": "ya29",
+                "expires_in": 3599,
+                "token_type": "Bearer",
+            }
+            return token(asked, form, granted)
+        need(asked, "authorization", "Bearer ya29", {"error": {"code": 401}})
+        path(asked, "/calendar/v3/calendars/primary/events")
+        allow(asked, "maxResults pageToken syncToken singleEvents showDeleted")
+        query = asked.query
+        size(query.get("maxResults"), 250, 2500)
+        if query.get("syncToken") == "old":
+            raise Refused(
+                410, {"error": {"code": 410, "message": "Sync token is invalid"}}
+            )
+        after = int(query["syncToken"].strip("CPDA=")) if "syncToken" in query else 0
+        start = int(query["pageToken"].strip("CiA")) if "pageToken" in query else after
+        seen = {}
+        for number, row in enumerate(self.changes):
+            if number >= after:
+                seen.pop(row["id"], None)
+                seen[row["id"]] = number, row
+        left = [(number, row) for number, row in seen.values() if number >= start]
+        page = left[:3]
+        body: Row = {"kind": "calendar#events", "items": self.give(r for _, r in page)}
+        if len(left) > 3:
+            body["nextPageToken"] = f"CiA{page[-1][0] + 1}"
+        else:
+            body["nextSyncToken"] = f"CPDA{len(self.changes)}="
+        return said(body)
