@@ -76,7 +76,7 @@ def bookmarks_are_whole(s: Scope, api: Api, connector: Connector) -> None:
                 f"{words}: the position of the next poll is sent nowhere; "
                 "http.offset.next.param names a parameter for it",
             )
-        elif not kind.by_record:
+        elif not kind.by_record and offsets.order != "DESC":
             s.note(
                 f"{prefix}mode",
                 f"{words}: each poll reads everything, and produces what lies at or "

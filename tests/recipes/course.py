@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ PATIENCE = 90.0
 
 #: What is not the file's: where things are, and the time that a test has.
 OVERRIDES: dict[str, object] = {
-    "http.source.poll.interval.ms": 400,
+    "http.source.poll.interval.ms": 1000,
     "rate.limit.enabled": "false",
     "retry.backoff.ms": 10,
     "retry.backoff.max.ms": 20,
@@ -58,7 +59,6 @@ class Part:
         self.arrived: dict[str, Counter[str]] = {}
         self.due = {model.recipe: list(model.due) for model in models}
         self.said = ""
-        self.code = 0
         self.late: set[str] = set()
 
 
@@ -98,33 +98,39 @@ class Course:
         for model in models:
             model.add(model.first)
         with self._engine("run") as engine:
-            first = self._settle(engine)
+            late = self._settle(engine)
             for model in models:
                 model.upset()
                 model.add(model.later)
                 model.change()
-            late = self._settle(engine) | first
+            late |= self._settle(engine)
             ended = engine.end(PATIENCE)
-            self._note("polls", ended.err, ended.code, late)
+        self._note("polls", ended.err, late)
 
         for model in models:
             model.add(model.later)
             model.change()
             model.delete()
-        self._once("restart")
-
-        for model in models:
-            model.add(model.later)
-            model.hold()
         with self._engine("run") as engine:
-            deadline = time.monotonic() + PATIENCE
+            late = self._settle(engine)
+            self._note("restart", engine.err, late, within=10.0)
             for model in models:
-                model.reached.wait(max(0.0, deadline - time.monotonic()))
+                model.add(model.later)
+                model.hold()
+            self._reach(engine)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(engine.pid, signal.SIGKILL)
         for model in models:
             model.release()
-        self._once("kill")
+        said = ""
+        # Once to end the poll that was cut, and once more where it had begun before.
+        for _ in range(2):
+            with self._engine("run", "--once") as engine:
+                said += engine.done(PATIENCE).err
+            late = {model.recipe for model in models if not model.settled}
+            if not late:
+                break
+        self._note("kill", said, late)
         return self.parts
 
     def _engine(self, *words: str) -> Running:
@@ -141,35 +147,41 @@ class Course:
 
     def _settle(self, engine: Running) -> set[str]:
         """Wait until the models have given all; returns those that have not."""
+        return self._wait(engine, lambda model: model.settled)
+
+    def _reach(self, engine: Running) -> None:
+        """Wait until each is in the middle of a poll."""
+        self._wait(engine, lambda model: model.reached.is_set())
+
+    def _wait(self, engine: Running, met: Callable[[Documented], bool]) -> set[str]:
         deadline = time.monotonic() + PATIENCE
         waiting = list(self.models)
         while waiting and time.monotonic() < deadline:
-            waiting = [model for model in waiting if not model.settled]
-            if engine.process.poll() is not None:
+            waiting = [model for model in waiting if not met(model)]
+            failed = re.findall(r"FAILED.* connector=([\w.-]+)", engine.err)
+            if engine.process.poll() is not None or {
+                model.recipe for model in waiting
+            } <= set(failed):
                 break
-            time.sleep(0.05)
+            time.sleep(0.2)
         return {model.recipe for model in waiting}
 
-    def _once(self, name: str) -> None:
-        """Poll once, and once more where that has only ended a poll that was cut."""
-        said = ""
-        for _ in range(2):
-            with self._engine("run", "--once") as engine:
-                done = engine.done(PATIENCE)
-            said += done.err
-            late = {model.recipe for model in self.models if not model.settled}
-            if not late:
-                break
-        self._note(name, said, done.code, late)
-
-    def _note(self, name: str, said: str, code: int, late: set[str]) -> None:
+    def _note(self, name: str, said: str, late: set[str], within: float = 0.0) -> None:
+        """Read the topics, again until all has come or the time is over."""
         part = Part(self.models)
-        part.said, part.code, part.late = said, code, late
-        found = self._read()
-        for model in self.models:
-            part.arrived[model.recipe] = Counter(
-                model.arrival(*record) for record in found.get(model.recipe, ())
+        part.said, part.late = said, late
+        deadline = time.monotonic() + within
+        while True:
+            found = self._read()
+            for model in self.models:
+                part.arrived[model.recipe] = Counter(
+                    model.arrival(*record) for record in found.get(model.recipe, ())
+                )
+            whole = all(
+                set(part.due[name]) <= set(part.arrived[name]) for name in part.due
             )
+            if whole or time.monotonic() >= deadline:
+                break
         self.parts[name] = part
 
     def _read(self) -> Mapping[str, list[tuple[bytes | None, Any]]]:

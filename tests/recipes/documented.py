@@ -85,8 +85,7 @@ class Documented(Api):
         recipe: Name of the file in conf/recipes.
         environment: The variables that it names, and what is accepted for them.
         limit: What is documented, or None where nothing is.
-        once: No version of a record comes twice without a kill; False where the API
-            only gives whole pages again.
+        absent: That a record is gone is told by its absence.
         step: Seconds from one time to the next.
         ties: How many records there are of a time, 1 or 2.
         held: The request of a poll at which it is killed.
@@ -97,7 +96,7 @@ class Documented(Api):
     recipe: ClassVar[str] = ""
     environment: ClassVar[Mapping[str, str]] = {}
     limit: ClassVar[Limit | None] = None
-    once: ClassVar[bool] = True
+    absent: ClassVar[bool] = False
     step: ClassVar[float] = 7.0
     ties: ClassVar[int] = 2
     held: ClassVar[int] = 2
@@ -194,6 +193,8 @@ class Documented(Api):
             if identity:
                 self.rows.pop(1)
                 self.due.append(identity)
+                if self.absent:
+                    self.given.add(identity)
 
     def upset(self) -> None:
         """Fail once in each way before the next answers."""

@@ -124,13 +124,13 @@ class Salesforce(Documented):
 
 
 class HubSpot(Documented):
-    """Contacts by a search that ends at its ten thousandth hit."""
+    """Contacts by a search from a time on."""
 
     recipe = "hubspot-contacts"
     environment = variables(HUBSPOT_TOKEN="pat")
     limit = Limit(5, 1)
-    first = 10_300
-    later = 250
+    first = 900
+    later = 450
 
     def make(self, number: int, at: float) -> Row:
         return {

@@ -18,6 +18,7 @@ from tests.recipes.documented import (
     path,
     said,
     size,
+    variables,
 )
 
 
@@ -26,7 +27,6 @@ class OpenMeteo(Documented):
 
     recipe = "open-meteo"
     limit = Limit(600, 60)
-    once = False
     held = 1
     step = 3600.0
     ties = 1
@@ -152,6 +152,50 @@ class Edgar(Documented):
         names = ("accessionNumber", "filingDate", "form")
         recent: dict[str, Any] = {each: [row[each] for row in rows] for each in names}
         return said({"cik": name, "filings": {"recent": recent, "files": []}})
+
+
+class Neo(Documented):
+    """Asteroids that come near on the days asked for, by day."""
+
+    recipe = "nasa-neo"
+    environment = variables(NASA_API_KEY="nk")
+    limit = Limit(1000, 3600)
+    held = 1
+    ties = 1
+
+    def make(self, number: int, at: float) -> Row:
+        return {"id": str(2_000_000 + number), "name": f"({number})", "sure": 0}
+
+    def identity(self, record: Any) -> str:
+        return f"{record['id']}@{record['sure']}"
+
+    def alter(self, row: Row, at: float) -> bool:
+        row["sure"] += 1
+        return True
+
+    def trouble(self) -> Sequence[Answer]:
+        text = "You have exceeded your rate limit."
+        error = {"code": "OVER_RATE_LIMIT", "message": text}
+        return [said({"error": error}, 429, [("X-RateLimit-Remaining", "0")])]
+
+    def respond(self, asked: Asked) -> Answer:
+        if asked.query.get("api_key") != "nk":
+            raise Refused(403, {"error": {"code": "API_KEY_INVALID"}})
+        path(asked, "/neo/rest/v1/feed")
+        allow(asked, "start_date end_date api_key detailed")
+        query = asked.query
+        first, last = epoch(query["start_date"]), epoch(query["end_date"])
+        days = round((last - first) / 86_400)
+        if not 0 <= days <= 7:
+            text = "The Feed date limit is only 7 Days"
+            raise Refused(
+                400, {"code": 400, "http_error": "BAD_REQUEST", "error": text}
+            )
+        near: dict[str, list[Row]] = {}
+        for number, row in enumerate(self.give(self.rows)):
+            day = iso(first + number % (days + 1) * 86_400)[:10]
+            near.setdefault(day, []).append(row)
+        return said({"element_count": len(self.rows), "near_earth_objects": near})
 
 
 class Usgs(Documented):

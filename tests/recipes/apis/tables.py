@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ class Sheets(Documented):
     recipe = "google-sheets"
     environment = variables(GOOGLE_API_KEY="AIzaSecret")
     limit = Limit(300, 60)
-    once = False
+    absent = True
     held = 1
     version = "amount"
 
@@ -38,6 +39,9 @@ class Sheets(Documented):
     def alter(self, row: Row, at: float) -> bool:
         row["amount"] += 1000
         return True
+
+    def remove(self, row: Row, at: float) -> str:
+        return f"{row['id']} is gone"
 
     def trouble(self) -> Sequence[Answer]:
         text = "Quota exceeded for quota metric 'Read requests'"
@@ -69,7 +73,12 @@ class Airtable(Documented):
     recipe = "airtable"
     environment = variables(AIRTABLE_TOKEN="pat.secret")
     limit = Limit(5, 1)
-    once = False
+    absent = True
+
+    def __init__(self) -> None:
+        #: How many lists were begun: what a token is good for.
+        self._lists = 0
+        super().__init__()
 
     def make(self, number: int, at: float) -> Row:
         return {
@@ -84,6 +93,9 @@ class Airtable(Documented):
     def alter(self, row: Row, at: float) -> bool:
         row["fields"] = {**row["fields"], "Count": row["fields"]["Count"] + 1000}
         return True
+
+    def remove(self, row: Row, at: float) -> str:
+        return f"{row['id']} is gone"
 
     def trouble(self) -> Sequence[Answer]:
         text = "You have reached the rate limit of 5 requests per second"
@@ -109,15 +121,18 @@ class Airtable(Documented):
         width = min(size(query.get("pageSize"), 100, 100), 3)
         start = 0
         if "offset" in query:
-            token, _, record = query["offset"].partition("/")
-            if token != f"itr{len(self.rows)}":
+            name, _, record = query["offset"].partition("/")
+            if name != f"itr{self._lists}x{len(self.rows)}":
                 kind = "LIST_RECORDS_ITERATOR_NOT_AVAILABLE"
                 raise Refused(422, {"error": {"type": kind}})
             start = int(record.removeprefix("rec"))
+        else:
+            self._lists += 1
         rows = self.give(self.rows[start : start + width])
         found: dict[str, Any] = {"records": rows}
         if start + width < len(self.rows):
-            found["offset"] = f"itr{len(self.rows)}/rec{start + width:014d}"
+            name = f"itr{self._lists}x{len(self.rows)}"
+            found["offset"] = f"{name}/rec{start + width:014d}"
         return said(found)
 
 
@@ -127,7 +142,6 @@ class Socrata(Documented):
     recipe = "socrata"
     environment = variables(SOCRATA_APP_TOKEN="st")
     limit = Limit(1000, 3600)
-    once = False
     first = 2100
     later = 1200
     key = ":id"
@@ -153,10 +167,18 @@ class Socrata(Documented):
         path(asked, "/resource/erm2-nwe9.json")
         allow(asked, "$select $where $order $limit $offset $q")
         query = asked.query
-        if "$order" not in query:
-            raise Refused(400, {"message": "the model wants an order: pages need one"})
+        assert (":*, *", ":updated_at DESC, :id") == (query["$select"], query["$order"])
+        found = re.fullmatch(
+            r":updated_at >= '([\d-]{10}T[\d:.]{8,12}Z)'", query["$where"]
+        )
+        if found is None:
+            raise Refused(400, {"code": "query.soql", "message": query["$where"]})
         start, width = int(query.get("$offset", "0")), int(query.get("$limit", "1000"))
-        rows = self.rows
+        rows = sorted(
+            (row for row in self.rows if row[":updated_at"] >= found[1]),
+            key=lambda row: row[":updated_at"],
+            reverse=True,
+        )
         return said(self.give(rows[start : start + min(width, 50_000)]))
 
 

@@ -11,6 +11,7 @@ from tests.recipes.documented import (
     Row,
     allow,
     basic,
+    epoch,
     iso,
     need,
     path,
@@ -24,7 +25,6 @@ class WordPress(Documented):
 
     recipe = "wordpress-posts"
     environment = variables(WORDPRESS_USER="reader", WORDPRESS_PASSWORD="ab cd")
-    once = False
     first = 230
     later = 130
     version = "modified_gmt"
@@ -58,7 +58,16 @@ class WordPress(Documented):
         if not 1 <= width <= 100:
             raise Refused(400, {"code": "rest_invalid_param", "message": "per_page"})
         page = int(query.get("page", "1"))
-        rows = sorted(self.rows, key=lambda row: row[self._order(query["orderby"])])
+        assert ("modified", "desc") == (query["orderby"], query["order"])
+        # Later than a time of the site, or in UTC where a Z says so.
+        since = query.get("modified_after", "1970-01-01T00:00:00Z")
+        if not since.endswith("Z"):
+            raise Refused(400, {"code": "rest_invalid_param", "message": since})
+        rows = sorted(
+            (row for row in self.rows if epoch(row["modified_gmt"]) > epoch(since)),
+            key=lambda row: (row["modified_gmt"], row["id"]),
+            reverse=True,
+        )
         pages = -(-len(rows) // width)
         if page > max(pages, 1):
             raise Refused(
@@ -73,6 +82,3 @@ class WordPress(Documented):
         found = self.give(rows[(page - 1) * width : page * width])
         counts = [("X-WP-Total", str(len(rows))), ("X-WP-TotalPages", str(pages))]
         return said(found, headers=counts)
-
-    def _order(self, name: str) -> str:
-        return {"id": "id", "modified": "modified_gmt", "date": "date_gmt"}[name]
