@@ -20,13 +20,12 @@ import msgspec
 
 from engine import config
 from engine.config import Connector, Loaded, Values
-from engine.config.endpoints import splittable
+from engine.config.endpoints import most_shards, splittable
 from engine.config.sections.cache import ResponseCacheConfig, TierConfig
 from engine.config.sections.delivery import StateConfig
 from engine.config.sections.engine import IdentityConfig
 from engine.config.sections.kafka import BootstrapConfig
 from engine.config.sections.observing import AdminConfig, LogConfig
-from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.processes import (
     DirectoriesConfig,
     MemoryConfig,
@@ -314,6 +313,6 @@ def owned(connector: Connector) -> Iterator[assign.Api]:
                 fingerprint="/".join(prints),
                 entities=tuple(e for e in found[api.name] if e is not None),
                 splittable=splittable(connector, api),
-                most=api.values.of(PaginationConfig).max_pages,
+                most=most_shards(api),
                 below=tuple(each.name for each in below),
             )

@@ -36,10 +36,7 @@ class Unbuilt(Struct, frozen=True):
 
 
 #: Not part of what is promised for now.
-LATER = (
-    Unbuilt(("http.source.window.*",)),
-    Unbuilt(("group.*", "session.timeout.ms", "heartbeat.interval.ms")),
-)
+LATER = (Unbuilt(("group.*", "session.timeout.ms", "heartbeat.interval.ms")),)
 
 
 def unbuilt(

@@ -17,7 +17,7 @@ from msgspec import Struct
 from engine.config.pagination import TYPES
 from engine.config.sections.client import BalancingConfig
 from engine.config.sections.engine import ApiConfig
-from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.offsets import OffsetsConfig, WindowsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.request import CatalogConfig, RequestConfig
 from engine.config.values import Api, Connector
@@ -70,11 +70,20 @@ def endpoints(connector: Connector) -> tuple[Endpoint, ...]:
 def splittable(connector: Connector, api: Api) -> bool:
     """True if the pages of an api can be dealt to several shards; never a tree's."""
     values = api.values
-    return (
-        TYPES[values.of(PaginationConfig).type].addressable
-        and values.of(OffsetsConfig).mode == "FULL"
-        and not connector.children(api)
-    )
+    if values.of(OffsetsConfig).mode != "FULL" or connector.children(api):
+        return False
+    windows = values.of(WindowsConfig)
+    if windows.size is not None:
+        # Neighbours know nothing of each other's records, nor of a start that moves.
+        return not windows.overlap and "${" not in (windows.start or "")
+    return TYPES[values.of(PaginationConfig).type].addressable
+
+
+def most_shards(api: Api) -> int:
+    """Most shards that an api may be split into: each has work of its own in a poll."""
+    if api.values.of(WindowsConfig).size is not None:
+        return 1 << 30
+    return int(api.values.of(PaginationConfig).max_pages)
 
 
 def _candidates(connector: Connector) -> Iterator[tuple[Api, str | None, str]]:

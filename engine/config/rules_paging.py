@@ -165,10 +165,24 @@ def _written(text: str, where: str) -> dict[str, tuple[str, str]]:
     return found
 
 
+WINDOW_KEYS = (
+    "start",
+    "end",
+    "lag.seconds",
+    "overlap.seconds",
+    "format",
+    "zone",
+    "too.large.status",
+    "too.large.field",
+    "records.max",
+    "min.seconds",
+)
+
+
 def windows_are_whole(s: Scope, api: Api, connector: Connector) -> None:
     window = "http.source.window."
     if s.of(WindowsConfig).size is None:
-        for key in ("start", "end", "lag.seconds", "overlap.seconds", "format"):
+        for key in WINDOW_KEYS:
             if s.values.stated(f"{window}{key}"):
                 s.error(f"{window}{key}", f"needs {window}size.seconds")
         return
@@ -176,6 +190,19 @@ def windows_are_whole(s: Scope, api: Api, connector: Connector) -> None:
         s.error(f"{window}start", f"required with {window}size.seconds")
     if s.of(OffsetsConfig).mode != "FULL":
         s.error(f"{window}size.seconds", "windows need http.offset.mode=FULL")
+    if not asks_for(s.values, "window.start") and not asks_for(s.values, "window.end"):
+        s.warn(
+            f"{window}size.seconds",
+            "no request names ${window.start} or ${window.end}: every window asks for "
+            "the same",
+        )
+    pointer = "http.offset.json.pointer"
+    if s.of(WindowsConfig).overlap and s.of(OffsetsConfig).pointer is None:
+        s.note(
+            f"{window}overlap.seconds",
+            f"{pointer} says which records lie in the overlap; without it the last "
+            "50,000 are kept in the position",
+        )
 
 
 def names_have_values(s: Scope, api: Api, connector: Connector) -> None:

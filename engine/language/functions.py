@@ -38,6 +38,7 @@ from engine.language.values import (
     MISSING,
     ROUNDING,
     Boundless,
+    Verbatim,
     as_integer,
     compact,
     compare,
@@ -364,6 +365,11 @@ def _urlencode(x: Any) -> Any:
     return quote(_bytes_of(x), safe="")
 
 
+def _raw(x: Any) -> Any:
+    text = text_of(x)
+    return None if text is None else Verbatim(text)
+
+
 def _mask(s: Any, keep: Any = 4) -> Any:
     text = _text("mask", s)
     kept = _whole("mask", keep)
@@ -468,6 +474,7 @@ def functions(zone: tzinfo) -> Mapping[str, Function]:
         ("hash", _hash, 1, 1),
         ("base64", _base64, 1, 1),
         ("urlencode", _urlencode, 1, 1),
+        ("raw", _raw, 1, 1),
         ("mask", _mask, 1, 2),
         ("format", formatted, 2, 3),
         ("parse", parsed, 2, 3),

@@ -11,6 +11,7 @@ Path: `source.paging` -> here -> `times`
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import ROUND_FLOOR, Context, Decimal, InvalidOperation
 from typing import Final, Protocol
@@ -19,7 +20,7 @@ from msgspec import Raw, Struct
 
 from engine.language.datepatterns import Pattern, compile_pattern
 from engine.language.faults import EvaluationError
-from engine.language.times import iso_text, parse_text, parse_timestamp
+from engine.language.times import Time, iso_text, parse_text, parse_timestamp
 
 #: Nanoseconds of a second and of a millisecond.
 SECOND: Final = 1_000_000_000
@@ -52,6 +53,8 @@ _MAIL: Final = re.compile(
 _TWITTER_PATTERN: Final = compile_pattern("EEE MMM dd HH:mm:ss Z yyyy")
 _HTTP_PATTERN: Final = compile_pattern("EEE, dd MMM yyyy HH:mm:ss 'GMT'")
 _MAIL_PATTERN: Final = compile_pattern("EEE, dd MMM yyyy HH:mm:ss Z")
+_SECONDS_PATTERN: Final = compile_pattern("yyyy-MM-dd'T'HH:mm:ss'Z'")
+_LOCAL_PATTERN: Final = compile_pattern("yyyy-MM-dd'T'HH:mm:ss")
 _DAY_PATTERN: Final = compile_pattern("yyyy-MM-dd")
 #: Large enough for every digit that is a time.
 _EXACT: Final = Context(prec=120)
@@ -213,6 +216,33 @@ def form_named(name: str, zone: tzinfo) -> Form:
         case "HTTP_DATE":
             return Patterned(_HTTP_PATTERN)
     return Patterned(compile_pattern(name), zone)
+
+
+def bound_in(name: str, zone: tzinfo) -> Callable[[int], object]:
+    """
+    How an expression has epoch milliseconds that are written in one of FORMATS: a Time,
+    which can be reckoned with, or a number.
+    """
+    if name.startswith("EPOCH_"):
+        form = form_named(name, zone)
+        return lambda ms: form.write(ms * MILLI)
+    if name == "ISO8601":
+        return Time
+    pattern, within = {
+        "ISO8601_SECONDS": (_SECONDS_PATTERN, UTC),
+        "ISO8601_LOCAL": (_LOCAL_PATTERN, zone),
+        "DATE": (_DAY_PATTERN, zone),
+        "HTTP_DATE": (_HTTP_PATTERN, UTC),
+    }.get(name, (None, zone))
+    written = compile_pattern(name) if pattern is None else pattern
+    return lambda ms: Time(ms, written, within)
+
+
+def zoneless(name: str) -> bool:
+    """True if a form does not say which zone its times are of."""
+    if name in FORMATS:
+        return name in ("ISO8601_LOCAL", "DATE")
+    return not set(re.sub(r"'[^']*'", "", name)) & {"X", "Z"}
 
 
 def instant(value: object, zone: tzinfo = UTC, pattern: Pattern | None = None) -> int:

@@ -23,7 +23,7 @@ from engine.language.templates import (
     Template,
     compile_template,
 )
-from engine.language.values import compact, encode, text_of
+from engine.language.values import Verbatim, compact, encode, text_of
 
 
 def _utf8(text: str) -> bytes:
@@ -40,7 +40,7 @@ def encode_text(value: Any) -> str | None:
 
 def encode_path_segment(value: Any) -> str:
     """
-    URL path: percent-encoded, `/` too.
+    URL path: percent-encoded, `/` too but in what `raw` gives.
 
     Raises: EvaluationError: null, empty, `.` and `..`, which would ask for
     another resource than the template says.
@@ -48,13 +48,23 @@ def encode_path_segment(value: Any) -> str:
     text = text_of(value)
     if text is None or text in ("", ".", ".."):
         raise EvaluationError("a URL's path needs a value")
+    if type(value) is Verbatim:
+        if {".", ".."} & set(text.split("/")):
+            raise EvaluationError("a URL's path may not lead upwards")
+        return quote(_utf8(text), safe="/:@!$'()*+,;=~")
     return quote(_utf8(text), safe="")
 
 
 def encode_query_value(value: Any) -> str | None:
-    """Query: percent-encoded; None: the parameter is left out."""
+    """
+    Query: percent-encoded; None: the parameter is left out.
+
+    Of what `raw` gives, the characters that mean nothing there stay as they are.
+    """
     text = text_of(value)
-    return None if text is None else quote(_utf8(text), safe="")
+    if text is None:
+        return None
+    return quote(_utf8(text), safe="/:@!$'()*,;?" if type(value) is Verbatim else "")
 
 
 def encode_header(value: Any) -> str | None:

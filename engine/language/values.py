@@ -84,6 +84,12 @@ ROUNDING: Final = _context(DIGITS)
 DIVISION: Final = _context(28)
 
 
+class Verbatim(str):
+    """A text whose `/` a URL keeps: what `raw(x)` gives."""
+
+    __slots__ = ()
+
+
 class Spelled(Decimal):
     """
     A number that was read, with its text; computing with it gives a Decimal.
@@ -351,6 +357,8 @@ def encode(value: Any) -> bytes:
     """
     if isinstance(value, (Time, Decimal)):
         value = settle(value)
+    elif type(value) is Verbatim:
+        value = str(value)
     try:
         return _ENCODER.encode(value)
     except (
@@ -403,6 +411,8 @@ def text_of(value: Any) -> str | None:
         return value.text  # type: ignore[no-any-return]
     if kind is Decimal:
         return text_of(settle(value))
+    if kind is Verbatim:
+        return str(value)
     return compact(encode(value)).decode()
 
 

@@ -59,6 +59,8 @@ NOTES = {
     "http.offset.mode=ODATA_PAGINATION goes on from it",
     "children_without_value_total": "a parent record has no value for its child",
     "child_polls_skipped_total": "a child's poll failed and was skipped",
+    "windows_too_large_total": "a time window has more than the API gives, and is as "
+    "small as it may be: http.source.window.min.seconds, a narrower filter",
     "records_out_of_order_total": "a record is out of order: http.offset.order does not "
     "hold, and the poll goes on as with NONE",
     "offset_values_missing_total": "records have no value at http.offset.json.pointer: "

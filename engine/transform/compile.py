@@ -20,10 +20,9 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import ConfigError
 from engine.language import (
     LanguageError,
-    Time,
     compile_path,
-    compile_pattern,
 )
+from engine.language.instants import bound_in
 from engine.records import Shard
 from engine.transform.convert import (
     Converter,
@@ -39,21 +38,6 @@ from engine.transform.page import PageTransform, TransformParts, decoder_of
 from engine.transform.route import Routes
 from engine.transform.rules import Rules, compile_rules
 from engine.transform.typed import compile_typed
-
-
-def _window(form: str, zone: tzinfo) -> Callable[[int], Any]:
-    """How the bounds of a window are shown."""
-    if form == "EPOCH_MILLIS":
-        return lambda ms: ms
-    if form == "EPOCH_SECONDS":
-        return lambda ms: ms // 1000
-    if form == "ISO8601":
-        return lambda ms: Time(ms)
-    try:
-        pattern = compile_pattern(form)
-    except LanguageError as e:
-        raise ConfigError(f"http.source.window.format: {e}") from e
-    return lambda ms: Time(ms, pattern, zone)
 
 
 def _same(text: str) -> str:
@@ -81,7 +65,8 @@ class TransformOptions(Struct, frozen=True, kw_only=True):
         deduplication_window: Seconds.
         value_converter, key_converter: As `convert`, `registered` make them;
             None: JSON as it is, text.
-        window_format: `http.source.window.format`, for `${window.start}`.
+        window_format, window_zone: `http.source.window.format` and `.zone`, for
+            `${window.start}`; None: `zone`.
         mask: Cuts secrets out of a text.
         fast: False: the general path only, what the fast one is held to.
     """
@@ -116,6 +101,7 @@ class TransformOptions(Struct, frozen=True, kw_only=True):
     value_converter: Converter | None = None
     key_converter: TextKey | JsonKey | None = None
     window_format: str = "ISO8601"
+    window_zone: tzinfo | None = None
     zone: tzinfo = UTC
     clock: Clock = SYSTEM
     mask: Callable[[str], str] = _same
@@ -189,7 +175,7 @@ def compile_transform(options: TransformOptions) -> PageTransform:
             debug=options.debug,
             mask=options.mask,
             zone=options.zone,
-            window=_window(options.window_format, options.zone),
+            window=bound_in(options.window_format, options.window_zone or options.zone),
             seen=Seen(options.deduplication_window, options.clock)
             if options.deduplication
             else None,

@@ -17,7 +17,6 @@ WINDOWS = "http.source.window.size.seconds=60\nhttp.source.window.start=2024-01-
 @pytest.mark.parametrize(
     ("text", "asks"),
     [
-        (WINDOWS, "http.source.window.size.seconds"),
         ("group.id=g", "group.id=g"),
         ("heartbeat.interval.ms=5", "heartbeat.interval.ms"),
     ],
@@ -49,6 +48,7 @@ def test_a_value_that_asks_for_it_is_named(files: Files, text: str, asks: str) -
         "deduplication.enabled=false",
         "http.client.http2.enabled=false",
         "transaction.boundary=poll",
+        WINDOWS,
         "http.offset.lookback=0",
         "http.offset.order=NONE",
         "listeners=none",

@@ -59,7 +59,6 @@ READ_ELSEWHERE = {
     **{
         f"{section}.{field}": "not available yet"
         for section, fields in {
-            "WindowsConfig": "end lag overlap",
             "ClusterConfig": "group_id instance_id session_timeout heartbeat_interval",
         }.items()
         for field in fields.split()

@@ -80,3 +80,47 @@ def test_a_run_that_is_killed_goes_on_and_the_next_ones_bring_what_is_new(
 
     assert feed.versions == set(arrived(setup))
     assert '"bookmark"' in shown.out and "since=" in shown.out
+
+
+def test_windows_are_shared_by_tasks_and_go_on_after_a_kill(
+    make: Make, embedded: Broker
+) -> None:
+    start = 1_700_000_000
+    times = [start + 7 * number for number in range(900)]
+
+    def answer(asked: Asked) -> Answer:
+        low, high = (float(asked.query[name]) for name in ("from", "to"))
+        found = [n for n, at in enumerate(times) if low <= at < high]
+        if len(found) > 20:
+            return 413, [], b"{}"
+        items = [{"id": n, "version": 1} for n in found]
+        return 200, [], json.dumps({"items": items}).encode()
+
+    with Api(latency=0.01) as api:
+        api.route("/log", answer)
+        setup = make(
+            f"{api.url}/log",
+            {
+                "http.source.query.params": "from=${window.start}&to=${window.end}",
+                "http.source.window.size.seconds": 60,
+                "http.source.window.start": start,
+                "http.source.window.end": "2023-11-15T00:00:00Z",
+                "http.source.window.format": "EPOCH_SECONDS",
+                "http.source.window.too.large.status": 413,
+                "tasks.max": 3,
+            },
+        )
+        embedded.create(setup.topic, 3)
+        with setup.running() as running:
+            until(lambda: setup.arrived() >= 100, "some of the records")
+            running.tell(signal.SIGKILL)
+        setup.write(**{"tasks.max": 2, "http.source.window.size.seconds": 60})
+        done = setup.once()
+        assert 0 == done.code, done.err
+        assert {(n, 1) for n in range(900)} == set(arrived(setup))
+        again = setup.once()
+        assert 0 == again.code, again.err
+        assert 0 == again.total["received"]
+        shown = setup.call("offsets", "get")
+
+    assert '"window"' in shown.out

@@ -14,10 +14,12 @@ from engine.config.grammar import REQUEST_NAMES
 from engine.config.kinds import (
     Bool,
     Choice,
+    Codes,
     DatePattern,
     Int,
     Number,
     RecordPath,
+    StatusCodes,
     Template,
     Text,
     TimeFormat,
@@ -240,4 +242,42 @@ class WindowsConfig(Section, frozen=True, kw_only=True):
         "ISO8601",
         "How the bounds of a window are written.",
         "EPOCH_MILLIS",
+    )
+    zone: str | None = unset(
+        "http.source.window.zone",
+        Zone(),
+        None,
+        "The zone whose days the windows are, and in which their bounds are written "
+        "without a zone; unset: schedule.timezone.",
+        "Europe/Berlin",
+    )
+    too_large_status: Codes | None = unset(
+        "http.source.window.too.large.status",
+        StatusCodes(),
+        None,
+        "Statuses by which the API says that a window has too much: it is asked for in "
+        "halves.",
+        "413",
+    )
+    too_large_field: str | None = unset(
+        "http.source.window.too.large.field",
+        RecordPath(header=True),
+        None,
+        "Where an answer says that its window has too much: true, 1 or yes.",
+        "incomplete_results",
+    )
+    most: int | None = unset(
+        "http.source.window.records.max",
+        Int(1),
+        None,
+        "How many records the API gives at most, whatever there is: a window with as "
+        "many is asked for in halves.",
+        "1000",
+    )
+    least: int = option(
+        "http.source.window.min.seconds",
+        seconds(1),
+        "1",
+        "Shorter than this no window becomes by halving.",
+        "60",
     )

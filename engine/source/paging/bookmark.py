@@ -43,8 +43,8 @@ from engine.source.paging.values import (
     STRING,
     TIMESTAMP,
     Key,
-    OffsetColumn,
     Scale,
+    ValueReader,
     restored,
     sortable,
     stored_value,
@@ -86,7 +86,7 @@ class Incremental:
     def __init__(self, keys: BookmarkKeys, *, note: Note = lambda name: None):
         self.keys = keys
         self.note = note
-        self.column = None if keys.pointer is None else OffsetColumn(keys.pointer)
+        self.column = None if keys.pointer is None else ValueReader(keys.pointer)
         self.value_of = reader(keys.pointer or "")
         self.fields = Fields({"next": keys.next_field})
         self.paths = self.fields.paths
@@ -374,7 +374,7 @@ class BookmarkPager:
 
     def _first_floor(self, records: Sequence[Raw]) -> Key | None:
         """`http.initial.offset` as a value, where it compares with the records'."""
-        values = self._mode.column.values(records) if self._mode.column else []
+        values = self._mode.column.read(records) if self._mode.column else []
         for value in values:
             if single(value) is not None:
                 self._scale.key(value)
@@ -394,7 +394,7 @@ class BookmarkPager:
         """
         column = self._mode.column
         assert column is not None
-        values = column.values(records)
+        values = column.read(records)
         row = self._row(values)
         if row is not None:
             self._keep_order(row.values, row)

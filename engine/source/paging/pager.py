@@ -332,6 +332,9 @@ class Walks(Protocol):
     def shape(self) -> RequestShape:
         """What makes requests."""
 
+    def nothing(self, offset: Offset) -> None:
+        """No page fell to the shard in this poll: where it stands (`Poll.idle`)."""
+
     def walk(
         self, stored: Position, start: PollRequests, *, child: bool = False
     ) -> Pager:

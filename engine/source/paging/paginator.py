@@ -70,6 +70,9 @@ class Paginator:
     ):
         self._pager = PAGERS[paging.type]
         self._around = around
+        if around is not None:
+            # What is shared among shards is not the pages of a walk.
+            index, count, others, crew = 0, 1, (), None
         self._plan = PagingPlan(
             # What is around a walk carries over; the walk itself has but its poll.
             paging if around is None else replace(paging, mode="FULL"),
@@ -104,6 +107,11 @@ class Paginator:
     def shape(self) -> RequestShape:
         """As `Walks`."""
         return self._plan.shape
+
+    def nothing(self, offset: Offset) -> None:
+        """As `Walks`."""
+        self._plan.note("polls_without_page_total")
+        self._plan.idle = offset
 
     def walk(
         self, stored: Position, start: PollRequests, *, child: bool = False

@@ -139,7 +139,7 @@ def restored(value: object, kind: str) -> object:
     return value
 
 
-class OffsetColumn:
+class ValueReader:
     """
     The values at one place of all records of a page.
 
@@ -153,7 +153,7 @@ class OffsetColumn:
         self._first = 0
         self._decoders = [_decoder(names, kind) for kind in (str, int)] if names else []
 
-    def values(self, records: Sequence[Raw]) -> list[object]:
+    def read(self, records: Sequence[Raw]) -> list[object]:
         """
         One value for each record, as `position.reader` gives it.
 

@@ -98,5 +98,5 @@ def paginator_of(
         others=others,
         crew=crew,
         note=note,
-        around=around_of(api, shape, zone, note),
+        around=around_of(api, shard, shape, zone, others, note),
     )

@@ -22,7 +22,7 @@ from engine.config.sections.delivery import StateConfig
 from engine.config.sections.engine import ApiConfig, ScheduleConfig
 from engine.config.sections.letters import ErrorsConfig
 from engine.config.sections.limits import RetryConfig
-from engine.config.sections.offsets import OffsetsConfig
+from engine.config.sections.offsets import OffsetsConfig, WindowsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.processes import TasksConfig
 from engine.config.sections.response import (
@@ -338,6 +338,7 @@ class ShardBuilder:
         off = (
             not values.of(ResponseCacheConfig).enabled
             or values.of(OffsetsConfig).mode != "FULL"
+            or values.of(WindowsConfig).size is not None
         )
         if off or values.of(RecordsConfig).topic is None:
             return lambda partition: None

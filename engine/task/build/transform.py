@@ -103,6 +103,11 @@ def transform_of(
             value_converter=value_converter_of(values, registries),
             key_converter=key_converter_of(values, registries),
             window_format=values.of(WindowsConfig).format,
+            window_zone=(
+                compile_zone(window_zone)
+                if (window_zone := values.of(WindowsConfig).zone) is not None
+                else None
+            ),
             zone=compile_zone(zone),
             mask=redact,
         )
