@@ -24,7 +24,7 @@ def leave(number: int, frame: FrameType | None) -> None:
     os._exit(0)
 
 
-class Stderr(io.TextIOWrapper):
+class LateStderr(io.TextIOWrapper):
     """A stderr whose failures are nobody's: a full disk, a reader that is gone."""
 
     def write(self, text: str) -> int:
@@ -53,7 +53,7 @@ def steady() -> None:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
     raw = open(2, "wb", buffering=0, closefd=False)  # noqa: SIM115 - for life
-    sys.stderr = Stderr(raw, errors="backslashreplace", write_through=True)
+    sys.stderr = LateStderr(raw, errors="backslashreplace", write_through=True)
     sys.stdout = importlib.import_module("engine.cli.output").stdout()
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for life

@@ -33,7 +33,7 @@ from engine.admin.view import ShardState, TaskState
 from engine.clock import SYSTEM
 from engine.observe import names
 from engine.observe.meters import Meters
-from engine.observe.names import Kind, Origin
+from engine.observe.names import MetricKind, MetricOrigin
 from perf.rig import ROOT, machine
 from tests.fakes.view import FakeView, card, serving
 
@@ -47,16 +47,16 @@ def metered(directory: str, tasks: int, detailed: bool) -> None:
             directory=directory, connector="orders", task=number, detailed=detailed
         )
         for metric in names.TABLE:
-            if metric.origin is not Origin.METERS or metric.detailed > detailed:
+            if metric.origin is not MetricOrigin.METERS or metric.detailed > detailed:
                 continue
             sets: list[tuple[str, ...]] = [()]
             for label in metric.own:
                 values = metric.values.get(label, APIS)
                 sets = [(*given, value) for given in sets for value in values]
             for labels in sets:
-                if metric.kind is Kind.COUNTER:
+                if metric.kind is MetricKind.COUNTER:
                     meters.count(metric, labels, 3)
-                elif metric.kind is Kind.GAUGE:
+                elif metric.kind is MetricKind.GAUGE:
                     meters.state(metric, labels, 3)
                 else:
                     for seconds in (0.004, 0.02, 0.3, 4.0):

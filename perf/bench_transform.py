@@ -30,7 +30,7 @@ from msgspec import Raw, Struct
 from engine.records import Page, Request, Response, Shard
 from engine.transform import TransformOptions, compile_transform
 from engine.transform.avro import avro_converter
-from engine.transform.registry import Known, Reference, Schema
+from engine.transform.registry import KnownSchema, Reference, Schema
 from perf.baselines.rules import HAND, PER_PAGE, PLAIN, RULES, SCHEMA, Loop, record
 from perf.rig import ROOT, machine
 
@@ -62,7 +62,7 @@ class OneSchema:
     def id_of(self, subject: str, schema: Schema) -> int:
         return 1
 
-    def latest(self, subject: str) -> Known | None:
+    def latest(self, subject: str) -> KnownSchema | None:
         return None
 
     def referred(self, name: str, schema: Schema) -> Reference:

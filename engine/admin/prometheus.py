@@ -25,7 +25,7 @@ from engine.admin.view import Process, View
 from engine.admin.watch import Picture
 from engine.observe import names
 from engine.observe.machine import Cost
-from engine.observe.names import Kind, Metric, Origin
+from engine.observe.names import Metric, MetricKind, MetricOrigin
 
 #: Exactly so: Prometheus 3 refuses a scrape whose type it cannot parse.
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -134,11 +134,11 @@ def native(
     found = []
     for metric in names.TABLE:
         match metric.origin:
-            case Origin.BOARD:
+            case MetricOrigin.BOARD:
                 lines = _counted(picture, metric)
-            case Origin.METERS:
+            case MetricOrigin.METERS:
                 lines = _metered(picture, metric)
-            case Origin.ADMIN:
+            case MetricOrigin.ADMIN:
                 lines = [
                     (line_head(metric.name, tuple(zip(metric.labels, values))), value)
                     for values, value in computed.get(metric, ())
@@ -160,7 +160,7 @@ def _counted(picture: Picture, metric: Metric) -> list[Line]:
 def _metered(picture: Picture, metric: Metric) -> list[Line]:
     """What the tasks measured; the buckets of a histogram become cumulative."""
     series = picture.families.get(metric.name, ())
-    if metric.kind is not Kind.HISTOGRAM:
+    if metric.kind is not MetricKind.HISTOGRAM:
         return [(one.head, value) for one, value in series]
     # The series of one label set stand together, bounds rising, the sum last.
     lines: list[Line] = []

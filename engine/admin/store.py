@@ -20,7 +20,7 @@ from sys import intern
 from msgspec import Struct
 
 from engine.observe.meterfiles import entries, is_key
-from engine.observe.names import Kind
+from engine.observe.names import MetricKind
 
 
 class Series(Struct, frozen=True, eq=False):
@@ -59,7 +59,7 @@ class Series(Struct, frozen=True, eq=False):
 
 
 #: What a file's name begins with.
-KINDS = frozenset(kind.value for kind in Kind)
+KINDS = frozenset(kind.value for kind in MetricKind)
 
 #: What was read at one moment.
 Reading = Mapping[Series, float]

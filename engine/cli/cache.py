@@ -41,7 +41,7 @@ from engine.task.build.http import url_of
 KINDS = {1: "memory of the tasks", 2: "shared memory", 3: "disk"}
 
 
-class Opened(Struct, frozen=True):
+class OpenedCache(Struct, frozen=True):
     """
     A connector's cache.
 
@@ -55,7 +55,7 @@ class Opened(Struct, frozen=True):
     runtime: Path | None
 
 
-def opened(loaded: Loaded) -> Iterator[Opened]:
+def opened(loaded: Loaded) -> Iterator[OpenedCache]:
     """The cache of each connector, open while it is looked at."""
     process = loaded.process
     base = base_of(
@@ -72,10 +72,10 @@ def opened(loaded: Loaded) -> Iterator[Opened]:
         )
         tiers = tiers_of(connector, place=runtime, disk=disk, guest=True)
         if tiers is None:
-            yield Opened(connector, None, None)
+            yield OpenedCache(connector, None, None)
             continue
         with closing(tiers):
-            yield Opened(connector, tiers, runtime)
+            yield OpenedCache(connector, tiers, runtime)
 
 
 class TierFigures(Struct, frozen=True):
@@ -96,7 +96,7 @@ class Answers(Struct, frozen=True):
     count: int
 
 
-class Figures(Struct, frozen=True):
+class CacheFigures(Struct, frozen=True):
     """A connector's cache in numbers; its lookups since the engine's start."""
 
     name: str
@@ -108,7 +108,7 @@ class Figures(Struct, frozen=True):
     answers: list[Answers]
 
 
-class Entry(Struct, frozen=True):
+class CachedEntry(Struct, frozen=True):
     """One answer that is kept; `fresh_seconds` below 0: stale for so long."""
 
     connector: str
@@ -155,7 +155,7 @@ def stats(args: argparse.Namespace) -> int:
 
 def figures(
     connector: Connector, tiers: Tiers[StoredResponse], runtime: Path | None
-) -> Figures:
+) -> CacheFigures:
     """
     Args:
         runtime: Where the engine that runs the connector has its meters.
@@ -179,7 +179,7 @@ def figures(
     hits = sum(n for (_, how), n in counts.items() if how in names.CACHE_HITS)
     judged = sum(n for (_, how), n in counts.items() if how in names.CACHE_JUDGED)
     lookups = counts.total()
-    return Figures(
+    return CacheFigures(
         connector.name,
         runtime is not None,
         full,
@@ -231,7 +231,7 @@ def list_(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def entries(loaded: Loaded) -> Iterator[Entry]:
+def entries(loaded: Loaded) -> Iterator[CachedEntry]:
     """What the shared tiers hold."""
     for one in opened(loaded):
         if one.tiers is None:
@@ -245,7 +245,7 @@ def entries(loaded: Loaded) -> Iterator[Entry]:
             api = apis[owner(starts, stored.url) or next(iter(apis))]
             ttl = float(api.of(ResponseCacheConfig).ttl)
             old = stored.age + age
-            yield Entry(
+            yield CachedEntry(
                 one.connector.name,
                 level,
                 key,

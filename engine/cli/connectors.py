@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from engine.cli.remote import Refused, base_url, call
+from engine.cli.remote import RemoteRefused, base_url, call
 from engine.config.documents import Reader
 from engine.config.entries import Findings
 from engine.config.load import kind_of
@@ -40,7 +40,7 @@ _CODES = {
 class NotDone(EngineError):
     """An engine refuses what it was asked for."""
 
-    def __init__(self, refused: Refused):
+    def __init__(self, refused: RemoteRefused):
         super().__init__(refused.message)
         self.code = _CODES.get(refused.status, Exit.UNAVAILABLE)  # type: ignore[misc]
 
@@ -189,6 +189,6 @@ def _ask(args: argparse.Namespace, method: str, path: str, body: Any = None) -> 
             raise ConfigError(f"--token-file: {failure}") from failure
     try:
         content = call(base_url(args.url), method, path, body, token=token)
-    except Refused as refused:
+    except RemoteRefused as refused:
         raise NotDone(refused) from refused
     return json.loads(content) if content else None

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from engine.cli.sizing import DAY, Flow, Sizing
+from engine.cli.sizing import DAY, FlowEstimate, Sizing
 from engine.config import Api
 from engine.config.entries import Findings
-from engine.config.memory import Memory
+from engine.config.memory import MemoryNeed
 from engine.config.pagination import TYPES
 from engine.config.rules import tasks_fit_their_limit
 from engine.config.scope import Scope
@@ -49,7 +49,7 @@ class Contradictions:
         sizing: Sizing,
         findings: Findings,
         *,
-        memory: tuple[Memory, Memory],
+        memory: tuple[MemoryNeed, MemoryNeed],
         machine: int,
         partitions: Mapping[str, int],
         quota: float | None,
@@ -84,7 +84,7 @@ class Contradictions:
         prefix = f"api{api.index}." if self._several else ""
         return Scope(api.values, prefix, self._findings)
 
-    def _of(self, flow: Flow) -> Scope:
+    def _of(self, flow: FlowEstimate) -> Scope:
         return self._scope(self._apis[flow.api])
 
     def _apis_were_sampled(self) -> None:
@@ -201,7 +201,7 @@ class Contradictions:
                 f"a task makes at most {each:,.0f} records/s: none will be added",
             )
 
-    def _pages_are_as_asked(self, flow: Flow) -> None:
+    def _pages_are_as_asked(self, flow: FlowEstimate) -> None:
         scope, sample = self._of(flow), flow.sample
         values, limit = scope.values, "pagination.limit.value"
         several = sample.pages > 1 or sample.poll_pages != 1
@@ -228,7 +228,7 @@ class Contradictions:
                 "one that the next poll would ask for",
             )
 
-    def _answers_are_as_expected(self, flow: Flow) -> None:
+    def _answers_are_as_expected(self, flow: FlowEstimate) -> None:
         scope, sample = self._of(flow), flow.sample
         threshold = "health.check.response.time.threshold.ms"
         response = 1000 * flow.response_seconds
@@ -253,12 +253,12 @@ def due(scope: Scope) -> str:
     return INTERVAL if scope[SCHEDULE] is None else SCHEDULE
 
 
-def least(flows: list[Flow]) -> str:
+def least(flows: list[FlowEstimate]) -> str:
     """Put before a number that is only the least it can be."""
     return "" if all(flow.known for flow in flows) else "at least "
 
 
-def demands(flows: list[Flow]) -> Iterator[HostReading]:
+def demands(flows: list[FlowEstimate]) -> Iterator[HostReading]:
     """What the hosts said of their limits, the last word of each."""
     told: dict[str, HostReading] = {}
     for flow in flows:

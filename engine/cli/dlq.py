@@ -19,7 +19,7 @@ from itertools import islice
 import msgspec
 
 from engine.cli.check import load
-from engine.cli.offsets import Opened, claim_of
+from engine.cli.offsets import OpenedState, claim_of
 from engine.cli.preview import json_or_text
 from engine.cli.wanted import refuse_unbuilt
 from engine.config import Connector, Loaded
@@ -39,7 +39,9 @@ TOPIC = "errors.deadletterqueue.topic.name"
 SHOWN = 160
 
 
-def boxes(loaded: Loaded, opened: Opened) -> Iterator[tuple[Connector, Brokers, Box]]:
+def boxes(
+    loaded: Loaded, opened: OpenedState
+) -> Iterator[tuple[Connector, Brokers, Box]]:
     """
     The connectors that keep dead letters.
 
@@ -85,7 +87,7 @@ def _look(args: argparse.Namespace, *, whole: bool) -> int:
     loaded = load(args, quiet=args.json)
     documents = []
     count = 0
-    with Opened(loaded) as opened:
+    with OpenedState(loaded) as opened:
         for connector, _, box in boxes(loaded, opened):
             for letter in chosen(args, box):
                 count += 1
@@ -114,7 +116,7 @@ def replay(args: argparse.Namespace) -> int:
     refuse_unbuilt(loaded)
     failures = []
     gone = left = 0
-    with Opened(loaded) as opened:
+    with OpenedState(loaded) as opened:
         for connector, brokers, box in boxes(loaded, opened):
 
             def failed(

@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.cli.check import load
-from engine.cli.offsets import Opened, claim_of, place_of
+from engine.cli.offsets import OpenedState, claim_of, place_of
 from engine.config import Connector, Loaded
 from engine.config.sections.engine import ScheduleConfig
 from engine.errors import ConfigError, Exit, NoInput, StateError
@@ -62,7 +62,7 @@ class OffsetLine(Struct):
 @contextmanager
 def holding(
     loaded: Loaded, connectors: Sequence[Connector]
-) -> Iterator[tuple[Opened, Callable[[Connector], State]]]:
+) -> Iterator[tuple[OpenedState, Callable[[Connector], State]]]:
     """
     Nothing of some connectors runs here meanwhile; for what changes their offsets.
 
@@ -70,7 +70,7 @@ def holding(
     before it is given out.
     Raises: Occupied where an engine runs one of them.
     """
-    with ExitStack() as held, Opened(loaded) as opened:
+    with ExitStack() as held, OpenedState(loaded) as opened:
         for connector in connectors:
             claim = claim_of(loaded, connector)
             claim.take()
@@ -88,7 +88,7 @@ def export(args: argparse.Namespace) -> int:
     """`offsets export FILE... [--output OUT]`: a JSON line for each that is stored."""
     loaded = load(args, quiet=True)
     lines: list[bytes] = []
-    with Opened(loaded) as opened:
+    with OpenedState(loaded) as opened:
         for connector in loaded.connectors:
             names = [api.name for api in connector.apis]
             found = opened.state(connector).read().values()

@@ -37,7 +37,7 @@ from engine.task.seen import PART, keys_known
 from engine.task.unchanged import pages_known
 
 
-class Opened:
+class OpenedState:
     """
     The Kafka side of a command's connectors; a context.
 
@@ -105,7 +105,7 @@ def get(args: argparse.Namespace) -> int:
     zone = loaded.process.of(ScheduleConfig).timezone
     shown = []
     remembered: list[tuple[str, Saved]] = []
-    with Opened(loaded) as opened:
+    with OpenedState(loaded) as opened:
         for connector in loaded.connectors:
             apis = {api.name: api for api in connector.apis}
             found = opened.state(connector).read().values()
@@ -206,7 +206,7 @@ def reset(args: argparse.Namespace) -> int:
     if not args.yes and not confirmed():
         raise ConfigError("offsets reset forgets where to go on: say --yes")
     forgotten = 0
-    with Opened(loaded) as opened:
+    with OpenedState(loaded) as opened:
         for connector in loaded.connectors:
             claim = claim_of(loaded, connector)
             claim.take()

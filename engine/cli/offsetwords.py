@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.cli.check import load
-from engine.cli.offsets import Opened, place_of, remembers
+from engine.cli.offsets import OpenedState, place_of, remembers
 from engine.config import Api, Connector
 from engine.config.pagination import TYPES
 from engine.config.sections.delivery import StateConfig
@@ -79,7 +79,7 @@ def explain(args: argparse.Namespace) -> int:
     told: list[Told] = []
     beside: dict[tuple[str, str], int] = {}
     worst = Exit.OK
-    with Opened(loaded) as opened:
+    with OpenedState(loaded) as opened:
         for connector in loaded.connectors:
             apis = {api.name: api for api in connector.apis}
             brokers = opened.brokers(connector)

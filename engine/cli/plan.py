@@ -20,12 +20,12 @@ import msgspec
 from engine.cli.check import load
 from engine.cli.contradictions import Contradictions, demands
 from engine.cli.display import say, say_table
-from engine.cli.sizing import DAY, Flow, Sizing
+from engine.cli.sizing import DAY, FlowEstimate, Sizing
 from engine.cli.wanted import owned
 from engine.clock import SYSTEM
 from engine.config import Connector, Loaded
 from engine.config.entries import Findings
-from engine.config.memory import MEAN_RECORD, Memory, memory
+from engine.config.memory import MEAN_RECORD, MemoryNeed, memory
 from engine.config.sections.cache import TiersConfig
 from engine.config.sections.engine import ScheduleConfig
 from engine.config.sections.observing import AdminConfig
@@ -243,7 +243,7 @@ def sampled(connector: Connector, zone: str, most: int) -> dict[str, Sample]:
     return {name: sample for name, sample in found.items() if sample.pages}
 
 
-def described(flow: Flow) -> dict[str, Any]:
+def described(flow: FlowEstimate) -> dict[str, Any]:
     """One api in the document."""
     sample = flow.sample
     return {
@@ -283,7 +283,7 @@ def described(flow: Flow) -> dict[str, Any]:
     }
 
 
-def throughput(flows: list[Flow]) -> dict[str, Any]:
+def throughput(flows: list[FlowEstimate]) -> dict[str, Any]:
     """The formula's parts: records a call x calls a second, at the most."""
     calls = sum(flow.most for flow in flows)
     records = sum(flow.most * flow.records_per_call for flow in flows)
@@ -305,7 +305,7 @@ def show(one: Planned) -> None:
     say(lines(one, report))
 
 
-def cells(flow: Flow) -> tuple[str, ...]:
+def cells(flow: FlowEstimate) -> tuple[str, ...]:
     """An api's row."""
     more = "" if flow.known else "+"
     return (
@@ -369,7 +369,7 @@ def told_of(told: dict[str, Any]) -> str:
     return " ".join(words)
 
 
-def mib(found: Memory) -> str:
+def mib(found: MemoryNeed) -> str:
     """Its total, for people."""
     return f"{found.total / 2**20:,.0f} MiB"
 

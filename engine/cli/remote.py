@@ -102,7 +102,7 @@ def base_url(given: str | None) -> str:
     return DEFAULT
 
 
-class Refused(Exception):
+class RemoteRefused(Exception):
     """
     Attributes:
         status: Status code.
@@ -133,7 +133,7 @@ def call(url: str, method: str, path: str, body: Any = None, *, token: str) -> b
             content: bytes = answer.read()
     except urllib.error.HTTPError as refused:
         why = _why(refused.read()) or f"HTTP {refused.code}"
-        raise Refused(refused.code, why) from refused
+        raise RemoteRefused(refused.code, why) from refused
     except (OSError, ValueError, http.client.HTTPException) as failure:
         raise _unanswered(url, failure) from failure
     return content

@@ -51,7 +51,7 @@ def body(start: int, limit: int, total: int) -> bytes:
     )
 
 
-class Answer(BaseHTTPRequestHandler):
+class SampleAnswer(BaseHTTPRequestHandler):
     """One connection of the sample API."""
 
     protocol_version = "HTTP/1.1"
@@ -95,11 +95,11 @@ def main() -> None:
     words.add_argument("--records", type=int, default=200_000)
     words.add_argument("--port", type=int, default=0, help="0: any free one")
     args = words.parse_args()
-    Answer.total = args.records
+    SampleAnswer.total = args.records
     # The reply is written in two pieces; without this each waits for an ACK.
-    Answer.disable_nagle_algorithm = True
-    Answer.wbufsize = -1
-    with ThreadingHTTPServer(("127.0.0.1", args.port), Answer) as server:
+    SampleAnswer.disable_nagle_algorithm = True
+    SampleAnswer.wbufsize = -1
+    with ThreadingHTTPServer(("127.0.0.1", args.port), SampleAnswer) as server:
         print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
         try:
             server.serve_forever()

@@ -64,7 +64,7 @@ class Pacing(Struct, frozen=True):
     shortest: float
 
 
-class Flow(Struct, frozen=True, kw_only=True):
+class FlowEstimate(Struct, frozen=True, kw_only=True):
     """
     One api as it is configured, in numbers.
 
@@ -205,7 +205,7 @@ class Sizing:
         """Tasks that would have work."""
         return min(tasks, self.shards(tasks).total())
 
-    def flows(self, tasks: int | None = None) -> list[Flow]:
+    def flows(self, tasks: int | None = None) -> list[FlowEstimate]:
         """
         Every sampled api, a parent before its children.
 
@@ -214,7 +214,7 @@ class Sizing:
         """
         tasks = self.tasks if tasks is None else tasks
         started, shards = self.started(tasks), self.shards(tasks)
-        made: dict[str, Flow] = {}
+        made: dict[str, FlowEstimate] = {}
         for api in self._ordered():
             made[api.name] = self._alone(api, started, shards, made)
         caps = self.caps(started)
@@ -267,8 +267,12 @@ class Sizing:
         return found
 
     def _alone(
-        self, api: Api, started: int, shards: Counter[str], above: Mapping[str, Flow]
-    ) -> Flow:
+        self,
+        api: Api,
+        started: int,
+        shards: Counter[str],
+        above: Mapping[str, FlowEstimate],
+    ) -> FlowEstimate:
         """An api with nothing in its way but the time that answers take."""
         sample, values = self._samples[api.name], api.values
         root, parent = self._roots[api.name]
@@ -292,7 +296,7 @@ class Sizing:
             lanes = min(lanes, started * own.of(PoolConfig).max_connections)
         lanes = max(1, min(lanes, math.ceil(calls)))
         seconds = (sample.seconds + sample.transform_seconds) / sample.pages
-        return Flow(
+        return FlowEstimate(
             sample=sample,
             parent=None if parent is None else parent.name,
             calls=calls,
@@ -304,7 +308,9 @@ class Sizing:
             fastest=lanes / max(seconds, 1e-6),
         )
 
-    def _paced(self, made: Mapping[str, Flow], caps: Sequence[Cap]) -> list[Flow]:
+    def _paced(
+        self, made: Mapping[str, FlowEstimate], caps: Sequence[Cap]
+    ) -> list[FlowEstimate]:
         """What is asked as the polls are due."""
         took: defaultdict[str, float] = defaultdict(float)
         fed: defaultdict[str, float] = defaultdict(float)

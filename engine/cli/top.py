@@ -104,7 +104,7 @@ def _watched() -> bool:
 # --- what is read ------------------------------------------------------------
 
 
-class Row(Struct, frozen=True):
+class TaskRow(Struct, frozen=True):
     """
     One task over the last interval.
 
@@ -209,7 +209,7 @@ class Top:
         self._before: Scrape = {}
         self._at = 0.0
 
-    def look(self) -> list[Row]:
+    def look(self) -> list[TaskRow]:
         """
         One row a task, sorted.
 
@@ -241,7 +241,7 @@ class Top:
         known = list(SORTS.values())
         self.sort = known[(known.index(self.sort) + step) % len(known)]
 
-    def sorted(self, rows: Iterable[Row]) -> list[Row]:
+    def sorted(self, rows: Iterable[TaskRow]) -> list[TaskRow]:
         """Rows in the order asked for."""
         rows = sorted(rows, key=lambda row: (row.connector, int(row.task)))
         if self.sort not in ("task", "state"):
@@ -269,7 +269,7 @@ def _row(
     before: Scrape,
     seconds: float,
     wall: float,
-) -> Row:
+) -> TaskRow:
     mine = {"connector": connector, "task": str(task["id"])}
     worker = {"worker": f"{connector}-{task['id']}"}
 
@@ -293,7 +293,7 @@ def _row(
         ),
         default=None,
     )
-    return Row(
+    return TaskRow(
         connector=connector,
         task=str(task["id"]),
         state=task["state"],
@@ -335,7 +335,7 @@ def fitting(width: int) -> Sequence[tuple[str, int, str]]:
     return COLUMNS[: max(1, sum(end <= width for end in used))]
 
 
-def table(rows: Iterable[Row]) -> list[str]:
+def table(rows: Iterable[TaskRow]) -> list[str]:
     """Rows as plain text with every column, for whatever reads it."""
     shown = COLUMNS
     lines = [" ".join(_fit(head, size, head) for head, size, _ in shown).rstrip()]
@@ -353,7 +353,7 @@ def _fit(text: str, size: int, head: str) -> str:
     return text.rjust(size)
 
 
-def cell(row: Row, attribute: str) -> str:
+def cell(row: TaskRow, attribute: str) -> str:
     value = getattr(row, attribute)
     match attribute:
         case "task":
@@ -403,7 +403,7 @@ def _live(watch: Top, interval: float) -> int:
 
 
 @contextlib.contextmanager
-def _screen() -> Iterator[Callable[[Top, Sequence[Row]], None]]:
+def _screen() -> Iterator[Callable[[Top, Sequence[TaskRow]], None]]:
     """The terminal's other screen: what stood here before comes back at the end."""
     console = Console(file=bare(sys.stdout))
     with Live(console=console, auto_refresh=False, screen=True) as live:
@@ -444,7 +444,7 @@ def _keys() -> Iterator[Callable[[float], str]]:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
-def drawn(watch: Top, rows: Sequence[Row], width: int) -> RenderableType:
+def drawn(watch: Top, rows: Sequence[TaskRow], width: int) -> RenderableType:
     """The tasks as a screen: how the engine stands, a line for each, the keys."""
     made = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
     columns = fitting(width)

@@ -56,7 +56,7 @@ COPIES = 2
 OVERHEAD = 1.25
 
 
-class Memory(Struct, frozen=True):
+class MemoryNeed(Struct, frozen=True):
     """
     Bytes of all processes of a connector.
 
@@ -89,7 +89,7 @@ def memory(
     admin: bool = True,
     record: float = MEAN_RECORD,
     page: float | None = None,
-) -> tuple[Memory, Memory]:
+) -> tuple[MemoryNeed, MemoryNeed]:
     """
     What a connector will need: expected, and bound.
 
@@ -126,11 +126,11 @@ def memory(
         in_hand = held * response * (copies + each / size)
         return int(TASK + values.of(ProducerConfig).buffer_memory + in_hand + batch)
 
-    expected = Memory(
+    expected = MemoryNeed(
         task(page, record, record), tasks, cache_of(connector, page, tasks), others
     )
     cached = any(api.values.of(ResponseCacheConfig).enabled for api in connector.apis)
-    bound = Memory(
+    bound = MemoryNeed(
         int(OVERHEAD * task(largest, SMALLEST_RECORD, one)),
         tasks,
         values.of(TiersConfig).max_memory if cached else 0,

@@ -54,7 +54,7 @@ _LOOK: Final = (
 )
 
 
-class Look(Struct, frozen=True):
+class Lookaround(Struct, frozen=True):
     """
     What an expression asks of the text's beginning before it is matched.
 
@@ -82,7 +82,7 @@ class Parsed(Struct, frozen=True):
         anchored: Whether it begins at the text's beginning.
     """
 
-    looks: tuple[Look, ...]
+    looks: tuple[Lookaround, ...]
     body: Any
     flags: int
     sets: tuple[Ranges, ...]
@@ -123,7 +123,7 @@ def parse(text: str) -> Parsed:
                 break
             anchored = True
         elif op in (sre.ASSERT, sre.ASSERT_NOT) and value[0] == 1:
-            looks.append(Look(op is sre.ASSERT, value[1]))
+            looks.append(Lookaround(op is sre.ASSERT, value[1]))
         else:
             break
         tokens.pop(0)

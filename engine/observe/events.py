@@ -97,7 +97,7 @@ def _plain(value: object) -> object:
     return redact(str(value)[:LONGEST])
 
 
-class Shape(Protocol):
+class LineShape(Protocol):
     """Makes bytes of an event, the line's end included."""
 
     def __call__(self, event: Event) -> bytes:
@@ -163,7 +163,7 @@ def prefixed(event: Event) -> bytes:
     ).encode(errors="replace")
 
 
-SHAPES: dict[str, Shape] = {
+SHAPES: dict[str, LineShape] = {
     "text": text,
     "json": json_line,
     "logfmt": logfmt,

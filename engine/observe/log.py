@@ -37,7 +37,7 @@ LEVELS = {
 SILENT = logging.CRITICAL + 10
 
 
-class Outlet(logging.Handler):
+class LogHandler(logging.Handler):
     """
     Where every logger of a process ends.
 
@@ -100,7 +100,7 @@ class _State:
     """The outlet of this process and the levels as they were asked for."""
 
     def __init__(self) -> None:
-        self.outlet: Outlet | None = None
+        self.outlet: LogHandler | None = None
         self.levels: dict[str, str] = {}
         self.unsafe = False
 
@@ -126,7 +126,7 @@ def configure(
         unsafe_wire: `log.unsafe.wire`.
     """
     open_standard_streams()
-    outlet = Outlet(format, Stderr(fd), Journal() if format == "journal" else None)
+    outlet = LogHandler(format, Stderr(fd), Journal() if format == "journal" else None)
     if _STATE.outlet is not None:
         outlet.process = _STATE.outlet.process
     _STATE.outlet = outlet

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
 from engine.observe.meterfiles import put_aside
-from engine.observe.names import Kind, Merge, Metric
+from engine.observe.names import Merge, Metric, MetricKind
 from engine.observe.room import Roomy
 
 log = logging.getLogger("task")
@@ -230,7 +230,7 @@ class Meters:
         }
         named.update(further)
         kind = metric.kind.value
-        if metric.kind is Kind.GAUGE:
+        if metric.kind is MetricKind.GAUGE:
             mode = metric.merge if "task" not in metric.labels else Merge.SUM
             kind = f"{kind}_{mode.value}"
         file = self._files.get(kind)

@@ -51,7 +51,7 @@ HELD_BACK = (*LIMITED, "breaker")
 WAITED = (*HELD_BACK, "broker")
 
 
-class Kind(Enum):
+class MetricKind(Enum):
     """Prometheus' type of a family."""
 
     COUNTER = "counter"
@@ -59,7 +59,7 @@ class Kind(Enum):
     HISTOGRAM = "histogram"
 
 
-class Origin(Enum):
+class MetricOrigin(Enum):
     """Who keeps the number."""
 
     #: A column of the board, one value for each shard.
@@ -99,11 +99,11 @@ class Metric(Struct, frozen=True, eq=False):
     """
 
     name: str
-    kind: Kind
+    kind: MetricKind
     labels: tuple[str, ...]
     meaning: str
     act: str
-    origin: Origin
+    origin: MetricOrigin
     column: str = ""
     unit: str = ""
     buckets: tuple[float, ...] = ()
@@ -120,11 +120,11 @@ class Metric(Struct, frozen=True, eq=False):
 def _board(name: str, column: str, meaning: str, act: str, unit: str = "") -> Metric:
     return Metric(
         f"http_source_{name}_total",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         ("connector", "task", "api"),
         meaning,
         act,
-        Origin.BOARD,
+        MetricOrigin.BOARD,
         column=column,
         unit=unit,
     )
@@ -140,11 +140,11 @@ def _counter(
 ) -> Metric:
     return Metric(
         f"http_source_{name}_total",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         ("connector", "task", *own),
         meaning,
         act,
-        Origin.METERS,
+        MetricOrigin.METERS,
         unit=unit,
         values=values or {},
     )
@@ -160,11 +160,11 @@ def _histogram(
 ) -> Metric:
     return Metric(
         f"http_source_{name}_seconds",
-        Kind.HISTOGRAM,
+        MetricKind.HISTOGRAM,
         ("connector", "task", *own),
         meaning,
         act,
-        Origin.METERS,
+        MetricOrigin.METERS,
         unit="seconds",
         buckets=SECONDS,
         detailed=detailed,
@@ -184,11 +184,11 @@ def _gauge(
 ) -> Metric:
     return Metric(
         f"http_source_{name}",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         ("connector", "task", *own) if task else ("connector", *own),
         meaning,
         act,
-        Origin.METERS,
+        MetricOrigin.METERS,
         unit=unit,
         merge=merge,
         values=values or {},
@@ -197,7 +197,7 @@ def _gauge(
 
 def _admin(
     name: str,
-    kind: Kind,
+    kind: MetricKind,
     labels: tuple[str, ...],
     meaning: str,
     act: str,
@@ -210,7 +210,7 @@ def _admin(
         labels,
         meaning,
         act,
-        Origin.ADMIN,
+        MetricOrigin.ADMIN,
         unit=unit,
         values=values or {},
     )
@@ -663,14 +663,14 @@ TLS_INSECURE = _gauge(
 
 BUILD_INFO = _admin(
     "build_info",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("version", "commit", "python"),
     "Always 1; what is running, in its labels.",
     "Changes with an upgrade.",
 )
 START_TIME = _admin(
     "start_timestamp_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     (),
     "When the supervisor started; all totals count from then.",
     "Moves: the whole engine was restarted.",
@@ -678,7 +678,7 @@ START_TIME = _admin(
 )
 STATUS = _admin(
     "health_status",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector", "status"),
     "1 for what /health says of the connector, 0 for the rest.",
     "failed or degraded: /health names the reason.",
@@ -686,7 +686,7 @@ STATUS = _admin(
 )
 TASKS = _admin(
     "tasks",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector", "state"),
     "Tasks by state.",
     "failed above 0: the status names the trace.",
@@ -702,21 +702,21 @@ TASKS = _admin(
 )
 SHARDS_FAILED = _admin(
     "shards_failed",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector",),
     "Shards given up; the rest of their tasks goes on.",
     "Above 0: the API refuses for good; the status names the reason.",
 )
 TASK_RESTARTS = _admin(
     "task_restarts_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     ("connector", "task"),
     "Times a task process was started again.",
     "Rising: the log of the supervisor says how it ended.",
 )
 LAST_SUCCESS = _admin(
     "last_success_timestamp_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector", "task", "api"),
     "When a page was last delivered or found unchanged, or a poll ended well.",
     "Older than three intervals: /health says failed.",
@@ -724,14 +724,14 @@ LAST_SUCCESS = _admin(
 )
 POLLS_GIVEN_UP = _admin(
     "polls_given_up",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector", "api"),
     "Polls given up in a row, the most of any shard of the api; 0 once one ends well.",
     "3 or more: /health says failed, and the words of the failure.",
 )
 NEXT_POLL = _admin(
     "next_poll_timestamp_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector", "task", "api"),
     "When the api is polled next; absent while it is polled.",
     "In the past: its task does not run.",
@@ -739,7 +739,7 @@ NEXT_POLL = _admin(
 )
 POLL_INTERVAL = _admin(
     "poll_interval_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector", "api"),
     "The configured time from poll to poll; what last_success is held against.",
     "Moves with the configuration.",
@@ -747,7 +747,7 @@ POLL_INTERVAL = _admin(
 )
 WAIT_SECONDS = _admin(
     "wait_seconds_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     ("connector", "task", "api", "on"),
     "Time spent waiting, by what was waited for.",
     "The largest is what bounds the throughput.",
@@ -756,7 +756,7 @@ WAIT_SECONDS = _admin(
 )
 RATE_LIMIT_WAIT_SECONDS = _admin(
     "rate_limit_wait_seconds_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     ("connector", "task"),
     "Time spent waiting for our own limits and for what the API demands.",
     "Near one second a second: the limit, not the engine, sets the pace.",
@@ -764,7 +764,7 @@ RATE_LIMIT_WAIT_SECONDS = _admin(
 )
 CACHE_HIT_RATIO = _admin(
     "cache_hit_ratio",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector",),
     "Share of lookups that needed no body, over cache.statistics.window.minutes.",
     "Low: see cache_requests_total by level.",
@@ -772,14 +772,14 @@ CACHE_HIT_RATIO = _admin(
 )
 CACHE_HIT_RATIO_LOW = _admin(
     "cache_hit_ratio_low",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector",),
     "1 if the hit ratio is below cache.hit.ratio.threshold, 100 lookups seen.",
     "1: raise the tiers' sizes or their TTLs.",
 )
 ERROR_RATIO = _admin(
     "error_ratio",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector",),
     "The larger of failed requests and bad records, of the last 5 minutes.",
     "Above health.check.error.rate.threshold: degraded.",
@@ -787,7 +787,7 @@ ERROR_RATIO = _admin(
 )
 POOL_UTILIZATION = _admin(
     "pool_utilization_ratio",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("connector",),
     "Busy connections / http.client.max.connections, mean over the tasks.",
     "Near 1: raise the bound, if the API allows it.",
@@ -795,7 +795,7 @@ POOL_UTILIZATION = _admin(
 )
 SCALING = _admin(
     "scaling_decisions_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     ("connector", "direction", "reason"),
     "Judgements of auto-scaling.",
     "direction=none with a high load: the reason says what holds it.",
@@ -803,7 +803,7 @@ SCALING = _admin(
 )
 RELOADS = _admin(
     "reloads_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     ("result",),
     "Reloads of the configuration.",
     "failed: the old one keeps running; the log names the finding.",
@@ -811,7 +811,7 @@ RELOADS = _admin(
 )
 WORKER_CPU = _admin(
     "worker_cpu_seconds_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     ("worker",),
     "CPU time of each process, user and system.",
     "Near one second a second: add tasks.",
@@ -819,7 +819,7 @@ WORKER_CPU = _admin(
 )
 WORKER_MEMORY = _admin(
     "worker_resident_memory_bytes",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("worker",),
     "Resident memory of each process.",
     "Rising without end: set process.memory.max.bytes and tell us.",
@@ -827,14 +827,14 @@ WORKER_MEMORY = _admin(
 )
 WORKER_DESCRIPTORS = _admin(
     "worker_open_fds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("worker",),
     "Open file descriptors of each process.",
     "Rising without end: tell us.",
 )
 WORKER_HEARTBEAT = _admin(
     "worker_heartbeat_age_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     ("worker",),
     "Time since a process last said that it lives.",
     "Beyond task.heartbeat.timeout.ms the supervisor starts it again.",
@@ -851,7 +851,7 @@ WAITS: dict[str, str] = {on: f"wait_{on}_ns" for on in WAITED}
 
 #: Columns of the board that are shown as they are.
 BY_COLUMN: dict[str, Metric] = {
-    metric.column: metric for metric in TABLE if metric.origin is Origin.BOARD
+    metric.column: metric for metric in TABLE if metric.origin is MetricOrigin.BOARD
 }
 
 

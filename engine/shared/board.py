@@ -234,7 +234,7 @@ class ChildSlot(Slot):
         return self._clock.monotonic() - beat / 1e9 if beat else None
 
 
-class Message:
+class BoardMessage:
     """
     A few bytes that are replaced as a whole, with one writer.
 
@@ -309,7 +309,7 @@ class Notice:
 
     __slots__ = ("_message", "_pack")
 
-    def __init__(self, message: Message, count: int) -> None:
+    def __init__(self, message: BoardMessage, count: int) -> None:
         self._message = message
         self._pack = struct.Struct(f"<{count}q")
 
@@ -341,12 +341,14 @@ class Board:
         self._shard = _Region(self._watch.end, layout.shards, layout.shard)
         self._notice_size = _CELL * len(layout.notice)
         self._notices = self._shard.end * _CELL
-        self._labels = self._notices + layout.shards * 2 * Message.room(
+        self._labels = self._notices + layout.shards * 2 * BoardMessage.room(
             self._notice_size
         )
-        self._failures = self._labels + layout.shards * 2 * Message.room(LABEL)
-        self._positions = self._failures + layout.shards * 2 * Message.room(FAILURE)
-        self._claims = self._positions + layout.shards * 2 * Message.room(POSITION)
+        self._failures = self._labels + layout.shards * 2 * BoardMessage.room(LABEL)
+        self._positions = self._failures + layout.shards * 2 * BoardMessage.room(
+            FAILURE
+        )
+        self._claims = self._positions + layout.shards * 2 * BoardMessage.room(POSITION)
         size = self._claims + layout.shards * CELLS * _CELL
         try:
             self._memory = mmap.mmap(-1, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
@@ -424,11 +426,11 @@ class Board:
         found = message.read()
         return found.rstrip(b"\0") if found is not None else None
 
-    def _message(self, start: int, index: int, size: int) -> Message:
+    def _message(self, start: int, index: int, size: int) -> BoardMessage:
         if not 0 <= index < self.layout.shards:
             raise SharedError(f"the board has {self.layout.shards} slots for shards")
-        at = start + index * 2 * Message.room(size)
-        return Message(self._bytes, at, size)
+        at = start + index * 2 * BoardMessage.room(size)
+        return BoardMessage(self._bytes, at, size)
 
 
 class _Region:

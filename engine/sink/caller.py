@@ -72,7 +72,7 @@ class Sayings:
 SAYINGS = Sayings()
 
 
-class Question(Struct, eq=False):
+class BrokerQuestion(Struct, eq=False):
     """
     A question on its way.
 
@@ -226,7 +226,7 @@ class Caller:
 
     def ask_all(self, questions: Sequence[tuple[int | None, Asking]]) -> list[Any]:
         """Ask several at once; the answers in the same order, else as `ask`."""
-        asked = [Question(node, asking) for node, asking in questions]
+        asked = [BrokerQuestion(node, asking) for node, asking in questions]
         deadline = self._clock.monotonic() + self._timeout
         while not all(each.answered for each in asked):
             now = self._clock.monotonic()
@@ -246,7 +246,7 @@ class Caller:
             self._turn(due - self._clock.monotonic())
         return [each.answer for each in asked]
 
-    def _send(self, question: Question, now: float) -> float:
+    def _send(self, question: BrokerQuestion, now: float) -> float:
         """Send it if it can be; when to try again."""
         if question.node is None:
             node = self.nodes.for_metadata(now)

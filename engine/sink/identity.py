@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 LOOK = 10.0
 
 
-class Known(Struct, frozen=True):
+class KnownTopic(Struct, frozen=True):
     """
     A topic, as it was found.
 
@@ -68,9 +68,9 @@ class Identities:
         self._ask = ask
         self._clock = clock
         self._threads = threading.Lock()
-        self._known: dict[str, tuple[Known | None, float]] = {}
+        self._known: dict[str, tuple[KnownTopic | None, float]] = {}
 
-    def of(self, topic: str) -> Known | None:
+    def of(self, topic: str) -> KnownTopic | None:
         """
         What is known of a topic; None: nothing.
 
@@ -93,7 +93,7 @@ class Identities:
                     said = self._ask(self._cluster, topic)
                 known = None
                 if said is not None:
-                    known = Known(
+                    known = KnownTopic(
                         said.id, said.retention, looked_ms if said.empty else 0
                     )
             except SinkError as failure:

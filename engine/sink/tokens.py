@@ -55,7 +55,7 @@ class _Fixed(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class Source:
+class TokenSource:
     """
     The tokens of one client at one endpoint.
 
@@ -245,17 +245,19 @@ def _short(content: bytes) -> str:
     return text[:_SHOWN]
 
 
-_SOURCES: dict[tuple[object, ...], Source] = {}
+_SOURCES: dict[tuple[object, ...], TokenSource] = {}
 _SOURCES_LOCK = threading.Lock()
 
 
-def source_of(url: str, options: Mapping[str, str], context: ssl.SSLContext) -> Source:
+def source_of(
+    url: str, options: Mapping[str, str], context: ssl.SSLContext
+) -> TokenSource:
     """The one source of this process for this client at this endpoint."""
     key = (url, *sorted(options.items()))
     with _SOURCES_LOCK:
         found = _SOURCES.get(key)
         if found is None:
-            found = _SOURCES[key] = Source(url, options, context)
+            found = _SOURCES[key] = TokenSource(url, options, context)
         return found
 
 

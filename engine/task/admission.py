@@ -25,7 +25,7 @@ from engine.sink.kafka import Described
 AGAIN = 0.5
 
 
-class Rules(Protocol):
+class AdmissionRules(Protocol):
     """What is asked of `sink.preflight.Topics`."""
 
     def known(self, topic: str) -> Described: ...
@@ -46,7 +46,7 @@ class Admission:
     def __init__(
         self,
         inner: Transform,
-        topics: Rules,
+        topics: AdmissionRules,
         *,
         tolerant: bool,
         fixed: str | None,

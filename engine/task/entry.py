@@ -22,7 +22,7 @@ from engine.task.build.kafka import Brokers, bootstrap_of
 from engine.task.build.registry import Registries
 from engine.task.build.wiring import Wiring
 from engine.task.metering import Metering
-from engine.task.run import ONCE_PATIENCE, Home, Impatience, Stopper, Task
+from engine.task.run import ONCE_PATIENCE, Home, Impatience, Task, TaskStopper
 
 log = logging.getLogger("task")
 
@@ -76,7 +76,7 @@ def run(
     )
 
     def wait() -> bool:
-        stopping: Stopper = context.stopping
+        stopping: TaskStopper = context.stopping
         if once:
             stopping = Impatience(stopping, ONCE_PATIENCE)
         return wait_for_broker(brokers.admin, stopping, log.warning)

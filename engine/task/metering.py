@@ -82,7 +82,7 @@ class Sent(Protocol):
         """None where delivery is at least once."""
 
 
-class Schemas(Protocol):
+class SchemaCounts(Protocol):
     """What is read of `transform.registry.SchemaCache`."""
 
     hits: int
@@ -109,15 +109,15 @@ class Cache(Protocol):
         """How many those were."""
 
 
-class Waits(Protocol):
-    """What is read of `source.fetch.waits.Waits`."""
+class ShardWaits(Protocol):
+    """What is read of `source.fetch.waits.ShardWaits`."""
 
     def read(self) -> dict[str, float]:
         """Seconds so far, by what was waited for."""
 
 
-class Limiter(Protocol):
-    """What is read of `shared.limiter.Limiter`."""
+class LimiterReadings(Protocol):
+    """What is read of `shared.limiter.LimiterReadings`."""
 
     def readings(self) -> list[Reading]:
         """What is left of our own limits."""
@@ -126,8 +126,8 @@ class Limiter(Protocol):
         """What the hosts demand."""
 
 
-class Breaker(Protocol):
-    """What is read of `shared.breaker.Breaker`."""
+class BreakerReadings(Protocol):
+    """What is read of `shared.breaker.BreakerReadings`."""
 
     def readings(self) -> list[BreakerReading]:
         """How each host stands."""
@@ -206,7 +206,7 @@ class Held:
     """
 
     def __init__(
-        self, waits: Mapping[Shard, Waits], room: Room, slots: Mapping[Shard, Slot]
+        self, waits: Mapping[Shard, ShardWaits], room: Room, slots: Mapping[Shard, Slot]
     ) -> None:
         self._waits = waits
         self._room = room
@@ -245,7 +245,7 @@ class Metering:
         *,
         letters: str = "log",
         insecure: bool = False,
-        schemas: Schemas | None = None,
+        schemas: SchemaCounts | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         self.meters = meters
@@ -263,8 +263,8 @@ class Metering:
         self._room: Room | None = None
         self._sent: Sent | None = None
         self._ends = Ends(meters)
-        self._limiter: Limiter | None = None
-        self._breakers: Mapping[str, Breaker] = {}
+        self._limiter: LimiterReadings | None = None
+        self._breakers: Mapping[str, BreakerReadings] = {}
         self._failures: Mapping[Shard, FailureLog] = {}
         self._schemas = schemas
         self._before: dict[tuple[names.Metric, tuple[str, ...]], int] = {}
@@ -288,7 +288,9 @@ class Metering:
         }
         self._active = 0
 
-    def follow_limits(self, limiter: Limiter, breakers: Mapping[str, Breaker]) -> None:
+    def follow_limits(
+        self, limiter: LimiterReadings, breakers: Mapping[str, BreakerReadings]
+    ) -> None:
         """Show what these allow, until they are left."""
         self._limiter, self._breakers = limiter, breakers
 

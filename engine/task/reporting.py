@@ -21,7 +21,7 @@ from engine.shared.demands import CAUSES
 from engine.task.positions import Positions, encoded
 
 
-class Places(Protocol):
+class BoardPlaces(Protocol):
     """What is used of `shared.board.Board`."""
 
     def shard(self, index: int) -> Slot:
@@ -66,7 +66,7 @@ class Reporter:
 
     def __init__(
         self,
-        board: Places,
+        board: BoardPlaces,
         slots: Mapping[Shard, int],
         failures: Mapping[Shard, FailureLog],
         waits: Mapping[Shard, Waiting],

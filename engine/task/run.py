@@ -57,7 +57,7 @@ LAST_ANSWERS = 2.0
 ONCE_PATIENCE = 30.0
 
 
-class Context(Protocol):
+class TaskContext(Protocol):
     """What the supervisor gives a child; `supervisor.child.ChildContext`."""
 
     number: int
@@ -67,7 +67,7 @@ class Context(Protocol):
     def assigned(self) -> Sequence[Assigned]: ...
 
     @property
-    def stopping(self) -> Stopper: ...
+    def stopping(self) -> TaskStopper: ...
 
     def beat(self, phase: str = "") -> None: ...
 
@@ -78,7 +78,7 @@ class Context(Protocol):
     def orders(self) -> list[Message]: ...
 
 
-class Home(Context, Protocol):
+class Home(TaskContext, Protocol):
     """What building a task needs of the child's context beside that."""
 
     board: Board
@@ -86,7 +86,7 @@ class Home(Context, Protocol):
     runtime: Path
 
 
-class Stopper(Protocol):
+class TaskStopper(Protocol):
     """The process's own flag."""
 
     def is_set(self) -> bool: ...
@@ -167,7 +167,7 @@ class Task:
 
     def __init__(
         self,
-        context: Context,
+        context: TaskContext,
         build: Build,
         wait_for_broker: Callable[[], bool],
         *,
@@ -456,7 +456,7 @@ class Impatience:
     It is `engine.seams.Stopping` around the process's own.
     """
 
-    def __init__(self, stopping: Stopper, patience: float, clock: Clock = SYSTEM):
+    def __init__(self, stopping: TaskStopper, patience: float, clock: Clock = SYSTEM):
         self._stopping = stopping
         self._clock = clock
         self._until = clock.monotonic() + patience

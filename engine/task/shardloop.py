@@ -49,7 +49,7 @@ class Pace(Protocol):
         """A poll ended: with how many records, and whether it was given up."""
 
 
-class Verdict:
+class LoopVerdict:
     """
     How a loop ended.
 
@@ -114,7 +114,7 @@ class ShardLoop(threading.Thread):
         super().__init__(name=f"shard-{flow.shard.label}", daemon=True)
         self.flow = flow
         self.pulse = pulse
-        self.verdict = Verdict()
+        self.verdict = LoopVerdict()
         #: Monotonic seconds of the tick that is waited for; None while polling.
         self.due_at: float | None = None
         #: Wall milliseconds of the next poll; 0 while polling, and once ended.
@@ -152,14 +152,14 @@ class ShardLoop(threading.Thread):
                 error,
             )
             log.debug("%s", traceback.format_exc())
-            self.verdict = Verdict(error, Exit.BUG, Follows.SHARD_FAILED)
+            self.verdict = LoopVerdict(error, Exit.BUG, Follows.SHARD_FAILED)
             self._failures.given_up(error)
         finally:
             self.next_ms = 0
             self.pulse.idle("ended")
             self._ended(self)
 
-    def _walk(self) -> Verdict:
+    def _walk(self) -> LoopVerdict:
         while not self._stopping.is_set():
             # Under `--once` whoever started it is the schedule.
             wait = 0.0 if self._once else self._pace.due()
@@ -181,9 +181,9 @@ class ShardLoop(threading.Thread):
             except EngineError as failure:
                 follows = self._follows(failure)
                 if follows is Follows.STOPPED:
-                    return Verdict()
+                    return LoopVerdict()
                 if follows is not Follows.NEXT_POLL:
-                    return Verdict(failure, failure.code, follows)
+                    return LoopVerdict(failure, failure.code, follows)
                 self._given_up(failure)
                 self._polling(False)
                 self._pace.ended(records=self.flow.received, failed=True)
@@ -203,7 +203,7 @@ class ShardLoop(threading.Thread):
             self._pace.ended(records=self.flow.received)
             if self._once:
                 return self._once_over(page)
-        return Verdict()
+        return LoopVerdict()
 
     def _recovered(self) -> None:
         """A poll has ended well; after others that did not, that is news."""
@@ -242,15 +242,17 @@ class ShardLoop(threading.Thread):
             )
         return self._bad_since is not None and now - self._bad_since < self._patience
 
-    def _once_over(self, page: Page | None) -> Verdict:
+    def _once_over(self, page: Page | None) -> LoopVerdict:
         if self._stopping.is_set() and (page is None or not page.last):
-            return Verdict()
+            return LoopVerdict()
         if page is not None and page.truncated:
             cut = Unexpected(
                 "the poll was cut by pagination.max.pages before the end of data; "
                 "run again to go on from here"
             )
-            return Verdict(cut, Exit.TRY_AGAIN)
+            return LoopVerdict(cut, Exit.TRY_AGAIN)
         if page is not None and page.unread:
-            return Verdict(Unexpected(f"not all was read: {page.unread}"), Exit.DATA)
-        return Verdict()
+            return LoopVerdict(
+                Unexpected(f"not all was read: {page.unread}"), Exit.DATA
+            )
+        return LoopVerdict()

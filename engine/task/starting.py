@@ -44,7 +44,7 @@ class Cut(Exception):
     """The task is to end before it has begun."""
 
 
-class Context(Protocol):
+class StartContext(Protocol):
     """What is needed of a child's context."""
 
     slot: ChildSlot
@@ -131,7 +131,7 @@ class Building(Generic[Made]):
         open: Opens it, and tells how far it is.
     """
 
-    def __init__(self, context: Context, open: Callable[[Start], Made]):
+    def __init__(self, context: StartContext, open: Callable[[Start], Made]):
         self._context = context
         self._open = open
         self._start = Start(context.slot)

@@ -54,7 +54,7 @@ _NULL = 2**32 - 1
 PROVENANCE = frozenset({"khttp-id"})
 
 
-class Topic(Protocol):
+class TopicOf(Protocol):
     """What is known of a topic beside its name; see `sink.identity`."""
 
     @property
@@ -93,7 +93,7 @@ class Unchanged:
         self,
         stored: Mapping[str, Primitive] | None = None,
         *,
-        topic: Callable[[str], Topic | None],
+        topic: Callable[[str], TopicOf | None],
         max_age: float | None = None,
         count: int = 1,
         chain: bool = False,

@@ -22,7 +22,7 @@ from msgspec import Raw
 from engine.clock import SYSTEM, Clock
 from engine.language import EvaluationError, plain
 from engine.language.values import as_integer, kind_of
-from engine.transform.registered import Registered, Write, Writer
+from engine.transform.registered import Registered, RegisteredWriter, Write
 from engine.transform.registry import Schema, Schemas
 from engine.transform.schemas import Type, Unfit, avro_schema, sanitized
 
@@ -436,7 +436,7 @@ class Avro:
             self._spelled[seen, name] = text
         return text
 
-    def writer(self, text: str, *, inferred: bool = False) -> Writer:
+    def writer(self, text: str, *, inferred: bool = False) -> RegisteredWriter:
         return AvroWriter(text, inferred=inferred, sanitize=self._sanitize)
 
     def decoded(self, item: Any) -> Any:

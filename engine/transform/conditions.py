@@ -65,7 +65,7 @@ class Field(Struct, frozen=True):
     rule: Mapping[str, Any]
 
 
-class Group(Struct, frozen=True):
+class ConditionGroup(Struct, frozen=True):
     """`all` (every) or `any` of conditions."""
 
     every: bool
@@ -78,7 +78,7 @@ class Negation(Struct, frozen=True):
     item: Condition
 
 
-Condition: TypeAlias = Field | Group | Negation
+Condition: TypeAlias = Field | ConditionGroup | Negation
 
 
 def compile_condition(rule: Any, depth: int = 1) -> Condition:
@@ -101,7 +101,7 @@ def compile_condition(rule: Any, depth: int = 1) -> Condition:
             return Negation(compile_condition(inner, depth + 1))
         if not isinstance(inner, Sequence) or isinstance(inner, str) or not inner:
             raise LanguageError(f"{name} holds a list of filters")
-        return Group(
+        return ConditionGroup(
             name == "all", tuple(compile_condition(each, depth + 1) for each in inner)
         )
     operator = rule.get("operator")
@@ -209,7 +209,7 @@ def holds(condition: Condition, look: Callable[[Path], Any]) -> bool:
     match condition:
         case Field(path, test):
             return test(look(path))
-        case Group(every, items):
+        case ConditionGroup(every, items):
             for item in items:
                 if holds(item, look) is not every:
                     return not every
@@ -223,7 +223,7 @@ def fields_of(condition: Condition) -> list[Field]:
     match condition:
         case Field():
             return [condition]
-        case Group(_, items):
+        case ConditionGroup(_, items):
             return [field for item in items for field in fields_of(item)]
         case Negation(item):
             return fields_of(item)

@@ -16,7 +16,7 @@ import jsonschema_rs
 
 from engine.clock import SYSTEM, Clock
 from engine.language import EvaluationError, decode
-from engine.transform.registered import Registered, Write, Writer
+from engine.transform.registered import Registered, RegisteredWriter, Write
 from engine.transform.registry import Schema, Schemas
 from engine.transform.schemas import Type, Unfit, json_schema
 
@@ -74,7 +74,7 @@ class JsonSchema:
     def spell(self, seen: Type, name: str) -> str:
         return json.dumps(json_schema(seen, name), separators=(",", ":"))
 
-    def writer(self, text: str, *, inferred: bool = False) -> Writer:
+    def writer(self, text: str, *, inferred: bool = False) -> RegisteredWriter:
         return JsonSchemaWriter(text)
 
     def decoded(self, item: Any) -> Any:

@@ -42,8 +42,8 @@ from engine.transform.called import (
 )
 from engine.transform.conditions import (
     Condition,
+    ConditionGroup,
     Field,
-    Group,
     Negation,
 )
 from engine.transform.received import PLACE, NotTyped, Received, rest_of
@@ -381,7 +381,7 @@ class RuleLines(Received, ABC):
         match condition:
             case Field():
                 return self._field(condition)
-            case Group(every, items):
+            case ConditionGroup(every, items):
                 joined = " and " if every else " or "
                 return "(" + joined.join(self._condition(item) for item in items) + ")"
             case Negation(item):

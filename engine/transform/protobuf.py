@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from engine.language.values import kind_of
-from engine.transform.registered import Registered, Write, Writer
+from engine.transform.registered import Registered, RegisteredWriter, Write
 from engine.transform.registry import Schema, Schemas
 from engine.transform.schemas import Type, Unfit
 
@@ -171,7 +171,7 @@ class Protobuf:
     def spell(self, seen: Type, name: str) -> str:
         raise Unfit("Protobuf needs value.schema.file")
 
-    def writer(self, text: str, *, inferred: bool = False) -> Writer:
+    def writer(self, text: str, *, inferred: bool = False) -> RegisteredWriter:
         return ProtobufWriter(self.descriptor)
 
     def decoded(self, item: Any) -> Any:

@@ -47,7 +47,7 @@ _MEMORY: Final = 60.0
 Write = Callable[[Any], bytes | bytearray]
 
 
-class Writer(Protocol):
+class RegisteredWriter(Protocol):
     """
     Encodes with one schema.
 
@@ -88,7 +88,7 @@ class Format(Protocol):
         Raises: Unfit.
         """
 
-    def writer(self, text: str, *, inferred: bool = False) -> Writer:
+    def writer(self, text: str, *, inferred: bool = False) -> RegisteredWriter:
         """
         The writer for a schema.
 
@@ -150,7 +150,7 @@ class Registered:
         self._own: dict[str, dict[Type, None]] = {}
         #: What the registry would not take, and until when it is not asked.
         self._refused: dict[tuple[str, Type], tuple[RecordError, float]] = {}
-        self._writers: dict[str, Writer] = {}
+        self._writers: dict[str, RegisteredWriter] = {}
 
     def convert(
         self, topic: str, items: Sequence[Any], *, alike: bool = False
@@ -172,14 +172,14 @@ class Registered:
     def _framed(
         self,
         topic: str,
-        writer: Writer,
+        writer: RegisteredWriter,
         text: str,
         items: Sequence[Any],
         alike: bool,
     ) -> list[Converted]:
         return _written(writer, self._number(topic, writer, text), items, alike)
 
-    def _number(self, topic: str, writer: Writer, text: str) -> int:
+    def _number(self, topic: str, writer: RegisteredWriter, text: str) -> int:
         """
         The schema's id.
 
@@ -278,7 +278,7 @@ class Registered:
         last: Type | None,
         types: Iterable[Type],
         refused: dict[Type, RecordError],
-    ) -> tuple[Writer, int] | None:
+    ) -> tuple[RegisteredWriter, int] | None:
         """
         Widen the topic's type by as many of these as there may be.
 
@@ -316,7 +316,7 @@ class Registered:
             self._seen[topic] = joined
             return reason
         joined, taken = start, last is not None
-        ready: tuple[Writer, int] | None = None
+        ready: tuple[RegisteredWriter, int] | None = None
         for count, each in enumerate(wanted):
             if count < VERSIONS and len(wanted) > 1:
                 candidate = join(joined, each)
@@ -336,7 +336,9 @@ class Registered:
             self._seen[topic] = joined
         return ready
 
-    def _tried(self, topic: str, seen: Type) -> tuple[Writer, int] | RecordError:
+    def _tried(
+        self, topic: str, seen: Type
+    ) -> tuple[RegisteredWriter, int] | RecordError:
         """The writer for a type and the schema's id, or why there is none."""
         try:
             text = self._form.spell(seen, record_name(topic))
@@ -406,7 +408,7 @@ class Registered:
             return
         self._changes.setdefault(topic, deque()).append(self._clock.monotonic())
 
-    def _writer(self, text: str, inferred: bool = True) -> Writer:
+    def _writer(self, text: str, inferred: bool = True) -> RegisteredWriter:
         writer = self._writers.get(text)
         if writer is None:
             try:
@@ -420,7 +422,7 @@ class Registered:
 
 
 def _written(
-    writer: Writer, number: int, items: Sequence[Any], alike: bool
+    writer: RegisteredWriter, number: int, items: Sequence[Any], alike: bool
 ) -> list[Converted]:
     head = b"\0" + number.to_bytes(4, "big") + writer.prefix
     first = next((item for item in items if item is not None), None)

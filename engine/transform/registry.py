@@ -54,7 +54,7 @@ class Schema(Struct, frozen=True):
     references: tuple[Reference, ...] = ()
 
 
-class Known(Struct, frozen=True):
+class KnownSchema(Struct, frozen=True):
     """A schema with the id and version the registry gave it."""
 
     id: int
@@ -128,7 +128,7 @@ class Schemas(Protocol):
         Misconfigured.
         """
 
-    def latest(self, subject: str) -> Known | None:
+    def latest(self, subject: str) -> KnownSchema | None:
         """The newest schema of a subject, None if it has none."""
 
     def referred(self, name: str, schema: Schema) -> Reference:
@@ -172,8 +172,8 @@ class Registry:
         )
         return found
 
-    def latest(self, subject: str) -> Known | None:
-        found: Known | None = self._cache.get(
+    def latest(self, subject: str) -> KnownSchema | None:
+        found: KnownSchema | None = self._cache.get(
             ("latest", self._urls, subject), lambda: self._ask_latest(subject)
         )
         return found
@@ -198,7 +198,7 @@ class Registry:
             )
         return answer
 
-    def _ask_latest(self, subject: str) -> Known | None:
+    def _ask_latest(self, subject: str) -> KnownSchema | None:
         path = f"/subjects/{quote(subject, safe='')}/versions/latest"
         return self._ask("GET", path, subject, None, _known)
 
@@ -296,7 +296,7 @@ def _version_of(answer: dict[str, Any]) -> int:
     return _number(answer, "version")
 
 
-def _known(answer: dict[str, Any]) -> Known:
+def _known(answer: dict[str, Any]) -> KnownSchema:
     references = answer.get("references") or []
     if not isinstance(references, list):
         raise TypeError("references that are no list")
@@ -311,7 +311,7 @@ def _known(answer: dict[str, Any]) -> Known:
             for each in references
         ),
     )
-    return Known(_id_of(answer), _version_of(answer), schema)
+    return KnownSchema(_id_of(answer), _version_of(answer), schema)
 
 
 def _refused(

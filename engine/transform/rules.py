@@ -174,7 +174,7 @@ def given(rules: str | bytes | Sequence[Any] | None, key: str) -> list[Any]:
     return list(rules)
 
 
-class Complaints:
+class RuleFindings:
     """All findings of one compilation, raised together."""
 
     def __init__(self) -> None:
@@ -212,7 +212,7 @@ def compile_rules(
 
     Raises: ConfigError with all findings: key, index of the rule, column.
     """
-    complaints = Complaints()
+    complaints = RuleFindings()
     mapped = [
         complaints.attempt(
             f"{MAPPINGS}[{at}]",
@@ -308,7 +308,7 @@ def _mapping(rule: Any, at: int, nulls: str, zone: tzinfo) -> FieldMapping:
     )
 
 
-def _disjoint(mappings: Sequence[FieldMapping], complaints: Complaints) -> None:
+def _disjoint(mappings: Sequence[FieldMapping], complaints: RuleFindings) -> None:
     if len(mappings) < 2:
         return
     seen: dict[tuple[str, ...], str] = {}

@@ -15,7 +15,7 @@ from engine.admin.store import Store
 from engine.admin.view import ApiCard, Process, ShardState, TaskState
 from engine.observe import names
 from engine.observe.meters import LABEL_SETS
-from engine.observe.names import ATTRIBUTES, Kind, Origin
+from engine.observe.names import ATTRIBUTES, MetricKind, MetricOrigin
 from engine.supervisor.status import Rebalances
 from tests.admin.conftest import Stage
 from tests.fakes.view import card
@@ -47,12 +47,12 @@ def scrape(stage: Stage, accept: str = "") -> dict[tuple[str, ...], float]:
 def everything(stage: Stage) -> None:
     """Something in every family the engine can show."""
     for metric in names.TABLE:
-        if metric.origin is not Origin.METERS:
+        if metric.origin is not MetricOrigin.METERS:
             continue
         labels = tuple(metric.values.get(name, ("x",))[0] for name in metric.own)
-        if metric.kind is Kind.COUNTER:
+        if metric.kind is MetricKind.COUNTER:
             stage.meters.count(metric, labels, 2)
-        elif metric.kind is Kind.GAUGE:
+        elif metric.kind is MetricKind.GAUGE:
             stage.meters.state(metric, labels, 2)
         else:
             stage.meters.timer(metric, labels)(0.02)
@@ -76,7 +76,7 @@ def test_every_family_of_the_table_is_emitted_once_it_has_a_value(
     shown = {key[0] for key in scrape(stage)}
 
     for metric in names.TABLE:
-        suffix = "_count" if metric.kind is Kind.HISTOGRAM else ""
+        suffix = "_count" if metric.kind is MetricKind.HISTOGRAM else ""
         assert metric.name + suffix in shown
 
 

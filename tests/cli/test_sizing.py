@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.cli.contradictions import Contradictions
-from engine.cli.sizing import Flow, Sizing
+from engine.cli.sizing import FlowEstimate, Sizing
 from engine.config import load
 from engine.config.entries import Findings
 from engine.config.memory import memory
@@ -64,7 +64,7 @@ class Case:
         )
 
     @property
-    def flow(self) -> Flow:
+    def flow(self) -> FlowEstimate:
         return self.sizing.flows()[0]
 
     def said(

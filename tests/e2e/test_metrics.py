@@ -24,7 +24,7 @@ from prometheus_client.openmetrics.parser import (
 
 from engine.admin.monitoring import JOB, PANELS
 from engine.observe import names
-from engine.observe.names import Kind
+from engine.observe.names import MetricKind
 from tests.brokers import Broker
 from tests.e2e.admin import LISTENING, Admin, admin_of, total
 from tests.e2e.rig import Running, Setup, until
@@ -119,7 +119,9 @@ def stage(
 
 def shown(admin: Admin) -> set[str]:
     """The samples of a scrape, histograms by the name of their family."""
-    timers = {metric.name for metric in names.TABLE if metric.kind is Kind.HISTOGRAM}
+    timers = {
+        metric.name for metric in names.TABLE if metric.kind is MetricKind.HISTOGRAM
+    }
     found = {name for name, _ in admin.scrape()}
     families = {name: re.sub(r"_(bucket|sum|count)$", "", name) for name in found}
     return {family if family in timers else name for name, family in families.items()}

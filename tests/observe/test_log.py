@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from engine.observe import events, log, streams
-from engine.observe.log import Outlet
+from engine.observe.log import LogHandler
 from engine.observe.redact import Secret
 from engine.observe.streams import Journal, Repeats, Stderr
 from tests.fakes.clock import HandClock
@@ -261,7 +261,7 @@ def test_the_journal_gets_fields_of_its_own(tmp_path: Path, pipe: Pipe) -> None:
     path = str(tmp_path / "journal")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
         journal.bind(path)
-        outlet = Outlet("journal", Stderr(pipe.writer), Journal(path))
+        outlet = LogHandler("journal", Stderr(pipe.writer), Journal(path))
         outlet.process = {"connector": "orders", "task": "0"}
         record = LOG.makeRecord(
             "engine.test",
@@ -297,7 +297,7 @@ def test_what_the_journal_does_not_take_goes_to_stderr(
     path = str(tmp_path / "journal")
     journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     journal.bind(path)
-    outlet = Outlet("journal", Stderr(pipe.writer), Journal(path))
+    outlet = LogHandler("journal", Stderr(pipe.writer), Journal(path))
 
     def say(words: str) -> None:
         outlet.emit(LOG.makeRecord("e", logging.INFO, "", 0, words, (), None))
@@ -458,7 +458,7 @@ def test_a_reader_that_is_gone_ends_nothing(pipe: Pipe) -> None:
     LOG.error("Nobody hears this.")
 
     outlet = logging.getLogger().handlers[0]
-    assert isinstance(outlet, Outlet)
+    assert isinstance(outlet, LogHandler)
     assert 1 == outlet._stderr.dropped
 
 

@@ -7,20 +7,20 @@ import re
 import pytest
 
 from engine.observe import names
-from engine.observe.names import ATTRIBUTES, TABLE, Kind, Metric, Origin
+from engine.observe.names import ATTRIBUTES, TABLE, Metric, MetricKind, MetricOrigin
 from engine.shared.board import SHARD
 
 
 @pytest.mark.parametrize("metric", TABLE, ids=lambda metric: metric.name)
 def test_a_name_says_what_it_counts_and_in_which_unit(metric: Metric) -> None:
     assert re.fullmatch(r"http_source_[a-z0-9_]+", metric.name)
-    assert (metric.kind is Kind.COUNTER) == metric.name.endswith("_total")
+    assert (metric.kind is MetricKind.COUNTER) == metric.name.endswith("_total")
     stem = metric.name.removesuffix("_total")
     if metric.unit:
         assert stem.endswith(f"_{metric.unit}")
     assert not stem.endswith("_ms")
-    assert (metric.kind is Kind.HISTOGRAM) == bool(metric.buckets)
-    assert (metric.origin is Origin.BOARD) == bool(metric.column)
+    assert (metric.kind is MetricKind.HISTOGRAM) == bool(metric.buckets)
+    assert (metric.origin is MetricOrigin.BOARD) == bool(metric.column)
 
 
 @pytest.mark.parametrize("metric", TABLE, ids=lambda metric: metric.name)

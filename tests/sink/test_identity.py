@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import Unavailable
-from engine.sink.identity import LOOK, Identities, Known
+from engine.sink.identity import LOOK, Identities, KnownTopic
 from engine.sink.kafka import Cluster, Identified, identify
 from tests.brokers import Broker
 from tests.fakes.hands import Hands
@@ -31,11 +31,11 @@ def test_it_is_asked_once_in_a_while() -> None:
     cloud.topics["t"] = Identified("c/1", 60.0, False)
     identities = Identities(HERE, ask=cloud, clock=clock)
 
-    assert {Known("c/1", 60.0, 0)} == {identities.of("t") for _ in range(5)}
+    assert {KnownTopic("c/1", 60.0, 0)} == {identities.of("t") for _ in range(5)}
     assert 1 == cloud.asked
     clock.turn(LOOK)
     cloud.topics["t"] = Identified("c/2", None, True)
-    assert Known("c/2", None, clock.wall_ms()) == identities.of("t")
+    assert KnownTopic("c/2", None, clock.wall_ms()) == identities.of("t")
 
 
 def test_a_broker_that_is_away_changes_nothing_and_a_topic_that_is_gone_does() -> None:
@@ -46,10 +46,10 @@ def test_a_broker_that_is_away_changes_nothing_and_a_topic_that_is_gone_does() -
     cloud.away = False
     cloud.topics["t"] = Identified("c/1", None, False)
     clock.turn(LOOK)
-    assert Known("c/1", None, 0) == identities.of("t")
+    assert KnownTopic("c/1", None, 0) == identities.of("t")
     cloud.away = True
     clock.turn(LOOK)
-    assert Known("c/1", None, 0) == identities.of("t")
+    assert KnownTopic("c/1", None, 0) == identities.of("t")
     cloud.away = False
     del cloud.topics["t"]
     clock.turn(LOOK)

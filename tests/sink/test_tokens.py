@@ -14,7 +14,7 @@ import pytest
 
 from engine.errors import Misconfigured, Unavailable
 from engine.sink.kafka import Cluster, reachable
-from engine.sink.tokens import LONGEST, UNSAID, Source, lifetime, source_of
+from engine.sink.tokens import LONGEST, UNSAID, TokenSource, lifetime, source_of
 from tests.fakes.hands import Hands
 
 OPTIONS = {"clientId": "id", "clientSecret": "s3cret", "scope": "kafka"}
@@ -56,8 +56,8 @@ class Issuer:
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/token"
 
-    def source(self, clock: Hands) -> Source:
-        return Source(self.url, OPTIONS, ssl.create_default_context(), clock)
+    def source(self, clock: Hands) -> TokenSource:
+        return TokenSource(self.url, OPTIONS, ssl.create_default_context(), clock)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_redirect_is_not_followed_with_the_secret(issuer: Issuer) -> None:
 
 
 def test_an_endpoint_that_is_away_is_waited_for() -> None:
-    source = Source(
+    source = TokenSource(
         "http://127.0.0.1:1/token", OPTIONS, ssl.create_default_context(), Hands()
     )
 

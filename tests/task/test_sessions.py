@@ -16,7 +16,7 @@ from engine.shared.link import Assigned
 from engine.task import run
 from engine.task.pulse import Pulse
 from engine.task.run import Task
-from engine.task.shardloop import Verdict
+from engine.task.shardloop import LoopVerdict
 
 SHARDS = [Shard("c", f"api{at}") for at in (1, 2)]
 
@@ -57,7 +57,7 @@ class ShardLoop:
 
     def __init__(self, shard: Shard, ended: Callable[[Any], None]) -> None:
         self.shard, self._ended = shard, ended
-        self.verdict = Verdict()
+        self.verdict = LoopVerdict()
         self.pulse = Pulse(fetch=60.0, work=60.0)
         self.over = False
 
@@ -68,7 +68,7 @@ class ShardLoop:
     def end(self, failure: EngineError | None) -> None:
         if not self.over:
             self.over = True
-            self.verdict = Verdict(failure, follows=Follows.TASK)
+            self.verdict = LoopVerdict(failure, follows=Follows.TASK)
             self._ended(self)
 
 

@@ -139,7 +139,7 @@ def record(loaded: Loaded, path: Path, most: int) -> None:
                             break
 
 
-class Look(Struct, frozen=True):
+class BenchLook(Struct, frozen=True):
     """
     Everything that is measured, at one moment.
 
@@ -266,11 +266,11 @@ class Bench:
             for pid, size in sizes.items():
                 self._peaks[pid] = max(size, self._peaks.get(pid, 0))
 
-    def _look(self, admin: str) -> Look:
+    def _look(self, admin: str) -> BenchLook:
         scrape = scraped(admin)
         costs = {pid: machine.cost(pid) for pid in _pids(self._snapshot())}
         cpu = {pid: cost.cpu for pid, cost in costs.items() if cost is not None}
-        return Look(SYSTEM.monotonic(), scrape, cpu)
+        return BenchLook(SYSTEM.monotonic(), scrape, cpu)
 
     def _end(self, process: subprocess.Popen[str]) -> int:
         if process.poll() is None:
@@ -312,7 +312,7 @@ def _distribution(
 
 
 def reported(
-    first: Look, last: Look, snapshot: Snapshot, peaks: Mapping[int, int]
+    first: BenchLook, last: BenchLook, snapshot: Snapshot, peaks: Mapping[int, int]
 ) -> dict[str, Any]:
     """
     What happened between two looks, numbers as numbers.
@@ -344,7 +344,7 @@ def reported(
 
 
 def _measured(
-    first: Look, last: Look, connector: str, pids: Iterable[int]
+    first: BenchLook, last: BenchLook, connector: str, pids: Iterable[int]
 ) -> dict[str, Any]:
     seconds = last.at - first.at
     labels = _labels(connector)
