@@ -11,7 +11,6 @@ Path: ``admin.routes`` -> here
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +18,10 @@ from engine.admin import health
 from engine.admin.answers import Answer, Question, json_answer, refusal
 from engine.admin.beans import connector_state
 from engine.admin.view import ConnectorCard, ShardState, TaskState, View
+from engine.later import pattern
 
 #: A task's number: what is longer is none.
-TASK = re.compile(r"-?[0-9]{1,9}")
+TASK = pattern(r"-?[0-9]{1,9}")
 
 NOT_FOUND = "HTTP 404 Not Found"
 NOT_ALLOWED = "HTTP 405 Method Not Allowed"

@@ -13,7 +13,6 @@ Source: Jolokia reference manual 2.x, chapter "Jolokia Protocol".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -33,6 +32,7 @@ from engine.admin.answers import (
 )
 from engine.admin.beans import Bean
 from engine.language.globs import compile_wildcards
+from engine.later import pattern
 from engine.observe.names import Attribute
 
 #: The agent whose behaviour is followed, and its protocol.
@@ -89,7 +89,7 @@ class ObjectName(Struct, frozen=True):
         )
 
 
-_PROPERTY = re.compile(r'([^,=:*?]+)=("(?:[^"\\]|\\.)*"|[^,=:"]*)(?:,|$)')
+_PROPERTY = pattern(r'([^,=:*?]+)=("(?:[^"\\]|\\.)*"|[^,=:"]*)(?:,|$)')
 
 
 def object_name(text: str) -> ObjectName:

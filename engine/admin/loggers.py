@@ -9,15 +9,15 @@ Source: KIP-495, KIP-976; Kafka Connect 4.3.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 from engine.admin.answers import Answer, Question, json_answer, read_object, refusal
 from engine.admin.view import View
+from engine.later import pattern
 
 #: Names as Python and Java give them; each one set stays in every process.
-_LOGGER = re.compile(r"[A-Za-z0-9_$-]{1,64}(?:\.[A-Za-z0-9_$-]{1,64}){0,15}")
+_LOGGER = pattern(r"[A-Za-z0-9_$-]{1,64}(?:\.[A-Za-z0-9_$-]{1,64}){0,15}")
 
 LEVELS = ("OFF", "FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE", "ALL")
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from engine.cli.remote import get
+from engine.later import pattern
 
 Labels = Mapping[str, str]
 
@@ -22,10 +23,10 @@ Scrape = dict[str, list[tuple[dict[str, str], float]]]
 #: In front of every family of ours.
 PREFIX = "http_source_"
 
-_LINE = re.compile(
+_LINE = pattern(
     r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? ([-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|Inf|NaN))"
 )
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_LABEL = pattern(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 def parsed(text: str) -> Scrape:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 
 from engine.config.kinds import Unfit
+from engine.later import pattern
 
 _MODULES = ("PlainLoginModule", "ScramLoginModule", "OAuthBearerLoginModule")
-_LINE = re.compile(
+_LINE = pattern(
     r"\s*([\w.]+)\s+(required|requisite|sufficient|optional)\b(.*?);?\s*", re.DOTALL
 )
-_OPTION = re.compile(
+_OPTION = pattern(
     r"\s+([\w.]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\s;\"']+))"
 )
 

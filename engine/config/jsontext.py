@@ -19,12 +19,13 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from engine.language.values import spelled
+from engine.later import pattern
 
 #: Deeper nesting is refused; RFC 8259 section 9 lets a parser set a limit.
 DEPTH = 100
 
-_BLANK = re.compile(r"[ \t\r\n]*")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_BLANK = pattern(r"[ \t\r\n]*")
+_NUMBER = pattern(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _WORDS = {"true": True, "false": False, "null": None}
 
 

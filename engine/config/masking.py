@@ -24,11 +24,12 @@ from engine.config.kinds import (
     Unfit,
     split_headers,
 )
+from engine.later import pattern
 from engine.observe.redact import MASK, learn, redact, sensitive
 
 #: Names that are a secret's for sure: what they name is learnt and warned of.  `key`
 #: alone may be a sort key.
-_CERTAIN = re.compile(
+_CERTAIN = pattern(
     r"passw|pwd|secret|credential|assertion|(?:^|[._-])pass$|(?:^|[._-])token$"
     r"|(?:access|auth|bearer|refresh|session|id|api|csrf)[._-]?token"
     r"|(?:api|access|private|secret|subscription|account|shared|signing)[._-]?key"
@@ -37,15 +38,15 @@ _CERTAIN = re.compile(
 )
 
 #: Name and value: a member of JSON, in a string of JSON, a parameter, an element.
-_MEMBER = re.compile(r'"([^"\\]{1,128})"(\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,\]}{\["]+)')
-_INNER = re.compile(r'\b([\w.-]{1,128})(\s*:\s*)(\\{1,3}"[^"\\]*\\{1,3}")')
-_PARAMETER = re.compile(
+_MEMBER = pattern(r'"([^"\\]{1,128})"(\s*:\s*)("(?:[^"\\]|\\.)*"|[^\s,\]}{\["]+)')
+_INNER = pattern(r'\b([\w.-]{1,128})(\s*:\s*)(\\{1,3}"[^"\\]*\\{1,3}")')
+_PARAMETER = pattern(
     r"(?:^|(?<=[?&;]))([^=&;#\s\"'<>?{}$:/]{1,128})(=)((?:\$\{[^{}]*\}|[^&;#\s\"'<>])*)"
 )
-_ELEMENT = re.compile(r"<([\w:.-]{1,128})((?:\s[^<>]{0,256})?>)([^<>]+)(?=</)")
-_USERINFO = re.compile(r"(?<=://)([^/?#\s\"'<>@]*)()(:[^/?#\s\"'<>@]*)(?=@)")
+_ELEMENT = pattern(r"<([\w:.-]{1,128})((?:\s[^<>]{0,256})?>)([^<>]+)(?=</)")
+_USERINFO = pattern(r"(?<=://)([^/?#\s\"'<>@]*)()(:[^/?#\s\"'<>@]*)(?=@)")
 
-_QUOTED = re.compile(r'\\{0,3}"(.*?)\\{0,3}"', re.DOTALL)
+_QUOTED = pattern(r'\\{0,3}"(.*?)\\{0,3}"', re.DOTALL)
 
 _PLACES = (_MEMBER, _INNER, _PARAMETER, _ELEMENT)
 
@@ -53,7 +54,7 @@ _PLACES = (_MEMBER, _INNER, _PARAMETER, _ELEMENT)
 _SHORTEST_PART = 8
 
 #: Nothing but references, a scheme word before them.
-_REFERENCES = re.compile(r"(?:[A-Za-z]+ )?(?:\$\{[^{}]*\})+")
+_REFERENCES = pattern(r"(?:[A-Za-z]+ )?(?:\$\{[^{}]*\})+")
 
 
 def holds_secret(entry: Entry, kind: Kind) -> bool:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import re
 
 from engine.config.kinds import Unfit
+from engine.later import pattern
 
-_CERTIFICATE = re.compile(
+_CERTIFICATE = pattern(
     r"-----BEGIN CERTIFICATE-----\s+[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"
 )
-_KEY = re.compile(
+_KEY = pattern(
     r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----.+-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----",
     re.DOTALL,
 )

@@ -16,27 +16,28 @@ from pathlib import Path
 
 from engine.config.entries import Document, Entry, Findings
 from engine.config.kinds import Comment, Kind, comment_rule, is_json
+from engine.later import pattern
 
 #: A value in JSON may run over so many lines.
 MOST_LINES = 1000
 
 _BLANK = " \t\f"
-_KEY = re.compile(r"[A-Za-z0-9._-]+")
-_HEADER_KEY = re.compile(
+_KEY = pattern(r"[A-Za-z0-9._-]+")
+_HEADER_KEY = pattern(
     r"(api[0-9]+\.)?http\.source\.header\.[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 )
-_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.|$)", re.DOTALL)
+_ESCAPE = pattern(r"\\(u[0-9a-fA-F]{4}|.|$)", re.DOTALL)
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 _LITERAL = frozenset("\\=:#! ")
 
 #: What can end a value, be an escape, or hide a `#`.
-_MARKS = re.compile(r"\\.?|[ \t\f]#|\"|'|\$\{|\}", re.DOTALL)
+_MARKS = pattern(r"\\.?|[ \t\f]#|\"|'|\$\{|\}", re.DOTALL)
 
 #: What moves the depth of JSON text.
-_JSON_MARKS = re.compile(r"\"(?:[^\"\\]|\\.)*(\"|\\?$)|[\[{\]}]|[ \t\f]#")
+_JSON_MARKS = pattern(r"\"(?:[^\"\\]|\\.)*(\"|\\?$)|[\[{\]}]|[ \t\f]#")
 
 #: A line like this begins another key: JSON that reaches it was never closed.
-_NEXT_KEY = re.compile(r"[ \t\f]*([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+)[ \t\f]*=")
+_NEXT_KEY = pattern(r"[ \t\f]*([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+)[ \t\f]*=")
 
 
 class Properties:

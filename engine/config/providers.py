@@ -21,18 +21,17 @@ from engine.config.files import NotRegularError, read_regular
 from engine.config.kinds import Comment, Kind
 from engine.config.properties import Properties
 from engine.language import EvaluationError, LanguageError, compile_regex
+from engine.later import pattern
 from engine.observe.redact import learn
 
 #: A larger file holds no secret.
 MOST_BYTES = 1 << 16
 
 #: `$${` is a literal `${`; `${env.X}` is `${env:X}`.
-REFERENCE = re.compile(
-    r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_-]*):([^{}]*)\}|\$\{env\.(\w+)\}"
-)
+REFERENCE = pattern(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_-]*):([^{}]*)\}|\$\{env\.(\w+)\}")
 
 #: A provider's name that is to come out of something itself.
-_NESTED = re.compile(
+_NESTED = pattern(
     r"(?<!\$)\$\{(?:(?:env|file|dir|directory|cred):|env\.)[^{}]*\$?\$?\{"
 )
 

@@ -9,12 +9,12 @@ Path: ``rules`` -> here
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from engine.config import grammar
 from engine.config.scope import Scope
 from engine.config.values import Api, Connector
+from engine.later import pattern
 
 #: Keys whose templates take any other word for a path in the record.
 _KEYS = (
@@ -28,11 +28,11 @@ _KEYS = (
 #: Names shorter than this are one letter away from too many ordinary words.
 _LEAST = 5
 
-_EXPRESSION = re.compile(r"\$\{([^}]*)\}?")
-_QUOTED = re.compile(r"\\?\"[^\"]*\"|'[^']*'")
+_EXPRESSION = pattern(r"\$\{([^}]*)\}?")
+_QUOTED = pattern(r"\\?\"[^\"]*\"|'[^']*'")
 
 #: A word that begins a path: not a step of one, and no function.
-_FIRST = re.compile(r"(?<![\w.\]\-$])([A-Za-z_]\w*)(?![\w(]|\s+\()")
+_FIRST = pattern(r"(?<![\w.\]\-$])([A-Za-z_]\w*)(?![\w(]|\s+\()")
 
 
 def first_words_are_meant(s: Scope, api: Api, connector: Connector) -> None:

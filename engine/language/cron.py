@@ -17,6 +17,7 @@ from typing import Final
 from cronsim import CronSim, CronSimError
 
 from engine.language.faults import LanguageError
+from engine.later import pattern
 
 _MACROS: Final = {
     "@hourly": "0 0 * * * *",
@@ -27,7 +28,7 @@ _MACROS: Final = {
 }
 
 _FIELDS: Final = ("second", "minute", "hour", "day of month", "month", "day of week")
-_NAMES: Final = re.compile(
+_NAMES: Final = pattern(
     r"\b(?:MON|TUE|WED|THU|FRI|SAT|SUN|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)\b"
 )
 

@@ -21,31 +21,32 @@ from msgspec import Raw, Struct
 from engine.language.datepatterns import Pattern, compile_pattern
 from engine.language.faults import EvaluationError
 from engine.language.times import Time, iso_text, parse_text, parse_timestamp
+from engine.later import pattern
 
 #: Nanoseconds of a second and of a millisecond.
 SECOND: Final = 1_000_000_000
 MILLI: Final = 1_000_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DIGITS: Final = re.compile(r"[+-]?[0-9]+(?:\.([0-9]+))?")
-_ISO: Final = re.compile(
+_DIGITS: Final = pattern(r"[+-]?[0-9]+(?:\.([0-9]+))?")
+_ISO: Final = pattern(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"(?:([Tt ])[0-9]{2}:[0-9]{2}(:[0-9]{2}(?:([.,])([0-9]+))?)?"
     r"( ?)([Zz]|UTC|GMT|[+-][0-9]{2}(?:(:?)[0-9]{2})?)?)?"
 )
-_BASIC: Final = re.compile(
+_BASIC: Final = pattern(
     r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})"
     r"(?:\.([0-9]+))?(Z|[+-][0-9]{4})?"
 )
 #: The name of a zone behind its offset, as Java writes it.
-_BRACKETS: Final = re.compile(r"\[[A-Za-z0-9_+/-]+\]$")
+_BRACKETS: Final = pattern(r"\[[A-Za-z0-9_+/-]+\]$")
 #: `Wed Oct 10 20:19:24 +0000 2018`
-_TWITTER: Final = re.compile(
+_TWITTER: Final = pattern(
     r"([A-Z][a-z]{2} [A-Z][a-z]{2} [0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}) "
     r"([0-9]{4})"
 )
-_DOTNET: Final = re.compile(r"(\\?)/Date\(-?[0-9]{1,19}([+-][0-9]{4})?\)\\?/")
-_MAIL: Final = re.compile(
+_DOTNET: Final = pattern(r"(\\?)/Date\(-?[0-9]{1,19}([+-][0-9]{4})?\)\\?/")
+_MAIL: Final = pattern(
     r"(?:[A-Z][a-z]{2}, *)?[0-9]{1,2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} "
     r"*(?:([+-])([0-9]{2})([0-9]{2}))"
 )

@@ -10,7 +10,6 @@ Path: `templates`, `config`, `source`, `transform` -> here -> `values`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +17,7 @@ import msgspec
 
 from engine.language.faults import LanguageError
 from engine.language.values import MISSING, opened, text_of
+from engine.later import pattern
 
 #: The longest expression of any kind, in bytes.
 LONGEST: Final = 65_536
@@ -63,7 +63,7 @@ class Token(msgspec.Struct, frozen=True):
         return None
 
 
-_WHERE: Final = re.compile(
+_WHERE: Final = pattern(
     r"\[\s*('[^']+'|\"[^\"]+\"|[^\]\['\"=\s]+)\s*=\s*('[^']*'|\"[^\"]*\"|[^\]\['\"]+)\]"
 )
 

@@ -24,6 +24,7 @@ from engine.language.templates import (
     compile_template,
 )
 from engine.language.values import Verbatim, compact, encode, text_of
+from engine.later import pattern
 
 
 def _utf8(text: str) -> bytes:
@@ -211,11 +212,11 @@ class _Omitting:
 
 
 #: A member's name, and what may end its value.
-_MEMBER: Final = re.compile(r'"(?:[^"\\]|\\.)*"\s*:\s*"?$')
-_MEMBER_END: Final = re.compile(r'"?\s*[,}]')
+_MEMBER: Final = pattern(r'"(?:[^"\\]|\\.)*"\s*:\s*"?$')
+_MEMBER_END: Final = pattern(r'"?\s*[,}]')
 #: The same of a form.
-_FIELD: Final = re.compile(r"(?:(?<=&)|^)[^&=]*=$")
-_FIELD_END: Final = re.compile(r"&|$")
+_FIELD: Final = pattern(r"(?:(?<=&)|^)[^&=]*=$")
+_FIELD_END: Final = pattern(r"&|$")
 
 #: Content types by which a body is JSON or a form; others are text.
 _JSON: Final = frozenset(

@@ -12,7 +12,6 @@ Path: `config`, `source`, `transform` -> here -> `functions`, `paths`
 from __future__ import annotations
 
 import difflib
-import re
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, tzinfo
@@ -42,6 +41,7 @@ from engine.language.values import (
     spelled,
     text_of,
 )
+from engine.later import pattern
 
 #: Brackets and calls within each other.
 NESTING: Final = 32
@@ -497,12 +497,12 @@ def compile_expression(
     return Expression(node, 1, lookup_in(zone))
 
 
-_NUMBER: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,9})?")
-_DURATION: Final = re.compile(r"([0-9]+)(ms|s|m|h|d|w)(?![A-Za-z0-9_])")
-_WORD: Final = re.compile(r"(?:[^\W\d]|[@$])(?:\w|[@$])*")
-_STEP: Final = re.compile(r"(?:\w|[@$])+")
-_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+^_`|~-]+")
-_FORM: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):")
+_NUMBER: Final = pattern(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,9})?")
+_DURATION: Final = pattern(r"([0-9]+)(ms|s|m|h|d|w)(?![A-Za-z0-9_])")
+_WORD: Final = pattern(r"(?:[^\W\d]|[@$])(?:\w|[@$])*")
+_STEP: Final = pattern(r"(?:\w|[@$])+")
+_HEADER: Final = pattern(r"[A-Za-z0-9!#$%&'*+^_`|~-]+")
+_FORM: Final = pattern(r"([A-Za-z_][A-Za-z0-9_]*):")
 
 _UNITS_MS: Final = {
     "ms": 1,

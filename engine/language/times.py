@@ -9,7 +9,6 @@ Path: `values`, `templates`, `transform` -> here -> `faults`
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Raw, Struct
 
 from engine.language.faults import EvaluationError, LanguageError
+from engine.later import pattern
 
 if TYPE_CHECKING:
     from engine.language.datepatterns import Pattern
@@ -46,25 +46,25 @@ MONTHS: Final = [
 ]
 WEEKDAYS: Final = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 
-_ISO: Final = re.compile(
+_ISO: Final = pattern(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[Tt ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?"
     r"(?:([Zz])|([+-])([0-9]{2})(?::?([0-9]{2}))?)?)?"
 )
-_IMF: Final = re.compile(
+_IMF: Final = pattern(
     r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) "
     r"([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
 )
-_RFC850: Final = re.compile(
+_RFC850: Final = pattern(
     r"[A-Z][a-z]{5,8}, ([0-9]{2})-([A-Z][a-z]{2})-([0-9]{2}) "
     r"([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
 )
-_ASCTIME: Final = re.compile(
+_ASCTIME: Final = pattern(
     r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ 0-9][0-9]) "
     r"([0-9]{2}):([0-9]{2}):([0-9]{2}) ([0-9]{4})"
 )
 #: RFC 5322, 3.3: the day of the week may be missing, the zone an offset or a name.
-_MAIL: Final = re.compile(
+_MAIL: Final = pattern(
     r"(?:[A-Z][a-z]{2}, *)?([0-9]{1,2}) ([A-Z][a-z]{2}) ([0-9]{4}|[0-9]{2}) "
     r"([0-9]{2}):([0-9]{2})(?::([0-9]{2}))? *(?:([+-])([0-9]{2})([0-9]{2})|([A-Za-z]{1,3}))"
     r"(?: *\([^()]*\))?"
@@ -85,12 +85,12 @@ _ZONES: Final = {
     "PST": -8,
 }
 #: Milliseconds as old JSON of .NET has them; the offset shifts no instant.
-_DOTNET: Final = re.compile(r"\\?/Date\((-?[0-9]{1,19})(?:[+-][0-9]{4})?\)\\?/")
+_DOTNET: Final = pattern(r"\\?/Date\((-?[0-9]{1,19})(?:[+-][0-9]{4})?\)\\?/")
 #: The end of an ISO 8601 time that names its offset.
-_OFFSET: Final = re.compile(
+_OFFSET: Final = pattern(
     r":[0-9]{2}(?:[.,][0-9]+)?(?:[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 )
-_NUMBER: Final = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+_NUMBER: Final = pattern(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 
 #: Longer digit strings are no time in any unit.
 _LONGEST: Final = 64
@@ -334,7 +334,7 @@ def _text_of(number: int | Decimal) -> str:
         raise EvaluationError("an integer of too many digits") from e
 
 
-_NUMBER_JSON: Final = re.compile(
+_NUMBER_JSON: Final = pattern(
     r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?"
 )
 

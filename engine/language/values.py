@@ -36,6 +36,7 @@ from msgspec import Raw
 
 from engine.language.faults import EvaluationError
 from engine.language.times import Time, read_iso
+from engine.later import pattern
 
 
 class _Missing:
@@ -156,12 +157,12 @@ def _unknown(value: Any) -> Any:
 _ENCODER: Final = msgspec.json.Encoder(decimal_format="number", enc_hook=_unknown)
 
 #: One JSON number, nothing around it.
-NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+NUMBER: Final = pattern(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
 #: A minus zero without fraction, which an int would lose.  It may stand in a
 #: string, too: whoever finds it has to look closer.
-MINUS_ZERO: Final = re.compile(rb"(?:^|[\[:,\s])-0(?![0-9.eE])")
+MINUS_ZERO: Final = pattern(rb"(?:^|[\[:,\s])-0(?![0-9.eE])")
 
 
 def decode(data: bytes | bytearray | memoryview | Raw) -> Any:
@@ -227,7 +228,7 @@ def check_depth(text: bytes, limit: int = DEPTH) -> None:
 
 
 #: A whole string (and so none of the brackets in it), or one bracket.
-_BRACKETS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+_BRACKETS: Final = pattern(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
 
 
 def opened(value: Any) -> Any:

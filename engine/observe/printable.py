@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import re
 
+from engine.later import pattern
+
 #: All but tab and line feed, which lay text out.
 _HIDDEN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff"
 )
-_DANGER = re.compile(f"[{_HIDDEN}]")
-_DANGER_IN_A_LINE = re.compile(f"[{_HIDDEN}\t\n]")
+_DANGER = pattern(f"[{_HIDDEN}]")
+_DANGER_IN_A_LINE = pattern(f"[{_HIDDEN}\t\n]")
 
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 

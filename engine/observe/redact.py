@@ -16,6 +16,8 @@ import re
 from typing import NoReturn
 from urllib.parse import quote, quote_plus
 
+from engine.later import pattern
+
 #: What stands in the place of a secret.
 MASK = "****"
 
@@ -24,26 +26,26 @@ SHORTEST = 4
 
 #: A header, query parameter or form field whose name holds one of these words
 #: carries a credential.
-_NAME = re.compile(
+_NAME = pattern(
     r"key|token|secret|passw|pwd|signature|credential|session|assertion", re.IGNORECASE
 )
 _WHOLE = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "auth", "sig"}
 )
 
-_PARAMETER = re.compile(r"(?<=[?&;])([^=&;#\s\"'<>?]{1,128})=([^&;#\s\"'<>]*)")
-_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31}://)[^/?#\s\"'<>@]*@")
-_HEADER = re.compile(
+_PARAMETER = pattern(r"(?<=[?&;])([^=&;#\s\"'<>?]{1,128})=([^&;#\s\"'<>]*)")
+_USERINFO = pattern(r"([A-Za-z][A-Za-z0-9+.-]{0,31}://)[^/?#\s\"'<>@]*@")
+_HEADER = pattern(
     r"\b((?:proxy-)?authorization|(?:set-)?cookie)\b(['\"]?\s*[:=,]\s*)"
     r"(\"[^\"\r\n]*\"|'[^'\r\n]*'|[^\r\n\"']+)",
     re.IGNORECASE,
 )
 #: Behind the scheme's name stands a token, not a word of a sentence.
-_SCHEME = re.compile(
+_SCHEME = pattern(
     r"\b((?i:bearer|basic))\s+"
     r"(?=[A-Za-z0-9._~+/=-]*(?:[0-9=._~+/]|[a-z][A-Z]|[A-Z]{2}))[A-Za-z0-9._~+/=-]{4,}"
 )
-_ASSIGNED = re.compile(
+_ASSIGNED = pattern(
     r"\b([\w.-]{0,64}(?:passw(?:or)?d|secret|token|api[_-]?key)[\w.-]{0,64})"
     r"(\\{0,3}['\"]?\s*[:=]\s*)"
     r"(\\{1,3}\"[^\"]*\"|\"(?!\$\{)[^\"]*\"|'(?!\$\{)[^']*'|(?!\$\{)[^\s,;&\"'<>\\]+)",

@@ -13,13 +13,13 @@ import errno
 import logging
 import math
 import os
-import re
 import select
 import socket
 import stat
 import struct
 
 from engine.clock import SYSTEM, Clock
+from engine.later import pattern
 from engine.observe.events import FLOORED, Event
 from engine.observe.printable import printable
 
@@ -32,7 +32,7 @@ REPEATED = 60.0
 _SAYINGS = 1000
 
 
-_NUMBER = re.compile(r"\d+")
+_NUMBER = pattern(r"\d+")
 
 
 #: Where systemd's journal takes whole records.

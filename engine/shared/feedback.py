@@ -17,6 +17,8 @@ from email.utils import parsedate_to_datetime
 
 from msgspec import Struct
 
+from engine.later import pattern
+
 #: A reset up to this is seconds from now; beyond it, a point in time.
 LONGEST_DELTA = 86_400
 EPOCH_S = 1e9
@@ -59,31 +61,31 @@ INTERESTING = NAMES | {name for dialect in DIALECTS for name in dialect}
 #: Seconds that no pause is longer than, whatever was written.
 LONGEST = 1e12
 
-_NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?\Z")
-_SECONDS = re.compile(r"\+?([0-9]{1,400})(?:\.[0-9]{0,40})?\Z")
+_NUMBER = pattern(r"[0-9]{1,15}(?:\.[0-9]{1,9})?\Z")
+_SECONDS = pattern(r"\+?([0-9]{1,400})(?:\.[0-9]{0,40})?\Z")
 #: Spans as people and languages write them: 2s, 1m0s, 1.5 min, 30 seconds, PT1M30S.
-_PART = re.compile(
+_PART = pattern(
     r"\s*([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*"
     r"(milliseconds?|seconds?|minutes?|hours?|days?|secs?|mins?|hrs?|ms|[smhd])",
     re.IGNORECASE,
 )
 _UNITS = {"ms": 0.001, "m": 60.0, "s": 1.0, "h": 3600.0, "d": 86_400.0}
 #: Headers that were joined: a comma, but not the one inside of an HTTP date.
-_LISTED = re.compile(r"(?<!mon)(?<!tue)(?<!wed)(?<!thu)(?<!fri)(?<!sat)(?<!sun)"
+_LISTED = pattern(r"(?<!mon)(?<!tue)(?<!wed)(?<!thu)(?<!fri)(?<!sat)(?<!sun)"
                      r"(?<!day),", re.IGNORECASE)  # fmt: skip
-_DELAY = re.compile(r"[0-9]{1,15}\Z")
-_SPAN = re.compile(
+_DELAY = pattern(r"[0-9]{1,15}\Z")
+_SPAN = pattern(
     r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?"
     r"(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?(?:([0-9]{1,9})ms)?\Z"
 )
 
 #: A structured field's item: a string or token, then its parameters.
-_ITEM = re.compile(
+_ITEM = pattern(
     r'[ \t]*(?:"((?:[^"\\]|\\["\\])*)"|([A-Za-z*][A-Za-z0-9!#$%&\'*+\-.^_`|~:/]*))'
     r'((?:[ \t]*;[ \t]*[a-z*][a-z0-9_\-.*]*(?:=(?:"(?:[^"\\]|\\["\\])*"'
     r"|:[A-Za-z0-9+/=]*:|[^\";, \t]+))?)*)[ \t]*"
 )
-_PARAMETER = re.compile(
+_PARAMETER = pattern(
     r';[ \t]*([a-z*][a-z0-9_\-.*]*)(?:=("(?:[^"\\]|\\.)*"|[^;, \t]+))?'
 )
 

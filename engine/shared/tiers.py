@@ -14,6 +14,7 @@ Named before the fork, opened after it.  `task.build` hands it to
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -389,9 +390,8 @@ class SharedTier:
         self._rests_until = 0.0
         self._told_at = -1e9
         self._agreed = False
-        self.store = store.Store(
-            directory / f"l{level}", durable=durable, patience=patience, clock=clock
-        )
+        self._directory = directory / f"l{level}"
+        self._durable, self._patience = durable, patience
         self.ledger = Ledger(
             directory / f"l{level}.ledger",
             entries=settings.entries,
@@ -401,6 +401,21 @@ class SharedTier:
             guest=guest,
             clock=clock,
         )
+
+    @functools.cached_property
+    def store(self) -> store.Store:
+        """The values; a start that finds none entered needs no database."""
+        return store.Store(
+            self._directory,
+            durable=self._durable,
+            patience=self._patience,
+            clock=self._clock,
+        )
+
+    @property
+    def _used(self) -> bool:
+        """True if this process has had to do with the values."""
+        return "store" in self.__dict__
 
     # Hot path: what is not entered costs no look into the database.
     def get(self, key: str) -> _Got | None:
@@ -497,6 +512,8 @@ class SharedTier:
         if self._agreed or not self.usable():
             return
         self._agreed = True
+        if not self._used and not (self._directory / "cache.db").exists():
+            return
         before = self.store.count()
         try:
             entries, _ = self.ledger.recount()
@@ -512,7 +529,7 @@ class SharedTier:
             self.clear()
 
     def clear(self) -> None:
-        if self._guest and not self.store.directory.is_dir():
+        if self._guest and not self._directory.is_dir():
             return
         self.store.clear()
         with self._quietly():
@@ -529,14 +546,24 @@ class SharedTier:
         return self._fullness(*self.totals())
 
     def usable(self) -> bool:
-        return self._clock.monotonic() >= self._rests_until and self.store.available()
+        if self._clock.monotonic() < self._rests_until:
+            return False
+        return not self._used or self.store.available()
+
+    def refresh(self) -> None:
+        """Look whether another process put the database aside; cheap."""
+        if self._used:
+            self.store.refresh()
 
     @property
     def errors(self) -> int:
+        if not self._used:
+            return self._errors
         return self._errors + self.store.failures + self.store.corrupt_values
 
     def close(self) -> None:
-        self.store.close()
+        if self._used:
+            self.store.close()
         self.ledger.close()
 
     def _fullness(self, entries: int, volume: int, allowed: int) -> float:
@@ -678,7 +705,6 @@ class Tiers(Generic[Value]):
         for tier in self._shared:
             if not tier.usable():
                 continue
-            tier.agree()
             got = tier.get(key)
             if got is None:
                 continue
@@ -798,7 +824,8 @@ class Tiers(Generic[Value]):
             self._refresh_at = now + 1.0
             self.judge()
             for tier in self._shared:
-                tier.store.refresh()
+                tier.refresh()
+                tier.agree()
         if now >= self._sweep_at:
             self._sweep_at = now + self.settings.cleanup
             self.sweep()

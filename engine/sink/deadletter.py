@@ -10,7 +10,6 @@ Path: `sink.commit` turns a parcel's letters into records here; `dlq` reads them
 
 from __future__ import annotations
 
-import re
 import zlib
 from base64 import b85decode, b85encode
 from bisect import bisect_right
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from msgspec import Raw, Struct
 
 from engine.errors import StateError
-from engine.later import later
+from engine.later import later, pattern
 from engine.records import DeadLetter, KafkaHeaders, Page, Parcel, Request, Response
 from engine.sink.batch import Column, column_of
 from engine.sink.kafka import Cluster, Stored, topic_ends
@@ -135,7 +134,7 @@ NOTE = "gone:"
 
 
 #: A page, an index, a size: what is longer is none of ours.
-_NUMBER = re.compile("[0-9]{1,18}")
+_NUMBER = pattern("[0-9]{1,18}")
 
 
 class Letter(Struct, frozen=True):

@@ -181,11 +181,11 @@ class Described(Struct, frozen=True):
 
 def metadata(client: Caller, names: Iterable[str]) -> messages.Metadata:
     """What a broker knows of the cluster and of these topics."""
+    return messages.told(client.ask(_metadata_of(names)))
 
-    def asked(spoken: Mapping[int, tuple[int, int]]) -> protocol.Message:
-        return messages.metadata(list(names), dict(spoken))
 
-    return messages.told(client.ask(asked))
+def _metadata_of(names: Iterable[str]) -> Asking:
+    return lambda spoken: messages.metadata(list(names), dict(spoken))
 
 
 def describe(client: Caller, names: Sequence[str]) -> dict[str, Described]:
@@ -194,19 +194,30 @@ def describe(client: Caller, names: Sequence[str]) -> dict[str, Described]:
 
     Raises: Misconfigured if one may not be described.
     """
-    found: dict[str, int] = {}
+    return _described_in(client, names)[1]
+
+
+def _described_in(
+    client: Caller, names: Sequence[str]
+) -> tuple[messages.Metadata | None, dict[str, Described]]:
+    """As `describe`, and what the last of the answers said of the cluster."""
+    told: messages.Metadata | None = None
+    found: dict[str, Described] = {}
     for at in range(0, len(names), AT_ONCE):
-        for name, topic in metadata(client, names[at : at + AT_ONCE]).topics.items():
+        part = names[at : at + AT_ONCE]
+        # At once: a start waits for each round in turn.
+        known, settings = client.ask_all(
+            [(None, _metadata_of(part)), (None, _settings_of(part, _ASKED))]
+        )
+        told = messages.told(known)
+        stated = _stated(settings)
+        for name, topic in told.topics.items():
             if not topic.code:
-                found[name] = len(topic.partitions)
+                found[name] = _described(len(topic.partitions), stated.get(name, {}))
             elif topic.code != codes.UNKNOWN_TOPIC_OR_PARTITION:
                 error = BrokerError(topic.code, name)
                 raise renamed(error, f"describing topic {name}") from error
-    told = _settings(client, list(found), _ASKED)
-    return {
-        name: _described(partitions, told.get(name, {}))
-        for name, partitions in found.items()
-    }
+    return told, found
 
 
 def _described(partitions: int, settings: Mapping[str, str]) -> Described:
@@ -232,27 +243,34 @@ def _settings(
     """Topics' settings as they hold, by name; none where we may not see them."""
     found: dict[str, dict[str, str]] = {}
     for at in range(0, len(names), AT_ONCE):
-        answer = client.ask(
-            asking(
-                protocol.DESCRIBE_CONFIGS,
-                resources=[
-                    {
-                        "resource_type": _TOPIC,
-                        "resource_name": name,
-                        "configuration_keys": wanted,
-                    }
-                    for name in names[at : at + AT_ONCE]
-                ],
-            )
-        )
-        for each in answer.results or ():
-            if not each.error_code:
-                found[each.resource_name] = {
-                    entry.name: entry.value
-                    for entry in each.configs or ()
-                    if entry.value is not None
-                }
+        found |= _stated(client.ask(_settings_of(names[at : at + AT_ONCE], wanted)))
     return found
+
+
+def _settings_of(names: Sequence[str], wanted: Sequence[str] | None) -> Asking:
+    return asking(
+        protocol.DESCRIBE_CONFIGS,
+        resources=[
+            {
+                "resource_type": _TOPIC,
+                "resource_name": name,
+                "configuration_keys": wanted,
+            }
+            for name in names
+        ],
+    )
+
+
+def _stated(answer: Any) -> dict[str, dict[str, str]]:
+    return {
+        each.resource_name: {
+            entry.name: entry.value
+            for entry in each.configs or ()
+            if entry.value is not None
+        }
+        for each in answer.results or ()
+        if not each.error_code
+    }
 
 
 def _whole(text: object) -> int:
@@ -282,13 +300,14 @@ def identify(cluster: Cluster, topic: str) -> Identified | None:
     """
     Which topic stands behind a name; None: there is no such one.
 
-    Raises: a SinkError.  Blocks: for four requests.
+    Raises: a SinkError.  Blocks: for two rounds of requests.
     """
     with admin(cluster) as client:
-        described = describe(client, [topic]).get(topic)
+        known, described_all = _described_in(client, [topic])
+        described = described_all.get(topic)
         if described is None:
             return None
-        found, (first, last) = offsets(client, topic, EARLIEST, LATEST)
+        found, (first, last) = offsets(client, topic, EARLIEST, LATEST, known=known)
         return Identified(
             f"{found.cluster}/{topic_id(found.topics[topic])}",
             described.retention,
@@ -306,6 +325,7 @@ def offsets(
     topic: str,
     *ats: int,
     partitions: Iterable[int] | None = None,
+    known: messages.Metadata | None = None,
     limit: float = 10.0,
     clock: Clock = SYSTEM,
 ) -> tuple[messages.Metadata, list[dict[int, int]]]:
@@ -317,6 +337,7 @@ def offsets(
     Args:
         ats: EARLIEST or LATEST, which is the high watermark.
         partitions: Those that are asked for; all of them if None.
+        known: What a broker has just said of it.
 
     Returns: who leads what, and for each of `ats` the offsets by partition.
     Raises: BrokerError, for one without a leader, too.
@@ -325,12 +346,13 @@ def offsets(
     deadline = clock.monotonic() + limit
     pause = SOON
     while True:
-        known = metadata(client, [topic])
+        known = known or metadata(client, [topic])
         try:
             return known, _offsets(client, topic, known, ats, partitions)
         except BrokerError as error:
             if not passes(error) or clock.monotonic() > deadline:
                 raise
+        known = None
         client.pause(pause)
         pause = min(2 * pause, LATER)
 

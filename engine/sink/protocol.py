@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
+from engine.later import pattern
 from engine.sink.produce.wire import Garbled
 
 #: Highest version there may be.
@@ -54,8 +55,8 @@ class _Field(Struct, frozen=True):
     tag: int
 
 
-_TOKEN = re.compile(r"\[\](?=\w)|[\[\]]|[^\s\[\]]+")
-_ENDING = re.compile(r"(?:\?(\d+))?(?:@(\d+)(?:\+|-(\d+)))?(?:#(\d+))?")
+_TOKEN = pattern(r"\[\](?=\w)|[\[\]]|[^\s\[\]]+")
+_ENDING = pattern(r"(?:\?(\d+))?(?:@(\d+)(?:\+|-(\d+)))?(?:#(\d+))?")
 
 
 def _read_form(text: str) -> _Form:

@@ -32,7 +32,7 @@ from engine.sink.kafka import (
 )
 from engine.sink.murmur2 import partition_of
 from engine.sink.outlet import Failure, Sending
-from engine.sink.produce.producer import write_records
+from engine.sink.produce.producer import Producer, put_records, write_records
 from engine.sink.reading import Progress, Reading
 from engine.sink.rivals import Rivals
 from engine.sink.scan import Record
@@ -140,6 +140,7 @@ class TopicState:
         siblings: Sequence[str] = (),
         shelf: Shelf | None = None,
         say: Callable[[str], None] = lambda text: None,
+        producer: Producer | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         """
@@ -151,10 +152,12 @@ class TopicState:
             siblings: The other connectors of this engine that use the topic.
             shelf: Where their tasks keep one reading for all.
             say: Takes a warning.
+            producer: Writes what `load` has to, None for one of its own.
         """
         self._cluster = cluster
         self._connector = connector
         self._topic = topic
+        self._producer = producer
         self._partitions = partitions
         self._replication = replication
         self._settings = settings
@@ -425,7 +428,10 @@ class TopicState:
             if writing:
                 where = partition_of(COUNT_KEY, self._count)
                 record = where, COUNT_KEY, expected
-                write_records(self._cluster, self._topic, [record])
+                if self._producer is not None:
+                    put_records(self._producer, self._topic, [record])
+                else:
+                    write_records(self._cluster, self._topic, [record])
         elif counted.value != expected:
             raise Misconfigured(
                 f"the state topic {self._topic} has {self._count} partitions, but was "

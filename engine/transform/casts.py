@@ -11,7 +11,6 @@ Path: `rules` -> here -> `engine.language`
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from datetime import tzinfo
 from decimal import Decimal
@@ -21,8 +20,9 @@ from msgspec import Raw
 
 from engine.language import EvaluationError, Pattern, decode, parse_timestamp, plain
 from engine.language.values import NUMBER, Spelled, as_integer, kind_of, text_of
+from engine.later import pattern
 
-_WHOLE: Final = re.compile(r"([+-]?)([0-9]+)(?:\.0*)?")
+_WHOLE: Final = pattern(r"([+-]?)([0-9]+)(?:\.0*)?")
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 #: More digits than any range has.

@@ -10,7 +10,6 @@ Path: `compile` -> here -> `engine.language`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from datetime import tzinfo
 from typing import Any, Final
@@ -28,9 +27,10 @@ from engine.language import (
 )
 from engine.language.templates import Expression, Unique, children
 from engine.language.values import encode
+from engine.later import pattern
 from engine.records import KafkaHeaders, Page
 
-_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_TOPIC: Final = pattern(r"[A-Za-z0-9._-]{1,249}")
 
 #: Header converters by the short names of Connect's classes.
 HEADER_CONVERTERS: Final = ("Simple", "String", "Json")

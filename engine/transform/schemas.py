@@ -19,8 +19,10 @@ from typing import Any, Final
 
 from msgspec import Raw, Struct
 
+from engine.later import pattern
+
 _LEAST, _MOST = -(2**63), 2**63 - 1
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME: Final = pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Unfit(ValueError):

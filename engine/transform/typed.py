@@ -18,7 +18,6 @@ Path: `compile` -> here -> `loops`, `rules`, `route`
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -35,6 +34,7 @@ from engine.language.times import parse_text
 from engine.language.values import (
     text_of,
 )
+from engine.later import pattern
 from engine.transform.called import (
     ABSENT,
     REDO,
@@ -397,4 +397,4 @@ def _compiled(builder: _Builder) -> Loop | None:
 
 
 #: Letters, digits and operators: no quote can be in a generated line.
-_LINE: Final = re.compile(r"[A-Za-z0-9_ .,:()\[\]{}=!<>+%-]+")
+_LINE: Final = pattern(r"[A-Za-z0-9_ .,:()\[\]{}=!<>+%-]+")

@@ -109,7 +109,9 @@ sys.exit(main(["run", "--once", "--quiet", config]))
 """
 
 
-def start(tmp_path: Path, embedded: Broker, topic: str) -> tuple[set[str], int]:
+def start(
+    tmp_path: Path, embedded: Broker, topic: str, support: str
+) -> tuple[set[str], int]:
     """One `run --once`: what its task has loaded, and its connections to the broker."""
     told = tmp_path / "told.json"
     with Api() as api:
@@ -123,6 +125,7 @@ def start(tmp_path: Path, embedded: Broker, topic: str) -> tuple[set[str], int]:
             "offsets.storage.topic": f"{topic}-offsets",
             "state.dir": tmp_path / "state",
             "runtime.dir": tmp_path / "run",
+            "exactly.once.support": support,
         }
         config.write_text("".join(f"{key}={value}\n" for key, value in keys.items()))
         port = embedded.address.rpartition(":")[2]
@@ -133,15 +136,22 @@ def start(tmp_path: Path, embedded: Broker, topic: str) -> tuple[set[str], int]:
     return set(modules), connections
 
 
-def test_a_task_loads_what_it_uses_and_connects_twice(
-    tmp_path: Path, embedded: Broker
+@pytest.mark.parametrize(
+    ("support", "first", "later"),
+    [
+        # One for questions, one for records, and for how many partitions a new state
+        # topic has.
+        ("disabled", 2, 2),
+        # Each transactional id that is fenced has one, and so has that number.
+        ("requested", 6, 4),
+    ],
+)
+def test_a_task_loads_what_it_uses_and_connects_seldom(
+    tmp_path: Path, embedded: Broker, support: str, first: int, later: int
 ) -> None:
     topic = topic_name()
-    modules, first_ever = start(tmp_path, embedded, topic)
-    later, connections = start(tmp_path, embedded, topic)
+    modules, first_ever = start(tmp_path, embedded, topic, support)
+    others, afterwards = start(tmp_path, embedded, topic, support)
 
-    assert set() == among(modules | later, HEAVY | ROOMS)
-    # One for questions, one for records.
-    assert connections == 2
-    # And one that writes how many partitions the new state topic has.
-    assert first_ever == 3
+    assert set() == among(modules | others, HEAVY | ROOMS)
+    assert (first_ever, afterwards) == (first, later)

@@ -31,6 +31,7 @@ from engine.language import (
     compile_path,
 )
 from engine.language.paths import Token
+from engine.later import pattern
 
 #: What stands in a record for its number, for text with it, and for a time
 #: that goes up with it; one record a second.
@@ -54,9 +55,9 @@ PLAIN: Mapping[str, Any] = {
 #: Keys whose templates are written from a record.
 RECORD_TEMPLATES = ("kafka.topic", "kafka.key", "kafka.timestamp")
 
-_EXPRESSION = re.compile(r"\$\{([^}]*)\}")
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-_FIELD = re.compile(r"(?<![\w.])(?:record\.)?([A-Za-z_]\w*(?:\.\w+)*)(?!\w*\()")
+_EXPRESSION = pattern(r"\$\{([^}]*)\}")
+_QUOTED = pattern(r"'[^']*'|\"[^\"]*\"")
+_FIELD = pattern(r"(?<![\w.])(?:record\.)?([A-Za-z_]\w*(?:\.\w+)*)(?!\w*\()")
 
 #: Names in a template that are no fields of the record.
 _NO_FIELDS = frozenset(
@@ -64,7 +65,7 @@ _NO_FIELDS = frozenset(
     | {"true", "false", "null"}
 )
 
-_MARKS = re.compile(rb'"@number@"|"@time@"|@digits@')
+_MARKS = pattern(rb'"@number@"|"@time@"|@digits@')
 
 _BY_TYPE: Mapping[str, Any] = {
     "STRING": TEXT.format("text"),

@@ -14,7 +14,6 @@ Path: ``bench`` starts it -> here -> ``made_up``
 from __future__ import annotations
 
 import functools
-import re
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -36,6 +35,7 @@ from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.response import AnswersConfig
 from engine.config.sections.shapes import ShapesConfig
 from engine.errors import ConfigError
+from engine.later import pattern
 from engine.source.paging.pager import Paging
 from engine.task.build.http import url_of
 from engine.task.build.paging import paging_of
@@ -53,7 +53,7 @@ PER_PAGE = 500
 _ODATA_LINK, _LINK_HEADER = "odata.nextlink.field", "pagination.link.header"
 
 _RECORDS, _NEXT, _MORE = "@records@", "@next@", "@more@"
-_PLACE = re.compile(rb"stand-in-(\d+)")
+_PLACE = pattern(rb"stand-in-(\d+)")
 
 
 class Job(Struct, frozen=True):

@@ -20,10 +20,11 @@ from engine.config.foreign.convert import (
     quoted,
 )
 from engine.config.foreign.translation import Translation
+from engine.later import pattern
 
 _PACKAGE = "com.github.castorm."
-_OFFSET = re.compile(r"\$\{\s*offset\.(\w+)((?:\?[^}]*)?)\}")
-_OTHER = re.compile(r"<#|<@|\$\{[^}]*(?:\?|!)[^}]*\}|\$\{\s*offset\.")
+_OFFSET = pattern(r"\$\{\s*offset\.(\w+)((?:\?[^}]*)?)\}")
+_OTHER = pattern(r"<#|<@|\$\{[^}]*(?:\?|!)[^}]*\}|\$\{\s*offset\.")
 
 
 def template(key: str) -> Convert:

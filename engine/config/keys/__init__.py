@@ -38,6 +38,7 @@ from engine.config.sections import (
 )
 from engine.config.sections.key import Key
 from engine.config.sections.topics import TOPIC_SETTINGS
+from engine.later import pattern
 
 #: Every key by its name; families by their pattern (`http.source.header.<Name>`).
 TABLE: Mapping[str, Key] = {
@@ -110,9 +111,9 @@ TABLE: Mapping[str, Key] = {
 
 FAMILIES: tuple[str, ...] = tuple(name for name in TABLE if "<" in name)
 
-_API = re.compile(r"api([1-9][0-9]{0,3})\.(.+)", re.DOTALL)
-_HEADER = re.compile(r"http\.source\.header\.([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
-_CREATION = re.compile(
+_API = pattern(r"api([1-9][0-9]{0,3})\.(.+)", re.DOTALL)
+_HEADER = pattern(r"http\.source\.header\.([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
+_CREATION = pattern(
     r"topic\.creation\.([A-Za-z0-9_-]+)\."
     r"(include|exclude|partitions|replication\.factor)"
 )

@@ -9,7 +9,6 @@ Path: here -> the kinds beside
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -17,26 +16,27 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.config import grammar
+from engine.later import pattern
 
 #: The largest number a size or duration may be: a signed 64-bit integer.
 INT64 = 2**63 - 1
 
 
 #: RFC 9110 section 5.6.2.
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+TOKEN = pattern(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 #: A longer URL or header is refused.
 URL_BYTES = 8192
 
 
-TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+TOPIC = pattern(r"[A-Za-z0-9._-]{1,249}")
 
 
-EXPRESSION = re.compile(r"\$\{(?:[^}'\"]|'[^']*'|\"[^\"]*\")*\}")
+EXPRESSION = pattern(r"\$\{(?:[^}'\"]|'[^']*'|\"[^\"]*\")*\}")
 
 
-UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+UNSENDABLE = pattern(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Unfit(ValueError):

@@ -108,6 +108,7 @@ class Producer:
         max_request_size: int = 1048576,
         transactional: Transactional | None = None,
         limit: float = PROBE_LIMIT,
+        waiting: bool = True,
         clock: Clock = SYSTEM,
     ) -> None:
         """
@@ -122,6 +123,7 @@ class Producer:
             max_request_size: Bytes of a request.
             transactional: All that is put belongs to transactions of it, which
                 `open`, `group` and `end` are for; needs acks "all".
+            waiting: False to come back at once; `reach` follows.
 
         Raises: Unavailable, Misconfigured.  Blocks: at most `limit` seconds.
         """
@@ -151,6 +153,15 @@ class Producer:
             clock=clock,
         )
         self._sender.start()
+        if waiting:
+            self.reach(limit)
+
+    def reach(self, limit: float = PROBE_LIMIT) -> None:
+        """
+        Wait for the first word of the cluster; where none comes, it is closed.
+
+        Raises: Unavailable, Misconfigured.  Blocks: at most `limit` seconds.
+        """
         try:
             self._reach(limit)
         except BaseException:
@@ -158,7 +169,6 @@ class Producer:
             raise
 
     def _reach(self, limit: float) -> None:
-        """Wait for the first word of the cluster."""
         sender = self._sender
         doing = f"reaching Kafka at {self._cluster.address}"
         deadline = self._clock.monotonic() + limit
@@ -195,7 +205,7 @@ class Producer:
         view = sender.view
         deadline = self._clock.monotonic() + self._max_block
         if view.want(topic):
-            sender.refresh()
+            sender.news()
         with sender.changed:
             while True:
                 if sender.failure is not None:
@@ -216,6 +226,12 @@ class Producer:
                     said = f" ({why})" if why else ""
                     raise Unavailable(f"{doing}: no broker answers{said}")
                 sender.changed.wait(min(deadline - now, 0.2))
+
+    def expect(self, topics: Sequence[str]) -> None:
+        """Learn who leads these topics before anything is put; never blocks."""
+        wanted = [topic for topic in topics if self._sender.view.want(topic)]
+        if wanted:
+            self._sender.news()
 
     def spread(self, topic: str, turn: int, count: int) -> int:
         """
@@ -296,7 +312,7 @@ class Producer:
             if not quiet:
                 sender.nudge(at)
         if wanted:
-            sender.refresh()
+            sender.news()
         return Slot(queued, sender, at)
 
     def look(self, at: float) -> None:
@@ -462,19 +478,29 @@ def write_records(
     """
     if not records:
         return
-    doing = f"writing to {topic}"
     made = Producer(cluster, linger=0.0)
     try:
-        heads, now = HeadStore(), SYSTEM.wall_ms()
-        told = []
-        for partition, key, value in records:
-            batch = Batch(heads)
-            batch.append(column_of([value], [key], now))
-            receipt = Once()
-            told.append(receipt)
-            made.put(topic, partition, batch, PLAIN, receipt, full=True)
-        deadline = SYSTEM.monotonic() + limit
-        for receipt in told:
-            receipt.wait(deadline - SYSTEM.monotonic(), doing)
+        put_records(made, topic, records, limit)
     finally:
         made.close(1.0)
+
+
+def put_records(
+    producer: Producer,
+    topic: str,
+    records: Sequence[tuple[int, bytes, bytes | None]],
+    limit: float = 10.0,
+) -> None:
+    """The same by a producer that there is; it may not have reached its brokers yet."""
+    doing = f"writing to {topic}"
+    heads, now = HeadStore(), SYSTEM.wall_ms()
+    told = []
+    for partition, key, value in records:
+        batch = Batch(heads)
+        batch.append(column_of([value], [key], now))
+        receipt = Once()
+        told.append(receipt)
+        producer.put(topic, partition, batch, PLAIN, receipt, full=True)
+    deadline = SYSTEM.monotonic() + limit
+    for receipt in told:
+        receipt.wait(deadline - SYSTEM.monotonic(), doing)

@@ -168,6 +168,13 @@ class Sender(threading.Thread):
             self._fresh_until = 0.0
             self.nudge(0.0)
 
+    def news(self) -> None:
+        """Have topics asked for that nobody has asked for yet; for any thread."""
+        with self.lock:
+            # The pause is for asking again what was not known.
+            self._fresh_until = self._refresh_at = 0.0
+            self.nudge(0.0)
+
     def stop(self) -> None:
         """Have it end; for any thread, never blocks."""
         self._closing = True

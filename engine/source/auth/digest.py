@@ -22,6 +22,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from engine.errors import Denied
+from engine.later import pattern
 from engine.observe.redact import REDACTOR
 from engine.records import Response
 from engine.source.wire.origin import origin_of, shown
@@ -29,11 +30,11 @@ from engine.source.wire.origin import origin_of, shown
 #: The strongest first; what `hashlib` calls them.
 ALGORITHMS = {"SHA-512-256": "sha512_256", "SHA-256": "sha256", "MD5": "md5"}
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_SPACE = re.compile(r"[ \t]*")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_BARE = re.compile(r"[^\s,\"]+")
-_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
+_TOKEN = pattern(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SPACE = pattern(r"[ \t]*")
+_QUOTED = pattern(r'"((?:[^"\\]|\\.)*)"')
+_BARE = pattern(r"[^\s,\"]+")
+_TOKEN68 = pattern(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]").search
 #: Characters of one header that are looked at, and origins with a challenge of theirs.
 _LONGEST, _MOST_ORIGINS = 16_384, 64

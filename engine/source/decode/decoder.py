@@ -12,7 +12,6 @@ Path: `source.fetch` (Response) -> here -> `source.paging.paginator` (Decoded)
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeAlias
 
@@ -24,6 +23,7 @@ from engine.language.faults import EvaluationError
 from engine.language.paths import Path, compile_path
 from engine.language.values import MISSING
 from engine.language.values import decode as decode_value
+from engine.later import pattern
 from engine.records import Response
 from engine.source.decode import diagnosis, formats
 from engine.source.decode.answers import ERRORS, Emptied, Errors
@@ -42,7 +42,7 @@ from engine.source.wire.pieces import Bounds
 
 Body: TypeAlias = bytes | bytearray | memoryview
 
-_BLANK = re.compile(r"[ \t\r\n]*")
+_BLANK = pattern(r"[ \t\r\n]*")
 
 
 class Shapes(Struct, frozen=True):

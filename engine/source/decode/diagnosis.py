@@ -20,6 +20,7 @@ import msgspec
 from engine.language.faults import EvaluationError
 from engine.language.paths import Path
 from engine.language.values import MISSING, decode, text_of
+from engine.later import pattern
 from engine.observe.redact import REDACTOR
 from engine.records import Response
 from engine.source.wire.origin import shown
@@ -46,7 +47,7 @@ _NESTS: Final = (
     "error", "errors", "Error", "Errors", "fault", "errorMessages", "error_messages",
     "messages", "response", "meta", "exception", "result",
 )  # fmt: skip
-_XML: Final = re.compile(
+_XML: Final = pattern(
     r"<(?:[\w.-]+:)?(Message|message|faultstring|Text|Reason|title|h1)\b[^>]*>"
     r"\s*([^<>]*[^<>\s])\s*</",
     re.IGNORECASE,

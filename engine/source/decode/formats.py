@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from engine.errors import BadPage
+from engine.later import pattern
 from engine.source.decode.readable import Unreadable
 
 Body: TypeAlias = bytes | bytearray | memoryview
@@ -28,7 +29,7 @@ Body: TypeAlias = bytes | bytearray | memoryview
 MAX_FIELD = 1 << 30
 
 #: A lone surrogate as an escape: JSON has them (RFC 8259, 8.2), msgspec reads none.
-LONE = re.compile(rb"\\u[dD][89a-fA-F]")
+LONE = pattern(rb"\\u[dD][89a-fA-F]")
 
 _WHOLE = msgspec.json.Decoder(Raw)
 _BLANKS = " \t\r\n\x1e"
@@ -149,7 +150,7 @@ _GUARDS = (
     b"{}&&",
     b"{} &&",
 )
-_CALL = re.compile(rb"\s*(?:/\*\*/\s*)?[A-Za-z_$][\w$.]*\s*\((.*)\)\s*;?\s*", re.DOTALL)
+_CALL = pattern(rb"\s*(?:/\*\*/\s*)?[A-Za-z_$][\w$.]*\s*\((.*)\)\s*;?\s*", re.DOTALL)
 
 
 def unguarded(body: Body) -> bytes | None:

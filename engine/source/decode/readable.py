@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 
 from engine.errors import BadPage
 from engine.language.charsets import text_codec
+from engine.later import pattern
 from engine.records import Response
 from engine.source.decode.packed import packed, unpacked
 from engine.source.wire.pieces import Bounds, hand_back
@@ -31,7 +32,7 @@ _HTML: Final = frozenset({"text/html", "application/xhtml+xml"})
 _FOREIGN: Final = ("image/", "audio/", "video/", "font/", "multipart/")
 _XML: Final = re.compile(r"(?:application|text)/(?:[^;]+\+)?xml").fullmatch
 
-_DECLARED: Final = re.compile(
+_DECLARED: Final = pattern(
     rb"""\s*<\?xml\b[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._-]+)["']"""
 )
 
@@ -61,7 +62,7 @@ _WIDER: Final = {
     "euc_kr": "cp949",
     "big5": "big5hkscs",
 }
-_C1: Final = re.compile(rb"[\x80-\x9f]")
+_C1: Final = pattern(rb"[\x80-\x9f]")
 
 
 #: First bytes of a JSON document that holds records.

@@ -9,7 +9,6 @@ Under `source.fetch.cache`.
 
 from __future__ import annotations
 
-import re
 import struct
 from calendar import timegm
 from collections.abc import Iterable, Mapping
@@ -21,6 +20,7 @@ from urllib.parse import urljoin, urlsplit
 import msgspec
 from msgspec import Struct
 
+from engine.later import pattern
 from engine.records import Request, Response
 
 #: Names and values, names in lower case.
@@ -87,14 +87,14 @@ OWN = frozenset(
     }
 )
 
-_DIRECTIVE = re.compile(
+_DIRECTIVE = pattern(
     r'[ \t]*([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^ \t,;"]*)))?'
     r"[^,]*(?:,|\Z)"
 )
-_SECONDS = re.compile(r"[0-9]{1,20}\Z")
+_SECONDS = pattern(r"[0-9]{1,20}\Z")
 
 #: RFC 9110 8.8.3: whether it is weak, and what it says.
-_ENTITY_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")\Z')
+_ENTITY_TAG = pattern(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")\Z')
 
 #: Seconds by which a Last-Modified must be older than its answer to be strong:
 #: RFC 9110 8.8.2.2.
@@ -112,7 +112,7 @@ _RFC850 = (
 )
 _ASCTIME = rf"{_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})\Z"
 #: The three forms of RFC 9110 5.6.7; all of them are UTC, and nothing else is one.
-_DATES = tuple(re.compile(form) for form in (_IMF, _RFC850, _ASCTIME))
+_DATES = tuple(pattern(form) for form in (_IMF, _RFC850, _ASCTIME))
 _META = struct.Struct("<I")
 
 

@@ -16,6 +16,7 @@ from typing import Final
 from msgspec import Raw
 
 from engine.errors import BadPage, Forbidden
+from engine.later import pattern
 from engine.records import Primitive
 from engine.source.paging.position import MAX_CURSOR
 
@@ -24,14 +25,14 @@ _YES: Final = frozenset({"true", "t", "yes", "y", "on"})
 _NO: Final = frozenset({"false", "f", "no", "n", "off", ""})
 
 #: `items 0-24/66`, `0-24/66`, `*/66`, `bytes 0-24/*` (RFC 9110, 14.4).
-_RANGE: Final = re.compile(
+_RANGE: Final = pattern(
     r"(?:[A-Za-z][\w-]*[ =]+)?(?:\*|[0-9]+ *- *[0-9]+) */ *(\*|[0-9]+)"
 )
 #: Digits in groups of three behind one and the same separator.
-_GROUPED: Final = re.compile(
+_GROUPED: Final = pattern(
     r"[0-9]{1,3}([,.'_ \u2019\u00a0\u2009\u202f])[0-9]{3}(?:\1[0-9]{3})*"
 )
-_WHOLE: Final = re.compile(r"(-?[0-9]+)(?:\.0*)?")
+_WHOLE: Final = pattern(r"(-?[0-9]+)(?:\.0*)?")
 
 
 class Fields:

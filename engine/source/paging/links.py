@@ -14,30 +14,31 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from engine.errors import BadPage
+from engine.later import pattern
 
 #: Longest part of a header that is shown.
 SHOWN: Final = 300
 
-_LINK: Final = re.compile(
+_LINK: Final = pattern(
     r"[\s,]*<([^>]*)>((?:\s*;[^;,\"]*(?:\"(?:[^\"\\]|\\.)*\")?[^;,\"]*)*)"
 )
-_PARAM: Final = re.compile(
+_PARAM: Final = pattern(
     r";\s*([^=;\s]+)\s*(?:=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^;,\s]*)))?"
 )
 #: A link's parameters as RFC 8288 has them, and nothing else.
-_PARAMS: Final = re.compile(
+_PARAMS: Final = pattern(
     r"(?:\s*;\s*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*"
     r"(?:=\s*(?:\"(?:[^\"\\]|\\.)*\"|[^\s\"',;<>\x80-\U0010ffff]+))?)?)*\s*"
 )
 #: Where a link begins that does not keep to the grammar.
-_BEGINS: Final = re.compile(
+_BEGINS: Final = pattern(
     r"(?:^|,|\s)\s*(?=<|[A-Za-z][A-Za-z0-9+.-]*://)|,\s*(?=[/?])|^\s*(?=[/?])"
 )
 #: The relation of a link, however it is quoted.
-_REL: Final = re.compile(
+_REL: Final = pattern(
     r"[;>\s]\s*rel\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|[\"']?([^\"',;]*))", re.IGNORECASE
 )
-_ANCHOR: Final = re.compile(r";\s*anchor\s*=", re.IGNORECASE)
+_ANCHOR: Final = pattern(r";\s*anchor\s*=", re.IGNORECASE)
 
 
 def link_of(header: str | None, rel: str) -> str | None:

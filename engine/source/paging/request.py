@@ -39,6 +39,7 @@ from engine.language.templates import (
     children,
     compile_template,
 )
+from engine.later import pattern
 from engine.records import Request
 from engine.source.paging.pager import Paging
 
@@ -54,8 +55,8 @@ _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 #: Characters of literal text that are sent as they are (RFC 3986, 3.3, 3.4).
 _PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
 _QUERY_SAFE: Final = "/?%:@!$'()*+,;=~"
-_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_STRAY_PERCENT = pattern(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL = pattern(r"[\x00-\x1f\x7f]")
 
 #: A piece of a URL or header, made anew for each page.
 _Varying: TypeAlias = Callable[[Scope], str | None]

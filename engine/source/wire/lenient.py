@@ -19,20 +19,21 @@ from typing import Final
 from msgspec import Struct
 
 from engine.errors import Unreachable
+from engine.later import pattern
 
 Fields = list[tuple[bytes, bytes]]
 
 #: Characters of a chunk's line, extensions included.
 MAX_LINE: Final = 16 * 1024
 
-_END: Final = re.compile(rb"\r?\n\r?\n")
-_STATUS: Final = re.compile(
+_END: Final = pattern(rb"\r?\n\r?\n")
+_STATUS: Final = pattern(
     rb"HTTP/1\.([01])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?$", re.DOTALL
 )
 _FRAMING: Final = (b"content-length", b"transfer-encoding")
-_ODD: Final = re.compile(rb"[^a-z0-9-]")
-_MENTIONS: Final = re.compile(rb"content-length|transfer-encoding", re.IGNORECASE)
-_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?$", re.DOTALL)
+_ODD: Final = pattern(rb"[^a-z0-9-]")
+_MENTIONS: Final = pattern(rb"content-length|transfer-encoding", re.IGNORECASE)
+_SIZE: Final = pattern(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?$", re.DOTALL)
 
 
 class Head(Struct, frozen=True):

@@ -11,7 +11,6 @@ Forbidden;
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from ipaddress import (
     IPv4Address,
@@ -27,6 +26,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from msgspec import Struct
 
 from engine.errors import Forbidden
+from engine.later import pattern
 from engine.observe.redact import REDACTOR
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -38,7 +38,7 @@ MAX_URL = 8192
 _PORTS = {"http": 80, "https": 443}
 #: What may stand in a URL that is sent; anything else is percent-encoded.
 _LEGAL = "%/:=&?~#+!$,;'@()*[]"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = pattern(r"[\x00-\x1f\x7f]")
 _CLASS_E = ip_network("240.0.0.0/4")
 _BROADCAST = ip_address("255.255.255.255")
 _SHARED = ip_network("100.64.0.0/10")

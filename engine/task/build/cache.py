@@ -33,6 +33,7 @@ from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.processes import ScalingConfig
 from engine.config.sections.request import RequestConfig
 from engine.language.cron import compile_cron
+from engine.later import pattern
 from engine.records import Request
 from engine.seams import Fetch, Stopping
 from engine.shared.limiter import Limiter
@@ -56,9 +57,9 @@ IDENTITY = (
 )
 
 #: A header of the answer that a rule or template names.
-_NAMED = re.compile(r"response\.header[.\[\s'\"\\]+([\w-]+)", re.IGNORECASE)
+_NAMED = pattern(r"response\.header[.\[\s'\"\\]+([\w-]+)", re.IGNORECASE)
 
-_UUID = re.compile(r"\$\{\s*uuid\s*\}")
+_UUID = pattern(r"\$\{\s*uuid\s*\}")
 
 #: Seconds between two looks at what is due.
 TEND = 1.0

@@ -165,13 +165,14 @@ class Brokers:
         siblings: Sequence[str] = (),
         shelf: Shelf | None = None,
         say: Callable[[str], None] = log.warning,
+        producer: Producer | None = None,
     ) -> State:
         """
         Where offsets are kept; opened at its first use.
 
         Args:
             once: For `run --once`.
-            siblings, shelf, say: As `TopicState`.
+            siblings, shelf, say, producer: As `TopicState`.
         """
         values = self._values
         directory = values.of(StateConfig).file
@@ -189,6 +190,7 @@ class Brokers:
             siblings=siblings,
             shelf=shelf,
             say=say,
+            producer=producer,
         )
 
     def topics(self, say: Callable[[str], None]) -> Topics:
@@ -252,18 +254,27 @@ class Brokers:
         budget: Budget,
         patience: float | None = None,
         producer: Producer | None = None,
+        begun: Producer | None = None,
+        expected: Sequence[str] = (),
     ) -> Delivery:
         """
         A producer and what feeds it.
 
         Args:
             producer: As `transactional` has made it; None: one for at least once.
+            begun: One for at least once as `begin` has made it, or None.
+            expected: Topics that are going to be written to.
             patience: Seconds a write may wait, None for as long as it takes.
 
         Raises: Unavailable, Misconfigured.  Blocks: for the first connection.
         """
         values = self._values
-        made = self._producer(None) if producer is None else producer
+        made = producer or begun
+        if made is None:
+            made = self._producer(None)
+        elif made is begun:
+            made.reach()
+        made.expect(expected)
         dead = self.letters()
         letters = None
         if dead is not None:
@@ -288,7 +299,18 @@ class Brokers:
             boundary=None if producer is None else self._boundary(),
         )
 
-    def _producer(self, transactional: Transactional | None) -> Producer:
+    def begin(self) -> Producer | None:
+        """
+        The producer of at least once on its way to the brokers, for `delivery`.
+
+        None where it may be another one that is needed.  Never blocks.
+        """
+        support = self._values.of(TransactionsConfig).support
+        return None if support != "disabled" else self._producer(None, waiting=False)
+
+    def _producer(
+        self, transactional: Transactional | None, *, waiting: bool = True
+    ) -> Producer:
         values = self._values
         return Producer(
             self.cluster,
@@ -299,6 +321,7 @@ class Brokers:
             max_block=values.of(ProducerConfig).max_block,
             max_request_size=values.of(ProducerConfig).max_request_size,
             transactional=transactional,
+            waiting=waiting,
         )
 
     def transactional_id(self, task: int | str | None = None) -> str:

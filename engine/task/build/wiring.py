@@ -9,6 +9,7 @@ Path: `task.run` -> here -> `build.shards`, `build.sources`, `build.kafka`
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +17,11 @@ from pathlib import Path
 
 from engine.clock import SYSTEM
 from engine.config import Connector, Values
-from engine.config.sections.delivery import TransactionsConfig
+from engine.config.sections.delivery import (
+    StateConfig,
+    StateTopicConfig,
+    TransactionsConfig,
+)
 from engine.config.sections.engine import ApiConfig, IdentityConfig, ScheduleConfig
 from engine.config.sections.kafka import ProducerConfig
 from engine.config.sections.processes import DirectoriesConfig
@@ -30,6 +35,7 @@ from engine.shared.limiter import Limits
 from engine.sink.fencing import Owner, taken_over
 from engine.sink.identity import Identities
 from engine.sink.preflight import Topics
+from engine.sink.produce.producer import Producer
 from engine.sink.state import Saved, State
 from engine.sink.statetopic import TopicState
 from engine.task.absence import Absence
@@ -142,12 +148,30 @@ class Wiring:
         start: Start,
     ) -> Session:
         """As `task.run.Build`."""
+        brokers = self._brokers
+        with contextlib.ExitStack() as failing:
+            # It comes to its broker while the topics and the state are looked at.
+            begun = brokers.begin()
+            if begun is not None:
+                failing.callback(begun.close, 1.0)
+            made = self._open(stop, ended, settled, start, begun)
+            failing.pop_all()
+        return made
+
+    def _open(
+        self,
+        stop: threading.Event,
+        ended: Callable[[ShardLoop], None],
+        settled: set[Shard],
+        start: Start,
+        begun: Producer | None,
+    ) -> Session:
         values = self._connector.values
         brokers = self._brokers
         topics = brokers.topics(log.warning)
         self._identities = Identities(brokers.admin, ensure=topics.limit)
         self._ensure(topics, start)
-        state = self._state()
+        state = self._state(begun)
         decided = self._decide(state, start)
         producer = None
         if decided.exactly:
@@ -166,6 +190,8 @@ class Wiring:
             topics,
             budget=budget,
             producer=producer,
+            begun=begun,
+            expected=self._expected(),
             # Somebody waits for the end of a single run.
             patience=brokers.patience if self._once else None,
         )
@@ -286,13 +312,14 @@ class Wiring:
             topics.ensure(part, keyless=[name for name in part if name in keyless])
             start.progress(at + len(part), len(names))
 
-    def _state(self) -> State:
+    def _state(self, begun: Producer | None) -> State:
         values = self._connector.values
         return self._brokers.state(
             once=self._once,
             siblings=self._siblings,
             shelf=Shelf(self._context.runtime, state_place(values)),
             say=log.warning,
+            producer=begun,
         )
 
     def _decide(self, state: State, start: Start) -> Decided:
@@ -380,6 +407,14 @@ class Wiring:
             if (topic := api.values.of(RecordsConfig).fixed_topic)
             and api.values.of(RecordsConfig).key is None
         ]
+
+    def _expected(self) -> list[str]:
+        """Topics that are written to, whatever the records are."""
+        values = self._connector.values
+        names = self._fixed_topics()
+        if values.of(StateConfig).file is None:
+            names.append(values.of(StateTopicConfig).topic)
+        return names
 
     def _fixed_topics(self) -> list[str]:
         names = [
