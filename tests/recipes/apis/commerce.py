@@ -41,6 +41,8 @@ class Salesforce(Documented):
     def __init__(self) -> None:
         self._queries: list[list[Row]] = []
         self._token = 0
+        #: What was deleted and is told for fifteen days.
+        self._bin: list[Row] = []
         super().__init__()
 
     def settings(self) -> dict[str, object]:
@@ -59,6 +61,18 @@ class Salesforce(Documented):
     def alter(self, row: Row, at: float) -> bool:
         row["SystemModstamp"] = iso(at, 3, "+0000")
         return True
+
+    def identity(self, record: Any) -> str:
+        return (
+            f"{record['Id']} is gone"
+            if record["IsDeleted"]
+            else super().identity(record)
+        )
+
+    def remove(self, row: Row, at: float) -> str:
+        gone = {**row, "IsDeleted": True, "SystemModstamp": iso(at, 3, "+0000")}
+        self._bin.append(gone)
+        return self.identity(gone)
 
     def trouble(self) -> Sequence[Answer]:
         text = "TotalRequests Limit exceeded."
@@ -101,7 +115,7 @@ class Salesforce(Documented):
             rows = sorted(
                 (
                     dict(row)
-                    for row in self.rows
+                    for row in [*self.rows, *self._bin]
                     if epoch(row["SystemModstamp"]) >= since
                 ),
                 key=lambda row: str(row["SystemModstamp"]),

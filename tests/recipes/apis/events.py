@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tests.fakes.api import Answer, Asked
 from tests.recipes.documented import (
@@ -114,6 +115,15 @@ class Zendesk(Documented):
         row |= {"updated_at": iso(at), "generated_timestamp": int(at)}
         self.changes.append(dict(row))
         return True
+
+    def identity(self, record: Any) -> str:
+        if record.get("status") == "deleted":
+            return f"{record['id']} is gone"
+        return super().identity(record)
+
+    def remove(self, row: Row, at: float) -> str:
+        self.changes.append({**row, "updated_at": iso(at), "status": "deleted"})
+        return self.identity(self.changes[-1])
 
     def trouble(self) -> Sequence[Answer]:
         text = "Number of allowed incremental ticket export API requests exceeded"

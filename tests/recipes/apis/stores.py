@@ -131,8 +131,10 @@ class CouchDb(Documented):
         self.changes.append({**row, "number": number})
 
     def identity(self, record: Any) -> str:
+        if record.get("deleted"):
+            return f"{record['id']} is gone"
         rev = record.get("rev") or record["changes"][0]["rev"].partition("-")[0]
-        return f"{record['id']}@{rev}{' is gone' if record.get('deleted') else ''}"
+        return f"{record['id']}@{rev}"
 
     def trouble(self) -> Sequence[Answer]:
         return [said({"error": "timeout", "reason": "The request timed out"}, 500)]

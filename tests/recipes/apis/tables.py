@@ -210,6 +210,11 @@ class Calendar(Documented):
         self.changes.append(dict(row))
         return True
 
+    def identity(self, record: Any) -> str:
+        if record["status"] == "cancelled":
+            return f"{record['id']} is gone"
+        return super().identity(record)
+
     def remove(self, row: Row, at: float) -> str:
         gone = {**row, "status": "cancelled", "updated": iso(at, 3)}
         self.changes.append(gone)
