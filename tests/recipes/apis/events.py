@@ -28,7 +28,7 @@ class Okta(Documented):
 
     recipe = "okta-system-log"
     environment = variables(OKTA_TOKEN="00secret")
-    limit = Limit(120, 60)
+    limit = Limit(60, 60)
     key = "uuid"
 
     def make(self, number: int, at: float) -> Row:

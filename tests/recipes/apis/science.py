@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 from xml.sax.saxutils import escape
@@ -232,6 +233,43 @@ class Usgs(Documented):
         meta = {"status": 200, "count": len(rows)}
         found = {"type": "FeatureCollection", "metadata": meta}
         return said({**found, "features": self.give(rows)})
+
+
+class UsgsCatalog(Usgs):
+    """The same by time; too many at once are refused."""
+
+    recipe = "usgs-catalog"
+    step = 0.2
+    ties = 1
+    most = 5
+
+    def settings(self) -> dict[str, object]:
+        # Windows that a test can wait for.
+        return {
+            **super().settings(),
+            "http.source.window.size.seconds": 2,
+            "http.source.window.start": iso(time.time() // 2 * 2),
+            "http.source.window.lag.seconds": 1,
+        }
+
+    def add(self, count: int) -> None:
+        # What is over has been asked for.
+        self.now = max(self.now, time.time() + 0.5)
+        super().add(count)
+
+    def alter(self, row: Row, at: float) -> bool:
+        return False
+
+    def respond(self, asked: Asked) -> Answer:
+        path(asked, "/fdsnws/event/1/query")
+        allow(asked, "format starttime endtime minmagnitude orderby limit offset")
+        query = asked.query
+        start, end = epoch(query["starttime"]) * 1000, epoch(query["endtime"]) * 1000
+        rows = [row for row in self.rows if start <= row["properties"]["time"] <= end]
+        if len(rows) > self.most:
+            text = f"{len(rows)} matching events exceeds search limit of 20000."
+            return said(f"Error 400: Bad Request\n\n{text}", 400, [TEXT])
+        return said({"type": "FeatureCollection", "features": self.give(rows)})
 
 
 TEXT = ("Content-Type", "text/plain")
