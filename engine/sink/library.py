@@ -28,10 +28,12 @@ from engine.errors import SinkError, Unavailable
 from engine.sink import naming as names
 from engine.sink.cluster import Cluster, login_of, tls
 from engine.sink.codes import BrokerError
+from engine.sink.fetching import Topic, opened
 from engine.sink.kafka import PROBE_LIMIT, Stored
 from engine.sink.network import Client
 from engine.sink.reasons import LoginRefused
 from engine.sink.sasl import Login
+from engine.sink.scan import counted
 
 #: Failures of the library's own that only other keys mend.
 _MISCONFIGURED = (
@@ -269,19 +271,48 @@ class Tail:
 
     def __init__(self, cluster: Cluster, topic: str):
         self._topic = topic
+        self._cluster = cluster
+        self._positions: dict[int, int] = {}
+        self._count = 0
         with naming(f"reaching Kafka at {cluster.address}"):
             self._client = KafkaConsumer(
                 enable_auto_commit=False,
+                isolation_level="read_committed",
                 allow_auto_create_topics=False,
                 metrics_enabled=False,
                 **_settings(cluster, PROBE_LIMIT),
             )
 
     def count(self) -> int:
-        """Records in the topic now; 0 while there is no topic."""
+        """
+        Committed records that have come into the topic; 0 while there is no topic.
+
+        They are read: a topic's offsets count the marks of transactions, too.
+        """
         with naming(f"reading topic {self._topic}"):
             places = self._places()
-            return sum(self._client.end_offsets(places).values()) if places else 0
+        if not places:
+            return 0
+        for each in places:
+            self._positions.setdefault(each.partition, 0)
+        # A partition of a topic that was just made has no leader yet.
+        with suppress(Unavailable), opened(self._cluster, self._topic) as topic:
+            topic.look_again()
+            while self._read_on(topic):
+                pass
+        return self._count
+
+    def _read_on(self, topic: Topic) -> bool:
+        """One round; False at the end of all partitions."""
+        positions, moved = self._positions, False
+        for piece, start in topic.fetch(dict(positions), wait_ms=0):
+            before = positions[piece.partition]
+            end, count = counted(piece)
+            positions[piece.partition] = max(before, start, end or 0)
+            if positions[piece.partition] > before:
+                self._count += count
+                moved = True
+        return moved
 
     def first(self, count: int) -> list[str]:
         """The first records as `topic[partition]@offset key=... value`."""

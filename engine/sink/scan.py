@@ -174,6 +174,23 @@ def every(
     ]
 
 
+def counted(piece: Batch) -> tuple[int | None, int]:
+    """The offset behind the last batch, and the records a committed reader sees."""
+    data, count, end, at = piece.records, 0, None, 0
+    aborted = _Aborted(piece.aborted)
+    while at + SIZE <= len(data):
+        head = HEADER.unpack_from(data, at)
+        stop = at + FRAME + head[1]
+        if stop > len(data):
+            break
+        if not head[3] & (TRANSACTIONAL | CONTROL) or not aborted.leave(
+            head, data, at + SIZE
+        ):
+            count += head[8]
+        end, at = head[0] + head[4] + 1, stop
+    return end, count
+
+
 def _through(
     piece: Batch, wanted: Wanted, walk: _Walk, thorough: bool
 ) -> tuple[int | None, list[bytes]]:

@@ -33,6 +33,7 @@ from engine.sink.batch import Batch, HeadStore, column_of
 from engine.sink.commit import Delivery
 from engine.sink.compress import PLAIN
 from engine.sink.kafka import Cluster as Reached
+from engine.sink.library import Tail
 from engine.sink.outlet import Failure, Sending
 from engine.sink.produce.producer import Producer
 from engine.sink.produce.transaction import Transactional
@@ -164,6 +165,29 @@ def test_a_cluster_that_has_not_agreed_on_the_second_version_gets_the_first() ->
         assert fake.committed("t") == [b"a"]
         assert max(number for _, key, number in fake.seen if key == 0) == 11
         assert max(number for _, key, number in fake.seen if key == 26) == 4
+
+
+def test_a_tail_counts_records_and_no_marks() -> None:
+    with broker("4.3", 2) as fake, writing(fake) as to:
+        tail = Tail(Reached(bootstrap=tuple(fake.bootstrap)), "t")
+        try:
+            counts = [tail.count()]
+            for commit, values in (
+                (True, [b"a", b"b"]),
+                (False, [b"c"]),
+                (True, [b"d"]),
+            ):
+                to.begin()
+                for partition in range(2):
+                    to.put(*values, partition=partition)
+                assert to.end(commit) is None
+                counts.append(tail.count())
+            to.begin()
+            to.put(b"e")
+            counts.append(tail.count())
+        finally:
+            tail.close()
+        assert counts == [0, 4, 4, 6, 6]
 
 
 def test_an_end_of_nothing_asks_nothing() -> None:

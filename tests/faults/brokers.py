@@ -622,7 +622,7 @@ def _denied(run: Run, kind: Any, name: str, resource: str) -> None:
     made.result(30)
     try:
         until(
-            lambda: "uthoriz" in run.engine.err and resource in run.engine.err,
+            lambda: run.engine.said(f"{resource}.*AUTHORIZATION_FAILED"),
             f"{resource} is named",
             60,
         )

@@ -28,6 +28,7 @@ from confluent_kafka import KafkaException
 from tests.brokers import Apache, Broker, apache_kafka
 from tests.e2e.rig import PATIENCE, ROOT, Done, Running, Setup, until
 from tests.fakes.api import record
+from tests.faults.hygiene import Held, held
 from tests.faults.proxy import Proxy
 from tests.faults.readers import Read, Reader
 
@@ -186,6 +187,7 @@ class Run:
         mode: One of `MODES`.
         rewinds: Shards that may begin anew, all crashes together.
         healed: When the last fault was over, by the monotonic clock.
+        held: What the engine held when it was first underway.
         note: What a reader of the table should know.
     """
 
@@ -208,8 +210,12 @@ class Run:
         self.note = ""
         self.inside = folder / "inside"
         self.inside.mkdir(exist_ok=True)
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(exist_ok=True)
         self.engines: list[Running] = []
         self.pids: set[int] = set()
+        self.held: Held | None = None
+        self.shared_before = set(os.listdir("/dev/shm"))
         self.setup = Setup(folder, "", field.direct, self._keys(keys))
         self.topic, self.state = self.setup.topic, f"{self.setup.name}-offsets"
         field.direct.create(self.topic, 3)
@@ -274,8 +280,10 @@ class Run:
         keys |= {key.replace("_", "."): str(value) for key, value in more.items()}
         self.setup.write(**keys)
         path = os.pathsep.join([str(INSIDE), str(ROOT)])
-        with _environment(PYTHONPATH=path, FAULTS=str(self.inside)):
-            engine = Running(self.setup.command("run"), self.folder)
+        with _environment(
+            PYTHONPATH=path, FAULTS=str(self.inside), TMPDIR=str(self.temporary)
+        ):
+            engine = Running(self.setup.command("run", "--json"), self.folder)
         self.engines.append(engine)
         return engine
 
@@ -305,6 +313,7 @@ class Run:
             "records come",
             120,
         )
+        self.held = self.held or held(self)
 
     def kill_task(self, pid: int) -> None:
         """SIGKILL; its shards begin anew."""

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.faults import brokers, cluster, processes, scripted
+from tests.faults import brokers, cluster, hygiene, processes, scripted
 from tests.faults.field import MODES, Field, Run, field
 from tests.faults.rows import ROWS, Row
 from tests.faults.verdict import Verdict, judge
@@ -102,9 +102,12 @@ def end(run: Run) -> Verdict:
     """The fault is over: all arrives, the engine stops, and what is there is judged."""
     run.heal()
     run.settle(240.0)
+    wrong = hygiene.grown(run.held, hygiene.held(run)) if run.held else []
     run.stop()
     time.sleep(0.3)
-    return judge(run)
+    verdict = judge(run)
+    verdict.wrong += wrong
+    return verdict
 
 
 def measure(row: Row, mode: str, runs: int, where: Field | None) -> Line:

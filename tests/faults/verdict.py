@@ -2,8 +2,8 @@
 The invariants, by one function for every fault.
 
 I1 no loss, I2 no duplicates beyond what was in flight, I3 no invention, I4 order,
-I5 positions never move back nor ahead of records, I7 nothing is left behind, I8
-secrets stay inside.  (I6, that new records come afterwards, is waited for by
+I5 positions never move back nor ahead of records, I7 nothing is left behind and
+nothing grows, I8 secrets stay inside and counts agree (both with `hygiene`).  (I6, that new records come afterwards, is waited for by
 `field.Run.settle`; the seconds are measured here.)
 """
 
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from tests.e2e.rig import until
+from tests.faults import hygiene
 from tests.faults.field import CANARY, Run
 from tests.faults.readers import Read
 
@@ -66,6 +67,8 @@ def judge(run: Run) -> Verdict:
     _positions(run, verdict)
     _recovery(run, verdict, committed, records)
     _left_behind(run, verdict)
+    verdict.wrong += hygiene.left(run)
+    verdict.wrong += hygiene.sums(run, len(committed), len(everything))
     return verdict
 
 

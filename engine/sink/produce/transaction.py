@@ -330,7 +330,7 @@ class Transactional:
         codes = messages.added(answer)
         # What was refused says more than what was not attempted for it.
         left: Outcome | None = None
-        worst = 0
+        worst, named = 0, ""
         for place in asked:
             code = codes.get(place, -1)
             found = outcome(ADD, code)
@@ -340,10 +340,10 @@ class Transactional:
                 # The coordinator has begun the transaction.
                 self.phase = Phase.OPEN
             elif left is None or code != verdicts.NOT_ATTEMPTED:
-                left, worst = found, code
+                left, worst, named = found, code, "{}-{}".format(*place)
         if left is None:
             return None, 0.0
-        return self._judged(left, worst, "adding partitions to its transaction")
+        return self._judged(left, worst, f"adding {named} to its transaction")
 
     def _ended(
         self, ended: Ended, answer: Any
