@@ -617,6 +617,9 @@ def _denied(run: Run, kind: Any, name: str, resource: str) -> None:
     """Forbidden for some seconds while it runs, and allowed again."""
     admin = AdminClient({"bootstrap.servers": run.field.direct.address})
     doubtful(run, 20)
+    if run.mode == "at least once":
+        # Of the pages in flight some batches are written and others are refused.
+        run.rewinds += run.sources
     rule = _acl(kind, name, False)
     [made] = admin.create_acls([rule]).values()
     made.result(30)

@@ -132,6 +132,11 @@ def scripted(
         if kind is AddPartitionsToTxnRequest:
             fake.transaction_version = 1
         short = Short(fake, api, folder, mode)
+        if kind is FetchRequest:
+            # Only a state topic that holds something is read.
+            before = short.setup.once(within=120)
+            assert 0 == before.code, before.err[-2000:]
+            api.grow(PAGES * RECORDS)
         # The first ones of what there are many of pass, so that it is on its way.
         steady = kind in (ProduceRequest, EndTxnRequest, AddPartitionsToTxnRequest)
         seen = [0]
