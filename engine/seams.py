@@ -76,6 +76,10 @@ class Limiter(Protocol):
     def cause(self) -> str:
         """What the last answer above 0.0 in this thread was for, in one word."""
 
+    @property
+    def left(self) -> float:
+        """Seconds of that wait in all, of which an answer tells only the next part."""
+
     def observe(
         self, host: str, api: str, status: int, headers: list[tuple[str, str]]
     ) -> None:

@@ -172,6 +172,12 @@ class Limiter:
         found: str = getattr(self._mine, "cause", "")
         return found
 
+    @property
+    def left(self) -> float:
+        """Seconds of that wait in all, as they are known now."""
+        found: float = getattr(self._mine, "left", 0.0)
+        return found
+
     def paused(self, host: str) -> float:
         """Seconds for which nobody may ask the host, 0.0: none."""
         return self._host(host).pause(self._monotonic())
@@ -296,6 +302,7 @@ class Limiter:
 
     def _hold(self, ticket: _Ticket, cause: str, wait: float) -> float:
         self._mine.cause = cause
+        self._mine.left = wait
         self._mine.ticket = ticket
         return min(wait, LONGEST_ANSWER)
 

@@ -201,6 +201,9 @@ def test_the_failing_come_first(staged: Callable[..., Stage]) -> None:
         panel.name for panel in shown.panels
     ]
     assert ("failed", "2 of 5 connectors failed") == (shown.status, shown.sentence)
+    # A shard is in no other state than its connector.
+    states = {panel.name: [row.state for row in panel.rows] for panel in shown.panels}
+    assert {"b-paused": ["PAUSED"], "a-well": ["RUNNING"]}.items() <= states.items()
 
 
 def test_without_a_connector_it_waits(stage: Stage) -> None:

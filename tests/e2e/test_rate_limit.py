@@ -303,3 +303,26 @@ def test_what_is_left_and_what_is_waited_for_are_metrics(make: Make) -> None:
         label for _, labels in found for label in labels if label[0] == "endpoint"
     ]
     assert total(scrape, "http_source_rate_limit_wait_seconds_total") > 1.0
+
+
+def test_up_to_when_a_server_asked_to_wait_is_told(make: Make) -> None:
+    with Api() as api:
+        numbers = itertools.count()
+
+        def tired(asked: Asked) -> Answer:
+            number = next(numbers)
+            if number > 3:
+                return 503, [("Retry-After", "3000")], b""
+            return 200, [], b'{"items":[{"id":%d}]}' % number
+
+        api.route("/x", tired)
+        keys = {**LISTENING, "http.source.poll.interval.ms": 100}
+        setup = make(f"{api.url}/x", keys)
+        with setup.running() as running:
+            admin = admin_of(setup, running)
+            until(
+                lambda: "the API asked to wait, 2," in admin.health(setup.name)[1],
+                "health says for how long",
+            )
+            page = admin.ask("/", headers={"Accept": "text/html"}).body.decode()
+            assert "waits for the time the API named (Retry-After), 49 min" in page

@@ -116,6 +116,18 @@ def test_a_unit_says_what_the_supervisor_relies_on(system: Path, unit: str) -> N
     assert any(line.startswith("ExecStart=/bin/true run ") for line in lines)
 
 
+def test_the_service_keeps_what_rest_makes_and_an_instance_has_its_file(
+    system: Path,
+) -> None:
+    one, each = ((system / unit).read_text() for unit in UNITS)
+
+    assert "--connectors %S/kafka-http-source/connectors" in one
+    assert "StateDirectory=kafka-http-source\n" in one
+    assert "%E/kafka-http-source/connector.properties\n" in one
+    assert "%E/kafka-http-source/%i.properties\n" in each
+    assert "--connectors" not in each
+
+
 def test_a_dry_run_does_nothing(tmp_path: Path) -> None:
     said = install(tmp_path, "--system", "--dry-run")
 

@@ -252,6 +252,17 @@ def test_a_server_that_is_not_to_be_listened_to_pauses_nobody(tmp_path, clock) -
     assert 0.0 == one.reserve("h", "api1")
 
 
+def test_the_whole_wait_is_known_beside_its_next_part(tmp_path, clock) -> None:
+    one = limiter(tmp_path, clock)
+    one.observe("h", "a", 503, [("retry-after", "30")])
+
+    assert LONGEST_ANSWER == one.reserve("h", "a")
+    assert ("retry_after", 30.0) == (one.cause, pytest.approx(one.left))
+    clock.turn(20.0)
+    assert LONGEST_ANSWER == one.recheck("h")
+    assert 10.0 == pytest.approx(one.left)
+
+
 def test_who_does_not_listen_is_not_held_by_what_others_heard(tmp_path, clock) -> None:
     more = {"api1": Listening(respect=False), "api2": Listening(longest=4.0)}
     one = Limiter([tmp_path], "c", Limits(listening=more), clock=clock)

@@ -98,7 +98,7 @@ class Row(Struct, frozen=True):
     Attributes:
         label: Its name.
         task: Number of its task, "" for none.
-        state: "RUNNING", "FAILED" or "UNASSIGNED".
+        state: "FAILED", or the state of its connector.
         record: Its last record.
         success: Its last good poll.
         coming: Its next poll.
@@ -251,7 +251,7 @@ def _panel(
         traces=_traces(tasks, verdict.reasons),
         plots=_plots(picture, card.name),
         rows=[
-            _row(picture, shard, trusted, polls=state == "RUNNING")
+            _row(picture, shard, trusted, state=state)
             for shard in failed_first[:MOST_SHARDS]
         ],
         more=max(0, len(held) - MOST_SHARDS),
@@ -375,9 +375,13 @@ def _steps(picture: Picture, connector: str) -> Iterator[tuple[float, float, Tot
         before = at, mine
 
 
-def _row(picture: Picture, shard: ShardState, trusted: bool, *, polls: bool) -> Row:
+def _row(picture: Picture, shard: ShardState, trusted: bool, *, state: str) -> Row:
+    """
+    Args:
+        state: Of its connector.
+    """
     now = picture.wall_ms
-    if not polls:
+    if state != "RUNNING":
         coming = Moment("–")
     elif shard.failed:
         coming = Moment("none until a restart, a resume or a reload")
@@ -386,11 +390,11 @@ def _row(picture: Picture, shard: ShardState, trusted: bool, *, polls: bool) -> 
     return Row(
         label=shard.label,
         task="" if shard.task is None else str(shard.task),
-        state="FAILED" if shard.failed else "RUNNING",
+        state="FAILED" if shard.failed else state,
         record=_ago(shard.record_ms, now),
         success=_ago(shard.success_ms, now),
         coming=coming,
-        waits=_waits(shard, now),
+        waits=_waits(shard, now) if state == "RUNNING" else "",
         position=shard.position if trusted else "",
     )
 

@@ -60,7 +60,7 @@ class RateGate:
         wait = limiter.reserve(host, self._api)
         while wait > 0.0:
             cause, began = limiter.cause, self._clock.monotonic()
-            self._waits.holding(cause, began + wait)
+            self._waits.holding(cause, began + max(wait, limiter.left))
             stopped = self._stopping.wait(wait)
             ended = self._clock.monotonic()
             self._waits.add(cause, began, ended)

@@ -341,6 +341,7 @@ class Bucket:
     def __init__(self, *waits: float):
         self.waits = list(waits)
         self.calls: list[Any] = []
+        self.left = 0.0
 
     def _next(self) -> float:
         return self.waits.pop(0) if self.waits else 0.0
@@ -359,6 +360,20 @@ class Bucket:
 
     def observe(self, host: str, api: str, status: int, headers: Any) -> None:
         self.calls.append(("observe", host, api, status))
+
+
+def test_a_wait_is_told_up_to_its_end_and_not_to_the_next_look() -> None:
+    """Else a pause of an hour looks like one of a moment, over and over."""
+    bucket, clock = Bucket(0.25, 0.25, 0.0), HandClock()
+    waits = Waits(clock)
+    bucket.left = 30.0
+    gate = RateGate(
+        bucket, stopping=Stopping(clock), api="api1", waits=waits, clock=clock
+    )
+    gate.admit("h")
+
+    # As it stood when it was last looked at.
+    assert ("limiter", 1030.25) == waits.held
 
 
 def test_every_try_costs_a_token_and_is_waited_for() -> None:

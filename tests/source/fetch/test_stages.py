@@ -60,6 +60,7 @@ class Slow:
         return 0.0
 
     cause = "limiter"
+    left = 0.5
 
     def observe(
         self, host: str, api: str, status: int, headers: list[tuple[str, str]]
