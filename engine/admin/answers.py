@@ -36,7 +36,7 @@ class Question(Struct, frozen=True):
         path: Decoded, from the first slash, without the query.
         query: Name -> values, in order.
         headers: Names in lower case.
-        body: At most `server.BODY_LIMIT` bytes.
+        body: At most `channels.BODY_LIMIT` bytes.
     """
 
     method: str

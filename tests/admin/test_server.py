@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import os
 import resource
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from engine.admin import server
+from engine.admin import channels, server
 from engine.admin.server import Address, address
 from engine.clock import SYSTEM
 from tests.fakes.view import FakeView, card, serving
@@ -156,10 +157,10 @@ def test_head_is_get_without_its_body_and_with_its_length(url: str, path: str) -
 
 
 def test_a_head_or_body_beyond_the_limit_is_refused(url: str) -> None:
-    head = {"X-Long": "x" * (server.HEADER_LIMIT + 1)}
+    head = {"X-Long": "x" * (channels.HEADER_LIMIT + 1)}
     assert 431 == ask(url, "/health/live", headers=head)[0]
 
-    body = b"x" * (server.BODY_LIMIT + 1)
+    body = b"x" * (channels.BODY_LIMIT + 1)
     assert 413 == ask(url, "/jolokia", body=body)[0]
 
 
@@ -189,16 +190,17 @@ def test_junk_is_400(url: str) -> None:
 def test_a_request_that_drips_is_cut_at_its_deadline(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "REQUEST_DEADLINE", 0.5)
+    monkeypatch.setattr(channels, "REQUEST_DEADLINE", 0.5)
     started = time.monotonic()
+    told, cut = b"", False
     with socket.create_connection(where(url), timeout=10) as one:
         one.sendall(b"GET /health/live HTTP/1.1\r\n")
         one.settimeout(0.1)
-        cut = False
         while not cut and time.monotonic() < started + 8:
             try:
-                one.sendall(b"X: y\r\n")
-                cut = one.recv(100) == b""
+                one.sendall(b"" if told else b"X: y\r\n")
+                more = one.recv(1000)
+                told, cut = told + more, not more
             except TimeoutError:
                 continue
             except OSError:
@@ -206,6 +208,22 @@ def test_a_request_that_drips_is_cut_at_its_deadline(
 
     assert cut
     assert time.monotonic() < started + 4
+    # In Connect's form, as everything that is refused.
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert 408 == json.loads(body)["error_code"]
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /connectors HTTP/1.1\r\nHost: a\r\n"])
+def test_who_has_begun_nothing_hears_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(channels, "REQUEST_DEADLINE", 0.3)
+    with socket.create_connection(where(url), timeout=10) as one:
+        one.sendall(sent)
+        assert one.recv(1000).startswith(b"HTTP/1.1 408 " if sent else b"")
+        if not sent:
+            assert b"" == one.recv(1000)
 
 
 def test_a_thousand_idle_connections_leave_room_for_a_probe(url: str) -> None:
@@ -221,7 +239,7 @@ def test_a_thousand_idle_connections_leave_room_for_a_probe(url: str) -> None:
         assert time.monotonic() - start < 3
         held = me.num_fds() - before - 1000
 
-        assert held <= server.CONNECTIONS + 10
+        assert held <= channels.CONNECTIONS + 10
     assert until(5, lambda: me.num_fds() <= before + 2)
 
 
