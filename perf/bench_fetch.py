@@ -35,8 +35,9 @@ import urllib3
 
 from engine.records import Request
 from engine.source.wire.dns import Resolver
-from engine.source.wire.http1 import Http, HttpOptions
+from engine.source.wire.http1 import Http
 from engine.source.wire.http2 import Multiplexer
+from engine.source.wire.options import HttpOptions
 from engine.source.wire.origin import AddressRules, Borders, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions

@@ -32,7 +32,8 @@ from engine.source.paging.request import Shape
 from engine.source.poll import Poll
 from engine.source.prefetch import Prefetcher
 from engine.source.wire.dns import Resolver
-from engine.source.wire.http1 import Http, HttpOptions
+from engine.source.wire.http1 import Http
+from engine.source.wire.options import HttpOptions
 from engine.source.wire.origin import AddressRules, Borders, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from perf import rig, serving

@@ -4,7 +4,8 @@ Commit: a task's way to the broker, shared by its shards.
 Owns what the shards share: the producer, the bytes in flight, how long a write may
 wait, topics that have gone, and the first failure.  A doubtful write ends the
 delivery: nothing behind it moves a mark, and the task builds a new one or ends.  A
-write that only waits is no failure.
+write that only waits is no failure.  It is one class, and long: one lock is around all of
+it, and each of its verbs is a few lines under that lock.
 
 Path: the task hands parcels to the outlets (`sink.outlet`) that are made here.
 """

@@ -35,8 +35,8 @@ from engine.errors import (
     Unreachable,
 )
 from engine.records import Request
-from engine.source.wire.http1 import ProxyOptions
 from engine.source.wire.http2 import installed
+from engine.source.wire.options import ProxyOptions
 from tests.fakes.misbehaving import (
     Act,
     Misbehaving,

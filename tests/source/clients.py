@@ -12,8 +12,9 @@ from engine.source.decode.decoder import compile_decoder
 from engine.source.fetch.policy import RetryPolicy
 from engine.source.fetch.retry import Retrying
 from engine.source.wire.dns import Resolver
-from engine.source.wire.http1 import Auth, Http, HttpOptions
+from engine.source.wire.http1 import Http
 from engine.source.wire.http2 import Multiplexer
+from engine.source.wire.options import Auth, HttpOptions
 from engine.source.wire.origin import AddressRules, Borders, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions

@@ -2,7 +2,7 @@
 Rows: every foreign spelling, and what becomes of it.
 
 Owns the tables of other connectors' keys, of Kafka Connect's workers, and of
-older spellings of our own.  Exact names come first, patterns in their order.
+older spellings of our own.  It is long as a table is.  Exact names come first, patterns in their order.
 
 Path: ``foreign`` -> here -> ``convert`` and ``castorm``
 """

@@ -45,7 +45,7 @@ class Refreshable(Protocol):
 
 class RenewableAuth:
     """
-    Credentials of `auth.type` that may be replaced; `source.wire.http1.Auth`.
+    Credentials of `auth.type` that may be replaced; `source.wire.options.Auth`.
 
     Args:
         inner: Those to begin with, or None.

@@ -19,13 +19,8 @@ from msgspec import json as msgjson
 from engine.errors import BadPage, Looping, SourceError, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
-from engine.source.paging.pager import (
-    PagerOfType,
-    Paging,
-    PagingPlan,
-    PollLedger,
-    PollRequests,
-)
+from engine.source.paging.ledger import PollLedger
+from engine.source.paging.pager import PagerOfType, Paging, PagingPlan, PollRequests
 from engine.source.paging.position import (
     Position,
     primitive,

@@ -22,12 +22,8 @@ from engine.errors import SourceError, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.coverage import Coverage
-from engine.source.paging.pager import (
-    Paging,
-    PagingPlan,
-    PollLedger,
-    PollRequests,
-)
+from engine.source.paging.ledger import PollLedger
+from engine.source.paging.pager import Paging, PagingPlan, PollRequests
 from engine.source.paging.position import Position, text_in, whole
 
 log = logging.getLogger("source")

@@ -20,14 +20,9 @@ from msgspec import Raw
 from engine.errors import BadPage, SourceError, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
+from engine.source.paging.ledger import PollLedger
 from engine.source.paging.loops import fingerprint
-from engine.source.paging.pager import (
-    PagerOfType,
-    Paging,
-    PagingPlan,
-    PollLedger,
-    PollRequests,
-)
+from engine.source.paging.pager import PagerOfType, Paging, PagingPlan, PollRequests
 from engine.source.paging.position import (
     DIGEST,
     Position,

@@ -1,7 +1,7 @@
 """
 HTTP/1.1: one request, one complete answer, over HTTP/1.1.
 
-Owns what goes out (requests prepares each shape of request once), the hops of
+Owns what goes out (each shape of request is prepared once), the hops of
 one call, and the renaming of foreign failures.  Never sleeps, never retries but
 for the one resend that an ended idle connection costs, and judges no status.
 
@@ -19,50 +19,51 @@ import http.client
 import re
 import socket
 import ssl
-from collections.abc import Hashable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Hashable, Iterator
+from typing import Any
 
-import requests
 import urllib3.exceptions
 import urllib3.util
-from msgspec import Struct
 
-import engine
 from engine.clock import SYSTEM, Clock
 from engine.errors import Forbidden, SourceError, Unreachable
 from engine.observe.meters import Stage
 from engine.records import Request, Response
 from engine.source.wire.body import Answer, read_answer
-from engine.source.wire.cookies import CookieJar
 from engine.source.wire.dns import (
     Dialer,
-    Found,
     PlainConnection,
     Resolver,
     TlsConnection,
 )
 from engine.source.wire.exchange import Silent, write
 from engine.source.wire.http2 import Multiplexer, Way
+from engine.source.wire.options import Auth, HttpOptions, ProxyOptions, Tokens
 from engine.source.wire.origin import (
     AddressGuard,
-    AddressRules,
-    Borders,
     Origin,
     excepted,
     host_of,
     origin_of,
     shown,
 )
-from engine.source.wire.pieces import SPOOL_ABOVE, Bounds
+from engine.source.wire.pieces import Bounds
 from engine.source.wire.pool import (
     HttpCounters,
     Pool,
     PooledConnection,
     RouteConnections,
 )
-from engine.source.wire.tls import TlsOptions, check_pins, tls_context
-
-USER_AGENT = f"kafka-http-source/{engine.__version__}"
+from engine.source.wire.prepared import (
+    _CLEAN,
+    PreparedShape,
+    encoded_url,
+    packs,
+    prepare,
+    with_cookies,
+    without_headers,
+)
+from engine.source.wire.tls import check_pins, tls_context
 
 #: Shapes that are kept prepared; templated headers make new ones without end.
 MAX_SHAPES = 128
@@ -73,147 +74,7 @@ ALPN_AGE = 600.0
 #: Seconds for which a shape asks neither for that nor for its addresses.
 LOOK_AGE = 1.0
 
-#: What a target may hold to be sent as it is: RFC 3986, and what APIs leave bare.
-_CLEAN = re.compile(r"[!$-;=?-\[\]_a-z~]*", re.ASCII).fullmatch
-_REFUSED = re.compile(r"[\x00\r\n]").search
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
-class ProxyOptions(Struct, frozen=True):
-    """`http.proxy.*`."""
-
-    host: str
-    port: int
-    user: str | None = None
-    password: str | None = None
-
-    def __repr__(self) -> str:
-        return f"ProxyOptions({self.host}:{self.port})"
-
-    @property
-    def login(self) -> str | None:
-        """`user:password`, or None."""
-        return None if self.user is None else f"{self.user}:{self.password or ''}"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Proxy-Authorization, where there is a user."""
-        if self.login is None:
-            return {}
-        made: dict[str, str] = urllib3.util.make_headers(proxy_basic_auth=self.login)
-        return {"Proxy-Authorization": made["proxy-authorization"]}
-
-
-class HttpOptions(Struct, frozen=True, kw_only=True):
-    """
-    The HTTP side of one api; seconds and bytes.
-
-    Attributes:
-        connect_timeout: DNS, TCP, proxy and TLS together.
-        socket_timeout: Longest silence.
-        request_timeout: Wall deadline of one try, redirects included.
-        max_response: Bytes of a body on the wire, and inflated, each.
-        encodings: Asked for, in order; empty asks for the identity.
-        idempotent: Whether a request of unknown outcome may be sent again.
-        close_delimited: Whether a body may end with its connection.
-        redirects: Hops that are followed.
-        redirect_body: Whether another host that a 307 or 308 leads to is sent the
-            body.
-        tls, proxy, addresses, borders: As their types say.
-        no_proxy: Hosts that are asked without the proxy: `host[:port]`, `*.` or `.` in
-            front for all below, networks of literal addresses.
-        spool_above, spool_dir, lenient: As `body.Bounds`.
-    """
-
-    connect_timeout: float = 30.0
-    socket_timeout: float = 30.0
-    request_timeout: float = 60.0
-    max_response: int = 10 << 20
-    encodings: tuple[str, ...] = ("gzip", "deflate")
-    idempotent: bool = True
-    close_delimited: bool = True
-    redirects: int = 5
-    redirect_body: bool = False
-    tls: TlsOptions = TlsOptions()
-    proxy: ProxyOptions | None = None
-    no_proxy: tuple[str, ...] = ()
-    addresses: AddressRules = AddressRules()
-    borders: Borders = Borders(())
-    spool_above: int = SPOOL_ABOVE
-    spool_dir: str | None = None
-    lenient: bool = True
-
-
-class Auth(Protocol):
-    """
-    Credentials of `auth.type`; also one of requests' auth objects.
-
-    `stamp` changes whenever what was prepared with it is out of date, and is
-    None if every try is signed anew.  `query` is appended to each target.
-    """
-
-    @property
-    def query(self) -> str: ...
-
-    def stamp(self) -> Hashable | None: ...
-
-    def __call__(self, prepared: Any, /) -> Any: ...
-
-
-class Tokens(Protocol):
-    """What is paid before each request that follows within one call."""
-
-    def admit(self, host: str) -> float:
-        """Take a token and wait for it; seconds waited."""
-
-    def observe(self, host: str, response: Response) -> None:
-        """Listen to what an answer says about the rate."""
-
-
-class _Shape:
-    """
-    A request as bytes, but for target and body.
-
-    Attributes:
-        start: Method and blank, and for a proxy the origin in front of the target.
-        rest: From the version to the last header, without the empty line.
-        lines: The same headers one by one, without Host.
-        tail: What is appended to the target: `query` of the auth.
-        asked: Encodings the request allows.
-        origin, base: Where it goes, and the same as text.
-        shelf: Where its connections are.
-        way: How it goes over HTTP/2; None if it does not.
-        found: The resolver's answer that was checked for it.
-        until: Monotonic seconds until which these two need no look.
-    """
-
-    __slots__ = (
-        "asked", "base", "found", "lines", "origin", "rest", "shelf", "start",
-        "tail", "until", "way",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        start: bytes,
-        rest: bytes,
-        lines: tuple[str, ...],
-        tail: str,
-        asked: frozenset[str],
-        origin: Origin,
-        shelf: RouteConnections,
-    ):
-        self.start = start
-        self.rest = rest
-        self.lines = lines
-        self.tail = tail
-        self.asked = asked
-        self.origin = origin
-        self.base = str(origin)
-        self.shelf = shelf
-        self.way: Way | None = None
-        self.found: Sequence[Found] = ()
-        self.until = 0.0
 
 
 class Http:
@@ -262,7 +123,7 @@ class Http:
         self._proxy_dialer = Dialer(resolver, None, stage)
         self._context: ssl.SSLContext | None = None
         self._h2_context: ssl.SSLContext | None = None
-        self._shapes: dict[Hashable, _Shape] = {}
+        self._shapes: dict[Hashable, PreparedShape] = {}
         self._bounds = Bounds(
             silence=options.socket_timeout,
             size=options.max_response,
@@ -301,7 +162,7 @@ class Http:
             while True:
                 sent = headers
                 if request.jar is not None:
-                    sent = _with_cookies(headers, request.jar, url)
+                    sent = with_cookies(headers, request.jar, url)
                 response = self._exchange(
                     request, url, method, sent, body, auth, stamp, deadline
                 )
@@ -324,10 +185,14 @@ class Http:
                     response.status in (301, 302) and method == "POST"
                 ):
                     method, body = "GET", None
-                    headers = _without(headers, "content-type", "content-encoding")
+                    headers = without_headers(
+                        headers, "content-type", "content-encoding"
+                    )
                 if request.conditional:
                     # They ask about the answer of the first URL: RFC 9110 15.4.
-                    headers = _without(headers, "if-none-match", "if-modified-since")
+                    headers = without_headers(
+                        headers, "if-none-match", "if-modified-since"
+                    )
                 if target != origin_of(response.url) and not options.borders.ours(
                     target
                 ):
@@ -359,14 +224,24 @@ class Http:
         # page costs one lookup, one join, one send and its reads.
         cut = url.find("/", 8)
         if cut < 0 or not _CLEAN(url):
-            url = _encoded(url)
+            url = encoded_url(url)
             cut = url.find("/", 8)
-        if body is not None and _packs(headers):
+        if body is not None and packs(headers):
             body = gzip.compress(body, mtime=0)
         key = method, url[:cut], headers, body is None, stamp
         shape = self._shapes.get(key)
         if shape is None:
-            shape = self._prepare(method, url, cut, headers, body, auth)
+            shape = prepare(
+                method,
+                url,
+                headers,
+                body,
+                auth,
+                options=self._options,
+                keep_alive=self._pool.options.keep_alive,
+                through=self._proxy,
+                shelf=self._shelf,
+            )
             if auth is None or stamp is not None:
                 if len(self._shapes) >= MAX_SHAPES:
                     self._shapes.clear()
@@ -407,7 +282,7 @@ class Http:
             wire_bytes=answer.wire_bytes,
         )
 
-    def _send(self, shape: _Shape, message: bytes, deadline: float) -> Answer:
+    def _send(self, shape: PreparedShape, message: bytes, deadline: float) -> Answer:
         """One try on one connection, and one more if an idle one was dead."""
         pool = self._pool
         repeatable = self._options.idempotent
@@ -494,7 +369,12 @@ class Http:
         return tunnel.sock
 
     def _multiplexed(
-        self, shape: _Shape, way: Way, target: str, body: bytes | None, deadline: float
+        self,
+        shape: PreparedShape,
+        way: Way,
+        target: str,
+        body: bytes | None,
+        deadline: float,
     ) -> Answer:
         url = f"{shape.base}{target}"
         counters = self._counters
@@ -519,7 +399,7 @@ class Http:
                 shape.until = 0.0
             raise
 
-    def _look_up(self, shape: _Shape, method: str, deadline: float) -> None:
+    def _look_up(self, shape: PreparedShape, method: str, deadline: float) -> None:
         """
         Find out how a shape goes over HTTP/2, if it does.
 
@@ -529,7 +409,7 @@ class Http:
         shape.way = self._way(shape, method, deadline)
         shape.until = SYSTEM.monotonic() + LOOK_AGE
 
-    def _way(self, shape: _Shape, method: str, deadline: float) -> Way | None:
+    def _way(self, shape: PreparedShape, method: str, deadline: float) -> Way | None:
         options = self._options
         origin = shape.origin
         proxy = self._proxy(origin)
@@ -627,102 +507,6 @@ class Http:
             )
         return secure
 
-    # -- what goes out ----------------------------------------------------
-
-    def _prepare(
-        self,
-        method: str,
-        url: str,
-        cut: int,
-        headers: tuple[tuple[str, str], ...],
-        body: bytes | None,
-        auth: Auth | None,
-    ) -> _Shape:
-        """
-        Let requests prepare a shape, and keep it as bytes.
-
-        Raises: Forbidden for a URL or header that must not be sent.
-        """
-        options = self._options
-        origin = origin_of(url)
-        if not options.borders.ours(origin):
-            # A link to a host that is only allowed: nothing of ours goes there.
-            headers, auth = (), None
-        if not _TOKEN(method):
-            raise Forbidden(f"not a method: {method!r}")
-        given = {name.lower() for name, _ in headers}
-        fields: dict[str, str] = {"User-Agent": USER_AGENT, "Accept": "*/*"}
-        if "accept-encoding" not in given:
-            fields["Accept-Encoding"] = ", ".join(options.encodings) or "identity"
-        if body is not None and "content-type" not in given:
-            fields["Content-Type"] = "application/json"
-        if not self._pool.options.keep_alive:
-            fields["Connection"] = "close"
-        for name, value in headers:
-            if not _TOKEN(name) or _REFUSED(value):
-                raise Forbidden(f"a header that must not be sent: {name[:40]!r}")
-            for known in [known for known in fields if known.lower() == name.lower()]:
-                del fields[known]
-        repeated = {
-            name.lower()
-            for name, _ in headers
-            if 1 < sum(name.lower() == other.lower() for other, _ in headers)
-        }
-        fields.update(
-            (name, value) for name, value in headers if name.lower() not in repeated
-        )
-        try:
-            prepared = requests.Request(
-                method,
-                url,
-                headers=fields,
-                data=body,
-            ).prepare()
-            # What is signed is what is sent: requests spells some URLs anew.
-            prepared.url = url
-            if auth is not None:
-                auth(prepared)
-        except (requests.exceptions.RequestException, ValueError) as error:
-            # Its text shows the header's value: not passed on.
-            raise Forbidden(
-                f"a request that cannot be prepared: {type(error).__name__}"
-            ) from None
-        lines = [f"Host: {str(origin).partition('://')[2]}"]
-        sent: dict[str, str] = {}
-        for name, value in prepared.headers.items():
-            name, value = _text(name), _text(value)
-            if name.lower() == "content-length":
-                continue
-            sent[name.lower()] = value
-            lines.append(f"{name}: {value}")
-        lines += [
-            f"{name}: {value}" for name, value in headers if name.lower() in repeated
-        ]
-        if any(_REFUSED(line) for line in lines):
-            raise Forbidden("a header with a line break")
-        if body is None and method in ("POST", "PUT", "PATCH"):
-            lines.append("Content-Length: 0")
-        start = f"{method} "
-        proxy = self._proxy(origin)
-        if proxy is not None and origin.scheme == "http":
-            start += str(origin)
-            lines += [f"{n}: {v}" for n, v in proxy.headers.items()]
-        try:
-            rest = "".join([" HTTP/1.1\r\n", *(f"{line}\r\n" for line in lines)])
-            encoded = rest.encode("latin-1")
-        except UnicodeEncodeError:
-            raise Forbidden("a header beyond Latin-1") from None
-        allowed = sent.get("accept-encoding", "")
-        return _Shape(
-            start.encode(),
-            encoded,
-            tuple(lines[1:]),
-            auth.query if auth is not None else "",
-            _asked(allowed),
-            origin,
-            self._shelf(origin),
-        )
-
 
 @contextlib.contextmanager
 def _renamed(deadline: float) -> Iterator[None]:
@@ -746,56 +530,3 @@ def _renamed(deadline: float) -> Iterator[None]:
         late = SYSTEM.monotonic() >= deadline
         reason = "no connection in time" if late else f"no connection: {error}"
         raise Unreachable(reason, sent=False) from error
-
-
-def _with_cookies(
-    headers: tuple[tuple[str, str], ...], jar: CookieJar, url: str
-) -> tuple[tuple[str, str], ...]:
-    """The headers with what a poll's jar has for a URL beside cookies of ours."""
-    stated = "; ".join(value for name, value in headers if name.lower() == "cookie")
-    text = jar.header(url, stated)
-    if not text or text == stated:
-        return headers
-    return (*_without(headers, "cookie"), ("Cookie", text))
-
-
-def _packs(headers: tuple[tuple[str, str], ...]) -> bool:
-    """True if the user's headers say that the body is compressed."""
-    return any(
-        name.lower() == "content-encoding" and value.strip().lower() == "gzip"
-        for name, value in headers
-    )
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else value
-
-
-def _without(
-    headers: tuple[tuple[str, str], ...], *names: str
-) -> tuple[tuple[str, str], ...]:
-    return tuple(item for item in headers if item[0].lower() not in names)
-
-
-def _asked(accept: str) -> frozenset[str]:
-    """The encodings an Accept-Encoding allows (RFC 9110, 12.5.3)."""
-    asked = set()
-    for item in accept.split(","):
-        name, _, weight = item.partition(";")
-        if weight.replace(" ", "").lower() in ("q=0", "q=0.0", "q=0.00", "q=0.000"):
-            continue
-        asked.add(name.strip().lower().removeprefix("x-"))
-    return frozenset(asked - {""})
-
-
-def _encoded(url: str) -> str:
-    """A URL as requests encodes it, without fragment."""
-    origin_of(url.replace(" ", "%20"))
-    try:
-        prepared = requests.Request("GET", url).prepare()
-    except (requests.exceptions.RequestException, ValueError) as error:
-        raise Forbidden(f"not a URL: {shown(url)!r}") from error
-    encoded = (prepared.url or "").partition("#")[0]
-    if encoded.find("/", 8) < 0 or not _CLEAN(encoded):
-        raise Forbidden(f"not a URL: {shown(url)!r}")
-    return encoded

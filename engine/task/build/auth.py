@@ -28,7 +28,7 @@ from engine.source.auth.header import HeaderAuth, QueryAuth, basic, bearer
 from engine.source.auth.jwt import JwtOptions
 from engine.source.auth.login import LoginAuth, LoginOptions
 from engine.source.auth.oauth import OAuth2, OAuthOptions
-from engine.source.wire.http1 import Auth
+from engine.source.wire.options import Auth
 from engine.task.build.http import http_options, pairs, reveal, url_of
 from engine.task.build.places import Places
 

@@ -31,7 +31,7 @@ from engine.config.shapes import status_codes
 from engine.source.decode.answers import Errors
 from engine.source.fetch.policy import RetryPolicy
 from engine.source.paging.request import behind
-from engine.source.wire.http1 import HttpOptions, ProxyOptions
+from engine.source.wire.options import HttpOptions, ProxyOptions
 from engine.source.wire.origin import AddressRules, Borders, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions

@@ -61,7 +61,8 @@ from engine.source.prefetch import ByteBudget, Prefetcher
 from engine.source.wire import http2 as curl
 from engine.source.wire.cookies import CookieJar
 from engine.source.wire.dns import Resolver
-from engine.source.wire.http1 import Auth, Http
+from engine.source.wire.http1 import Http
+from engine.source.wire.options import Auth
 from engine.source.wire.origin import Borders, origin_of
 from engine.source.wire.pieces import Bounds
 from engine.source.wire.pool import HttpCounters

@@ -8,7 +8,8 @@ from engine.records import Request
 from engine.source.fetch.limit import Limited, RateGate
 from engine.source.fetch.waits import Waits
 from engine.source.wire.dns import Resolver
-from engine.source.wire.http1 import Http, HttpOptions
+from engine.source.wire.http1 import Http
+from engine.source.wire.options import HttpOptions
 from engine.source.wire.origin import AddressRules, Borders, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions

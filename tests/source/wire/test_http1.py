@@ -18,8 +18,8 @@ import pytest
 from engine.errors import Forbidden, Unreachable
 from engine.records import Request
 from engine.source.wire.dns import Resolver
-from engine.source.wire.http1 import ProxyOptions
 from engine.source.wire.inflate import encodings
+from engine.source.wire.options import ProxyOptions
 from engine.source.wire.origin import AddressRules, Borders, excepted, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import (

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Unreachable
-from engine.source.wire.http1 import ProxyOptions
 from engine.source.wire.http2 import installed
+from engine.source.wire.options import ProxyOptions
 from engine.source.wire.tls import TlsOptions, pin_of
 from tests.fakes.misbehaving import (
     Misbehaving,
