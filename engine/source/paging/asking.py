@@ -12,14 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 
 from msgspec import Raw, Struct
 
+from engine.clock import SYSTEM
 from engine.language.datepatterns import Pattern
 from engine.language.faults import EvaluationError
 from engine.language.instants import SECOND, Form, Patterned, form_named, instant
-from engine.records import Request
+from engine.records import Request, Response
 from engine.source.paging.pager import PollRequests
+from engine.source.paging.position import plain_value
 from engine.source.paging.values import NUMBER, TIMESTAMP, Key, Scale
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -225,3 +228,29 @@ class BookmarkedRequests:
 
     def follow(self, index: int, url: str, *, offset: object = None) -> Request:
         return self._requests.follow(index, url, offset=self._offset)
+
+
+def plain_initial(value: object) -> object:
+    """A template's value as the state can keep it."""
+    if value is None or value == "":
+        return None
+    found = plain_value(value) if isinstance(value, Raw) else value
+    return found if isinstance(found, str | int | Raw) else str(found)
+
+
+def known_until(response: Response, now_ms: int) -> int:
+    """
+    Epoch milliseconds up to which an answer has all that had happened.
+
+    By the server's clock: its Date, less the time that the answer took, since nobody
+    knows when in it the Date was written.  Without one, our own clock at the start.
+    """
+    header = response.header("date")
+    if header is None:
+        return now_ms
+    try:
+        at = int(parsedate_to_datetime(header).timestamp()) * 1000
+    except (TypeError, ValueError, OverflowError):
+        return now_ms
+    took = max(SYSTEM.monotonic() - response.sent_at, 0.0) if response.sent_at else 0.0
+    return max(at - int(min(took, 3600.0) * 1000), 0)

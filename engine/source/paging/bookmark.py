@@ -13,62 +13,41 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
-from engine.clock import SYSTEM
 from engine.errors import BadPage, SourceError, StateError
-from engine.language.instants import MILLI, form_of, unit_of
+from engine.language.instants import MILLI
 from engine.records import Offset, Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
-from engine.source.paging.asking import Asking, BookmarkedRequests, BookmarkKeys
+from engine.source.paging.asking import (
+    Asking,
+    BookmarkedRequests,
+    BookmarkKeys,
+    known_until,
+    plain_initial,
+)
 from engine.source.paging.envelope import Fields
+from engine.source.paging.marks import COMMON, RENAMED, StoredBookmark
 from engine.source.paging.pager import Note, PollRequests, Walks
 from engine.source.paging.position import (
-    SEAL,
     Position,
     digest,
-    plain_value,
     reader,
     single,
-    text_in,
-    whole,
 )
+from engine.source.paging.rows import ValueRow, row_of
 from engine.source.paging.ties import MOST_BACK, MOST_TIES, Ties
 from engine.source.paging.values import (
-    KINDS,
-    NUMBER,
-    STRING,
     TIMESTAMP,
     Key,
     Scale,
     ValueReader,
-    restored,
-    sortable,
     stored_value,
 )
 
 log = logging.getLogger("source")
-
-#: What a position has beside the inner pager's own fields.
-FIELDS: Final = (
-    "bookmark",
-    "kind",
-    "initial",
-    "ties",
-    "ties.at",
-    "seen",
-    "seen.at",
-    "high",
-    "next.position",
-    "cap",
-    "order",
-)
-#: Fields that the inner pager has under the same name, and what they are called then.
-_RENAMED: Final = {"ties": "walk.ties"}
-_COMMON: Final = frozenset({"poll", "done", "v", "seq", "at", "once", SEAL})
 
 
 class Incremental:
@@ -108,7 +87,7 @@ class Incremental:
             anew: The walk begins anew, from the bookmark; what says that the API does
                 not know the bookmark itself begins without one.
         """
-        stored = _Stored(offset, self.keys)
+        stored = StoredBookmark(offset, self.keys)
         if number is not None:
             stored.poll = number
         if anew:
@@ -117,80 +96,9 @@ class Incremental:
                 stored.seen, stored.walk = Ties(), {}
             else:
                 poll = stored.poll
-                stored = _Stored(None, self.keys)
+                stored = StoredBookmark(None, self.keys)
                 stored.poll = poll
         return BookmarkPager(self, walks, stored, now_ms, scope)
-
-
-class _Stored:
-    """An offset of this mode, read."""
-
-    def __init__(self, offset: Offset | None, keys: BookmarkKeys):
-        self.poll = 1
-        self.kind = keys.value_type if keys.value_type in KINDS else ""
-        self.bookmark: object = None
-        self.initial: object = None
-        self.high: object = None
-        self.next: object = None
-        self.cap: int | None = None
-        #: "NONE" where a record was out of order in this poll.
-        self.order = ""
-        self.ties, self.seen = Ties(), Ties()
-        #: The inner pager's part; empty at the beginning of a poll.
-        self.walk: dict[str, Primitive] = {}
-        if offset is None:
-            return
-        self.poll = whole(offset, "poll", 1, least=1)
-        done = offset.get("done", False)
-        if not isinstance(done, bool):
-            raise StateError(f"the stored offset's done is {done!r}: not a bool")
-        kind = text_in(offset, "kind")
-        if kind and kind not in KINDS:
-            raise StateError(f"the stored offset's kind is {kind!r}")
-        self.kind = self.kind or kind
-        self.bookmark = restored(offset.get("bookmark"), self.kind)
-        self.initial = offset.get("initial")
-        self.ties = Ties.read("ties", offset)
-        names = {theirs: ours for ours, theirs in _RENAMED.items()}
-        walk = {
-            names.get(name, name): value
-            for name, value in offset.items()
-            if name not in FIELDS and name not in _COMMON
-        }
-        if done:
-            self.poll += 1
-            if walk:
-                raise StateError(
-                    f"the stored offset has {min(walk)!r} and was stored in another "
-                    "http.offset.mode; reset the offset to start over"
-                )
-            return
-        self.walk = walk
-        self.seen = Ties.read("seen", offset)
-        self.high = restored(offset.get("high"), self.kind)
-        self.next = offset.get("next.position")
-        self.order = text_in(offset, "order")
-        if "cap" in offset:
-            self.cap = whole(offset, "cap")
-
-
-class _Row(Struct):
-    """
-    A page's values where they compare without being read one by one.
-
-    Attributes:
-        values: Texts of one shape, or ints of one unit.
-        low, high: Keys of the smallest and the largest.
-        shape: Of texts that are times, else "".
-        unit: Of ints that are times, else 0.
-    """
-
-    values: Sequence[Any]
-    low: Key
-    high: Key
-    largest: object
-    shape: str = ""
-    unit: int = 0
 
 
 class BookmarkPager:
@@ -207,7 +115,7 @@ class BookmarkPager:
         self,
         mode: Incremental,
         walks: Walks,
-        stored: _Stored,
+        stored: StoredBookmark,
         now_ms: int,
         scope: Mapping[str, object] | None,
     ):
@@ -243,7 +151,7 @@ class BookmarkPager:
         requests = walks.shape.begin(now_ms, scope)
         self._initial = stored.initial
         if self._old is None and self._initial is None and not keys.whole:
-            self._initial = _plain(requests.initial)
+            self._initial = plain_initial(requests.initial)
         offset: object
         self._floor: Key | None = None
         if self._old is None or self._old_key is None:
@@ -322,7 +230,7 @@ class BookmarkPager:
     def _marked(self, page: Page, request: Request, decoded: Decoded | None) -> Page:
         """The inner pager's page, less what was delivered, with our position."""
         if self._cap is None:
-            self._cap = _since(page.response, self._now_ms)
+            self._cap = known_until(page.response, self._now_ms)
         first = not self._index
         self._index += 1
         records = page.records
@@ -332,7 +240,7 @@ class BookmarkPager:
             if not self._floor_known:
                 self._floor_known = True
                 self._floor = self._first_floor(records)
-            page.records, stop = self._sifted(records)
+            page.records, stop = self._sifted(records, page.response.body)
             page.deduplicated += received - len(page.records)
         if page.records:
             self._all_known = False
@@ -385,7 +293,7 @@ class BookmarkPager:
             return None
         return key
 
-    def _sifted(self, records: list[Raw]) -> tuple[list[Raw], bool]:
+    def _sifted(self, records: list[Raw], body: object) -> tuple[list[Raw], bool]:
         """
         Leave out what was delivered, and learn the rest.
 
@@ -394,51 +302,15 @@ class BookmarkPager:
         """
         column = self._mode.column
         assert column is not None
-        values = column.read(records)
-        row = self._row(values)
+        values = column.read(records, body)
+        row = row_of(self._scale, values)
         if row is not None:
             self._keep_order(row.values, row)
-            if not self._touches(row.low):
+            if not self._left and self._floor is None or not self._touches(row.low):
                 self._rise(row.largest, row.high)
                 self._remember_row(records, row)
                 return records, False
         return self._one_by_one(records, values, row is not None)
-
-    def _row(self, values: list[object]) -> _Row | None:
-        """The values of a page, where all of them compare as they lie there."""
-        scale = self._scale
-        first = values[0]
-        if type(first) is str:
-            if scale.kind == STRING:
-                if any(type(each) is not str or each == "" for each in values):
-                    return None
-                low, high = min(values), max(values)  # type: ignore[type-var]
-                return _Row(values, str(low), str(high), high)
-            if scale.kind not in ("", TIMESTAMP) or scale.pattern is not None:
-                return None
-            shape = sortable(values)
-            if not shape:
-                return None
-            smallest, largest = min(values), max(values)  # type: ignore[type-var]
-            low_key, high_key = scale.key(smallest), scale.key(largest)
-            if not isinstance(low_key, int) or not isinstance(high_key, int):
-                return None
-            return _Row(values, low_key, high_key, largest, shape)
-        if type(first) is int and scale.kind in ("", NUMBER, TIMESTAMP):
-            if any(type(each) is not int for each in values):
-                return None
-            low_int, high_int = min(values), max(values)  # type: ignore[type-var]
-            assert isinstance(low_int, int) and isinstance(high_int, int)
-            low_key, high_key = scale.key(low_int), scale.key(high_int)
-            if low_key is None or high_key is None:
-                return None
-            unit = 0
-            if scale.kind == TIMESTAMP:
-                unit = unit_of(low_int)
-                if low_int < 0 or unit != unit_of(high_int):
-                    return None
-            return _Row(values, low_key, high_key, high_int, "", unit)
-        return None
 
     def _touches(self, low: Key) -> bool:
         """True if records from this value on may have been delivered, or are below."""
@@ -446,7 +318,7 @@ class BookmarkPager:
             return True
         return self._floor is not None and _less(low, self._floor)
 
-    def _keep_order(self, values: Sequence[Any], row: _Row | None) -> None:
+    def _keep_order(self, values: Sequence[Any], row: ValueRow | None) -> None:
         """Look at `http.offset.order`; a record out of order ends it for the poll."""
         if self._order == "NONE":
             return
@@ -513,23 +385,15 @@ class BookmarkPager:
         )
         return kept, stop
 
-    def _remember_row(self, records: list[Raw], row: _Row) -> None:
+    def _remember_row(self, records: list[Raw], row: ValueRow) -> None:
         """Keep the hashes of what the next poll will bring again."""
         threshold = self._threshold()
         if threshold is None or _less(row.high, threshold):
             return
         seen, scale = self._seen, self._scale
-        if row.unit:
-            assert isinstance(threshold, int)
-            least: Any = threshold // row.unit
-        elif row.shape:
-            assert isinstance(threshold, int)
-            least = form_of(row.largest, scale.zone).write(threshold)
-        else:
-            least = threshold
-        for at, value in enumerate(row.values):
-            if value >= least:
-                seen.add(digest(records[at]), scale.key(value))
+        seen.prune(threshold)
+        for at in row.behind(threshold):
+            seen.add(digest(records[at]), scale.key(row.values[at]))
         self._bound()
 
     def _bound(self) -> None:
@@ -593,8 +457,8 @@ class BookmarkPager:
         if self._order != self._keys.order:
             position["order"] = self._order
         for name, value in inner.items():
-            if name not in _COMMON:
-                position[_RENAMED.get(name, name)] = value
+            if name not in COMMON:
+                position[RENAMED.get(name, name)] = value
         return position
 
     def _new(self, position: dict[str, Primitive]) -> None:
@@ -649,29 +513,3 @@ def _less(left: Key, right: Key) -> bool:
     if isinstance(left, str) or isinstance(right, str):
         return str(left) < str(right)
     return left < right
-
-
-def _plain(value: object) -> object:
-    """A template's value as the state can keep it."""
-    if value is None or value == "":
-        return None
-    found = plain_value(value) if isinstance(value, Raw) else value
-    return found if isinstance(found, str | int | Raw) else str(found)
-
-
-def _since(response: Response, now_ms: int) -> int:
-    """
-    Epoch milliseconds up to which an answer has all that had happened.
-
-    By the server's clock: its Date, less the time that the answer took, since nobody
-    knows when in it the Date was written.  Without one, our own clock at the start.
-    """
-    header = response.header("date")
-    if header is None:
-        return now_ms
-    try:
-        at = int(parsedate_to_datetime(header).timestamp()) * 1000
-    except (TypeError, ValueError, OverflowError):
-        return now_ms
-    took = max(SYSTEM.monotonic() - response.sent_at, 0.0) if response.sent_at else 0.0
-    return max(at - int(min(took, 3600.0) * 1000), 0)

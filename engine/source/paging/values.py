@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
 from decimal import Decimal, InvalidOperation
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -33,6 +34,7 @@ TIMESTAMP: Final = "timestamp"
 STRING: Final = "string"
 KINDS: Final = frozenset({NUMBER, TIMESTAMP, STRING})
 
+_value = attrgetter("v")
 _DIGITS_TO_ZERO: Final = str.maketrans("0123456789", "0000000000")
 #: Shapes of which two texts sort as their instants do: fixed width, one zone.
 _SORTED: Final = ("0000-00-00T00:00:00", "0000-00-00 00:00:00")
@@ -153,29 +155,61 @@ class ValueReader:
         self._first = 0
         self._decoders = [_decoder(names, kind) for kind in (str, int)] if names else []
 
-    def read(self, records: Sequence[Raw]) -> list[object]:
+    def read(self, records: Sequence[Raw], body: object = b"") -> list[object]:
         """
         One value for each record, as `position.reader` gives it.
 
+        Args:
+            body: Where they may lie side by side: the answer's.
+
         Raises: BadPage: a record cannot be read.
         """
-        # Hot path: one call for the page, 0.2 us a record, where reading each by its
-        # path takes 1.5.
-        page: bytes | None = None
-        first = self._first
-        for at in range(first, first + len(self._decoders)):
-            page = page or b"[" + b",".join(records) + b"]"
-            at %= len(self._decoders)
+        # Hot path: one call for the page, 0.35 us a record of 250 bytes, where reading
+        # each by its path takes 1.5, and joining them 0.4.
+        if self._decoders:
+            if isinstance(body, bytes | bytearray):
+                found = self._decoded(_between(body, records))
+                if found is not None and len(found) == len(records):
+                    return found
+            found = self._decoded(b"[" + b",".join(records) + b"]")
+            if found is not None:
+                return found
+        return [self._read(record) for record in records]
+
+    def _decoded(self, page: bytes | memoryview) -> list[object] | None:
+        """The values of an array of records, None where it is none or they differ."""
+        first, many = self._first, len(self._decoders)
+        for at in range(first, first + many if page else first):
             try:
-                found: list[object] = self._decoders[at](page)
+                found: list[object] = self._decoders[at % many](page)
             except msgspec.ValidationError:
                 continue
             except msgspec.DecodeError:
-                break
+                return None
             # The next page will have the same type.
-            self._first = at
+            self._first = at % many
             return found
-        return [self._read(record) for record in records]
+        return None
+
+
+def _between(body: bytes | bytearray, records: Sequence[Raw]) -> memoryview:
+    """
+    The array that stands from the first record to the last one; empty for none.
+
+    Whether it has as many records has to be seen: an answer may hold their like
+    somewhere else.
+    """
+    start = body.find(records[0])
+    end = body.rfind(records[-1]) + len(records[-1])
+    if start < 0 or end < start:
+        return memoryview(b"")
+    opens = body.rfind(b"[", 0, start)
+    closes = body.find(b"]", end)
+    if opens < 0 or closes < 0:
+        return memoryview(b"")
+    if body[opens + 1 : start].strip() or body[end:closes].strip():
+        return memoryview(b"")
+    return memoryview(body)[opens : closes + 1]
 
 
 def _decoder(names: Sequence[str], kind: type) -> Any:
@@ -186,12 +220,12 @@ def _decoder(names: Sequence[str], kind: type) -> Any:
         )
     decode = msgspec.json.Decoder(list[inner]).decode
     if len(names) == 1:
-        return lambda page: [each.v for each in decode(page)]
+        return lambda page: list(map(_value, decode(page)))
 
     def deep(page: bytes) -> list[object]:
         found: list[Any] = decode(page)
         for _ in names:
-            found = [each.v for each in found]
+            found = list(map(_value, found))
         return found
 
     return deep

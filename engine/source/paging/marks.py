@@ -1,0 +1,90 @@
+"""
+Marks: where an incremental poll stands, as its offset says.
+
+Owns the fields that a position has beside those of the pager of its type, and the reading
+of them.  Never guesses: what cannot be read is a StateError.
+
+Path: `source.paging.bookmark` -> here -> `source.paging.ties`
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from engine.errors import StateError
+from engine.records import Offset, Primitive
+from engine.source.paging.asking import BookmarkKeys
+from engine.source.paging.position import SEAL, text_in, whole
+from engine.source.paging.ties import Ties
+from engine.source.paging.values import KINDS, restored
+
+#: What a position has beside the inner pager's own fields.
+FIELDS: Final = (
+    "bookmark",
+    "kind",
+    "initial",
+    "ties",
+    "ties.at",
+    "seen",
+    "seen.at",
+    "high",
+    "next.position",
+    "cap",
+    "order",
+)
+#: Fields that the inner pager has under the same name, and what they are called then.
+RENAMED: Final = {"ties": "walk.ties"}
+#: Those that the positions of all modes have.
+COMMON: Final = frozenset({"poll", "done", "v", "seq", "at", "once", SEAL})
+
+
+class StoredBookmark:
+    """An offset of this mode, read."""
+
+    def __init__(self, offset: Offset | None, keys: BookmarkKeys):
+        self.poll = 1
+        self.kind = keys.value_type if keys.value_type in KINDS else ""
+        self.bookmark: object = None
+        self.initial: object = None
+        self.high: object = None
+        self.next: object = None
+        self.cap: int | None = None
+        #: "NONE" where a record was out of order in this poll.
+        self.order = ""
+        self.ties, self.seen = Ties(), Ties()
+        #: The inner pager's part; empty at the beginning of a poll.
+        self.walk: dict[str, Primitive] = {}
+        if offset is None:
+            return
+        self.poll = whole(offset, "poll", 1, least=1)
+        done = offset.get("done", False)
+        if not isinstance(done, bool):
+            raise StateError(f"the stored offset's done is {done!r}: not a bool")
+        kind = text_in(offset, "kind")
+        if kind and kind not in KINDS:
+            raise StateError(f"the stored offset's kind is {kind!r}")
+        self.kind = self.kind or kind
+        self.bookmark = restored(offset.get("bookmark"), self.kind)
+        self.initial = offset.get("initial")
+        self.ties = Ties.read("ties", offset)
+        names = {theirs: ours for ours, theirs in RENAMED.items()}
+        walk = {
+            names.get(name, name): value
+            for name, value in offset.items()
+            if name not in FIELDS and name not in COMMON
+        }
+        if done:
+            self.poll += 1
+            if walk:
+                raise StateError(
+                    f"the stored offset has {min(walk)!r} and was stored in another "
+                    "http.offset.mode; reset the offset to start over"
+                )
+            return
+        self.walk = walk
+        self.seen = Ties.read("seen", offset)
+        self.high = restored(offset.get("high"), self.kind)
+        self.next = offset.get("next.position")
+        self.order = text_in(offset, "order")
+        if "cap" in offset:
+            self.cap = whole(offset, "cap")
