@@ -70,6 +70,14 @@ def natural(text: str) -> int:
     return int(text)
 
 
+def fraction(text: str) -> float:
+    """An argument above 0 and at most 1."""
+    value = number(text)
+    if not 0.0 < value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 1")
+    return value
+
+
 def number(text: str) -> float:
     """An argument that is a number from 0."""
     try:
@@ -161,6 +169,29 @@ def parser() -> Words:
         "--resolved", action="store_true", help="every key with file and line"
     )
     show.set_defaults(target="check:show")
+
+    text = "fetch a piece of the past beside the engine, at a share of its rate"
+    past = verb("backfill", "backfill:backfill", text, files)
+    past.add_argument(
+        "--from",
+        dest="since",
+        metavar="TIME",
+        required=True,
+        help="2024-01-31 or ISO 8601",
+    )
+    past.add_argument("--to", metavar="TIME", required=True, help="not included")
+    past.add_argument(
+        "--share", type=fraction, default=0.3, metavar="PART", help="of the rate; 0.3"
+    )
+    past.add_argument(
+        "--connector", metavar="NAME", help="where the files have several"
+    )
+    past.add_argument("--api", metavar="NAME", help="only this api")
+    past.add_argument(
+        "--restart", action="store_true", help="forget how far it had come"
+    )
+    past.add_argument("--json", action="store_true", help="the totals as one document")
+    past.add_argument("--quiet", "-q", action="store_true", help="no progress")
 
     offsets = verbs.add_parser("offsets", help="where each shard stands")
     places = offsets.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -105,6 +105,7 @@ def serve(
     json: bool = False,
     quiet: bool = False,
     served: Served | None = None,
+    watch: Callable[[Snapshot, Board], None] | None = None,
 ) -> int:
     """
     Run what was loaded until it is done or told to stop.
@@ -115,6 +116,7 @@ def serve(
         json: Print the totals as one document at the end.
         quiet: Show no progress and no summary.
         served: What the files say, for those who change connectors while it runs.
+        watch: Called about once a second with how everything stands.
 
     Returns: the exit code.  Blocks: until the run is over.
     """
@@ -149,7 +151,7 @@ def serve(
         board=board,
         once=once,
         broker=broker,
-        on_tick=show.tick,
+        on_tick=show.tick if watch is None else both(show.tick, watch),
         files=plan if served is not None and served.directory is not None else None,
     )
     try:
@@ -165,6 +167,18 @@ def serve(
         elif not quiet:
             print(summary(show.rows, show.seconds, show.budgets))
     return code
+
+
+def both(
+    first: Callable[[Snapshot, Board], None], second: Callable[[Snapshot, Board], None]
+) -> Callable[[Snapshot, Board], None]:
+    """One after the other."""
+
+    def tick(snapshot: Snapshot, board: Board) -> None:
+        first(snapshot, board)
+        second(snapshot, board)
+
+    return tick
 
 
 def say_start(loaded: Loaded) -> None:

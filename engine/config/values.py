@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -194,6 +195,21 @@ class Api(Struct, frozen=True):
         return self.values.fingerprint_without(LIVE)
 
 
+class Beside(Struct, frozen=True):
+    """
+    The engine of a connector, beside which another run does a part of its work.
+
+    Attributes:
+        name: Of the connector, as it is configured.
+        share: Part of each of its rates that this run may take.
+        runtime: The runtime directory of that engine, or None: it does not run here.
+    """
+
+    name: str
+    share: float
+    runtime: Path | None = None
+
+
 class Connector(Struct, frozen=True):
     """
     One named configuration.
@@ -206,6 +222,7 @@ class Connector(Struct, frozen=True):
         dialect: "v1", "v2" or "castorm", by `connector.class`.
         initial_state: "RUNNING", "PAUSED" or "STOPPED".
         may: What its providers may read, at the start and whenever they read anew.
+        beside: Whose work a backfill does under a name of its own, or None.
     """
 
     name: str
@@ -215,6 +232,12 @@ class Connector(Struct, frozen=True):
     dialect: str
     initial_state: str = "RUNNING"
     may: Restriction = Restriction()
+    beside: Beside | None = None
+
+    @property
+    def known_as(self) -> str:
+        """The name in templates, dead letters and rates: that of its file."""
+        return self.name if self.beside is None else self.beside.name
 
     def parent(self, api: Api) -> Api | None:
         """The api whose records this one is polled for, or None."""
@@ -255,7 +278,8 @@ class Connector(Struct, frozen=True):
     @property
     def fingerprint(self) -> str:
         """Differs where a reload has to restart all tasks of the connector."""
-        return self.values.fingerprint_without(LIVE)
+        found = self.values.fingerprint_without(LIVE)
+        return found if self.beside is None else f"{found}{self.beside}"
 
 
 class Loaded(Struct, frozen=True):

@@ -56,6 +56,8 @@ class Limits(Struct, frozen=True, kw_only=True):
             limit inside the first.
         unlimited: Apis with `rate.limit.enabled=false`.
         listening: By api; who is not named listens as `Listening` has it.
+        share: Part of each rate that those may take together who work beside the
+            engine whose limits these are; None: it is the engine.
 
     Source: `rate.limit.*`.
     """
@@ -65,6 +67,13 @@ class Limits(Struct, frozen=True, kw_only=True):
     apis: Mapping[str, Rate] = {}
     unlimited: tuple[str, ...] = ()
     listening: Mapping[str, Listening] = {}
+    share: float | None = None
+
+
+def part_of(rate: Rate, share: float) -> Rate:
+    """A part of a rate, its burst not less than one request."""
+    burst = None if rate.burst is None else max(1, int(rate.burst * share))
+    return Rate(rate.per_second * share, rate.algorithm, burst, rate.window)
 
 
 class Limiter:
@@ -330,6 +339,15 @@ class Limiter:
                     "PER_TASK": f"task {self._task}",
                 }[limits.scope]
                 names.append((key, shared, "limiter"))
+        if limits.share is not None:
+            # Its part first: who waits for that holds no place in the whole.
+            names = [
+                *(
+                    (f"beside {key}", part_of(rate, limits.share), cause)
+                    for key, rate, cause in names
+                ),
+                *(each for each in names if not each[0].startswith("task ")),
+            ]
         route = tuple(self._bucket(routes, *name) for name in names)
         routes.known[host, api] = route
         listening = self.listening(api)

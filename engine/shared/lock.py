@@ -220,6 +220,20 @@ class Claim:
             raise
         self._fd = fd
 
+    def holder(self) -> int | None:
+        """
+        The process that says it holds the connector, if it is alive; else None.
+
+        Takes no lock, not even for a moment: an engine that starts just then would
+        be refused.
+        """
+        try:
+            text = self._path.read_bytes().strip()
+        except OSError:
+            return None
+        alive = text.isdigit() and Path(f"/proc/{int(text)}").exists()
+        return int(text) if alive else None
+
     def release(self) -> None:
         """Give the connector up, at the end of the supervisor."""
         if self._fd >= 0:

@@ -50,6 +50,7 @@ class TransformOptions(Struct, frozen=True, kw_only=True):
 
     Attributes:
         shard: Whose pages these are.
+        connector: `${connector}`, where it is another name than the shard's.
         topic, key, timestamp: Templates of `kafka.topic` and its siblings.
         headers: Name and template of each of `kafka.headers`.
         header_converter: Simple, String or Json.
@@ -73,6 +74,7 @@ class TransformOptions(Struct, frozen=True, kw_only=True):
 
     shard: Shard
     topic: str
+    connector: str = ""
     key: str | None = None
     timestamp: str | None = None
     headers: Sequence[tuple[str, str]] = ()
@@ -162,6 +164,7 @@ def compile_transform(options: TransformOptions) -> PageTransform:
     return PageTransform(
         TransformParts(
             shard=options.shard,
+            connector=options.connector,
             rules=rules,
             routes=routes,
             value_converter=values,

@@ -104,6 +104,7 @@ class TransformParts(Struct, frozen=True, kw_only=True):
     What compiling has made of a shard's options.
 
     Attributes:
+        connector: Its name for people, where it is not the shard's.
         function: The user's own, called for each `function_unit`.
         record_limit: As `PageTransform.record_limit`.
         window: Writes the bounds of a window.
@@ -113,6 +114,7 @@ class TransformParts(Struct, frozen=True, kw_only=True):
     """
 
     shard: Shard
+    connector: str
     rules: Rules
     routes: Routes
     value_converter: Converter
@@ -151,6 +153,7 @@ class PageTransform:
         self.fallbacks = 0
         self.loops = parts.loops
         self._shard = parts.shard
+        self._connector = parts.connector or parts.shard.connector
         self._rules = parts.rules
         self._routes = parts.routes
         self._value_converter = parts.value_converter
@@ -455,7 +458,7 @@ class PageTransform:
         response = page.response
         scope["now"] = response.received_ms
         scope["api"] = self._shard.api
-        scope["connector"] = self._shard.connector
+        scope["connector"] = self._connector
         scope["task"] = page.task
         scope["entityName"] = page.entity
         if "parent" in names or "parent_value" in names:
@@ -499,7 +502,7 @@ class PageTransform:
 
     def _context(self, page: Page) -> Context:
         return Context(
-            self._shard.connector,
+            self._connector,
             self._shard.api,
             page.task,
             page.entity,

@@ -239,7 +239,7 @@ class Brokers:
         name = self._values.of(DeadLetterQueueConfig).topic
         if name is None:
             return None
-        return str(name).replace("${connector}", self._connector.name)
+        return str(name).replace("${connector}", self._connector.known_as)
 
     def reserved(self) -> list[str]:
         """Topics that hold the engine's own records: no template may name one."""
@@ -280,7 +280,7 @@ class Brokers:
         if dead is not None:
             letters = DeadLetters(
                 dead,
-                connector=self._connector.name,
+                connector=self._connector.known_as,
                 task=self._task,
                 headers=values.of(DeadLetterQueueConfig).context_headers,
                 limit=topics.limit(dead),

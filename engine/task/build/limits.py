@@ -71,6 +71,7 @@ def limits_of(connector: Connector) -> Limits:
             if not api.values.of(RateLimitConfig).enabled
         ),
         listening={api.name: listening_of(api.values) for api in connector.apis},
+        share=None if connector.beside is None else connector.beside.share,
     )
 
 

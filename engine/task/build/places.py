@@ -28,9 +28,14 @@ class Places:
         for directory in (runtime, state):
             _make(directory)
 
-    def shared(self, name: str) -> tuple[Path, Path]:
-        """A directory of that name in each of the two, made if missing."""
-        found = self.runtime / name, self.state / name
+    def shared(self, name: str, runtime: Path | None = None) -> tuple[Path, Path]:
+        """
+        A directory of that name in each of the two, made if missing.
+
+        Args:
+            runtime: The runtime directory of another engine, to share with it.
+        """
+        found = (runtime or self.runtime) / name, self.state / name
         for directory in found:
             _make(directory)
         return found

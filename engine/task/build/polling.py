@@ -82,7 +82,7 @@ def paginator_of(
         omit=values.of(RequestConfig).body_null == "OMIT",
         initial=initial_of(values, paging, url),
         constants={
-            "connector": connector.name,
+            "connector": connector.known_as,
             "api": api.name,
             "entityName": shard.entity,
             "task": task,

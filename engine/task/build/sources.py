@@ -140,8 +140,11 @@ class Sources:
         self.zone = ZoneInfo(zone)
         self.pool = pool_of(values)
         self.limiter = Limiter(
-            places.shared("limiter"),
-            connector.name,
+            places.shared(
+                "limiter",
+                None if connector.beside is None else connector.beside.runtime,
+            ),
+            connector.known_as,
             limits_of(connector) if limits is None else limits,
             task=task,
             tasks=most_tasks_of(connector),
@@ -173,7 +176,7 @@ class Sources:
         self._renewable: dict[str, RenewableAuth] = {}
         self._endpoints: dict[str, Endpoints] = {}
         self._auth_tools = AuthTools(
-            connector=connector.name,
+            connector=connector.known_as,
             places=places,
             ask=self._plain,
             ask_once=functools.partial(self._plain, redirects=0),

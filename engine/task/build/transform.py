@@ -74,6 +74,7 @@ def transform_of(
     return compile_transform(
         TransformOptions(
             shard=shard,
+            connector=connector.known_as,
             topic=needed(records.topic),
             key=records.key,
             timestamp=records.timestamp,
