@@ -72,6 +72,9 @@ class Limiter(Protocol):
         of the host, a rate changed by a reload.
         """
 
+    def paused(self, host: str) -> float:
+        """Seconds for which nobody may ask the host, 0.0: none."""
+
     @property
     def cause(self) -> str:
         """What the last answer above 0.0 in this thread was for, in one word."""

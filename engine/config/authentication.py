@@ -24,12 +24,14 @@ class AuthType(Struct, frozen=True, kw_only=True):
         keys: Its own keys; a dot at the end stands for all that begin so.
         needs: Those that have to be stated.
         elsewhere: Where else what is needed may be stated, in words.
+        several: `auth.credentials` may take the place of what is needed.
     """
 
     meaning: str
     keys: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     elsewhere: str = ""
+    several: bool = False
 
     def owns(self, key: str) -> bool:
         """True if a key means something to this type."""
@@ -44,18 +46,21 @@ TYPES: Final[Mapping[str, AuthType]] = {
     "NONE": AuthType(meaning="No credentials."),
     "BASIC": AuthType(
         meaning="connection.user and connection.password (RFC 7617).",
-        keys=("connection.user", "connection.password"),
+        keys=("connection.user", "connection.password", "auth.credentials"),
         needs=("connection.user", "connection.password"),
+        several=True,
     ),
     "BEARER": AuthType(
         meaning="A fixed token, bearer.token (RFC 6750).",
-        keys=("bearer.token",),
+        keys=("bearer.token", "auth.credentials"),
         needs=("bearer.token",),
+        several=True,
     ),
     "API_KEY": AuthType(
         meaning="A key in a header or a query parameter, as api.key.* says.",
-        keys=("api.key.",),
+        keys=("api.key.", "auth.credentials"),
         needs=("api.key.value",),
+        several=True,
     ),
     "OAUTH2": AuthType(
         meaning="A token of oauth2.token.url, fetched anew before it ends (RFC 6749).",

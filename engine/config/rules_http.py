@@ -13,7 +13,7 @@ from engine.config.authentication import TYPES, AuthType
 from engine.config.rules_auth import further
 from engine.config.rules_kafka import stores_are_pem
 from engine.config.scope import Scope
-from engine.config.sections.auth import AuthConfig
+from engine.config.sections.auth import AuthConfig, credentials_of
 from engine.config.sections.borders import CertificatesConfig, ProxyConfig
 from engine.config.sections.cache import ResponseCacheConfig, WarmingConfig
 from engine.config.sections.client import PoolConfig
@@ -52,8 +52,15 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
     own_class = s.of(AuthConfig).auth_class is not None
     if own_class and kind != "NONE":
         s.error("http.auth.class", f"auth.type={kind} is another way: leave one out")
+    several = "auth.credentials"
+    if TYPES[kind].several and s[several] is not None:
+        for key in TYPES[kind].needs:
+            if s.values.stated(key):
+                s.error(key, f"{several} has them all: leave one of the two out")
+        if kind == "BASIC" and any(":" not in each for each in credentials_of_api(api)):
+            s.error(several, "of BASIC each is user:password")
     for key in TYPES[kind].needs:
-        if s[key] is None:
+        if s[key] is None and not (TYPES[kind].several and s[several] is not None):
             elsewhere = TYPES[kind].elsewhere and f", {TYPES[kind].elsewhere}"
             s.error(key, f"required by auth.type={kind}{elsewhere}")
     mine = _way_of(api)
@@ -73,6 +80,12 @@ def auth_is_whole(s: Scope, api: Api, connector: Connector) -> None:
     for key in ("oauth2.token.url", "auth.login.url"):
         if mine.owns(key) and s[key] is not None and open_http(str(s[key])):
             s.error(key, "https is required off loopback")
+
+
+def credentials_of_api(api: Api) -> list[str]:
+    """The parts of an api's `auth.credentials`."""
+    found = api.values.of(AuthConfig).credentials
+    return [] if found is None else credentials_of(found.reveal())
 
 
 def _way_of(api: Api) -> AuthType:

@@ -348,6 +348,10 @@ class Limiter:
                 ),
                 *(each for each in names if not each[0].startswith("task ")),
             ]
+        _, several, number = host.rpartition("#")
+        if several:
+            # One of several credentials: each has all of the rate.
+            names = [(f"{key} #{number}", rate, why) for key, rate, why in names]
         route = tuple(self._bucket(routes, *name) for name in names)
         routes.known[host, api] = route
         listening = self.listening(api)

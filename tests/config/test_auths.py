@@ -40,6 +40,9 @@ WHOLE = [
     f"{LOGIN}auth.login.token.cookie=sid\nauth.login.send.location=COOKIE",
     "auth.type=LOGIN\nauth.login.url=/login\nauth.login.token.path=$",
     "http.cookies=POLL",
+    "auth.type=BEARER\nauth.credentials=canary1,canary2",
+    "auth.type=API_KEY\nauth.credentials=canary1,canary2\napi.key.location=QUERY",
+    "auth.type=BASIC\nauth.credentials=a:canary1,b:canary2",
     ("http.proxy.host=p\nhttp.proxy.port=1\n"
     "http.proxy.exceptions=a.example.com,*.internal,10.0.0.0/8,[::1]:80,::1/128"),
 ]  # fmt: skip
@@ -47,6 +50,14 @@ WHOLE = [
 #: A document, the key that is to blame, a word of the message.
 ERRORS = [
     ("auth.type=DIGEST", "connection.user", "auth.type=DIGEST"),
+    ("auth.type=BEARER\nauth.credentials=canary1", "auth.credentials", "two or more"),
+    ("auth.type=BEARER\nauth.credentials=canary,canary", "auth.credentials", "twice"),
+    ("auth.type=BASIC\nauth.credentials=canary1,canary2", "auth.credentials",
+     "user:password"),
+    ("auth.type=BEARER\nbearer.token=canary\nauth.credentials=canary1,canary2",
+     "bearer.token", "leave one"),
+    ("auth.type=OAUTH2\nauth.credentials=canary1,canary2", "auth.credentials",
+     "auth.type=BASIC or BEARER or API_KEY"),
     (f"auth.type=BEARER\nbearer.token=x\n{PAIR}", "connection.user",
      "BASIC or LOGIN or DIGEST"),
     (OAUTH, "oauth2.client.id", "required"),

@@ -23,12 +23,38 @@ from engine.config.kinds import (
     RecordPath,
     StatusCodes,
     Text,
+    Unfit,
     Url,
     seconds,
 )
 from engine.config.sections.key import Computed
 from engine.config.sections.section import Section, option, unset
 from engine.observe.redact import Secret
+
+
+def credentials_of(text: str) -> list[str]:
+    """The parts of `auth.credentials`."""
+    return [
+        part
+        for each in text.splitlines()
+        for part in map(str.strip, each.split(","))
+        if part
+    ]
+
+
+def check_credentials(text: str) -> None:
+    """
+    Refuse what is not several credentials.
+
+    Raises: Unfit.
+    """
+    found = credentials_of(text)
+    if len(found) < 2:
+        raise Unfit("two or more, one a line or separated by commas")
+    if len(set(found)) < len(found):
+        raise Unfit("one of them stands there twice")
+    if any(not 32 <= ord(c) < 127 for each in found for c in each):
+        raise Unfit("a character that goes in no header")
 
 
 class AuthConfig(Section, frozen=True, kw_only=True):
@@ -68,6 +94,15 @@ class AuthConfig(Section, frozen=True, kw_only=True):
     )
     bearer_token: Secret | None = unset(
         "bearer.token", Password(), None, "Token of BEARER.", "${file:token.txt}"
+    )
+    credentials: Secret | None = unset(
+        "auth.credentials",
+        Password(multiline=True, check=check_credentials),
+        None,
+        "Several credentials of BEARER, API_KEY or BASIC, in turn: tokens, keys or "
+        "user:password, one a line or separated by commas. Each has the rate limit and "
+        "the host's own limits for itself; one that is refused is left out.",
+        "${file:tokens.txt}",
     )
     renew_statuses: Codes = option(
         "auth.renew.status",

@@ -8,6 +8,9 @@ Path: `source.fetch.retry` (one try) -> here -> `source.wire.http1`
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 from engine.clock import SYSTEM, Clock
 from engine.errors import (
     Unreachable,
@@ -17,6 +20,16 @@ from engine.records import Request, Response
 from engine.seams import Demanded, Fetch, Limiter, Stopping
 from engine.source.fetch.waits import Waits
 from engine.source.wire.origin import host_of
+
+
+class Turns(Protocol):
+    """Several credentials, each with a rate of its own (`source.auth.rotation`)."""
+
+    def pick(self, host: str, paused: Callable[[str], float]) -> str:
+        """The host under the name of the credential that this thread sends next."""
+
+    def current(self, host: str) -> str:
+        """The same of the one that it has sent last."""
 
 
 class RateGate:
@@ -29,6 +42,8 @@ class RateGate:
         api: The api's name.
         waits: Told how long a request waited, and for what.
         stage: Told how long "limiter" took, or None.
+        turns: Gives those that send in turn, or None: there is one credential.
+        picks: False for what follows a try, such as a redirect: it keeps the try's.
     """
 
     def __init__(
@@ -39,9 +54,13 @@ class RateGate:
         api: str,
         waits: Waits,
         stage: Stage | None = None,
+        turns: Callable[[], Turns | None] | None = None,
+        picks: bool = True,
         clock: Clock = SYSTEM,
     ):
         self._stage = stage
+        self._turns = turns
+        self._picks = picks
         self._limiter = limiter
         self._stopping = stopping
         self._api = api
@@ -57,6 +76,9 @@ class RateGate:
         """
         waited = 0.0
         limiter = self._limiter
+        if self._turns is not None and (turns := self._turns()) is not None:
+            picks = self._picks
+            host = turns.pick(host, limiter.paused) if picks else turns.current(host)
         wait = limiter.reserve(host, self._api)
         while wait > 0.0:
             cause, began = limiter.cause, self._clock.monotonic()
@@ -75,7 +97,11 @@ class RateGate:
     def observe(self, host: str, response: Response) -> None:
         """Let the limiter learn from an answer."""
         headers = list(response.headers)
-        self._limiter.observe(host, self._api, response.status, headers)
+        self._limiter.observe(self._named(host), self._api, response.status, headers)
+
+    def _named(self, host: str) -> str:
+        turns = None if self._turns is None else self._turns()
+        return host if turns is None else turns.current(host)
 
     def demanded(self, response: Response) -> Demanded:
         """What the headers of a refusal ask for."""
@@ -90,7 +116,8 @@ class RateGate:
         """
         headers = list(response.headers)
         status = 429 if limited else 503
-        self._limiter.observe(host_of(response.url), self._api, status, headers)
+        host = self._named(host_of(response.url))
+        self._limiter.observe(host, self._api, status, headers)
 
 
 class Limited:

@@ -17,7 +17,13 @@ from urllib.parse import urljoin
 from msgspec import Struct
 
 from engine.config import Api, Values
-from engine.config.sections.auth import ApiKeyConfig, AuthConfig, AwsConfig, OAuthConfig
+from engine.config.sections.auth import (
+    ApiKeyConfig,
+    AuthConfig,
+    AwsConfig,
+    OAuthConfig,
+    credentials_of,
+)
 from engine.config.sections.logins import JwtConfig, LoginConfig
 from engine.config.sections.section import needed
 from engine.seams import Fetch
@@ -28,6 +34,7 @@ from engine.source.auth.header import HeaderAuth, QueryAuth, basic, bearer
 from engine.source.auth.jwt import JwtOptions
 from engine.source.auth.login import LoginAuth, LoginOptions
 from engine.source.auth.oauth import OAuth2, OAuthOptions
+from engine.source.auth.rotation import Rotation
 from engine.source.wire.options import Auth
 from engine.task.build.http import http_options, pairs, reveal, url_of
 from engine.task.build.places import Places
@@ -39,12 +46,14 @@ class AuthTools(Struct, frozen=True, kw_only=True):
 
     Attributes:
         connector: Its name.
+        task: The task's number.
         places: Where tokens are kept.
         ask: (api, URL) to a way to that URL's origin: limited, without credentials.
         ask_once: The same, following no redirect.
     """
 
     connector: str
+    task: int
     places: Places
     ask: Callable[[Api, str], Fetch]
     ask_once: Callable[[Api, str], Fetch]
@@ -60,7 +69,27 @@ def auth_of(api: Api, tools: AuthTools) -> Auth | None:
     `http.auth.class`, which carries requests itself.
     """
     auth = api.values.of(AuthConfig)
-    return None if auth.auth_class is not None else MAKERS[auth.type](api, tools)
+    if auth.auth_class is not None:
+        return None
+    if auth.credentials is not None:
+        found = [
+            _one_of(api, each) for each in credentials_of(auth.credentials.reveal())
+        ]
+        return Rotation(found, start=tools.task)
+    return MAKERS[auth.type](api, tools)
+
+
+def _one_of(api: Api, text: str) -> Auth:
+    """One of several credentials."""
+    kind = api.values.of(AuthConfig).type
+    if kind == "BASIC":
+        user, _, password = text.partition(":")
+        return basic(user, password)
+    if kind == "BEARER":
+        return bearer(text)
+    key = api.values.of(ApiKeyConfig)
+    made = QueryAuth if key.location == "QUERY" else HeaderAuth
+    return made(key.name, text)
 
 
 def secret_params(values: Values) -> frozenset[str]:

@@ -46,12 +46,13 @@ from engine.shared.limiter import Limiter, Limits
 from engine.source.auth.base import Rebased
 from engine.source.auth.oauth import OAuth2
 from engine.source.auth.renewal import Refreshable, RenewableAuth, Renewing
+from engine.source.auth.rotation import Rotation
 from engine.source.auth.session import SessionAuth, load_auth
 from engine.source.children import ChildApi, ChildDelivery, Tree
 from engine.source.decode.decoder import Decode, Decoded, compile_decoder
 from engine.source.fetch.balance import Balanced, Endpoints
 from engine.source.fetch.breaker import Guarded
-from engine.source.fetch.limit import Limited, RateGate
+from engine.source.fetch.limit import Limited, RateGate, Turns
 from engine.source.fetch.metered import Metered
 from engine.source.fetch.retry import Retrying
 from engine.source.fetch.waits import Waits
@@ -177,6 +178,7 @@ class Sources:
         self._endpoints: dict[str, Endpoints] = {}
         self._auth_tools = AuthTools(
             connector=connector.known_as,
+            task=task,
             places=places,
             ask=self._plain,
             ask_once=functools.partial(self._plain, redirects=0),
@@ -225,7 +227,12 @@ class Sources:
     # -- one api ---------------------------------------------------------------
 
     def _rate_gate(
-        self, api: Api, stopping: Stopping, waits: Waits | None = None
+        self,
+        api: Api,
+        stopping: Stopping,
+        waits: Waits | None = None,
+        *,
+        picks: bool = True,
     ) -> RateGate:
         """
         Where the requests of an api pay.
@@ -242,7 +249,22 @@ class Sources:
             api=api.name,
             waits=waits,
             stage=self._stage(api),
+            turns=self._turns(api),
+            picks=picks,
         )
+
+    def _turns(self, api: Api) -> Callable[[], Turns | None] | None:
+        """Gives an api's several credentials, as they are then; None: it has one."""
+        if api.values.of(AuthConfig).credentials is None:
+            return None
+
+        def turns() -> Turns | None:
+            auth: object = self._auths.get(api.name)
+            if isinstance(auth, RenewableAuth):
+                auth = auth.inner
+            return auth if isinstance(auth, Rotation) else None
+
+        return turns
 
     def _stage(self, api: Api) -> Stage | None:
         return None if self._metering is None else self._metering.stage(api.name)
@@ -272,7 +294,7 @@ class Sources:
             replace(http_options(api), spool_dir=str(self._places.state)),
             pool=self.pool,
             resolver=self._resolver,
-            tokens=self._rate_gate(api, self._stop) if paying else None,
+            tokens=self._rate_gate(api, self._stop, picks=False) if paying else None,
             multiplexer=self._http2(values),
             stage=self._stage(api),
         )
