@@ -317,10 +317,13 @@ class Progress:
         self._began: tuple[float, float] | None = None
         self._due = clock.monotonic() + LOOK
         self._part = 0.0
+        self._whole = False
         self.looks = False
 
     def tick(self, snapshot: Snapshot, board: Board) -> None:
         """Called about once a second; says it every few seconds."""
+        if snapshot.shards:
+            self._whole = all(shard.finished for shard in snapshot.shards)
         now = self._clock.monotonic()
         if now < self._due:
             return
@@ -369,9 +372,9 @@ class Progress:
             return text
         return f"{text}; {_lasting((1.0 - self._part) * gone / done)} left"
 
-    def ended(self, whole: bool) -> str:
-        """The last line."""
-        if whole and self._part:
+    def ended(self, well: bool) -> str:
+        """The last line; `well` is how the run ended."""
+        if well and self._whole:
             return "backfill: done"
         return "backfill: ended; the same command goes on from here"
 
