@@ -30,7 +30,7 @@ from msgspec.structs import replace
 
 from engine.cli.check import told
 from engine.cli.display import has_room, write
-from engine.cli.offsets import Opened, claim_of
+from engine.cli.offsets import OpenedState, claim_of
 from engine.cli.run import own_runtime, serve
 from engine.clock import SYSTEM, Clock
 from engine.config import Connector, Loaded
@@ -227,13 +227,13 @@ def _chosen(found: Sequence[Connector], name: str | None) -> Connector:
     )
 
 
-def _state(opened: Opened, mine: Connector) -> State:
+def _state(opened: OpenedState, mine: Connector) -> State:
     return opened.state(mine)
 
 
 def _forget(loaded: Loaded, mine: Connector) -> None:
     """Forget how far it has come.  Raises: Occupied where it runs."""
-    with Opened(loaded) as opened:
+    with OpenedState(loaded) as opened:
         claim = claim_of(loaded, mine)
         claim.take()
         try:
@@ -248,7 +248,7 @@ def _forget(loaded: Loaded, mine: Connector) -> None:
 
 def _finished(loaded: Loaded, mine: Connector) -> str | None:
     """Words where every shard has come to the end, else None."""
-    with Opened(loaded) as opened:
+    with OpenedState(loaded) as opened:
         try:
             saved = [s for s in _state(opened, mine).read().values()
                      if "part" not in s.partition]  # fmt: skip
