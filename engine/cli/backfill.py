@@ -78,7 +78,7 @@ def backfill(args: argparse.Namespace) -> int:
         print(f"{finished}; --restart does it again")
         return Exit.OK
     _say(mine, live, span, args.share)
-    progress = Progress(span, sizes_of(mine), quiet=args.quiet or args.json)
+    progress = BackfillProgress(span, sizes_of(mine), quiet=args.quiet or args.json)
     beside = mine.beside
 
     def watch(snapshot: Snapshot, board: Board) -> None:
@@ -290,7 +290,7 @@ def sizes_of(mine: Connector) -> dict[str, int]:
     }
 
 
-class Progress:
+class BackfillProgress:
     """
     How far a backfill is, out of the positions that its shards have saved.
 

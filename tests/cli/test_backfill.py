@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from engine.cli.backfill import Progress, derived, sizes_of, span_of
+from engine.cli.backfill import BackfillProgress, derived, sizes_of, span_of
 from engine.cli.main import fraction, parser
 from engine.config import Connector, load
 from engine.errors import ConfigError
@@ -178,7 +178,7 @@ def test_a_part_of_a_rate_lets_one_through_at_least(tmp_path: Path) -> None:
 
 def test_how_far_it_is_and_how_long_it_takes() -> None:
     clock = HandClock()
-    progress = Progress(SPAN, {"api1": 86400}, quiet=True, clock=clock)
+    progress = BackfillProgress(SPAN, {"api1": 86400}, quiet=True, clock=clock)
 
     def saved(**position: object) -> bytes:
         return json.dumps(position).encode()
