@@ -97,7 +97,11 @@ class AuthConfig(Section, frozen=True, kw_only=True):
     )
     credentials: Secret | None = unset(
         "auth.credentials",
-        Password(multiline=True, check=check_credentials),
+        Password(
+            multiline=True,
+            check=check_credentials,
+            allowed="two or more secrets, one a line or separated by commas",
+        ),
         None,
         "Several credentials of BEARER, API_KEY or BASIC, in turn: tokens, keys or "
         "user:password, one a line or separated by commas. Each has the rate limit and "
