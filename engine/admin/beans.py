@@ -15,8 +15,9 @@ from functools import cache
 
 from msgspec import Struct
 
+from engine.admin.totals import Totals
 from engine.admin.view import ConnectorCard, TaskState, View
-from engine.admin.watch import Figures, Life, Picture, Totals
+from engine.admin.watch import Figures, Life, Picture
 from engine.observe import names
 from engine.observe.names import ATTRIBUTES, CONNECT, HTTP, MAIN, Attribute
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from engine.admin import health
+from engine.admin import verdicts
 from engine.admin.answers import Answer, Question, json_answer, refusal
 from engine.admin.beans import connector_state
 from engine.admin.view import ConnectorCard, ShardState, TaskState, View
@@ -186,7 +186,7 @@ def _why(shard: ShardState) -> str:
     """Why a shard is FAILED, or what it fails with at present; "" for well."""
     if shard.failed or shard.failure is None or shard.failure.over_ms:
         return shard.failed
-    return health.told(shard.failure)
+    return verdicts.told(shard.failure)
 
 
 def _task_status(view: View, task: TaskState) -> dict[str, Any]:

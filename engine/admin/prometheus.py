@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from engine.admin import beans, health
+from engine.admin import beans, verdicts
 from engine.admin.answers import Answer, Question
 from engine.admin.store import line_head, number
 from engine.admin.view import Process, View
@@ -220,8 +220,8 @@ def _of_connector(found: _Computed, picture: Picture, name: str, began: float) -
     if card is None:
         return
     figures = picture.figures([name])
-    status = health.judge(picture, card, began=began).status
-    for other in health.Status:
+    status = verdicts.judge(picture, card, began=began).status
+    for other in verdicts.Status:
         found[names.STATUS].append(((name, other.value), other is status))
     tasks = picture.tasks_of(name)
     for state in names.TASKS.values["state"]:
@@ -237,7 +237,7 @@ def _of_connector(found: _Computed, picture: Picture, name: str, began: float) -
             found[names.POLL_INTERVAL].append(((name, api.name), api.interval))
     if figures.cached:
         low = (
-            figures.lookups >= health.FEWEST_LOOKUPS
+            figures.lookups >= verdicts.FEWEST_LOOKUPS
             and figures.hit_ratio < card.hit_ratio_low
         )
         found[names.CACHE_HIT_RATIO].append(((name,), figures.hit_ratio))

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.admin import monitoring
-from engine.admin.monitoring import ALERTS, PANELS
+from engine.admin import alerts, monitoring, reference
+from engine.admin.alerts import ALERTS
+from engine.admin.expressions import JOB
+from engine.admin.monitoring import PANELS
 from tests.admin.conftest import Stage
 from tests.admin.test_prometheus import everything
 from tests.needs import need
@@ -38,8 +40,8 @@ def promtool(*words: str) -> None:
     ("name", "content"),
     [
         ("dashboard.json", json.dumps(monitoring.dashboard(), indent=2) + "\n"),
-        ("alerts.yml", monitoring.alerts()),
-        ("METRICS.md", monitoring.reference()),
+        ("alerts.yml", alerts.alerts()),
+        ("METRICS.md", reference.reference()),
     ],
 )
 def test_the_files_are_what_the_table_makes(name: str, content: str) -> None:
@@ -215,7 +217,7 @@ def series(name: str, values: str, **labels: str) -> dict[str, str]:
 C = {"connector": "orders"}
 CT = {"connector": "orders", "task": "0"}
 CTA = {"connector": "orders", "task": "0", "api": "api1"}
-UP = series("up", "1x60", job=monitoring.JOB)
+UP = series("up", "1x60", job=JOB)
 WRITTEN = "http_source_records_written_total"
 RECEIVED = "http_source_records_received_total"
 REQUESTS = "http_source_requests_total"
@@ -266,9 +268,9 @@ CASES: dict[str, tuple[list[dict[str, str]], list[dict[str, str]], dict[str, str
         C,
     ),
     "HttpSourceDown": (
-        [series("up", "0x60", job=monitoring.JOB)],
+        [series("up", "0x60", job=JOB)],
         [UP],
-        {"job": monitoring.JOB},
+        {"job": JOB},
     ),
     "HttpSourceTaskFailed": (
         [series("http_source_tasks", "1x60", state="failed", **C)],
@@ -380,7 +382,7 @@ def held(
     rules = re.sub(
         r"(?m)^ +(annotations:|summary: .*|description: .*|runbook_url: .*)\n",
         "",
-        monitoring.alerts(),
+        alerts.alerts(),
     )
     (tmp_path / "rules.yml").write_text(rules)
     expected = []

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from engine.admin.running import _config
+from engine.admin.cards import config_of
 from engine.config import ConfigError, show
 from engine.config.explain import explain
 from engine.config.keys import TABLE
@@ -206,7 +206,7 @@ def test_a_secret_shows_nowhere_whatever_the_key(
     try:
         loaded = files.load(text)
         said = show(loaded, True) + "".join(map(str, loaded.findings))
-        said += json.dumps(dict(_config(loaded.connectors[0], None)))
+        said += json.dumps(dict(config_of(loaded.connectors[0], None)))
     except ConfigError as failure:
         said = "".join(map(str, failure.findings))
 

@@ -22,7 +22,8 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as strictly,
 )
 
-from engine.admin.monitoring import JOB, PANELS
+from engine.admin.expressions import JOB
+from engine.admin.monitoring import PANELS
 from engine.observe import names
 from engine.observe.names import MetricKind
 from tests.brokers import Broker

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import pytest
 
-from engine.admin import monitoring
+from engine.admin import alerts
 from engine.config.keys import TABLE
 from tests.brokers import Broker
 from tests.e2e.admin import Admin, Scrape, listening
@@ -226,7 +226,7 @@ def fired(tmp_path: Path, scrapes: Sequence[tuple[float, Scrape]]) -> str:
     rules = re.sub(
         r"(\[|for: )(\d+)m",
         lambda m: f"{m[1]}{int(m[2]) * TENTH}s",
-        monitoring.alerts(),
+        alerts.alerts(),
     )
     rules = re.sub(
         r"(?m)^ +(annotations:|summary: .*|description: .*|runbook_url: .*)\n",

@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
-from engine.admin import health
+from engine.admin import health, verdicts
 from engine.admin.beans import connector_state
-from engine.admin.health import Status
 from engine.admin.page.plots import Plot, plot
+from engine.admin.totals import Totals
+from engine.admin.verdicts import Status
 from engine.admin.view import ConnectorCard, ShardState, TaskState, View
-from engine.admin.watch import Figures, Picture, Totals
+from engine.admin.watch import Figures, Picture
 from engine.clock import span
 from engine.observe.advice import advice
 
@@ -124,7 +125,7 @@ class Panel(Struct, frozen=True):
         name: Its name.
         anchor: A name for the browser, from its place.
         state: In Connect's word.
-        health: One of `health.Status`, "paused" or "stopped".
+        health: One of `verdicts.Status`, "paused" or "stopped".
         reasons: Why it is not well.
         troubles: Failures by shard, those that last first.
         facts: Name and value of each number.
@@ -230,7 +231,7 @@ def _panel(
 ) -> Panel:
     tasks = picture.tasks_of(card.name)
     shards = picture.shards_of(card.name)
-    verdict = health.judge(picture, card, began=began)
+    verdict = verdicts.judge(picture, card, began=began)
     state = connector_state(target, tasks)
     figures = picture.figures([card.name])
     held = [shard for shard in shards if shard.task is not None]
