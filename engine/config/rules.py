@@ -47,6 +47,7 @@ from engine.config.rules_offsets import bookmarks_are_whole
 from engine.config.rules_paging import (
     chains_know_their_next,
     hyphens_are_meant,
+    jobs_are_whole,
     names_have_values,
     paging_has_a_type,
     parameters_stand_once,
@@ -328,6 +329,7 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     bodies_have_a_method,
     chains_know_their_next,
     snapshots_know_their_keys,
+    jobs_are_whole,
     tombstones_have_keys,
     paging_has_a_type,
     parameters_stand_once,

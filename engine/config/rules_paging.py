@@ -14,6 +14,7 @@ from engine.config.pagination import TYPES
 from engine.config.scope import Scope
 from engine.config.sections.delivery import StateConfig
 from engine.config.sections.engine import ApiConfig
+from engine.config.sections.jobs import JobsConfig
 from engine.config.sections.offsets import MODES, OffsetsConfig, WindowsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.request import RequestConfig
@@ -27,6 +28,11 @@ _TEMPLATES = (
     "http.source.body",
     "pagination.first.query.params",
     "http.initial.offset",
+    "http.job.create.url",
+    "http.job.create.body",
+    "http.job.status.url",
+    "http.job.status.body",
+    "http.job.result.url",
     "http.source.window.start",
     "http.source.window.end",
     "kafka.topic",
@@ -54,6 +60,39 @@ def chains_know_their_next(s: Scope, api: Api, connector: Connector) -> None:
             "pagination.type",
             f"{kind} over data that changes meanwhile skips and repeats records; "
             "cursor and keyset do not",
+        )
+
+
+def jobs_are_whole(s: Scope, api: Api, connector: Connector) -> None:
+    jobs = s.of(JobsConfig)
+    if jobs.create_url is None:
+        for key in s.values:
+            if key.startswith("http.job.") and s.values.own(key):
+                s.error(key, "needs http.job.create.url")
+        return
+    if s.of(ApiConfig).parent is not None:
+        s.error("http.job.create.url", "a job is for an api without parent")
+    if s.of(WindowsConfig).size is not None:
+        s.error("http.job.create.url", "a job is for a poll, not for a window of one")
+    for name in ("create", "status"):
+        bodiless = s[f"http.job.{name}.method"] == "GET"
+        if bodiless and s[f"http.job.{name}.body"] is not None:
+            s.error(f"http.job.{name}.body", "goes with POST, not with GET")
+    pages = TYPES[s.of(PaginationConfig).type].pages
+    if jobs.download_field is not None and pages:
+        s.error(
+            "http.job.download.field",
+            f"names files, each fetched whole: pagination.type={s.of(PaginationConfig).type} "
+            "has nothing to page",
+        )
+    if jobs.download_field is not None and s.of(OffsetsConfig).mode not in (
+        "FULL",
+        "SNAPSHOT_DIFF",
+    ):
+        s.error(
+            "http.job.download.field",
+            f"http.offset.mode={s.of(OffsetsConfig).mode} goes by requests of its own: "
+            "FULL and SNAPSHOT_DIFF go with files",
         )
 
 
@@ -211,6 +250,11 @@ def names_have_values(s: Scope, api: Api, connector: Connector) -> None:
     for key, name in _names(s.values):
         if name in ("parent", "parent_value") and s.of(ApiConfig).parent is None:
             s.error(key, f"${{{name}}} needs api.chaining.parent")
+        elif name in ("job", "job_url", "status") and not key.startswith(
+            ("kafka.", "transformation.")
+        ):
+            if s.of(JobsConfig).create_url is None:
+                s.error(key, f"${{{name}}} needs http.job.create.url")
         elif name == "entityName" and not entities:
             s.error(key, "${entityName} needs entity.names")
         elif name.startswith("window.") and s.of(WindowsConfig).size is None:

@@ -70,6 +70,9 @@ REQUEST_NAMES: Final = COMMON_NAMES | {
     "page",
     "limit",
     "last",
+    "job",
+    "job_url",
+    "status",
     "window.start",
     "window.end",
 }

@@ -29,7 +29,7 @@ from engine.records import DeadLetter, Offset, Page, Parcel, Shard
 from engine.seams import Outlet
 from engine.sink.outlet import AtLeastOnce, Failure
 from engine.sink.state import Saved
-from engine.source.paging.position import SEGMENT, whole
+from engine.source.paging.position import JOB, SEGMENT, whole
 from engine.task.flow import Counting
 from engine.task.memory import NO_PAGE
 from engine.task.snapshot import KeyTable, content_of
@@ -205,6 +205,12 @@ class Differing:
         self._last = None
         if offset is None:
             return None
+        job = {name: value for name, value in offset.items() if name in JOB}
+        if unfinished and job:
+            # What it makes is fetched from its beginning.
+            job.pop("job.file", None)
+            poll = whole(offset, "poll", 1, least=1)
+            return {"poll": poll, "done": False, **job, "job.begun": True}
         number = whole(offset, "poll", 1, least=1) - unfinished
         return {"poll": number, "done": True} if number else None
 
@@ -219,8 +225,9 @@ class Differing:
         page = parcel.page
         self._goes_on = page.truncated
         self._last = page
-        self._pages += 1
-        if self._pages == 1 and not page.received:
+        # An index below 0 is of what comes before the first page.
+        self._pages += page.index >= 0
+        if self._pages == 1 and page.index >= 0 and not page.received:
             self._doubt = "the first page was empty"
         parcel = self._keyed(parcel)
         if parcel.letters:

@@ -30,12 +30,15 @@ from engine.config.sections.kafka import BootstrapConfig
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.response import RecordsConfig
 from engine.errors import Misconfigured, SinkError, Unavailable
-from engine.records import Offset, Page, Shard
+from engine.records import Offset, Page, Request, Response, Shard
 from engine.shared.demands import HostReading
 from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.sink.statetopic import TopicState
+from engine.source.jobs import job_in
+from engine.source.paging.request import Shape
 from engine.source.wire.origin import shown
+from engine.task.build.jobs import job_decoder, keys_of, steps_of
 from engine.task.build.kafka import Brokers, bootstrap_of, unfit
 from engine.task.build.places import Places
 from engine.task.build.polling import paginator_of
@@ -312,6 +315,11 @@ def first_request(
     return _asked(connector, api, partition, None, zone)
 
 
+def _nobody(request: Request) -> Response:
+    """Nothing is asked: it is shown only."""
+    raise NotImplementedError
+
+
 def _asked(
     connector: Connector,
     api: Api,
@@ -322,5 +330,22 @@ def _asked(
     index, count = cut_of(partition)
     shard = Shard(connector.name, api.name, partition.get("entity"), index, count)
     paginator = paginator_of(connector, api, shard, zone=ZoneInfo(zone), task=0)
-    request = paginator.start(offset, SYSTEM.wall_ms()).ask()
+    now = SYSTEM.wall_ms()
+    if keys_of(api) is not None:
+        pages = paginator.shape
+        assert isinstance(pages, Shape)
+        steps = steps_of(
+            connector,
+            api,
+            shard,
+            pages=pages,
+            ask=_nobody,
+            look=_nobody,
+            decode=job_decoder(api),
+            zone=ZoneInfo(zone),
+            task=0,
+        )
+        first = steps.next(job_in(offset), now)
+        return f"{first.method} {shown(first.url)}"
+    request = paginator.start(offset, now).ask()
     return None if request is None else f"{request.method} {shown(request.url)}"

@@ -40,8 +40,14 @@ SEAL: Final = "seal"
 SEGMENT: Final = "segment"
 
 
+#: Of the offset of an unfinished poll: the job whose data it fetches (`source.jobs`).
+JOB: Final = frozenset(
+    {"job", "job.url", "job.at", "job.from", "job.begun", "job.file"}
+)
+
+
 #: What is added to an offset that is no position.
-_WRITERS: Final = frozenset({"v", "seq", "at", "once", SEAL, SEGMENT})
+_WRITERS: Final = frozenset({"v", "seq", "at", "once", SEAL, SEGMENT}) | JOB
 
 
 _COMMON: Final = frozenset({"poll", "done"})

@@ -296,7 +296,7 @@ class Shape:
         self.offset = "offset" in used or paging.next_param is not None
         self.in_headers = bool(in_headers & _PAGE_NAMES)
         self.pages = "page" in in_url | in_body | in_headers
-        self.last = tuple(dict.fromkeys(self._last_paths()))
+        self.last = tuple(dict.fromkeys(self.paths("last")))
         self._last_steps = [(text, compile_path(text).steps) for text in self.last]
 
     def _add_paging(self, used: frozenset[str], zone: tzinfo) -> None:
@@ -354,10 +354,11 @@ class Shape:
         if self._body is not None:
             yield self._body.template
 
-    def _last_paths(self) -> Iterable[str]:
+    def paths(self, name: str) -> Iterable[str]:
+        """The fields that are named as `<name>.<path>`."""
         for template in self._templates():
             for node in _nodes(template):
-                if isinstance(node, Name) and node.key == "last":
+                if isinstance(node, Name) and node.key == name:
                     yield node.path.text
 
     def begin(
@@ -556,11 +557,11 @@ class RequestsOfPoll:
         for text, steps in self._shape._last_steps:
             value = last.get(text)
             if value is not None:
-                document = _with(document, steps, value)
+                document = placed(document, steps, value)
         return document
 
 
-def _with(document: object, steps: Sequence[object], value: object) -> object:
+def placed(document: object, steps: Sequence[object], value: object) -> object:
     """A document in which a path leads to a value."""
     if not steps:
         return value
@@ -573,10 +574,10 @@ def _with(document: object, steps: Sequence[object], value: object) -> object:
         items = list(document) if isinstance(document, list) else []
         place = step if step >= 0 else -step - 1
         items += [None] * (place + 1 - len(items))
-        items[step] = _with(items[step], steps[1:], value)
+        items[step] = placed(items[step], steps[1:], value)
         return items
     members = dict(document) if isinstance(document, dict) else {}
-    members[step] = _with(members.get(step), steps[1:], value)
+    members[step] = placed(members.get(step), steps[1:], value)
     return members
 
 

@@ -57,9 +57,14 @@ def pool_of(values: Values) -> Pool:
     )
 
 
-def url_of(values: Values) -> str:
-    """The logical URL template of an api, absolute."""
-    url = str(values.of(RequestConfig).url)
+def url_of(values: Values, url: str | None = None) -> str:
+    """
+    The logical URL template of an api, absolute.
+
+    Args:
+        url: Another one of the same api.
+    """
+    url = str(values.of(RequestConfig).url) if url is None else url
     base = values.of(RequestConfig).base_url or first(
         values.of(BalancingConfig).endpoints
     )

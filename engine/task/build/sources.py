@@ -56,7 +56,10 @@ from engine.source.fetch.limit import Limited, RateGate, Turns
 from engine.source.fetch.metered import Metered
 from engine.source.fetch.retry import Retrying
 from engine.source.fetch.waits import Waits
+from engine.source.jobs import JobPoll
 from engine.source.paging.pager import ShardCoordination
+from engine.source.paging.paginator import Paginator
+from engine.source.paging.request import Shape
 from engine.source.poll import Poll
 from engine.source.prefetch import ByteBudget, Prefetcher
 from engine.source.wire import http2 as curl
@@ -77,6 +80,7 @@ from engine.task.build.http import (
     reveal,
     url_of,
 )
+from engine.task.build.jobs import job_decoder, keys_of, steps_of
 from engine.task.build.limits import limits_of, most_tasks_of, threads_of
 from engine.task.build.places import Places
 from engine.task.build.polling import paginator_of
@@ -400,12 +404,19 @@ class Sources:
         stopping: Stopping,
         waits: Waits,
         failures: FailureLog,
+        *,
+        cached: bool = True,
+        again: bool = True,
     ) -> Fetch:
         """
         The onion of an api for one of its shards, outermost layer last.
 
         A token is paid for each try, a breaker is asked once for a request;
         the cache's layer goes around all of it.
+
+        Args:
+            cached: False: what is asked is asked of the API.
+            again: False: a request whose end is unknown is not sent again.
         """
         api = self._apis.get(api.name, api)
         values = api.values
@@ -434,9 +445,10 @@ class Sources:
         if renewing is not None:
             fetch = renewing.through(fetch)
         breaker = self._breaker(api)
+        policy = policy_of(values)
         fetch = Retrying(
             fetch,
-            policy_of(values),
+            policy if again else replace(policy, idempotent=False),
             stopping=stopping,
             counters=self.counters,
             failures=failures,
@@ -449,7 +461,7 @@ class Sources:
             fetch = Metered(fetch, metering.meters, stopping=stopping)
         if breaker is not None:
             fetch = Guarded(fetch, breaker, stopping=stopping, waits=waits)
-        if self._caching is not None:
+        if self._caching is not None and cached:
             fetch = self._caching.around(api, fetch, stopping)
         return fetch
 
@@ -567,7 +579,7 @@ class Sources:
             ),
             shapes=shapes_of(values),
         )
-        return Poll(
+        return self._polling(api, shard, paginator, stopping, note)(
             paginator,
             fetch=self.fetch(
                 api,
@@ -587,6 +599,43 @@ class Sources:
             explode=exploding_of(values),
             jar=CookieJar if values.of(AuthConfig).cookies == "POLL" else None,
         )
+
+    def _polling(
+        self,
+        api: Api,
+        shard: Shard,
+        paginator: Paginator,
+        stopping: Stopping,
+        note: Callable[[str], None],
+    ) -> Callable[..., Poll]:
+        """Makes the polls of an api: plain ones, or those of its jobs."""
+        keys = keys_of(api)
+        if keys is None:
+            return Poll
+        decode = job_decoder(api)
+        fetch = functools.partial(
+            self.fetch,
+            api,
+            decode,
+            stopping,
+            self.waits.setdefault(shard, Waits()),
+            self.failures.setdefault(shard, FailureLog()),
+            cached=False,
+        )
+        pages = paginator.shape
+        assert isinstance(pages, Shape)
+        steps = steps_of(
+            self._connector,
+            api,
+            shard,
+            pages=pages,
+            ask=fetch(again=False),
+            look=fetch(),
+            decode=once_decoded(decode),
+            zone=self.zone,
+            task=self._task,
+        )
+        return functools.partial(JobPoll, keys=keys, steps=steps, note=note)
 
     def tree(
         self,

@@ -1,0 +1,474 @@
+"""
+Jobs: apis whose data has to be asked for before it can be fetched.
+
+Owns a poll in three steps: a job is created, its status is asked until it is done, and
+what it has made is fetched, by the pages of the api or from the URLs that the status
+names.  The position has the job from its creation on, so that who was killed goes on
+with it and creates no second one.
+
+Path: `task.flow` -> here -> `source.poll` walks what the job has made
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from msgspec import Raw, Struct
+from msgspec import json as msgjson
+from msgspec.structs import replace
+
+from engine.clock import SYSTEM, Clock
+from engine.errors import (
+    BadPage,
+    SourceError,
+    StateError,
+    Unexpected,
+    Unreachable,
+)
+from engine.language.paths import compile_path
+from engine.records import Offset, Page, Primitive, Request, Response
+from engine.seams import Fetch, Stopping
+from engine.source.decode.decoder import Decode, Decoded
+from engine.source.paging.envelope import Fields
+from engine.source.paging.links import without
+from engine.source.paging.pager import Note, PollRequests
+from engine.source.paging.position import plain_value, text_in, whole
+from engine.source.paging.request import Shape, placed
+from engine.source.poll import Poll
+from engine.source.wire.origin import shown
+
+log = logging.getLogger("source")
+
+#: What a position has of a job beside the place in what the job has made.
+FIELDS: Final = ("job", "job.url", "job.at", "job.from", "job.begun")
+#: How many of the files of a job are fetched.
+FILE: Final = "job.file"
+
+#: Statuses by which an API says that it knows a job no longer.
+UNKNOWN: Final = frozenset({404, 410})
+
+#: Those by which it says that what a job has made is there no longer: signed URLs end.
+EXPIRED: Final = frozenset({400, 403, 404, 410})
+
+
+class JobKeys(Struct, frozen=True, kw_only=True):
+    """
+    The keys `http.job.*` of one api.
+
+    Attributes:
+        interval, timeout: Seconds between two looks, and for a job to be done.
+        state: Where the status stands in an answer, or None: 202 is pending.
+        done, failed: Values of it, in lower case; any other one is pending.
+        files: Where the URLs of what the job has made stand, or None: the requests
+            of the api itself fetch it.
+    """
+
+    interval: float = 5.0
+    timeout: float = 3600.0
+    state: str | None = None
+    done: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
+    files: str | None = None
+
+
+class JobSteps(Struct, frozen=True, kw_only=True):
+    """
+    What a job is asked with.
+
+    Attributes:
+        create: Makes the request that creates it.
+        status: Makes the one that asks for its status, or None: the Location of the
+            answer to the first is asked for.
+        result: Makes one that is asked once it is done, or None.
+        pages: Makes the api's own requests; tells which fields of the job they name.
+        ask: Creates: a request whose end is unknown is not sent again.
+        look: Sends the others; nothing of them comes out of a cache.
+        decode: Splits their answers.
+        follow: (URL asked, reference) to the URL it leads to, or Forbidden.
+        cut: Names of query parameters that carry credentials.
+    """
+
+    create: Shape
+    status: Shape | None
+    result: Shape | None
+    pages: Shape
+    ask: Fetch
+    look: Fetch
+    decode: Decode
+    follow: Callable[[str, str], str]
+    cut: frozenset[str] = frozenset()
+
+    def next(
+        self, job: Job | None, now_ms: int, scope: Mapping[str, object] | None = None
+    ) -> Request:
+        """What is asked first: for a job's status, or to create one."""
+        if job is None:
+            return self.create.begin(now_ms, scope)(0)
+        if self.status is None:
+            return self.create.begin(now_ms, scope).follow(0, job.url)
+        return self.status.begin(now_ms, {**(scope or {}), **job.scope})(0)
+
+
+class Job(Struct, frozen=True):
+    """
+    A job that was created.
+
+    Attributes:
+        answer: What its creation was answered with, as far as requests name it.
+        url: Where its status is asked for, or "".
+        at_ms: When it was created.
+        start: Where the poll began.
+        poll: Its number.
+    """
+
+    answer: str
+    url: str
+    at_ms: int
+    start: Offset | None
+    poll: int
+
+    @property
+    def scope(self) -> dict[str, object]:
+        """What requests may name of it."""
+        return {"job": Raw(self.answer.encode()), "job_url": self.url}
+
+    @property
+    def fields(self) -> dict[str, Primitive]:
+        """As a position keeps it."""
+        start = "" if self.start is None else msgjson.encode(self.start).decode()
+        return {
+            "job": self.answer,
+            "job.url": self.url,
+            "job.at": self.at_ms,
+            "job.from": start,
+        }
+
+
+class JobPoll(Poll):
+    """
+    The polls of an api that makes its data by jobs.
+
+    Args: as `Poll`, and
+        keys, steps: Of its jobs.
+        note: Told the name of each counter that goes up.
+    """
+
+    def __init__(
+        self, *args: Any, keys: JobKeys, steps: JobSteps, note: Note, **more: Any
+    ):
+        super().__init__(*args, **more)
+        self._keys = keys
+        self._steps = steps
+        self._note = note
+        self._fields = Fields({"state": keys.state, "files": keys.files})
+        self._wall: Clock = more.get("clock", SYSTEM)
+        self._until: Stopping = more["stopping"]
+        named = [steps.status, steps.result, steps.pages]
+        self._named = tuple(
+            dict.fromkeys(
+                path for shape in named if shape for path in shape.paths("job")
+            )
+        )
+
+    def pages(
+        self,
+        offset: Offset | None,
+        *,
+        scope: Mapping[str, object] | None = None,
+        number: int | None = None,
+    ) -> Generator[Page]:
+        """
+        As `Poll`: an empty page comes first, whose position has the job.
+
+        Raises: as `Poll`; Unexpected for a job that has failed, Unreachable for one
+            that was not done in time.
+        Blocks: until the job is done; stopping ends it.
+        """
+        job = job_in(offset)
+        if job is None:
+            job, page = self._create(offset, scope, number)
+            yield page
+        else:
+            place = None if offset is None or offset.get("job.begun") else offset
+            try:
+                yield from self._made(job, place, scope, number, resumed=True)
+                return
+            except _Gone as failure:
+                self._anew(failure)
+            job, page = self._create(job.start, scope, number)
+            yield page
+        try:
+            yield from self._made(job, None, scope, number, resumed=False)
+        except _Gone as failure:
+            raise failure.cause from failure
+
+    # -- inside ----------------------------------------------------------------------
+
+    def _anew(self, failure: Exception) -> None:
+        log.warning("Another job is created: %s", failure)
+        self._note("polls_restarted_total")
+
+    def _create(
+        self,
+        start: Offset | None,
+        scope: Mapping[str, object] | None,
+        number: int | None,
+    ) -> tuple[Job, Page]:
+        """A new job, and the page that tells of it."""
+        now = self._wall.wall_ms()
+        request = self._steps.next(None, now, scope)
+        response = self._steps.ask(request)
+        decoded = self._steps.decode(response)
+        answer: Any = {}
+        record = decoded.records[0] if decoded.records else Raw(b"{}")
+        for text in self._named:
+            path = compile_path(text)
+            value = plain_value(path.get(record))
+            if value is not None:
+                answer = placed(answer or None, path.steps, value)
+        url = ""
+        if self._steps.status is None:
+            reference = response.header("location")
+            if not reference:
+                raise BadPage(
+                    "the job that was created has no Location: http.job.status.url "
+                    "says where its status is asked for",
+                    url=shown(response.url),
+                )
+            url = without(self._steps.follow(response.url, reference), self._steps.cut)
+        poll = number
+        if poll is None:
+            poll = 1
+            if start is not None:
+                poll = whole(start, "poll", 1, least=1) + (start.get("done") is True)
+        job = Job(msgjson.encode(answer).decode(), url, now, start, poll)
+        log.info("A job was created: %s", shown(url or response.url))
+        position = {"poll": poll, "done": False, **job.fields, "job.begun": True}
+        # It is of no poll's pages: nothing compares it with another one.
+        told = replace(response, request=replace(request, chained=True))
+        return job, Page(told, -1, [], position, False)
+
+    def _made(
+        self,
+        job: Job,
+        offset: Offset | None,
+        scope: Mapping[str, object] | None,
+        number: int | None,
+        *,
+        resumed: bool,
+    ) -> Generator[Page]:
+        """
+        Wait until a job is done, and fetch what it has made.
+
+        Args:
+            offset: How far that was fetched, or None: not at all.
+        """
+        known: dict[str, object] = {**(scope or {}), **job.scope}
+        found = self._wait(job, known, resumed=resumed)
+        if found is None:
+            return
+        request, decoded = found
+        known["status"] = decoded.records[0] if decoded.records else None
+        if self._steps.result is not None:
+            request = self._steps.result.begin(self._wall.wall_ms(), known)(0)
+            decoded = self._steps.decode(self._steps.look(request))
+            known["status"] = decoded.records[0] if decoded.records else None
+        if self._keys.files is None:
+            inner = job.start if offset is None else _without_job(offset)
+            pages = super().pages(inner, scope=known, number=number)
+        else:
+            urls = self._files(request, decoded)
+            first = 0 if offset is None else whole(offset, FILE, 0)
+            start = self._steps.pages.begin(self._wall.wall_ms(), known)
+            pages = self._walk(JobFiles(urls, start, first=first, poll=job.poll))
+            if first >= len(urls):
+                # It has made nothing, or all of it was fetched.
+                nothing = Response(request, request.url, 200, (), b"", 0.0, 0)
+                end: Offset = {"poll": job.poll, "done": True}
+                yield Page(nothing, 0, [], end, True)
+                return
+        fetched = False
+        try:
+            for page in pages:
+                fetched = True
+                if page.offset.get("done") is not True:
+                    page.offset = {**page.offset, **job.fields}
+                yield page
+        except SourceError as failure:
+            if resumed and not fetched and failure.status in EXPIRED:
+                raise _Gone(f"its data is there no longer: {failure}", failure) from (
+                    failure
+                )
+            raise
+
+    def _wait(
+        self, job: Job, scope: Mapping[str, object], *, resumed: bool
+    ) -> tuple[Request, Decoded] | None:
+        """The answer that says that a job is done; None: stopping."""
+        keys, steps = self._keys, self._steps
+        pause = 0.0 if resumed else min(keys.interval, 1.0)
+        while True:
+            if self._until.wait(pause) if pause else self._until.is_set():
+                return None
+            now = self._wall.wall_ms()
+            request = steps.next(job, now, scope)
+            try:
+                response = steps.look(request)
+            except SourceError as failure:
+                if failure.status in UNKNOWN:
+                    raise _Gone("the API knows the job no longer", failure) from failure
+                raise
+            decoded = steps.decode(response)
+            state = self._state(response, decoded)
+            if not state or state in keys.done:
+                return request, decoded
+            if state in keys.failed:
+                said = bytes(response.body[:300]).decode(errors="replace")
+                why = Unexpected(
+                    f"the job has failed: its status is {state}: {said}",
+                    status=response.status,
+                    url=shown(request.url),
+                )
+                if resumed:
+                    raise _Gone(str(why), why)
+                raise why
+            if now - job.at_ms > keys.timeout * 1000:
+                late = Unreachable(
+                    f"the job was not done within {keys.timeout:.0f} s "
+                    f"(http.job.timeout.ms); its status is {state}",
+                    status=response.status,
+                    url=shown(request.url),
+                )
+                if resumed:
+                    raise _Gone(str(late), late)
+                raise late
+            pause = max(keys.interval, _retry_after(response, now))
+
+    def _state(self, response: Response, decoded: Decoded) -> str:
+        """In lower case; "" where the answer itself says that it is done."""
+        if self._keys.state is None:
+            return "202" if response.status == 202 else ""
+        found = self._fields.token("state", decoded.found)
+        if found is None:
+            raise BadPage(
+                f"the status of the job is not at {self._keys.state!r} "
+                "(http.job.status.field)",
+                status=response.status,
+                url=shown(response.url),
+            )
+        text = bytes(found).decode() if isinstance(found, Raw) else str(found)
+        return text.lower()
+
+    def _files(self, request: Request, decoded: Decoded) -> list[str]:
+        """The URLs of what the job has made; none where it has made nothing."""
+        found = decoded.found.get(self._keys.files or "")
+        if isinstance(found, Raw):
+            found = msgjson.decode(found)
+        if found is None or found == "":
+            return []
+        urls = found if isinstance(found, list) else [found]
+        texts = [msgjson.decode(url) if isinstance(url, Raw) else url for url in urls]
+        if not all(isinstance(url, str) for url in texts):
+            raise BadPage(
+                f"what stands at {self._keys.files!r} is no URL and no list of them "
+                "(http.job.download.field)",
+                url=shown(request.url),
+            )
+        return [self._steps.follow(request.url, url) for url in texts]
+
+
+class _Gone(Exception):
+    """A job that was created before is of no use any more."""
+
+    def __init__(self, message: str, cause: SourceError):
+        super().__init__(message)
+        self.cause = cause
+
+
+class JobFiles:
+    """
+    The files of a job, one behind the other; a `pager.Pager`.
+
+    Args:
+        start: Makes their requests.
+        first: How many of them were fetched before.
+        poll: Number of the poll.
+    """
+
+    stored = False
+
+    def __init__(
+        self, urls: Sequence[str], start: PollRequests, *, first: int, poll: int
+    ):
+        self._urls = urls
+        self._start = start
+        self._next = first
+        self._poll = poll
+        self._asked = False
+        self.over = first >= len(urls)
+
+    def ask(self) -> Request | None:
+        if self.over or self._asked:
+            return None
+        self._asked = True
+        return self._start.follow(self._next, self._urls[self._next])
+
+    def give_up(self) -> None:
+        """Nobody waits."""
+
+    def expects(self, request: Request) -> bool:
+        return self._asked and not self.over
+
+    def learn(
+        self, request: Request, response: Response, decoded: Decoded
+    ) -> Page | None:
+        self._asked = False
+        index, self._next = self._next, self._next + 1
+        self.over = self._next >= len(self._urls)
+        offset: Offset = {"poll": self._poll, "done": self.over}
+        if not self.over:
+            offset = {**offset, FILE: self._next}
+        return Page(response, index, decoded.records, offset, self.over)
+
+    def refused(self, request: Request, failure: SourceError) -> Page | None:
+        raise failure
+
+
+def job_in(offset: Offset | None) -> Job | None:
+    """The job that a position tells of, None if it is of none."""
+    if offset is None or "job" not in offset or offset.get("done") is True:
+        return None
+    start = text_in(offset, "job.from")
+    try:
+        found = msgjson.decode(start, type=dict[str, Primitive]) if start else None
+        msgjson.decode(text_in(offset, "job"))
+    except ValueError as failure:
+        raise StateError(f"the stored offset's job cannot be read: {failure}") from (
+            failure
+        )
+    return Job(
+        text_in(offset, "job"),
+        text_in(offset, "job.url"),
+        whole(offset, "job.at", 0),
+        found,
+        whole(offset, "poll", 1, least=1),
+    )
+
+
+def _without_job(offset: Offset) -> Offset:
+    return {name: value for name, value in offset.items() if name not in FIELDS}
+
+
+def _retry_after(response: Response, now_ms: int) -> float:
+    """Seconds that an answer asks for, at most a day; 0.0: none."""
+    text = response.header("retry-after") or ""
+    if text.strip().isdigit():
+        return min(float(text), 86_400.0)
+    try:
+        left = parsedate_to_datetime(text).timestamp() - now_ms / 1000
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return min(max(left, 0.0), 86_400.0)
