@@ -42,6 +42,7 @@ WINGS = {
         "worth": 2,
         "prefetch": 3,
         "poll": 4,
+        "jobs": 5,
         "children": 5,
     },
 }
