@@ -102,7 +102,10 @@ class JobSteps(Struct, frozen=True, kw_only=True):
     cut: frozenset[str] = frozenset()
 
     def next(
-        self, job: Job | None, now_ms: int, scope: Mapping[str, object] | None = None
+        self,
+        job: CreatedJob | None,
+        now_ms: int,
+        scope: Mapping[str, object] | None = None,
     ) -> Request:
         """What is asked first: for a job's status, or to create one."""
         if job is None:
@@ -112,7 +115,7 @@ class JobSteps(Struct, frozen=True, kw_only=True):
         return self.status.begin(now_ms, {**(scope or {}), **job.scope})(0)
 
 
-class Job(Struct, frozen=True):
+class CreatedJob(Struct, frozen=True):
     """
     A job that was created.
 
@@ -216,7 +219,7 @@ class JobPoll(Poll):
         start: Offset | None,
         scope: Mapping[str, object] | None,
         number: int | None,
-    ) -> tuple[Job, Page]:
+    ) -> tuple[CreatedJob, Page]:
         """A new job, and the page that tells of it."""
         now = self._wall.wall_ms()
         request = self._steps.next(None, now, scope)
@@ -244,7 +247,7 @@ class JobPoll(Poll):
             poll = 1
             if start is not None:
                 poll = whole(start, "poll", 1, least=1) + (start.get("done") is True)
-        job = Job(msgjson.encode(answer).decode(), url, now, start, poll)
+        job = CreatedJob(msgjson.encode(answer).decode(), url, now, start, poll)
         log.info("A job was created: %s", shown(url or response.url))
         position = {"poll": poll, "done": False, **job.fields, "job.begun": True}
         # It is of no poll's pages: nothing compares it with another one.
@@ -253,7 +256,7 @@ class JobPoll(Poll):
 
     def _made(
         self,
-        job: Job,
+        job: CreatedJob,
         offset: Offset | None,
         scope: Mapping[str, object] | None,
         number: int | None,
@@ -305,7 +308,7 @@ class JobPoll(Poll):
             raise
 
     def _wait(
-        self, job: Job, scope: Mapping[str, object], *, resumed: bool
+        self, job: CreatedJob, scope: Mapping[str, object], *, resumed: bool
     ) -> tuple[Request, Decoded] | None:
         """The answer that says that a job is done; None: stopping."""
         keys, steps = self._keys, self._steps
@@ -437,7 +440,7 @@ class JobFiles:
         raise failure
 
 
-def job_in(offset: Offset | None) -> Job | None:
+def job_in(offset: Offset | None) -> CreatedJob | None:
     """The job that a position tells of, None if it is of none."""
     if offset is None or "job" not in offset or offset.get("done") is True:
         return None
@@ -449,7 +452,7 @@ def job_in(offset: Offset | None) -> Job | None:
         raise StateError(f"the stored offset's job cannot be read: {failure}") from (
             failure
         )
-    return Job(
+    return CreatedJob(
         text_in(offset, "job"),
         text_in(offset, "job.url"),
         whole(offset, "job.at", 0),
