@@ -19,6 +19,7 @@ PAGES = {
     "Apis, listed partitions, parents and children": "configuration.md",
     "Pagination": "paging.md",
     "Offsets and time windows": "incremental.md",
+    "Jobs": "jobs.md",
     "Response to records": "answers.md",
     "HTTP client": "tuning.md",
     "Several hosts": "configuration.md",
