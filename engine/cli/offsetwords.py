@@ -27,6 +27,8 @@ from engine.config.sections.offsets import REREADING, OffsetsConfig
 from engine.config.sections.paging import PaginationConfig
 from engine.config.sections.response import RecordsConfig
 from engine.errors import Exit, SinkError, SourceError, StateError
+from engine.language import EvaluationError
+from engine.language.times import iso_text
 from engine.records import Primitive
 from engine.sink.kafka import EARLIEST, LATEST, admin, describe, offsets
 from engine.sink.state import Saved
@@ -193,7 +195,9 @@ def _where(api: Api, offset: Mapping[str, Primitive]) -> str:
     kind = api.values.of(PaginationConfig).type
     pointer = api.values.of(OffsetsConfig).pointer or "the offset"
     if "window" in offset:
-        return f"the windows before number {offset['window']} are delivered"
+        return (
+            f"the windows before number {offset['window']}{_from(offset)} are delivered"
+        )
     if "bookmark" in offset:
         return (
             f"every record with {pointer} up to {_cut(offset['bookmark'])} is delivered"
@@ -213,6 +217,18 @@ def _where(api: Api, offset: Mapping[str, Primitive]) -> str:
     return ""
 
 
+def _from(offset: Mapping[str, Primitive]) -> str:
+    """When the window begins that is next; to the hour where clocks are put forward."""
+    parts = [offset.get(name) for name in ("window", "start", "seconds")]
+    if not all(isinstance(each, int) for each in parts):
+        return ""
+    number, start, seconds = (int(str(each)) for each in parts)
+    try:
+        return f" (about {iso_text(start + number * seconds * 1000)})"
+    except (EvaluationError, ValueError, OverflowError):
+        return ""
+
+
 def again(api: Api, offset: Mapping[str, Primitive], held: int | None) -> Redelivery:
     """
     What a reset would deliver again.
@@ -230,6 +246,8 @@ def again(api: Api, offset: Mapping[str, Primitive], held: int | None) -> Redeli
         )
     initial = values.of(OffsetsConfig).initial
     since = "everything that the API has"
+    if isinstance(number := offset.get("window"), int):
+        since = f"{number:,} windows"
     if values.of(OffsetsConfig).mode == "INCREMENTAL" and initial:
         since = f"everything since http.initial.offset={initial}"
     if held is None:

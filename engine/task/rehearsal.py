@@ -87,7 +87,8 @@ def refusals(connector: Connector, zone: str) -> Iterator[Refusal]:
             else [str(refused)]
         )
         for text in "\n".join(texts).splitlines():
-            yield whose, _blamed(values, text) or key, text
+            blamed = _blamed(values, text)
+            yield whose, blamed or key, text.removeprefix(f"{blamed}: ")
 
 
 def _entities(api: Api) -> tuple[str, ...]:

@@ -160,6 +160,11 @@ INCREMENTAL = (
          "all before the cursor " + "x" * 59 + "\u2026 is delivered", "about 70"),
         ("pagination.type=next_url\npagination.cursor.field=next",
          {"next": "/a?b=1", "poll": 1, "done": False}, "all before the link /a?b=1", "70"),
+        ("http.source.window.size.seconds=3600\nhttp.source.window.start=2024-01-01\n"
+         + "http.source.query.params=a=${window.start}",
+         {"window": 5, "start": 1704067200000, "seconds": 3600, "poll": 1, "done": False},
+         "the windows before number 5 (about 2024-01-01T05:00:00.000Z) are delivered",
+         "fetches 5 windows again: about 70"),
         ("pagination.type=offset", {"offset": 40, "poll": 1, "done": False},
          "the first 40 records are delivered", "fetches 40 records"),
     ],
