@@ -2,7 +2,7 @@
 How soon is a page that the API has answered readable by a consumer, at half load?
 
     python -m perf.bench_latency [--runs 5] [--rate 100] [--seconds 5]
-    python -m perf.bench_latency --exactly-once --runs 2 [--keep]
+    python -m perf.bench_latency --exactly-once --runs 2 --rate 20 [--keep]
 
 An API of our own answers a page of 500 records at fixed times, which are half as many
 a second as the loop by hand can take, and writes down when its last byte went into the

@@ -117,6 +117,11 @@ def test_the_documented_rights_are_enough_and_each_is_needed(
     assert 0 == checked.code, checked.err
     assert 0 == done.code, done.err
     assert 200 == done.total["produced"]
+    # The right to transactional ids is not among them, and its lack no reason to end.
+    assert "delivery would be at least once: transactional id" in (
+        checked.out + checked.err
+    )
+    assert "at least once although exactly.once.support=requested" in done.err
     assert "DescribeConfigs" in done.err
     assert "cleanup.policy=delete" not in done.err
 
