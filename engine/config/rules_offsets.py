@@ -61,7 +61,7 @@ def bookmarks_are_whole(s: Scope, api: Api, connector: Connector) -> None:
             "the position stands in http.offset.next.field or in a record, not in both",
         )
     opaque = offsets.next_field is not None or offsets.next_record is not None
-    named = asks_for(s.values, "offset")
+    named = asks_for(s.values, "offset") or asks_for(s.values, "last")
     if offsets.next_param is not None and named:
         s.error(
             f"{prefix}next.param",

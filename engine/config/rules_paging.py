@@ -150,7 +150,7 @@ def paging_has_a_type(s: Scope, api: Api, connector: Connector) -> None:
             "pagination.max.pages",
             f"nothing pages: pagination.type is {kind}, and a poll is one request",
         )
-    if not TYPES[kind].by_record:
+    if not TYPES[kind].by_record and s.of(OffsetsConfig).mode != "INCREMENTAL":
         for key, name in _names(s.values):
             if name == "last":
                 s.warn(

@@ -124,3 +124,39 @@ def test_windows_are_shared_by_tasks_and_go_on_after_a_kill(
         shown = setup.call("offsets", "get")
 
     assert '"window"' in shown.out
+
+
+def test_a_file_of_castorms_connector_runs_as_it_is(
+    make: Make, embedded: Broker
+) -> None:
+    """Its offset goes over polls: what is new comes, what was there does not."""
+    feed = Feed("none", size=1000)
+    for number in range(5):
+        feed.now += 10
+        feed.put(number)
+    with Api() as api:
+        setup = make("", {"http.source.url": None, "kafka.topic": None})
+        keys = {
+            "connector.class": "com.github.castorm.kafka.connect.http.HttpSourceConnector",
+            "kafka.topic": setup.topic,
+            "http.request.url": served(api, feed),
+            "http.request.params": "since=${offset.timestamp}&after=${offset.key}",
+            "http.offset.initial": "timestamp=2020-05-08T07:55:44Z, key=none",
+            "http.response.list.pointer": "/items",
+            "http.response.data.json.pointer": None,
+            "http.response.record.offset.pointer": "key=/id, timestamp=/updated",
+            "http.timer.interval.millis": 100,
+        }
+        setup.write(**keys)
+        done = setup.once()
+        assert 0 == done.code, done.err
+        assert 5 == done.total["produced"]
+        assert {"since": "2020-05-08T07:55:44Z", "after": "none"} == feed.asked[-1]
+        feed.now += 10
+        feed.put(9)
+        done = setup.once()
+        assert 0 == done.code, done.err
+        assert 1 == done.total["produced"]
+        assert {"since": "2023-11-14T22:14:10Z", "after": "4"} == feed.asked[-1]
+
+    assert feed.versions == set(arrived(setup))

@@ -36,7 +36,12 @@ def _pagination_type(get: Lookup) -> object:
 
 
 def _expired(get: Lookup) -> object:
-    return "RESTART" if get("http.offset.mode") in REREADING else "FAIL"
+    mode = get("http.offset.mode")
+    if mode == "INCREMENTAL":
+        # The poll begins anew at its bookmark, unless that is the API's own as well.
+        own = get("http.offset.next.field") or get("http.offset.next.record")
+        return "FAIL" if own else "RESTART"
+    return "RESTART" if mode in REREADING else "FAIL"
 
 
 def _end(get: Lookup) -> object:
@@ -238,7 +243,8 @@ class PaginationConfig(Section, frozen=True, kw_only=True):
         Choice(("RESTART", "FAIL")),
         Computed(
             _expired,
-            "RESTART where http.offset.mode reads everything each time, else FAIL",
+            "RESTART where http.offset.mode reads everything each time, or goes on from "
+            "a bookmark of ours, else FAIL",
         ),
         "What follows when the API no longer knows the cursor or link a poll is "
         "to go on with. RESTART: the poll begins anew, with a warning. FAIL: the "

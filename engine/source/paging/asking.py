@@ -175,6 +175,8 @@ class BookmarkedRequests:
         offset: What `${offset}` is.
         asking: Writes a record's value where pages are asked for by it (keyset).
         by_record: They are.
+        last: What `${last.<path>}` is in all requests of the poll, by path, where pages
+            do not follow from it.
 
     Attributes:
         initial: Where a walk by a record's value begins.
@@ -187,8 +189,10 @@ class BookmarkedRequests:
         *,
         asking: Asking,
         by_record: bool,
+        last: Mapping[str, object],
     ):
         self._requests = requests
+        self._last = last
         self._offset = offset
         self._asking = asking
         self._by_record = by_record
@@ -221,7 +225,7 @@ class BookmarkedRequests:
             offset=self._offset,
             cursor=cursor,
             page=page,
-            last=last,
+            last=self._last,
             tie=tie,
             skip=offset,
         )

@@ -34,6 +34,7 @@ from engine.source.paging.pager import Note, PollRequests, Walks
 from engine.source.paging.position import (
     Position,
     digest,
+    primitive,
     reader,
     single,
 )
@@ -137,6 +138,8 @@ class BookmarkPager:
             self._old_key if stored.high is None else self._scale.key(stored.high)
         )
         self._next = stored.next
+        self._last, self._peak = stored.last, stored.peak
+        self._readers = {path: reader(path) for path in walks.shape.last}
         self._cap = stored.cap
         self._order = stored.order or keys.order
         #: The value of the record before, while the order holds.
@@ -183,6 +186,7 @@ class BookmarkPager:
                 offset,
                 asking=self._asking,
                 by_record=walks.paging.kind.by_record,
+                last=stored.last,
             )
         self._inner = walks.walk(position, start, child=scope is not None)
 
@@ -307,7 +311,7 @@ class BookmarkPager:
         if row is not None:
             self._keep_order(row.values, row)
             if not self._left and self._floor is None or not self._touches(row.low):
-                self._rise(row.largest, row.high)
+                self._rise(row.largest, row.high, records[row.place])
                 self._remember_row(records, row)
                 return records, False
         return self._one_by_one(records, values, row is not None)
@@ -344,9 +348,11 @@ class BookmarkPager:
             self._keys.order,
         )
 
-    def _rise(self, value: object, key: Key) -> None:
+    def _rise(self, value: object, key: Key, record: Raw) -> None:
         if self._high_key is None or _less(self._high_key, key):
             self._high, self._high_key = value, key
+            for path, read in self._readers.items():
+                self._peak[path] = read(record)
 
     def _one_by_one(
         self, records: list[Raw], values: list[object], judged: bool
@@ -356,9 +362,9 @@ class BookmarkPager:
         known = [key for key in keys if key is not None]
         if len(known) < len(keys):
             self._mode.note("offset_values_missing_total")
-        for value, key in zip(values, keys):
+        for value, key, record in zip(values, keys, records):
             if key is not None:
-                self._rise(value, key)
+                self._rise(value, key, record)
         if not judged and known:
             self._keep_order(known, None)
         floor, threshold = self._floor, self._threshold()
@@ -446,7 +452,7 @@ class BookmarkPager:
         if done or (self._order == "ASC" and not self._keys.opaque):
             self._new(position)
             return position
-        self._write(position, self._old, self._left)
+        self._write(position, self._old, self._left, self._last)
         self._seen.write("seen", position)
         if self._high is not None and self._high is not self._old:
             position["high"] = stored_value(self._high)
@@ -456,6 +462,7 @@ class BookmarkPager:
             position["cap"] = self._cap
         if self._order != self._keys.order:
             position["order"] = self._order
+        _put_fields(position, "peak.", self._peak)
         for name, value in inner.items():
             if name not in COMMON:
                 position[RENAMED.get(name, name)] = value
@@ -470,7 +477,7 @@ class BookmarkPager:
                 ties = self._seen.copy()
                 key = self._key_of_bookmark(self._next)
                 ties.prune(None if key is None else self._asking.floor(value, key))
-            self._write(position, value, ties)
+            self._write(position, value, ties, self._last)
             return
         value, key = self._bookmark()
         threshold = None if key is None else self._asking.floor(value, key)
@@ -484,9 +491,16 @@ class BookmarkPager:
                 left = Ties()
         ties = seen.merged(left)
         ties.prune(threshold)
-        self._write(position, value, ties)
+        self._write(position, value, ties, self._peak or self._last)
 
-    def _write(self, position: dict[str, Primitive], value: object, ties: Ties) -> None:
+    def _write(
+        self,
+        position: dict[str, Primitive],
+        value: object,
+        ties: Ties,
+        last: Mapping[str, object],
+    ) -> None:
+        _put_fields(position, "mark.", last)
         if value is None:
             if self._initial is not None:
                 position["initial"] = stored_value(self._initial)
@@ -507,6 +521,14 @@ class BookmarkPager:
             "limit, a smaller http.offset.lookback or a pagination.type that pages "
             "reaches it."
         )
+
+
+def _put_fields(
+    position: dict[str, Primitive], prefix: str, fields: Mapping[str, object]
+) -> None:
+    for path, value in fields.items():
+        if single(value) is not None:
+            position[prefix + path] = primitive(value, f"the record's {path}")
 
 
 def _less(left: Key, right: Key) -> bool:

@@ -46,6 +46,10 @@ class StoredBookmark:
         self.kind = keys.value_type if keys.value_type in KINDS else ""
         self.bookmark: object = None
         self.initial: object = None
+        #: `${last.<path>}`: fields of the record that the bookmark is of, and of the one
+        #: with the largest value since.
+        self.last: dict[str, object] = {}
+        self.peak: dict[str, object] = {}
         self.high: object = None
         self.next: object = None
         self.cap: int | None = None
@@ -67,11 +71,14 @@ class StoredBookmark:
         self.bookmark = restored(offset.get("bookmark"), self.kind)
         self.initial = offset.get("initial")
         self.ties = Ties.read("ties", offset)
+        self.last = _under("mark.", offset)
         names = {theirs: ours for ours, theirs in RENAMED.items()}
         walk = {
             names.get(name, name): value
             for name, value in offset.items()
-            if name not in FIELDS and name not in COMMON
+            if name not in FIELDS
+            and name not in COMMON
+            and not name.startswith(("mark.", "peak."))
         }
         if done:
             self.poll += 1
@@ -82,9 +89,19 @@ class StoredBookmark:
                 )
             return
         self.walk = walk
+        self.peak = _under("peak.", offset)
         self.seen = Ties.read("seen", offset)
         self.high = restored(offset.get("high"), self.kind)
         self.next = offset.get("next.position")
         self.order = text_in(offset, "order")
         if "cap" in offset:
             self.cap = whole(offset, "cap")
+
+
+def _under(prefix: str, offset: Offset) -> dict[str, object]:
+    """The fields of an offset that begin so, without it."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in offset.items()
+        if name.startswith(prefix)
+    }

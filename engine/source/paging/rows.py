@@ -47,6 +47,11 @@ class ValueRow:
         self._scale, self._shape, self._unit = scale, shape, unit
 
     @property
+    def place(self) -> int:
+        """Where the largest stands."""
+        return self.values.index(self.largest)
+
+    @property
     def low(self) -> Key:
         """The key of the smallest; looked for anew each time."""
         found = self._scale.key(min(self.values))

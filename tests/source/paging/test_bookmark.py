@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -555,3 +556,42 @@ def test_a_position_of_another_mode_is_refused() -> None:
 
     with pytest.raises(StateError, match="page"):
         polled()
+
+
+def test_fields_of_the_bookmarks_record_are_named_in_the_next_poll() -> None:
+    """As templates of other connectors have it: `${last.<path>}` goes over polls."""
+    feed = feed_of("page")
+    for number in range(7):
+        feed.now += 10
+        feed.put(number)
+    poll = poll_of(
+        URL,
+        "page",
+        fetch=feed,
+        limit=3,
+        shape={"params": "since=${coalesce(last.updated, '2020-01-01')}&id=${last.id}"},
+        bookmark=BookmarkKeys(pointer="updated", filtered=False),
+    )
+    feed.read = lambda text: (
+        0.0 if text == "2020-01-01" else datetime.fromisoformat(text).timestamp()
+    )
+    polled = Polled(poll)
+
+    assert 7 == len(polled())
+    assert {"2020-01-01"} == {query["since"] for query in feed.asked}
+    feed.asked.clear()
+    feed.now += 10
+    feed.put(9)
+    feed.put(10)
+    feed.put(11)
+    assert [(9, 1), (10, 1), (11, 1)] == polled()
+    # The same in all requests of a poll.
+    assert {("2023-11-14T22:14:30Z", "6")} == {
+        (q["since"], q["id"]) for q in feed.asked
+    }
+    for state in polled.offsets:
+        resumed = Polled(poll)
+        resumed.offset = state
+        resumed()
+        resumed()
+        assert (resumed.offset or {})["mark.id"] == (polled.offset or {})["mark.id"]
