@@ -27,7 +27,7 @@ from engine.shared.board import Board
 from engine.supervisor import restart, scale, signals
 from engine.supervisor.announcing import Announcing
 from engine.supervisor.broker import EmbeddedBroker
-from engine.supervisor.child import ECHO, LetGo, entitle
+from engine.supervisor.child import LetGo, entitle
 from engine.supervisor.commands import Commands, Files
 from engine.supervisor.endings import Endings
 from engine.supervisor.hearing import Hearing
@@ -40,6 +40,7 @@ from engine.supervisor.runtime import Runtime
 from engine.supervisor.seat import Seat
 from engine.supervisor.spawning import Spawning
 from engine.supervisor.status import Snapshot
+from engine.supervisor.stopper import ECHO
 from engine.supervisor.telling import Telling
 
 _LOG = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine.supervisor.child import ECHO
+from engine.supervisor.stopper import ECHO
 from tests.brokers import Broker
 from tests.e2e.conftest import Make
 from tests.e2e.rig import ROOT, TYPES, Done, Running, Setup, seeded, until

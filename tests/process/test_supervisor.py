@@ -23,13 +23,14 @@ import pytest
 from engine.errors import ConfigError, Exit, Fenced, Unavailable
 from engine.shared import link
 from engine.supervisor.assign import Api
-from engine.supervisor.child import ECHO, ChildContext, ChildSpec
+from engine.supervisor.child import ChildContext, ChildSpec
 from engine.supervisor.notify import Notify
 from engine.supervisor.orders import Wanted
 from engine.supervisor.restart import Limits
 from engine.supervisor.runtime import Runtime
 from engine.supervisor.scale import Load, Scaling
 from engine.supervisor.status import Rebalances
+from engine.supervisor.stopper import ECHO
 from tests.process.rig import (
     QUICK,
     Engine,
