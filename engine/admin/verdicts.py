@@ -117,6 +117,7 @@ def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
         *troubles,
         *troubled,
         *_held(picture, card, shards),
+        *_withheld(shards),
         *_drained(picture, tasks),
         *_without_records(picture, card, shards, began),
         *_thresholds(card, figures),
@@ -245,6 +246,16 @@ def _held(
                 f"{clock_time(shard.held_until_ms)}."
             )
     return found
+
+
+def _withheld(shards: Sequence[ShardState]) -> list[str]:
+    """Snapshots whose last poll missed keys that are not taken for gone."""
+    return [
+        f"{shard.label}: {missing:,} of {shard.counts.get('snapshot_keys', 0):,} keys "
+        "did not come with the last poll, and are not taken for gone: the log says why."
+        for shard in shards
+        if (missing := shard.counts.get("withheld_keys", 0))
+    ]
 
 
 def _drained(picture: Picture, tasks: Sequence[TaskState]) -> list[str]:

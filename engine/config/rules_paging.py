@@ -248,7 +248,10 @@ def names_have_values(s: Scope, api: Api, connector: Connector) -> None:
     family = [api, *connector.ancestors(api)]
     entities = any(one.values.of(ApiConfig).entities for one in family)
     for key, name in _names(s.values):
-        if name in ("parent", "parent_value") and s.of(ApiConfig).parent is None:
+        if (
+            name in ("parent", "parent_value", "parent_response")
+            and s.of(ApiConfig).parent is None
+        ):
             s.error(key, f"${{{name}}} needs api.chaining.parent")
         elif name in ("job", "job_url", "status") and not key.startswith(
             ("kafka.", "transformation.")

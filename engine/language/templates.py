@@ -70,6 +70,7 @@ REQUEST_NAMES: Final = COMMON_NAMES | {
     "page",
     "limit",
     "last",
+    "parent_response",
     "job",
     "job_url",
     "status",

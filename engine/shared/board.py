@@ -88,6 +88,7 @@ SHARD = (
     "polls_withheld",
     "tombstones",
     "snapshot_keys",
+    "withheld_keys",
     "requests",
     "retries",
     "errors",

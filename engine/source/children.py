@@ -304,7 +304,7 @@ class _Run:
                     if self._take(child.api, text):
                         futures.append(
                             self._pool(child).submit(
-                                self._poll, child, value, text, record, number
+                                self._poll, child, value, text, record, page, number
                             )
                         )
         return futures
@@ -327,9 +327,15 @@ class _Run:
             return pool
 
     def _poll(
-        self, child: ChildApi, value: object, text: str, record: Raw, number: int
+        self,
+        child: ChildApi,
+        value: object,
+        text: str,
+        record: Raw,
+        above: Page,
+        number: int,
     ) -> None:
-        """One child poll, in a thread of its pool."""
+        """One child poll, in a thread of its pool, for a record of a page above."""
         desk, delivery = self.desk, self._delivery
         if desk.cut:
             raise _Cut
@@ -341,7 +347,11 @@ class _Run:
         ):
             # Delivered in this very poll, before a crash.
             return
-        scope = {"parent": record, "parent_value": value}
+        scope = {
+            "parent": record,
+            "parent_value": value,
+            "parent_response": Raw(above.response.body),
+        }
         last = False
         try:
             with closing(child.poll.pages(offset, scope=scope, number=number)) as pages:

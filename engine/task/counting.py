@@ -272,9 +272,13 @@ class Tally:
         log.warning("%s: %s%s", self.shard.label, words, more)
         self._noted[name] = now + NOTE_EVERY, 0
 
-    def snapshot(self, keys: int, gone: int) -> None:
-        """So many keys are remembered, after so many more were found gone."""
+    def snapshot(self, keys: int, gone: int, withheld: int = 0) -> None:
+        """
+        So many keys are remembered, after so many more were found gone; so many of
+        them did not come, and are not taken for gone.
+        """
         self._slot.put("snapshot_keys", keys)
+        self._slot.put("withheld_keys", withheld)
         self._slot.add("tombstones", gone)
 
     def succeeded(self) -> None:

@@ -110,8 +110,11 @@ class Told(Protocol):
     def note(self, name: str) -> None:
         """A counter has gone up."""
 
-    def snapshot(self, keys: int, gone: int) -> None:
-        """So many keys are remembered, after so many more were found gone."""
+    def snapshot(self, keys: int, gone: int, withheld: int = 0) -> None:
+        """
+        So many keys are remembered, after so many more were found gone; so many of
+        them did not come, and are not taken for gone.
+        """
 
 
 class Differing:
@@ -262,6 +265,7 @@ class Differing:
     def keep(self, offset: Offset) -> None:
         """As `Memory`: the poll is finished, and what did not come is gone."""
         gone = self._rows.gone()
+        withheld = 0
         if gone:
             why = self._withheld()
             if why:
@@ -274,7 +278,7 @@ class Differing:
                     self._rows.known,
                     why,
                 )
-                gone = []
+                withheld, gone = len(gone), []
         gone = self._sure(gone)
         for start in range(0, len(gone), TOGETHER):
             self._bury(gone[start : start + TOGETHER], offset)
@@ -283,7 +287,7 @@ class Differing:
             log.info("%s: %d keys are gone.", self._shard.label, len(gone))
         self._settle()
         self._tidy()
-        self._told.snapshot(len(self._rows), len(gone))
+        self._told.snapshot(len(self._rows), len(gone), withheld)
 
     def note(self, name: str) -> None:
         """What the source counts, on its way to the tally."""

@@ -157,7 +157,7 @@ def _tree(
     registries: Registries,
     scope: Mapping[str, object] | None,
 ) -> Iterator[tuple[Api, Sample]]:
-    sample, records = _sample(connector, api, zone, most, registries, scope)
+    sample, records, answer = _sample(connector, api, zone, most, registries, scope)
     yield api, sample
     for child in connector.children(api):
         values = naming(needed(child.values.of(ApiConfig).extract))
@@ -170,7 +170,11 @@ def _tree(
         if not named:
             continue
         record, value = named[0]
-        below = {"parent": record, "parent_value": value}
+        below = {
+            "parent": record,
+            "parent_value": value,
+            "parent_response": answer,
+        }
         for each, found in _tree(connector, child, zone, most, registries, below):
             if each is child:
                 found.parent_values = len(named) / len(records)
@@ -184,7 +188,7 @@ def _sample(
     most: int,
     registries: Registries,
     scope: Mapping[str, object] | None,
-) -> tuple[Sample, list[Raw]]:
+) -> tuple[Sample, list[Raw], Raw]:
     # One request at a time: what is fetched ahead would be asked for nothing.
     alone = api.values.replaced({"pagination.concurrent.enabled": False})
     api = replace(api, values=alone)
@@ -194,7 +198,7 @@ def _sample(
         transform = transform_of(
             connector, api, walk.shard, zone=zone, registries=registries
         )
-    sample, records = Sample(api=api.name), list[Raw]()
+    sample, records, answer = Sample(api=api.name), list[Raw](), Raw(b"null")
     monotonic = SYSTEM.monotonic
     with walk as found:
         for page in found:
@@ -202,6 +206,8 @@ def _sample(
                 page.parent = scope["parent"]  # type: ignore[assignment]
                 page.parent_value = scope["parent_value"]
             sample.take(page, monotonic() - page.response.sent_at)
+            if not records:
+                answer = Raw(page.response.body)
             records += page.records
             if transform is not None:
                 began = monotonic()
@@ -211,7 +217,7 @@ def _sample(
             if page.last or sample.pages >= affordable(api, most):
                 break
         sample.requests, sample.demands = walk.requests, walk.demands
-    return sample, records
+    return sample, records, answer
 
 
 def _has_rules(api: Api) -> bool:

@@ -133,6 +133,24 @@ def test_the_same_value_is_polled_once_in_a_poll_and_again_in_the_next(
     )
 
 
+def test_a_value_of_the_parents_answer_is_handed_on(api: Api) -> None:
+    asked: list[str | None] = []
+
+    def search(each: Asked) -> tuple[int, list[tuple[str, str]], bytes]:
+        asked.append(each.query.get("pit"))
+        return said(answer([each.query["u"]]))
+
+    api.route("/search", search)
+    tree = tree_of(
+        api, Book(), url="/search?u=${parent_value}&pit=${parent_response.next}"
+    )
+    list(tree.pages(None))
+
+    # The users of the first page have what that page brought, the last one nothing.
+    assert {"p2", None} == set(asked)
+    assert [2, 1] == [asked.count("p2"), asked.count(None)]
+
+
 def test_an_array_names_a_child_for_each_item(api: Api) -> None:
     book = Book()
     notes: list[str] = []

@@ -214,8 +214,9 @@ class Told:
     def note(self, name: str) -> None:
         self.names.append(name)
 
-    def snapshot(self, keys: int, gone: int) -> None:
+    def snapshot(self, keys: int, gone: int, withheld: int = 0) -> None:
         self.counts.append((keys, gone))
+        self.withheld = withheld
 
 
 class Run:
@@ -334,6 +335,7 @@ def test_after_too_great_a_fall_nothing_is_gone(
     api.records = {n: 1 for n in range(after)}
     assert len(told_of(kafka, run)) == gone
     assert ("snapshots_withheld_total" in run.told.names) is not bool(gone)
+    assert run.told.withheld == (0 if gone else before - after)
     # What was withheld is there again, and is no news.
     api.records = {n: 1 for n in range(before)}
     assert len(told_of(kafka, run)) == gone
