@@ -93,7 +93,7 @@ def parts(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("part", ["polls", "restart", "kill"])
 def test_a_recipe_loses_nothing(recipe: str, part: str, parts: dict[str, Part]) -> None:

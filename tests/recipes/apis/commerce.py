@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from tests.fakes.api import Answer, Asked
@@ -383,6 +382,69 @@ class Xero(Documented):
         return int(found[0]) / 1000
 
 
-def day(at: float) -> str:
-    """A day, as some filters want it."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+class SapBusinessOne(Documented):
+    """Orders by the day of their change, for whoever has a session."""
+
+    recipe = "sap-business-one"
+    environment = variables(SAP_USER="u", SAP_PASSWORD="p", SAP_COMPANY="SBO")
+    aside = ("/b1s/v2/Login",)
+    key = "DocEntry"
+
+    def __init__(self) -> None:
+        self._session = 0
+        super().__init__()
+
+    def settings(self) -> dict[str, object]:
+        return {**super().settings(), "auth.login.url": f"{self.url}{self.aside[0]}"}
+
+    def make(self, number: int, at: float) -> Row:
+        row = {"DocEntry": 100 + number, "CardCode": "C1", "DocTotal": 10.5}
+        self.alter(row, at)
+        return row
+
+    def alter(self, row: Row, at: float) -> bool:
+        moment = iso(at)
+        row["UpdateDate"] = f"{moment[:10]}T00:00:00Z"
+        row["UpdateTime"] = moment[11:19]
+        return True
+
+    def identity(self, record: Any) -> str:
+        return f"{record['DocEntry']}@{record['UpdateDate']} {record['UpdateTime']}"
+
+    def trouble(self) -> Sequence[Answer]:
+        text = "Invalid session or session already timeout."
+        return [said({"error": {"code": "301", "message": text}}, 401)]
+
+    def respond(self, asked: Asked) -> Answer:
+        if asked.path in self.aside:
+            wanted = {"CompanyDB": "SBO", "UserName": "u", "Password": "p"}
+            if json.loads(asked.body) != wanted:
+                raise Refused(
+                    401, {"error": {"code": "102", "message": "Login failed"}}
+                )
+            self._session += 1
+            cookies = [
+                ("Set-Cookie", f"B1SESSION=s{self._session};path=/b1s/v2;HttpOnly"),
+                ("Set-Cookie", "ROUTEID=.node1; path=/b1s"),
+            ]
+            return said(
+                {"SessionId": f"s{self._session}", "SessionTimeout": 30}, 200, cookies
+            )
+        cookies = asked.headers.get("cookie", "")
+        if f"B1SESSION=s{self._session}" not in cookies or "ROUTEID" not in cookies:
+            raise Refused(401, {"error": {"code": "301", "message": "Invalid session"}})
+        path(asked, "/b1s/v2/Orders")
+        allow(asked, "$select $filter $orderby $skip $top")
+        assert asked.headers.get("prefer", "").startswith("odata.maxpagesize=")
+        found = re.fullmatch(
+            r"UpdateDate ge '(\d{4}-\d\d-\d\d)'", asked.query["$filter"]
+        )
+        if found is None:
+            raise Refused(400, {"error": {"code": "-1", "message": "filter"}})
+        rows = [row for row in self.rows if row["UpdateDate"][:10] >= found[1]]
+        start = int(asked.query.get("$skip", "0"))
+        body: Row = {"value": self.give(rows[start : start + 3])}
+        if start + 3 < len(rows):
+            target = asked.target.partition("/b1s/v2/")[2].partition("&$skip")[0]
+            body["@odata.nextLink"] = f"{target}&$skip={start + 3}"
+        return said(body)
