@@ -239,6 +239,15 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "PUT": "With auth.login.body.",
         "PATCH": "With auth.login.body.",
     },
+    "http.job.create.method": {
+        "POST": "With http.job.create.body.",
+        "PUT": "With http.job.create.body.",
+        "GET": "Nothing but the URL.",
+    },
+    "http.job.status.method": {
+        "GET": "Nothing but the URL.",
+        "POST": "With http.job.status.body.",
+    },
     "auth.login.send.location": {
         "HEADER": "In the header auth.login.send.name.",
         "QUERY": "In the query parameter auth.login.send.name; cut from logs and state.",
