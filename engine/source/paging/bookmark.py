@@ -93,8 +93,7 @@ class Incremental:
             stored.poll = number
         if anew:
             if stored.walk or not self.keys.opaque:
-                stored.ties = stored.ties.merged(stored.seen, most=True)
-                stored.seen, stored.walk = Ties(), {}
+                stored.begin_anew()
             else:
                 poll = stored.poll
                 stored = StoredBookmark(None, self.keys)
@@ -122,6 +121,12 @@ class BookmarkPager:
     ):
         keys = mode.keys
         self.over = False
+        paging = walks.paging
+        #: What a page's number counts in, where there are such numbers.
+        self._size = paging.limit if paging.kind.asks == "page" else 0
+        if stored.walk and stored.limit != self._size:
+            # Of another size it is another page: the poll begins anew at its bookmark.
+            stored.begin_anew()
         self._mode, self._keys = mode, keys
         self._now_ms = now_ms
         self._poll = stored.poll
@@ -174,7 +179,6 @@ class BookmarkPager:
             mode="FULL",
         )
         position.poll = self._poll
-        paging = walks.paging
         #: The size of a poll that is one request and may be cut, or None.
         self._limit = None
         if not paging.kind.pages and paging.limit_stated:
@@ -460,6 +464,8 @@ class BookmarkPager:
             position["next.position"] = stored_value(self._next)
         if self._cap is not None:
             position["cap"] = self._cap
+        if self._size:
+            position["limit"] = self._size
         if self._order != self._keys.order:
             position["order"] = self._order
         _put_fields(position, "peak.", self._peak)

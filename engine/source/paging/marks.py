@@ -31,6 +31,7 @@ FIELDS: Final = (
     "next.position",
     "cap",
     "order",
+    "limit",
 )
 #: Fields that the inner pager has under the same name, and what they are called then.
 RENAMED: Final = {"ties": "walk.ties"}
@@ -53,6 +54,8 @@ class StoredBookmark:
         self.high: object = None
         self.next: object = None
         self.cap: int | None = None
+        #: The page size that the walk counts pages of, or 0.
+        self.limit = 0
         #: "NONE" where a record was out of order in this poll.
         self.order = ""
         self.ties, self.seen = Ties(), Ties()
@@ -89,6 +92,7 @@ class StoredBookmark:
                 )
             return
         self.walk = walk
+        self.limit = whole(offset, "limit", 0)
         self.peak = _under("peak.", offset)
         self.seen = Ties.read("seen", offset)
         self.high = restored(offset.get("high"), self.kind)
@@ -96,6 +100,11 @@ class StoredBookmark:
         self.order = text_in(offset, "order")
         if "cap" in offset:
             self.cap = whole(offset, "cap")
+
+    def begin_anew(self) -> None:
+        """The walk through the poll is forgotten, and not what it has delivered."""
+        self.ties = self.ties.merged(self.seen, most=True)
+        self.seen, self.walk = Ties(), {}
 
 
 def _under(prefix: str, offset: Offset) -> dict[str, object]:

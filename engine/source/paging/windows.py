@@ -150,8 +150,8 @@ class _Stored:
         self.seconds: int | None = None
         #: The piece of the window that is under way, in epoch milliseconds.
         self.piece: tuple[int, int] | None = None
-        #: Records of it so far.
-        self.records = 0
+        #: Records of it so far, and the page size that its walk counts pages of.
+        self.records = self.limit = 0
         self.left, self.seen = Ties(), Ties()
         self.walk: dict[str, Primitive] = {}
         if offset is None:
@@ -162,7 +162,7 @@ class _Stored:
             raise StateError(f"the stored offset's done is {done!r}: not a bool")
         self.poll += done
         known = {"window", "start", "seconds", "from", "until", "kind"}
-        known |= {"ties", "ties.at", "seen", "seen.at", "records"}
+        known |= {"ties", "ties.at", "seen", "seen.at", "records", "limit"}
         for name, value in offset.items():
             if name.startswith(_WALK):
                 self.walk[name.removeprefix(_WALK)] = value
@@ -177,6 +177,7 @@ class _Stored:
         if "from" in offset:
             self.piece = _signed(offset, "from"), _signed(offset, "until")
         self.records = whole(offset, "records", 0)
+        self.limit = whole(offset, "limit", 0)
         self.left = Ties.read("ties", offset)
         self.seen = Ties.read("seen", offset)
 
@@ -210,6 +211,11 @@ class WindowPager:
         self.over = False
         self._windows, self._keys, self._walks = windows, keys, walks
         self._now_ms, self._scope = now_ms, scope
+        paging = walks.paging
+        self._size = paging.limit if paging.kind.asks == "page" else 0
+        if stored.limit != self._size:
+            # Of another size it is another page: the window begins anew.
+            stored.walk = {}
         self._poll = stored.poll
         self._scale = Scale("timestamp", zone=keys.zone)
         self._count = 0
@@ -299,7 +305,8 @@ class WindowPager:
         if found is None or self._piece is not None or self._walk:
             return
         theirs = _Stored(found)
-        self._piece, self._walk = theirs.piece, theirs.walk
+        self._piece = theirs.piece
+        self._walk = theirs.walk if theirs.limit == self._size else {}
         self._received = theirs.records
         self._left, self._seen = theirs.left, theirs.seen
 
@@ -542,6 +549,8 @@ class WindowPager:
             place["from"], place["until"] = self._piece
             if self._keys.most and self._inner is not None:
                 place["records"] = self._received
+            if self._size and self._inner is not None:
+                place["limit"] = self._size
         self._left.write("ties", place)
         self._seen.write("seen", place)
         return place

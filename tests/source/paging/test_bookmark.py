@@ -595,3 +595,24 @@ def test_fields_of_the_bookmarks_record_are_named_in_the_next_poll() -> None:
         resumed()
         resumed()
         assert (resumed.offset or {})["mark.id"] == (polled.offset or {})["mark.id"]
+
+
+@pytest.mark.parametrize("kind", ["page", "offset", "cursor", "next_url"])
+@pytest.mark.parametrize("size", [1, 2, 5, 50])
+def test_another_page_size_in_the_middle_of_a_poll_loses_nothing(
+    kind: str, size: int
+) -> None:
+    feed = feed_of(kind, order="NONE")
+    for number in range(20):
+        feed.now += 10
+        feed.put(number)
+    feed.now += 10
+    polled = Polled(poll_over(feed))
+    polled(pages=3)
+    feed.size = size
+    polled.poll = poll_over(feed)
+
+    polled()
+
+    assert feed.versions == set(polled.got)
+    assert [] == polled()

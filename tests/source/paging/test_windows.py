@@ -387,3 +387,18 @@ def test_days_in_a_path_are_those_of_the_zone() -> None:
     assert request is not None
     asked.append(dict(parse_qsl(urlsplit(request.url).query)))
     assert [{"from": "2024/03/30", "until": "2024/03/31"}] == asked
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 50])
+def test_another_page_size_in_the_middle_of_a_window_loses_nothing(size: int) -> None:
+    log = Log([T0 + n for n in range(120)], "page", size=7)
+    pages = []
+    for page in poll_of(log, T0 + 120).pages(None):
+        pages.append(page)
+        if len(pages) == 3:
+            break
+    log.size = size
+
+    more = list(poll_of(log, T0 + 120).pages(stored(pages[-1])))
+
+    assert set(range(120)) == set(numbers(pages)) | set(numbers(more))
