@@ -11,16 +11,13 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import ROUND_FLOOR, Decimal
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
 from msgspec import Raw, Struct
 
 from engine.language.faults import EvaluationError, LanguageError
 from engine.later import pattern
-
-if TYPE_CHECKING:
-    from engine.language.datepatterns import Pattern
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WALL: Final = datetime(1970, 1, 1)
@@ -96,6 +93,16 @@ _NUMBER: Final = pattern(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 _LONGEST: Final = 64
 
 
+class DateFormat(Protocol):
+    """What a time is written and read by: a pattern of `language.datepatterns`."""
+
+    def format(self, ms: int, zone: tzinfo = UTC) -> str:
+        """An instant as text, in a zone."""
+
+    def parse(self, text: str, zone: tzinfo = UTC) -> int:
+        """Epoch milliseconds; raises EvaluationError for another text."""
+
+
 class Time(Struct, frozen=True):
     """
     An instant inside an expression.
@@ -107,7 +114,7 @@ class Time(Struct, frozen=True):
     """
 
     ms: int
-    pattern: Pattern | None = None
+    pattern: DateFormat | None = None
     zone: tzinfo = UTC
 
     @property
@@ -290,7 +297,9 @@ def _within(ms: int) -> int:
     return ms
 
 
-def parse_timestamp(value: object, zone: tzinfo, pattern: Pattern | None = None) -> int:
+def parse_timestamp(
+    value: object, zone: tzinfo, pattern: DateFormat | None = None
+) -> int:
     """
     Epoch milliseconds of a number, a text or a Time.
 
