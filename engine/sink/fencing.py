@@ -37,9 +37,6 @@ LOOK = 0.02
 #: Seconds for which what was committed may not be readable yet.
 READABLE = 10.0
 
-#: The key of the probe's records; a tombstone is left behind.
-PROBE_KEY = b'"kafka-http-source-probe"'
-
 #: Makes a producer of a transactional id, and initialises it: whoever had it before
 #: is fenced.
 Make = Callable[[str], Producer]
@@ -298,6 +295,8 @@ def probe(
     """
     Have the broker show that its transactions isolate, on the state topic.
 
+    Its records have the id's name for their key; a tombstone is left behind.
+
     An aborted record must not be readable, a committed one must be, one of an open
     transaction must not; and who is fenced must not commit.  Where the first fails a
     task would believe a position that was aborted, and skip a page.
@@ -305,20 +304,22 @@ def probe(
     Raises: Misconfigured, saying what it does not do; Unavailable.
     Blocks: for some round trips.
     """
-    log = Log(topic, place[1], PROBE_KEY)
+    # Of its own: others may probe at the same time, in the same partition.
+    key = msgspec.json.encode(name)
+    log = Log(topic, place[1], key)
     log.position = log.end()
     with made(make, name) as first:
         writer = Writer(first, *place)
-        writer.write(PROBE_KEY, b'"aborted"')
+        writer.write(key, b'"aborted"')
         writer.end(False)
-        writer.write(PROBE_KEY, b'"committed"')
+        writer.write(key, b'"committed"')
         writer.end(True)
         _require(
             [each.value for each in log.up_to(log.end(), clock)] == [b'"committed"'],
             "a record of an aborted transaction is readable, or one of a committed "
             "one is not",
         )
-        writer.write(PROBE_KEY, b'"fenced"')
+        writer.write(key, b'"fenced"')
         _require(not log.readable(), "a record of an open transaction is readable")
         with made(make, name) as second:
             try:
@@ -328,7 +329,7 @@ def probe(
             else:
                 _require(False, "a producer that was fenced has committed")
             other = Writer(second, *place)
-            other.write(PROBE_KEY, None)
+            other.write(key, None)
             other.end(True)
     values = [each.value for each in log.up_to(log.end(), clock)]
     _require(values == [None], "a record of a fenced producer is readable")

@@ -8,6 +8,7 @@ had transactions before, `requested` goes on at least once and says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,13 +53,14 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def connector(folder: Path, *lines: str) -> config.Connector:
     file = folder / "c.properties"
     text = (
-        "name=orders",
         "http.source.url=http://127.0.0.1:1/x",
         "kafka.topic=orders",
         "bootstrap.servers=127.0.0.1:1",
         f"offset.storage.topic={STATE}",
         *lines,
     )
+    if not any(line.startswith("name=") for line in lines):
+        text = ("name=orders", *text)
     file.write_text("\n".join(text) + "\n")
     [found] = config.load([str(file)], []).connectors
     return found
@@ -231,3 +233,19 @@ def test_keys_that_leave_no_room_for_transactions_win(
 ) -> None:
     assert word in unfit(connector(tmp_path, line).values)
     assert "" == unfit(connector(tmp_path).values)
+
+
+def test_connectors_that_start_together_do_not_disturb_each_other(
+    fake: Cluster, tmp_path: Path
+) -> None:
+    """Each has the broker show that it isolates, in the same partition."""
+    names = [f"c{at}" for at in range(6)]
+    for name in names:
+        (tmp_path / name).mkdir()
+    with ThreadPoolExecutor(len(names)) as pool:
+        found = list(
+            pool.map(lambda name: decide(fake, tmp_path / name, f"name={name}"), names)
+        )
+
+    assert [""] * len(names) == [each.why for each in found]
+    assert all(each.exactly for each in found)
