@@ -40,8 +40,6 @@ OVERRIDES: dict[str, object] = {
     "rate.limit.enabled": "false",
     "retry.backoff.ms": 10,
     "retry.backoff.max.ms": 20,
-    # They share a state topic: who starts would wait for everybody's transactions.
-    "exactly.once.support": "disabled",
 }
 
 
