@@ -27,6 +27,7 @@ from engine.sink.compress import PLAIN
 from engine.sink.fetching import Topic
 from engine.sink.produce.producer import Once, Producer
 from engine.sink.scan import Record, Wanted, every
+from engine.sink.undecided import beyond
 
 #: Seconds a step may take: an id is initialised, a record written or read.
 STEP = 15.0
@@ -110,6 +111,8 @@ class Log:
         self._partition = partition
         self._wanted = Wanted([], [key])
         self.position = 0
+        #: What is before has been told, also behind others' open transactions.
+        self._told = 0
 
     def end(self) -> int:
         """The offset behind its newest record, also of open transactions."""
@@ -128,20 +131,40 @@ class Log:
             for piece, start in self._topic.fetch(places, wait_ms=0):
                 end, records = every(piece, self._wanted)
                 at = max(start, self.position, end or 0)
-                found += [r for _, r in records if r.offset >= self.position]
+                known = max(self.position, self._told)
+                found += [r for _, r in records if r.offset >= known]
                 moved = moved or at > self.position
                 self.position = at
         return found
 
+    def passed(self, end: int) -> list[Record] | None:
+        """
+        What is committed up to an offset behind others' open transactions.
+
+        None while an open one has records under the key.
+        """
+        if self.position >= end:
+            return []
+        piece = beyond(self._topic, self._partition, self.position, end, self._wanted)
+        if piece is None:
+            return None
+        _, records = every(piece, self._wanted)
+        found = [r for _, r in records if self._told <= r.offset < end]
+        self._told = end
+        return found
+
     def up_to(self, end: int, clock: Clock = SYSTEM) -> list[Record]:
         """
-        All up to an offset.
+        All up to an offset, also behind others' open transactions.
 
-        Raises: Unavailable if somebody's open transaction is in the way for long.
+        Raises: Unavailable if an open transaction has records under the key for long.
         """
         found = self.readable()
         deadline = clock.monotonic() + READABLE
         while self.position < end:
+            passed = self.passed(end)
+            if passed is not None:
+                return found + passed
             if clock.monotonic() > deadline:
                 raise Unavailable(
                     f"committed records end at {self.position} of {end} offsets of "
@@ -284,8 +307,9 @@ def current(topic: Topic, place: tuple[str, int], connector: str) -> Owner:
     Raises: a SinkError, StateError.  Blocks: for a few requests.
     """
     log = Log(topic, place[1], fence_key(connector))
-    log.end()
+    end = log.end()
     records = log.readable()
+    records += log.passed(end) or []
     return owner_of(records[-1] if records else None, place[0])
 
 

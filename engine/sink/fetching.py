@@ -81,13 +81,19 @@ class Topic:
         return Span(topic_id(self._known.topics[self._name]), first, last)
 
     def fetch(
-        self, positions: Mapping[int, int], wait_ms: int = WAIT_MS
+        self,
+        positions: Mapping[int, int],
+        wait_ms: int = WAIT_MS,
+        *,
+        committed: bool = True,
     ) -> Iterator[tuple[Batch, int]]:
         """
         One round: what the leaders have from these offsets on.
 
         Args:
             wait_ms: Within which a broker that has nothing answers.
+            committed: Up to the last stable offset, with a list of the aborted
+                transactions; else up to the high watermark, and everything.
 
         Yields: a piece of a partition, and the partition's log start: where to
         go on if that is beyond what was asked for.
@@ -103,7 +109,11 @@ class Topic:
             [
                 (
                     node,
-                    self._request({each: positions[each] for each in members}, wait_ms),
+                    self._request(
+                        {each: positions[each] for each in members},
+                        wait_ms,
+                        committed,
+                    ),
                 )
                 for node, members in led.items()
             ]
@@ -131,15 +141,16 @@ class Topic:
         told = self._known.topics[self._name].partitions.get(partition)
         return -1 if told is None else told.leader
 
-    def _request(self, positions: Mapping[int, int], wait_ms: int) -> protocol.Asking:
+    def _request(
+        self, positions: Mapping[int, int], wait_ms: int, committed: bool
+    ) -> protocol.Asking:
         return asking(
             protocol.FETCH,
             replica_id=-1,
             max_wait_ms=wait_ms,
             min_bytes=1,
             max_bytes=ANSWER,
-            # Committed ones, with a list of those that were aborted.
-            isolation_level=1,
+            isolation_level=1 if committed else 0,
             # No session: each request says all.
             session_id=0,
             session_epoch=-1,

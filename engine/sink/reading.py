@@ -5,14 +5,14 @@ Owns how far a topic has been read and what was found, as one value that can be
 kept, handed to another process and read on from: a reading that is cut short
 or shared loses nothing.  Values are not decoded here.
 
-Path: `sink.state` asks -> here -> `sink.fetching` and `sink.scan`
+Path: `sink.state` asks -> here -> `sink.fetching`, `sink.scan` and `sink.undecided`
 """
 
 from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -23,6 +23,7 @@ from engine.errors import StateError
 from engine.sink.fetching import PAUSE, Topic, of_old_format
 from engine.sink.naming import passes
 from engine.sink.scan import Batch, Record, Strange, Wanted, scan
+from engine.sink.undecided import beyond
 
 #: Seconds without a record until a reading is given up: a transaction of another
 #: task may be open so long, and 10 s more.
@@ -120,7 +121,9 @@ def read_on(
 
     The end is the high watermark, also of open transactions: who reads only to
     the last stable offset misses newer records behind somebody else's open
-    transaction.
+    transaction.  What is committed there is taken, and the next reading begins at
+    the last stable offset again; only a transaction that has records of these
+    connectors is waited for.
 
     Args:
         others: Whole keys that are kept beside those of the connectors.
@@ -144,6 +147,8 @@ def read_on(
     wanted = Wanted(reading.names, others)
     deadline = clock.monotonic() + LIMIT
     keep_at = clock.monotonic() + KEPT_EVERY
+    #: Partitions that are read up to the end, but for others' open transactions.
+    passed: set[int] = set()
     left = _left(positions, span.ends)
     progress(0, total)
     while left:
@@ -155,6 +160,10 @@ def read_on(
                 positions[partition] = max(start, positions[partition])
                 done = sum(positions[each] for each in span.ends) - begun
                 progress(min(done, total), total)
+            if sum(positions.values()) == before:
+                for partition in left:
+                    if _pass(topic, reading, partition, span.ends[partition], wanted):
+                        passed.add(partition)
         except Exception as error:
             # Another broker leads now, or none: asked again, not for ever.
             if not passes(error) or clock.monotonic() > deadline:
@@ -164,7 +173,7 @@ def read_on(
         now = clock.monotonic()
         if sum(positions.values()) > before:
             deadline = now + LIMIT
-        left = _left(positions, span.ends)
+        left = _left(positions, span.ends, passed)
         if left and now > deadline:
             raise topic.late(LIMIT)
         if left and now > keep_at:
@@ -184,12 +193,39 @@ def _another(reading: Reading, identity: str, ends: Mapping[int, int]) -> bool:
     )
 
 
-def _left(positions: dict[int, int], ends: Mapping[int, int]) -> dict[int, int]:
+def _left(
+    positions: dict[int, int], ends: Mapping[int, int], passed: Container[int] = ()
+) -> dict[int, int]:
     return {
         partition: positions[partition]
         for partition, end in ends.items()
-        if positions[partition] < end
+        if positions[partition] < end and partition not in passed
     }
+
+
+def _pass(
+    topic: Topic, reading: Reading, partition: int, end: int, wanted: Wanted
+) -> bool:
+    """Take what is committed behind others' open transactions; False: not yet."""
+    position = reading.positions[partition]
+    try:
+        piece = beyond(topic, partition, position, end, wanted)
+    except (ValueError, IndexError, struct.error) as error:
+        raise _unreadable(reading, partition, position, error) from error
+    if piece is None:
+        return False
+    _take(reading, piece, wanted)
+    reading.positions[partition] = position
+    return True
+
+
+def _unreadable(
+    reading: Reading, partition: int, position: int, error: Exception
+) -> StateError:
+    return StateError(
+        f"the records of {reading.topic}-{partition} from offset {position} on "
+        f"cannot be read: {error}"
+    )
 
 
 def _take(reading: Reading, piece: Batch, wanted: Wanted) -> None:
@@ -204,10 +240,7 @@ def _take(reading: Reading, piece: Batch, wanted: Wanted) -> None:
                     record = Record(partition, offset, stamp, value)
                     reading.merge([(key, record)])
     except (ValueError, IndexError, struct.error) as error:
-        raise StateError(
-            f"the records of {reading.topic}-{partition} from offset {position} on "
-            f"cannot be read: {error}"
-        ) from error
+        raise _unreadable(reading, partition, position, error) from error
     reading.merge(scanned.found.items())
     reading.strange = reading.strange or scanned.strange
     if scanned.end is not None:

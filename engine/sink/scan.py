@@ -281,7 +281,7 @@ class _Aborted:
         while self._pending and self._pending[0][1] <= head[0] + head[4]:
             self._producers.add(self._pending.pop(0)[0])
         if head[3] & CONTROL:
-            if not _is_commit(data, at):
+            if not is_commit(data, at):
                 self._producers.discard(producer)
             return True
         return producer in self._producers
@@ -394,7 +394,7 @@ def _cut_out(partition: int, key: bytes, place: _Place) -> Record:
     return Record(partition, head[0] + delta, stamp, value)
 
 
-def _is_commit(data: bytes, at: int) -> bool:
+def is_commit(data: bytes, at: int) -> bool:
     """Whether a control record says that its transaction was committed."""
     _, at = _varint(data, at)
     _, at = _varint(data, at + 1)

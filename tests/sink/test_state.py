@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -231,28 +232,107 @@ def test_a_changed_count_of_partitions_is_refused(apache: Broker) -> None:
         topic_state(apache, topic).load()
 
 
-def test_a_load_does_not_stop_before_anothers_open_transaction(
-    broker: Broker,
-) -> None:
-    """What is read ends at the high watermark, and waits for it."""
+class Others:
+    """Who writes to the same state topic, in a transaction that stays open."""
+
+    def __init__(self, broker: Broker, topic: str) -> None:
+        self._topic = topic
+        self._client = Producer(
+            {"bootstrap.servers": broker.address, "transactional.id": f"other-{topic}"}
+        )
+        self._client.init_transactions(30)
+        self._client.begin_transaction()
+
+    def write(self, key: bytes, value: bytes) -> None:
+        self._client.produce(self._topic, value, key, 0)
+        self._client.flush()
+
+    def end(self, commit: bool) -> None:
+        if commit:
+            self._client.commit_transaction(30)
+        else:
+            self._client.abort_transaction(30)
+
+
+def own_key(broker: Broker, topic: str) -> bytes:
+    """The key under which a position was saved, as it is written."""
+    [key] = {x.key for x in broker.read(topic) if (x.key or b"").startswith(b'["ord')}
+    assert key is not None
+    return key
+
+
+def one_partition(broker: Broker, topic: str, connector: str = "orders") -> TopicState:
+    return TopicState(cluster(broker), connector, topic, partitions=1)
+
+
+def test_a_load_passes_anothers_open_transaction(broker: Broker) -> None:
+    """It reads up to the high watermark, and waits for nobody who is not of it."""
     topic = topic_name()
-    state = TopicState(cluster(broker), "orders", topic, partitions=1)
+    state = one_partition(broker, topic)
     state.load()
-    open_one = Producer(
-        {"bootstrap.servers": broker.address, "transactional.id": f"other-{topic}"}
-    )
-    open_one.init_transactions(30)
-    open_one.begin_transaction()
-    open_one.produce(topic, b'{"page":1}', b'["other",{"api":"x"}]', 0)
-    open_one.flush()
+    others = Others(broker, topic)
+    others.write(b'["other",{"api":"x"}]', b'{"page":1}')
     save(broker, state, (PARTITION, {"page": 2}))
-    aborter = threading.Timer(1.0, lambda: open_one.abort_transaction(30))
-    aborter.start()
-    found = TopicState(cluster(broker), "orders", topic, partitions=1).load()
-    aborter.join()
+    began = time.monotonic()
+    found = one_partition(broker, topic).load()
+    took = time.monotonic() - began
 
     assert {canonical(PARTITION)} == set(found)
     assert {"page": 2} == found[canonical(PARTITION)].offset
+    # It is open all the while: who waits for it waits for a minute.
+    assert took < 30
+    others.end(True)
+    [theirs] = one_partition(broker, topic, "other").load().values()
+    assert {"page": 1} == theirs.offset
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_what_ended_behind_an_open_transaction_counts_as_it_ended(
+    broker: Broker, commit: bool
+) -> None:
+    topic = topic_name()
+    state = one_partition(broker, topic)
+    state.load()
+    save(broker, state, (PARTITION, {"page": 1}))
+    key = own_key(broker, topic)
+    others = Others(broker, topic)
+    others.write(b'["other",{"api":"x"}]', b'{"page":9}')
+    mine = Producer(
+        {"bootstrap.servers": broker.address, "transactional.id": f"ours-{topic}"}
+    )
+    mine.init_transactions(30)
+    for page, ends in ((2, commit), (3, not commit)):
+        mine.begin_transaction()
+        mine.produce(topic, b'{"v":1,"page":%d}' % page, key, 0)
+        mine.flush()
+        if ends:
+            mine.commit_transaction(30)
+        else:
+            mine.abort_transaction(30)
+    [found] = one_partition(broker, topic).load().values()
+
+    assert (2 if commit else 3) == found.offset["page"]
+    others.end(False)
+    [found] = one_partition(broker, topic).load().values()
+    assert (2 if commit else 3) == found.offset["page"]
+
+
+def test_a_load_waits_for_an_open_transaction_with_records_of_its_own(
+    broker: Broker,
+) -> None:
+    topic = topic_name()
+    state = one_partition(broker, topic)
+    state.load()
+    save(broker, state, (PARTITION, {"page": 1}))
+    key = own_key(broker, topic)
+    others = Others(broker, topic)
+    others.write(key, b'{"v":1,"page":2}')
+    committer = threading.Timer(1.0, lambda: others.end(True))
+    committer.start()
+    [found] = one_partition(broker, topic).load().values()
+    committer.join()
+
+    assert 2 == found.offset["page"]
 
 
 class Directly:
