@@ -10,6 +10,7 @@ Path: ``load`` -> here, and ``rules_between`` for several connectors
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from engine.config.entries import Findings
@@ -183,7 +184,7 @@ def bodies_have_a_method(s: Scope, api: Api, connector: Connector) -> None:
 
 def entities_are_told_apart(s: Scope, api: Api, connector: Connector) -> None:
     names: Sequence[str] = s.values.of(ApiConfig).entities or ()
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         # Each is a shard with a place of its own in the state.
         s.error("entity.names", f"{', '.join(twice)}: named more than once")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -210,7 +211,7 @@ class Beside(Struct, frozen=True):
     runtime: Path | None = None
 
 
-class Connector(Struct, frozen=True):
+class Connector(Struct, frozen=True, dict=True):
     """
     One named configuration.
 
@@ -263,11 +264,17 @@ class Connector(Struct, frozen=True):
 
     def children(self, api: Api) -> list[Api]:
         """The apis that are polled for the records of this one."""
-        return [
-            other
-            for other in self.apis
-            if (parent := self.parent(other)) is not None and parent.index == api.index
-        ]
+        return self._below.get(api.index, [])
+
+    @cached_property
+    def _below(self) -> dict[int, list[Api]]:
+        """The children of each api that has some, by its index."""
+        found: dict[int, list[Api]] = {}
+        for each in self.apis:
+            parent = self.parent(each)
+            if parent is not None:
+                found.setdefault(parent.index, []).append(each)
+        return found
 
     def descendants(self, api: Api) -> Iterator[Api]:
         """The apis below one, parents before their children."""
