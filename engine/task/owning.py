@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -45,6 +45,10 @@ LOOK = 0.05
 #: Starts that a broker's answers may leave in doubt, with `requested` and nobody who
 #: had transactions before, until it is taken for one without; and seconds between them.
 TRIES, AGAIN = 3, 1.0
+
+
+#: Bytes of a decision, which are taken before anything is decided.
+ROOM = 2048
 
 
 class Decided(Struct, frozen=True):
@@ -109,6 +113,7 @@ class Owning:
         self._state = state
         self._lock = runtime / f"owner-{connector}.lock"
         self._file = runtime / f"owner-{connector}.json"
+        self._fresh = self._file.with_suffix(".new")
         self._connector = connector
         self._task = task
         self._tasks = max(tasks, task + 1)
@@ -128,19 +133,34 @@ class Owning:
         with self._alone(progress):
             decided = self._decided()
             if decided is None:
-                decided = self._begin()
+                no_room = self._reserve()
+                if no_room and self._support == "required":
+                    raise Misconfigured(f"exactly.once.support=required: {no_room}")
+                decided = self._begin(no_room)
+                if not no_room:
+                    self._write(decided)
             elif decided.exactly:
-                decided = self._go_on(decided)
-            self._write(decided)
+                grown = self._go_on(decided)
+                if grown != decided:
+                    # Without room each task above the first ones grows it anew.
+                    with suppress(OSError):
+                        self._write(grown)
+                decided = grown
         return decided
 
-    def _begin(self) -> Decided:
-        """The first of the engine."""
-        tasks = 0 if self._support == "disabled" else self._tasks
+    def _begin(self, no_room: str = "") -> Decided:
+        """
+        The first of the engine.
+
+        Args:
+            no_room: Why the other tasks cannot be told, "" if they can: without
+                that each would fence the others.
+        """
+        tasks = 0 if self._support == "disabled" or no_room else self._tasks
         with self._state.log() as (topic, place):
             before = fencing.current(topic, place, self._connector)
             if not tasks and not before.tasks:
-                return Decided(Owner())
+                return Decided(Owner(), why=no_room)
             # An owner before may have a transaction open: only once it is fenced is
             # that known to be over.
             may_do_without = self._support == "requested" and not before.tasks
@@ -158,8 +178,8 @@ class Owning:
                 if self._support == "disabled":
                     # Its transactions end by themselves.
                     log.warning("The owner before was not fenced: %s", failure)
-                return Decided(Owner(), why=str(failure) if tasks else "")
-        return Decided(owner, exactly=tasks > 0)
+                return Decided(Owner(), why=str(failure) if tasks else no_room)
+        return Decided(owner, why=no_room, exactly=tasks > 0)
 
     def _taken(
         self, topic: Topic, place: tuple[str, int], tasks: int, tries: int
@@ -227,9 +247,26 @@ class Owning:
         except msgspec.DecodeError as error:
             raise StateError(f"{self._file} cannot be read: {error}") from error
 
+    def _reserve(self) -> str:
+        """Take the room that the decision needs; why there is none, or ""."""
+        try:
+            self._put(b" " * ROOM)
+        except OSError as error:
+            self._fresh.unlink(missing_ok=True)
+            return (
+                f"the tasks cannot agree on transactions in runtime.dir "
+                f"{self._file.parent}: {error.strerror}"
+            )
+        return ""
+
     def _write(self, decided: Decided) -> None:
-        fresh = self._file.with_suffix(".new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(fresh, flags, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(decided))
-        os.replace(fresh, self._file)
+        # Blanks behind it are none of JSON's business.
+        self._put(msgspec.json.encode(decided).ljust(ROOM))
+        os.replace(self._fresh, self._file)
+
+    def _put(self, content: bytes) -> None:
+        # In place, in the room that was taken.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(self._fresh, flags, 0o600), "wb") as file:
+            file.write(content)
+            file.truncate()
