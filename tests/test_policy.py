@@ -36,6 +36,7 @@ TABLE = {
     "NoInput": (FAILS, Follows.NEXT_CHILD, SHARD, SHARD, Follows.ALL_FAILED),
     "NotReadable": (FAILS, Follows.NEXT_CHILD, SHARD, SHARD, Follows.ALL_FAILED),
     "Unavailable": (FAILS, FAILS, TASK, TASK, Follows.WAITS),
+    "NoTransactions": (FAILS, FAILS, TASK, TASK, Follows.WAITS),
     "Aborted": (FAILS, FAILS, TASK, TASK, Follows.ANEW),
     "Fenced": (FAILS, FAILS, TASK, TASK, Follows.TASK_ENDS),
     "TakenOver": (FAILS, FAILS, TASK, TASK, Follows.TASK_ENDS),
