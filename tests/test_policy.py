@@ -143,7 +143,7 @@ def test_of_a_task(name: str) -> None:
 
     for once in (False, True):
         for opened in (False, True):
-            late = name == "Unavailable" and once and opened
+            late = name in ("Unavailable", "NoTransactions") and once and opened
             expected = Follows.RUN_ENDS if late else follows
             assert expected is of_task(
                 failure, once=once, stopping=False, opened=opened
