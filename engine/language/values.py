@@ -294,8 +294,8 @@ def settle(value: Any) -> Any:
     The result of an expression as it leaves it.
 
     Numbers nobody computed with are `Raw` as they came; whole decimals become
-    int, other decimals `Raw` number text, a Time its ISO text; everything
-    else is handed on.
+    int, other decimals `Raw` number text, a Time its ISO text, what `raw` gave a
+    text; everything else is handed on.
     """
     kind = type(value)
     if kind is Spelled:
@@ -305,6 +305,9 @@ def settle(value: Any) -> Any:
         return whole if whole is not None else Raw(decimal_text(value).encode())
     if kind is Time:
         return value.text
+    if kind is Verbatim:
+        # What it means is a URL's affair: elsewhere it is a text.
+        return str(value)
     return value
 
 
