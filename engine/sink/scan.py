@@ -11,7 +11,7 @@ Path: `sink.fetching` brings the batches -> here -> `sink.reading` keeps the fol
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct as Layout
 from typing import TypeAlias
 
@@ -176,19 +176,27 @@ def every(
 
 def counted(piece: Batch) -> tuple[int | None, int]:
     """The offset behind the last batch, and the records a committed reader sees."""
-    data, count, end, at = piece.records, 0, None, 0
+    data, count, end = piece.records, 0, None
     aborted = _Aborted(piece.aborted)
+    for head, start, _ in batches(data):
+        if not head[3] & (TRANSACTIONAL | CONTROL) or not aborted.leave(
+            head, data, start + SIZE
+        ):
+            count += head[8]
+        end = head[0] + head[4] + 1
+    return end, count
+
+
+def batches(data: bytes) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """The whole batches of a piece: header, where each begins and where it ends."""
+    at = 0
     while at + SIZE <= len(data):
         head = HEADER.unpack_from(data, at)
         stop = at + FRAME + head[1]
         if stop > len(data):
-            break
-        if not head[3] & (TRANSACTIONAL | CONTROL) or not aborted.leave(
-            head, data, at + SIZE
-        ):
-            count += head[8]
-        end, at = head[0] + head[4] + 1, stop
-    return end, count
+            return
+        yield head, at, stop
+        at = stop
 
 
 def _through(

@@ -16,12 +16,11 @@ from __future__ import annotations
 from engine.sink.fetching import Topic
 from engine.sink.scan import (
     CONTROL,
-    FRAME,
-    HEADER,
     SIZE,
     TRANSACTIONAL,
     Batch,
     Wanted,
+    batches,
     is_commit,
     scan,
 )
@@ -46,48 +45,34 @@ def beyond(
     Raises: what `Topic` raises, as `scan`.
     Blocks: for as many requests as it takes, which are answered at once.
     """
-    batches: list[tuple[tuple[int, ...], bytes]] = []
+    found: list[tuple[tuple[int, ...], bytes]] = []
     at = position
     while at < end:
         before = at
         for piece, start in topic.fetch({partition: at}, 0, committed=False):
             if start > at:
                 return None
-            for head, batch in _whole(piece.records):
+            for head, begin, stop in batches(piece.records):
                 last = head[0] + head[4] if head[2] == 2 else head[0]
                 # A broker answers with the whole batch around a position.
                 if last >= at:
-                    batches.append((head, batch))
+                    found.append((head, piece.records[begin:stop]))
                     at = last + 1
         if at == before:
             return None
-    committed, open_ = _sorted_out(batches)
+    committed, open_ = _sorted_out(found)
     if scan(Batch(partition, open_), wanted).found:
         return None
     return Batch(partition, committed)
 
 
-def _whole(data: bytes) -> list[tuple[tuple[int, ...], bytes]]:
-    """The whole batches of a piece, with their headers."""
-    found = []
-    at = 0
-    while at + SIZE <= len(data):
-        head = HEADER.unpack_from(data, at)
-        stop = at + FRAME + head[1]
-        if stop > len(data):
-            break
-        found.append((head, data[at:stop]))
-        at = stop
-    return found
-
-
-def _sorted_out(batches: list[tuple[tuple[int, ...], bytes]]) -> tuple[bytes, bytes]:
+def _sorted_out(found: list[tuple[tuple[int, ...], bytes]]) -> tuple[bytes, bytes]:
     """What is committed or in no transaction, and what is in one that is open."""
     committed: list[bytes] = []
     open_: list[bytes] = []
     #: Producer -> how its next transaction ends; read from behind.
     ends: dict[int, bool] = {}
-    for head, batch in reversed(batches):
+    for head, batch in reversed(found):
         producer = head[7]
         if head[2] != 2 or not head[3] & (TRANSACTIONAL | CONTROL):
             committed.append(batch)
