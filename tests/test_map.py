@@ -103,3 +103,8 @@ def test_every_path_is_there(text):
     }
 
     assert set() == lost
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_it_says_something(text):
+    assert 50 < len((ROOT / text).read_text().splitlines())
