@@ -5,7 +5,7 @@ Owns the check of a parcel against what the broker says of its topics: time stam
 keys, sizes, and whether a topic that records name may be made.  What is only known
 to the broker is refused there, and is a bad record then (`sink.outlet`).
 
-Path: the transform of a shard -> here -> ``task.flow``
+Path: the transform of a shard -> here -> ``task.path``
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Counting: what a shard says on the board and in the log while it runs.
 Owns the counts of its pages, which outlive this process, and the lines about bad
 records and odd polls.
 
-Path: `task.flow` and `sink.commit` call what is made here
+Path: `task.path` and `sink.commit` call what is made here
 """
 
 from __future__ import annotations

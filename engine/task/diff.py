@@ -11,7 +11,7 @@ acknowledgement.  Who dies in between finds keys of which nobody knows what was 
 they are produced whatever they hold, and have their tombstone when they are gone.  So a
 crash costs repeats, and neither a change nor a tombstone.
 
-Path: ``task.flow`` asks -> here -> `task.snapshot`; segments go where positions go
+Path: ``task.path`` asks -> here -> `task.snapshot`; segments go where positions go
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from engine.seams import Outlet
 from engine.sink.outlet import AtLeastOnce, Failure
 from engine.sink.state import Saved
 from engine.source.paging.position import JOB, SEGMENT, whole
-from engine.task.flow import Counting
 from engine.task.memory import NO_PAGE
+from engine.task.path import Counting
 from engine.task.snapshot import KeyTable, content_of
 
 log = logging.getLogger("task")
@@ -127,7 +127,7 @@ class Differing:
         offset: Its stored position, or None.
         contents: What stands for the content of a page's records.
         outlet: The shard's own, for tombstones.
-        counting: As for `task.flow.Flow`.
+        counting: As for `task.path.PagePath`.
         shifts: Pages are counted: where a record goes while they are read, the next
             page begins one too late and a record is passed over.  A key is gone then
             only if another poll, right behind, does not find it either.

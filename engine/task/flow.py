@@ -1,27 +1,24 @@
 """
-Flow: the path of a page, on one screen.
+Flow: one poll of a shard, on one screen.
 
-Owns the order of the steps and the sums that must add up.  Knows no thread,
-no process, no Kafka and no HTTP: it is given objects with one verb each.
+Owns when a poll begins and ends, and what is committed then; the steps of each page are
+in `task.path`.  Knows no thread, no process, no Kafka and no HTTP: it is given objects
+with one verb each.
 
-Path: ``source.poll`` -> here -> ``transform`` -> here -> ``sink.commit``
+Path: ``source.poll`` -> here -> ``task.path`` -> here -> ``sink.commit``
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
-from engine.errors import Accounting, RecordError, SourceError
-from engine.records import Offset, Page, Parcel, Shard
-from engine.seams import Outlet, Stopping, Transform
+from engine.errors import RecordError, SourceError
+from engine.records import Offset, Page, Parcel
+from engine.seams import Outlet
 from engine.task.garbage import between_pages
-from engine.task.memory import NO_PAGE, Memory, bare
-from engine.task.pause import Gate
-from engine.task.pulse import Pulse
-
-#: Makes what counts a parcel: called with the moment of its acknowledgement.
-Counting = Callable[[Parcel], Callable[[float], None]]
+from engine.task.memory import NO_PAGE, Memory
+from engine.task.path import PagePath
 
 
 class Source(Protocol):
@@ -37,50 +34,37 @@ class Source(Protocol):
 
 class Flow:
     """
-    One shard's way from the API into Kafka.
+    One shard's way from the API into Kafka; the place of its pages.
 
     Args:
-        shard: Whose pages these are.
         offset: Where the shard stands, or None: nothing is stored.
         source: Where pages come from.
-        transform: What becomes of them.
+        path: What each of them goes through.
         outlet: Where they go; moves the state.
         memory: Which pages bring nothing new.
-        counting: Makes what counts a parcel once it is delivered.
-        pulse: Told what the loop is at.
-        stopping: Read between pages.
-        gate: Closed while the connector is paused; None: it never is.
 
     Attributes:
+        shard: Whose pages these are.
         offset: Where the next poll starts: behind the last page handed over.
         received: Records received by this poll, or by the last one.
     """
 
     def __init__(
         self,
-        shard: Shard,
         offset: Offset | None,
         *,
         source: Source,
-        transform: Transform,
+        path: PagePath,
         outlet: Outlet,
         memory: Memory,
-        counting: Counting,
-        pulse: Pulse,
-        stopping: Stopping,
-        gate: Gate | None = None,
     ):
-        self._gate = gate if gate is not None else Gate()
-        self.shard = shard
+        self.shard = path.shard
         self.offset = offset
+        self.outlet = outlet
+        self.memory = memory
         self.received = 0
         self._source = source
-        self._transform = transform
-        self._outlet = outlet
-        self._memory = memory
-        self._counting = counting
-        self._pulse = pulse
-        self._stopping = stopping
+        self._path = path
 
     def poll(self) -> Page | None:
         """
@@ -101,39 +85,27 @@ class Flow:
         """
         self.received = 0
         page = self._poll()
-        while self._memory.doubts and not self._stopping.is_set():
+        while self.memory.doubts and not self._path.stopping.is_set():
             page = self._poll()
         return page
 
     def _poll(self) -> Page | None:
         page = None
-        pulse = self._pulse
-        self._outlet.begin()
-        pages = self._source.pages(self._memory.begin(self.offset))
+        path = self._path
+        pulse, stopping = path.pulse, path.stopping
+        self.outlet.begin()
+        pages = self._source.pages(self.memory.begin(self.offset))
         try:
             pulse.fetching()
             for page in pages:
-                pulse.working()
-                if self._gate.closed:
-                    # It came while the pause began: it waits for the end of it.
-                    self._gate.wait(self._stopping)
-                parcel = self._transform(page)
-                if not parcel.balanced:
-                    raise Accounting(unbalanced(self.shard, parcel))
-                parcel = self._memory.judge(parcel, self._forget)
-                parcel.delivered.append(self._counting(parcel))
-                self.offset = self._memory.sealed(page.offset)
-                # A broker that is away is waited for here.
-                pulse.idle("send")
-                self._outlet.hand_over(parcel, self.offset)
-                self.received += page.received
+                self.received += path.walk(page, self).page.received
                 between_pages()
-                if self._stopping.is_set():
+                if stopping.is_set():
                     break
                 pulse.fetching()
         except (SourceError, RecordError):
             pulse.idle("commit")
-            self._outlet.commit()
+            self.outlet.commit()
             raise
         finally:
             close = getattr(pages, "close", None)
@@ -141,28 +113,10 @@ class Flow:
                 close()
         if page is None and (idle := self._source.idle) is not None:
             # That the shard had its part is as good to know as what was on it.
-            self._outlet.hand_over(Parcel(NO_PAGE, "", ()), idle)
+            self.outlet.hand_over(Parcel(NO_PAGE, "", ()), idle)
             self.offset = idle
         pulse.idle("commit")
-        self._outlet.commit()
+        self.outlet.commit()
         if page is not None and page.offset.get("done") is True:
-            self._memory.keep(page.offset)
+            self.memory.keep(page.offset)
         return page
-
-    def _forget(self) -> None:
-        """What is stored vouches for no page any longer, before others are sent."""
-        assert self.offset is not None
-        self._pulse.idle("commit")
-        self.offset = bare(self.offset)
-        self._outlet.hand_over(Parcel(NO_PAGE, "", ()), self.offset)
-        self._outlet.commit()
-        self._pulse.working()
-
-
-def unbalanced(shard: Shard, parcel: Parcel) -> str:
-    """Say which sum is off."""
-    return (
-        f"{shard.label}, page {parcel.page.index}: received {parcel.page.received} "
-        f"is not produced {len(parcel.values)} + filtered {parcel.filtered} + "
-        f"dead-lettered {len(parcel.letters)} + deduplicated {parcel.deduplicated}"
-    )

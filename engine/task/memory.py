@@ -12,7 +12,7 @@ positions leaves out; and before anything is delivered that differs, the positio
 is saved without it.  A process that dies anywhere in between, and one that
 remembers nothing (`cache.enabled=false`), leave a memory that nobody trusts.
 
-Path: ``task.flow`` and ``task.tree`` ask -> here -> ``task.unchanged``
+Path: ``task.flow``, ``task.path`` and ``task.tree`` ask -> here -> ``task.unchanged``
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Owns one flag.  A task that is paused lives on with its connections: no poll beg
 no request leaves, no page that is still to come is handed over; what was handed over
 before is delivered, acknowledged and saved.
 
-Path: the supervisor's order -> ``task.run`` -> here -> ``task.shardloop``, ``task.flow``
+Path: the supervisor's order -> ``task.run`` -> here -> ``task.shardloop``, ``task.path``
 and the fetch of ``task.build.sources``
 """
 

@@ -17,7 +17,7 @@ from itertools import islice
 
 from engine.config import Api, Connector
 from engine.config.sections.response import RecordsConfig
-from engine.errors import Accounting, EngineError, RecordError, SinkError
+from engine.errors import EngineError, RecordError, SinkError
 from engine.records import Parcel, Shard
 from engine.sink.commit import Delivery
 from engine.sink.deadletter import Box, Letter, unfit
@@ -28,7 +28,7 @@ from engine.task.build.http import policy_of
 from engine.task.build.kafka import Brokers
 from engine.task.build.registry import Persistent, Registries
 from engine.task.build.transform import transform_of
-from engine.task.flow import unbalanced
+from engine.task.path import check_sums
 from engine.task.pulse import Patience, Pulse
 
 log = logging.getLogger("dlq")
@@ -212,8 +212,7 @@ class Replay:
     def _handed(
         self, parcel: Parcel, shard: Shard, outlet: AtLeastOnce, topics: Topics
     ) -> str | None:
-        if not parcel.balanced:
-            raise Accounting(unbalanced(shard, parcel))
+        check_sums(shard, parcel)
         names = {parcel.topic} if isinstance(parcel.topic, str) else set(parcel.topic)
         most = max(map(len, filter(None, parcel.values)), default=0)
         for name in filter(None, names):

@@ -1,11 +1,12 @@
 """
-Tree: how the pages of children reach Kafka, and where each child stands.
+Tree: where each child stands, and its way into Kafka.
 
 Owns an outlet for each child that is under way, so that every parent value has
 a position of its own, and the promise that nothing of a tree is left open when
-its shard commits.  Polls nothing: which child is asked for is the source's.
+its shard commits.  Polls nothing: which child is asked for is the source's.  What
+happens to each page is `task.path`.
 
-Path: ``source.children`` hands over children's pages -> here -> ``sink.commit``
+Path: ``source.children`` hands over children's pages -> here -> ``task.path``
 """
 
 from __future__ import annotations
@@ -13,25 +14,18 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
 from msgspec import Struct
 
-from engine.errors import Accounting
 from engine.records import Offset, Page, Parcel, Shard
-from engine.seams import Outlet, Transform
+from engine.seams import Outlet
 from engine.sink.outlet import AtLeastOnce, Failure
 from engine.sink.state import Saved
 from engine.source.paging.position import whole
-from engine.task.flow import Counting, unbalanced
-from engine.task.memory import (
-    NO_PAGE,
-    PART,
-    Forgetful,
-    Memory,
-    Remembering,
-    bare,
-)
+from engine.task.memory import PART, Forgetful, Memory, Remembering
+from engine.task.path import PagePath
 from engine.task.pulse import Pulse
 
 log = logging.getLogger("task")
@@ -62,30 +56,58 @@ class Outlets(Protocol):
 
 class Branch(Struct, frozen=True):
     """
-    What the pages of one api below a root go through.
+    One api below a root.
 
     Attributes:
-        shard: The api, with the entity of its root.
-        transform: What becomes of them.
+        path: What its pages go through.
         open: Makes the outlet of a source partition.
         memory: Makes the memory of one, or None: it has none.
         timed: The same outlet as it is to be used.
-        counting: Makes what counts a parcel once it is delivered.
         forget: Removes what is saved of a source partition.
         keeps: Where a child stands is saved (`api.chaining.state`).
         polls: Finished polls of the root after which a child is forgotten that was
             not asked for in them; 0: never.
     """
 
-    shard: Shard
-    transform: Transform
+    path: PagePath
     open: Callable[[Mapping[str, str]], AtLeastOnce]
     memory: Callable[[Mapping[str, str]], Remembering | None]
     timed: Callable[[AtLeastOnce], Outlet]
-    counting: Counting
     forget: Callable[[Mapping[str, str], Callable[[Failure], None]], None]
     keeps: bool = True
     polls: int = 0
+
+    @property
+    def shard(self) -> Shard:
+        """The api, with the entity of its root."""
+        return self.path.shard
+
+    def partition(self, parent: str) -> dict[str, str]:
+        """The source partition of a child."""
+        return {**self.shard.partition, "parent": parent}
+
+
+class ChildPlace:
+    """
+    One child, while a page of it is on its way; a `task.path.PagePlace`.
+
+    Args:
+        open: Its outlet; opened where no page of it has come since the last commit.
+    """
+
+    __slots__ = ("_open", "memory", "offset")
+
+    def __init__(
+        self, offset: Offset | None, memory: Memory, open: Callable[[], Outlet]
+    ):
+        self.offset = offset
+        self.memory = memory
+        self._open = open
+
+    @property
+    def outlet(self) -> Outlet:
+        """As `PagePlace`."""
+        return self._open()
 
 
 class Branches:
@@ -139,29 +161,23 @@ class Branches:
         """
         Transform a page of a child and give it to Kafka.
 
-        Raises: RecordError, Accounting, what the delivery failed with.
-        Blocks: while the bytes in flight are at `producer.buffer.memory`, and
-            each time too many children are open.
+        Raises, blocks: as `PagePath.walk`; and blocks each time too many children
+            are open.
         """
-        self._pulse.working()
         branch = self._branches[api]
         key = api, parent
-        parcel = branch.transform(page)
-        if not parcel.balanced:
-            raise Accounting(unbalanced(branch.shard, parcel))
         if key not in self._open and len(self._open) >= MOST_OPEN:
             self._commit()
-        memory = self._memory(api, parent)
-        parcel = memory.judge(parcel, lambda: self._unseal(branch, parent))
-        parcel.delivered.append(branch.counting(parcel))
-        offset = memory.sealed(page.offset)
-        # A broker that is away is waited for here.
-        self._pulse.idle("send")
-        self._outlet(branch, parent).hand_over(parcel, offset)
-        if branch.keeps:
-            self._offsets[key] = offset
-        if branch.keeps and offset.get("done") is True:
-            self._finished[key] = offset
+        child = ChildPlace(
+            self._offsets.get(key),
+            self._memory(api, parent),
+            partial(self._outlet, branch, parent),
+        )
+        branch.path.walk(page, child)
+        if branch.keeps and child.offset is not None:
+            self._offsets[key] = child.offset
+            if child.offset.get("done") is True:
+                self._finished[key] = child.offset
         self._pulse.idle("fetch")
 
     def finished(self, poll: int) -> None:
@@ -194,7 +210,7 @@ class Branches:
         self._pulse.idle("commit")
         partitions = []
         for api, parent in gone:
-            partition = {**self._branches[api].shard.partition, "parent": parent}
+            partition = self._branches[api].partition(parent)
             partitions += [(api, partition), (api, {**partition, **PART})]
         answers: queue.SimpleQueue[Failure] = queue.SimpleQueue()
         for api, partition in partitions:
@@ -228,7 +244,7 @@ class Branches:
         key = branch.shard.api, parent
         found = self._open.get(key)
         if found is None:
-            inner = branch.open({**branch.shard.partition, "parent": parent})
+            inner = branch.open(branch.partition(parent))
             found = self._open[key] = inner, branch.timed(inner)
             found[1].begin()
         return found[1]
@@ -266,23 +282,14 @@ class Branches:
         found = self._memories.get(key)
         if found is None:
             branch = self._branches[api]
-            partition = {**branch.shard.partition, "parent": parent}
             made = None
             if branch.keeps and len(self._memories) < MOST_REMEMBERED:
-                made = branch.memory(partition)
+                made = branch.memory(branch.partition(parent))
             found = made or Forgetful()
             found.begin(self._offsets.get(key))
             if len(self._memories) < MOST_REMEMBERED:
                 self._memories[key] = found
         return found
-
-    def _unseal(self, branch: Branch, parent: str) -> None:
-        """As `task.flow`, for one child."""
-        key = branch.shard.api, parent
-        offset = self._offsets[key] = bare(self._offsets[key])
-        outlet = self._outlet(branch, parent)
-        outlet.hand_over(Parcel(NO_PAGE, "", ()), offset)
-        outlet.commit()
 
 
 class Rooted:

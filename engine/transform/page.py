@@ -10,7 +10,7 @@ and told apart from others, the fast path beside the general one, and what holds
 all records of a page.  It is one class, and long: each of its steps shares the columns
 of the page, and a page that passes unchanged leaves it after the first few lines.
 
-Path: `compile` made it -> ``task.flow`` calls -> here -> `loops`, `general`, `convert`,
+Path: `compile` made it -> ``task.path`` calls -> here -> `loops`, `general`, `convert`,
 `route`, `dedup`
 """
 

@@ -24,6 +24,7 @@ from engine.task.diff import (
     kept,
 )
 from engine.task.flow import Flow
+from engine.task.path import PagePath
 from engine.task.pulse import Patience, Pulse
 
 SHARD = Shard("shop", "orders")
@@ -257,15 +258,17 @@ class Run:
             shifts=shifts,
         )
         self.flow = Flow(
-            SHARD,
             kafka.position,
             source=api,
-            transform=transform,
+            path=PagePath(
+                SHARD,
+                transform=transform,
+                counting=counting,
+                pulse=pulse,
+                stopping=Patience(stop, pulse),
+            ),
             outlet=outlet,
             memory=self.memory,
-            counting=counting,
-            pulse=pulse,
-            stopping=Patience(stop, pulse),
         )
 
     def poll(self) -> None:

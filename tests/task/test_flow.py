@@ -25,6 +25,7 @@ from engine.policy import Follows
 from engine.records import Offset, Page, Parcel, Request, Response, Shard
 from engine.task.flow import Flow
 from engine.task.memory import Forgetful
+from engine.task.path import PagePath
 from engine.task.pulse import Patience, Pulse
 from engine.task.shardloop import ShardLoop
 
@@ -98,15 +99,17 @@ class Rig:
         self.outlet = Kept() if outlet is None else outlet
         self.waits = Patience(self.stop, self.pulse)
         self.flow = Flow(
-            SHARD,
             None,
             source=self.source,
-            transform=transform,
+            path=PagePath(
+                SHARD,
+                transform=transform,
+                counting=lambda parcel: lambda moment: None,
+                pulse=self.pulse,
+                stopping=self.waits,
+            ),
             outlet=self.outlet,
             memory=Forgetful(),
-            counting=lambda parcel: lambda moment: None,
-            pulse=self.pulse,
-            stopping=self.waits,
         )
         self.failures = FailureLog(None)
         self.given_up: list[Exception] = []

@@ -19,6 +19,7 @@ from engine.records import Offset, Page, Parcel, Request, Response, Shard
 from engine.source.paging.position import SEAL
 from engine.task.flow import Flow
 from engine.task.memory import Forgetful, Memory, Remembering
+from engine.task.path import PagePath
 from engine.task.pulse import Pulse
 from engine.task.unchanged import Unchanged
 
@@ -142,15 +143,17 @@ def task(world: World, source: Source, remembering: bool) -> Flow:
             delivery=Delivery(),
         )
     return Flow(
-        SHARD,
         world.position,
         source=source,
-        transform=transform,
+        path=PagePath(
+            SHARD,
+            transform=transform,
+            counting=lambda parcel: lambda moment: None,
+            pulse=Pulse(fetch=0.0, work=0.0),
+            stopping=Never(),
+        ),
         outlet=Outlet(world, "position"),
         memory=memory,
-        counting=lambda parcel: lambda moment: None,
-        pulse=Pulse(fetch=0.0, work=0.0),
-        stopping=Never(),
     )
 
 

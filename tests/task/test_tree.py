@@ -10,6 +10,7 @@ import pytest
 from engine.errors import Unavailable
 from engine.records import Offset, Shard
 from engine.task import tree
+from engine.task.path import PagePath
 from engine.task.pulse import Pulse
 from engine.task.tree import Branch, Branches, Rooted
 
@@ -49,12 +50,16 @@ def branches(
         raise AssertionError
 
     branch = Branch(
-        CHILD,
-        unused,
+        PagePath(
+            CHILD,
+            transform=unused,
+            counting=unused,
+            pulse=Pulse(fetch=1.0, work=1.0),
+            stopping=unused,
+        ),
         open=unused,
         memory=lambda partition: None,
         timed=unused,
-        counting=unused,
         forget=delivery.remove,
         keeps=keeps,
         polls=polls,

@@ -53,6 +53,7 @@ from engine.task.flow import Flow, Source
 from engine.task.memory import PART, Forgetful, Remembering
 from engine.task.metering import Metering
 from engine.task.pace import Interval
+from engine.task.path import PagePath
 from engine.task.pause import Gate
 from engine.task.pulse import Patience, Pulse
 from engine.task.run import Home
@@ -175,11 +176,14 @@ class ShardBuilder:
         source: Source = poll
         remember = self._remember(api, shard, self._saver)
         stores: list[SeenStore] = []
-        transform = self._transform(api, shard, patience, stores)
+        path = self._path(tally, pulse, patience, stores)
         if assigned.below:
             tallies = self._tallies(assigned)
             branches = Branches(
-                [self._branch(each, patience, stores) for each in tallies.values()],
+                [
+                    self._branch(each, pulse, patience, stores)
+                    for each in tallies.values()
+                ],
                 stored_below(self._saved.values(), shard, tallies),
                 delivery=self._delivery,
                 pulse=pulse,
@@ -197,16 +201,11 @@ class ShardBuilder:
                 entity=shard.entity,
             )
         flow = Flow(
-            shard,
             standing.offset(self._once),
             source=source,
-            transform=transform,
+            path=path,
             outlet=Keeping(outlet, stores) if stores else outlet,
             memory=differing or remember(shard.partition) or Forgetful(),
-            counting=tally.counting,
-            pulse=pulse,
-            stopping=patience,
-            gate=self._gate,
         )
         pace = pace_of(
             api,
@@ -295,21 +294,23 @@ class ShardBuilder:
         }
 
     def _branch(
-        self, tally: Tally, patience: Patience, stores: list[SeenStore]
+        self,
+        tally: Tally,
+        pulse: Pulse,
+        patience: Patience,
+        stores: list[SeenStore],
     ) -> Branch:
         shard = tally.shard
         api = self._apis[shard.api]
         keeps = api.values.of(ApiConfig).state == "KEEP"
         saver = self._saver if keeps else Nowhere()
         return Branch(
-            shard,
-            self._transform(api, shard, patience, stores),
+            self._path(tally, pulse, patience, stores),
             open=lambda partition: self._delivery.outlet(
                 partition, saver, pause=self._pause, bad=self._bad(api, tally)
             ),
             memory=self._remember(api, shard, saver),
             timed=lambda outlet: self._metering.outlet(shard.api, outlet),
-            counting=tally.counting,
             forget=lambda partition, done: saver.forget(
                 self._delivery, partition, done
             ),
@@ -366,6 +367,24 @@ class ShardBuilder:
             )
 
         return remembering
+
+    def _path(
+        self,
+        tally: Tally,
+        pulse: Pulse,
+        patience: Patience,
+        stores: list[SeenStore],
+    ) -> PagePath:
+        """What the pages of a shard go through, or those of an api below it."""
+        shard = tally.shard
+        return PagePath(
+            shard,
+            transform=self._transform(self._apis[shard.api], shard, patience, stores),
+            counting=tally.counting,
+            pulse=pulse,
+            stopping=patience,
+            gate=self._gate,
+        )
 
     def _transform(
         self,
