@@ -16,13 +16,9 @@ from datetime import UTC, tzinfo
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
+from engine.language.answers import Scope
 from engine.language.faults import EvaluationError, LanguageError
-from engine.language.templates import (
-    Expression,
-    Scope,
-    Template,
-    compile_template,
-)
+from engine.language.templates import Expression, Template, compile_template
 from engine.language.values import Verbatim, compact, encode, text_of
 from engine.later import pattern
 

@@ -15,23 +15,19 @@ from decimal import Decimal
 from typing import Any, Final
 
 from engine.language import MISSING, Path, Template
-from engine.language.templates import (
-    Answer,
+from engine.language.answers import Answer, answer, lookup_in
+from engine.language.nodes import (
     Call,
     Chain,
     Const,
-    Expression,
     Moment,
     Name,
     Node,
     Unary,
-    answer,
     children,
-    lookup_in,
 )
-from engine.language.values import (
-    DEPTH,
-)
+from engine.language.templates import Expression
+from engine.language.values import DEPTH
 from engine.transform.called import (
     casting,
     checked_scalar,
@@ -40,12 +36,7 @@ from engine.transform.called import (
     no_double,
     number,
 )
-from engine.transform.conditions import (
-    Condition,
-    ConditionGroup,
-    Field,
-    Negation,
-)
+from engine.transform.conditions import Condition, ConditionGroup, Field, Negation
 from engine.transform.received import PLACE, NotTyped, Received, rest_of
 from engine.transform.rules import FieldMapping, top
 

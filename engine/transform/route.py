@@ -25,7 +25,8 @@ from engine.language import (
     plain,
     text_of,
 )
-from engine.language.templates import Expression, Unique, children
+from engine.language.nodes import Unique, children
+from engine.language.templates import Expression
 from engine.language.values import encode
 from engine.later import pattern
 from engine.records import KafkaHeaders, Page

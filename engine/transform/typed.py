@@ -26,14 +26,10 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from engine.language import MISSING, Path, Template, plain
-from engine.language.templates import (
-    Expression,
-    Name,
-)
+from engine.language.nodes import Name
+from engine.language.templates import Expression
 from engine.language.times import parse_text
-from engine.language.values import (
-    text_of,
-)
+from engine.language.values import text_of
 from engine.later import pattern
 from engine.transform.called import (
     ABSENT,
@@ -48,9 +44,7 @@ from engine.transform.called import (
     settled,
     signed,
 )
-from engine.transform.conditions import (
-    fields_of,
-)
+from engine.transform.conditions import fields_of
 from engine.transform.convert import Converter, JsonKey, TextKey
 from engine.transform.lines import RuleLines
 from engine.transform.loops import Fit, Loop, Typed

@@ -19,7 +19,9 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from engine.errors import SourceError
+from engine.language.answers import Scope
 from engine.language.faults import EvaluationError
+from engine.language.nodes import Name, Node, Unique, children
 from engine.language.paths import compile_path
 from engine.language.places import (
     Body,
@@ -31,12 +33,7 @@ from engine.language.places import (
 from engine.language.templates import (
     REQUEST_NAMES,
     Expression,
-    Name,
-    Node,
-    Scope,
     Template,
-    Unique,
-    children,
     compile_template,
 )
 from engine.later import pattern
