@@ -36,7 +36,8 @@ import urllib3
 
 from engine.clock import SYSTEM
 from engine.records import Request, Response
-from engine.shared.tiers import CacheSettings, Tiers, TierSettings
+from engine.shared.cache.settings import CacheSettings, TierSettings
+from engine.shared.cache.tiers import Tiers
 from engine.source.fetch.cache import Cached
 from engine.source.fetch.freshness import StoredResponse, decode, encode
 from perf.rig import ROOT, machine

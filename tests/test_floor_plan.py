@@ -67,7 +67,7 @@ GATES = {
     "brotli": {"source/wire/inflate.py"},
     "backports": {"source/wire/inflate.py", "sink/compress.py"},
     "pycurl": {"source/wire/http2.py"},
-    "diskcache": {"shared/store.py"},
+    "diskcache": {"shared/cache/store.py"},
     "fcntl": {"shared/lock.py"},
     "mmap": {
         "shared/board.py",
@@ -81,7 +81,7 @@ GATES = {
     "xmltodict": {"source/decode/formats.py"},
     "jinja2": {"admin/page/pages.py"},
     "psutil": {"observe/machine.py"},
-    "crc32c": {"shared/store.py", "sink/batch.py"},
+    "crc32c": {"shared/cache/store.py", "sink/batch.py"},
     "lz4": {"sink/compress.py"},
     "zstandard": {"sink/compress.py"},
     "snappy": {"sink/compress.py"},

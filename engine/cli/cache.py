@@ -30,7 +30,7 @@ from engine.config.sections.processes import DirectoriesConfig
 from engine.errors import Exit
 from engine.observe import names
 from engine.observe.meters import DIRECTORY
-from engine.shared.tiers import Tiers
+from engine.shared.cache.tiers import Tiers
 from engine.source.fetch.freshness import StoredResponse, lifetime, validators
 from engine.source.wire.origin import shown
 from engine.supervisor.runtime import base_of, running

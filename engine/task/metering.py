@@ -25,8 +25,8 @@ from engine.seams import Outlet, Transform
 from engine.shared.board import Slot
 from engine.shared.breaker import BreakerReading
 from engine.shared.bucket import Reading
+from engine.shared.cache.tiers import Tiers
 from engine.shared.demands import HostReading
-from engine.shared.tiers import Tiers
 from engine.sink.outlet import Failure, Saver
 from engine.sink.transactions import Transactions
 from engine.source.fetch.warming import Trace, Warming

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.shared.store import Store
+from engine.shared.cache.store import Store
 from tests.e2e.conftest import Make
 from tests.e2e.rig import Running, Setup, until
 from tests.e2e.test_cache import Shelf, etag

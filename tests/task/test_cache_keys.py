@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import load
-from engine.shared.tiers import Tiers
+from engine.shared.cache.tiers import Tiers
 from engine.source.fetch.freshness import StoredResponse
 from engine.task.build.cache import tiers_of
 from tests.fakes.hands import Hands

@@ -53,7 +53,7 @@ MOST_KNOWN = 10_000
 
 
 class Hit(Protocol):
-    """Something that was found: see `engine.shared.tiers.Found`."""
+    """Something that was found: see `engine.shared.cache.tiers.Found`."""
 
     @property
     def value(self) -> StoredResponse: ...
@@ -71,7 +71,7 @@ class FlightLease(Protocol):
 
 
 class Kept(Protocol):
-    """What finds and keeps: see `engine.shared.tiers.Tiers`."""
+    """What finds and keeps: see `engine.shared.cache.tiers.Tiers`."""
 
     def find(self, key: str, *, anew: bool = False) -> Hit | None: ...
     def keep(self, key: str, value: StoredResponse) -> None: ...

@@ -36,8 +36,9 @@ from engine.language.cron import compile_cron
 from engine.later import pattern
 from engine.records import Request
 from engine.seams import Fetch, Stopping
+from engine.shared.cache.settings import CacheSettings, TierSettings
+from engine.shared.cache.tiers import Tiers
 from engine.shared.limiter import Limiter
-from engine.shared.tiers import CacheSettings, Tiers, TierSettings
 from engine.source.fetch.cache import Cached
 from engine.source.fetch.freshness import PASSING, SAFE, StoredResponse, decode, encode
 from engine.source.fetch.warming import Trace, Warming

@@ -19,7 +19,8 @@ import pytest
 
 from engine.errors import SourceError, Unreachable
 from engine.records import Request, Response
-from engine.shared.tiers import CacheSettings, Tiers, TierSettings
+from engine.shared.cache.settings import CacheSettings, TierSettings
+from engine.shared.cache.tiers import Tiers
 from engine.source.fetch.cache import Cached
 from engine.source.fetch.freshness import decode, encode
 from tests.fakes.hands import Hands

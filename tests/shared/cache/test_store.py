@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.shared.store import FAILURES, LARGEST, Store
+from engine.shared.cache.store import FAILURES, LARGEST, Store
 from tests.fakes.hands import Hands
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -29,7 +29,7 @@ def rows(path: Path, sql: str, *given: object) -> list[tuple]:
 def test_what_was_written_is_read_by_another_process(tmp_path) -> None:
     Store(tmp_path / "s").set(KEY, b"value", 100)
     code = (
-        "import sys; from pathlib import Path; from engine.shared.store import Store; "
+        "import sys; from pathlib import Path; from engine.shared.cache.store import Store; "
         "print(bytes(Store(Path(sys.argv[1])).get(sys.argv[2])))"
     )
     told = subprocess.run(

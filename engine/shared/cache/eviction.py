@@ -1,0 +1,123 @@
+"""
+Eviction: who leaves a shared tier that is full, and where it goes.
+
+Owns the passes over L2 and L3: what leaves L2 moves to L3, what leaves L3 is gone, and
+both together hold no more than `cache.response.max.size`.  One process at a time makes a
+pass, on a thread of its own where it is asked to.
+
+Path: `shared.cache.tiers` -> here -> `shared_tier`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from engine.errors import SharedError
+from engine.shared.cache.flights import Flight, Flights
+from engine.shared.cache.settings import CacheSettings
+from engine.shared.cache.shared_tier import SharedTier
+
+
+class Eviction:
+    """
+    The passes over the shared tiers of one cache.
+
+    Args:
+        tiers: L2 and L3, those that are there, L2 first.
+        agreed: The processes' agreement on who makes a pass.
+        background: A thread of this object's own makes them, begun at first need,
+            instead of whoever stores.
+        gone: Told of a key that has left every shared tier for the total.
+    """
+
+    def __init__(
+        self,
+        tiers: Sequence[SharedTier],
+        cache: CacheSettings,
+        *,
+        agreed: Flights,
+        background: bool,
+        gone: Callable[[str], None],
+    ) -> None:
+        self._tiers = tiers
+        self._cache = cache
+        self._agreed = agreed
+        self._background = background
+        self._gone = gone
+        self._crowd = threading.Event()
+        self._mover_pid = 0
+
+    def lead(self) -> Flight | None:
+        """The right to move entries, or None: another process does."""
+        return self._agreed.lead("0" * 32)
+
+    def lower(self, tier: SharedTier, key: str) -> None:
+        """What leaves L2 moves to L3, what leaves L3 is gone."""
+        below = self._tiers[-1]
+        if tier.level == 2 and below.level == 3:
+            got = tier.read(key)
+            if got is not None:
+                below.put(key, got[0], got[1])
+        tier.drop(key)
+
+    def make_room(self) -> None:
+        """Begin a pass where a tier is full enough."""
+        cache = self._cache
+        if not cache.evict:
+            return
+        crowded = any(tier.fullness >= cache.threshold for tier in self._tiers)
+        if not crowded and cache.total is None:
+            return
+        if not self._background:
+            self._pass()
+            return
+        # A thread does not live through a fork: each process has its own.
+        if self._mover_pid != os.getpid():
+            self._mover_pid = os.getpid()
+            self._crowd = threading.Event()
+            mover = threading.Thread(target=self._move, name="cache-mover", daemon=True)
+            mover.start()
+        self._crowd.set()
+
+    def _move(self) -> None:
+        """The mover's thread: a pass whenever somebody found a tier crowded."""
+        while True:
+            self._crowd.wait()
+            self._crowd.clear()
+            self._pass()
+
+    def _pass(self) -> None:
+        """Move and drop until no tier is crowded; one process at a time."""
+        flight = self.lead()
+        if flight is None:
+            return
+        try:
+            for tier in self._tiers:
+                tier.fullness = 0.0
+                while tier.usable() and (lines := tier.leaving()):
+                    for line in lines:
+                        self.lower(tier, line.digest.hex())
+                        tier.evictions += 1
+                        tier.evicted_since += 1
+            if self._cache.total is not None:
+                self._hold_total(self._cache.total)
+        finally:
+            flight.land()
+
+    def _hold_total(self, total: int) -> None:
+        excess = sum(tier.totals()[0] for tier in self._tiers) - total
+        for tier in reversed(self._tiers):
+            if excess <= 0:
+                return
+            with contextlib.suppress(SharedError, OSError):
+                policy = tier.settings.policy
+                for line in tier.ledger.first_to_leave(excess, policy):
+                    key = line.digest.hex()
+                    tier.drop(key)
+                    self._gone(key)
+                    tier.evictions += 1
+                    tier.evicted_since += 1
+                    excess -= 1
