@@ -1,13 +1,22 @@
 """
-Policy: what follows from a failure, for a request, a child, a poll and a task.
+Policy: what follows from a failure, for a request, a walk, a child, a poll and a task.
 
 Owns the table failure x mode -> what is done, and is asked by every loop; `then` of
 `engine.errors` is read nowhere else.  It decides and does nothing: who asks waits,
 counts, reports and ends by himself.
 
     asked for     failure                        mode                   follows
+    credentials   Denied, a 401, a status that   not renewed for this   RENEWED
+                  says that a login has ended    request yet
+                  any other                                             FAILS
+    a host        no answer, a 5xx               not stopping           HOST_FAILED
+                  any other answer               not stopping           HOST_WORKS
+                  any other                                             HOST_UNKNOWN
     a request     then RETRY                     tries are left and     RETRY
                                                  it may be repeated
+                  any other                                             FAILS
+    a walk        StartOver, CursorExpired       not begun anew; the    ANEW
+                                                 position may be left
                   any other                                             FAILS
     a child       then GIVE_UP, BadPage          tolerant parent        NEXT_CHILD
                   any other                                             FAILS
@@ -26,7 +35,8 @@ counts, reports and ends by himself.
                   then EXIT                                             TASK_ENDS
                   any other                                             ALL_FAILED
 
-Asked by `source.fetch`, ``source.children``, the loops of a shard and ``task.run``.
+Asked by `source.fetch`, `source.poll`, `source.children`, ``task.shardloop`` and
+``task.run``.
 """
 
 from __future__ import annotations
@@ -34,7 +44,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from engine.errors import BadPage, CursorExpired, EngineError, SourceError, Then
+from engine.errors import (
+    BadPage,
+    CursorExpired,
+    Denied,
+    EngineError,
+    SourceError,
+    StartOver,
+    Then,
+    Unreachable,
+)
 
 
 class Follows(Enum):
@@ -42,6 +61,12 @@ class Follows(Enum):
 
     #: The same request is sent again, after a pause.
     RETRY = "retry"
+    #: The same request is sent at once, with credentials that were had anew.
+    RENEWED = "renewed"
+    #: It counts against the host or endpoint, for the host, or says nothing of it.
+    HOST_FAILED = "host failed"
+    HOST_WORKS = "host works"
+    HOST_UNKNOWN = "host unknown"
     #: It goes up to whoever asked for more than this.
     FAILS = "fails"
     #: This child is left out of the poll, which goes on with the next one.
@@ -56,7 +81,8 @@ class Follows(Enum):
     TASK = "task"
     #: The task was asked to end, and ends before all was delivered.
     LEAVES = "leaves"
-    #: Everything is opened anew in place, from the stored offsets.
+    #: It is begun anew in place: a walk at its first page, a task's everything from
+    #: the stored offsets.
     ANEW = "anew"
     #: The task waits in place for the broker; never counted.
     WAITS = "waits"
@@ -66,6 +92,33 @@ class Follows(Enum):
     TASK_ENDS = "task ends"
     #: Every shard of the task is FAILED: another start would only be refused again.
     ALL_FAILED = "all failed"
+
+
+def of_credentials(failure: SourceError, *, stale: bool, renewed: bool) -> Follows:
+    """
+    What follows from an answer for the credentials that it was asked with.
+
+    Args:
+        stale: The API says by a status of its own that a login has ended.
+        renewed: That was tried for this request.
+    """
+    refused = stale or isinstance(failure, Denied) or failure.status == 401
+    return Follows.RENEWED if refused and not renewed else Follows.FAILS
+
+
+def of_host(failure: SourceError, *, stopping: bool = False) -> Follows:
+    """What a failed request says of the host or endpoint that was asked."""
+    if stopping:
+        return Follows.HOST_UNKNOWN
+    if failure.status is not None:
+        return Follows.HOST_FAILED if failure.status >= 500 else Follows.HOST_WORKS
+    silent = isinstance(failure, Unreachable)
+    return Follows.HOST_FAILED if silent else Follows.HOST_UNKNOWN
+
+
+def is_passing(failure: EngineError) -> bool:
+    """Whether it is a matter of time only."""
+    return failure.then is Then.RETRY
 
 
 def of_request(
@@ -79,8 +132,23 @@ def of_request(
         most: `max.retries`.
         repeatable: It may be sent again: it is idempotent, or has done nothing.
     """
-    again = failure.then is Then.RETRY and tried <= most and repeatable
+    again = is_passing(failure) and tried <= most and repeatable
     return Follows.RETRY if again else Follows.FAILS
+
+
+def of_walk(failure: SourceError, *, begun_anew: bool, may_leave: bool) -> Follows:
+    """
+    What follows from a failed walk through the pages of a poll.
+
+    Args:
+        begun_anew: What is refused once more is refused for good.
+        may_leave: A stored position that the API knows no more may be left
+            (`pagination.cursor.expired`).
+    """
+    anew = isinstance(failure, StartOver) or (
+        may_leave and isinstance(failure, CursorExpired)
+    )
+    return Follows.ANEW if anew and not begun_anew else Follows.FAILS
 
 
 def of_child(failure: EngineError, *, tolerant: bool) -> Follows:
@@ -148,7 +216,7 @@ def _goes_by(failure: SourceError, tolerant: bool, borne: Callable[[], bool]) ->
     """Whether the next poll may fare better."""
     if isinstance(failure, BadPage):
         return tolerant or borne()
-    if failure.then is Then.RETRY:
+    if is_passing(failure):
         return True
     # A dead cursor is dead at the next tick as well.
     return tolerant and not isinstance(failure, CursorExpired)

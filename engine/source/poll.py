@@ -19,7 +19,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import BadPage, CursorExpired, Looping, SourceError, StartOver
+from engine.errors import BadPage, CursorExpired, Looping, SourceError
+from engine.policy import Follows, of_walk
 from engine.records import Offset, Page, Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.decode.decoder import Decode, Decoded
@@ -121,17 +122,19 @@ class Poll:
         Blocks: for each page until it is there; stopping cuts it.
         """
         now = self._clock.wall_ms()
-        course = self._paginator.start(offset, now, scope, number)
-        try:
-            yield from self._walk(course)
-        except (CursorExpired, StartOver) as failure:
-            if isinstance(failure, CursorExpired) and not self._restart:
-                raise
-            log.warning("The poll begins anew: %s", failure)
-            self._paginator.note("polls_restarted_total")
-            course = self._paginator.start(offset, now, scope, number, anew=True)
-            # What is refused once more is refused for good.
-            yield from self._walk(course)
+        anew = False
+        while True:
+            course = self._paginator.start(offset, now, scope, number, anew=anew)
+            try:
+                yield from self._walk(course)
+                return
+            except SourceError as failure:
+                follows = of_walk(failure, begun_anew=anew, may_leave=self._restart)
+                if follows is not Follows.ANEW:
+                    raise
+                log.warning("The poll begins anew: %s", failure)
+                self._paginator.note("polls_restarted_total")
+                anew = True
 
     def _walk(self, course: Pager) -> Generator[Page]:
         answer = self._answer_for(course)

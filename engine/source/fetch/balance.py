@@ -19,6 +19,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from engine.errors import SourceError, Unreachable
+from engine.policy import Follows, of_host
 from engine.records import Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.wire.origin import shown
@@ -115,10 +116,10 @@ class Endpoints:
         health = self._health
         if health is None:
             return
-        status = None if failure is None else failure.status
-        if failure is None or (status is not None and status < 500):
+        follows = Follows.HOST_WORKS if failure is None else of_host(failure)
+        if follows is Follows.HOST_WORKS:
             health.succeeded(url)
-        elif status is not None or isinstance(failure, Unreachable):
+        elif follows is Follows.HOST_FAILED:
             before = health.state(url)
             health.failed(url)
             if before == "closed" and health.state(url) != "closed":

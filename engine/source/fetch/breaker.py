@@ -12,8 +12,8 @@ from __future__ import annotations
 from engine.errors import (
     CircuitOpen,
     SourceError,
-    Unreachable,
 )
+from engine.policy import Follows, of_host
 from engine.records import Request, Response
 from engine.seams import Breaker, Fetch, Stopping
 from engine.source.fetch.waits import Waits
@@ -51,20 +51,13 @@ class Guarded:
         try:
             response = self._inner(request)
         except SourceError as error:
-            answer = error.status
-            if self._stopping.is_set():
-                breaker.released(host)
-            elif (
-                answer is None
-                and isinstance(error, Unreachable)
-                or answer is not None
-                and answer >= 500
-            ):
+            follows = of_host(error, stopping=self._stopping.is_set())
+            if follows is Follows.HOST_FAILED:
                 breaker.failed(host)
-            elif answer is None:
-                breaker.released(host)
-            else:
+            elif follows is Follows.HOST_WORKS:
                 breaker.succeeded(host)
+            else:
+                breaker.released(host)
             raise
         except BaseException:
             breaker.released(host)

@@ -17,10 +17,10 @@ from typing import Any
 from engine.errors import (
     Denied,
     SourceError,
-    Then,
     Throttled,
 )
 from engine.observe.failures import FailureLog
+from engine.policy import Follows, is_passing, of_credentials
 from engine.records import Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.decode.answers import Emptied
@@ -110,7 +110,8 @@ class Retrying:
             if self._stopping.is_set():
                 raise failure
             told = failure.status is not None and failure.status in self._policy.stale
-            if not refreshed and (told or _refuses(failure)):
+            follows = of_credentials(failure, stale=told, renewed=refreshed)
+            if follows is Follows.RENEWED:
                 # Once, and at once; whatever `max.retries` says.
                 refreshed = True
                 stale = told or (isinstance(failure, Denied) and failure.stale)
@@ -160,10 +161,5 @@ class Retrying:
             demanded = self._rate_gate.demanded(response)
             failure.paused = demanded.after is not None
             self._rate_gate.throttle(response, limited=True)
-        elif failure.then is Then.RETRY and failure.paused:
+        elif is_passing(failure) and failure.paused:
             self._rate_gate.throttle(response, limited=False)
-
-
-def _refuses(failure: SourceError) -> bool:
-    """True if other credentials may help."""
-    return isinstance(failure, Denied) or failure.status == 401
