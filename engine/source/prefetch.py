@@ -454,11 +454,16 @@ class Prefetcher:
 
     def _fetch(self, run: _Run, ticket: _Ticket, *, ahead: bool) -> None:
         """Send a request, and see what its answer makes; without the lock."""
+        answer: tuple[Response, Decoded] | None = None
+        failure: Exception | None = None
         try:
-            ticket.answer = run.answer(ticket.request)
+            answer = run.answer(ticket.request)
         except Exception as error:  # noqa: BLE001 - raised where it is next
-            ticket.error = error
+            failure = error
         with run.lock:
+            # It is done for others once its bytes are counted, not before: who closes
+            # the poll, or puts pages in order, would give them back a second time.
+            ticket.answer, ticket.error = answer, failure
             self._places.landed(ahead=ahead)
             self._landed(run, ticket)
             if ahead:

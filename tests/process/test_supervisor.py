@@ -22,6 +22,7 @@ import pytest
 
 from engine.errors import ConfigError, Exit, Fenced, Unavailable
 from engine.shared import link
+from engine.supervisor import telling
 from engine.supervisor.assign import Api
 from engine.supervisor.child import ChildContext, ChildSpec
 from engine.supervisor.notify import Notify
@@ -32,6 +33,7 @@ from engine.supervisor.scale import Load, Scaling
 from engine.supervisor.status import Rebalances
 from engine.supervisor.stopper import ECHO
 from tests.process.rig import (
+    PATIENCE,
     QUICK,
     Engine,
     auxiliary,
@@ -1402,6 +1404,7 @@ def test_the_watchdog_is_not_fed_while_a_task_cannot_be_ended(
     def plan() -> Wanted:
         # As if the kernel held the task in a sleep that nothing ends.
         os.kill = lambda *_: None
+        telling.PAST, telling.STATUS_PERIOD = 1.0, 0.5
         return wanted(
             connector(tmp_path, entry),
             patience=msgspec.structs.replace(QUICK, silence=0.3, dump=0.1),
@@ -1409,18 +1412,26 @@ def test_the_watchdog_is_not_fed_while_a_task_cannot_be_ended(
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(address)
-        systemd.settimeout(5)
+        systemd.settimeout(PATIENCE)
         run = engine(plan, make=make)
-        began, last = time.monotonic(), 0.0
-        while time.monotonic() - began < 8.0:
-            systemd.settimeout(max(0.01, 8.0 - (time.monotonic() - began)))
-            try:
-                if b"WATCHDOG=1" in systemd.recv(4096):
-                    last = time.monotonic() - began
-            except TimeoutError:
-                break
 
-    assert 4.0 < last < 7.0
+        def fed() -> bool:
+            """True if the watchdog was fed between two lines of status."""
+            found = False
+            while b"STATUS=" not in (said := systemd.recv(4096)):
+                found = found or b"WATCHDOG=1" in said
+            return found
+
+        while b"READY=1" not in systemd.recv(4096):
+            pass
+        fed()
+        assert fed(), "while it may still be ended"
+        deadline = time.monotonic() + PATIENCE
+        while fed():
+            assert time.monotonic() < deadline, "it is fed for ever"
+        # Nor later, while the supervisor goes on saying how things stand.
+        assert not fed()
+
     run.clear_up()
 
 
