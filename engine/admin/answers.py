@@ -1,11 +1,11 @@
 """
 Answers: what every family of endpoints takes and gives back.
 
-Owns the shapes of a question and an answer, and how numbers are written; it
-knows no socket and no route.
+Owns the shapes of a request to the admin process and of its response, and how numbers
+are written; it knows no socket and no route.
 
-Each file of endpoints beside it is a function from (question, picture) to an
-answer, tested without a network; `admin.server` alone speaks HTTP.
+Each file of endpoints beside it is a function from (request, view) to a response, tested
+without a network; `admin.server` alone speaks HTTP.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ DEPTH = 32
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
-class Question(Struct, frozen=True):
+class AdminRequest(Struct, frozen=True):
     """
-    A request that may be answered.
+    A request to the admin process, read to its end and within its bounds.
 
     Attributes:
         method: GET, HEAD, POST, PUT ...
@@ -51,9 +51,9 @@ class Question(Struct, frozen=True):
         return values[-1] if values else None
 
 
-class Bounds(Struct, frozen=True):
+class RequestLimits(Struct, frozen=True):
     """
-    What a stranger may ask for, at most.
+    The most that one request may ask for, whoever sends it.
 
     Attributes:
         requests: Of Jolokia in one bulk; `admin.jolokia.max.requests`.
@@ -67,10 +67,10 @@ class Bounds(Struct, frozen=True):
 
 
 #: The defaults of the keys.
-BOUNDS = Bounds()
+BOUNDS = RequestLimits()
 
 
-class Answer(Struct, frozen=True):
+class AdminResponse(Struct, frozen=True):
     """
     Attributes:
         status: Status code.
@@ -85,9 +85,9 @@ class Answer(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def json_answer(status: int, value: Any) -> Answer:
+def json_answer(status: int, value: Any) -> AdminResponse:
     """A value as JSON, keys in the order given."""
-    return Answer(status, _ENCODER.encode(value))
+    return AdminResponse(status, _ENCODER.encode(value))
 
 
 class Malformed(ValueError):
@@ -139,7 +139,7 @@ _JSON_NAMES = {
 }
 
 
-def refusal(status: int, message: str) -> Answer:
+def refusal(status: int, message: str) -> AdminResponse:
     """An error in Kafka Connect's shape."""
     return json_answer(status, {"error_code": status, "message": message})
 

@@ -16,7 +16,7 @@ from functools import cache
 from msgspec import Struct
 
 from engine.admin.totals import Totals
-from engine.admin.view import ConnectorCard, TaskState, View
+from engine.admin.view import ConnectorCard, EngineView, TaskState
 from engine.admin.watch import Figures, Life, Picture
 from engine.observe import names
 from engine.observe.names import ATTRIBUTES, CONNECT, HTTP, MAIN, Attribute
@@ -240,7 +240,7 @@ def quoted(value: str) -> str:
 
 
 def connect(
-    picture: Picture, view: View, cards: Iterable[ConnectorCard] | None = None
+    picture: Picture, view: EngineView, cards: Iterable[ConnectorCard] | None = None
 ) -> list[Bean]:
     """The groups of Kafka Connect, for these connectors or for all."""
     shown = list(picture.cards if cards is None else cards)
@@ -273,7 +273,7 @@ def connector_state(target: str, tasks: Iterable[TaskState]) -> str:
     return "UNASSIGNED" if states <= {"UNASSIGNED"} else "RUNNING"
 
 
-def _connector(card: ConnectorCard, tasks: list[TaskState], view: View) -> Bean:
+def _connector(card: ConnectorCard, tasks: list[TaskState], view: EngineView) -> Bean:
     return _bean(
         CONNECT,
         "connector-metrics",
@@ -420,7 +420,7 @@ def _worker(cards: list[ConnectorCard], tasks: list[TaskState]) -> Bean:
     )
 
 
-def _rebalances(picture: Picture, view: View) -> Bean:
+def _rebalances(picture: Picture, view: EngineView) -> Bean:
     seen = view.rebalances()
     since = seen.last_ms or view.started_ms
     mean = seen.seconds / seen.completed if seen.completed else 0.0

@@ -25,7 +25,7 @@ class Unanswered(Exception):
     """The supervisor did not answer in time; what was asked for may still happen."""
 
 
-class Commands:
+class SupervisorClient:
     """
     Asks, and waits.
 

@@ -26,18 +26,18 @@ import msgspec
 
 from engine.admin import connect, plugins
 from engine.admin.answers import (
-    Answer,
+    AdminRequest,
+    AdminResponse,
     Malformed,
-    Question,
     json_answer,
     read_object,
     refusal,
 )
-from engine.admin.commands import Commands
+from engine.admin.commands import SupervisorClient
 from engine.admin.control import DONE, told
 from engine.admin.invalid import Invalid, invalid, lines
 from engine.admin.secrets import Secrets
-from engine.admin.view import View
+from engine.admin.view import EngineView
 from engine.config.served import Served
 from engine.errors import ConfigError
 from engine.shared.link import Told
@@ -61,7 +61,9 @@ class Configuring:
         served: What the files say, as this process reads them.
     """
 
-    def __init__(self, view: View, commands: Commands, served: Served) -> None:
+    def __init__(
+        self, view: EngineView, commands: SupervisorClient, served: Served
+    ) -> None:
         self._view = view
         self._commands = commands
         self._served = served
@@ -69,9 +71,9 @@ class Configuring:
         # Two changes at once would take away each other's secrets.
         self._one = threading.Lock()
 
-    def create(self, question: Question, who: str) -> Answer:
+    def create(self, request: AdminRequest, who: str) -> AdminResponse:
         """`POST /connectors`."""
-        sent = read_object(question.body)
+        sent = read_object(request.body)
         for field in sent.keys() - {"name", "config", "initial_state"}:
             raise Malformed(f'unrecognized field "{field[:80]}"')
         state = sent.get("initial_state")
@@ -90,22 +92,22 @@ class Configuring:
                 state=word,
             )
         )
-        return self._located(answer, question)
+        return self._located(answer, request)
 
-    def put(self, question: Question, name: str, who: str) -> Answer:
+    def put(self, request: AdminRequest, name: str, who: str) -> AdminResponse:
         """`PUT /connectors/{name}/config`."""
-        sent = read_object(question.body)
+        sent = read_object(request.body)
         answer = self._changed(
             lambda: self._put("put", _name(name), texts_of(sent), who)
         )
-        return self._located(answer, question)
+        return self._located(answer, request)
 
-    def patch(self, question: Question, name: str, who: str) -> Answer:
+    def patch(self, request: AdminRequest, name: str, who: str) -> AdminResponse:
         """`PATCH /connectors/{name}/config`; null takes a key out."""
-        sent = read_object(question.body)
+        sent = read_object(request.body)
         return self._changed(lambda: self._patched(sent, name, who))
 
-    def _patched(self, sent: Mapping[str, Any], name: str, who: str) -> Answer:
+    def _patched(self, sent: Mapping[str, Any], name: str, who: str) -> AdminResponse:
         refused = self._not_ours(name)
         if refused is not None:
             return refused
@@ -119,13 +121,13 @@ class Configuring:
             raise invalid([missing_line("name")])
         return self._put("put", name, texts, who)
 
-    def delete(self, name: str, who: str) -> Answer:
+    def delete(self, name: str, who: str) -> AdminResponse:
         """`DELETE /connectors/{name}`; its stored offsets stay."""
         refused = self._not_ours(name)
         if refused is not None:
             return refused
 
-        def deleted(_: Told) -> Answer:
+        def deleted(_: Told) -> AdminResponse:
             self._view.refresh()
             self._secrets().sweep(name, {})
             return DONE
@@ -140,7 +142,7 @@ class Configuring:
 
     # --- inside -------------------------------------------------------------------
 
-    def _changed(self, change: Callable[[], Answer]) -> Answer:
+    def _changed(self, change: Callable[[], AdminResponse]) -> AdminResponse:
         """One change at a time; what is refused has changed nothing."""
         with self._one:
             try:
@@ -153,7 +155,7 @@ class Configuring:
                     500, f"Nothing can be kept in {where}: {failure.strerror}"
                 )
 
-    def _not_ours(self, name: str) -> Answer | None:
+    def _not_ours(self, name: str) -> AdminResponse | None:
         """The refusal to change what is not ours, or None."""
         card = connect.card_of(self._view, name)
         if card is None:
@@ -174,7 +176,7 @@ class Configuring:
         who: str,
         *,
         state: str = "RUNNING",
-    ) -> Answer:
+    ) -> AdminResponse:
         card = connect.card_of(self._view, name)
         if card is not None and verb == "create":
             return refusal(409, f"Connector {name} already exists")
@@ -212,13 +214,13 @@ class Configuring:
         texts: Mapping[str, str],
         who: str,
         state: str,
-    ) -> Answer:
+    ) -> AdminResponse:
         directory = self._served.directory
         assert directory is not None
         draft = f".{quote(name, safe='')}.{os.getpid()}-{next(self._drafts)}.draft"
         write(directory / draft, texts)
 
-        def answered(done: Told) -> Answer:
+        def answered(done: Told) -> AdminResponse:
             self._view.refresh()
             self._secrets().sweep(name, texts)
             tasks = [] if done.created else connect.tasks_of(self._view, name)
@@ -231,7 +233,7 @@ class Configuring:
             if not done.created:
                 return answer
             where = f"/connectors/{quote(name)}"
-            return Answer(201, answer.body, headers=(("Location", where),))
+            return AdminResponse(201, answer.body, headers=(("Location", where),))
 
         answer = told(
             lambda: self._commands.ask(verb, name, draft=draft, state=state, who=who),
@@ -242,9 +244,9 @@ class Configuring:
             self._secrets().sweep(name, self._present(name))
         return answer
 
-    def _located(self, answer: Answer, question: Question) -> Answer:
+    def _located(self, answer: AdminResponse, request: AdminRequest) -> AdminResponse:
         """Location as Connect has it: whole, by the name that we were asked by."""
-        host = question.headers.get("host") or self._view.worker_id
+        host = request.headers.get("host") or self._view.worker_id
         headers = tuple(
             (name, f"http://{host}{value}" if name == "Location" else value)
             for name, value in answer.headers

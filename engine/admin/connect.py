@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.admin import verdicts
-from engine.admin.answers import Answer, Question, json_answer, refusal
+from engine.admin.answers import AdminRequest, AdminResponse, json_answer, refusal
 from engine.admin.beans import connector_state
-from engine.admin.view import ConnectorCard, ShardState, TaskState, View
+from engine.admin.view import ConnectorCard, EngineView, ShardState, TaskState
 from engine.later import pattern
 
 #: A task's number: what is longer is none.
@@ -30,18 +30,18 @@ NOT_ALLOWED = "HTTP 405 Method Not Allowed"
 LEVEL = "4.3.1"
 
 
-def not_allowed(allowed: str) -> Answer:
+def not_allowed(allowed: str) -> AdminResponse:
     """Connect's 405, with the Allow that RFC 9110 (15.5.6) wants beside it."""
     answer = refusal(405, NOT_ALLOWED)
-    return Answer(405, answer.body, answer.content_type, (("Allow", allowed),))
+    return AdminResponse(405, answer.body, answer.content_type, (("Allow", allowed),))
 
 
-def missing(name: str) -> Answer:
+def missing(name: str) -> AdminResponse:
     """Connect's 404 of a connector."""
     return refusal(404, f"Connector {name} not found")
 
 
-def root(view: View) -> Answer:
+def root(view: EngineView) -> AdminResponse:
     """`GET /`: Connect's level, as clients expect it, and our own version beside it."""
     return json_answer(
         200,
@@ -54,9 +54,9 @@ def root(view: View) -> Answer:
     )
 
 
-def names(question: Question, view: View) -> Answer:
+def names(request: AdminRequest, view: EngineView) -> AdminResponse:
     """`GET /connectors`: names, or a map with what `?expand=` asks for, also twice."""
-    wanted = question.query.get("expand", ())
+    wanted = request.query.get("expand", ())
     cards = view.connectors()
     if not wanted:
         return json_answer(200, [card.name for card in cards])
@@ -70,7 +70,7 @@ def names(question: Question, view: View) -> Answer:
     return json_answer(200, found)
 
 
-def info(view: View, name: str) -> Answer:
+def info(view: EngineView, name: str) -> AdminResponse:
     """`GET /connectors/{name}`."""
     card = card_of(view, name)
     if card is None:
@@ -78,13 +78,13 @@ def info(view: View, name: str) -> Answer:
     return json_answer(200, info_of(card, tasks_of(view, name)))
 
 
-def config(view: View, name: str) -> Answer:
+def config(view: EngineView, name: str) -> AdminResponse:
     """`GET /connectors/{name}/config`."""
     card = card_of(view, name)
     return missing(name) if card is None else json_answer(200, dict(card.config))
 
 
-def tasks(view: View, name: str) -> Answer:
+def tasks(view: EngineView, name: str) -> AdminResponse:
     """
     `GET /connectors/{name}/tasks`.
 
@@ -106,7 +106,7 @@ def tasks(view: View, name: str) -> Answer:
     )
 
 
-def status(view: View, name: str) -> Answer:
+def status(view: EngineView, name: str) -> AdminResponse:
     """`GET /connectors/{name}/status`."""
     told = status_of(view, name)
     if told is None:
@@ -114,7 +114,7 @@ def status(view: View, name: str) -> Answer:
     return json_answer(200, told)
 
 
-def task_status(view: View, name: str, number: int) -> Answer:
+def task_status(view: EngineView, name: str, number: int) -> AdminResponse:
     """`GET /connectors/{name}/tasks/{number}/status`."""
     for task in view.tasks():
         if task.connector == name and task.number == number:
@@ -122,7 +122,7 @@ def task_status(view: View, name: str, number: int) -> Answer:
     return refusal(404, f"No status found for task {name}-{number}")
 
 
-def topics(view: View, name: str) -> Answer:
+def topics(view: EngineView, name: str) -> AdminResponse:
     """
     `GET /connectors/{name}/topics`: those written to since the last reset.
 
@@ -131,12 +131,12 @@ def topics(view: View, name: str) -> Answer:
     return json_answer(200, {name: {"topics": list(view.topics(name))}})
 
 
-def card_of(view: View, name: str) -> ConnectorCard | None:
+def card_of(view: EngineView, name: str) -> ConnectorCard | None:
     """The connector of a name, or None."""
     return next((card for card in view.connectors() if card.name == name), None)
 
 
-def tasks_of(view: View, name: str) -> list[TaskState]:
+def tasks_of(view: EngineView, name: str) -> list[TaskState]:
     """The tasks of a connector, by number."""
     found = [task for task in view.tasks() if task.connector == name]
     return sorted(found, key=lambda task: task.number)
@@ -152,13 +152,13 @@ def info_of(card: ConnectorCard, tasks: Sequence[TaskState]) -> dict[str, Any]:
     }
 
 
-def status_of(view: View, name: str) -> dict[str, Any] | None:
+def status_of(view: EngineView, name: str) -> dict[str, Any] | None:
     """The body of `GET .../status`, or None for a connector that is not there."""
     card = card_of(view, name)
     return None if card is None else _status(view, card)
 
 
-def _status(view: View, card: ConnectorCard) -> dict[str, Any]:
+def _status(view: EngineView, card: ConnectorCard) -> dict[str, Any]:
     tasks = tasks_of(view, card.name)
     failed = [
         f"{shard.label}: {why}"
@@ -189,7 +189,7 @@ def _why(shard: ShardState) -> str:
     return verdicts.told(shard.failure)
 
 
-def _task_status(view: View, task: TaskState) -> dict[str, Any]:
+def _task_status(view: EngineView, task: TaskState) -> dict[str, Any]:
     status: dict[str, Any] = {
         "id": task.number,
         "state": task.state,

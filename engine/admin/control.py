@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.admin import connect
-from engine.admin.answers import Answer, Question, json_answer, refusal
-from engine.admin.commands import Commands, Unanswered
-from engine.admin.view import View
+from engine.admin.answers import AdminRequest, AdminResponse, json_answer, refusal
+from engine.admin.commands import SupervisorClient, Unanswered
+from engine.admin.view import EngineView
 from engine.shared.link import Told
 
 #: Status of each refusal of the supervisor's.
@@ -32,8 +32,8 @@ STATUS = {
 }
 
 #: Answers without a body.
-ACCEPTED = Answer(202, content_type="")
-DONE = Answer(204, content_type="")
+ACCEPTED = AdminResponse(202, content_type="")
+DONE = AdminResponse(204, content_type="")
 
 
 class Control:
@@ -45,28 +45,28 @@ class Control:
         commands: Asks the supervisor.
     """
 
-    def __init__(self, view: View, commands: Commands) -> None:
+    def __init__(self, view: EngineView, commands: SupervisorClient) -> None:
         self._view = view
         self._commands = commands
 
-    def pause(self, name: str, who: str) -> Answer:
+    def pause(self, name: str, who: str) -> AdminResponse:
         """`PUT /connectors/{name}/pause`."""
         return told(lambda: self._commands.pause(name, who=who), lambda _: ACCEPTED)
 
-    def resume(self, name: str, who: str) -> Answer:
+    def resume(self, name: str, who: str) -> AdminResponse:
         """`PUT /connectors/{name}/resume`."""
         return told(lambda: self._commands.resume(name, who=who), lambda _: ACCEPTED)
 
-    def stop(self, name: str, who: str) -> Answer:
+    def stop(self, name: str, who: str) -> AdminResponse:
         """`PUT /connectors/{name}/stop`."""
         return told(lambda: self._commands.stop(name, who=who), lambda _: DONE)
 
-    def restart(self, question: Question, name: str, who: str) -> Answer:
+    def restart(self, request: AdminRequest, name: str, who: str) -> AdminResponse:
         """`POST /connectors/{name}/restart[?includeTasks=][&onlyFailed=]`."""
-        tasks = true(question, "includeTasks")
-        failed = true(question, "onlyFailed")
+        tasks = true(request, "includeTasks")
+        failed = true(request, "onlyFailed")
 
-        def answered(done: Told) -> Answer:
+        def answered(done: Told) -> AdminResponse:
             if not tasks and not failed:
                 return DONE
             status = connect.status_of(self._view, name)
@@ -85,7 +85,7 @@ class Control:
             unknown=f"Unknown connector: {name}",
         )
 
-    def restart_task(self, name: str, number: int, who: str) -> Answer:
+    def restart_task(self, name: str, number: int, who: str) -> AdminResponse:
         """`POST /connectors/{name}/tasks/{number}/restart`."""
         return told(
             lambda: self._commands.restart_task(name, number, who=who),
@@ -96,10 +96,10 @@ class Control:
 
 def told(
     ask: Callable[[], Told],
-    answered: Callable[[Told], Answer],
+    answered: Callable[[Told], AdminResponse],
     *,
     unknown: str = "",
-) -> Answer:
+) -> AdminResponse:
     """
     Ask the supervisor, and say what became of it in Connect's way.
 
@@ -118,6 +118,6 @@ def told(
     return answered(done)
 
 
-def true(question: Question, name: str) -> bool:
+def true(request: AdminRequest, name: str) -> bool:
     """As Java reads it: anything but `true` is false."""
-    return (question.flag(name) or "").lower() == "true"
+    return (request.flag(name) or "").lower() == "true"

@@ -17,10 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.admin import plugins
-from engine.admin.answers import Answer, Question, json_answer, read_object, refusal
+from engine.admin.answers import (
+    AdminRequest,
+    AdminResponse,
+    json_answer,
+    read_object,
+    refusal,
+)
 from engine.admin.configuring import class_of, missing_line, texts_of
 from engine.admin.invalid import Invalid, line
-from engine.admin.view import View
+from engine.admin.view import EngineView
 from engine.config import keys
 from engine.config.entries import Entry
 from engine.config.explain import default_text
@@ -50,9 +56,9 @@ _HERE = Path()
 _HIGH = ("name", "connector.class", "http.source.url", "kafka.topic", "tasks.max")
 
 
-def every(question: Question, view: View, plugin: str) -> Answer:
+def every(request: AdminRequest, view: EngineView, plugin: str) -> AdminResponse:
     """`GET /connector-plugins/{plugin}/config`."""
-    refused = _unknown(question, view, plugin)
+    refused = _unknown(request, view, plugin)
     if refused is not None:
         return refused
     if plugins.connector_class(plugin) is None:
@@ -61,9 +67,9 @@ def every(question: Question, view: View, plugin: str) -> Answer:
     return json_answer(200, [_definition(key, at) for key, at in _keys()])
 
 
-def validate(question: Question, served: Served, plugin: str) -> Answer:
+def validate(request: AdminRequest, served: Served, plugin: str) -> AdminResponse:
     """`PUT /connector-plugins/{plugin}/config/validate`: 200, also with errors."""
-    sent = read_object(question.body)
+    sent = read_object(request.body)
     try:
         texts = texts_of(sent)
         name = texts.get("name", "").strip()
@@ -97,12 +103,14 @@ def validate(question: Question, served: Served, plugin: str) -> Answer:
     )
 
 
-def _unknown(question: Question, view: View, plugin: str) -> Answer | None:
+def _unknown(
+    request: AdminRequest, view: EngineView, plugin: str
+) -> AdminResponse | None:
     known = [name for name, _ in plugins.converters()]
     short = [name.rpartition(".")[2] for name in known]
     if plugins.connector_class(plugin) is None and plugin not in (*known, *short):
         return refusal(404, f"Unknown plugin {plugin}.")
-    version = question.flag("version")
+    version = request.flag("version")
     if version is not None and version != view.version:
         return refusal(
             400,

@@ -14,18 +14,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from engine.admin.answers import BOUNDS, Bounds
-from engine.admin.commands import Commands
+from engine.admin.answers import BOUNDS, RequestLimits
+from engine.admin.commands import SupervisorClient
 from engine.admin.guard import Guard
 from engine.admin.page.buttons import Buttons
-from engine.admin.page.pages import Pages
+from engine.admin.page.pages import StatusPages
 from engine.admin.page.sessions import Sessions
 from engine.admin.positions import Place
 from engine.admin.prometheus import NATIVE, STRIMZI, Measure
-from engine.admin.routes import Routes
-from engine.admin.server import Server, address
-from engine.admin.view import View
-from engine.admin.watch import Watch
+from engine.admin.routes import Router
+from engine.admin.server import AdminServer, address
+from engine.admin.view import EngineView
+from engine.admin.watch import HealthWatch
 from engine.clock import SYSTEM, Clock
 from engine.config.served import Served
 from engine.errors import Exit
@@ -36,7 +36,7 @@ from engine.shared.link import Message
 TURN = 0.5
 
 
-class Context(Protocol):
+class AdminChildContext(Protocol):
     """What a forked child is given."""
 
     @property
@@ -55,17 +55,17 @@ class Context(Protocol):
 
 
 def admin_entry(
-    context: Context,
+    context: AdminChildContext,
     *,
-    view: View,
-    commands: Commands,
+    view: EngineView,
+    commands: SupervisorClient,
     listeners: Sequence[str],
     served: Served | None = None,
     places: Callable[[str], Place | None] = lambda connector: None,
     measure: Measure,
     token: str = "",
     hosts: Sequence[str] = (),
-    bounds: Bounds = BOUNDS,
+    bounds: RequestLimits = BOUNDS,
     families: Sequence[str] = (NATIVE, STRIMZI),
     ports: str | Path | None = None,
     wake: int | None = None,
@@ -93,17 +93,17 @@ def admin_entry(
     Returns: the exit code.
     Blocks: until stopping.
     """
-    watch = Watch(view, clock=clock)
+    watch = HealthWatch(view, clock=clock)
     named = [address(listener).host for listener in listeners]
     guard = Guard(token=token, hosts=[*hosts, *filter(None, named)])
-    pages = Pages(
+    pages = StatusPages(
         view,
         watch.look,
         began=watch.began,
         sessions=Sessions(token, clock=clock),
         act=Buttons(commands),
     )
-    routes = Routes(
+    routes = Router(
         view,
         watch,
         commands,
@@ -115,7 +115,7 @@ def admin_entry(
         places=places,
         pages=pages,
     )
-    server = Server(listeners, routes, ports=ports, wake=wake, clock=clock)
+    server = AdminServer(listeners, routes, ports=ports, wake=wake, clock=clock)
     try:
         context.ready()
         # A turn is as long as the server has nothing to do, at most TURN.

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from engine.admin.answers import JSON, Answer, Question, refusal
+from engine.admin.answers import JSON, AdminRequest, AdminResponse, refusal
 
 READING = ("GET", "HEAD", "OPTIONS")
 
@@ -27,7 +27,7 @@ READING = ("GET", "HEAD", "OPTIONS")
 SHORTEST_TOKEN = 16
 
 
-class Caller(Struct, frozen=True):
+class ConnectionEnds(Struct, frozen=True):
     """
     Where a request came in.
 
@@ -60,28 +60,30 @@ class Guard:
         self._hosts = frozenset(_name(host) for host in hosts)
         self._own = _name(socket.gethostname())
 
-    def refused(self, question: Question, caller: Caller) -> Answer | None:
+    def refused(
+        self, request: AdminRequest, caller: ConnectionEnds
+    ) -> AdminResponse | None:
         """The refusal, or None."""
-        host = question.headers.get("host", "")
+        host = request.headers.get("host", "")
         if not self._serves(host, caller):
             return refusal(
                 403, "This Host is not served here; admin.allowed.hosts names further."
             )
-        origin = question.headers.get("origin")
+        origin = request.headers.get("origin")
         if origin is not None and not _same_origin(origin, host):
             return refusal(403, "Requests of other origins are refused.")
-        if question.path.startswith("/ui/"):
+        if request.path.startswith("/ui/"):
             # A form of the page: `page.sessions` asks for the token in its own way.
             return None
-        if _writes(question):
-            return self._without_token(question, caller, "read-only")
-        if _shows_configuration(question) and not caller.local:
+        if _writes(request):
+            return self._without_token(request, caller, "read-only")
+        if _shows_configuration(request) and not caller.local:
             return self._without_token(
-                question, caller, "shut for what shows a configuration"
+                request, caller, "shut for what shows a configuration"
             )
         return None
 
-    def _serves(self, host: str, caller: Caller) -> bool:
+    def _serves(self, host: str, caller: ConnectionEnds) -> bool:
         parts = _split(host)
         if parts is None:
             return "*" in self._hosts
@@ -96,18 +98,18 @@ class Guard:
         )
 
     def _without_token(
-        self, question: Question, caller: Caller, closed: str
-    ) -> Answer | None:
+        self, request: AdminRequest, caller: ConnectionEnds, closed: str
+    ) -> AdminResponse | None:
         if not self._token:
             if caller.local:
                 return None
             return refusal(403, f"Without admin.token this listener is {closed}.")
-        given = _token(question.headers.get("authorization", ""))
+        given = _token(request.headers.get("authorization", ""))
         if hmac.compare_digest(given.encode(), self._token.encode()):
             return None
         answer = refusal(401, "A bearer token is needed: admin.token.")
         challenge = (("WWW-Authenticate", 'Bearer realm="kafka-http-source"'),)
-        return Answer(401, answer.body, JSON, challenge)
+        return AdminResponse(401, answer.body, JSON, challenge)
 
 
 def _token(authorization: str) -> str:
@@ -138,20 +140,20 @@ def is_loopback(address: str) -> bool:
     return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
-def _writes(question: Question) -> bool:
-    if question.method in READING:
+def _writes(request: AdminRequest) -> bool:
+    if request.method in READING:
         return False
     # Jolokia's reading requests may stand in a body.
     return not (
-        question.method == "POST" and question.path.split("/")[1:2] == ["jolokia"]
+        request.method == "POST" and request.path.split("/")[1:2] == ["jolokia"]
     )
 
 
-def _shows_configuration(question: Question) -> bool:
+def _shows_configuration(request: AdminRequest) -> bool:
     """A configuration tells hosts, paths and user names, its secrets masked or not."""
-    match [part for part in question.path.split("/") if part]:
+    match [part for part in request.path.split("/") if part]:
         case ["connectors"]:
-            return "info" in question.query.get("expand", ())
+            return "info" in request.query.get("expand", ())
         case ["connectors", _]:
             return True
         case ["connectors", _, "config" | "tasks" | "offsets"]:

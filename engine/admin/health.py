@@ -14,13 +14,19 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.admin.answers import Answer, Question, json_answer, plain, refusal
-from engine.admin.verdicts import DEMANDED, Status, Verdict, judge, overall
+from engine.admin.answers import (
+    AdminRequest,
+    AdminResponse,
+    json_answer,
+    plain,
+    refusal,
+)
+from engine.admin.verdicts import DEMANDED, HealthVerdict, Status, judge, overall
 from engine.admin.view import ConnectorCard, ShardState
 from engine.admin.watch import Figures, Picture
 
 
-def answer(question: Question, picture: Picture, *, began: float) -> Answer:
+def answer(request: AdminRequest, picture: Picture, *, began: float) -> AdminResponse:
     """One of the four paths; the caller has matched `/health`."""
     cards = [card for card in picture.cards if card.health]
     if not cards and picture.cards:
@@ -28,7 +34,7 @@ def answer(question: Question, picture: Picture, *, began: float) -> Answer:
     verdicts = {card.name: judge(picture, card, began=began) for card in cards}
     status = overall(list(verdicts.values()))
 
-    match question.path.rstrip("/"):
+    match request.path.rstrip("/"):
         case "/health":
             return json_answer(status.code, _told(picture, status, verdicts))
         case "/health/live":
@@ -43,7 +49,7 @@ def answer(question: Question, picture: Picture, *, began: float) -> Answer:
 
 
 def _told(
-    picture: Picture, status: Status, verdicts: Mapping[str, Verdict]
+    picture: Picture, status: Status, verdicts: Mapping[str, HealthVerdict]
 ) -> dict[str, Any]:
     """Connect's shape, and each connector's reasons beside it."""
     return {
@@ -119,7 +125,7 @@ def instant(wall_ms: int) -> str | None:
     return then.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _sentence(status: Status, verdicts: Mapping[str, Verdict]) -> str:
+def _sentence(status: Status, verdicts: Mapping[str, HealthVerdict]) -> str:
     if status is Status.HEALTHY:
         return "Every connector delivers."
     about = [
@@ -134,7 +140,7 @@ def metrics(
     picture: Picture,
     cards: Sequence[ConnectorCard],
     status: Status,
-    verdicts: Mapping[str, Verdict],
+    verdicts: Mapping[str, HealthVerdict],
 ) -> dict[str, Any]:
     """
     The numbers, for all of these connectors and for each.

@@ -22,10 +22,10 @@ from msgspec import Struct
 from engine.admin.answers import (
     BOUNDS,
     JSON,
-    Answer,
-    Bounds,
+    AdminRequest,
+    AdminResponse,
     Malformed,
-    Question,
+    RequestLimits,
     json_answer,
     plain,
     read_json,
@@ -49,7 +49,7 @@ ARGUMENT = "java.lang.IllegalArgumentException"
 SECURITY = "java.lang.SecurityException"
 
 
-class Refused(Exception):
+class JolokiaError(Exception):
     """A failure that is told inside the answer."""
 
     def __init__(self, kind: str, message: str, status: int):
@@ -103,7 +103,7 @@ def object_name(text: str) -> ObjectName:
     is_open = False
     at = 0
     if not colon or not rest:
-        raise Refused(MALFORMED, f"{MALFORMED} : Domain part or keys missing", 400)
+        raise JolokiaError(MALFORMED, f"{MALFORMED} : Domain part or keys missing", 400)
     while at < len(rest):
         if rest[at:] == "*" or rest.startswith("*,", at):
             is_open = True
@@ -111,7 +111,7 @@ def object_name(text: str) -> ObjectName:
             continue
         found = _PROPERTY.match(rest, at)
         if found is None or found[1] in properties:
-            raise Refused(MALFORMED, f"{MALFORMED} : Invalid name '{text}'", 400)
+            raise JolokiaError(MALFORMED, f"{MALFORMED} : Invalid name '{text}'", 400)
         properties[found[1]] = found[2]
         at = found.end()
     return ObjectName(domain or "*", properties, is_open)
@@ -135,12 +135,12 @@ def split(path: str) -> list[str]:
 
 
 def answer(
-    question: Question,
+    request: AdminRequest,
     beans: Iterable[Bean],
     *,
     seconds: int,
-    bounds: Bounds = BOUNDS,
-) -> Answer:
+    bounds: RequestLimits = BOUNDS,
+) -> AdminResponse:
     """
     Everything under `/jolokia`.
 
@@ -149,12 +149,12 @@ def answer(
         bounds: Of a bulk request and of its answer.
     """
     known = list(beans)
-    options = {name: values[-1] for name, values in question.query.items()}
-    if question.method != "POST":
-        asked = _from_path(question.path.removeprefix("/jolokia").strip("/"))
+    options = {name: values[-1] for name, values in request.query.items()}
+    if request.method != "POST":
+        asked = _from_path(request.path.removeprefix("/jolokia").strip("/"))
         return _answered(_told(asked, options, known, seconds, bounds.answer), options)
     try:
-        wanted = read_json(question.body)
+        wanted = read_json(request.body)
     except Malformed as problem:
         return _refused(str(problem), options)
     if not isinstance(wanted, list):
@@ -173,7 +173,7 @@ def answer(
     return _answered(b"[" + b",".join(pieces) + b"]", options)
 
 
-def _refused(message: str, options: Mapping[str, str]) -> Answer:
+def _refused(message: str, options: Mapping[str, str]) -> AdminResponse:
     told = _failure({}, ARGUMENT, f"{ARGUMENT} : {message}", 400)
     return _answered(json_answer(400, told).body, options, 400)
 
@@ -195,9 +195,13 @@ def _told(
     return json_answer(200, told).body
 
 
-def _answered(body: bytes, options: Mapping[str, str], status: int = 200) -> Answer:
+def _answered(
+    body: bytes, options: Mapping[str, str], status: int = 200
+) -> AdminResponse:
     plain_text = options.get("mimeType") == "text/plain"
-    return Answer(status, body, "text/plain; charset=utf-8" if plain_text else JSON)
+    return AdminResponse(
+        status, body, "text/plain; charset=utf-8" if plain_text else JSON
+    )
 
 
 def _from_path(path: str) -> dict[str, Any]:
@@ -232,7 +236,7 @@ def _one(
     try:
         value = _value(asked, chosen, beans)
         told: dict[str, Any] = {"request": asked, "value": value, "status": 200}
-    except Refused as refused:
+    except JolokiaError as refused:
         told = _failure(asked, refused.kind, str(refused), refused.status)
     if str(chosen.get("includeRequest", "true")).lower() == "false":
         told.pop("request", None)
@@ -263,9 +267,11 @@ def _value(
                 "details": {},
             }
         case "exec" | "write" as kind:
-            raise Refused(SECURITY, f"{SECURITY} : {kind} is not allowed here", 403)
+            raise JolokiaError(
+                SECURITY, f"{SECURITY} : {kind} is not allowed here", 403
+            )
         case kind:
-            raise Refused(
+            raise JolokiaError(
                 ARGUMENT, f"{ARGUMENT} : Unknown type '{str(kind)[:80]}'", 400
             )
 
@@ -273,7 +279,7 @@ def _value(
 def _text(asked: Mapping[str, Any], name: str) -> str:
     value = asked.get(name)
     if not isinstance(value, str) or not value:
-        raise Refused(ARGUMENT, f"{ARGUMENT} : No {name} given", 400)
+        raise JolokiaError(ARGUMENT, f"{ARGUMENT} : No {name} given", 400)
     return value
 
 
@@ -305,7 +311,9 @@ def _read(
     found = [bean for bean in beans if wanted.matches(bean)]
     if not found:
         kind = "pattern" if wanted.pattern else "name"
-        raise Refused(INSTANCE, f"{INSTANCE} : No MBean with {kind} {text} found", 404)
+        raise JolokiaError(
+            INSTANCE, f"{INSTANCE} : No MBean with {kind} {text} found", 404
+        )
     attribute = asked.get("attribute")
     if attribute == ALL:
         attribute = None
@@ -321,7 +329,7 @@ def _read(
             if (given := _attributes(bean, names, lenient=True, told=False))
         }
         if not values:
-            raise Refused(
+            raise JolokiaError(
                 ATTRIBUTE, f"{ATTRIBUTE} : No attribute {names} on any MBean", 404
             )
         return _walked(values, asked)
@@ -347,7 +355,9 @@ def _attributes(
         if name in values:
             found[name] = values[name]
         elif not lenient:
-            raise Refused(ATTRIBUTE, f"{ATTRIBUTE} : No such attribute: {name}", 404)
+            raise JolokiaError(
+                ATTRIBUTE, f"{ATTRIBUTE} : No such attribute: {name}", 404
+            )
         elif told:
             found[name] = f"ERROR: {ATTRIBUTE} : No such attribute: {name}"
     return found
@@ -369,7 +379,7 @@ def _follow(value: Any, parts: Sequence[str], path: str) -> Any:
             return {key: _follow(one, parts[1:], path) for key, one in value.items()}
         if parts[0] in value:
             return _follow(value[parts[0]], parts[1:], path)
-    raise Refused(ATTRIBUTE, f"{ATTRIBUTE} : Invalid path '{path}'", 404)
+    raise JolokiaError(ATTRIBUTE, f"{ATTRIBUTE} : Invalid path '{path}'", 404)
 
 
 def _listed(
@@ -398,7 +408,7 @@ def _reordered(tree: dict[str, dict[str, Any]], asked: Mapping[str, Any]) -> Any
         return tree
     try:
         wanted = object_name(f"{parts[0]}:{parts[1]}").properties
-    except Refused:
+    except JolokiaError:
         return tree
     for keys in list(tree.get(parts[0], {})):
         if object_name(f"{parts[0]}:{keys}").properties == wanted:

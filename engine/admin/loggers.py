@@ -12,8 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from engine.admin.answers import Answer, Question, json_answer, read_object, refusal
-from engine.admin.view import View
+from engine.admin.answers import (
+    AdminRequest,
+    AdminResponse,
+    json_answer,
+    read_object,
+    refusal,
+)
+from engine.admin.view import EngineView
 from engine.later import pattern
 
 #: Names as Python and Java give them; each one set stays in every process.
@@ -22,32 +28,34 @@ _LOGGER = pattern(r"[A-Za-z0-9_$-]{1,64}(?:\.[A-Za-z0-9_$-]{1,64}){0,15}")
 LEVELS = ("OFF", "FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE", "ALL")
 
 
-def every(view: View) -> Answer:
+def every(view: EngineView) -> AdminResponse:
     """`GET /admin/loggers`."""
     names = sorted(view.loggers())
     return json_answer(200, {name: _level(view, name) for name in names})
 
 
-def one(view: View, name: str) -> Answer:
+def one(view: EngineView, name: str) -> AdminResponse:
     """`GET /admin/loggers/{logger}`."""
     if name not in view.loggers():
         return refusal(404, f"Logger {name} not found.")
     return json_answer(200, _level(view, name))
 
 
-def _level(view: View, name: str) -> dict[str, Any]:
+def _level(view: EngineView, name: str) -> dict[str, Any]:
     level = view.loggers()[name]
     return {"level": level.level, "last_modified": level.changed_ms}
 
 
-def change(question: Question, view: View, logger: str, *, most: int) -> Answer:
+def change(
+    request: AdminRequest, view: EngineView, logger: str, *, most: int
+) -> AdminResponse:
     """
     `PUT /admin/loggers/{logger}`.
 
     Args:
         most: Loggers that have a level of their own; a further one is refused.
     """
-    wanted = read_object(question.body)
+    wanted = read_object(request.body)
     level = wanted.get("level")
     if level is None:
         return refusal(400, "Desired 'level' parameter was not specified in request.")
@@ -70,8 +78,8 @@ def change(question: Question, view: View, logger: str, *, most: int) -> Answer:
         changed = sorted([*changed, logger])
     for name in changed:
         view.set_level(name, word)
-    if (question.flag("scope") or "").lower() == "cluster":
-        return Answer(204, content_type="")
+    if (request.flag("scope") or "").lower() == "cluster":
+        return AdminResponse(204, content_type="")
     return json_answer(200, changed)
 
 

@@ -9,8 +9,8 @@ Source: Kafka Connect 4.3's REST API; KIP-769 for what is no connector.
 
 from __future__ import annotations
 
-from engine.admin.answers import Answer, Question, json_answer
-from engine.admin.view import View
+from engine.admin.answers import AdminRequest, AdminResponse, json_answer
+from engine.admin.view import EngineView
 from engine.config import keys
 from engine.config.kinds import ClassName
 from engine.config.sections.engine import DIALECTS
@@ -19,10 +19,10 @@ from engine.config.sections.engine import DIALECTS
 _CONVERTERS = {"key.converter": "converter", "header.converter": "header_converter"}
 
 
-def every(question: Question, view: View) -> Answer:
+def every(request: AdminRequest, view: EngineView) -> AdminResponse:
     """`GET /connector-plugins[?connectorsOnly=false]`."""
     found = [(name, "source") for name in sorted(DIALECTS) if "." in name]
-    only = question.flag("connectorsOnly")
+    only = request.flag("connectorsOnly")
     if only is not None and only.lower() != "true":
         found += converters()
     return json_answer(

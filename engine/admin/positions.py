@@ -19,15 +19,15 @@ from msgspec import Struct
 
 from engine.admin import connect
 from engine.admin.answers import (
-    Answer,
+    AdminRequest,
+    AdminResponse,
     Malformed,
-    Question,
     json_answer,
     read_object,
     refusal,
 )
-from engine.admin.commands import Commands, Unanswered
-from engine.admin.view import View
+from engine.admin.commands import SupervisorClient, Unanswered
+from engine.admin.view import EngineView
 from engine.clock import SYSTEM
 from engine.config import Connector
 from engine.errors import EngineError
@@ -61,7 +61,7 @@ class Place(Struct, frozen=True):
     zone: str
 
 
-class Positions:
+class OffsetsResource:
     """
     Tells, alters and forgets offsets.
 
@@ -72,13 +72,16 @@ class Positions:
     """
 
     def __init__(
-        self, view: View, commands: Commands, places: Callable[[str], Place | None]
+        self,
+        view: EngineView,
+        commands: SupervisorClient,
+        places: Callable[[str], Place | None],
     ) -> None:
         self._view = view
         self._commands = commands
         self._places = places
 
-    def every(self, name: str) -> Answer:
+    def every(self, name: str) -> AdminResponse:
         """`GET /connectors/{name}/offsets`, in any state."""
         place = self._places(name)
         if connect.card_of(self._view, name) is None or place is None:
@@ -95,9 +98,9 @@ class Positions:
         ]
         return json_answer(200, {"offsets": told})
 
-    def alter(self, question: Question, name: str, who: str) -> Answer:
+    def alter(self, request: AdminRequest, name: str, who: str) -> AdminResponse:
         """`PATCH /connectors/{name}/offsets`: all that is sent, or nothing."""
-        sent = read_object(question.body)
+        sent = read_object(request.body)
         for field in sent.keys() - {"offsets"}:
             raise Malformed(f'unrecognized field "{field[:80]}"')
         offsets = sent.get("offsets")
@@ -107,7 +110,7 @@ class Positions:
             raise Malformed("offsets is a list of partitions and their offsets")
         entries = [_entry(each) for each in offsets]
 
-        def altered(place: Place) -> Answer:
+        def altered(place: Place) -> AdminResponse:
             known = {canonical(p): p for p in place.state.known()}
             wanted: dict[str, tuple[dict[str, str], Mapping[str, Primitive] | None]]
             # The same partition twice: the last holds.
@@ -128,10 +131,10 @@ class Positions:
 
         return self._held(name, who, altered)
 
-    def reset(self, name: str, who: str) -> Answer:
+    def reset(self, name: str, who: str) -> AdminResponse:
         """`DELETE /connectors/{name}/offsets`: all of them."""
 
-        def forgotten(place: Place) -> Answer:
+        def forgotten(place: Place) -> AdminResponse:
             known = place.state.known()
             if known:
                 place.state.reset(known)
@@ -139,7 +142,9 @@ class Positions:
 
         return self._held(name, who, forgotten)
 
-    def _held(self, name: str, who: str, change: Callable[[Place], Answer]) -> Answer:
+    def _held(
+        self, name: str, who: str, change: Callable[[Place], AdminResponse]
+    ) -> AdminResponse:
         """While the supervisor lets nothing of the connector start."""
         place = self._places(name)
         if connect.card_of(self._view, name) is None or place is None:
@@ -160,7 +165,7 @@ class Positions:
                 # Then it ends by itself.
                 pass
 
-    def _hold(self, name: str, who: str) -> Answer | None:
+    def _hold(self, name: str, who: str) -> AdminResponse | None:
         """Wait for the last task of one that was just stopped; the refusal, or None."""
         deadline = SYSTEM.monotonic() + DRAINING
         while True:

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from engine.admin import beans, verdicts
-from engine.admin.answers import Answer, Question
+from engine.admin.answers import AdminRequest, AdminResponse
 from engine.admin.store import line_head, number
-from engine.admin.view import Process, View
+from engine.admin.view import EngineView, Process
 from engine.admin.watch import Picture
 from engine.observe import names
 from engine.observe.machine import Cost
@@ -58,14 +58,14 @@ Measure = Callable[[int], Cost | None]
 
 
 def answer(
-    question: Question,
+    request: AdminRequest,
     picture: Picture,
-    view: View,
+    view: EngineView,
     *,
     families: Iterable[str],
     measure: Measure,
     began: float,
-) -> Answer:
+) -> AdminResponse:
     """`GET /metrics`."""
     wanted = set(families)
     found: list[Family] = []
@@ -77,9 +77,9 @@ def answer(
             found += strimzi(every)
         if CONFLUENT in wanted:
             found += confluent(every)
-    if prefers_openmetrics(question.headers.get("accept", "")):
-        return Answer(200, written(found, openmetrics=True), OPENMETRICS)
-    return Answer(200, written(found, openmetrics=False), TEXT)
+    if prefers_openmetrics(request.headers.get("accept", "")):
+        return AdminResponse(200, written(found, openmetrics=True), OPENMETRICS)
+    return AdminResponse(200, written(found, openmetrics=False), TEXT)
 
 
 def prefers_openmetrics(accept: str) -> bool:
@@ -127,7 +127,7 @@ def written(families: Iterable[Family], *, openmetrics: bool) -> bytes:
 
 
 def native(
-    picture: Picture, view: View, *, measure: Measure, began: float
+    picture: Picture, view: EngineView, *, measure: Measure, began: float
 ) -> list[Family]:
     """Every family of the table, in its order."""
     computed = _computed(picture, view, measure, began)
@@ -182,7 +182,7 @@ _Computed = dict[Metric, list[tuple[tuple[str, ...], float]]]
 
 
 def _computed(
-    picture: Picture, view: View, measure: Measure, began: float
+    picture: Picture, view: EngineView, measure: Measure, began: float
 ) -> _Computed:
     found: _Computed = defaultdict(list)
     found[names.BUILD_INFO].append(

@@ -28,36 +28,36 @@ from engine.admin import (
 from engine.admin.answers import (
     BOUNDS,
     JSON,
-    Answer,
-    Bounds,
+    AdminRequest,
+    AdminResponse,
     Malformed,
-    Question,
+    RequestLimits,
     refusal,
 )
-from engine.admin.commands import Commands
+from engine.admin.commands import SupervisorClient
 from engine.admin.configuring import Configuring
 from engine.admin.control import Control
-from engine.admin.guard import READING, Caller, Guard
-from engine.admin.page.pages import Pages, wants_page
-from engine.admin.positions import Place, Positions
+from engine.admin.guard import READING, ConnectionEnds, Guard
+from engine.admin.page.pages import StatusPages, wants_page
+from engine.admin.positions import OffsetsResource, Place
 from engine.admin.prometheus import Measure
-from engine.admin.view import View
-from engine.admin.watch import Watch
+from engine.admin.view import EngineView
+from engine.admin.watch import HealthWatch
 from engine.config.served import Served
 
 
-class Asked(Struct, frozen=True):
+class RoutedRequest(Struct, frozen=True):
     """
-    A question that has found its row.
+    A request whose path and method a route answers.
 
     Attributes:
-        question: As it came.
+        request: As it came.
         caller: Where it came from.
-        names: What stands in the row's `*`, in order.
+        names: What stands in the place of the route's `*`, in order.
     """
 
-    question: Question
-    caller: Caller
+    request: AdminRequest
+    caller: ConnectionEnds
     names: tuple[str, ...]
 
     @property
@@ -66,10 +66,10 @@ class Asked(Struct, frozen=True):
         return self.caller.peer
 
 
-Handler = Callable[[Asked], Answer]
+Handler = Callable[[RoutedRequest], AdminResponse]
 
 
-class Row(Struct, frozen=True):
+class Route(Struct, frozen=True):
     """
     One path.
 
@@ -104,9 +104,11 @@ class Row(Struct, frozen=True):
         return ", ".join([*found, *(m for m in self.methods if m != "GET"), "OPTIONS"])
 
 
-class Routes:
+class Router:
     """
-    Answers questions.
+    Finds the route of a request, lets the guard judge it, and answers it.
+
+    It is called on the server's threads, several at a time.
 
     Args:
         view: What is running.
@@ -123,15 +125,15 @@ class Routes:
 
     def __init__(
         self,
-        view: View,
-        watch: Watch,
-        commands: Commands,
+        view: EngineView,
+        watch: HealthWatch,
+        commands: SupervisorClient,
         *,
         guard: Guard,
         families: Sequence[str] = (prometheus.NATIVE, prometheus.STRIMZI),
         measure: Measure,
-        bounds: Bounds = BOUNDS,
-        pages: Pages | None = None,
+        bounds: RequestLimits = BOUNDS,
+        pages: StatusPages | None = None,
         served: Served | None = None,
         places: Callable[[str], Place | None] = lambda connector: None,
     ) -> None:
@@ -143,82 +145,84 @@ class Routes:
         self._measure = measure
         self._pages = pages
         self._served = served if served is not None else Served(())
-        self._positions = Positions(view, commands, places)
+        self._positions = OffsetsResource(view, commands, places)
         self._configuring = Configuring(view, commands, self._served)
         self._rows = (*self._ours(), *self._connects(Control(view, commands)))
 
-    def __call__(self, question: Question, caller: Caller) -> Answer:
+    def __call__(self, request: AdminRequest, caller: ConnectionEnds) -> AdminResponse:
         """The answer, refusals included; raises nothing that is foreseen."""
-        refused = self._guard.refused(question, caller)
+        refused = self._guard.refused(request, caller)
         if refused is not None:
             return refused
         if self._pages is not None:
-            if question.path.startswith("/ui/"):
-                return self._pages.answer(question, caller)
-            if question.path == "/" and _by_a_browser(question):
-                return self._pages.status(question, caller)
-        parts = segments(question.path)
+            if request.path.startswith("/ui/"):
+                return self._pages.answer(request, caller)
+            if request.path == "/" and _by_a_browser(request):
+                return self._pages.status(request, caller)
+        parts = segments(request.path)
         for row in self._rows:
             names = row.match(parts) if parts is not None else None
             if names is not None:
-                return _answered(row, Asked(question, caller, names))
+                return _answered(row, RoutedRequest(request, caller, names))
         return refusal(404, connect.NOT_FOUND)
 
-    def _ours(self) -> tuple[Row, ...]:
+    def _ours(self) -> tuple[Route, ...]:
         """What Connect does not have."""
         get = self._health
         jolokias = {"GET": self._jolokia, "POST": self._jolokia}
         return (
             *(
-                Row(("health", *rest), {"GET": get}, connect=False)
+                Route(("health", *rest), {"GET": get}, connect=False)
                 for rest in ((), ("live",), ("ready",), ("metrics",))
             ),
-            Row(("metrics",), {"GET": self._metrics}, connect=False),
-            Row(("jolokia", "**"), jolokias, connect=False),
+            Route(("metrics",), {"GET": self._metrics}, connect=False),
+            Route(("jolokia", "**"), jolokias, connect=False),
         )
 
-    def _connects(self, control: Control) -> tuple[Row, ...]:
+    def _connects(self, control: Control) -> tuple[Route, ...]:
         """Connect's own calls."""
         view = self._view
         one = ("connectors", "*")
         return (
-            Row((), {"GET": lambda a: connect.root(view)}),
-            Row(
+            Route((), {"GET": lambda a: connect.root(view)}),
+            Route(
                 ("connectors",),
                 {
-                    "GET": lambda a: connect.names(a.question, view),
-                    "POST": lambda a: self._configuring.create(a.question, a.who),
+                    "GET": lambda a: connect.names(a.request, view),
+                    "POST": lambda a: self._configuring.create(a.request, a.who),
                 },
             ),
-            Row(
+            Route(
                 one,
                 {
                     "GET": lambda a: connect.info(view, a.names[0]),
                     "DELETE": lambda a: self._configuring.delete(a.names[0], a.who),
                 },
             ),
-            Row(
+            Route(
                 (*one, "config"),
                 {
                     "GET": lambda a: connect.config(view, a.names[0]),
                     "PUT": lambda a: self._configuring.put(
-                        a.question, a.names[0], a.who
+                        a.request, a.names[0], a.who
                     ),
                     "PATCH": lambda a: self._configuring.patch(
-                        a.question, a.names[0], a.who
+                        a.request, a.names[0], a.who
                     ),
                 },
             ),
-            Row((*one, "status"), {"GET": lambda a: connect.status(view, a.names[0])}),
-            Row(
+            Route(
+                (*one, "status"), {"GET": lambda a: connect.status(view, a.names[0])}
+            ),
+            Route(
                 (*one, "tasks"),
                 {
                     "GET": lambda a: connect.tasks(view, a.names[0]),
                     "POST": _between_workers,
                 },
             ),
-            Row((*one, "fence"), {"PUT": _between_workers}),
-            Row(
+            Route((*one, "fence"), {"PUT": _between_workers}),
+            Route(
                 (*one, "tasks", "#", "status"),
                 {
                     "GET": lambda a: connect.task_status(
@@ -226,7 +230,7 @@ class Routes:
                     )
                 },
             ),
-            Row(
+            Route(
                 (*one, "tasks", "#", "restart"),
                 {
                     "POST": lambda a: control.restart_task(
@@ -234,64 +238,68 @@ class Routes:
                     )
                 },
             ),
-            Row((*one, "pause"), {"PUT": lambda a: control.pause(a.names[0], a.who)}),
-            Row((*one, "resume"), {"PUT": lambda a: control.resume(a.names[0], a.who)}),
-            Row((*one, "stop"), {"PUT": lambda a: control.stop(a.names[0], a.who)}),
-            Row(
-                (*one, "restart"),
-                {"POST": lambda a: control.restart(a.question, a.names[0], a.who)},
+            Route((*one, "pause"), {"PUT": lambda a: control.pause(a.names[0], a.who)}),
+            Route(
+                (*one, "resume"), {"PUT": lambda a: control.resume(a.names[0], a.who)}
             ),
-            Row((*one, "topics"), {"GET": lambda a: connect.topics(view, a.names[0])}),
-            Row((*one, "topics", "reset"), {"PUT": self._forget_topics}),
-            Row(
+            Route((*one, "stop"), {"PUT": lambda a: control.stop(a.names[0], a.who)}),
+            Route(
+                (*one, "restart"),
+                {"POST": lambda a: control.restart(a.request, a.names[0], a.who)},
+            ),
+            Route(
+                (*one, "topics"), {"GET": lambda a: connect.topics(view, a.names[0])}
+            ),
+            Route((*one, "topics", "reset"), {"PUT": self._forget_topics}),
+            Route(
                 (*one, "offsets"),
                 {
                     "GET": lambda a: self._positions.every(a.names[0]),
                     "PATCH": lambda a: self._positions.alter(
-                        a.question, a.names[0], a.who
+                        a.request, a.names[0], a.who
                     ),
                     "DELETE": lambda a: self._positions.reset(a.names[0], a.who),
                 },
             ),
-            Row(
+            Route(
                 ("connector-plugins",),
-                {"GET": lambda a: plugins.every(a.question, view)},
+                {"GET": lambda a: plugins.every(a.request, view)},
             ),
-            Row(
+            Route(
                 ("connector-plugins", "*", "config"),
-                {"GET": lambda a: definitions.every(a.question, view, a.names[0])},
+                {"GET": lambda a: definitions.every(a.request, view, a.names[0])},
             ),
-            Row(
+            Route(
                 ("connector-plugins", "*", "config", "validate"),
                 {
                     "PUT": lambda a: definitions.validate(
-                        a.question, self._served, a.names[0]
+                        a.request, self._served, a.names[0]
                     )
                 },
             ),
-            Row(("admin", "loggers"), {"GET": lambda a: loggers.every(view)}),
-            Row(
+            Route(("admin", "loggers"), {"GET": lambda a: loggers.every(view)}),
+            Route(
                 ("admin", "loggers", "*"),
                 {
                     "GET": lambda a: loggers.one(view, a.names[0]),
                     "PUT": lambda a: loggers.change(
-                        a.question, view, a.names[0], most=self._bounds.loggers
+                        a.request, view, a.names[0], most=self._bounds.loggers
                     ),
                 },
             ),
         )
 
-    def _forget_topics(self, asked: Asked) -> Answer:
+    def _forget_topics(self, asked: RoutedRequest) -> AdminResponse:
         self._view.forget_topics(asked.names[0])
-        return Answer(202, content_type="")
+        return AdminResponse(202, content_type="")
 
-    def _health(self, asked: Asked) -> Answer:
+    def _health(self, asked: RoutedRequest) -> AdminResponse:
         picture = self._watch.look()
-        return health.answer(asked.question, picture, began=self._watch.began)
+        return health.answer(asked.request, picture, began=self._watch.began)
 
-    def _metrics(self, asked: Asked) -> Answer:
+    def _metrics(self, asked: RoutedRequest) -> AdminResponse:
         return prometheus.answer(
-            asked.question,
+            asked.request,
             self._watch.look(),
             self._view,
             families=self._families,
@@ -299,7 +307,7 @@ class Routes:
             began=self._watch.began,
         )
 
-    def _jolokia(self, asked: Asked) -> Answer:
+    def _jolokia(self, asked: RoutedRequest) -> AdminResponse:
         picture = self._watch.look()
         cards = [card for card in picture.cards if card.jmx]
         if not cards:
@@ -307,12 +315,12 @@ class Routes:
         every = chain(beans.http(picture), beans.connect(picture, self._view, cards))
         seconds = picture.wall_ms // 1000
         return jolokia.answer(
-            asked.question, every, seconds=seconds, bounds=self._bounds
+            asked.request, every, seconds=seconds, bounds=self._bounds
         )
 
 
-def _by_a_browser(question: Question) -> bool:
-    return question.method in READING and wants_page(question.headers.get("accept", ""))
+def _by_a_browser(request: AdminRequest) -> bool:
+    return request.method in READING and wants_page(request.headers.get("accept", ""))
 
 
 def segments(path: str) -> list[str] | None:
@@ -328,19 +336,19 @@ def segments(path: str) -> list[str] | None:
     return path.removeprefix("/").removesuffix("/").split("/")
 
 
-def _answered(row: Row, asked: Asked) -> Answer:
-    question = asked.question
-    if question.method == "OPTIONS":
+def _answered(row: Route, asked: RoutedRequest) -> AdminResponse:
+    request = asked.request
+    if request.method == "OPTIONS":
         allow = (("Allow", row.allowed),)
-        return Answer(200, row.allowed.encode(), "text/plain", allow)
-    method = "GET" if question.method == "HEAD" else question.method
+        return AdminResponse(200, row.allowed.encode(), "text/plain", allow)
+    method = "GET" if request.method == "HEAD" else request.method
     handler = row.methods.get(method)
     if handler is None:
         return connect.not_allowed(row.allowed)
     if row.connect:
-        if not takes_json(question.headers.get("accept", "")):
+        if not takes_json(request.headers.get("accept", "")):
             return refusal(406, "HTTP 406 Not Acceptable")
-        if method != "GET" and not _is_json(question.headers.get("content-type", "")):
+        if method != "GET" and not _is_json(request.headers.get("content-type", "")):
             return refusal(415, "HTTP 415 Unsupported Media Type")
     try:
         return handler(asked)
@@ -386,6 +394,6 @@ def _is_json(content_type: str) -> bool:
     return kind in ("", JSON)
 
 
-def _between_workers(asked: Asked) -> Answer:
+def _between_workers(asked: RoutedRequest) -> AdminResponse:
     """Connect's workers sign what they send each other; there are none here."""
     return refusal(400, "Internal request missing required signature")

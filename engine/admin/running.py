@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Protocol
 
 from engine import __version__
-from engine.admin.answers import Bounds
+from engine.admin.answers import RequestLimits
 from engine.admin.cards import cards
-from engine.admin.commands import Commands
-from engine.admin.entry import Context, admin_entry
+from engine.admin.commands import SupervisorClient
+from engine.admin.entry import AdminChildContext, admin_entry
 from engine.admin.positions import Place
 from engine.admin.server import address
 from engine.admin.view import (
@@ -64,7 +64,7 @@ _STATES = {"DONE": "UNASSIGNED"}
 _NOTHING_YET = Snapshot(pid=0, started_ms=0, state="starting")
 
 
-class Home(Context, Protocol):
+class AdminContext(AdminChildContext, Protocol):
     """What this room needs of the child's context."""
 
     board: Board
@@ -76,7 +76,7 @@ class Home(Context, Protocol):
 
 
 def run(
-    context: Home,
+    context: AdminContext,
     *,
     loaded: Loaded,
     again: Callable[[], Loaded] | None = None,
@@ -110,12 +110,12 @@ def run(
         view=view,
         served=served,
         places=view.place,
-        commands=Commands(context.report),
+        commands=SupervisorClient(context.report),
         listeners=listeners,
         measure=cost,
         token=token.reveal() if token is not None else "",
         hosts=process.of(AdminConfig).allowed_hosts or (),
-        bounds=Bounds(
+        bounds=RequestLimits(
             requests=process.of(AdminConfig).jolokia_max_requests,
             answer=process.of(AdminConfig).jolokia_max_answer,
             loggers=process.of(AdminConfig).max_loggers,
@@ -157,7 +157,7 @@ class Running:
 
     def __init__(
         self,
-        context: Home,
+        context: AdminContext,
         loaded: Loaded,
         served: Served | None = None,
         *,

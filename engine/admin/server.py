@@ -23,9 +23,9 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
-from engine.admin.answers import Answer, Question, refusal
+from engine.admin.answers import AdminRequest, AdminResponse, refusal
 from engine.admin.channels import BODY_LIMIT, HEADER_LIMIT, IDLE, BoundedListener
-from engine.admin.guard import Caller
+from engine.admin.guard import ConnectionEnds
 from engine.clock import SYSTEM, Clock
 
 LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ AGAIN = 10.0
 #: Threads that answer; one waits for a slow picture, others go on.
 THREADS = 4
 
-Answering = Callable[[Question, Caller], Answer]
+Answering = Callable[[AdminRequest, ConnectionEnds], AdminResponse]
 
 
 class Address(Struct, frozen=True):
@@ -90,7 +90,7 @@ class _Wake:
     close = handle_expt_event = handle_close
 
 
-class Server:
+class AdminServer:
     """
     Listens, until it is closed.  To be made after the fork: it has threads.
 
@@ -238,15 +238,15 @@ class Server:
         start_response: Callable[..., Any],
     ) -> list[bytes]:
         """WSGI (PEP 3333), for the listener of that address."""
-        caller = Caller(listener=listener, peer=environ["REMOTE_ADDR"])
+        caller = ConnectionEnds(listener=listener, peer=environ["REMOTE_ADDR"])
         try:
-            question = _question(environ)
+            request = _question(environ)
         except ValueError:
-            question = None
+            request = None
         try:
             answer = (
-                self._answering(question, caller)
-                if question is not None
+                self._answering(request, caller)
+                if request is not None
                 else refusal(400, f"More than {PARAMETERS} query parameters.")
             )
         except Exception:
@@ -307,7 +307,7 @@ def _resolved(
     return list({where: (family, where) for family, _, _, _, where in found}.values())
 
 
-def _question(environ: dict[str, Any]) -> Question:
+def _question(environ: dict[str, Any]) -> AdminRequest:
     headers = {
         name[5:].replace("_", "-").lower(): value
         for name, value in environ.items()
@@ -316,7 +316,7 @@ def _question(environ: dict[str, Any]) -> Question:
     # CGI, and WSGI after it, names this one without HTTP_.
     headers["content-type"] = environ.get("CONTENT_TYPE", "")
     path = environ.get("PATH_INFO", "/").encode("latin-1").decode("utf-8", "replace")
-    return Question(
+    return AdminRequest(
         method=environ["REQUEST_METHOD"],
         path=path,
         query=parse_qs(

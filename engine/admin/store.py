@@ -65,7 +65,7 @@ KINDS = frozenset(kind.value for kind in MetricKind)
 Reading = Mapping[Series, float]
 
 
-class Store:
+class MeterStore:
     """
     Args:
         directory: Where the meters' files are; may not exist yet.

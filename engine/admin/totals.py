@@ -146,7 +146,7 @@ NOTHING = Totals()
 ByPlace = Mapping[Place, Totals]
 
 
-class Window:
+class SlidingTotals:
     """
     Totals as they stood over a span of time, at most `parts` of them.
 

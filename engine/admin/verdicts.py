@@ -67,7 +67,7 @@ _CODES = {
 _WORST = tuple(Status)
 
 
-class Verdict(Struct, frozen=True):
+class HealthVerdict(Struct, frozen=True):
     """
     Attributes:
         status: In one word.
@@ -78,7 +78,7 @@ class Verdict(Struct, frozen=True):
     reasons: tuple[str, ...] = ()
 
 
-def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
+def judge(picture: Picture, card: ConnectorCard, *, began: float) -> HealthVerdict:
     """
     How a connector fares: by its polls, whatever brought their answers.
 
@@ -106,12 +106,12 @@ def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
     if not failed and not waiting and not troubles and not resting:
         failed = _silent(picture, card, shards, figures, began)
     if failed:
-        return Verdict(Status.FAILED, (*failed, *_held(picture, card, shards)))
+        return HealthVerdict(Status.FAILED, (*failed, *_held(picture, card, shards)))
 
     begun = _succeeded(shards) or _not_due(card, shards)
     if waiting and not begun and all(task.state != "RUNNING" for task in waiting):
         # A task says that it runs once it has read its state out of Kafka.
-        return Verdict(Status.STARTING, tuple(map(_waits, waiting)))
+        return HealthVerdict(Status.STARTING, tuple(map(_waits, waiting)))
     degraded = [
         *map(_waits, waiting),
         *troubles,
@@ -123,16 +123,16 @@ def judge(picture: Picture, card: ConnectorCard, *, began: float) -> Verdict:
         *_thresholds(card, figures),
     ]
     if degraded and (waiting or troubles or troubled or begun):
-        return Verdict(Status.DEGRADED, tuple(degraded))
+        return HealthVerdict(Status.DEGRADED, tuple(degraded))
     if resting or begun:
-        return Verdict(Status.HEALTHY)
+        return HealthVerdict(Status.HEALTHY)
     steps = [
         f"Task {task.number} is starting: {task.step}." for task in tasks if task.step
     ]
-    return Verdict(Status.STARTING, (*steps, "No page has been delivered yet."))
+    return HealthVerdict(Status.STARTING, (*steps, "No page has been delivered yet."))
 
 
-def overall(verdicts: Sequence[Verdict]) -> Status:
+def overall(verdicts: Sequence[HealthVerdict]) -> Status:
     """The worst of them; an engine with no connector yet is well."""
     return max(
         (verdict.status for verdict in verdicts),

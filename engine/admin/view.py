@@ -202,7 +202,7 @@ class Process(Struct, frozen=True):
     pid: int
 
 
-class View(Protocol):
+class EngineView(Protocol):
     """
     What is running, read afresh at each call; none of them blocks.
 

@@ -18,18 +18,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from engine.admin.store import Reading, Series, Store
+from engine.admin.store import MeterStore, Reading, Series
 from engine.admin.totals import (
     NOTHING,
     STEP,
     ByPlace,
     Families,
     Place,
+    SlidingTotals,
     Totals,
-    Window,
     totals_of,
 )
-from engine.admin.view import WAITING, ConnectorCard, ShardState, TaskState, View
+from engine.admin.view import WAITING, ConnectorCard, EngineView, ShardState, TaskState
 from engine.clock import SYSTEM, Clock
 from engine.observe import names
 from engine.observe.names import Metric
@@ -240,7 +240,7 @@ class Figures(Struct, frozen=True):
     pool_utilization: float
 
 
-class Watch:
+class HealthWatch:
     """
     Looks when it is asked, and every `STEP` seconds by `tick`.
 
@@ -251,16 +251,16 @@ class Watch:
         clock: Where time comes from.
     """
 
-    def __init__(self, view: View, *, clock: Clock = SYSTEM) -> None:
+    def __init__(self, view: EngineView, *, clock: Clock = SYSTEM) -> None:
         self._view = view
         self._clock = clock
-        self._store = Store(view.meters)
+        self._store = MeterStore(view.meters)
         self._lock = threading.Lock()
         now = clock.monotonic()
         self._began = now - max(0, clock.wall_ms() - view.started_ms) / 1000
-        self._rates = Window(RATE_SPAN, began=self._began, now=now)
-        self._ratios = Window(RATIO_SPAN, began=self._began, now=now)
-        self._caches: dict[str, tuple[float, Window]] = {}
+        self._rates = SlidingTotals(RATE_SPAN, began=self._began, now=now)
+        self._ratios = SlidingTotals(RATIO_SPAN, began=self._began, now=now)
+        self._caches: dict[str, tuple[float, SlidingTotals]] = {}
         self._seen: dict[tuple[str, int], Mapping[str, int]] = {}
         self._credited: dict[tuple[str, str, str], defaultdict[str, int]] = {}
         self._lives: dict[Place, Life] = {}
@@ -313,7 +313,7 @@ class Watch:
             span, window = self._caches.get(card.name, (0.0, None))
             if window is None or span != card.statistics_seconds:
                 span = card.statistics_seconds
-                window = Window(span, began=self._began, now=now)
+                window = SlidingTotals(span, began=self._began, now=now)
                 self._caches[card.name] = span, window
             window.add(now, totals)
         self._looked = now

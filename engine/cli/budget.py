@@ -60,7 +60,7 @@ class Host(Struct):
     factor: float = 1.0
 
 
-class Budget(Struct):
+class RemainingLimits(Struct):
     """What is left of one connector's limits."""
 
     limits: list[Limit] = []
@@ -81,7 +81,7 @@ _HOSTS: Mapping[str, str] = {
 }
 
 
-def read(meters: Path) -> dict[str, Budget]:
+def read(meters: Path) -> dict[str, RemainingLimits]:
     """
     What is left, by connector.
 
@@ -90,7 +90,7 @@ def read(meters: Path) -> dict[str, Budget]:
     """
     limits: dict[tuple[str, str], Limit] = {}
     hosts: dict[tuple[str, str], Host] = {}
-    for series, value in store.Store(str(meters)).read().items():
+    for series, value in store.MeterStore(str(meters)).read().items():
         of = series.connector
         if field := _LIMITS.get(series.family):
             label = series.label(_own(names.RATE_LIMIT_LEFT))
@@ -98,15 +98,15 @@ def read(meters: Path) -> dict[str, Budget]:
         elif field := _HOSTS.get(series.family):
             label = series.label(_own(names.RATE_LIMIT_REMAINING))
             setattr(hosts.setdefault((of, label), Host(label)), field, value)
-    found: dict[str, Budget] = {}
+    found: dict[str, RemainingLimits] = {}
     for (of, _), limit in sorted(limits.items()):
-        found.setdefault(of, Budget()).limits.append(limit)
+        found.setdefault(of, RemainingLimits()).limits.append(limit)
     for (of, _), host in sorted(hosts.items()):
-        found.setdefault(of, Budget()).hosts.append(host)
+        found.setdefault(of, RemainingLimits()).hosts.append(host)
     return found
 
 
-def lines(budgets: Mapping[str, Budget]) -> list[str]:
+def lines(budgets: Mapping[str, RemainingLimits]) -> list[str]:
     """The same for people; hosts that demanded nothing are left out."""
     said = []
     for connector, budget in budgets.items():

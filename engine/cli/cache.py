@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from engine.admin.store import Reading, Store
+from engine.admin.store import MeterStore, Reading
 from engine.cli.check import load
 from engine.cli.run import own_runtime
 from engine.config import Connector, Loaded
@@ -168,7 +168,7 @@ def figures(
         for each in tiers.readings()
     ]
     if runtime is not None:
-        reading = Store(str(runtime / DIRECTORY)).read()
+        reading = MeterStore(str(runtime / DIRECTORY)).read()
         full.insert(0, _memory(connector, reading))
     counts: Counter[tuple[str, str]] = Counter()
     for series, value in reading.items():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from msgspec import Struct, structs
 
 from engine.cli import budget
-from engine.cli.budget import Budget
+from engine.cli.budget import RemainingLimits
 from engine.cli.terminal import bare
 from engine.clock import SYSTEM, Clock
 from engine.config.libraries import load
@@ -40,7 +40,7 @@ STATES = {
 STATUS_EVERY = 10.0
 
 
-class Row(Struct, kw_only=True):
+class ShardSums(Struct, kw_only=True):
     """
     The sums of one shard, or of all of them.
 
@@ -94,10 +94,10 @@ SUMS = (
 )
 
 
-def total(rows: Sequence[Row], seconds: float) -> Row:
+def total(rows: Sequence[ShardSums], seconds: float) -> ShardSums:
     """All rows added up over the same time."""
     sums = {name: sum(getattr(row, name) for row in rows) for name in SUMS}
-    made = Row(**sums, seconds=round(seconds, 3))
+    made = ShardSums(**sums, seconds=round(seconds, 3))
     for row in rows:
         for on, waited in row.waited.items():
             made.waited[on] = round(made.waited.get(on, 0.0) + waited, 3)
@@ -115,7 +115,7 @@ def rate(records: int, seconds: float) -> float:
 class Display(Protocol):
     """Something that shows how far a run is."""
 
-    def show(self, rows: Sequence[Row], note: str) -> None:
+    def show(self, rows: Sequence[ShardSums], note: str) -> None:
         """Show the sums so far; never blocks for long, never raises."""
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ class Display(Protocol):
 class Silence:
     """Shows nothing."""
 
-    def show(self, rows: Sequence[Row], note: str) -> None:
+    def show(self, rows: Sequence[ShardSums], note: str) -> None:
         return
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class StatusLine:
         self._due = clock.monotonic() + STATUS_EVERY
         self._before = (clock.monotonic(), 0)
 
-    def show(self, rows: Sequence[Row], note: str) -> None:
+    def show(self, rows: Sequence[ShardSums], note: str) -> None:
         now = self._clock.monotonic()
         if now < self._due:
             return
@@ -219,7 +219,9 @@ def say_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.Console(file=bare(sys.stdout), highlight=False).print(made)
 
 
-def summary(rows: Sequence[Row], seconds: float, budgets: Mapping[str, Budget]) -> str:
+def summary(
+    rows: Sequence[ShardSums], seconds: float, budgets: Mapping[str, RemainingLimits]
+) -> str:
     """
     The lines a run ends with: one for each api's shard, one for all, and what
     is left of the rate limits.
@@ -247,7 +249,7 @@ def summary(rows: Sequence[Row], seconds: float, budgets: Mapping[str, Budget]) 
 
 
 def document(
-    rows: Sequence[Row], seconds: float, budgets: Mapping[str, Budget]
+    rows: Sequence[ShardSums], seconds: float, budgets: Mapping[str, RemainingLimits]
 ) -> dict[str, object]:
     """The same as the one document of `--json`."""
     names: dict[str, list[dict[str, object]]] = {}
@@ -263,7 +265,7 @@ def document(
             {
                 "name": name,
                 "apis": apis,
-                **structs.asdict(budgets.get(name, Budget())),
+                **structs.asdict(budgets.get(name, RemainingLimits())),
             }
             for name, apis in names.items()
         ],

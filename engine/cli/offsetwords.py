@@ -54,7 +54,7 @@ class Redelivery(Struct):
     words: str
 
 
-class Told(Struct):
+class ExplainedPosition(Struct):
     """
     One position, explained.
 
@@ -78,7 +78,7 @@ def explain(args: argparse.Namespace) -> int:
     """`offsets explain FILE...`: what each stored offset means."""
     loaded = load(args, quiet=args.json)
     zone = loaded.process.of(ScheduleConfig).timezone
-    told: list[Told] = []
+    told: list[ExplainedPosition] = []
     beside: dict[tuple[str, str], int] = {}
     worst = Exit.OK
     with OpenedState(loaded) as opened:
@@ -133,7 +133,7 @@ def explain(args: argparse.Namespace) -> int:
 
 def _told(
     connector: Connector, api: Api, saved: Saved, zone: str, held: int | None
-) -> Told:
+) -> ExplainedPosition:
     request = first = wrong = None
     try:
         request = next_request(connector, api, saved, zone)
@@ -143,7 +143,7 @@ def _told(
         first = first_request(connector, api, saved.partition, zone)
     except (StateError, SourceError):
         first = None
-    return Told(
+    return ExplainedPosition(
         connector.name,
         saved.partition,
         saved.offset,
@@ -155,8 +155,8 @@ def _told(
     )
 
 
-def _orphan(connector: Connector, saved: Saved) -> Told:
-    return Told(
+def _orphan(connector: Connector, saved: Saved) -> ExplainedPosition:
+    return ExplainedPosition(
         connector.name,
         saved.partition,
         saved.offset,

@@ -20,9 +20,17 @@ import msgspec
 
 from engine import config
 from engine.cli import budget
-from engine.cli.budget import Budget
+from engine.cli.budget import RemainingLimits
 from engine.cli.check import told
-from engine.cli.display import SUMS, Display, Row, display, document, rate, summary
+from engine.cli.display import (
+    SUMS,
+    Display,
+    ShardSums,
+    display,
+    document,
+    rate,
+    summary,
+)
 from engine.cli.output import telling
 from engine.cli.wanted import Plan, make_directories, named, refuse_unbuilt
 from engine.clock import SYSTEM
@@ -221,8 +229,8 @@ class Showing:
 
     def __init__(self, shown: Display, once: bool, meters: Path):
         self.display = shown
-        self.rows: Sequence[Row] = ()
-        self.budgets: dict[str, Budget] = {}
+        self.rows: Sequence[ShardSums] = ()
+        self.budgets: dict[str, RemainingLimits] = {}
         self._meters = meters
         self._once = once
         self._began = SYSTEM.monotonic()
@@ -258,7 +266,7 @@ class Showing:
             error = shard.failed or trouble.get(holder)
             away = None if shard.finished else unreached.get(holder)
             rows.append(
-                Row(
+                ShardSums(
                     connector=shard.connector,
                     api=shard.api,
                     shard=shard.label,

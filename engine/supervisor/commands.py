@@ -112,7 +112,7 @@ class Crew(Protocol):
         """Start some children anew, with a clean slate."""
 
 
-class Refused(Exception):
+class CommandRefused(Exception):
     """
     Attributes:
         refusal: One of `REFUSALS`.
@@ -140,9 +140,9 @@ class Commands:
         """
         try:
             if self._crew.ending:
-                raise Refused("busy", "The engine is stopping.")
+                raise CommandRefused("busy", "The engine is stopping.")
             return self._done(ask)
-        except Refused as refused:
+        except CommandRefused as refused:
             return Told(ask.id, refused.refusal, str(refused))
         except EngineError as failure:
             return Told(ask.id, "invalid", str(failure))
@@ -172,7 +172,7 @@ class Commands:
         elif ask.verb == "restart-task":
             restarted = self._restart_task(connector, ask.task)
         else:
-            raise Refused("invalid", f"The supervisor has no {ask.verb!r}.")
+            raise CommandRefused("invalid", f"The supervisor has no {ask.verb!r}.")
         _said(ask, _words(ask))
         return Told(ask.id, restarted=restarted)
 
@@ -185,14 +185,14 @@ class Commands:
         known = {each.name: each for each in crew.orders.wanted.connectors}
         old = known.get(name)
         if old is not None and ask.verb == "create":
-            raise Refused("exists", f"Connector {name} already exists")
+            raise CommandRefused("exists", f"Connector {name} already exists")
         if old is not None:
             self._require_ours(old)
             self._require_free(name)
         wanted = files.put(name, ask.draft)
         made = next((c for c in wanted.connectors if c.name == name), None)
         if made is None:
-            raise Refused("invalid", f"Another connector has the name {name}")
+            raise CommandRefused("invalid", f"Another connector has the name {name}")
         orders = crew.prepare(wanted)
         if old is None:
             targets.write(made.claims, name, ask.state)
@@ -212,7 +212,7 @@ class Commands:
         try:
             orders = crew.prepare(files.drop(name))
         except KeyError:
-            raise Refused("unknown", f"Unknown connector {name}") from None
+            raise CommandRefused("unknown", f"Unknown connector {name}") from None
         files.keep()
         targets.forget(connector.claims, name)
         crew.adopt(orders, ())
@@ -222,7 +222,7 @@ class Commands:
     def _files(self) -> Files:
         files = self._crew.files
         if files is None:
-            raise Refused(
+            raise CommandRefused(
                 "owned",
                 "This engine keeps no connectors of REST: it was started without "
                 "--connectors DIR.",
@@ -231,7 +231,7 @@ class Commands:
 
     def _require_ours(self, connector: Connector) -> None:
         if connector.owner:
-            raise Refused(
+            raise CommandRefused(
                 "owned",
                 f"Connector {connector.name} stands in {connector.owner}, a file of the "
                 "command line: it is changed there, and taken up by a reload",
@@ -250,17 +250,19 @@ class Commands:
             self._holds.pop(name, None)
             return Told(ask.id)
         if self._crew.orders.state(name) != "STOPPED":
-            raise Refused("running", f"Connector {name} is not STOPPED")
+            raise CommandRefused("running", f"Connector {name} is not STOPPED")
         self._require_free(name)
         if self._crew.lives(name):
-            raise Refused("busy", f"Connector {name} is stopping")
+            raise CommandRefused("busy", f"Connector {name} is stopping")
         self._holds[name] = self._clock.monotonic() + HOLD
         _said(ask, "its offsets are changed")
         return Told(ask.id)
 
     def _require_free(self, name: str) -> None:
         if self._clock.monotonic() < self._holds.get(name, 0.0):
-            raise Refused("busy", f"The offsets of connector {name} are being changed")
+            raise CommandRefused(
+                "busy", f"The offsets of connector {name} are being changed"
+            )
 
     # --- run states ----------------------------------------------------------------
 
@@ -268,7 +270,7 @@ class Commands:
         for connector in self._crew.orders.wanted.connectors:
             if connector.name == name:
                 return connector
-        raise Refused("unknown", f"Unknown connector {name}")
+        raise CommandRefused("unknown", f"Unknown connector {name}")
 
     def _decide(self, connector: Connector, state: str) -> None:
         """Keep the decision, then tell the tasks."""
@@ -294,7 +296,9 @@ class Commands:
         mine = [seat for seat in seats if seat.spec.number == number]
         stopped = self._crew.orders.state(connector.name) == "STOPPED"
         if not mine or stopped:
-            raise Refused("unknown-task", f"Unknown task: {connector.name}-{number}")
+            raise CommandRefused(
+                "unknown-task", f"Unknown task: {connector.name}-{number}"
+            )
         return self._renewed(mine)
 
     def _renewed(self, seats: Iterable[Seat]) -> tuple[int, ...]:

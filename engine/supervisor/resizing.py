@@ -56,7 +56,7 @@ class Resizing:
         self._load = load
         self._require_room = require_room
         self._clock = clock
-        self._watches: dict[str, scale.Watch] = {}
+        self._watches: dict[str, scale.LoadSample] = {}
         self.steps: Counter[str] = Counter()
 
     def forget(self, connector: str) -> None:
@@ -87,7 +87,7 @@ class Resizing:
                 sum(len(seat.spec.shards) for seat in mine),
             )
             if watch is None:
-                self._watches[connector.name] = scale.Watch(now, load)
+                self._watches[connector.name] = scale.LoadSample(now, load)
                 continue
             tasks = len(mine)
             watch, judgement = scale.judge(

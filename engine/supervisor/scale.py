@@ -49,7 +49,7 @@ class Load(Struct, frozen=True):
     loops: int
 
 
-class Watch(Struct, frozen=True):
+class LoadSample(Struct, frozen=True):
     """
     Since when a connector's load is measured.
 
@@ -81,13 +81,13 @@ class Judgement(Struct, frozen=True):
     text: str
 
 
-def due(watch: Watch, now: float, scaling: Scaling) -> bool:
+def due(watch: LoadSample, now: float, scaling: Scaling) -> bool:
     """True once an interval is over."""
     return now - watch.since >= scaling.interval
 
 
 def judge(
-    watch: Watch,
+    watch: LoadSample,
     load: Load,
     now: float,
     *,
@@ -95,7 +95,7 @@ def judge(
     most: int | None,
     scaling: Scaling,
     settled: bool = True,
-) -> tuple[Watch, Judgement]:
+) -> tuple[LoadSample, Judgement]:
     """
     Judge the interval that is over.
 
@@ -111,11 +111,11 @@ def judge(
     Returns: The watch for the next interval, and the judgement.
     """
     judgement = _judge(watch, load, now, tasks, most, scaling, settled)
-    return Watch(now, load, judgement.tasks != tasks), judgement
+    return LoadSample(now, load, judgement.tasks != tasks), judgement
 
 
 def _judge(
-    watch: Watch,
+    watch: LoadSample,
     load: Load,
     now: float,
     tasks: int,

@@ -22,13 +22,13 @@ from engine.task.build.kafka import Brokers, bootstrap_of
 from engine.task.build.registry import Registries
 from engine.task.build.wiring import Wiring
 from engine.task.metering import Metering
-from engine.task.run import ONCE_PATIENCE, Home, Impatience, Task, TaskStopper
+from engine.task.run import ONCE_PATIENCE, BuildContext, Impatience, Task, TaskStopper
 
 log = logging.getLogger("task")
 
 
 def run(
-    context: Home,
+    context: BuildContext,
     *,
     connector: Connector,
     process: Values,

@@ -78,7 +78,7 @@ class TaskContext(Protocol):
     def orders(self) -> list[Message]: ...
 
 
-class Home(TaskContext, Protocol):
+class BuildContext(TaskContext, Protocol):
     """What building a task needs of the child's context beside that."""
 
     board: Board

@@ -35,7 +35,7 @@ from engine.transform.function import (
     load_function,
 )
 from engine.transform.page import PageTransform, TransformParts, decoder_of
-from engine.transform.route import Routes
+from engine.transform.route import RecordRouter
 from engine.transform.rules import Rules, compile_rules
 from engine.transform.typed import compile_typed
 
@@ -127,7 +127,7 @@ def compile_transform(options: TransformOptions) -> PageTransform:
             validation=options.validation if options.validation_enabled else None,
             zone=options.zone,
         )
-    routes = Routes(
+    routes = RecordRouter(
         topic=options.topic,
         key=options.key,
         timestamp=options.timestamp,

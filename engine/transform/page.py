@@ -53,7 +53,7 @@ from engine.transform.function import (
 )
 from engine.transform.general import Scope
 from engine.transform.loops import Typed
-from engine.transform.route import Provenance, Routes, varies
+from engine.transform.route import Provenance, RecordRouter, varies
 from engine.transform.rules import NULL, Rules
 
 #: Characters of a value in a line of `transformation.debug.enabled`.
@@ -116,7 +116,7 @@ class TransformParts(Struct, frozen=True, kw_only=True):
     shard: Shard
     connector: str
     rules: Rules
-    routes: Routes
+    routes: RecordRouter
     value_converter: Converter
     key_converter: TextKey | JsonKey
     function: Callable[..., Any] | None

@@ -19,7 +19,7 @@ from engine.language.paths import Step, Token
 from engine.transform.called import ABSENT, with_values
 from engine.transform.convert import Converter, JsonKey, TextKey
 from engine.transform.loops import Fit, Place
-from engine.transform.route import Routes
+from engine.transform.route import RecordRouter
 from engine.transform.rules import FieldMapping, Rules, top
 
 #: A field's decoded type by what is asked of it.
@@ -92,7 +92,7 @@ class Received:
     def __init__(
         self,
         rules: Rules,
-        routes: Routes,
+        routes: RecordRouter,
         values: Converter,
         keys: TextKey | JsonKey,
         marks: Sequence[Path] | None,

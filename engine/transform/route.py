@@ -43,7 +43,7 @@ Scope = dict[str, Any]
 INTERNAL = "__"
 
 
-class Routes:
+class RecordRouter:
     """
     The four templates of an api.
 

@@ -49,7 +49,7 @@ from engine.transform.convert import Converter, JsonKey, TextKey
 from engine.transform.lines import RuleLines
 from engine.transform.loops import Fit, Loop, Typed
 from engine.transform.received import PLACE, NotTyped, struct_of
-from engine.transform.route import Routes, single, varies
+from engine.transform.route import RecordRouter, single, varies
 from engine.transform.rules import NULL, Rules
 
 #: More rules than this are for the general path: the loop would take longer
@@ -269,7 +269,7 @@ def _leaves(tree: dict[str, Any]) -> list[str]:
 
 def compile_typed(
     rules: Rules,
-    routes: Routes,
+    routes: RecordRouter,
     values: Converter,
     keys: TextKey | JsonKey,
     *,

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from engine.admin.answers import Answer, Bounds, Question
-from engine.admin.guard import Caller, Guard
+from engine.admin.answers import AdminRequest, AdminResponse, RequestLimits
+from engine.admin.guard import ConnectionEnds, Guard
 from engine.admin.page.buttons import Buttons
-from engine.admin.page.pages import Pages
+from engine.admin.page.pages import StatusPages
 from engine.admin.page.sessions import Sessions
 from engine.admin.positions import Place
-from engine.admin.routes import Routes
+from engine.admin.routes import Router
 from engine.admin.view import ConnectorCard, ShardState, TaskState
-from engine.admin.watch import Watch
+from engine.admin.watch import HealthWatch
 from engine.observe.meters import Meters
 from tests.fakes.view import FakeClock, FakeView, Obeying, card, unmeasured
 
-LOCAL = Caller("127.0.0.1", "127.0.0.1")
+LOCAL = ConnectionEnds("127.0.0.1", "127.0.0.1")
 
 
 class Stage:
@@ -36,11 +36,11 @@ class Stage:
         self.shard()
         self.commands = Obeying()
         self.places: Callable[[str], Place | None] = lambda name: None
-        self.watch = Watch(self.view, clock=self.clock)
+        self.watch = HealthWatch(self.view, clock=self.clock)
         self.families = ["NATIVE", "STRIMZI"]
         self.token = ""
         self.hosts = ["connect.example"]
-        self.bounds = Bounds()
+        self.bounds = RequestLimits()
         self._sessions: Sessions | None = None
 
     def task(self, number: int, connector: str = "orders") -> Meters:
@@ -89,13 +89,13 @@ class Stage:
         *,
         method: str = "GET",
         body: bytes = b"",
-        caller: Caller = LOCAL,
+        caller: ConnectionEnds = LOCAL,
         query: dict[str, list[str]] | None = None,
         **headers: str,
-    ) -> Answer:
+    ) -> AdminResponse:
         """Through the routes, without a socket."""
         self.meters.flush()
-        routes = Routes(
+        routes = Router(
             self.view,
             self.watch,
             self.commands,
@@ -104,7 +104,7 @@ class Stage:
             bounds=self.bounds,
             families=self.families,
             measure=unmeasured,
-            pages=Pages(
+            pages=StatusPages(
                 self.view,
                 self.watch.look,
                 began=self.watch.began,
@@ -113,10 +113,10 @@ class Stage:
             ),
         )
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        question = Question(
+        request = AdminRequest(
             method, path, query or {}, {"host": "localhost:8080", **given}, body
         )
-        return routes(question, caller)
+        return routes(request, caller)
 
 
 @pytest.fixture

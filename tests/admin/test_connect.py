@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from engine.admin.guard import Caller
+from engine.admin.guard import ConnectionEnds
 from engine.admin.view import TaskState
 from tests.admin.conftest import LOCAL, Stage
 
-OUTSIDE = Caller("192.0.2.1", "192.0.2.9")
+OUTSIDE = ConnectionEnds("192.0.2.1", "192.0.2.9")
 
 
 def get(stage: Stage, path: str, **query: list[str]) -> tuple[int, Any]:
@@ -20,7 +20,7 @@ def get(stage: Stage, path: str, **query: list[str]) -> tuple[int, Any]:
 
 
 def put(
-    stage: Stage, path: str, body: bytes, caller: Caller = LOCAL, **headers: str
+    stage: Stage, path: str, body: bytes, caller: ConnectionEnds = LOCAL, **headers: str
 ) -> tuple[int, Any]:
     answer = stage.ask(path, method="PUT", body=body, caller=caller, **headers)
     return answer.status, json.loads(answer.body) if answer.body else None
@@ -343,7 +343,7 @@ def test_off_loopback_without_a_token_nothing_can_be_written(stage: Stage) -> No
         stage,
         "/admin/loggers/root",
         LEVEL,
-        Caller("0.0.0.0", "127.0.0.1"),
+        ConnectionEnds("0.0.0.0", "127.0.0.1"),
         host="connect.example",
     )
 
@@ -371,7 +371,7 @@ def test_off_loopback_without_a_token_nothing_can_be_written(stage: Stage) -> No
 )
 @pytest.mark.parametrize("caller", [LOCAL, OUTSIDE])
 def test_with_a_token_it_is_needed_for_writing_from_everywhere(
-    stage: Stage, caller: Caller, given: dict[str, str], status: int
+    stage: Stage, caller: ConnectionEnds, given: dict[str, str], status: int
 ) -> None:
     stage.token = "s3cret"
 

@@ -9,12 +9,12 @@ import pytest
 
 from engine.admin import commands
 from engine.admin.commands import Unanswered
-from engine.admin.guard import Caller
+from engine.admin.guard import ConnectionEnds
 from engine.admin.view import TaskState
 from engine.shared.link import Ask, Message, Told
 from tests.admin.conftest import Stage
 
-OUTSIDE = Caller("192.0.2.1", "192.0.2.9")
+OUTSIDE = ConnectionEnds("192.0.2.1", "192.0.2.9")
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_what_is_no_tasks_number_is_no_path(stage: Stage, task: str) -> None:
     ],
 )
 def test_who_may_not_write_changes_nothing(
-    stage: Stage, caller: Caller | None, headers: dict[str, str], status: int
+    stage: Stage, caller: ConnectionEnds | None, headers: dict[str, str], status: int
 ) -> None:
     given: dict[str, Any] = {"caller": caller} if caller is not None else {}
     answer = stage.ask("/connectors/orders/pause", method="PUT", **given, **headers)
@@ -142,7 +142,7 @@ def test_the_answer_of_its_own_number_is_waited_for() -> None:
         asking.hear([Told(message.id + 7, "busy"), Told(message.id, restarted=(3,))])
         return True
 
-    asking = commands.Commands(report)
+    asking = commands.SupervisorClient(report)
 
     assert (3,) == asking.restart("orders", who="me").restarted
     assert (3,) == asking.restart_task("orders", 3, who="me").restarted
@@ -157,7 +157,7 @@ def test_the_answer_of_its_own_number_is_waited_for() -> None:
 
 @pytest.mark.parametrize("taken", [True, False])
 def test_a_supervisor_that_does_not_answer_is_no_answer(taken: bool) -> None:
-    asking = commands.Commands(lambda message: taken, patience=0.01)
+    asking = commands.SupervisorClient(lambda message: taken, patience=0.01)
 
     with pytest.raises(Unanswered):
         asking.pause("orders", who="me")

@@ -8,9 +8,9 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from engine.admin.answers import Answer
-from engine.admin.commands import Commands
-from engine.admin.guard import Caller
+from engine.admin.answers import AdminResponse
+from engine.admin.commands import SupervisorClient
+from engine.admin.guard import ConnectionEnds
 from engine.admin.page.buttons import Buttons
 from engine.admin.page.content import content
 from engine.admin.page.pages import ACTIONS, wants_page
@@ -22,7 +22,7 @@ from engine.shared.link import Message, Told
 from tests.admin.conftest import LOCAL, Stage
 from tests.fakes.view import card
 
-OUTSIDE = Caller("192.0.2.1", "192.0.2.9")
+OUTSIDE = ConnectionEnds("192.0.2.1", "192.0.2.9")
 TOKEN = "sixteen-letters-and-more"
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 FORM = "application/x-www-form-urlencoded"
@@ -31,13 +31,15 @@ FORM = "application/x-www-form-urlencoded"
 class Tab:
     """A browser as far as it matters here: cookies and forms."""
 
-    def __init__(self, stage: Stage, caller: Caller = LOCAL):
+    def __init__(self, stage: Stage, caller: ConnectionEnds = LOCAL):
         self.stage = stage
         self.caller = caller
         self.jar: dict[str, str] = {}
         self.host = "localhost:8080" if caller is LOCAL else "192.0.2.1:8080"
 
-    def get(self, path: str = "/", query: dict[str, list[str]] | None = None) -> Answer:
+    def get(
+        self, path: str = "/", query: dict[str, list[str]] | None = None
+    ) -> AdminResponse:
         return self._kept(
             self.stage.ask(
                 path,
@@ -49,7 +51,7 @@ class Tab:
             )
         )
 
-    def post(self, path: str, **fields: str) -> Answer:
+    def post(self, path: str, **fields: str) -> AdminResponse:
         return self._kept(
             self.stage.ask(
                 path,
@@ -71,7 +73,7 @@ class Tab:
     def _cookie(self) -> str:
         return "; ".join(f"{name}={value}" for name, value in self.jar.items())
 
-    def _kept(self, answer: Answer) -> Answer:
+    def _kept(self, answer: AdminResponse) -> AdminResponse:
         for name, value in answer.headers:
             if name == "Set-Cookie":
                 assert "HttpOnly" in value and "SameSite=Strict" in value
@@ -406,7 +408,7 @@ def test_off_loopback_without_a_token_there_are_no_buttons(stage: Stage) -> None
 
 
 @pytest.mark.parametrize("caller", [LOCAL, OUTSIDE])
-def test_a_token_opens_and_a_logout_shuts(stage: Stage, caller: Caller) -> None:
+def test_a_token_opens_and_a_logout_shuts(stage: Stage, caller: ConnectionEnds) -> None:
     stage.token = TOKEN
     tab = Tab(stage, caller)
     assert "<button" not in tab.get().body.decode()
@@ -485,7 +487,7 @@ def test_a_supervisor_that_is_silent_is_said() -> None:
     def unheard(message: Message) -> bool:
         return False
 
-    said = Buttons(Commands(unheard))("orders", "pause", LOCAL)
+    said = Buttons(SupervisorClient(unheard))("orders", "pause", LOCAL)
 
     assert said == (
         "The supervisor does not answer. What was asked for may still happen."

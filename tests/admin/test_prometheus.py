@@ -11,7 +11,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.admin.prometheus import OPENMETRICS, TEXT, prefers_openmetrics
-from engine.admin.store import Store
+from engine.admin.store import MeterStore
 from engine.admin.view import ApiCard, Process, ShardState, TaskState
 from engine.observe import names
 from engine.observe.meters import LABEL_SETS
@@ -237,7 +237,7 @@ def test_a_damaged_or_unfinished_file_costs_only_its_own_lines(stage: Stage) -> 
 
 
 def test_a_directory_that_is_not_there_holds_nothing() -> None:
-    assert {} == Store("/nonexistent/meters").read()
+    assert {} == MeterStore("/nonexistent/meters").read()
 
 
 def test_the_waits_of_the_board_are_seconds_by_cause(stage: Stage) -> None:

@@ -16,15 +16,15 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from engine.admin.answers import Bounds, Malformed, read_json
-from engine.admin.guard import Caller
+from engine.admin.answers import Malformed, RequestLimits, read_json
+from engine.admin.guard import ConnectionEnds
 from engine.clock import SYSTEM
 from engine.language.globs import compile_wildcards
 from tests.admin.conftest import Stage
 from tests.fakes.view import FakeView, card, serving
 
-LOCAL = Caller("127.0.0.1", "127.0.0.1")
-OUTSIDE = Caller("192.0.2.1", "192.0.2.9")
+LOCAL = ConnectionEnds("127.0.0.1", "127.0.0.1")
+OUTSIDE = ConnectionEnds("192.0.2.1", "192.0.2.9")
 TOKEN = "sixteen-letters-and-more"
 
 
@@ -81,7 +81,7 @@ def test_a_host_is_known_or_refused_on_every_listener(
 ) -> None:
     stage.hosts = ["connect.example", "*.svc.example"]
 
-    answer = stage.ask(path, caller=Caller(listener, "192.0.2.9"), host=host)
+    answer = stage.ask(path, caller=ConnectionEnds(listener, "192.0.2.9"), host=host)
 
     assert served == (answer.status != 403)
     if not served:
@@ -134,12 +134,12 @@ def test_a_configuration_is_read_off_loopback_with_the_token_only(
 ) -> None:
     host = "connect.example"
 
-    def ask(caller: Caller, **headers: str) -> int:
+    def ask(caller: ConnectionEnds, **headers: str) -> int:
         return stage.ask(path, caller=caller, query=query, host=host, **headers).status
 
     assert 403 == ask(OUTSIDE)
     assert 403 != ask(LOCAL)
-    assert 403 == ask(Caller("127.0.0.1", "192.0.2.9"))
+    assert 403 == ask(ConnectionEnds("127.0.0.1", "192.0.2.9"))
     stage.token = TOKEN
     assert 401 == ask(OUTSIDE)
     assert 401 == ask(OUTSIDE, authorization="Bearer wrong")
@@ -248,7 +248,7 @@ READ = {"type": "read", "mbean": "*:*"}
 
 
 def test_a_bulk_request_is_bounded_in_number(stage: Stage) -> None:
-    stage.bounds = Bounds(requests=3)
+    stage.bounds = RequestLimits(requests=3)
 
     for count, status in ((0, 200), (3, 200), (4, 400), (1500, 400)):
         answer = stage.ask(
@@ -264,7 +264,7 @@ def test_an_answer_is_bounded_in_bytes(stage: Stage) -> None:
     whole = len(
         stage.ask("/jolokia", method="POST", body=json.dumps(READ).encode()).body
     )
-    stage.bounds = Bounds(answer=whole * 2 + 100)
+    stage.bounds = RequestLimits(answer=whole * 2 + 100)
 
     answer = stage.ask(
         "/jolokia", method="POST", body=json.dumps([READ] * 100).encode()
@@ -274,7 +274,7 @@ def test_an_answer_is_bounded_in_bytes(stage: Stage) -> None:
     assert [200, 200, *[413] * 98] == [one["status"] for one in told]
     assert "admin.jolokia.max.answer.bytes" in told[-1]["error"]
     assert len(answer.body) < whole * 2 + 100 * 300
-    stage.bounds = Bounds(answer=1024)
+    stage.bounds = RequestLimits(answer=1024)
     assert 413 == json.loads(stage.ask("/jolokia/list").body)["status"]
 
 
@@ -338,7 +338,7 @@ def test_a_logger_has_a_name(stage: Stage, name: str, status: int) -> None:
 
 
 def test_loggers_are_bounded_in_number(stage: Stage) -> None:
-    stage.bounds = Bounds(loggers=5)
+    stage.bounds = RequestLimits(loggers=5)
     statuses = [
         stage.ask(
             f"/admin/loggers/l{n}", method="PUT", body=b'{"level":"DEBUG"}'
@@ -444,7 +444,7 @@ def mutated(dice: random.Random, raw: bytes, times: int) -> bytes:
 def test_four_thousand_mutated_questions_get_an_answer(stage: Stage) -> None:
     """What the server makes of a request is a path, a query and a body."""
     dice = random.Random(41)
-    stage.bounds = Bounds(loggers=20, answer=200_000)
+    stage.bounds = RequestLimits(loggers=20, answer=200_000)
     tracemalloc.start()
     try:
         gc.collect()
@@ -483,7 +483,9 @@ def url(tmp_path: Path) -> Iterator[str]:
     view = FakeView(
         str(tmp_path / "m"), started_ms=SYSTEM.wall_ms(), cards=[card(jmx=True)]
     )
-    with serving(view, str(tmp_path / "ports"), bounds=Bounds(loggers=20)) as urls:
+    with serving(
+        view, str(tmp_path / "ports"), bounds=RequestLimits(loggers=20)
+    ) as urls:
         yield urls[0]
 
 

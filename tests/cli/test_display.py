@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from engine.cli.display import STATUS_EVERY, Row, StatusLine
+from engine.cli.display import STATUS_EVERY, ShardSums, StatusLine
 from tests.fakes.view import FakeClock
 
 
@@ -22,9 +22,9 @@ def test_a_status_line_is_left_out_where_its_reader_sleeps() -> None:
                 break
         os.set_blocking(writer, True)
         clock.pass_by(STATUS_EVERY)
-        lines.show([Row(produced=5)], "")
+        lines.show([ShardSums(produced=5)], "")
 
         assert filled == len(os.read(reader, 1 << 20))
         clock.pass_by(STATUS_EVERY)
-        lines.show([Row(produced=7)], "")
+        lines.show([ShardSums(produced=7)], "")
         assert b"7 records produced" in os.read(reader, 1 << 16)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from engine.admin.answers import BOUNDS, Bounds
-from engine.admin.commands import Commands
+from engine.admin.answers import BOUNDS, RequestLimits
+from engine.admin.commands import SupervisorClient
 from engine.admin.entry import admin_entry
 from engine.admin.view import (
     ApiCard,
@@ -112,7 +112,7 @@ class FakeView:
         return [logger]
 
 
-class Obeying(Commands):
+class Obeying(SupervisorClient):
     """A supervisor that does all it is asked for, at once; `asked` is what."""
 
     def __init__(self) -> None:
@@ -164,9 +164,9 @@ def serving(
     listeners: Sequence[str] = ("http://127.0.0.1:0",),
     token: str = "",
     hosts: Sequence[str] = (),
-    bounds: Bounds = BOUNDS,
+    bounds: RequestLimits = BOUNDS,
     families: Sequence[str] = ("NATIVE", "STRIMZI"),
-    commands: Commands | None = None,
+    commands: SupervisorClient | None = None,
 ) -> Iterator[list[str]]:
     """The admin process' loop in a thread; gives the URLs it listens on."""
     context = FakeContext()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.admin.store import Store
+from engine.admin.store import MeterStore
 from engine.observe import meters as module
 from engine.observe import names
 from engine.observe.meters import Meters
@@ -22,7 +22,7 @@ def read(directory: Path) -> dict[tuple[str, tuple[str, ...]], float]:
     """(sample, values of labels) -> value."""
     return {
         (series.sample, tuple(value for _, value in series.labels)): value
-        for series, value in Store(str(directory / "m")).read().items()
+        for series, value in MeterStore(str(directory / "m")).read().items()
     }
 
 
@@ -53,7 +53,7 @@ def test_a_value_on_a_bound_is_in_its_bucket(tmp_path: Path) -> None:
         meters.timer(names.REQUEST_SECONDS)(seconds)
     meters.flush()
 
-    store = Store(str(tmp_path / "m")).read()
+    store = MeterStore(str(tmp_path / "m")).read()
     counts = {series.bound: n for series, n in store.items() if series.bound}
     assert {0.005: 1, 0.01: 1, 30.0: 1, float("inf"): 1} == {
         bound: n for bound, n in counts.items() if n

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.supervisor.scale import Judgement, Load, Scaling, Watch, due, judge
+from engine.supervisor.scale import Judgement, Load, LoadSample, Scaling, due, judge
 
 SCALING = Scaling(least=1, most=8, up=1000.0, down=100.0, interval=60.0)
 
@@ -23,7 +23,7 @@ def judged(
     scaling: Scaling = SCALING,
 ) -> Judgement:
     """After an interval with `rate` records/s over all tasks."""
-    watch = Watch(0.0, Load(500, 10.0, loops), rests)
+    watch = LoadSample(0.0, Load(500, 10.0, loops), rests)
     load = Load(500 + int(rate * 60), 10.0 + held * 60 * loops, loops)
     _, judgement = judge(
         watch, load, 60.0, tasks=tasks, most=most, scaling=scaling, settled=settled
@@ -65,7 +65,7 @@ def test_one_step_at_a_time_with_its_reason(
 
 
 def test_after_a_step_one_whole_interval_passes_without_another() -> None:
-    watch, tasks, steps = Watch(0.0, Load(0, 0.0, 1)), 1, []
+    watch, tasks, steps = LoadSample(0.0, Load(0, 0.0, 1)), 1, []
     for number in range(1, 9):
         now = number * 60.0
         load = Load(number * 60 * 100_000, 0.0, 1)
@@ -81,7 +81,7 @@ def test_after_a_step_one_whole_interval_passes_without_another() -> None:
 
 
 def test_it_is_due_when_an_interval_is_over() -> None:
-    watch = Watch(100.0, Load(0, 0.0, 1))
+    watch = LoadSample(100.0, Load(0, 0.0, 1))
 
     assert not due(watch, 159.9, SCALING)
     assert due(watch, 160.0, SCALING)

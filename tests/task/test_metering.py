@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.admin.store import Store
+from engine.admin.store import MeterStore
 from engine.errors import RecordError, Unavailable
 from engine.observe import names
 from engine.observe.meters import Meters
@@ -83,7 +83,7 @@ class Stage:
                     if name in ("reason", "state", "result")
                 ),
             ): value
-            for series, value in Store(self.directory).read().items()
+            for series, value in MeterStore(self.directory).read().items()
             if series.bound is None
         }
 
@@ -110,7 +110,7 @@ def test_counters_are_read_once_a_second(stage: Stage) -> None:
     stage.counters.repeats["429"] = 2
 
     stage.metering.tick(stage.clock.now + 0.5)
-    assert not Store(stage.directory).read()
+    assert not MeterStore(stage.directory).read()
 
     found = stage.seen()
     assert (5, 2) == (found["connections_opened_total",], found["retries_total", "429"])
@@ -171,7 +171,7 @@ def test_the_end_writes_what_is_left(stage: Stage) -> None:
 
     stage.metering.close()
 
-    values = Store(stage.directory).read().items()
+    values = MeterStore(stage.directory).read().items()
     assert 5 in [n for series, n in values if "opened" in series.family]
 
 
@@ -217,7 +217,7 @@ def test_with_detailed_metrics_each_step_is_timed_by_api(tmp_path: Path) -> None
 
     spent = {
         series.label("stage"): value
-        for series, value in Store(str(tmp_path / "m")).read().items()
+        for series, value in MeterStore(str(tmp_path / "m")).read().items()
         if series.sample == "http_source_stage_seconds_sum"
     }
     assert {"transform": 0.5, "encode": 0.25, "ack": 0.25} == spent
@@ -268,7 +268,7 @@ def test_bad_records_are_counted_by_stage_and_by_where_they_went(stage: Stage) -
     stage.metering.tick(stage.clock.now)
     seen = {
         (series.family, series.label("stage") or series.label("to")): value
-        for series, value in Store(stage.directory).read().items()
+        for series, value in MeterStore(stage.directory).read().items()
     }
     assert 1 == seen["http_source_record_errors_total", "map"]
     assert 1 == seen["http_source_record_errors_total", "validate"]

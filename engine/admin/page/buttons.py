@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from engine.admin.commands import Commands, Unanswered
-from engine.admin.guard import Caller
+from engine.admin.commands import SupervisorClient, Unanswered
+from engine.admin.guard import ConnectionEnds
 from engine.shared.link import Told
 
 
@@ -21,7 +21,7 @@ class Buttons:
         commands: Asks the supervisor.
     """
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: SupervisorClient) -> None:
         self._verbs: Mapping[str, Callable[..., Told]] = {
             "pause": commands.pause,
             "resume": commands.resume,
@@ -29,7 +29,7 @@ class Buttons:
             "stop": commands.stop,
         }
 
-    def __call__(self, connector: str, action: str, caller: Caller) -> str:
+    def __call__(self, connector: str, action: str, caller: ConnectionEnds) -> str:
         try:
             told = self._verbs[action](connector, who=caller.peer)
         except Unanswered as silence:

@@ -19,7 +19,7 @@ from engine.admin.beans import connector_state
 from engine.admin.page.plots import Plot, plot
 from engine.admin.totals import Totals
 from engine.admin.verdicts import Status
-from engine.admin.view import ConnectorCard, ShardState, TaskState, View
+from engine.admin.view import ConnectorCard, EngineView, ShardState, TaskState
 from engine.admin.watch import Figures, Picture
 from engine.clock import span
 from engine.observe.advice import advice
@@ -56,7 +56,7 @@ _ACTIONS: Mapping[str, Sequence[str]] = {
 _RUNNING = ("pause", "restart", "stop")
 
 
-class Moment(Struct, frozen=True):
+class DisplayTime(Struct, frozen=True):
     """
     A point in time.
 
@@ -69,7 +69,7 @@ class Moment(Struct, frozen=True):
     exact: str = ""
 
 
-class Trouble(Struct, frozen=True):
+class TroubleLine(Struct, frozen=True):
     """
     A failure of one shard that lasts.
 
@@ -87,12 +87,12 @@ class Trouble(Struct, frozen=True):
     kind: str
     message: str
     often: str
-    again: Moment | None
+    again: DisplayTime | None
     advice: str
     lasts: bool
 
 
-class Row(Struct, frozen=True):
+class ShardRow(Struct, frozen=True):
     """
     One shard.
 
@@ -110,14 +110,14 @@ class Row(Struct, frozen=True):
     label: str
     task: str
     state: str
-    record: Moment
-    success: Moment
-    coming: Moment
+    record: DisplayTime
+    success: DisplayTime
+    coming: DisplayTime
     waits: str
     position: str
 
 
-class Panel(Struct, frozen=True):
+class ConnectorPanel(Struct, frozen=True):
     """
     One connector.
 
@@ -142,12 +142,12 @@ class Panel(Struct, frozen=True):
     state: str
     health: str
     reasons: Sequence[str]
-    troubles: Sequence[Trouble]
+    troubles: Sequence[TroubleLine]
     facts: Sequence[tuple[str, str]]
     tasks: str
     traces: Sequence[tuple[int, str]]
     plots: Sequence[Plot]
-    rows: Sequence[Row]
+    rows: Sequence[ShardRow]
     more: int
     actions: Sequence[str]
 
@@ -174,10 +174,12 @@ class Content(Struct, frozen=True):
     worker: str
     up: str
     facts: Sequence[tuple[str, str]]
-    panels: Sequence[Panel]
+    panels: Sequence[ConnectorPanel]
 
 
-def content(view: View, picture: Picture, *, began: float, trusted: bool) -> Content:
+def content(
+    view: EngineView, picture: Picture, *, began: float, trusted: bool
+) -> Content:
     """
     What the page says now.
 
@@ -211,7 +213,7 @@ def content(view: View, picture: Picture, *, began: float, trusted: bool) -> Con
     )
 
 
-def _sentence(panels: Sequence[Panel], worst: str) -> str:
+def _sentence(panels: Sequence[ConnectorPanel], worst: str) -> str:
     if not panels:
         return "no connector yet"
     alike = sum(panel.health == worst for panel in panels)
@@ -228,7 +230,7 @@ def _panel(
     target: str,
     began: float,
     trusted: bool,
-) -> Panel:
+) -> ConnectorPanel:
     tasks = picture.tasks_of(card.name)
     shards = picture.shards_of(card.name)
     verdict = verdicts.judge(picture, card, began=began)
@@ -240,7 +242,7 @@ def _panel(
     status = verdict.status.value
     if verdict.status is not Status.FAILED and state in ("PAUSED", "STOPPED"):
         status = state.lower()
-    return Panel(
+    return ConnectorPanel(
         name=card.name,
         anchor=f"connector-{place}",
         state=state,
@@ -265,7 +267,7 @@ def _fails(shard: ShardState) -> bool:
     return bool(shard.failed) or lasting
 
 
-def _troubles(picture: Picture, shards: Sequence[ShardState]) -> list[Trouble]:
+def _troubles(picture: Picture, shards: Sequence[ShardState]) -> list[TroubleLine]:
     now = picture.wall_ms
     found = []
     for shard in shards:
@@ -280,7 +282,7 @@ def _troubles(picture: Picture, shards: Sequence[ShardState]) -> list[Trouble]:
             words += f" since {span((now - failure.over_ms) / 1000)}"
         again = _ahead(health.next_try(shard), now)
         found.append(
-            Trouble(
+            TroubleLine(
                 shard=shard.label,
                 kind=failure.kind,
                 message=failure.message,
@@ -301,7 +303,7 @@ def _tasks(tasks: Sequence[TaskState]) -> str:
     return ", ".join(f"{n:,} {state}" for state, n in states.items()) or "none"
 
 
-def _besides(reasons: Sequence[str], troubles: Sequence[Trouble]) -> list[str]:
+def _besides(reasons: Sequence[str], troubles: Sequence[TroubleLine]) -> list[str]:
     """The reasons that no failure below them says again, with more."""
     said = [trouble.message for trouble in troubles if trouble.lasts]
     return [one for one in reasons if not any(message in one for message in said)]
@@ -376,19 +378,21 @@ def _steps(picture: Picture, connector: str) -> Iterator[tuple[float, float, Tot
         before = at, mine
 
 
-def _row(picture: Picture, shard: ShardState, trusted: bool, *, state: str) -> Row:
+def _row(picture: Picture, shard: ShardState, trusted: bool, *, state: str) -> ShardRow:
     """
     Args:
         state: Of its connector.
     """
     now = picture.wall_ms
     if state != "RUNNING":
-        coming = Moment("–")
+        coming = DisplayTime("–")
     elif shard.failed:
-        coming = Moment("none until a restart, a resume or a reload")
+        coming = DisplayTime("none until a restart, a resume or a reload")
     else:
-        coming = _ahead(shard.next_ms, now) if shard.next_ms else Moment("polls now")
-    return Row(
+        coming = (
+            _ahead(shard.next_ms, now) if shard.next_ms else DisplayTime("polls now")
+        )
+    return ShardRow(
         label=shard.label,
         task="" if shard.task is None else str(shard.task),
         state="FAILED" if shard.failed else state,
@@ -407,17 +411,19 @@ def _waits(shard: ShardState, now: int) -> str:
     return f"{WAITS[shard.held_by]}, {span(seconds)} more"
 
 
-def _ago(wall_ms: int, now: int) -> Moment:
+def _ago(wall_ms: int, now: int) -> DisplayTime:
     if not wall_ms:
-        return Moment("never")
-    return Moment(f"{span((now - wall_ms) / 1000)} ago", _exact(wall_ms))
+        return DisplayTime("never")
+    return DisplayTime(f"{span((now - wall_ms) / 1000)} ago", _exact(wall_ms))
 
 
-def _ahead(wall_ms: int, now: int) -> Moment:
+def _ahead(wall_ms: int, now: int) -> DisplayTime:
     if not wall_ms:
-        return Moment("soon")
+        return DisplayTime("soon")
     seconds = (wall_ms - now) / 1000
-    return Moment(f"in {span(seconds)}" if seconds >= 1 else "now", _exact(wall_ms))
+    return DisplayTime(
+        f"in {span(seconds)}" if seconds >= 1 else "now", _exact(wall_ms)
+    )
 
 
 def _exact(wall_ms: int) -> str:

@@ -16,12 +16,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, quote
 
-from engine.admin.answers import Answer, Question
-from engine.admin.guard import READING, Caller
+from engine.admin.answers import AdminRequest, AdminResponse
+from engine.admin.guard import READING, ConnectionEnds
 from engine.admin.page.content import content
 from engine.admin.page.plots import HEIGHT, WIDTH
 from engine.admin.page.sessions import Sessions, Visitor
-from engine.admin.view import View
+from engine.admin.view import EngineView
 from engine.admin.watch import Picture
 from engine.observe.printable import printable
 
@@ -49,7 +49,7 @@ RELOAD = 5
 class Act(Protocol):
     """Does what a button asks for."""
 
-    def __call__(self, connector: str, action: str, caller: Caller) -> str:
+    def __call__(self, connector: str, action: str, caller: ConnectionEnds) -> str:
         """
         Args:
             action: One of `ACTIONS`.
@@ -59,7 +59,7 @@ class Act(Protocol):
         """
 
 
-class Pages:
+class StatusPages:
     """
     Args:
         view: What is running.
@@ -71,7 +71,7 @@ class Pages:
 
     def __init__(
         self,
-        view: View,
+        view: EngineView,
         look: Callable[[], Picture],
         *,
         began: float,
@@ -84,81 +84,83 @@ class Pages:
         self._sessions = sessions
         self._act = act
 
-    def status(self, question: Question, caller: Caller) -> Answer:
+    def status(self, request: AdminRequest, caller: ConnectionEnds) -> AdminResponse:
         """`GET /`, for a browser."""
-        visitor = self._sessions.visitor(question, caller)
-        return self._status(visitor, said=_said(question, self._view))
+        visitor = self._sessions.visitor(request, caller)
+        return self._status(visitor, said=_said(request, self._view))
 
-    def answer(self, question: Question, caller: Caller) -> Answer:
+    def answer(self, request: AdminRequest, caller: ConnectionEnds) -> AdminResponse:
         """`/ui/login`, `/ui/logout` and `/ui/connectors/NAME/ACTION`."""
-        match question.path.split("/")[2:]:
-            case ["login"] if question.method in READING:
-                return self._login(question, caller, problem="")
-            case ["login"] if question.method == "POST":
-                return self._logged_in(question, caller)
-            case ["logout"] if question.method == "POST":
-                if not self._genuine(question):
-                    return self._stale(question, caller)
-                return _go("/", self._sessions.log_out(question))
+        match request.path.split("/")[2:]:
+            case ["login"] if request.method in READING:
+                return self._login(request, caller, problem="")
+            case ["login"] if request.method == "POST":
+                return self._logged_in(request, caller)
+            case ["logout"] if request.method == "POST":
+                if not self._genuine(request):
+                    return self._stale(request, caller)
+                return _go("/", self._sessions.log_out(request))
             case ["connectors", name, action] if action in ACTIONS:
-                if question.method != "POST":
+                if request.method != "POST":
                     return _go("/")
-                return self._acted(question, caller, name, action)
+                return self._acted(request, caller, name, action)
             case ["login" | "logout"]:
                 return _go("/")
-        return self._failed(404, question, caller, "There is no such page.")
+        return self._failed(404, request, caller, "There is no such page.")
 
     def _acted(
-        self, question: Question, caller: Caller, name: str, action: str
-    ) -> Answer:
-        if not self._sessions.visitor(question, caller).trusted:
+        self, request: AdminRequest, caller: ConnectionEnds, name: str, action: str
+    ) -> AdminResponse:
+        if not self._sessions.visitor(request, caller).trusted:
             return self._failed(
-                403, question, caller, "Log in first: nothing has been changed."
+                403, request, caller, "Log in first: nothing has been changed."
             )
-        if not self._genuine(question):
-            return self._stale(question, caller)
+        if not self._genuine(request):
+            return self._stale(request, caller)
         if all(card.name != name for card in self._view.connectors()):
-            return self._failed(404, question, caller, f"There is no connector {name}.")
+            return self._failed(404, request, caller, f"There is no connector {name}.")
         if self._act is None:
-            return self._failed(503, question, caller, "This page only shows.")
+            return self._failed(503, request, caller, "This page only shows.")
         why = self._act(name, action, caller)
         if why:
-            return self._failed(409, question, caller, why)
+            return self._failed(409, request, caller, why)
         return _go(f"/?done={action}&connector={quote(name, safe='')}")
 
-    def _logged_in(self, question: Question, caller: Caller) -> Answer:
-        if not self._genuine(question):
+    def _logged_in(
+        self, request: AdminRequest, caller: ConnectionEnds
+    ) -> AdminResponse:
+        if not self._genuine(request):
             return self._login(
-                question, caller, problem="The form was too old; please try again."
+                request, caller, problem="The form was too old; please try again."
             )
-        cookie = self._sessions.log_in(question, _form(question, "token"))
+        cookie = self._sessions.log_in(request, _form(request, "token"))
         if not cookie:
             return self._login(
-                question, caller, problem="That is not the token in admin.token."
+                request, caller, problem="That is not the token in admin.token."
             )
         return _go("/", cookie)
 
-    def _genuine(self, question: Question) -> bool:
-        return self._sessions.genuine(question, _form(question, "proof"))
+    def _genuine(self, request: AdminRequest) -> bool:
+        return self._sessions.genuine(request, _form(request, "proof"))
 
-    def _stale(self, question: Question, caller: Caller) -> Answer:
+    def _stale(self, request: AdminRequest, caller: ConnectionEnds) -> AdminResponse:
         return self._failed(
             403,
-            question,
+            request,
             caller,
             "The form was not of a page this browser was given, or the engine was "
             "started anew since: nothing has been changed, please try again.",
         )
 
     def _failed(
-        self, status: int, question: Question, caller: Caller, problem: str
-    ) -> Answer:
-        visitor = self._sessions.visitor(question, caller)
+        self, status: int, request: AdminRequest, caller: ConnectionEnds, problem: str
+    ) -> AdminResponse:
+        visitor = self._sessions.visitor(request, caller)
         return self._status(visitor, status=status, problem=problem)
 
     def _status(
         self, visitor: Visitor, *, status: int = 200, said: str = "", problem: str = ""
-    ) -> Answer:
+    ) -> AdminResponse:
         picture = self._look()
         shown = content(self._view, picture, began=self._began, trusted=visitor.trusted)
         buttons = visitor.trusted and self._act is not None
@@ -177,8 +179,10 @@ class Pages:
             height=HEIGHT,
         )
 
-    def _login(self, question: Question, caller: Caller, *, problem: str) -> Answer:
-        visitor = self._sessions.visitor(question, caller)
+    def _login(
+        self, request: AdminRequest, caller: ConnectionEnds, *, problem: str
+    ) -> AdminResponse:
+        visitor = self._sessions.visitor(request, caller)
         if not visitor.may_log_in:
             return _go("/")
         status = 403 if problem else 200
@@ -209,37 +213,37 @@ def wants_page(accept: str) -> bool:
     return html > 0 and html >= json
 
 
-def _said(question: Question, view: View) -> str:
+def _said(request: AdminRequest, view: EngineView) -> str:
     """What was done, out of the address it led to: nobody else's words."""
-    action = question.flag("done") or ""
-    name = question.flag("connector") or ""
+    action = request.flag("done") or ""
+    name = request.flag("connector") or ""
     known = any(card.name == name for card in view.connectors())
     return f"{name} {ACTIONS[action]}." if action in ACTIONS and known else ""
 
 
-def _form(question: Question, name: str) -> str:
+def _form(request: AdminRequest, name: str) -> str:
     if (
-        not question.headers.get("content-type", "")
+        not request.headers.get("content-type", "")
         .lower()
         .startswith("application/x-www-form-urlencoded")
     ):
         return ""
     try:
-        fields = parse_qs(question.body.decode("ascii"), max_num_fields=20)
+        fields = parse_qs(request.body.decode("ascii"), max_num_fields=20)
     except ValueError:
         return ""
     return fields.get(name, [""])[-1]
 
 
-def _go(where: str, cookie: str = "") -> Answer:
+def _go(where: str, cookie: str = "") -> AdminResponse:
     """See Other: what was sent is not sent again with the next look."""
     headers = [("Location", where)]
     if cookie:
         headers.append(("Set-Cookie", cookie))
-    return Answer(303, b"", HTML, tuple(headers))
+    return AdminResponse(303, b"", HTML, tuple(headers))
 
 
-def _rendered(name: str, status: int, visitor: Visitor, **values: Any) -> Answer:
+def _rendered(name: str, status: int, visitor: Visitor, **values: Any) -> AdminResponse:
     nonce = secrets.token_urlsafe(16)
     text = (
         _templates().get_template(name).render(visitor=visitor, nonce=nonce, **values)
@@ -258,7 +262,7 @@ def _rendered(name: str, status: int, visitor: Visitor, **values: Any) -> Answer
     ]
     if visitor.cookie:
         headers.append(("Set-Cookie", visitor.cookie))
-    return Answer(status, printable(text).encode(), HTML, tuple(headers))
+    return AdminResponse(status, printable(text).encode(), HTML, tuple(headers))
 
 
 @cache

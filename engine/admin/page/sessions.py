@@ -20,8 +20,8 @@ from http.cookies import CookieError, SimpleCookie
 
 from msgspec import Struct
 
-from engine.admin.answers import Question
-from engine.admin.guard import Caller
+from engine.admin.answers import AdminRequest
+from engine.admin.guard import ConnectionEnds
 from engine.clock import SYSTEM, Clock
 
 #: Seconds after which the token must be given again.
@@ -61,40 +61,40 @@ class Sessions:
         self._clock = clock
         self._key = secrets.token_bytes(32)
 
-    def visitor(self, question: Question, caller: Caller) -> Visitor:
+    def visitor(self, request: AdminRequest, caller: ConnectionEnds) -> Visitor:
         """Who asks, and the cookie to give where there is none yet."""
-        given = _cookies(question)
-        session = given.get(_named(question, "session"), "")
+        given = _cookies(request)
+        session = given.get(_named(request, "session"), "")
         logged_in = bool(self._token) and self._holds(session)
         trusted = logged_in or (not self._token and caller.local)
         may_log_in = bool(self._token) and not logged_in
         if not (trusted or may_log_in):
             return Visitor(False, False, False, "")
-        browser = given.get(_named(question, "browser"), "")
+        browser = given.get(_named(request, "browser"), "")
         cookie = ""
         if len(browser) < 20:
             browser = secrets.token_urlsafe(18)
-            cookie = _cookie(_named(question, "browser"), browser, LONGEST)
+            cookie = _cookie(_named(request, "browser"), browser, LONGEST)
         return Visitor(
             trusted, may_log_in, logged_in, self._sign("form", browser), cookie
         )
 
-    def genuine(self, question: Question, proof: str) -> bool:
+    def genuine(self, request: AdminRequest, proof: str) -> bool:
         """True if a form comes from a page that this browser was given."""
-        browser = _cookies(question).get(_named(question, "browser"), "")
+        browser = _cookies(request).get(_named(request, "browser"), "")
         return len(browser) >= 20 and _same(self._sign("form", browser), proof)
 
-    def log_in(self, question: Question, token: str) -> str:
+    def log_in(self, request: AdminRequest, token: str) -> str:
         """The `Set-Cookie` of a new session, or "" for a wrong token."""
         if not self._token or not _same(token.strip(), self._token):
             return ""
         ends = str(self._clock.wall_ms() // 1000 + LONGEST)
         session = f"{ends}.{self._sign('session', ends)}"
-        return _cookie(_named(question, "session"), session, LONGEST)
+        return _cookie(_named(request, "session"), session, LONGEST)
 
-    def log_out(self, question: Question) -> str:
+    def log_out(self, request: AdminRequest) -> str:
         """The `Set-Cookie` that ends it in the browser."""
-        return _cookie(_named(question, "session"), "", 0)
+        return _cookie(_named(request, "session"), "", 0)
 
     def _holds(self, session: str) -> bool:
         ends, _, signed = session.partition(".")
@@ -107,12 +107,12 @@ class Sessions:
         return hmac.new(self._key, content, sha256).hexdigest()
 
 
-def _named(question: Question, what: str) -> str:
+def _named(request: AdminRequest, what: str) -> str:
     """
     A cookie's name: with our port, as cookies do not know ports and two engines
     of one machine would take each other's.
     """
-    port = question.headers.get("host", "").rpartition(":")[2]
+    port = request.headers.get("host", "").rpartition(":")[2]
     return f"khs_{what}_{port if port.isdigit() else '80'}"
 
 
@@ -120,10 +120,10 @@ def _cookie(name: str, value: str, seconds: int) -> str:
     return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict"
 
 
-def _cookies(question: Question) -> dict[str, str]:
+def _cookies(request: AdminRequest) -> dict[str, str]:
     jar: SimpleCookie = SimpleCookie()
     try:
-        jar.load(question.headers.get("cookie", ""))
+        jar.load(request.headers.get("cookie", ""))
     except CookieError:
         return {}
     return {name: one.value[:MOST] for name, one in jar.items()}

@@ -89,7 +89,7 @@ def prefix(connector: int, api: Api) -> str:
     return f"/{connector}.{api.index}"
 
 
-class Pages:
+class StandInPages:
     """
     The pages of one api.
 
@@ -230,7 +230,7 @@ def read_recording(path: Path) -> Mapping[str, Sequence[Any]]:
     return found
 
 
-def pages_of(job: Job, loaded: Loaded, base: str) -> dict[str, Pages]:
+def pages_of(job: Job, loaded: Loaded, base: str) -> dict[str, StandInPages]:
     """
     The pages of every api, by its prefix.
 
@@ -251,11 +251,11 @@ def pages_of(job: Job, loaded: Loaded, base: str) -> dict[str, Pages]:
                     "asks the API for some"
                 )
             records = recorded(api, kept) if kept else made_up(connector, api)
-            made[prefix(number, api)] = Pages(api, records, base)
+            made[prefix(number, api)] = StandInPages(api, records, base)
     return made
 
 
-class Answer(BaseHTTPRequestHandler):
+class StandInConnection(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
@@ -263,7 +263,7 @@ class Answer(BaseHTTPRequestHandler):
     # The reply is written in two pieces; without this each waits for an ACK.
     disable_nagle_algorithm = True
     wbufsize = -1
-    pages: Mapping[str, Pages] = {}
+    pages: Mapping[str, StandInPages] = {}
     latency = 0.0
 
     def reply(self) -> None:
@@ -291,7 +291,7 @@ class Answer(BaseHTTPRequestHandler):
         """Say nothing per request: the engine is what is to be watched."""
 
 
-class Server(ThreadingHTTPServer):
+class StandInServer(ThreadingHTTPServer):
     """Takes as many connections as come at once."""
 
     request_queue_size = 512
@@ -301,10 +301,10 @@ class Server(ThreadingHTTPServer):
 def main() -> None:
     """Serve until ended by a signal."""
     job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
-    Answer.latency = job.latency
-    with Server(("127.0.0.1", 0), Answer) as server:
+    StandInConnection.latency = job.latency
+    with StandInServer(("127.0.0.1", 0), StandInConnection) as server:
         base = f"http://127.0.0.1:{server.server_address[1]}"
-        Answer.pages = pages_of(job, job.load(), base)
+        StandInConnection.pages = pages_of(job, job.load(), base)
         print(base, flush=True)
         try:
             server.serve_forever()

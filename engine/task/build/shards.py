@@ -56,7 +56,7 @@ from engine.task.pace import Interval
 from engine.task.path import PagePath
 from engine.task.pause import Gate
 from engine.task.pulse import Patience, Pulse
-from engine.task.run import Home
+from engine.task.run import BuildContext
 from engine.task.seen import Keeping, SeenStore, kept, partition_of
 from engine.task.shardloop import ShardLoop
 from engine.task.siblings import Siblings
@@ -107,7 +107,7 @@ class ShardBuilder:
         self,
         opened: Opened,
         *,
-        context: Home,
+        context: BuildContext,
         connector: Connector,
         process: Values,
         brokers: Brokers,

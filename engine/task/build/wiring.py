@@ -53,7 +53,7 @@ from engine.task.pause import Gate
 from engine.task.positions import Positions
 from engine.task.pulse import Patience, Pulse
 from engine.task.reporting import Reporter
-from engine.task.run import ONCE_PATIENCE, Home
+from engine.task.run import ONCE_PATIENCE, BuildContext
 from engine.task.session import UNSAVED, Session
 from engine.task.shardloop import ShardLoop
 from engine.task.shelf import Shelf
@@ -91,7 +91,7 @@ class Wiring:
 
     def __init__(
         self,
-        context: Home,
+        context: BuildContext,
         connector: Connector,
         process: Values,
         brokers: Brokers,
