@@ -47,6 +47,22 @@ _NESTS: Final = (
     "error", "errors", "Error", "Errors", "fault", "errorMessages", "error_messages",
     "messages", "response", "meta", "exception", "result",
 )  # fmt: skip
+#: Which `http.response.format` a content type is read by; any XML by xml.
+_FORMATS: Final = {
+    "application/json": "json",
+    "application/ndjson": "ndjson", "application/x-ndjson": "ndjson",
+    "application/jsonl": "ndjson", "application/x-jsonl": "ndjson",
+    "application/jsonlines": "ndjson", "application/x-jsonlines": "ndjson",
+    "application/x-json-stream": "ndjson", "application/stream+json": "ndjson",
+    "application/json-seq": "json-seq", "application/geo+json-seq": "json-seq",
+    "text/csv": "csv", "application/csv": "csv", "text/x-csv": "csv",
+    "text/tab-separated-values": "csv",
+}  # fmt: skip
+#: The formats as messages call them.
+_NAMES: Final = {
+    "JSON": "json", "NDJSON": "ndjson", "a sequence of JSON": "json-seq",
+    "JSON-SEQ": "json-seq", "CSV": "csv", "XML": "xml",
+}  # fmt: skip
 _XML: Final = pattern(
     r"<(?:[\w.-]+:)?(Message|message|faultstring|Text|Reason|title|h1)\b[^>]*>"
     r"\s*([^<>]*[^<>\s])\s*</",
@@ -228,4 +244,16 @@ def unreadable(response: Response, format: str, detail: str) -> str:
     """
     begins = snippet(response)
     where = f" ({detail})" if detail and begins[:1] in '{["' else ""
-    return f"{line(response)}: not {format} ({kind(response)}): {begins}{where}"
+    other = _meant(kind(response), format, detail)
+    hint = f"; http.response.format={other} reads such a body" if other else ""
+    return f"{line(response)}: not {format} ({kind(response)}): {begins}{where}{hint}"
+
+
+def _meant(kind: str, format: str, detail: str) -> str:
+    """The `http.response.format` of a body that is not of the one set, or ""."""
+    other = _FORMATS.get(kind, "")
+    if kind.endswith(("/xml", "+xml")) and kind != "application/xhtml+xml":
+        other = "xml"
+    if other in ("", "json") and format == "JSON" and "trailing characters" in detail:
+        other = "json-seq"
+    return "" if other == _NAMES.get(format) else other

@@ -336,3 +336,37 @@ def test_quick_and_general_ways_agree(
     assert items == [json.loads(text) for text in texts(quick)]
     assert texts(quick) == texts(general)
     assert ("a" in quick.found) == ("a" in envelope)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "format", "reads"),
+    [
+        (b'{"a":1}\n{"a":2}', "application/x-ndjson", "json", "ndjson"),
+        (b'{"a":1}\n{"a":2}', "application/jsonl; charset=utf-8", "json", "ndjson"),
+        (b'{"a":1}{"a":2}', "application/json", "json", "json-seq"),
+        (b'{"a":1}\n{"a":2}', None, "json", "json-seq"),
+        (b'\x1e{"a":1}\n', "application/json-seq", "json", "json-seq"),
+        (b'\x1e{"a":1}\n', "application/geo+json-seq", "ndjson", "json-seq"),
+        (b"a,b\n1,2\n", "text/csv", "json", "csv"),
+        (b"a\tb\n1\t2\n", "text/tab-separated-values", "json", "csv"),
+        (b"<feed/>", "application/atom+xml", "json", "xml"),
+        (b"<r/>", "text/xml", "csv", "xml"),
+        (b"a,b\n1,2\n", "text/csv", "xml", "csv"),
+        # What no other format reads: another body than was meant.
+        (b'{"a":1', "application/json", "json", None),
+        (b"<html/>", "text/html", "json", None),
+        (b"<html/>", "application/xhtml+xml", "json", None),
+        (b"%PDF-1.7", "application/pdf", "json", None),
+    ],
+)
+def test_a_body_of_another_format_names_the_format_that_reads_it(
+    body: bytes, kind: str | None, format: str, reads: str | None
+):
+    with pytest.raises(BadPage) as caught:
+        compile_decoder(format=format)(response(body, kind))
+    hint = f"http.response.format={reads} reads such a body"
+    if reads is None:
+        assert "http.response.format" not in str(caught.value)
+    else:
+        assert hint in str(caught.value)
+        compile_decoder(format=reads)(response(body, kind))
