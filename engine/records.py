@@ -3,7 +3,8 @@ Records: the values that travel from an HTTP API to Kafka.
 
 Owns their shapes and nothing else: no I/O, no rules.  A page is the unit of
 work, a record the unit of accounting; `Page` is what `source` hands to
-`transform`, `Parcel` what `transform` hands to `sink`.
+`transform`, `Parcel` what `transform` hands to `sink`.  What travels is frozen: who has
+more to say of it makes another one by `msgspec.structs.replace`, in 0.2 us.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 #: One value inside an offset: Kafka Connect allows primitives only.
 Primitive: TypeAlias = str | int | float | bool
@@ -92,7 +94,7 @@ class Request(Struct, frozen=True):
     jar: Any = None
 
 
-class Response(Struct):
+class Response(Struct, frozen=True, kw_only=True):
     """
     A complete answer; an incomplete one is an error and never a value.
 
@@ -132,7 +134,7 @@ class Response(Struct):
         return ", ".join(found) if found else None
 
 
-class Page(Struct):
+class Page(Struct, frozen=True, kw_only=True):
     """
     A usable response, split into records that are not yet read.
 
@@ -179,7 +181,7 @@ class Page(Struct):
         return len(self.records) + self.deduplicated
 
 
-class DeadLetter(Struct):
+class DeadLetter(Struct, frozen=True, kw_only=True):
     """
     A record that could not be produced, with what is needed to try it again.
 
@@ -202,7 +204,7 @@ class DeadLetter(Struct):
     size: int = 0
 
 
-class Parcel(Struct):
+class Parcel(Struct, frozen=True, kw_only=True):
     """
     What a page has become: encoded records, column by column.
 
@@ -242,10 +244,14 @@ class Parcel(Struct):
     letters: Sequence[DeadLetter] = ()
     acknowledged: Callable[[], None] | None = None
     added: int = 0
-    delivered: list[Callable[[float], None]] = field(default_factory=list)
+    delivered: tuple[Callable[[float], None], ...] = ()
     lengths: Sequence[int] | None = None
     content: Parcel | None = None
     indexes: Sequence[int] | None = None
+
+    def telling(self, delivered: Callable[[float], None]) -> Parcel:
+        """The same, of whose delivery one more is told."""
+        return replace(self, delivered=(*self.delivered, delivered))
 
     @property
     def balanced(self) -> bool:

@@ -75,15 +75,25 @@ def ours(
     yield
     outlet.begin()
     for at in range(count // PER_PAGE):
-        response = Response(request, request.url, 200, [], b"", 0.0, 0)
+        response = Response(
+            request=request,
+            url=request.url,
+            status=200,
+            headers=[],
+            body=b"",
+            sent_at=0.0,
+            received_ms=0,
+        )
         values = pages[at % PAGES]
         offset = {"page": at + 1}
         parcel = Parcel(
-            Page(response, at, values, offset, False),
-            topic,
-            values,
-            keys[at % PAGES] if keyed else None,
-            time.time_ns() // 1_000_000,
+            page=Page(
+                response=response, index=at, records=values, offset=offset, last=False
+            ),
+            topic=topic,
+            values=values,
+            keys=keys[at % PAGES] if keyed else None,
+            timestamps=time.time_ns() // 1_000_000,
         )
         outlet.hand_over(parcel, offset)
     outlet.commit()

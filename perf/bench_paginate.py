@@ -112,7 +112,15 @@ def walk_cpu(kind: str, count: int) -> float:
     for number in range(count):
         request = pager.ask()
         assert request is not None
-        response = Response(request, request.url, 200, (), b"", 0.0, 0)
+        response = Response(
+            request=request,
+            url=request.url,
+            status=200,
+            headers=(),
+            body=b"",
+            sent_at=0.0,
+            received_ms=0,
+        )
         decoded = Decoded(records, {"next": f"c{number}"})
         assert pager.learn(request, response, decoded) is not None
     after = resource.getrusage(resource.RUSAGE_SELF).ru_utime

@@ -26,6 +26,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from engine.records import Page, Request, Response, Shard
 from engine.transform import TransformOptions, compile_transform
@@ -52,8 +53,22 @@ def page(number: int) -> Page:
     rows = [record(number * PER_PAGE + at) for at in range(PER_PAGE)]
     body = b'{"records":[' + b",".join(rows) + b"]}"
     request = Request("GET", "http://127.0.0.1/orders")
-    response = Response(request, request.url, 200, [], body, 0.0, 1_767_225_600_000)
-    return Page(response, number, SPLIT(body).records, {"page": number}, last=False)
+    response = Response(
+        request=request,
+        url=request.url,
+        status=200,
+        headers=[],
+        body=body,
+        sent_at=0.0,
+        received_ms=1_767_225_600_000,
+    )
+    return Page(
+        response=response,
+        index=number,
+        records=SPLIT(body).records,
+        offset={"page": number},
+        last=False,
+    )
 
 
 class OneSchema:
@@ -76,8 +91,8 @@ def ours(**keys: Any) -> Work:
     )
 
     def work(given: Page) -> Any:
-        given.records = SPLIT(given.response.body).records
-        return compiled(given)
+        records = SPLIT(given.response.body).records
+        return compiled(replace(given, records=records))
 
     return work
 

@@ -205,7 +205,7 @@ class Letter(Struct, frozen=True):
             tries=self.number("http.attempt"),
         )
         return Page(
-            response,
+            response=response,
             index=self.number("http.page"),
             records=[Raw(self.value or b"")],
             offset={},

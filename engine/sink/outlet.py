@@ -237,7 +237,7 @@ class AtLeastOnce:
         entry = Entry(
             offset,
             acknowledged=parcel.acknowledged,
-            delivered=parcel.delivered,
+            delivered=list(parcel.delivered),
             size=sum(column.weight(0, len(column)) for _, column in columns),
             index=parcel.page.index,
             indexes=parcel.indexes,
@@ -357,7 +357,13 @@ class AtLeastOnce:
                     self.fail(Refused(said))
                     continue
                 value = bytes(entry.page.records[index])
-                letter = DeadLetter(index, value, "produce", "Refused", said)
+                letter = DeadLetter(
+                    index=index,
+                    value=value,
+                    stage="produce",
+                    cause="Refused",
+                    message=said,
+                )
                 found.setdefault(id(entry), (entry, []))[1].append(letter)
             for entry, letters in found.values():
                 self._bury(entry, opened.topic, letters)
@@ -366,7 +372,7 @@ class AtLeastOnce:
         """Dead letters in place of records of a page; under the lock."""
         delivery, bad, page = self.delivery, self._bad, entry.page
         assert bad is not None and page is not None
-        parcel = Parcel(page, topic, (), letters=found)
+        parcel = Parcel(page=page, topic=topic, values=(), letters=found)
         entry.delivered.append(lambda _: bad(parcel))
         letters = delivery.letters
         if letters is None:

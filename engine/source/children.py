@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, Final, Protocol, Self
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from engine.errors import BadPage, SourceError
 from engine.language.faults import EvaluationError
@@ -356,8 +357,7 @@ class _Run:
         try:
             with closing(child.poll.pages(offset, scope=scope, number=number)) as pages:
                 for page in pages:
-                    page.parent = record
-                    page.parent_value = value
+                    page = replace(page, parent=record, parent_value=value)
                     self._below(child, page, number)
                     desk.call(partial(delivery.hand_over, child.api, text, page))
                     last = page.last

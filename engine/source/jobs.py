@@ -252,7 +252,9 @@ class JobPoll(Poll):
         position = {"poll": poll, "done": False, **job.fields, "job.begun": True}
         # It is of no poll's pages: nothing compares it with another one.
         told = replace(response, request=replace(request, chained=True))
-        return job, Page(told, -1, [], position, False)
+        return job, Page(
+            response=told, index=-1, records=[], offset=position, last=False
+        )
 
     def _made(
         self,
@@ -289,16 +291,24 @@ class JobPoll(Poll):
             pages = self._walk(JobFiles(urls, start, first=first, poll=job.poll))
             if first >= len(urls):
                 # It has made nothing, or all of it was fetched.
-                nothing = Response(request, request.url, 200, (), b"", 0.0, 0)
+                nothing = Response(
+                    request=request,
+                    url=request.url,
+                    status=200,
+                    headers=(),
+                    body=b"",
+                    sent_at=0.0,
+                    received_ms=0,
+                )
                 end: Offset = {"poll": job.poll, "done": True}
-                yield Page(nothing, 0, [], end, True)
+                yield Page(response=nothing, index=0, records=[], offset=end, last=True)
                 return
         fetched = False
         try:
             for page in pages:
                 fetched = True
                 if page.offset.get("done") is not True:
-                    page.offset = {**page.offset, **job.fields}
+                    page = replace(page, offset={**page.offset, **job.fields})
                 yield page
         except SourceError as failure:
             if resumed and not fetched and failure.status in EXPIRED:
@@ -434,7 +444,13 @@ class JobFiles:
         offset: Offset = {"poll": self._poll, "done": self.over}
         if not self.over:
             offset = {**offset, FILE: self._next}
-        return Page(response, index, decoded.records, offset, self.over)
+        return Page(
+            response=response,
+            index=index,
+            records=decoded.records,
+            offset=offset,
+            last=self.over,
+        )
 
     def refused(self, request: Request, failure: SourceError) -> Page | None:
         raise failure

@@ -152,11 +152,12 @@ class Poll:
         with closing(pages):
             try:
                 for page in pages:
-                    page.task = self._task
-                    page.entity = self._entity
+                    records = page.records
                     if self._explode is not None:
-                        page.records = self._explode(page.records)
-                    yield page
+                        records = self._explode(records)
+                    yield replace(
+                        page, task=self._task, entity=self._entity, records=records
+                    )
             except SourceError:
                 course.give_up()
                 raise

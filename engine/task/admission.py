@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from engine.clock import SYSTEM, Clock
 from engine.errors import RecordError, Refused, Unavailable
 from engine.observe.redact import redact
@@ -203,11 +205,11 @@ def _without(parcel: Parcel, bad: dict[int, RecordError]) -> Parcel:
         index = at if indexes is None else indexes[at]
         letters.append(
             DeadLetter(
-                index,
-                bytes(records[index]),
-                error.stage,
-                type(error).__name__,
-                redact(str(error)),
+                index=index,
+                value=bytes(records[index]),
+                stage=error.stage,
+                cause=type(error).__name__,
+                message=redact(str(error)),
             )
         )
     letters.sort(key=lambda letter: letter.index)
@@ -215,16 +217,15 @@ def _without(parcel: Parcel, bad: dict[int, RecordError]) -> Parcel:
     def cut(column: Any) -> Any:
         return [column[at] for at in kept]
 
-    parcel.indexes = kept if indexes is None else cut(indexes)
-    parcel.values = cut(parcel.values)
-    parcel.letters = letters
-    parcel.lengths = None
-    if parcel.keys is not None:
-        parcel.keys = cut(parcel.keys)
-    if not isinstance(parcel.timestamps, int):
-        parcel.timestamps = cut(parcel.timestamps)
-    if isinstance(parcel.headers, list):
-        parcel.headers = cut(parcel.headers)
-    if not isinstance(parcel.topic, str):
-        parcel.topic = cut(parcel.topic)
-    return parcel
+    keys, stamps, headers = parcel.keys, parcel.timestamps, parcel.headers
+    return replace(
+        parcel,
+        indexes=kept if indexes is None else cut(indexes),
+        values=cut(parcel.values),
+        letters=letters,
+        lengths=None,
+        keys=None if keys is None else cut(keys),
+        timestamps=stamps if isinstance(stamps, int) else cut(stamps),
+        headers=cut(headers) if isinstance(headers, list) else headers,
+        topic=parcel.topic if isinstance(parcel.topic, str) else cut(parcel.topic),
+    )

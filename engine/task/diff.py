@@ -330,7 +330,9 @@ class Differing:
         )
         self._rows.drop(rows)
         if not self._limits.tombstones:
-            self._outlet.hand_over(Parcel(NO_PAGE, "", ()), self.sealed(offset))
+            self._outlet.hand_over(
+                Parcel(page=NO_PAGE, topic="", values=()), self.sealed(offset)
+            )
             return
         assert self._last is not None
         page = replace(
@@ -344,14 +346,14 @@ class Differing:
         )
         topics = [topic for topic, _ in named]
         parcel = Parcel(
-            page,
-            topics[0] if len(set(topics)) == 1 else topics,
-            [None] * len(rows),
-            [key for _, key in named],
-            page.response.received_ms,
+            page=page,
+            topic=topics[0] if len(set(topics)) == 1 else topics,
+            values=[None] * len(rows),
+            keys=[key for _, key in named],
+            timestamps=page.response.received_ms,
             added=len(rows),
         )
-        parcel.delivered.append(self._counting(parcel))
+        parcel = parcel.telling(self._counting(parcel))
         self._outlet.hand_over(parcel, self.sealed(offset))
 
     def _keyed(self, parcel: Parcel) -> Parcel:
@@ -366,19 +368,21 @@ class Differing:
         indexes = parcel.indexes or range(len(keys))
         letters = [
             DeadLetter(
-                indexes[at],
-                bytes(parcel.page.records[indexes[at]]),
-                "route",
-                "RecordError",
-                words,
+                index=indexes[at],
+                value=bytes(parcel.page.records[indexes[at]]),
+                stage="route",
+                cause="RecordError",
+                message=words,
             )
             for at in bad
         ]
         left = [at for at, key in enumerate(keys) if key is not None]
         parcel = kept(parcel, left)
-        parcel.deduplicated -= len(bad)
-        parcel.letters = [*parcel.letters, *letters]
-        return parcel
+        return replace(
+            parcel,
+            deduplicated=parcel.deduplicated - len(bad),
+            letters=[*parcel.letters, *letters],
+        )
 
     def _write(
         self,
@@ -401,7 +405,7 @@ class Differing:
             found = self._rows.segment(number, piece, sure=sure, gone=gone, keys=keys)
             outlet = places.open(number)
             outlet.begin()
-            outlet.hand_over(Parcel(NO_PAGE, "", ()), found)
+            outlet.hand_over(Parcel(page=NO_PAGE, topic="", values=()), found)
             outlets.append(outlet)
         self._opened += outlets
         if not places.delivery.transactional or len(self._opened) > MOST_OPEN:

@@ -113,7 +113,7 @@ class Flow:
                 close()
         if page is None and (idle := self._source.idle) is not None:
             # That the shard had its part is as good to know as what was on it.
-            self.outlet.hand_over(Parcel(NO_PAGE, "", ()), idle)
+            self.outlet.hand_over(Parcel(page=NO_PAGE, topic="", values=()), idle)
             self.offset = idle
         pulse.idle("commit")
         self.outlet.commit()

@@ -21,6 +21,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from engine.records import Offset, Page, Parcel, Primitive, Request, Response
 from engine.sink.outlet import AtLeastOnce
 from engine.source.paging.position import SEAL, whole
@@ -32,7 +34,21 @@ log = logging.getLogger("task")
 PART = {"part": "pages"}
 
 #: What is handed over with a state that belongs to no page.
-NO_PAGE = Page(Response(Request("GET", ""), "", 200, (), b"", 0.0, 0), 0, [], {}, True)
+NO_PAGE = Page(
+    response=Response(
+        request=Request("GET", ""),
+        url="",
+        status=200,
+        headers=(),
+        body=b"",
+        sent_at=0.0,
+        received_ms=0,
+    ),
+    index=0,
+    records=[],
+    offset={},
+    last=True,
+)
 
 
 class Outlets(Protocol):
@@ -156,10 +172,17 @@ class Remembering:
                 self._label,
             )
         if self._unchanged.judge(parcel):
-            page.saved, page.saved_records = True, page.received
-            page.records, page.deduplicated = [], 0
+            page = replace(
+                page,
+                saved=True,
+                saved_records=page.received,
+                records=[],
+                deduplicated=0,
+            )
             # What was left out was delivered, so that de-duplication learns of it.
-            return Parcel(page, "", (), acknowledged=parcel.acknowledged)
+            return Parcel(
+                page=page, topic="", values=(), acknowledged=parcel.acknowledged
+            )
         if self._vouched and self._unchanged.forgets and produces(parcel):
             self._vouched = False
             forget()
@@ -192,7 +215,7 @@ class Remembering:
         self._stored = dict(found)
         outlet = self._open()
         outlet.begin()
-        outlet.hand_over(Parcel(NO_PAGE, "", ()), found)
+        outlet.hand_over(Parcel(page=NO_PAGE, topic="", values=()), found)
         return outlet
 
 

@@ -368,8 +368,7 @@ class Metering:
                 self.meters.count(names.ACCOUNTING_ERRORS)
             if parcel.letters:
                 self._bad(parcel)
-            timed(parcel, api)
-            return parcel
+            return timed(parcel, api)
 
         return transformed
 
@@ -387,15 +386,15 @@ class Metering:
         stage = self.stage(api)
         return inner if stage is None else _Timed(inner, stage, self._clock)
 
-    def timed(self, parcel: Parcel, api: str) -> None:
+    def timed(self, parcel: Parcel, api: str) -> Parcel:
         """
-        A page is about to be handed over: time it until it is acknowledged.
+        A page is about to be handed over: the same, timed until it is acknowledged.
 
         A page without records is never on its way and not timed.
         """
         records = len(parcel.values)
         if not records:
-            return
+            return parcel
         sent_at = parcel.page.response.sent_at
         acknowledged, stage = self._acknowledged, self.stage(api)
         handed_at = self._clock.monotonic()
@@ -407,7 +406,7 @@ class Metering:
             if stage is not None:
                 stage("ack", now - handed_at)
 
-        parcel.delivered.append(delivered)
+        return parcel.telling(delivered)
 
     def tick(self, now: float) -> None:
         """Read and write what is due; call it as often as there is a turn."""

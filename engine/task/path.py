@@ -94,7 +94,7 @@ class PagePath:
         check_sums(self.shard, parcel)
         memory = place.memory
         parcel = memory.judge(parcel, lambda: self._forget(place))
-        parcel.delivered.append(self._counting(parcel))
+        parcel = parcel.telling(self._counting(parcel))
         offset = memory.sealed(page.offset)
         # A broker that is away is waited for here.
         pulse.idle("send")
@@ -108,7 +108,7 @@ class PagePath:
         self.pulse.idle("commit")
         place.offset = bare(place.offset)
         outlet = place.outlet
-        outlet.hand_over(Parcel(NO_PAGE, "", ()), place.offset)
+        outlet.hand_over(Parcel(page=NO_PAGE, topic="", values=()), place.offset)
         outlet.commit()
         self.pulse.working()
 

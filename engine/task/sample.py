@@ -203,8 +203,11 @@ def _sample(
     with walk as found:
         for page in found:
             if scope is not None:
-                page.parent = scope["parent"]  # type: ignore[assignment]
-                page.parent_value = scope["parent_value"]
+                page = replace(
+                    page,
+                    parent=scope["parent"],
+                    parent_value=scope["parent_value"],
+                )
             sample.take(page, monotonic() - page.response.sent_at)
             if not records:
                 answer = Raw(page.response.body)

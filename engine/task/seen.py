@@ -107,7 +107,7 @@ class SeenStore:
             chunk = self._chunks[number]
             outlet = self._open(number)
             outlet.begin()
-            outlet.hand_over(Parcel(NO_PAGE, "", ()), _written(chunk))
+            outlet.hand_over(Parcel(page=NO_PAGE, topic="", values=()), _written(chunk))
             outlets.append(outlet)
         for outlet in outlets:
             outlet.commit()

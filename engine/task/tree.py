@@ -341,9 +341,9 @@ def without_topic(page: Page) -> Parcel:
     Its records are only there for its children: they count as filtered.
     """
     return Parcel(
-        page,
-        "",
-        (),
+        page=page,
+        topic="",
+        values=(),
         filtered=len(page.records),
         deduplicated=page.deduplicated,
     )

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from engine.errors import RecordError
 from engine.language import (
@@ -221,9 +222,11 @@ class PageTransform:
         """
         records = page.records
         if page.saved:
-            return Parcel(page, "", [], deduplicated=page.received)
+            return Parcel(page=page, topic="", values=[], deduplicated=page.received)
         if not records:
-            return Parcel(page, "", [], deduplicated=page.deduplicated)
+            return Parcel(
+                page=page, topic="", values=[], deduplicated=page.deduplicated
+            )
         scope = self._scope(page)
         constant = self._constant(page, scope)
         self.largest_batch = max(
@@ -236,9 +239,9 @@ class PageTransform:
                 4 not in lengths or NULL not in records
             ):
                 return Parcel(
-                    page,
-                    constant.topic,
-                    records,
+                    page=page,
+                    topic=constant.topic,
+                    values=records,
                     timestamps=constant.stamp,
                     headers=constant.headers,
                     deduplicated=page.deduplicated,
@@ -612,8 +615,7 @@ class PageTransform:
         if self._log is not None:
             self._tell(self._log, page, columns, repeated)
         made = self._made(page, columns, constant, deduplicated)
-        made.acknowledged, made.content = acknowledged, content
-        return made
+        return replace(made, acknowledged=acknowledged, content=content)
 
     def _made(
         self,
@@ -624,21 +626,23 @@ class PageTransform:
     ) -> Parcel:
         """The columns as they stand."""
         return Parcel(
-            page,
-            columns.topics
+            page=page,
+            topic=columns.topics
             if columns.topics is not None
             else (constant.topic if constant is not None else ""),
-            columns.values,
-            columns.keys,
-            columns.stamps
+            values=columns.values,
+            keys=columns.keys,
+            timestamps=columns.stamps
             if columns.stamps is not None
             else (constant.stamp if constant is not None else 0),
-            columns.headers
+            headers=columns.headers
             if columns.headers is not None
             else (constant.headers if constant is not None else ()),
-            len(columns.filtered),
-            deduplicated,
-            [self._letter(page, *each) for each in sorted(columns.bad, key=_first)],
+            filtered=len(columns.filtered),
+            deduplicated=deduplicated,
+            letters=[
+                self._letter(page, *each) for each in sorted(columns.bad, key=_first)
+            ],
             added=columns.added,
             indexes=columns.indexes,
         )
@@ -647,13 +651,13 @@ class PageTransform:
         value = bytes(page.records[index])
         cut = len(value) > self.record_limit
         return DeadLetter(
-            index,
-            value[: self.record_limit] if cut else value,
-            error.stage,
-            type(error.__cause__ or error).__name__,
-            self._mask(str(error)),
-            cut,
-            len(value),
+            index=index,
+            value=value[: self.record_limit] if cut else value,
+            stage=error.stage,
+            cause=type(error.__cause__ or error).__name__,
+            message=self._mask(str(error)),
+            cut=cut,
+            size=len(value),
         )
 
     def _tell(

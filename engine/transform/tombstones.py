@@ -87,7 +87,7 @@ class Burying:
         """Null values; without a key one says nothing."""
         keys = parcel.keys or [None] * len(parcel.values)
         bad = [at for at, key in enumerate(keys) if key is None]
-        parcel.values = [None] * len(parcel.values)
+        parcel = replace(parcel, values=[None] * len(parcel.values))
         if not bad:
             return parcel
         words = "a record says that something is gone, and kafka.key makes no key of it"
@@ -96,11 +96,11 @@ class Burying:
         indexes = parcel.indexes or range(len(keys))
         letters = [
             DeadLetter(
-                indexes[at],
-                bytes(parcel.page.records[indexes[at]]),
-                "route",
-                "RecordError",
-                words,
+                index=indexes[at],
+                value=bytes(parcel.page.records[indexes[at]]),
+                stage="route",
+                cause="RecordError",
+                message=words,
             )
             for at in bad
         ]

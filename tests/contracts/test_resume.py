@@ -25,7 +25,15 @@ class Inside:
         asked = Asked(0.0, "GET", f"{parts.path}?{parts.query}", 0, {})
         status, headers, body = self._api.answer(asked)
         lower = [(name.lower(), value) for name, value in headers]
-        return Response(request, request.url, status, lower, body, 0.0, 0)
+        return Response(
+            request=request,
+            url=request.url,
+            status=status,
+            headers=lower,
+            body=body,
+            sent_at=0.0,
+            received_ms=0,
+        )
 
 
 @settings(max_examples=80, deadline=None)

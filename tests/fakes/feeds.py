@@ -87,7 +87,15 @@ class Feed:
 
     def __call__(self, request: Request) -> Response:
         status, headers, body = self.answer(request.url)
-        return Response(request, request.url, status, headers, body, 0.0, 0)
+        return Response(
+            request=request,
+            url=request.url,
+            status=status,
+            headers=headers,
+            body=body,
+            sent_at=0.0,
+            received_ms=0,
+        )
 
     def answer(self, target: str) -> tuple[int, list[tuple[str, str]], bytes]:
         """What a URL is answered with: status, headers, body."""

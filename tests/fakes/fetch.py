@@ -44,11 +44,11 @@ class PlainFetch:
             raise Unexpected("refused", status=answer.status, url=request.url)
         headers = [(name.lower(), value) for name, value in answer.getheaders()]
         return Response(
-            request,
-            request.url,
-            answer.status,
-            headers,
-            body,
-            sent_at,
-            time.time_ns() // 1_000_000,
+            request=request,
+            url=request.url,
+            status=answer.status,
+            headers=headers,
+            body=body,
+            sent_at=sent_at,
+            received_ms=time.time_ns() // 1_000_000,
         )

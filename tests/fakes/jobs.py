@@ -39,7 +39,15 @@ class Jobs:
 
     def __call__(self, request: Request) -> Response:
         status, headers, body = self.answer(request.method, request.url, request.body)
-        response = Response(request, request.url, status, headers, body, 0.0, 0)
+        response = Response(
+            request=request,
+            url=request.url,
+            status=status,
+            headers=headers,
+            body=body,
+            sent_at=0.0,
+            received_ms=0,
+        )
         if status >= 400:
             from engine.errors import Unexpected
 

@@ -141,10 +141,24 @@ def parcel(
     **columns: Any,
 ) -> Parcel:
     request = Request("GET", "http://127.0.0.1/orders?page=1")
-    response = Response(request, request.url, 200, [], b"", 0.0, 1_700_000_000_123)
-    page = Page(response, index, [], {"page": index + 1}, last)
+    response = Response(
+        request=request,
+        url=request.url,
+        status=200,
+        headers=[],
+        body=b"",
+        sent_at=0.0,
+        received_ms=1_700_000_000_123,
+    )
+    page = Page(
+        response=response,
+        index=index,
+        records=[],
+        offset={"page": index + 1},
+        last=last,
+    )
     columns.setdefault("timestamps", 1_700_000_000_000)
-    return Parcel(page, topic, values, letters=letters, **columns)
+    return Parcel(page=page, topic=topic, values=values, letters=letters, **columns)
 
 
 def topic_name() -> str:

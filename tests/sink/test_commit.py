@@ -6,6 +6,7 @@ import threading
 from itertools import permutations
 
 import pytest
+from msgspec.structs import replace
 
 from engine.errors import Doubtful, Refused, Unavailable
 from engine.records import DeadLetter
@@ -188,8 +189,9 @@ def test_a_page_hears_of_its_acknowledgement_on_its_own_thread() -> None:
     made = delivery(hand)
     out = outlet(made, Memory())
     told: list[int] = []
-    page = parcel(0, [b"x"])
-    page.acknowledged = lambda: told.append(threading.get_ident())
+    page = replace(
+        parcel(0, [b"x"]), acknowledged=lambda: told.append(threading.get_ident())
+    )
     out.hand_over(page, {"page": 0})
 
     sender = threading.Thread(target=hand.answer)
@@ -205,8 +207,7 @@ def test_a_page_is_told_when_it_was_acknowledged_and_before_it_is_saved() -> Non
     hand, saver, clock = Hand(), Memory(), Hands()
     out = outlet(delivery(hand, clock), saver)
     told: list[tuple[float, int]] = []
-    page = parcel(0, [b"x"])
-    page.delivered.append(lambda at: told.append((at, len(saver.saved))))
+    page = parcel(0, [b"x"]).telling(lambda at: told.append((at, len(saver.saved))))
     out.hand_over(page, {"page": 0})
 
     clock.turn(3.0)
@@ -225,8 +226,7 @@ def test_what_is_never_acknowledged_is_told_to_nobody() -> None:
     hand = Hand()
     out = outlet(delivery(hand), Memory())
     told: list[float] = []
-    page = parcel(0, [b"x"])
-    page.delivered.append(told.append)
+    page = parcel(0, [b"x"]).telling(told.append)
     out.hand_over(page, {"page": 0})
 
     hand.queued[0][3].answered(Unavailable("gone"))
@@ -331,7 +331,13 @@ def test_dead_letters_go_with_their_page_and_hold_its_mark() -> None:
         "dead", connector="c", task=1, headers=True, limit=1 << 20, redacted=str
     )
     out = outlet(delivery(hand, letters=letters), saver)
-    letter = DeadLetter(3, b"{bad", "decode", "ValidationError", "no number")
+    letter = DeadLetter(
+        index=3,
+        value=b"{bad",
+        stage="decode",
+        cause="ValidationError",
+        message="no number",
+    )
 
     out.hand_over(parcel(0, [b"good"], letters=[letter]), {"page": 0})
     assert ["t", "dead"] == [topic for topic, _, _, _ in hand.queued]

@@ -33,7 +33,13 @@ def written(
 
 
 def test_the_headers_are_those_of_connect_and_the_http_context() -> None:
-    letter = DeadLetter(7, b'{"id": 1e400}', "decode", "ValidationError", "not finite")
+    letter = DeadLetter(
+        index=7,
+        value=b'{"id": 1e400}',
+        stage="decode",
+        cause="ValidationError",
+        message="not finite",
+    )
 
     [(value, headers)] = written(letters(), letter)
 
@@ -56,7 +62,13 @@ def test_the_headers_are_those_of_connect_and_the_http_context() -> None:
 
 
 def test_a_value_over_the_limit_is_cut_and_says_so() -> None:
-    letter = DeadLetter(0, b"x" * 50_000, "size", "TooLarge", "too large")
+    letter = DeadLetter(
+        index=0,
+        value=b"x" * 50_000,
+        stage="size",
+        cause="TooLarge",
+        message="too large",
+    )
 
     [(value, headers)] = written(letters(limit=HEADERS_ROOM + 1000), letter)
 
@@ -66,7 +78,9 @@ def test_a_value_over_the_limit_is_cut_and_says_so() -> None:
 
 
 def test_secrets_are_cut_out_of_url_and_message() -> None:
-    letter = DeadLetter(0, b"x", "map", "MapError", "key s3cret refused")
+    letter = DeadLetter(
+        index=0, value=b"x", stage="map", cause="MapError", message="key s3cret refused"
+    )
     hide = letters(redacted=lambda text: text.replace("s3cret", "****"))
 
     [(_, headers)] = written(hide, letter)
@@ -75,14 +89,23 @@ def test_secrets_are_cut_out_of_url_and_message() -> None:
 
 
 def test_headers_can_be_left_out() -> None:
-    letter = DeadLetter(0, b"x", "map", "MapError", "why")
+    letter = DeadLetter(
+        index=0, value=b"x", stage="map", cause="MapError", message="why"
+    )
 
     assert [(b"x", {})] == written(letters(headers=False), letter)
 
 
 def test_the_time_is_the_pages_receipt() -> None:
     column = letters().column(
-        parcel(0, [], letters=[DeadLetter(0, b"x", "map", "E", "")]), "api1"
+        parcel(
+            0,
+            [],
+            letters=[
+                DeadLetter(index=0, value=b"x", stage="map", cause="E", message="")
+            ],
+        ),
+        "api1",
     )
 
     assert 1_700_000_000_123 == column.timestamps

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from engine.errors import Refused
 from engine.records import Page, Parcel, Request, Response
@@ -25,16 +26,30 @@ def now() -> int:
 
 def page(index: int, count: int) -> Page:
     request = Request("GET", "http://127.0.0.1/x")
-    response = Response(request, request.url, 200, [], b"", 0.0, now())
+    response = Response(
+        request=request,
+        url=request.url,
+        status=200,
+        headers=[],
+        body=b"",
+        sent_at=0.0,
+        received_ms=now(),
+    )
     records = [b"%d-%d" % (index, at) for at in range(count)]
-    return Page(response, index, records, {"page": index + 1}, False)  # type: ignore[arg-type]
+    return Page(
+        response=response,
+        index=index,
+        records=records,
+        offset={"page": index + 1},
+        last=False,
+    )  # type: ignore[arg-type]
 
 
 def made(index: int, topic: str, bad: dict[int, int], count: int = 20) -> Parcel:
     """A page of records of now, some of them shifted by so many hours."""
     found = page(index, count)
     stamps = [now() + bad.get(at, 0) * HOUR for at in range(count)]
-    return Parcel(found, topic, found.records, timestamps=stamps)
+    return Parcel(page=found, topic=topic, values=found.records, timestamps=stamps)
 
 
 @pytest.fixture
@@ -108,6 +123,11 @@ def test_without_tolerance_the_shard_fails_alone_and_says_which_record(
     assert [b"1-%d" % at for at in range(20) if at != 4] == found[20:]
 
 
+def received(made: Parcel, values: list[bytes]) -> Parcel:
+    """The same, of a page of these records."""
+    return replace(made, page=replace(made.page, records=values))
+
+
 def test_no_key_in_a_compacted_topic(
     apache: Apache, delivery: Delivery, letters: DeadLetters
 ) -> None:
@@ -116,7 +136,7 @@ def test_no_key_in_a_compacted_topic(
     out = delivery.outlet(SHARD.partition, saver, bad=lambda _: None)
     values = [b"0", b"1", b"2"]
     mixed = parcel(0, values, topic, keys=[b"a", None, b"b"], timestamps=now())
-    mixed.page.records = values  # type: ignore[assignment]
+    mixed = received(mixed, values)
     out.hand_over(mixed, {"page": 1})
     out.commit()
 
@@ -137,12 +157,12 @@ def test_a_topic_that_takes_less_than_it_did(
     out = delivery.outlet(SHARD.partition, saver, bad=lambda _: None)
     values = [b"x" * 300] * 9 + [b"y" * 5000] + [b"z" * 300] * 9
     first = parcel(0, [b"first"], topic, timestamps=now())
-    first.page.records = [b"first"]  # type: ignore[list-item]
+    first = received(first, [b"first"])
     out.hand_over(first, {"page": 1})
     out.commit()
     lower(apache, topic, "2000")
     mixed = parcel(1, values, topic, timestamps=now())
-    mixed.page.records = values  # type: ignore[assignment]
+    mixed = received(mixed, values)
     out.hand_over(mixed, {"page": 2})
     out.commit()
 

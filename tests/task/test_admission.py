@@ -41,8 +41,22 @@ def described(**more: Any) -> Described:
 
 def page(count: int) -> Page:
     request = Request("GET", "http://127.0.0.1/x")
-    response = Response(request, request.url, 200, [], b"", 0.0, 0)
-    return Page(response, 0, [Raw(b"%d" % at) for at in range(count)], {}, True)
+    response = Response(
+        request=request,
+        url=request.url,
+        status=200,
+        headers=[],
+        body=b"",
+        sent_at=0.0,
+        received_ms=0,
+    )
+    return Page(
+        response=response,
+        index=0,
+        records=[Raw(b"%d" % at) for at in range(count)],
+        offset={},
+        last=True,
+    )
 
 
 def through(
@@ -62,7 +76,7 @@ def through(
 
 def parcel(page: Page, **columns: Any) -> Parcel:
     columns.setdefault("topic", "t")
-    return Parcel(page, values=list(page.records), **columns)
+    return Parcel(page=page, values=list(page.records), **columns)
 
 
 @pytest.mark.parametrize("one", [True, False])
@@ -150,9 +164,9 @@ def test_without_tolerance_the_first_is_raised_and_named() -> None:
 def test_letters_carry_what_was_received_whatever_was_left_out_before() -> None:
     def filtered(page: Page) -> Parcel:
         return Parcel(
-            page,
-            "t",
-            [b"x3", b"x7"],
+            page=page,
+            topic="t",
+            values=[b"x3", b"x7"],
             filtered=6,
             keys=[None, b"k"],
             indexes=[3, 7],

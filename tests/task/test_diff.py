@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
+from msgspec.structs import replace
 
 from engine.errors import EngineError, RecordError, StateError, Unreachable
 from engine.records import Offset, Page, Parcel, Request, Response, Shard
@@ -89,14 +90,34 @@ def page_of(
     unread: str = "",
 ) -> Page:
     response = Response(
-        Request("GET", "http://a/x"), "http://a/x", 200, (), b"", 0.0, 7
+        request=Request("GET", "http://a/x"),
+        url="http://a/x",
+        status=200,
+        headers=(),
+        body=b"",
+        sent_at=0.0,
+        received_ms=7,
     )
-    return Page(response, index, records, offset, last, truncated, unread=unread)
+    return Page(
+        response=response,
+        index=index,
+        records=records,
+        offset=offset,
+        last=last,
+        truncated=truncated,
+        unread=unread,
+    )
 
 
 def passed(page: Page) -> Parcel:
     keys = [bytes(each).split(b":")[1].split(b",")[0] for each in page.records]
-    return Parcel(page, "t", list(page.records), keys, indexes=range(len(keys)))
+    return Parcel(
+        page=page,
+        topic="t",
+        values=list(page.records),
+        keys=keys,
+        indexes=range(len(keys)),
+    )
 
 
 class Kafka:
@@ -419,8 +440,7 @@ def test_where_pages_shift_a_key_is_gone_if_two_polls_do_not_find_it() -> None:
 def test_a_record_without_a_key_is_a_bad_one() -> None:
     def keyless(page: Page) -> Parcel:
         parcel = passed(page)
-        parcel.keys = [None, *list(parcel.keys or ())[1:]]
-        return parcel
+        return replace(parcel, keys=[None, *list(parcel.keys or ())[1:]])
 
     api, kafka = Api(), calm()
     api.records = {1: 1, 2: 1}
@@ -447,8 +467,8 @@ def test_rules_that_write_the_time_are_no_change() -> None:
 
     def stamped(page: Page) -> Parcel:
         parcel = passed(page)
-        parcel.values = [b"%d %s" % (next(when), bytes(each)) for each in page.records]
-        return parcel
+        values = [b"%d %s" % (next(when), bytes(each)) for each in page.records]
+        return replace(parcel, values=values)
 
     api, kafka = Api(), calm()
     api.records = {n: 1 for n in range(5)}
@@ -462,9 +482,15 @@ def test_rules_that_write_the_time_are_no_change() -> None:
 def test_columns_stay_together() -> None:
     page = page_of([Raw(b"1"), Raw(b"2"), Raw(b"3")], 0, {})
     headers = [(("h", b"1"),), (("h", b"2"),), (("h", b"3"),)]
-    parcel = Parcel(page, ["a", "b", "c"], [b"1", b"2", b"3"], [b"k", b"l", b"m"])
-    parcel.timestamps, parcel.headers = [1, 2, 3], headers
-    parcel.indexes = range(3)
+    parcel = Parcel(
+        page=page,
+        topic=["a", "b", "c"],
+        values=[b"1", b"2", b"3"],
+        keys=[b"k", b"l", b"m"],
+        timestamps=[1, 2, 3],
+        headers=headers,
+        indexes=range(3),
+    )
     left = kept(parcel, [0, 2])
     assert left.topic == ["a", "c"]
     assert list(left.values) == [b"1", b"3"]
@@ -473,7 +499,7 @@ def test_columns_stay_together() -> None:
     assert left.headers == [headers[0], headers[2]]
     assert left.indexes == [0, 2]
     assert left.balanced
-    parcel.headers, parcel.timestamps = headers[0], 5
+    parcel = replace(parcel, headers=headers[0], timestamps=5)
     assert kept(parcel, [1]).headers == headers[0]
 
 

@@ -34,12 +34,24 @@ SHARD = Shard("shop", "orders")
 
 def page(index: int, *, last: bool = False, records: int = 2) -> Page:
     response = Response(
-        Request("GET", "http://a/x"), "http://a/x", 200, (), b"", 0.0, 0
+        request=Request("GET", "http://a/x"),
+        url="http://a/x",
+        status=200,
+        headers=(),
+        body=b"",
+        sent_at=0.0,
+        received_ms=0,
     )
     offset: Offset = {"page": index + 1}
     if last:
         offset["done"] = True
-    return Page(response, index, [Raw(b"{}")] * records, offset, last)
+    return Page(
+        response=response,
+        index=index,
+        records=[Raw(b"{}")] * records,
+        offset=offset,
+        last=last,
+    )
 
 
 class Pages:
@@ -80,7 +92,7 @@ class Kept:
 
 
 def passed(given: Page) -> Parcel:
-    return Parcel(given, "t", [bytes(each) for each in given.records])
+    return Parcel(page=given, topic="t", values=[bytes(each) for each in given.records])
 
 
 class Rig:
@@ -188,7 +200,9 @@ def test_a_delivery_that_failed_is_not_committed() -> None:
 
 
 def test_sums_that_do_not_add_up_stop_everything() -> None:
-    rig = Rig([page(0)], transform=lambda given: Parcel(given, "t", [b"{}"]))
+    rig = Rig(
+        [page(0)], transform=lambda given: Parcel(page=given, topic="t", values=[b"{}"])
+    )
 
     with pytest.raises(Accounting, match="received 2 is not produced 1"):
         rig.flow.poll()

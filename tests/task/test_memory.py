@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from engine.records import Offset, Page, Parcel, Request, Response, Shard
 from engine.source.paging.position import SEAL
@@ -120,14 +121,30 @@ class Source:
         for index in range(first, len(self.contents)):
             last = index == len(self.contents) - 1
             request = Request("GET", f"http://h/{index}", page=index)
-            response = Response(request, request.url, 200, [], b"", 0.0, 0)
+            response = Response(
+                request=request,
+                url=request.url,
+                status=200,
+                headers=[],
+                body=b"",
+                sent_at=0.0,
+                received_ms=0,
+            )
             value = Raw(self.contents[index].encode())
             where = {"done": True} if last else {"done": False, "page": index + 1}
-            yield Page(response, index, [value], {"poll": poll, **where}, last)
+            yield Page(
+                response=response,
+                index=index,
+                records=[value],
+                offset={"poll": poll, **where},
+                last=last,
+            )
 
 
 def transform(page: Page) -> Parcel:
-    return Parcel(page, "t", list(page.records), [b"%d" % page.index])
+    return Parcel(
+        page=page, topic="t", values=list(page.records), keys=[b"%d" % page.index]
+    )
 
 
 def task(world: World, source: Source, remembering: bool) -> Flow:
@@ -276,7 +293,7 @@ def test_more_pages_than_a_poll_may_have_leave_nothing_out_and_say_so(caplog) ->
     for poll in range(3):
         memory.begin({"poll": poll, "done": False, "page": 1})
         parcel = transform(next(Source(["1"]).pages(None)))
-        parcel.page.truncated = True
+        parcel = replace(parcel, page=replace(parcel.page, truncated=True))
         assert not memory.judge(parcel, lambda: None).page.saved
 
     said = [r for r in caplog.records if r.levelno == logging.WARNING]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine.admin.store import MeterStore
 from engine.errors import RecordError, Unavailable
@@ -95,9 +96,17 @@ def stage(tmp_path: Path) -> Stage:
 
 def parcel(sent_at: float, records: int) -> Parcel:
     request = Request("GET", "http://a/")
-    response = Response(request, request.url, 200, (), b"", sent_at, 0)
-    page = Page(response, 0, [], {}, True)
-    return Parcel(page, "t", [b"1"] * records)
+    response = Response(
+        request=request,
+        url=request.url,
+        status=200,
+        headers=(),
+        body=b"",
+        sent_at=sent_at,
+        received_ms=0,
+    )
+    page = Page(response=response, index=0, records=[], offset={}, last=True)
+    return Parcel(page=page, topic="t", values=[b"1"] * records)
 
 
 def deliver(parcel: Parcel, now: float) -> None:
@@ -146,7 +155,7 @@ def test_new_counters_begin_at_zero_and_totals_go_on(stage: Stage) -> None:
 
 def test_a_page_is_timed_from_its_request_to_its_acknowledgement(stage: Stage) -> None:
     handed = parcel(stage.clock.now, 7)
-    stage.metering.timed(handed, "api1")
+    handed = stage.metering.timed(handed, "api1")
     acknowledged_at = stage.clock.now + 0.5
     assert 7 == stage.seen()["records_active",]
 
@@ -161,9 +170,9 @@ def test_a_page_is_timed_from_its_request_to_its_acknowledgement(stage: Stage) -
 def test_a_page_without_records_is_not_timed(stage: Stage) -> None:
     empty = parcel(stage.clock.now, 0)
 
-    stage.metering.timed(empty, "api1")
+    empty = stage.metering.timed(empty, "api1")
 
-    assert [] == empty.delivered
+    assert () == empty.delivered
 
 
 def test_the_end_writes_what_is_left(stage: Stage) -> None:
@@ -210,7 +219,7 @@ def test_with_detailed_metrics_each_step_is_timed_by_api(tmp_path: Path) -> None
         return given + 1
 
     assert 2 == metering.through("api1", "transform", transform)(1)
-    metering.timed(handed, "api1")
+    handed = metering.timed(handed, "api1")
     metering.outlet("api1", Sink(clock)).hand_over(handed, {})
     deliver(handed, clock.now)
     metering.close()
@@ -252,9 +261,10 @@ def test_waits_go_to_the_board_by_shard_and_by_what_was_waited_for() -> None:
 
 def test_bad_records_are_counted_by_stage_and_by_where_they_went(stage: Stage) -> None:
     def transform(page: Page) -> Parcel:
-        made = parcel(stage.clock.now, 1)
-        made.letters = [DeadLetter(0, b"{}", "map", "RecordError", "no id")]
-        return made
+        letter = DeadLetter(
+            index=0, value=b"{}", stage="map", cause="RecordError", message="no id"
+        )
+        return replace(parcel(stage.clock.now, 1), letters=[letter])
 
     def refusing(page: Page) -> Parcel:
         raise RecordError("no id", stage="validate")

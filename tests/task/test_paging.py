@@ -101,7 +101,15 @@ def test_a_condition_over_the_response_ends_a_poll(
     stop, _ = stop_of(api.values)
 
     assert stop is not None
-    response = Response(Request("GET", URL), URL, 200, headers, b"", 0.0, 0)
+    response = Response(
+        request=Request("GET", URL),
+        url=URL,
+        status=200,
+        headers=headers,
+        body=b"",
+        sent_at=0.0,
+        received_ms=0,
+    )
     assert stops == stop(found, response, count)
 
 

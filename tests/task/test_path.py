@@ -22,8 +22,22 @@ SEALED: Offset = {"page": 1, "seal": "x"}
 
 def page(index: int = 1) -> Page:
     request = Request("GET", "http://a/x")
-    response = Response(request, request.url, 200, (), b"", 0.0, 0)
-    return Page(response, index, [Raw(b"1"), Raw(b"2")], {"page": index + 1}, False)
+    response = Response(
+        request=request,
+        url=request.url,
+        status=200,
+        headers=(),
+        body=b"",
+        sent_at=0.0,
+        received_ms=0,
+    )
+    return Page(
+        response=response,
+        index=index,
+        records=[Raw(b"1"), Raw(b"2")],
+        offset={"page": index + 1},
+        last=False,
+    )
 
 
 class Steps:
@@ -48,7 +62,11 @@ class Steps:
 
     def transform(self, page: Page) -> Parcel:
         self.step("transform")
-        return Parcel(page, "t", [bytes(each) for each in page.records[self._sums :]])
+        return Parcel(
+            page=page,
+            topic="t",
+            values=[bytes(each) for each in page.records[self._sums :]],
+        )
 
     def counting(self, parcel: Parcel) -> Callable[[float], None]:
         self.step("count")

@@ -234,10 +234,16 @@ def test_tolerance_none_stops_and_all_leaves_the_neighbours(made: Make) -> None:
 
 def letters(count: int) -> Parcel:
     found = [
-        DeadLetter(at, b'{"id":%d}' % at, "validate", "RecordError", "too much")
+        DeadLetter(
+            index=at,
+            value=b'{"id":%d}' % at,
+            stage="validate",
+            cause="RecordError",
+            message="too much",
+        )
         for at in range(count)
     ]
-    return Parcel(page_of([{}] * count), "t", [], letters=found)
+    return Parcel(page=page_of([{}] * count), topic="t", values=[], letters=found)
 
 
 def heard(

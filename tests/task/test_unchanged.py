@@ -52,11 +52,26 @@ def parcel(
     **columns: object,
 ) -> Parcel:
     request = Request("GET", url or f"http://h/?p={index}", asked, body, index, chained)
-    response = Response(request, request.url, 200, [], b"", 0.0, 0, origin=origin)
-    page = Page(response, index, [Raw(b"1"), Raw(b"2")], {"page": index}, last)
-    page.window = window
+    response = Response(
+        request=request,
+        url=request.url,
+        status=200,
+        headers=[],
+        body=b"",
+        sent_at=0.0,
+        received_ms=0,
+        origin=origin,
+    )
+    page = Page(
+        response=response,
+        index=index,
+        records=[Raw(b"1"), Raw(b"2")],
+        offset={"page": index},
+        last=last,
+        window=window,
+    )
     columns.setdefault("topic", "t")
-    return Parcel(page, values=list(values), **columns)
+    return Parcel(page=page, values=list(values), **columns)
 
 
 def made(topics: Topics, stored=None, **more) -> Unchanged:
@@ -122,7 +137,11 @@ OTHERS = {
     "headers by record": {"headers": [(("a", b"1"),), ()]},
     "topics by record": {"topic": ["t", "u"]},
     "a topic": {"topic": "u"},
-    "a dead letter": {"letters": [DeadLetter(0, b"x", "map", "E", "m")]},
+    "a dead letter": {
+        "letters": [
+            DeadLetter(index=0, value=b"x", stage="map", cause="E", message="m")
+        ]
+    },
     "the URL": {"url": "http://h/?day=2"},
     "a request header": {"asked": (("X-Day", "2"),)},
     "the body of the request": {"body": b"{}"},

@@ -25,16 +25,18 @@ def page_of(records: Sequence[Any], *, body: bytes | None = None, **more: Any) -
     if body is None:
         body = b"[" + b",".join(bytes(raw) for raw in raws) + b"]"
     response = Response(
-        request,
-        request.url,
-        200,
-        [("content-type", "application/json"), ("x-total", "7")],
-        body,
-        0.0,
-        RECEIVED_MS,
+        request=request,
+        url=request.url,
+        status=200,
+        headers=[("content-type", "application/json"), ("x-total", "7")],
+        body=body,
+        sent_at=0.0,
+        received_ms=RECEIVED_MS,
     )
     more.setdefault("offset", {"page": 1})
-    return Page(response, more.pop("index", 3), raws, last=False, **more)
+    return Page(
+        response=response, index=more.pop("index", 3), records=raws, last=False, **more
+    )
 
 
 def dumped(value: Any) -> bytes:

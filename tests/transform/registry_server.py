@@ -139,9 +139,23 @@ def fetch(request: Request) -> Response:
     try:
         with urllib.request.urlopen(asked, timeout=5) as answer:
             return Response(
-                request, request.url, answer.status, [], answer.read(), 0.0, 0
+                request=request,
+                url=request.url,
+                status=answer.status,
+                headers=[],
+                body=answer.read(),
+                sent_at=0.0,
+                received_ms=0,
             )
     except urllib.error.HTTPError as error:
-        return Response(request, request.url, error.code, [], error.read(), 0.0, 0)
+        return Response(
+            request=request,
+            url=request.url,
+            status=error.code,
+            headers=[],
+            body=error.read(),
+            sent_at=0.0,
+            received_ms=0,
+        )
     except OSError as error:
         raise Unreachable(f"no answer: {error}") from error

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
+from msgspec.structs import replace
 
 from engine.errors import ConfigError, RecordError
 from engine.transform import JsonKey, Step, simple_converter
@@ -465,8 +466,7 @@ def test_a_key_is_seen_once_its_record_is_acknowledged() -> None:
 def test_what_is_on_its_way_is_not_sent_again_by_the_next_page() -> None:
     compiled = transform(deduplication=True)
     pages = [page_of([{"id": n} for n in ids]) for ids in ([1, 2], [2, 3], [3, 1, 4])]
-    for index, page in enumerate(pages):
-        page.index = index
+    pages = [replace(page, index=index) for index, page in enumerate(pages)]
 
     parcels = [compiled(page) for page in pages]
 

@@ -36,10 +36,10 @@ class Rebased:
             return self._inner(request)
         url = base + request.url[len(self._home) :]
         response = self._inner(replace(request, url=url))
-        response.request = request
-        if _under(response.url, base):
-            response.url = self._home + response.url[len(base) :]
-        return response
+        answered = response.url
+        if _under(answered, base):
+            answered = self._home + answered[len(base) :]
+        return replace(response, request=request, url=answered)
 
 
 def _under(url: str, base: str) -> bool:

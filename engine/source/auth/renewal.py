@@ -120,9 +120,7 @@ class Renewing:
         def renewed(request: Request) -> Response:
             if not self._texts:
                 return fetch(request)
-            response = fetch(self._rewritten(request))
-            response.request = request
-            return response
+            return replace(fetch(self._rewritten(request)), request=request)
 
         return renewed
 

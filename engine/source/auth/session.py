@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import requests
+from msgspec.structs import replace
 from requests.adapters import BaseAdapter
 from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
@@ -158,9 +159,7 @@ class SessionAuth:
             ) from error
         if not isinstance(carried, _Carried):
             raise Unreachable("http.auth.class answered by itself")
-        response = carried.answer
-        response.request = request
-        return response
+        return replace(carried.answer, request=request)
 
     def _session(self) -> tuple[requests.Session, _OwnVerb]:
         session = getattr(self._threads, "session", None)

@@ -201,10 +201,10 @@ class Balanced:
             raise
         endpoints.answered(endpoint, response.status)
         # Cache, state and links go by the logical URL.
-        response.request = request
-        if _under(response.url, endpoint):
-            response.url = endpoints.base + response.url[len(endpoint) :]
-        return response
+        answered = response.url
+        if _under(answered, endpoint):
+            answered = endpoints.base + answered[len(endpoint) :]
+        return replace(response, request=request, url=answered)
 
 
 def _under(url: str, base: str) -> bool:

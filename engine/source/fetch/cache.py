@@ -287,7 +287,9 @@ class Cached:
                 self._drop(key)
                 tries = response.tries
                 response = self._inner(request)
-                response.tries += tries
+                response = msgspec.structs.replace(
+                    response, tries=response.tries + tries
+                )
                 delay = max(0.0, self._clock.monotonic() - response.sent_at)
         except SourceError as failure:
             if conditions and _refuses(failure):
@@ -324,11 +326,13 @@ class Cached:
         if counted:
             self._tiers.count(hit.level, "revalidated")
         answer = self._answer(stored, 0.0, request, "revalidated")
-        answer.sent_at = response.sent_at
-        answer.received_ms = response.received_ms
-        answer.tries = response.tries
-        answer.wire_bytes = response.wire_bytes
-        return answer
+        return msgspec.structs.replace(
+            answer,
+            sent_at=response.sent_at,
+            received_ms=response.received_ms,
+            tries=response.tries,
+            wire_bytes=response.wire_bytes,
+        )
 
     def _store(
         self, key: str, request: Request, response: Response, delay: float

@@ -14,6 +14,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from engine.errors import (
     Denied,
     SourceError,
@@ -94,19 +96,14 @@ class Retrying:
                 response = self._inner(request)
                 failure = self._judged(response)
                 if failure is None:
-                    response.tries = tried
-                    if self._decode is not None:
-                        response.decoded = self._decode(response)
+                    usable = self._decoded(response, tried)
                     self._failures.answered()
-                    return response
+                    return usable
             except SourceError as error:
                 failure = error
             if isinstance(failure, Emptied) and response is not None:
                 # `decode` reads the same rule and makes the empty page.
-                response.tries = tried
-                if self._decode is not None:
-                    response.decoded = self._decode(response)
-                return response
+                return self._decoded(response, tried)
             if self._stopping.is_set():
                 raise failure
             told = failure.status is not None and failure.status in self._policy.stale
@@ -136,6 +133,10 @@ class Retrying:
             log.info("%s; again %s (try %d)", failure, when, tried + 1)
             if self._stopping.wait(wait):
                 raise failure
+
+    def _decoded(self, response: Response, tried: int) -> Response:
+        decoded = response.decoded if self._decode is None else self._decode(response)
+        return replace(response, tries=tried, decoded=decoded)
 
     def _judged(self, response: Response) -> SourceError | None:
         # Hot path: what the headers demand is asked of a refusal only.

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from engine.errors import BadPage, SourceError, StateError
 from engine.language.instants import MILLI
@@ -241,16 +242,15 @@ class BookmarkPager:
             self._cap = known_until(page.response, self._now_ms)
         first = not self._index
         self._index += 1
-        records = page.records
+        records = fresh = page.records
         received = len(records)
         stop = False
         if records and self._mode.column is not None:
             if not self._floor_known:
                 self._floor_known = True
                 self._floor = self._first_floor(records)
-            page.records, stop = self._sifted(records, page.response.body)
-            page.deduplicated += received - len(page.records)
-        if page.records:
+            fresh, stop = self._sifted(records, page.response.body)
+        if fresh:
             self._all_known = False
         if decoded is not None and self._keys.next_field is not None:
             found = self._mode.fields.token("next", decoded.found)
@@ -259,13 +259,19 @@ class BookmarkPager:
         if records and self._keys.next_record is not None:
             self._learn_record(records, first, request)
         done = page.offset.get("done") is True
-        if stop and not done:
-            done, page.last, page.truncated = True, True, False
+        cut = stop and not done
+        done = done or cut
+        self.over = page.last or cut
         if done:
-            self._stuck(page, received)
-        page.offset = self._position(page.offset, done)
-        self.over = page.last
-        return page
+            self._stuck(received)
+        return replace(
+            page,
+            records=fresh,
+            deduplicated=page.deduplicated + received - len(fresh),
+            last=self.over,
+            truncated=page.truncated and not cut,
+            offset=self._position(page.offset, done),
+        )
 
     def _learn_record(
         self, records: Sequence[Raw], first: bool, request: Request
@@ -516,7 +522,7 @@ class BookmarkPager:
                 position["kind"] = self._scale.kind
         ties.write("ties", position)
 
-    def _stuck(self, page: Page, received: int) -> None:
+    def _stuck(self, received: int) -> None:
         """Say that one request is all of a poll, and brought nothing but the known."""
         if self._limit is None or received < self._limit or not self._all_known:
             return

@@ -85,20 +85,27 @@ class PollLedger:
             # What is noted is said, too, and not more often than is of use.
             self.plan.note("polls_truncated_total")
         return Page(
-            response,
-            index,
-            records,
-            offset,
-            ended or truncated,
-            truncated,
-            dropped,
+            response=response,
+            index=index,
+            records=records,
+            offset=offset,
+            last=ended or truncated,
+            truncated=truncated,
+            deduplicated=dropped,
             unread=unread,
         )
 
     def nothing(self, request: Request, failure: SourceError) -> Response:
         """An empty answer in the place of a refusal that means the end."""
-        now = SYSTEM.monotonic(), SYSTEM.wall_ms()
-        return Response(request, request.url, failure.status or 204, (), b"", *now)
+        return Response(
+            request=request,
+            url=request.url,
+            status=failure.status or 204,
+            headers=(),
+            body=b"",
+            sent_at=SYSTEM.monotonic(),
+            received_ms=SYSTEM.wall_ms(),
+        )
 
     # What is said is counted too, under the name that is noted.
 

@@ -16,6 +16,7 @@ from datetime import UTC, tzinfo
 from typing import Final
 
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from engine.errors import BadPage, SourceError, StateError
 from engine.language.faults import EvaluationError
@@ -417,9 +418,10 @@ class WindowPager:
             words = f"its result has {self._received} records, as many as there can be"
             if self._halve(words):
                 return None
-            page.unread = page.unread or (
+            words = (
                 "a window of the smallest length has as many records as the API gives"
             )
+            page = replace(page, unread=page.unread or words)
         return self._marked(page, decoded)
 
     def _too_large(self, decoded: Decoded) -> str:
@@ -464,13 +466,11 @@ class WindowPager:
     def _marked(self, page: Page, decoded: Decoded | None) -> Page:
         """The inner pager's page, with the window's bounds and our position."""
         assert self._piece is not None
-        page.window = self._piece
-        page.index = self._count
+        window, index = self._piece, self._count
         self._count += 1
-        if self._remembers and page.records:
-            received = len(page.records)
-            page.records = self._without_known(page.records)
-            page.deduplicated += received - len(page.records)
+        records = page.records
+        if self._remembers and records:
+            records = self._without_known(records)
         ended = page.offset.get("done") is True
         walk: dict[str, Primitive] = {}
         if ended:
@@ -482,12 +482,17 @@ class WindowPager:
                 if name not in _COMMON
             }
         done = ended and not self._due()
-        if ended:
-            page.last = done
         position: dict[str, Primitive] = {"poll": self._poll, "done": done}
-        page.offset = {**position, **self._place(), **walk}
-        self.over = page.last
-        return page
+        self.over = done if ended else page.last
+        return replace(
+            page,
+            window=window,
+            index=index,
+            records=records,
+            deduplicated=page.deduplicated + len(page.records) - len(records),
+            last=self.over,
+            offset={**position, **self._place(), **walk},
+        )
 
     def _without_known(self, records: list[Raw]) -> list[Raw]:
         """Leave out what was delivered by the window before, or before it was halved."""

@@ -24,6 +24,7 @@ from typing import Any
 
 import urllib3.exceptions
 import urllib3.util
+from msgspec.structs import replace
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Forbidden, SourceError, Unreachable
@@ -166,7 +167,8 @@ class Http:
                 response = self._exchange(
                     request, url, method, sent, body, auth, stamp, deadline
                 )
-                response.hops = hops
+                if hops:
+                    response = replace(response, hops=hops)
                 if request.jar is not None and options.borders.ours(origin_of(url)):
                     request.jar.learn(url, response.headers)
                 if response.status not in _REDIRECTS or not options.redirects:

@@ -27,7 +27,15 @@ def response(
     if kind is not None:
         found.append(("content-type", kind))
     url = "https://api.example/v1?token=s3cr3t"
-    return Response(Request("GET", url), url, status, found, body, 0.0, 0)
+    return Response(
+        request=Request("GET", url),
+        url=url,
+        status=status,
+        headers=found,
+        body=body,
+        sent_at=0.0,
+        received_ms=0,
+    )
 
 
 def decode(

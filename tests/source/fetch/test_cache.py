@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.errors import BadPage, Unexpected, Unreachable
 from engine.records import Request, Response
@@ -555,9 +556,7 @@ def redirected(api: Api, target: str) -> Callable[[Request], Response]:
     """What `source.wire.http1` brings where the API leads elsewhere."""
 
     def fetch(request: Request) -> Response:
-        response = api(request)
-        response.hops, response.url = 1, target
-        return response
+        return replace(api(request), hops=1, url=target)
 
     return fetch
 

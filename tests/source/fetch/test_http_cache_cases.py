@@ -63,13 +63,13 @@ class Origin:
         if self.gone:
             raise Unreachable("gone")
         return Response(
-            request,
-            request.url,
-            self.status,
-            [(name.lower(), value) for name, value in self.headers],
-            b"" if self.status == 304 else self.body,
-            self.clock.monotonic(),
-            self.clock.wall_ms(),
+            request=request,
+            url=request.url,
+            status=self.status,
+            headers=[(name.lower(), value) for name, value in self.headers],
+            body=b"" if self.status == 304 else self.body,
+            sent_at=self.clock.monotonic(),
+            received_ms=self.clock.wall_ms(),
         )
 
 

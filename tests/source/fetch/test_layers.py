@@ -46,7 +46,15 @@ def answer(
     body: bytes = b"{}",
 ) -> Response:
     request = request or Request("GET", URL)
-    return Response(request, request.url, status, list(headers), body, 0.0, WALL)
+    return Response(
+        request=request,
+        url=request.url,
+        status=status,
+        headers=list(headers),
+        body=body,
+        sent_at=0.0,
+        received_ms=WALL,
+    )
 
 
 class Script:

@@ -44,7 +44,15 @@ def answering(clock: FakeClock, outcome: int | SourceError) -> object:
             raise outcome
         sent_at = clock.now
         clock.pass_by(0.25)
-        return Response(request, request.url, outcome, (), b"", sent_at, 0)
+        return Response(
+            request=request,
+            url=request.url,
+            status=outcome,
+            headers=(),
+            body=b"",
+            sent_at=sent_at,
+            received_ms=0,
+        )
 
     return fetch
 

@@ -50,7 +50,15 @@ class Answers:
         if isinstance(told, int):
             if told >= 400:
                 raise Unexpected("refused", status=told, url=request.url)
-            return Response(request, request.url, told, (), b"", 0.0, 0)
+            return Response(
+                request=request,
+                url=request.url,
+                status=told,
+                headers=(),
+                body=b"",
+                sent_at=0.0,
+                received_ms=0,
+            )
         items, envelope = told
         headers = [
             (name.removeprefix("header_"), str(value))
@@ -59,7 +67,15 @@ class Answers:
         ]
         inside = {k: v for k, v in envelope.items() if not k.startswith("header_")}
         body = json.dumps({"items": items, **inside}).encode()
-        return Response(request, request.url, 200, headers, body, 0.0, 0)
+        return Response(
+            request=request,
+            url=request.url,
+            status=200,
+            headers=headers,
+            body=body,
+            sent_at=0.0,
+            received_ms=0,
+        )
 
 
 def script(*pages: Told | int) -> Answers:
@@ -687,7 +703,15 @@ def test_keyset_values_keep_every_digit() -> None:
     def fetch(request: Request) -> Response:
         asked.append(request.url)
         data = body if len(asked) == 1 else b'{"items":[]}'
-        return Response(request, request.url, 200, (), data, 0.0, 0)
+        return Response(
+            request=request,
+            url=request.url,
+            status=200,
+            headers=(),
+            body=data,
+            sent_at=0.0,
+            received_ms=0,
+        )
 
     asked: list[str] = []
     first, _ = poll_of(URL, "keyset", fetch=fetch).pages(None)
@@ -1072,7 +1096,15 @@ def test_odata_goes_on_from_its_delta_link() -> None:
             def __call__(self, request: Request) -> Response:
                 call(request)
                 body = json.dumps(rest.pop(0)).encode()
-                return Response(request, request.url, 200, (), body, 0.0, 0)
+                return Response(
+                    request=request,
+                    url=request.url,
+                    status=200,
+                    headers=(),
+                    body=body,
+                    sent_at=0.0,
+                    received_ms=0,
+                )
 
         serve = Serve(lambda query: page())
         serve.asked = fetch.asked

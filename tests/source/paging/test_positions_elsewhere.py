@@ -35,7 +35,15 @@ class Api:
             raise Unexpected("refused", status=told, url=request.url)
         headers = [(name, str(v)) for name, v in told.pop("headers", {}).items()]
         body = json.dumps(told).encode()
-        return Response(request, request.url, 200, headers, body, 0.0, 0)
+        return Response(
+            request=request,
+            url=request.url,
+            status=200,
+            headers=headers,
+            body=body,
+            sent_at=0.0,
+            received_ms=0,
+        )
 
 
 def poll_over(

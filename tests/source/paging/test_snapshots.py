@@ -97,7 +97,13 @@ class Graph:
         elif self.delta:
             body["@odata.deltaLink"] = f"{URL}/odata/0?token={len(self.log)}"
         return Response(
-            request, request.url, 200, [], json.dumps(body).encode(), 0.0, 0
+            request=request,
+            url=request.url,
+            status=200,
+            headers=[],
+            body=json.dumps(body).encode(),
+            sent_at=0.0,
+            received_ms=0,
         )
 
     def put(self, *ids: int) -> None:

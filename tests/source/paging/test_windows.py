@@ -83,7 +83,15 @@ class Log:
         if self.total:
             told["total"] = total
         body = json.dumps(told).encode()
-        return Response(request, request.url, 200, (), body, 0.0, 0)
+        return Response(
+            request=request,
+            url=request.url,
+            status=200,
+            headers=(),
+            body=body,
+            sent_at=0.0,
+            received_ms=0,
+        )
 
 
 def poll_of(
