@@ -28,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from engine.shared.limiter import Limiter, Limits
+from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.rates import ALGORITHMS, Rate
 from perf.rig import ROOT, machine, spread
 
@@ -68,9 +68,9 @@ def race(
     return calls, statistics.mean(one["cpu"] for one in found) * 1e6
 
 
-def limiter(directory: Path, algorithm: str, rate: float) -> Limiter:
-    limits = Limits(rate=Rate(rate, algorithm, burst=1))
-    return Limiter([directory], f"c-{algorithm}", limits)
+def limiter(directory: Path, algorithm: str, rate: float) -> RateLimiter:
+    limits = RateLimits(rate=Rate(rate, algorithm, burst=1))
+    return RateLimiter([directory], f"c-{algorithm}", limits)
 
 
 def decisions(directory: Path, seconds: float, rounds: int) -> dict[str, object]:

@@ -31,7 +31,7 @@ import psutil
 
 from engine.observe import log
 from engine.supervisor.child import ChildContext
-from engine.supervisor.restart import Limits
+from engine.supervisor.restart import RestartPolicy
 from perf.rig import ROOT, machine, spread
 from tests.process.rig import QUICK, Engine, connector, until, wanted
 
@@ -41,7 +41,7 @@ AT_ONCE = msgspec.structs.replace(
     QUICK,
     silence=30.0,
     grace=10.0,
-    restarts=Limits(backoff=0.0, backoff_max=0.0, most=1_000_000),
+    restarts=RestartPolicy(backoff=0.0, backoff_max=0.0, most=1_000_000),
 )
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from engine.shared.link import Ask, Message, Told
+from engine.shared.link import Ask, AskOutcome, Message
 
 #: Seconds the supervisor has for an answer; it needs milliseconds where it lives.
 PATIENCE = 10.0
@@ -46,32 +46,32 @@ class SupervisorClient:
 
     # The verbs.  `who` is named in the log: the address of who asked.
 
-    def pause(self, connector: str, *, who: str) -> Told:
+    def pause(self, connector: str, *, who: str) -> AskOutcome:
         """Its tasks begin nothing more and keep their connections."""
         return self.ask("pause", connector, who=who)
 
-    def resume(self, connector: str, *, who: str) -> Told:
+    def resume(self, connector: str, *, who: str) -> AskOutcome:
         """Back to work, from PAUSED or STOPPED; what is FAILED is tried again."""
         return self.ask("resume", connector, who=who)
 
-    def stop(self, connector: str, *, who: str) -> Told:
+    def stop(self, connector: str, *, who: str) -> AskOutcome:
         """Its tasks drain and end; nothing of it is left running."""
         return self.ask("stop", connector, who=who)
 
     def restart(
         self, connector: str, *, tasks: bool = True, failed: bool = False, who: str
-    ) -> Told:
+    ) -> AskOutcome:
         """
         Its tasks start anew, or with `failed` those that have failed; without
         `tasks` none, as Connect has it.
         """
         return self.ask("restart", connector, tasks=tasks, failed=failed, who=who)
 
-    def restart_task(self, connector: str, task: int, *, who: str) -> Told:
+    def restart_task(self, connector: str, task: int, *, who: str) -> AskOutcome:
         """One task starts anew."""
         return self.ask("restart-task", connector, task=task, who=who)
 
-    def ask(self, verb: str, connector: str, **more: Any) -> Told:
+    def ask(self, verb: str, connector: str, **more: Any) -> AskOutcome:
         """
         Ask for a verb of `supervisor.commands`.
 
@@ -101,7 +101,7 @@ class SupervisorClient:
     def hear(self, messages: Iterable[Message]) -> None:
         """Give the answers among some messages to those who wait; any thread."""
         for message in messages:
-            if isinstance(message, Told):
+            if isinstance(message, AskOutcome):
                 with self._lock:
                     waiting = self._waiting.pop(message.id, None)
                 if waiting is not None:
@@ -116,4 +116,4 @@ class _Waiting:
 
     def __init__(self) -> None:
         self.there = threading.Event()
-        self.told: Told | None = None
+        self.told: AskOutcome | None = None

@@ -40,7 +40,7 @@ from engine.admin.secrets import Secrets
 from engine.admin.view import EngineView
 from engine.config.served import Served
 from engine.errors import ConfigError
-from engine.shared.link import Told
+from engine.shared.link import AskOutcome
 from engine.supervisor.targets import RUN_STATES
 
 #: Characters of a name, so that its file's name fits any file system.
@@ -127,7 +127,7 @@ class Configuring:
         if refused is not None:
             return refused
 
-        def deleted(_: Told) -> AdminResponse:
+        def deleted(_: AskOutcome) -> AdminResponse:
             self._view.refresh()
             self._secrets().sweep(name, {})
             return DONE
@@ -220,7 +220,7 @@ class Configuring:
         draft = f".{quote(name, safe='')}.{os.getpid()}-{next(self._drafts)}.draft"
         write(directory / draft, texts)
 
-        def answered(done: Told) -> AdminResponse:
+        def answered(done: AskOutcome) -> AdminResponse:
             self._view.refresh()
             self._secrets().sweep(name, texts)
             tasks = [] if done.created else connect.tasks_of(self._view, name)

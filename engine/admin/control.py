@@ -17,7 +17,7 @@ from engine.admin import connect
 from engine.admin.answers import AdminRequest, AdminResponse, json_answer, refusal
 from engine.admin.commands import SupervisorClient, Unanswered
 from engine.admin.view import EngineView
-from engine.shared.link import Told
+from engine.shared.link import AskOutcome
 
 #: Status of each refusal of the supervisor's.
 STATUS = {
@@ -66,7 +66,7 @@ class Control:
         tasks = true(request, "includeTasks")
         failed = true(request, "onlyFailed")
 
-        def answered(done: Told) -> AdminResponse:
+        def answered(done: AskOutcome) -> AdminResponse:
             if not tasks and not failed:
                 return DONE
             status = connect.status_of(self._view, name)
@@ -95,8 +95,8 @@ class Control:
 
 
 def told(
-    ask: Callable[[], Told],
-    answered: Callable[[Told], AdminResponse],
+    ask: Callable[[], AskOutcome],
+    answered: Callable[[AskOutcome], AdminResponse],
     *,
     unknown: str = "",
 ) -> AdminResponse:

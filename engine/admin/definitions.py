@@ -35,8 +35,8 @@ from engine.config.kinds import (
     Bool,
     Choice,
     ClassName,
+    CommaList,
     ConnectorClass,
-    Csv,
     Int,
     Number,
     Password,
@@ -219,7 +219,7 @@ def _type(key: Key) -> str:
         return "DOUBLE"
     if isinstance(kind, Password):
         return "PASSWORD"
-    if isinstance(kind, Csv):
+    if isinstance(kind, CommaList):
         return "LIST"
     return "CLASS" if isinstance(kind, ClassName) else "STRING"
 
@@ -259,4 +259,4 @@ def _importance(key: Key, name: str) -> str:
 def _width(key: Key) -> str:
     if isinstance(key.kind, Bool | Int | Number | Choice):
         return "SHORT"
-    return "LONG" if isinstance(key.kind, Password | Csv) else "MEDIUM"
+    return "LONG" if isinstance(key.kind, Password | CommaList) else "MEDIUM"

@@ -31,7 +31,7 @@ from engine.config.sections.engine import ApiConfig, IdentityConfig, PollingConf
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.paging import PaginationConfig, PrefetchConfig
 from engine.language.cron import compile_cron
-from engine.shared.limiter import Limits
+from engine.shared.limiter import RateLimits
 from engine.source.wire.origin import host_of
 from engine.supervisor import assign
 from engine.task.build.limits import limits_of
@@ -367,7 +367,7 @@ def poll_of(api: Api, sample: Sample) -> tuple[float, float, bool]:
 
 
 def caps_of(
-    limits: Limits, hosts: Mapping[str, frozenset[str]], tasks: int
+    limits: RateLimits, hosts: Mapping[str, frozenset[str]], tasks: int
 ) -> Iterable[Cap]:
     """
     `rate.limit.*` as caps.

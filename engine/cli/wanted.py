@@ -38,7 +38,7 @@ from engine.observe.redact import REDACTOR
 from engine.supervisor import assign, orders
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.child import ChildContext, ChildSpec
-from engine.supervisor.restart import Limits
+from engine.supervisor.restart import RestartPolicy
 from engine.supervisor.runtime import (
     NoRuntime,
     make_private,
@@ -148,7 +148,7 @@ class Plan:
         self._state = state
         self._broker = broker
 
-    def __call__(self) -> orders.Wanted:
+    def __call__(self) -> orders.DesiredState:
         """Raises: ConfigError; a reload then changes nothing."""
         loaded, self._next = self._next, None
         if loaded is None:
@@ -158,12 +158,12 @@ class Plan:
 
     # As `supervisor.commands.Files`.
 
-    def put(self, connector: str, draft: str) -> orders.Wanted:
+    def put(self, connector: str, draft: str) -> orders.DesiredState:
         """Raises: EngineError."""
         assert self._served is not None
         return self._wanted(self._served.put(connector, draft), of=connector)
 
-    def drop(self, connector: str) -> orders.Wanted:
+    def drop(self, connector: str) -> orders.DesiredState:
         """Raises: KeyError."""
         assert self._served is not None
         return self._wanted(self._served.drop(connector))
@@ -177,14 +177,14 @@ class Plan:
         """True if somebody has changed the files of the directory."""
         return self._served is not None and self._served.changed()
 
-    def _wanted(self, loaded: Loaded, *, of: str = "") -> orders.Wanted:
+    def _wanted(self, loaded: Loaded, *, of: str = "") -> orders.DesiredState:
         process = loaded.process
-        return orders.Wanted(
+        return orders.DesiredState(
             connectors=tuple(self._connectors(loaded, of)),
-            patience=orders.Patience(
+            patience=orders.ChildTimeouts(
                 silence=process.of(TasksConfig).heartbeat_timeout,
                 grace=process.of(TasksConfig).grace,
-                restarts=Limits(
+                restarts=RestartPolicy(
                     backoff=process.of(TasksConfig).restart_backoff,
                     backoff_max=process.of(TasksConfig).restart_backoff_max,
                     most=process.of(TasksConfig).restart_limit,
@@ -199,7 +199,9 @@ class Plan:
             level=process.of(LogConfig).level,
         )
 
-    def _connectors(self, loaded: Loaded, of: str) -> Iterator[orders.Connector]:
+    def _connectors(
+        self, loaded: Loaded, of: str
+    ) -> Iterator[orders.SupervisedConnector]:
         """
         Each that can be run.
 
@@ -255,7 +257,7 @@ class Plan:
 
     def _connector(
         self, connector: Connector, process: Values, connectors: Sequence[Connector]
-    ) -> orders.Connector:
+    ) -> orders.SupervisedConnector:
         values = connector.values
         claims = self._state / "locks" / state_place(values)
         for directory in (claims.parent, claims):
@@ -269,7 +271,7 @@ class Plan:
                 down=values.of(ScalingConfig).down,
                 interval=values.of(ScalingConfig).interval_minutes * 60,
             )
-        return orders.Connector(
+        return orders.SupervisedConnector(
             name=connector.name,
             entry=functools.partial(
                 run_task,
@@ -294,7 +296,7 @@ class Plan:
         )
 
 
-def owned(connector: Connector) -> Iterator[assign.Api]:
+def owned(connector: Connector) -> Iterator[assign.AssignableApi]:
     """
     What a connector polls: its top-level apis, each with its tree.
 
@@ -308,7 +310,7 @@ def owned(connector: Connector) -> Iterator[assign.Api]:
         if api.name in found:
             below = tuple(connector.descendants(api))
             prints = [each.fingerprint for each in (api, *below)]
-            yield assign.Api(
+            yield assign.AssignableApi(
                 name=api.name,
                 fingerprint="/".join(prints),
                 entities=tuple(e for e in found[api.name] if e is not None),

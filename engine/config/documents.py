@@ -17,7 +17,7 @@ from typing import BinaryIO
 from engine.config import jsontext
 from engine.config.entries import Document, Entry, Findings
 from engine.config.files import NotRegularError, read_regular
-from engine.config.kinds import Csv, Json, Kind
+from engine.config.kinds import CommaList, Json, Kind
 from engine.config.properties import Properties
 from engine.errors import ConfigError, NoInput, NotReadable
 
@@ -194,7 +194,7 @@ class _Connect:
             self._error(root, "", "an empty list holds no connector")
         return found
 
-    def _document(self, node: jsontext.Node) -> Document | None:
+    def _document(self, node: jsontext.JsonNode) -> Document | None:
         if not isinstance(node.value, dict):
             self._error(node, "", "allowed: an object, or a list of objects")
             return None
@@ -223,7 +223,7 @@ class _Connect:
                 )
         return Document(_name(entries), entries, self._file, state)
 
-    def _entries(self, members: dict[str, jsontext.Node]) -> dict[str, Entry]:
+    def _entries(self, members: dict[str, jsontext.JsonNode]) -> dict[str, Entry]:
         found = {}
         for key, node in members.items():
             entry = self._entry(key, node)
@@ -231,7 +231,7 @@ class _Connect:
                 found[key] = entry
         return found
 
-    def _entry(self, key: str, node: jsontext.Node) -> Entry | None:
+    def _entry(self, key: str, node: jsontext.JsonNode) -> Entry | None:
         value = node.value
         kind = self._kind_of(key)
         items = None
@@ -263,17 +263,17 @@ class _Connect:
             key, text, self._file, line, self._near, items=items, public=self._public
         )
 
-    def _line(self, node: jsontext.Node) -> int:
+    def _line(self, node: jsontext.JsonNode) -> int:
         return bisect.bisect_left(self._breaks, node.at) + 1
 
-    def _error(self, node: jsontext.Node, key: str, message: str) -> None:
+    def _error(self, node: jsontext.JsonNode, key: str, message: str) -> None:
         self._findings.add(
             "error", message, file=self._file, line=self._line(node), key=key
         )
 
 
 def _takes_items(kind: Kind | None) -> bool:
-    return isinstance(kind, Csv) or hasattr(kind, "read_items")
+    return isinstance(kind, CommaList) or hasattr(kind, "read_items")
 
 
 def _name(entries: dict[str, Entry]) -> str | None:

@@ -16,7 +16,7 @@ from engine.config.entries import Findings
 from engine.config.providers import Restriction
 from engine.config.sections.engine import DIALECTS, ApiConfig, IdentityConfig
 from engine.config.sections.key import Computed, Key
-from engine.config.values import Api, Cell, Connector, Values
+from engine.config.values import Api, ConfigValue, Connector, Values
 
 _TICKS = ("http.source.poll.interval.ms", "http.source.poll.schedule")
 
@@ -27,7 +27,7 @@ class _Draft:
     def __init__(
         self,
         name: str,
-        cells: dict[tuple[int | None, str], Cell],
+        cells: dict[tuple[int | None, str], ConfigValue],
         count: int,
         state: str,
         findings: Findings,
@@ -41,12 +41,12 @@ class _Draft:
             for (number, key), cell in cells.items()
             if number is None and _scope(key) in ("C", "T")
         }
-        own["name"] = Cell(name, own["name"].entry if "name" in own else None)
+        own["name"] = ConfigValue(name, own["name"].entry if "name" in own else None)
         for key in [key for key in own if (table := keys.find(key)) and table.folds]:
             table = keys.find(key)
             if table is not None and table.folds is not None:
                 own[table.folds] = own[key]
-        own.setdefault("apis.num", Cell(count))
+        own.setdefault("apis.num", ConfigValue(count))
         _cut_tiers(own, findings)
         values = Values(_filled(own, "CT", lambda key: None))
         common, *apis = (self._api(number, values) for number in range(count + 1))
@@ -68,7 +68,7 @@ class _Draft:
             if api is None and _scope(key) == "A"
         }
         mine = {
-            key: Cell(cell.value, cell.entry, own=True)
+            key: ConfigValue(cell.value, cell.entry, own=True)
             for (api, key), cell in self.cells.items()
             if api == number
         }
@@ -80,7 +80,7 @@ class _Draft:
         headers = _merge_headers(own)
         if headers is not None:
             own["http.source.headers"] = headers
-        own.setdefault("api.name", Cell(f"api{number}"))
+        own.setdefault("api.name", ConfigValue(f"api{number}"))
         values = Values(
             _filled(
                 own,
@@ -91,7 +91,7 @@ class _Draft:
         return Api(values.of(ApiConfig).name, number, values)
 
 
-def _cut_tiers(cells: dict[str, Cell], findings: Findings) -> None:
+def _cut_tiers(cells: dict[str, ConfigValue], findings: Findings) -> None:
     """An upper tier holds nothing longer than the one below it."""
     for upper, lower in ((2, 3), (1, 2)):
         above, below = (f"cache.l{n}.ttl.seconds" for n in (upper, lower))
@@ -102,7 +102,7 @@ def _cut_tiers(cells: dict[str, Cell], findings: Findings) -> None:
             entry = cells[above].entry
             if entry is not None:
                 findings.add("warning", f"cut to {below}={longest}", entry=entry)
-            cells[above] = Cell(longest, entry)
+            cells[above] = ConfigValue(longest, entry)
 
 
 def _scope(key: str) -> str:
@@ -110,7 +110,7 @@ def _scope(key: str) -> str:
     return table.scope if table is not None else ""
 
 
-def _merge_headers(cells: Mapping[str, Cell]) -> Cell | None:
+def _merge_headers(cells: Mapping[str, ConfigValue]) -> ConfigValue | None:
     """The list, and over it the headers that have a key of their own."""
     prefix = "http.source.header."
     single = {
@@ -126,19 +126,19 @@ def _merge_headers(cells: Mapping[str, Cell]) -> Cell | None:
     kept = [pair for pair in headers if pair[0].lower() not in names]  # type: ignore[attr-defined]
     merged = (*kept, *((name, cell.value) for name, cell in single.items()))
     entry = listed.entry if listed is not None else next(iter(single.values())).entry
-    return Cell(merged, entry)
+    return ConfigValue(merged, entry)
 
 
 def _filled(
-    stated: Mapping[str, Cell], scopes: str, outer: Callable[[str], object]
-) -> dict[str, Cell]:
+    stated: Mapping[str, ConfigValue], scopes: str, outer: Callable[[str], object]
+) -> dict[str, ConfigValue]:
     """
     The stated cells and a default for every other key of these scopes.
 
     Args:
         outer: Gives the value of a key of another scope.
     """
-    cells: dict[str, Cell] = dict(stated)
+    cells: dict[str, ConfigValue] = dict(stated)
     computed: dict[str, Computed] = {}
     for key in keys.TABLE.values():
         if key.scope not in scopes or key.name in cells or "<" in key.name:
@@ -152,7 +152,7 @@ def _filled(
         if name in cells:
             return cells[name].value
         if name in computed:
-            cells[name] = Cell(computed.pop(name).value(get))
+            cells[name] = ConfigValue(computed.pop(name).value(get))
             return cells[name].value
         return outer(name)
 
@@ -162,8 +162,8 @@ def _filled(
     return dict(sorted(cells.items(), key=lambda item: order.get(item[0], len(order))))
 
 
-def _default(key: Key) -> Cell:
+def _default(key: Key) -> ConfigValue:
     if key.default is None:
-        return Cell(None)
+        return ConfigValue(None)
     assert isinstance(key.default, str)
-    return Cell(key.kind.read(key.default, Path()))
+    return ConfigValue(key.kind.read(key.default, Path()))

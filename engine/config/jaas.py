@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from engine.config.kinds import Unfit
+from engine.config.kinds import InvalidValue
 from engine.later import pattern
 
 _MODULES = ("PlainLoginModule", "ScramLoginModule", "OAuthBearerLoginModule")
@@ -30,16 +30,20 @@ def options(text: str) -> dict[str, str]:
     """
     line = _LINE.fullmatch(text)
     if line is None:
-        raise Unfit('allowed: <login module> required username="..." password="...";')
+        raise InvalidValue(
+            'allowed: <login module> required username="..." password="...";'
+        )
     if line.group(1).rpartition(".")[2] not in _MODULES:
-        raise Unfit(f"login module, allowed: {', '.join(_MODULES)}")
+        raise InvalidValue(f"login module, allowed: {', '.join(_MODULES)}")
     found: dict[str, str] = {}
     at = 0
     rest = line.group(3)
     while rest[at:].strip():
         option = _OPTION.match(rest, at)
         if option is None:
-            raise Unfit(f'option {len(found) + 1} is not of the form name="value"')
+            raise InvalidValue(
+                f'option {len(found) + 1} is not of the form name="value"'
+            )
         name, double, single, bare = option.groups()
         if double is not None:
             found[name] = re.sub(r"\\(.)", r"\1", double)
@@ -54,4 +58,6 @@ def check(text: str) -> None:
     found = options(text)
     names = [("username", "password"), ("clientId", "clientSecret")]
     if not any(all(name in found for name in pair) for pair in names):
-        raise Unfit("it needs username and password, or clientId and clientSecret")
+        raise InvalidValue(
+            "it needs username and password, or clientId and clientSecret"
+        )

@@ -43,7 +43,7 @@ class JsonError(ValueError):
         super().__init__(f"{message} at line {self.line}, column {self.column}")
 
 
-class Node(Struct, frozen=True):
+class JsonNode(Struct, frozen=True):
     """
     A value and its text.
 
@@ -59,12 +59,10 @@ class Node(Struct, frozen=True):
     at: int
 
 
-Value: TypeAlias = (
-    "None | bool | str | int | Decimal | list[Node] | dict[str, Node]"  # recursive
-)
+Value: TypeAlias = "None | bool | str | int | Decimal | list[JsonNode] | dict[str, JsonNode]"  # recursive
 
 
-def parse(text: str) -> Node:
+def parse(text: str) -> JsonNode:
     """
     Read one document.
 
@@ -77,7 +75,7 @@ def parse(text: str) -> Node:
     return node
 
 
-def plain(node: Node) -> object:
+def plain(node: JsonNode) -> object:
     """The node without its places; every number is exact, with its text."""
     if isinstance(node.value, list):
         return [plain(item) for item in node.value]
@@ -91,7 +89,7 @@ def _skip(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _value(text: str, at: int, depth: int) -> tuple[Node, int]:
+def _value(text: str, at: int, depth: int) -> tuple[JsonNode, int]:
     if depth > DEPTH:
         raise JsonError(f"nested deeper than {DEPTH}", text, at)
     head = text[at : at + 1]
@@ -111,7 +109,7 @@ def _value(text: str, at: int, depth: int) -> tuple[Node, int]:
                 break
         else:
             raise JsonError("a JSON value is expected", text, at)
-    return Node(value, text[at:end], at), end
+    return JsonNode(value, text[at:end], at), end
 
 
 def _number(text: str, at: int, found: re.Match[str]) -> int | Decimal:
@@ -134,8 +132,8 @@ def _string(text: str, at: int) -> tuple[str, int]:
     return value, end
 
 
-def _array(text: str, at: int, depth: int) -> tuple[list[Node], int]:
-    items: list[Node] = []
+def _array(text: str, at: int, depth: int) -> tuple[list[JsonNode], int]:
+    items: list[JsonNode] = []
     at = _skip(text, at + 1)
     if text.startswith("]", at):
         return items, at + 1
@@ -150,8 +148,8 @@ def _array(text: str, at: int, depth: int) -> tuple[list[Node], int]:
         at = _skip(text, at + 1)
 
 
-def _object(text: str, at: int, depth: int) -> tuple[dict[str, Node], int]:
-    members: dict[str, Node] = {}
+def _object(text: str, at: int, depth: int) -> tuple[dict[str, JsonNode], int]:
+    members: dict[str, JsonNode] = {}
     at = _skip(text, at + 1)
     if text.startswith("}", at):
         return members, at + 1

@@ -24,27 +24,27 @@ from engine.config.documents import Reader
 from engine.config.draft import _Draft, _filled
 from engine.config.entries import Document, Entry, Findings
 from engine.config.kinds import (
-    Body,
+    BodyText,
     Bool,
     Choice,
-    Csv,
+    CommaList,
     Header,
     Headers,
     Int,
+    InvalidValue,
     Json,
     Kind,
     Number,
     Params,
     Password,
-    Template,
-    Unfit,
+    TemplateText,
     is_template,
     nearest,
     split_headers,
 )
 from engine.config.masking import holds_secret, learn_secrets, masked
 from engine.config.providers import Providers, Restriction, Unresolved
-from engine.config.values import Cell, Loaded, Values
+from engine.config.values import ConfigValue, Loaded, Values
 from engine.errors import ConfigError
 
 #: Nearest keys are looked for this often; beyond it a file is no configuration.
@@ -207,14 +207,14 @@ class Loading:
         restriction = self._restriction(known)
         if "env" in restriction.allowed:
             known |= aws.standing_in(known, self._environment)
-        cells: dict[tuple[int | None, str], Cell] = {}
+        cells: dict[tuple[int | None, str], ConfigValue] = {}
         for (number, key), entry in known.items():
             table = keys.find(key)
             if table is None:
                 continue
             value = self.typed(key, entry, table.kind, restriction)
             if value is not None:
-                cells[number, key] = Cell(value[0], entry)
+                cells[number, key] = ConfigValue(value[0], entry)
             else:
                 self._findings.spoiled.add(
                     key if number is None else f"api{number}.{key}"
@@ -269,7 +269,7 @@ class Loading:
         if stated is not None:
             try:
                 count = int(str(keys.TABLE["apis.num"].kind.read(stated.text, Path())))
-            except Unfit:
+            except InvalidValue:
                 return min(count, 1000)
         for number, entry in sorted(numbers.items()):
             if number > count or number > 1000:
@@ -303,7 +303,7 @@ class Loading:
                 return None
             try:
                 return keys.TABLE[key].kind.read(entry.text, entry.near)
-            except Unfit:
+            except InvalidValue:
                 return None
 
         allowed = read("config.providers")
@@ -335,7 +335,7 @@ class Loading:
         except Unresolved as error:
             self._findings.add("error", str(error), entry=masked(entry, kind))
             return None
-        except Unfit as error:
+        except InvalidValue as error:
             for one in (error,) if provided else error.each:
                 message = str(one)
                 if provided:
@@ -363,7 +363,7 @@ class Loading:
         near = entry.near
         if isinstance(kind, Headers):
             return kind.check(self._headers(entry, may))
-        if entry.items is not None and isinstance(kind, Csv):
+        if entry.items is not None and isinstance(kind, CommaList):
             return kind.read_items(
                 [self._resolve(item, entry, kind, may) for item in entry.items], near
             )
@@ -400,7 +400,7 @@ class Loading:
 
     def _process(self, drafts: Sequence[_Draft]) -> Values:
         """Scope P over all connectors; different values are an error."""
-        cells: dict[str, Cell] = {}
+        cells: dict[str, ConfigValue] = {}
         for draft in drafts:
             for (_, key), cell in draft.cells.items():
                 table = keys.find(key)
@@ -479,11 +479,13 @@ def _insertion(text: str, kind: Kind | None) -> Callable[[str], str] | None:
         return None
     if isinstance(kind, Params):
         return lambda value: quote(value, safe="")
-    if isinstance(kind, Json) or (isinstance(kind, Body) and text[:1] in ("{", "[")):
+    if isinstance(kind, Json) or (
+        isinstance(kind, BodyText) and text[:1] in ("{", "[")
+    ):
         return lambda value: json.dumps(value, ensure_ascii=False)[1:-1].replace(
             "${", "$${" if is_template(kind) else "${"
         )
-    if isinstance(kind, Template) and kind.url and "?" in text.partition("${")[0]:
+    if isinstance(kind, TemplateText) and kind.url and "?" in text.partition("${")[0]:
         return lambda value: quote(value, safe="")
     return None
 

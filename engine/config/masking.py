@@ -18,10 +18,10 @@ from engine.config.entries import Entry
 from engine.config.kinds import (
     Header,
     Headers,
+    InvalidValue,
     Kind,
     Params,
     Password,
-    Unfit,
     split_headers,
 )
 from engine.later import pattern
@@ -175,7 +175,7 @@ def _header(entry: Entry) -> str:
 def _headers(text: str) -> list[tuple[str, str]] | None:
     try:
         return split_headers(text)
-    except Unfit:
+    except InvalidValue:
         return None
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from engine.config.kinds import Unfit
+from engine.config.kinds import InvalidValue
 from engine.later import pattern
 
 _CERTIFICATE = pattern(
@@ -33,13 +33,13 @@ CONVERT = (
 def check_certificates(text: str) -> None:
     """Refuse what holds no certificate.  Raises: Unfit, without the text."""
     if not _CERTIFICATE.search(text):
-        raise Unfit("no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+        raise InvalidValue("no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
 
 
 def check_key(text: str) -> None:
     """Refuse what holds no private key.  Raises: Unfit, without the text."""
     if not _KEY.search(text):
-        raise Unfit("no private key in PEM form (-----BEGIN PRIVATE KEY-----)")
+        raise InvalidValue("no private key in PEM form (-----BEGIN PRIVATE KEY-----)")
 
 
 def encrypted(text: str) -> bool:
@@ -58,7 +58,7 @@ def check_store(data: bytes, name: str, *, key: bool) -> None:
     java = data[:4] in (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")
     binary = data[:1] == b"\x30" and b"-----BEGIN" not in data
     if java or binary or name.lower().endswith((".jks", ".p12", ".pfx")):
-        raise Unfit(CONVERT)
+        raise InvalidValue(CONVERT)
     text = data.decode("latin-1")
     check_certificates(text)
     if key:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from engine.config import jaas, pem
-from engine.config.kinds import Unfit
+from engine.config.kinds import InvalidValue
 from engine.config.scope import Scope
 from engine.config.sections.delivery import StateConfig, TransactionsConfig
 from engine.config.sections.engine import IdentityConfig
@@ -126,7 +126,7 @@ def stores_are_pem(s: Scope, prefix: str) -> None:
         except OSError:
             s.error(key, "not readable")
             continue
-        except Unfit as error:
+        except InvalidValue as error:
             s.error(key, str(error))
             continue
         if name.startswith("key"):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from engine.config import grammar
-from engine.config.kinds import Codes, Mistakes, StatusCodes, Unfit, check_url
+from engine.config.kinds import Codes, InvalidValue, Mistakes, StatusCodes, check_url
 from engine.language.rules import (
     ALIASES,
     CHECKS,
@@ -47,7 +47,7 @@ def mappings(value: object) -> None:
             with mistakes.of(at):
                 _pattern(rule["format"], at)
                 if str(rule.get("type", "")).upper() != "TIMESTAMP":
-                    raise Unfit(f"rule {at}: format belongs to type TIMESTAMP")
+                    raise InvalidValue(f"rule {at}: format belongs to type TIMESTAMP")
         if "target" in rule:
             with mistakes.of(at):
                 target = rule["target"]
@@ -56,7 +56,7 @@ def mappings(value: object) -> None:
     if len(targets) > 1 and any(not steps for _, _, steps in targets):
         empty = next(at for at, _, steps in targets if not steps)
         with mistakes.of(empty):
-            raise Unfit("an empty target is allowed only as the single mapping")
+            raise InvalidValue("an empty target is allowed only as the single mapping")
     else:
         _disjoint(targets, mistakes)
     mistakes.close()
@@ -70,14 +70,16 @@ def _disjoint(
         if steps in seen:
             with mistakes.of(at):
                 first = seen[steps][0]
-                raise Unfit(f"rules {first} and {at} have the same target {target!r}")
+                raise InvalidValue(
+                    f"rules {first} and {at} have the same target {target!r}"
+                )
         else:
             seen[steps] = at, target
     for steps, (at, target) in seen.items():
         for length in range(1, len(steps)):
             if (other := seen.get(steps[:length])) is not None:
                 with mistakes.of(at):
-                    raise Unfit(
+                    raise InvalidValue(
                         f"rule {at}: target {target!r} lies inside "
                         f"{other[1]!r} of rule {other[0]}"
                     )
@@ -105,11 +107,11 @@ def enrichment(value: object) -> None:
 
 def _expression(expression: object, at: int) -> None:
     if not isinstance(expression, str):
-        raise Unfit(f"rule {at}: expression must be text")
+        raise InvalidValue(f"rule {at}: expression must be text")
     try:
         grammar.template(expression, grammar.RECORD_NAMES)
     except grammar.LanguageError as error:
-        raise Unfit(f"rule {at}: {error}") from error
+        raise InvalidValue(f"rule {at}: {error}") from error
 
 
 def filters(value: object) -> None:
@@ -123,7 +125,7 @@ def filters(value: object) -> None:
 
 def _filter(rule: Mapping[str, object], at: str, depth: int) -> None:
     if depth > MOST_NESTING:
-        raise Unfit(f"{at}: nested deeper than {MOST_NESTING}")
+        raise InvalidValue(f"{at}: nested deeper than {MOST_NESTING}")
     for group in ("any", "all", "not"):
         if group in rule:
             _group(rule, group, at, depth)
@@ -132,7 +134,7 @@ def _filter(rule: Mapping[str, object], at: str, depth: int) -> None:
     operator = ""
     with mistakes.of(0):
         if "operator" not in rule:
-            raise Unfit(f"{at}: operator is missing")
+            raise InvalidValue(f"{at}: operator is missing")
         words = (*OPERATORS, *ALIASES)
         operator = _word(rule["operator"], words, f"{at}: operator")
         operator = ALIASES.get(operator, operator)
@@ -145,7 +147,7 @@ def _filter(rule: Mapping[str, object], at: str, depth: int) -> None:
     with mistakes.of(0):
         lists = operator in ("IN", "NOT_IN") and "values" in rule
         if lists and not isinstance(rule["values"], list):
-            raise Unfit(f"{at}: values must be a list")
+            raise InvalidValue(f"{at}: values must be a list")
     if operator == "MATCHES" and "value" in rule:
         with mistakes.of(0):
             _regex(rule["value"], f"{at}: value")
@@ -155,16 +157,16 @@ def _filter(rule: Mapping[str, object], at: str, depth: int) -> None:
 def _group(rule: Mapping[str, object], group: str, at: str, depth: int) -> None:
     """The filters that stand in any, all or not."""
     if len(rule) > 1:
-        raise Unfit(f"{at}: {group} stands alone")
+        raise InvalidValue(f"{at}: {group} stands alone")
     inner = rule[group]
     parts = [inner] if group == "not" else inner
     if not isinstance(parts, list) or not parts:
-        raise Unfit(f"{at}: {group} holds a list of filters")
+        raise InvalidValue(f"{at}: {group} holds a list of filters")
     mistakes = Mistakes()
     for index, part in enumerate(parts):
         with mistakes.of(index):
             if not isinstance(part, dict):
-                raise Unfit(f"{at}: {group} holds filters, each a JSON object")
+                raise InvalidValue(f"{at}: {group} holds filters, each a JSON object")
             _filter(part, f"{at}.{group}[{index}]", depth + 1)
     mistakes.close()
 
@@ -172,20 +174,20 @@ def _group(rule: Mapping[str, object], group: str, at: str, depth: int) -> None:
 def condition(value: object) -> None:
     """A condition over a record: a filter."""
     if not isinstance(value, dict):
-        raise Unfit("a filter is a JSON object")
+        raise InvalidValue("a filter is a JSON object")
     _filter(value, "the condition", 1)
 
 
 def stop(value: object) -> None:
     """The condition that ends a poll: a filter over the response."""
     if not isinstance(value, dict):
-        raise Unfit("a filter is a JSON object")
+        raise InvalidValue("a filter is a JSON object")
     _filter(value, "the condition", 1)
     for name in _fields(value):
         kind, _, rest = name.partition(".")
         known = name == "count" or (kind in ("response", "header") and rest)
         if not known and not name.startswith("header:"):
-            raise Unfit(
+            raise InvalidValue(
                 f"field {name!r}, allowed: ${{response.<path>}}, ${{header.<Name>}}, "
                 "${count}"
             )
@@ -213,12 +215,12 @@ def validation(value: object) -> None:
                 _path(rule["field"], f"rule {at}: field")
         with mistakes.of(at):
             if len(rule) == 1:
-                raise Unfit(
+                raise InvalidValue(
                     f"rule {at}: nothing to check, allowed: {', '.join(CHECKS)}"
                 )
         with mistakes.of(at):
             if not isinstance(rule.get("required", True), bool):
-                raise Unfit(f"rule {at}: required must be true or false")
+                raise InvalidValue(f"rule {at}: required must be true or false")
         with mistakes.of(at):
             _word(rule.get("type", "STRING"), VALIDATION_TYPES, f"rule {at}: type")
         with mistakes.of(at):
@@ -228,22 +230,22 @@ def validation(value: object) -> None:
                 _regex(rule["pattern"], f"rule {at}: pattern")
         with mistakes.of(at):
             if not isinstance(rule.get("values", []), list):
-                raise Unfit(f"rule {at}: values must be a list")
+                raise InvalidValue(f"rule {at}: values must be a list")
     mistakes.close()
 
 
 def _bounds(rule: Mapping[str, object], at: int) -> None:
     for name in ("min", "max"):
         if not _is_number(rule.get(name, 0)):
-            raise Unfit(f"rule {at}: {name} must be a number")
+            raise InvalidValue(f"rule {at}: {name} must be a number")
     for name in ("minLength", "maxLength"):
         length = rule.get(name, 0)
         if isinstance(length, bool) or not isinstance(length, int) or length < 0:
-            raise Unfit(f"rule {at}: {name} must be a whole number from 0")
+            raise InvalidValue(f"rule {at}: {name} must be a whole number from 0")
     for low, high in (("min", "max"), ("minLength", "maxLength")):
         bounds = [cast(Decimal, rule[name]) for name in (low, high) if name in rule]
         if len(bounds) == 2 and bounds[0] > bounds[1]:
-            raise Unfit(f"rule {at}: {low} is above {high}")
+            raise InvalidValue(f"rule {at}: {low} is above {high}")
 
 
 #: What an error rule may do.
@@ -280,33 +282,37 @@ def _error_status(rule: Mapping[str, object], place: str) -> None:
         return
     try:
         status_codes(rule["status"])
-    except Unfit as error:
-        raise Unfit(f"{place}: status: {error}") from error
+    except InvalidValue as error:
+        raise InvalidValue(f"{place}: status: {error}") from error
 
 
 def _error_place(rule: Mapping[str, object], place: str) -> None:
     looked = [name for name in ("header", "field") if name in rule]
     if len(looked) > 1:
-        raise Unfit(f"{place}: header and field do not stand in one rule")
+        raise InvalidValue(f"{place}: header and field do not stand in one rule")
     if not looked and "status" not in rule:
-        raise Unfit(f"{place}: nothing to look at, allowed: status, header, field")
+        raise InvalidValue(
+            f"{place}: nothing to look at, allowed: status, header, field"
+        )
     if "field" in rule:
         _path(rule["field"], f"{place}: field")
     header = rule.get("header", "X")
     if not isinstance(header, str) or not re.fullmatch(
         r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header
     ):
-        raise Unfit(f"{place}: header must be the name of a header")
+        raise InvalidValue(f"{place}: header must be the name of a header")
 
 
 def _error_test(rule: Mapping[str, object], place: str) -> None:
     tests = [name for name in ERROR_TESTS if name in rule]
     if tests and "header" not in rule and "field" not in rule:
-        raise Unfit(f"{place}: {tests[0]} tests a header or a field")
+        raise InvalidValue(f"{place}: {tests[0]} tests a header or a field")
     if len(tests) > 1:
-        raise Unfit(f"{place}: one of {', '.join(ERROR_TESTS)}, not {len(tests)}")
+        raise InvalidValue(
+            f"{place}: one of {', '.join(ERROR_TESTS)}, not {len(tests)}"
+        )
     if not isinstance(rule.get("exists", True), bool):
-        raise Unfit(f"{place}: exists must be true or false")
+        raise InvalidValue(f"{place}: exists must be true or false")
     if "matches" in rule:
         _regex(rule["matches"], f"{place}: matches")
 
@@ -322,18 +328,20 @@ def status_codes(value: object) -> Codes:
     ranges: list[tuple[int, int]] = []
     for item in items:
         if isinstance(item, bool) or not isinstance(item, int | str):
-            raise Unfit("a code as 404, a range as 500-599 or 5xx, or a list of them")
+            raise InvalidValue(
+                "a code as 404, a range as 500-599 or 5xx, or a list of them"
+            )
         text = re.sub(r"\b([1-5])[xX]{2}\b", r"\g<1>00-\g<1>99", str(item))
         ranges += StatusCodes().read(text, Path()).ranges
     if not ranges:
-        raise Unfit("the list of statuses is empty")
+        raise InvalidValue("the list of statuses is empty")
     return Codes(tuple(ranges))
 
 
 def claims(value: object) -> None:
     """Claims of an assertion: an object."""
     if not isinstance(value, dict) or not all(value):
-        raise Unfit("allowed: a JSON object of claims")
+        raise InvalidValue("allowed: a JSON object of claims")
 
 
 def endpoints(value: object) -> None:
@@ -343,8 +351,8 @@ def endpoints(value: object) -> None:
         with mistakes.of(at):
             try:
                 check_url(url)
-            except Unfit as error:
-                raise Unfit(f"item {at}: {error}") from error
+            except InvalidValue as error:
+                raise InvalidValue(f"item {at}: {error}") from error
     mistakes.close()
 
 
@@ -354,38 +362,40 @@ def globs(value: object) -> None:
     for at, text in _texts(value, MOST_RULES, mistakes):
         with mistakes.of(at):
             if text.startswith("/"):
-                raise Unfit(f"item {at}: relative to the base URL, no leading '/'")
+                raise InvalidValue(
+                    f"item {at}: relative to the base URL, no leading '/'"
+                )
             try:
                 grammar.glob(text)
             except grammar.LanguageError as error:
-                raise Unfit(f"item {at}: {error}") from error
+                raise InvalidValue(f"item {at}: {error}") from error
     mistakes.close()
 
 
 def _texts(value: object, most: int, mistakes: Mistakes) -> Iterator[tuple[int, str]]:
     if not isinstance(value, list) or not 1 <= len(value) <= most:
-        raise Unfit(f"allowed: a JSON array of 1 to {most} strings")
+        raise InvalidValue(f"allowed: a JSON array of 1 to {most} strings")
     for at, item in enumerate(value):
         if isinstance(item, str) and item:
             yield at, item
             continue
         with mistakes.of(at):
-            raise Unfit(f"item {at}: a string is expected")
+            raise InvalidValue(f"item {at}: a string is expected")
 
 
 def _rules(
     value: object, mistakes: Mistakes
 ) -> Iterator[tuple[int, dict[str, object]]]:
     if not isinstance(value, list):
-        raise Unfit("allowed: a JSON array of objects")
+        raise InvalidValue("allowed: a JSON array of objects")
     if len(value) > MOST_RULES:
-        raise Unfit(f"at most {MOST_RULES} rules")
+        raise InvalidValue(f"at most {MOST_RULES} rules")
     for at, rule in enumerate(value):
         if isinstance(rule, dict):
             yield at, rule
             continue
         with mistakes.of(at):
-            raise Unfit(f"rule {at}: a JSON object is expected")
+            raise InvalidValue(f"rule {at}: a JSON object is expected")
 
 
 def _members(
@@ -407,20 +417,20 @@ def _members(
         if near and near[0] in missing:
             missing.remove(near[0])
         with mistakes.of(item):
-            raise Unfit(
+            raise InvalidValue(
                 f"{place}: unknown member {name!r}, allowed: {', '.join(known)}",
                 near[0] if near else None,
             )
     for name in missing:
         with mistakes.of(item):
-            raise Unfit(f"{place}: {name} is missing")
+            raise InvalidValue(f"{place}: {name} is missing")
 
 
 def _word(value: object, allowed: Sequence[str], place: str) -> str:
     word = value.upper().replace("-", "_") if isinstance(value, str) else ""
     if word not in allowed:
         near = difflib.get_close_matches(word, allowed, 1)
-        raise Unfit(
+        raise InvalidValue(
             f"{place} {value!r}, allowed: {', '.join(allowed)}",
             near[0] if near else None,
         )
@@ -429,7 +439,7 @@ def _word(value: object, allowed: Sequence[str], place: str) -> str:
 
 def _path(value: object, place: str, *, empty: bool = False) -> None:
     if not isinstance(value, str) or (not value and not empty):
-        raise Unfit(f"{place} must be a path")
+        raise InvalidValue(f"{place} must be a path")
     _check(grammar.path, value, place)
 
 
@@ -440,18 +450,18 @@ def _target(value: object, place: str, *, empty: bool = False) -> tuple[str, ...
     try:
         return grammar.target(str(value))
     except grammar.LanguageError as error:
-        raise Unfit(f"{place}: {error}") from error
+        raise InvalidValue(f"{place}: {error}") from error
 
 
 def _pattern(value: object, at: int) -> None:
     if not isinstance(value, str) or not value:
-        raise Unfit(f"rule {at}: format must be a date pattern")
+        raise InvalidValue(f"rule {at}: format must be a date pattern")
     _check(grammar.pattern, value, f"rule {at}: format")
 
 
 def _regex(value: object, place: str) -> None:
     if not isinstance(value, str):
-        raise Unfit(f"{place} must be a regular expression")
+        raise InvalidValue(f"{place} must be a regular expression")
     _check(grammar.regex, value, place)
 
 
@@ -459,7 +469,7 @@ def _check(check: Callable[[str], None], value: str, place: str) -> None:
     try:
         check(value)
     except grammar.LanguageError as error:
-        raise Unfit(f"{place}: {error}") from error
+        raise InvalidValue(f"{place}: {error}") from error
 
 
 def _is_number(value: object) -> bool:

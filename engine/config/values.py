@@ -29,7 +29,7 @@ from engine.observe.redact import Secret
 S = TypeVar("S", bound=Section)
 
 
-class Cell(Struct, frozen=True):
+class ConfigValue(Struct, frozen=True):
     """
     One key's value.
 
@@ -47,7 +47,7 @@ class Cell(Struct, frozen=True):
 class Values:
     """The values of one scope; asks are by full key."""
 
-    def __init__(self, cells: Mapping[str, Cell]):
+    def __init__(self, cells: Mapping[str, ConfigValue]):
         self._cells = dict(cells)
         self._sections: dict[tuple[object, ...], Section] = {}
 
@@ -312,4 +312,4 @@ class Loaded(Struct, frozen=True):
     variables: frozenset[str] = frozenset()
 
 
-__all__ = ["Api", "Cell", "Connector", "Loaded", "Values"]
+__all__ = ["Api", "ConfigValue", "Connector", "Loaded", "Values"]

@@ -14,7 +14,7 @@ from engine.language.faults import EvaluationError, LanguageError
 from engine.language.globs import compile_glob, has_wildcards
 from engine.language.paths import Path, compile_path
 from engine.language.places import (
-    Body,
+    BodyTemplate,
     compile_body,
     encode_body_text,
     encode_form,
@@ -41,7 +41,7 @@ __all__ = [
     "MISSING",
     "RECORD_NAMES",
     "REQUEST_NAMES",
-    "Body",
+    "BodyTemplate",
     "EvaluationError",
     "Expression",
     "LanguageError",

@@ -25,9 +25,9 @@ from engine.language.nodes import (
     Const,
     If,
     Logic,
-    Moment,
     Name,
     Node,
+    RelativeDay,
     Unary,
     Unique,
 )
@@ -39,20 +39,20 @@ Scope: TypeAlias = Mapping[str, Any]
 Answer: TypeAlias = Callable[[Any], Any]
 
 
-#: How a name or a moment becomes a closure over the scope.
-Lookup: TypeAlias = "Callable[[Name | Moment], Answer]"
+#: How a name or a relative day becomes a closure over the scope.
+Lookup: TypeAlias = "Callable[[Name | RelativeDay], Answer]"
 
 
 def lookup_in(zone: tzinfo) -> Lookup:
     """The usual lookup: the scope is a mapping by the names' keys."""
 
-    def lookup(node: Name | Moment) -> Answer:
+    def lookup(node: Name | RelativeDay) -> Answer:
         match node:
             case Name(key, path):
                 return _named(key, path)
-            case Moment(None):
+            case RelativeDay(None):
                 return lambda scope: Time(scope["now"])
-            case Moment(days):
+            case RelativeDay(days):
                 assert days is not None
                 return lambda scope: Time(midnight(scope["now"], zone, days))
 
@@ -68,7 +68,7 @@ def answer(node: Node, lookup: Lookup) -> Answer:
     match node:
         case Const(value):
             return lambda scope: value
-        case Name() | Moment():
+        case Name() | RelativeDay():
             return lookup(node)
         case Unique():
             return lambda scope: str(uuid.uuid4())

@@ -25,9 +25,9 @@ from engine.language.nodes import (
     Const,
     If,
     Logic,
-    Moment,
     Name,
     Node,
+    RelativeDay,
     Unary,
     Unique,
 )
@@ -126,7 +126,7 @@ class ExpressionReader:
         pattern = self._text[start:end]
         self._check_pattern(pattern, start)
         self._require("now", start)
-        call = Call(self._functions["format"], (Moment(), Const(pattern)))
+        call = Call(self._functions["format"], (RelativeDay(), Const(pattern)))
         return call, end + 1
 
     def _wrong(self, message: str, at: int | None = None) -> LanguageError:
@@ -319,7 +319,7 @@ class ExpressionReader:
                 raise self._wrong(f"{key} has no fields", at)
             if key == "uuid":
                 return Unique()
-            return Moment({"now": None, "today": 0, "yesterday": -1}[key])
+            return RelativeDay({"now": None, "today": 0, "yesterday": -1}[key])
         return Name(key, _path(steps))
 
     def _partial(self, root: str) -> bool:

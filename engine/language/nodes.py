@@ -38,7 +38,7 @@ class Name(Struct, frozen=True):
     path: Path
 
 
-class Moment(Struct, frozen=True):
+class RelativeDay(Struct, frozen=True):
     """`now`, or 00:00 of a day so many days from it."""
 
     days: int | None = None
@@ -91,7 +91,7 @@ class Coalesce(Struct, frozen=True):
 
 
 Node: TypeAlias = (
-    Const | Name | Moment | Unique | Call | Chain | Unary | Logic | If | Coalesce
+    Const | Name | RelativeDay | Unique | Call | Chain | Unary | Logic | If | Coalesce
 )
 
 
@@ -117,7 +117,7 @@ def names_of(node: Node) -> set[str]:
         each = rest.pop()
         if isinstance(each, Name):
             names.add(each.key)
-        elif isinstance(each, Moment):
+        elif isinstance(each, RelativeDay):
             names.add("now")
         rest.extend(children(each))
     return names

@@ -104,7 +104,7 @@ def encode_body_text(value: Any) -> str:
     return text_of(value) or ""
 
 
-class Body:
+class BodyTemplate:
     """
     A request's body as a template.
 
@@ -238,7 +238,7 @@ def compile_body(
     zone: tzinfo = UTC,
     *,
     omit: bool = False,
-) -> Body:
+) -> BodyTemplate:
     """
     Compile a body: its content type says how values go in.
 
@@ -255,10 +255,10 @@ def compile_body(
         omitting = (
             _Omitting(template.parts, _MEMBER, _MEMBER_END, ",") if omit else None
         )
-        return Body(template, _json_encoders(template), omitting)
+        return BodyTemplate(template, _json_encoders(template), omitting)
     form = kind == _FORM
     encoder = encode_form if form else encode_body_text
-    return Body(
+    return BodyTemplate(
         template,
         [encoder for part in template.parts if isinstance(part, Expression)],
         _Omitting(template.parts, _FIELD, _FIELD_END, "&") if omit and form else None,

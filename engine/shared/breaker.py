@@ -59,7 +59,7 @@ class BreakerReading(Struct, frozen=True):
     opened: int
 
 
-class Breaker:
+class CircuitBreaker:
     """
     `engine.seams.Breaker`.
 

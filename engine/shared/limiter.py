@@ -45,7 +45,7 @@ SCOPES = ("GLOBAL", "PER_API", "PER_HOST", "PER_TASK")
 LONGEST_ANSWER = 0.25
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class RateLimits(Struct, frozen=True, kw_only=True):
     """
     What one connector may ask, as all of its tasks have it.
 
@@ -76,7 +76,7 @@ def part_of(rate: Rate, share: float) -> Rate:
     return Rate(rate.per_second * share, rate.algorithm, burst, rate.window)
 
 
-class Limiter:
+class RateLimiter:
     """
     `engine.seams.Limiter` for one connector.
 
@@ -95,7 +95,7 @@ class Limiter:
         self,
         directories: Sequence[Path],
         connector: str,
-        limits: Limits,
+        limits: RateLimits,
         *,
         task: int = 0,
         tasks: int = 1,
@@ -115,7 +115,7 @@ class Limiter:
         self._hosts: dict[str, HostDemands] = {}
         self._mine = threading.local()
 
-    def adopt(self, limits: Limits) -> None:
+    def adopt(self, limits: RateLimits) -> None:
         """
         Go on with other limits, from any thread.
 
@@ -404,7 +404,7 @@ class _Routes:
 
     __slots__ = ("buckets", "generation", "known", "limits", "straight")
 
-    def __init__(self, limits: Limits, generation: float) -> None:
+    def __init__(self, limits: RateLimits, generation: float) -> None:
         self.limits = limits
         self.generation = generation
         self.buckets: dict[str, Bucket] = {}

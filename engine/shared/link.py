@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from engine.errors import SharedError
 from engine.records import Shard
-from engine.shared.limiter import Limits
+from engine.shared.limiter import RateLimits
 
 #: Bytes of the largest message; the kernel's buffer holds several of them.
 LARGEST = 60 * 1024
@@ -72,7 +72,7 @@ class SetLevel(Struct, frozen=True, tag="level"):
 class SetLimits(Struct, frozen=True, tag="limits"):
     """What the connector's tasks may ask from now on."""
 
-    limits: Limits
+    limits: RateLimits
 
 
 class Ready(Struct, frozen=True, tag="ready"):
@@ -108,7 +108,7 @@ class ShardFailed(Struct, frozen=True, tag="failed"):
         _shorten(self, self.reason)
 
 
-class TakenOver(Struct, frozen=True, tag="taken"):
+class TakenOverNotice(Struct, frozen=True, tag="taken"):
     """
     Another engine runs the connector now: this one is to leave it alone.
 
@@ -164,7 +164,7 @@ class SetPaused(Struct, frozen=True, tag="pause"):
 
 class Ask(Struct, frozen=True, tag="ask"):
     """
-    Admin asks the supervisor for something, and waits for its `Told`.
+    Admin asks the supervisor for something, and waits for its `AskOutcome`.
 
     Attributes:
         id: Of this request, for its answer.
@@ -189,7 +189,7 @@ class Ask(Struct, frozen=True, tag="ask"):
     who: str = ""
 
 
-class Told(Struct, frozen=True, tag="told"):
+class AskOutcome(Struct, frozen=True, tag="told"):
     """
     What became of an `Ask`.
 
@@ -222,12 +222,12 @@ Message: TypeAlias = (
     | Ready
     | ShardFinished
     | ShardFailed
-    | TakenOver
+    | TakenOverNotice
     | BrokerWaiting
     | BrokerKnown
     | Trouble
     | Ask
-    | Told
+    | AskOutcome
 )
 
 _DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)

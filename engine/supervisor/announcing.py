@@ -14,7 +14,7 @@ from engine.errors import SharedError
 from engine.observe import log
 from engine.shared import link
 from engine.supervisor.child import Child
-from engine.supervisor.orders import Wanted
+from engine.supervisor.orders import DesiredState
 from engine.supervisor.roster import Roster
 
 
@@ -40,7 +40,7 @@ class Announcing:
             if seat.child is not None:
                 seat.child.link.send(message)
 
-    def set_limits(self, old: Wanted) -> None:
+    def set_limits(self, old: DesiredState) -> None:
         """Tell the tasks that go on; one that cannot be told starts anew."""
         before = {connector.name: connector.limits for connector in old.connectors}
         for connector in self._roster.orders.wanted.connectors:

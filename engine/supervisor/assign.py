@@ -20,7 +20,7 @@ from engine.records import Shard
 Part: TypeAlias = tuple[str, str, str | None, int]
 
 
-class Api(Struct, frozen=True):
+class AssignableApi(Struct, frozen=True):
     """
     What the supervisor needs to know of an api; a tree is known by its root.
 
@@ -58,14 +58,14 @@ def overlap(one: Shard, other: Shard) -> bool:
     return same and (one.count != other.count or one.index == other.index)
 
 
-def most_tasks(apis: Sequence[Api]) -> int | None:
+def most_tasks(apis: Sequence[AssignableApi]) -> int | None:
     """Tasks that could have work at all; None: as many as there may be."""
     if any(api.splittable for api in apis):
         return None
     return len(_units(apis))
 
 
-def shards(connector: str, apis: Sequence[Api], tasks: int) -> list[Shard]:
+def shards(connector: str, apis: Sequence[AssignableApi], tasks: int) -> list[Shard]:
     """
     Cut the apis for so many tasks.
 
@@ -137,8 +137,8 @@ def assign(
     return [tuple(sorted(mine, key=order.__getitem__)) for mine in held]
 
 
-def _units(apis: Sequence[Api]) -> list[tuple[Api, str | None]]:
-    units: list[tuple[Api, str | None]] = []
+def _units(apis: Sequence[AssignableApi]) -> list[tuple[AssignableApi, str | None]]:
+    units: list[tuple[AssignableApi, str | None]] = []
     for api in apis:
         units.extend((api, entity) for entity in api.entities or (None,))
     return units

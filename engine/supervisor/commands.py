@@ -16,9 +16,9 @@ from typing import Protocol
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import EngineError
-from engine.shared.link import Ask, SetPaused, Told
+from engine.shared.link import Ask, AskOutcome, SetPaused
 from engine.supervisor import targets
-from engine.supervisor.orders import Connector, Orders, Wanted
+from engine.supervisor.orders import DesiredState, Orders, SupervisedConnector
 from engine.supervisor.seat import Seat
 
 _LOG = logging.getLogger(__name__)
@@ -49,14 +49,14 @@ REFUSALS = (
 class Files(Protocol):
     """Where connectors are kept that come and go while the engine runs."""
 
-    def put(self, connector: str, draft: str) -> Wanted:
+    def put(self, connector: str, draft: str) -> DesiredState:
         """
         What is wanted with a draft in the place of the connector's file.
 
         Raises: EngineError: the draft is no good.
         """
 
-    def drop(self, connector: str) -> Wanted:
+    def drop(self, connector: str) -> DesiredState:
         """
         What is wanted without the connector.
 
@@ -81,7 +81,7 @@ class Crew(Protocol):
     def files(self) -> Files | None:
         """Where connectors come and go, or None."""
 
-    def prepare(self, wanted: Wanted) -> Orders:
+    def prepare(self, wanted: DesiredState) -> Orders:
         """
         The orders of another configuration; what is not there is locked.
 
@@ -132,7 +132,7 @@ class Commands:
         #: Connector -> monotonic seconds until which it stays STOPPED.
         self._holds: dict[str, float] = {}
 
-    def obey(self, ask: Ask) -> Told:
+    def obey(self, ask: Ask) -> AskOutcome:
         """
         The answer; raises nothing.
 
@@ -143,19 +143,19 @@ class Commands:
                 raise CommandRefused("busy", "The engine is stopping.")
             return self._done(ask)
         except CommandRefused as refused:
-            return Told(ask.id, refused.refusal, str(refused))
+            return AskOutcome(ask.id, refused.refusal, str(refused))
         except EngineError as failure:
-            return Told(ask.id, "invalid", str(failure))
+            return AskOutcome(ask.id, "invalid", str(failure))
         except OSError as failure:
             _LOG.error("Connector %s: not kept: %s", ask.connector, failure)
-            return Told(
+            return AskOutcome(
                 ask.id,
                 "unsaved",
                 f"What was asked for cannot be saved, so nothing was done: "
                 f"{failure.strerror or failure}",
             )
 
-    def _done(self, ask: Ask) -> Told:
+    def _done(self, ask: Ask) -> AskOutcome:
         if ask.verb in ("create", "put"):
             return self._put(ask)
         connector = self._connector(ask.connector)
@@ -174,11 +174,11 @@ class Commands:
         else:
             raise CommandRefused("invalid", f"The supervisor has no {ask.verb!r}.")
         _said(ask, _words(ask))
-        return Told(ask.id, restarted=restarted)
+        return AskOutcome(ask.id, restarted=restarted)
 
     # --- connectors that come and go ---------------------------------------------
 
-    def _put(self, ask: Ask) -> Told:
+    def _put(self, ask: Ask) -> AskOutcome:
         """A draft takes the place of a connector's file, then of what runs."""
         crew, name = self._crew, ask.connector
         files = self._files()
@@ -201,9 +201,9 @@ class Commands:
         crew.adopt(orders, (name,))
         what = "changed" if old is not None else f"created as {ask.state}"
         _said(ask, f"{what}")
-        return Told(ask.id, created=old is None)
+        return AskOutcome(ask.id, created=old is None)
 
-    def _delete(self, connector: Connector, ask: Ask) -> Told:
+    def _delete(self, connector: SupervisedConnector, ask: Ask) -> AskOutcome:
         """Its file and what was decided of it go; its stored offsets stay."""
         crew, name = self._crew, ask.connector
         self._require_ours(connector)
@@ -217,7 +217,7 @@ class Commands:
         targets.forget(connector.claims, name)
         crew.adopt(orders, ())
         _said(ask, "deleted")
-        return Told(ask.id)
+        return AskOutcome(ask.id)
 
     def _files(self) -> Files:
         files = self._crew.files
@@ -229,7 +229,7 @@ class Commands:
             )
         return files
 
-    def _require_ours(self, connector: Connector) -> None:
+    def _require_ours(self, connector: SupervisedConnector) -> None:
         if connector.owner:
             raise CommandRefused(
                 "owned",
@@ -239,7 +239,7 @@ class Commands:
 
     # --- offsets ---------------------------------------------------------------
 
-    def _hold(self, connector: Connector, ask: Ask) -> Told:
+    def _hold(self, connector: SupervisedConnector, ask: Ask) -> AskOutcome:
         """
         Nothing of it starts while its offsets are changed.
 
@@ -248,7 +248,7 @@ class Commands:
         name = connector.name
         if ask.verb == "free":
             self._holds.pop(name, None)
-            return Told(ask.id)
+            return AskOutcome(ask.id)
         if self._crew.orders.state(name) != "STOPPED":
             raise CommandRefused("running", f"Connector {name} is not STOPPED")
         self._require_free(name)
@@ -256,7 +256,7 @@ class Commands:
             raise CommandRefused("busy", f"Connector {name} is stopping")
         self._holds[name] = self._clock.monotonic() + HOLD
         _said(ask, "its offsets are changed")
-        return Told(ask.id)
+        return AskOutcome(ask.id)
 
     def _require_free(self, name: str) -> None:
         if self._clock.monotonic() < self._holds.get(name, 0.0):
@@ -266,13 +266,13 @@ class Commands:
 
     # --- run states ----------------------------------------------------------------
 
-    def _connector(self, name: str) -> Connector:
+    def _connector(self, name: str) -> SupervisedConnector:
         for connector in self._crew.orders.wanted.connectors:
             if connector.name == name:
                 return connector
         raise CommandRefused("unknown", f"Unknown connector {name}")
 
-    def _decide(self, connector: Connector, state: str) -> None:
+    def _decide(self, connector: SupervisedConnector, state: str) -> None:
         """Keep the decision, then tell the tasks."""
         name, crew = connector.name, self._crew
         if state != targets.read(connector.claims, name):
@@ -286,12 +286,14 @@ class Commands:
         deaf = [seat.spec.key for seat in mine if not _held(seat, state == "PAUSED")]
         crew.renew(deaf)
 
-    def _restart(self, connector: Connector, ask: Ask) -> tuple[int, ...]:
+    def _restart(self, connector: SupervisedConnector, ask: Ask) -> tuple[int, ...]:
         """Of a connector alone nothing runs: its restart concerns its tasks or none."""
         seats = self._crew.seats(connector.name) if ask.tasks else []
         return self._renewed(s for s in seats if s.ailing or not ask.failed)
 
-    def _restart_task(self, connector: Connector, number: int) -> tuple[int, ...]:
+    def _restart_task(
+        self, connector: SupervisedConnector, number: int
+    ) -> tuple[int, ...]:
         seats = self._crew.seats(connector.name)
         mine = [seat for seat in seats if seat.spec.number == number]
         stopped = self._crew.orders.state(connector.name) == "STOPPED"

@@ -43,7 +43,7 @@ class Hearing:
         endings: Endings,
         announcing: Announcing,
         *,
-        obey: Callable[[link.Ask], link.Told],
+        obey: Callable[[link.Ask], link.AskOutcome],
         stop: Callable[[float], None],
         clock: Clock,
     ) -> None:
@@ -84,7 +84,7 @@ class Hearing:
                         message.reason,
                         extra={"connector": message.shard.connector},
                     )
-                case link.TakenOver():
+                case link.TakenOverNotice():
                     self._let_go_of(seat.spec.connector, message.reason)
                 case link.BrokerWaiting():
                     waits = message.since is not None

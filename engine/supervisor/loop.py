@@ -32,7 +32,7 @@ from engine.supervisor.commands import Commands, Files
 from engine.supervisor.endings import Endings
 from engine.supervisor.hearing import Hearing
 from engine.supervisor.notify import Notify
-from engine.supervisor.orders import Orders, Wanted
+from engine.supervisor.orders import DesiredState, Orders
 from engine.supervisor.reloading import Reloading
 from engine.supervisor.resizing import Resizing, load_of
 from engine.supervisor.roster import Roster
@@ -76,7 +76,7 @@ class Supervisor:
 
     def __init__(
         self,
-        plan: Callable[[], Wanted],
+        plan: Callable[[], DesiredState],
         *,
         runtime: Runtime,
         board: Board | None = None,
@@ -255,7 +255,7 @@ class Supervisor:
             self._hearing.hear(seat, child)
             self._endings.bury(seat, child, code)
 
-    def _obeyed(self, ask: link.Ask) -> link.Told:
+    def _obeyed(self, ask: link.Ask) -> link.AskOutcome:
         """What became of an order of admin's."""
         told = self._commands.obey(ask)
         self._resizing.forget(ask.connector)
@@ -348,7 +348,7 @@ class Supervisor:
         self._roster.renew(keys)
         self._roster.deal()
 
-    def prepare(self, wanted: Wanted) -> Orders:
+    def prepare(self, wanted: DesiredState) -> Orders:
         """
         The orders of another configuration; what is new in it is locked.
 

@@ -23,14 +23,21 @@ from engine.records import Shard
 from engine.shared import limiter
 from engine.shared.board import Board
 from engine.shared.link import Assigned
-from engine.supervisor.assign import Api, Part, assign, most_tasks, part, shards
+from engine.supervisor.assign import (
+    AssignableApi,
+    Part,
+    assign,
+    most_tasks,
+    part,
+    shards,
+)
 from engine.supervisor.child import ChildSpec, Entry
-from engine.supervisor.restart import Limits
+from engine.supervisor.restart import RestartPolicy
 from engine.supervisor.scale import Scaling
 from engine.supervisor.targets import RUN_STATES
 
 
-class Connector(Struct, frozen=True, kw_only=True):
+class SupervisedConnector(Struct, frozen=True, kw_only=True):
     """
     One connector as the supervisor sees it.
 
@@ -51,18 +58,18 @@ class Connector(Struct, frozen=True, kw_only=True):
 
     name: str
     entry: Entry
-    apis: tuple[Api, ...]
+    apis: tuple[AssignableApi, ...]
     claims: Path
     fingerprint: str = ""
     tasks: int = 1
     scaling: Scaling | None = None
-    limits: limiter.Limits = limiter.Limits()
+    limits: limiter.RateLimits = limiter.RateLimits()
     memory_max: int = 0
     initial_state: str = "RUNNING"
     owner: str = "its file"
 
 
-class Patience(Struct, frozen=True, kw_only=True):
+class ChildTimeouts(Struct, frozen=True, kw_only=True):
     """
     How long the supervisor waits for its children, in seconds.
 
@@ -78,10 +85,10 @@ class Patience(Struct, frozen=True, kw_only=True):
     grace: float = 10.0
     hurry: float = 2.0
     dump: float = 2.0
-    restarts: Limits = Limits()
+    restarts: RestartPolicy = RestartPolicy()
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class DesiredState(Struct, frozen=True, kw_only=True):
     """
     What the configuration asks for.
 
@@ -95,9 +102,9 @@ class Wanted(Struct, frozen=True, kw_only=True):
         level: `log.level`.
     """
 
-    connectors: tuple[Connector, ...]
+    connectors: tuple[SupervisedConnector, ...]
     others: tuple[ChildSpec, ...] = ()
-    patience: Patience = Patience()
+    patience: ChildTimeouts = ChildTimeouts()
     secrets: frozenset[str] = frozenset()
     embedded: bool = False
     level: str = "INFO"
@@ -114,13 +121,13 @@ class Orders(Struct, frozen=True):
         revisions: Child -> how often it was told to start anew.
     """
 
-    wanted: Wanted
+    wanted: DesiredState
     tasks: Mapping[str, int]
     states: Mapping[str, str] = {}
     revisions: Mapping[str, int] = {}
 
     @classmethod
-    def first(cls, wanted: Wanted) -> Self:
+    def first(cls, wanted: DesiredState) -> Self:
         """
         The orders of a supervisor that starts.
 
@@ -132,7 +139,7 @@ class Orders(Struct, frozen=True):
                 raise ConfigError(f"two connectors have the name {name!r}")
         return cls(wanted, {c.name: starting_tasks(c) for c in wanted.connectors})
 
-    def reloaded(self, wanted: Wanted) -> Self:
+    def reloaded(self, wanted: DesiredState) -> Self:
         """
         The same orders over a new configuration.
 
@@ -180,7 +187,7 @@ class Orders(Struct, frozen=True):
         return self.states.get(connector, "RUNNING")
 
 
-class Places:
+class SlotTable:
     """
     Where each shard's counters stand on the board, for the supervisor's life.
 
@@ -241,7 +248,7 @@ class Places:
                 self._tasks[part(assigned.shard)] = spec.number
 
 
-def starting_tasks(connector: Connector) -> int:
+def starting_tasks(connector: SupervisedConnector) -> int:
     """The number of tasks to begin with; `tasks.max` cut into scaling's bounds."""
     if connector.scaling is None:
         return connector.tasks
@@ -252,7 +259,7 @@ def starting_tasks(connector: Connector) -> int:
     return max(min(connector.tasks, upper), min(connector.scaling.least, upper), 1)
 
 
-def specs(orders: Orders, places: Places) -> dict[str, ChildSpec]:
+def specs(orders: Orders, places: SlotTable) -> dict[str, ChildSpec]:
     """
     Every child there is, by key; those of a paused connector among them.
 
@@ -271,7 +278,9 @@ def specs(orders: Orders, places: Places) -> dict[str, ChildSpec]:
     return children
 
 
-def _tasks(connector: Connector, orders: Orders, places: Places) -> list[ChildSpec]:
+def _tasks(
+    connector: SupervisedConnector, orders: Orders, places: SlotTable
+) -> list[ChildSpec]:
     wanted = orders.tasks[connector.name]
     cut = shards(connector.name, connector.apis, wanted)
     dealt = assign(cut, wanted, places.tasks())

@@ -22,7 +22,7 @@ from engine.supervisor import targets
 from engine.supervisor.announcing import Announcing
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.commands import Files
-from engine.supervisor.orders import Orders, Wanted, specs
+from engine.supervisor.orders import DesiredState, Orders, specs
 from engine.supervisor.roster import Roster
 
 _LOG = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Reloading:
 
     def __init__(
         self,
-        plan: Callable[[], Wanted],
+        plan: Callable[[], DesiredState],
         roster: Roster,
         announcing: Announcing,
         *,
@@ -124,7 +124,7 @@ class Reloading:
             self.adopt(orders, orders.tasks)
             _LOG.info("Reloaded.")
 
-    def prepare(self, wanted: Wanted) -> Orders:
+    def prepare(self, wanted: DesiredState) -> Orders:
         """
         The orders of another configuration; what is new in it is locked.
 
@@ -169,7 +169,7 @@ class Reloading:
         except EngineError as failure:
             _LOG.error("%s", failure)
 
-    def _claim(self, wanted: Wanted) -> None:
+    def _claim(self, wanted: DesiredState) -> None:
         """Take the locks of new connectors, all or none."""
         taken: list[str] = []
         try:

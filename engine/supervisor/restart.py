@@ -48,7 +48,7 @@ GRAVITY = (
 )
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class RestartPolicy(Struct, frozen=True, kw_only=True):
     """
     How patient to be.
 
@@ -113,7 +113,7 @@ Verdict: TypeAlias = Again | GiveUp
 
 
 def decide(
-    exit_: Exited, history: Sequence[Exited], now: float, limits: Limits
+    exit_: Exited, history: Sequence[Exited], now: float, limits: RestartPolicy
 ) -> Verdict:
     """
     What to do after an unwanted end.

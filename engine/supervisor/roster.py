@@ -16,7 +16,7 @@ from engine.clock import Clock
 from engine.shared.board import Board
 from engine.supervisor.assign import overlap
 from engine.supervisor.child import ChildSpec
-from engine.supervisor.orders import Orders, Places, Wanted, specs
+from engine.supervisor.orders import DesiredState, Orders, SlotTable, specs
 from engine.supervisor.rebalance import Rebalancing, hands
 from engine.supervisor.seat import Seat
 from engine.supervisor.status import ShardStatus
@@ -43,8 +43,8 @@ class Roster:
         self.board = board
         self.once = once
         self.stops = 0
-        self.places = Places(board)
-        self.orders = Orders(Wanted(connectors=()), {})
+        self.places = SlotTable(board)
+        self.orders = Orders(DesiredState(connectors=()), {})
         self.seats: dict[str, Seat] = {}
         self.leaving: list[Seat] = []
         self.rebalancing = Rebalancing()

@@ -24,7 +24,7 @@ from engine.policy import Follows, of_task
 from engine.records import Shard
 from engine.shared import link
 from engine.shared.board import Board, ChildSlot
-from engine.shared.limiter import Limits
+from engine.shared.limiter import RateLimits
 from engine.shared.link import (
     Assigned,
     BrokerWaiting,
@@ -116,7 +116,7 @@ class Wired(Protocol):
     def tick(self, now: float) -> float:
         """What is due now; seconds until it wants to be called again."""
 
-    def adopt(self, limits: Limits) -> None:
+    def adopt(self, limits: RateLimits) -> None:
         """Ask no more than these allow, from now on and after an absence."""
 
     def pause(self, paused: bool) -> None:
@@ -382,7 +382,7 @@ class Task:
         """A failure of the whole task that waiting in place does not heal."""
         text = redact(str(failure))
         if isinstance(failure, TakenOver):
-            self._context.report(link.TakenOver(text))
+            self._context.report(link.TakenOverNotice(text))
         if follows is Follows.TASK_ENDS:
             log.error("The task ends: %s", text)
             return failure.code

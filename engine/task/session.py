@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from engine.errors import Doubtful, EngineError
 from engine.records import Shard
-from engine.shared.limiter import Limits
+from engine.shared.limiter import RateLimits
 from engine.shared.link import BrokerKnown, Message
 from engine.sink.commit import Delivery
 from engine.task.absence import Absence
@@ -53,7 +53,7 @@ class Session:
         delivery: Delivery,
         metering: Metering,
         report: Callable[[Message], bool],
-        remember: Callable[[Limits], None],
+        remember: Callable[[RateLimits], None],
         absence: Absence,
         once: bool,
         gate: Gate,
@@ -116,7 +116,7 @@ class Session:
             default=None,
         )
 
-    def adopt(self, limits: Limits) -> None:
+    def adopt(self, limits: RateLimits) -> None:
         """As `task.run.Wired`."""
         self._remember(limits)
         if self.sources is not None:

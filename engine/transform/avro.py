@@ -24,7 +24,7 @@ from engine.language import EvaluationError, plain
 from engine.language.values import as_integer, kind_of
 from engine.transform.registered import Registered, RegisteredWriter, Write
 from engine.transform.registry import Schema, Schemas
-from engine.transform.schemas import Type, Unfit, avro_schema, sanitized
+from engine.transform.schemas import SchemaMismatch, Type, avro_schema, sanitized
 
 #: A value as fastavro wants it; raises Unfit.
 Fit = Callable[[Any], Any]
@@ -38,7 +38,7 @@ _Fitting = tuple[frozenset[type], Fit]
 
 def _none(kind: str) -> Fit:
     def refuse(value: Any) -> Any:
-        raise Unfit(f"{_kind(value)} where {kind} belongs")
+        raise SchemaMismatch(f"{_kind(value)} where {kind} belongs")
 
     return refuse
 
@@ -56,9 +56,9 @@ def _whole(kind: str, low: int, high: int) -> Fit:
         if isinstance(number, Decimal):
             number = as_integer(number)
         if not isinstance(number, int) or isinstance(number, bool):
-            raise Unfit(f"{_kind(value)} where {kind} belongs")
+            raise SchemaMismatch(f"{_kind(value)} where {kind} belongs")
         if not low <= number <= high:
-            raise Unfit(f"out of the range of {kind}")
+            raise SchemaMismatch(f"out of the range of {kind}")
         return number
 
     return fit
@@ -82,14 +82,14 @@ _FLOAT_MAX: Final = 3.4028235677973366e38
 def _real(kind: str) -> Fit:
     def fit(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float, Raw)):
-            raise Unfit(f"{_kind(value)} where {kind} belongs")
+            raise SchemaMismatch(f"{_kind(value)} where {kind} belongs")
         try:
             number = float(bytes(value) if isinstance(value, Raw) else value)
         except (OverflowError, ValueError) as e:
-            raise Unfit(f"out of the range of {kind}") from e
+            raise SchemaMismatch(f"out of the range of {kind}") from e
         most = _FLOAT_MAX if kind == "float" else float("inf")
         if not -most < number < most:
-            raise Unfit(f"out of the range of {kind}")
+            raise SchemaMismatch(f"out of the range of {kind}")
         return number
 
     return fit
@@ -102,7 +102,7 @@ def _exactly(value: Any) -> float:
     """A double nobody asked for: an integer that it would change needs a long."""
     number: float = _DOUBLE(value)
     if isinstance(value, int) and int(number) != value:
-        raise Unfit("an integer that no double holds")
+        raise SchemaMismatch("an integer that no double holds")
     return number
 
 
@@ -111,13 +111,13 @@ def _octets(size: int | None) -> Fit:
 
     def fit(value: Any) -> bytes:
         if not isinstance(value, str):
-            raise Unfit(f"{_kind(value)} where bytes belong")
+            raise SchemaMismatch(f"{_kind(value)} where bytes belong")
         try:
             data = value.encode("latin-1")
         except UnicodeEncodeError as e:
-            raise Unfit("a character that is no byte") from e
+            raise SchemaMismatch("a character that is no byte") from e
         if size is not None and len(data) != size:
-            raise Unfit(f"{len(data)} bytes where {size} belong")
+            raise SchemaMismatch(f"{len(data)} bytes where {size} belong")
         return data
 
     return fit
@@ -132,16 +132,16 @@ def _decimal(schema: Mapping[str, Any]) -> Fit:
     def fit(value: Any) -> Decimal:
         number = plain(value)
         if isinstance(number, bool) or not isinstance(number, (int, Decimal)):
-            raise Unfit(f"{_kind(value)} where a decimal belongs")
+            raise SchemaMismatch(f"{_kind(value)} where a decimal belongs")
         exact = Decimal(0) if number == 0 else Decimal(number)
         if exact.adjusted() >= precision:
-            raise Unfit(f"more than {precision} digits")
+            raise SchemaMismatch(f"more than {precision} digits")
         try:
             scaled = exact.quantize(quantum, context=context)
         except DecimalException as e:
-            raise Unfit(f"not a decimal({precision}, {scale})") from e
+            raise SchemaMismatch(f"not a decimal({precision}, {scale})") from e
         if scaled != exact or len(scaled.as_tuple().digits) > precision:
-            raise Unfit(f"not a decimal({precision}, {scale})")
+            raise SchemaMismatch(f"not a decimal({precision}, {scale})")
         return scaled
 
     return fit
@@ -150,7 +150,7 @@ def _decimal(schema: Mapping[str, Any]) -> Fit:
 def _symbol(symbols: frozenset[str]) -> Fit:
     def fit(value: Any) -> str:
         if not isinstance(value, str) or value not in symbols:
-            raise Unfit("none of the enum's symbols")
+            raise SchemaMismatch("none of the enum's symbols")
         return value
 
     return fit
@@ -161,7 +161,7 @@ def _array(items: _Fitting) -> Fit:
 
     def fit(value: Any) -> list[Any]:
         if type(value) is not list:
-            raise Unfit(f"{_kind(value)} where an array belongs")
+            raise SchemaMismatch(f"{_kind(value)} where an array belongs")
         return [each if type(each) in kinds else deep(each) for each in value]
 
     return fit
@@ -172,7 +172,7 @@ def _map(values: _Fitting) -> Fit:
 
     def fit(value: Any) -> dict[str, Any]:
         if type(value) is not dict:
-            raise Unfit(f"{_kind(value)} where a map belongs")
+            raise SchemaMismatch(f"{_kind(value)} where a map belongs")
         return {
             name: each if type(each) in kinds else deep(each)
             for name, each in value.items()
@@ -202,7 +202,7 @@ class _Record:
 
     def __call__(self, value: Any) -> Any:
         if type(value) is not dict:
-            raise Unfit(f"{_kind(value)} where an object belongs")
+            raise SchemaMismatch(f"{_kind(value)} where an object belongs")
         if self.sanitize:
             value = sanitized(value)
         # Hot path: the names of one page's records are the same objects, so
@@ -231,13 +231,13 @@ class _Record:
             names.add(name)
             if name not in value:
                 if not has_default:
-                    raise Unfit(f"{name} is missing")
+                    raise SchemaMismatch(f"{name} is missing")
             elif type(value[name]) not in kinds:
                 small = deep is _INT and type(value[name]) is int
                 looks.append((name, _small if small else deep))
         for name in value:
             if name not in names:
-                raise Unfit(f"{name} is not in the schema")
+                raise SchemaMismatch(f"{name} is not in the schema")
         return looks
 
 
@@ -254,8 +254,8 @@ def looked(value: dict[str, Any], looks: _Looks) -> dict[str, Any]:
             continue
         try:
             fitted = deep(each)
-        except Unfit as e:
-            raise Unfit(f"{name}: {e}") from e
+        except SchemaMismatch as e:
+            raise SchemaMismatch(f"{name}: {e}") from e
         if fitted is not each:
             if changed is None:
                 changed = dict(value)
@@ -268,13 +268,13 @@ def _union(branches: list[tuple[_Fitting, Any]]) -> _Fitting:
     kinds = frozenset().union(*(each[0][0] for each in branches))
 
     def fit(value: Any) -> Any:
-        reason: Unfit | None = None
+        reason: SchemaMismatch | None = None
         for (own, deep), _ in branches:
             if type(value) in own:
                 return value
             try:
                 return deep(value)
-            except Unfit as e:
+            except SchemaMismatch as e:
                 # The branch of the value's own kind knows best what is wrong.
                 if reason is None or isinstance(deep, _Record):
                     reason = e
@@ -378,7 +378,7 @@ class AvroWriter:
             TypeError,
             AttributeError,
         ) as e:
-            raise Unfit(f"no Avro schema: {type(e).__name__}: {e}") from e
+            raise SchemaMismatch(f"no Avro schema: {type(e).__name__}: {e}") from e
         parsed: Any = self._schema
         self.name = (
             parsed["name"] if isinstance(parsed, dict) and "name" in parsed else ""
@@ -396,7 +396,7 @@ class AvroWriter:
             return self.write
         try:
             looks = self._fit.looks(item)
-        except Unfit:
+        except SchemaMismatch:
             return self.write
         put = self._put
         return lambda item: put(looked(item, looks) if looks else item)
@@ -405,7 +405,7 @@ class AvroWriter:
         try:
             _write(self._sink, self._schema, item)
         except (ValueError, TypeError, OverflowError, AttributeError, KeyError) as e:
-            raise Unfit(f"not encodable: {e}") from e
+            raise SchemaMismatch(f"not encodable: {e}") from e
         return self._sink.chunks.pop()
 
 

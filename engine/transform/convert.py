@@ -109,7 +109,7 @@ class Envelope:
             value = decode(payload)
             schemas.check_connect(value)
             schema = schemas.connect_schema(schemas.infer(value))
-        except (EvaluationError, schemas.Unfit) as e:
+        except (EvaluationError, schemas.SchemaMismatch) as e:
             return RecordError(f"JsonConverter: {e}", stage="convert")
         return b'{"schema":%b,"payload":%b}' % (schema, payload)
 

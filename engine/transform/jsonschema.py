@@ -18,7 +18,7 @@ from engine.clock import SYSTEM, Clock
 from engine.language import EvaluationError, decode
 from engine.transform.registered import Registered, RegisteredWriter, Write
 from engine.transform.registry import Schema, Schemas
-from engine.transform.schemas import Type, Unfit, json_schema
+from engine.transform.schemas import SchemaMismatch, Type, json_schema
 
 
 class JsonSchemaWriter:
@@ -37,7 +37,7 @@ class JsonSchemaWriter:
                 retriever=_outside,
             )
         except (ValueError, TypeError, jsonschema_rs.ValidationError) as e:
-            raise Unfit(f"no JSON Schema: {e}") from e
+            raise SchemaMismatch(f"no JSON Schema: {e}") from e
         title = schema.get("title") if isinstance(schema, dict) else None
         self.name = title if isinstance(title, str) else "record"
 
@@ -49,14 +49,14 @@ class JsonSchemaWriter:
         try:
             value = json.loads(data)
         except (ValueError, RecursionError) as e:
-            raise Unfit("not JSON") from e
+            raise SchemaMismatch("not JSON") from e
         try:
             self._validator.validate(value)
         except jsonschema_rs.ValidationError as e:
             place = "/".join(str(step) for step in e.instance_path)
-            raise Unfit(f"{place or 'the record'} is not of the schema") from e
+            raise SchemaMismatch(f"{place or 'the record'} is not of the schema") from e
         except ValueError as e:
-            raise Unfit("a number out of the validator's range") from e
+            raise SchemaMismatch("a number out of the validator's range") from e
         return data
 
 
@@ -81,7 +81,7 @@ class JsonSchema:
         try:
             return decode(bytes(item))
         except EvaluationError as e:
-            raise Unfit(str(e)) from e
+            raise SchemaMismatch(str(e)) from e
 
     def schema(self, text: str, schemas: Schemas) -> Schema:
         return Schema(self.kind, text)

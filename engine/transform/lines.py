@@ -20,9 +20,9 @@ from engine.language.nodes import (
     Call,
     Chain,
     Const,
-    Moment,
     Name,
     Node,
+    RelativeDay,
     Unary,
     children,
 )
@@ -354,7 +354,7 @@ class RuleLines(Received, ABC):
         order = {id(path): place for place, path in enumerate(paths, 1)}
         usual = lookup_in(self.routes.zone)
 
-        def lookup(name: Name | Moment) -> Answer:
+        def lookup(name: Name | RelativeDay) -> Answer:
             if isinstance(name, Name) and name.key == "record":
                 place = order[id(name.path)]
                 return lambda scope: scope[place]

@@ -22,7 +22,7 @@ from google.protobuf.message_factory import GetMessageClass
 from engine.language.values import kind_of
 from engine.transform.registered import Registered, RegisteredWriter, Write
 from engine.transform.registry import Schema, Schemas
-from engine.transform.schemas import Type, Unfit
+from engine.transform.schemas import SchemaMismatch, Type
 
 #: Files every Protobuf library has; registries know them too.
 _KNOWN = ("google/protobuf/", "google/type/", "confluent/")
@@ -80,7 +80,7 @@ class ProtobufWriter:
             json_format.Parse(data, message)
             return bytes(message.SerializeToString(deterministic=True))
         except json_format.ParseError as e:
-            raise Unfit(str(e)) from e
+            raise SchemaMismatch(str(e)) from e
         except (
             EncodeError,
             ValueError,
@@ -89,7 +89,7 @@ class ProtobufWriter:
             AttributeError,
             RecursionError,
         ) as e:
-            raise Unfit(f"not encodable: {e}") from e
+            raise SchemaMismatch(f"not encodable: {e}") from e
 
 
 def _message_of(field: FieldDescriptor) -> Descriptor | None:
@@ -117,10 +117,10 @@ def _look(value: Any, descriptor: Descriptor) -> None:
         found, of = rest.pop()
         if isinstance(found, bytes):
             if found.lstrip()[:1] != b"{":
-                raise Unfit(f"no object where {of.full_name} belongs")
+                raise SchemaMismatch(f"no object where {of.full_name} belongs")
             return
         if not isinstance(found, dict):
-            raise Unfit(f"{kind_of(found)} where {of.full_name} belongs")
+            raise SchemaMismatch(f"{kind_of(found)} where {of.full_name} belongs")
         by_name = {field.json_name: field for field in of.fields}
         for name, each in found.items():
             field = by_name.get(name) or of.fields_by_name.get(name)
@@ -155,27 +155,27 @@ class Protobuf:
         try:
             files = descriptor_pb2.FileDescriptorSet.FromString(data)
         except DecodeError as e:
-            raise Unfit("no compiled descriptor set") from e
+            raise SchemaMismatch("no compiled descriptor set") from e
         pool = descriptor_pool.DescriptorPool()
         try:
             for file in files.file:
                 pool.Add(file)
             self.descriptor: Descriptor = pool.FindMessageTypeByName(message)
         except KeyError as e:
-            raise Unfit(f"no message {message} in the descriptor set") from e
+            raise SchemaMismatch(f"no message {message} in the descriptor set") from e
         except TypeError as e:
-            raise Unfit(
+            raise SchemaMismatch(
                 "a descriptor set without its imports (protoc --include_imports)"
             ) from e
 
     def spell(self, seen: Type, name: str) -> str:
-        raise Unfit("Protobuf needs value.schema.file")
+        raise SchemaMismatch("Protobuf needs value.schema.file")
 
     def writer(self, text: str, *, inferred: bool = False) -> RegisteredWriter:
         return ProtobufWriter(self.descriptor)
 
     def decoded(self, item: Any) -> Any:
-        raise Unfit("Protobuf needs value.schema.file")
+        raise SchemaMismatch("Protobuf needs value.schema.file")
 
     def schema(self, text: str, schemas: Schemas) -> Schema:
         return _schema(self.descriptor.file, schemas)

@@ -22,8 +22,8 @@ from engine.transform.convert import Converted
 from engine.transform.registry import Schema, Schemas
 from engine.transform.schemas import (
     NOTHING,
+    SchemaMismatch,
     Type,
-    Unfit,
     infer,
     join,
     record_name,
@@ -344,7 +344,7 @@ class Registered:
             text = self._form.spell(seen, record_name(topic))
             writer = self._writer(text)
             return writer, self._number(topic, writer, text)
-        except Unfit as e:
+        except SchemaMismatch as e:
             return RecordError(f"schema: {e}", stage="convert")
         except RecordError as e:
             return e
@@ -388,7 +388,7 @@ class Registered:
         try:
             seen = infer(self._form.decoded(item))
             self._form.spell(seen, record_name(topic))
-        except (Unfit, EvaluationError) as e:
+        except (SchemaMismatch, EvaluationError) as e:
             return RecordError(f"schema: {e}", stage="convert")
         return seen
 
@@ -413,7 +413,7 @@ class Registered:
         if writer is None:
             try:
                 writer = self._form.writer(text, inferred=inferred)
-            except Unfit as e:
+            except SchemaMismatch as e:
                 raise RecordError(f"schema: {e}", stage="convert") from e
             if len(self._writers) >= VERSIONS * VERSIONS:
                 self._writers.pop(next(iter(self._writers)))
@@ -434,6 +434,6 @@ def _written(
             continue
         try:
             found.append(head + write(item))
-        except Unfit as e:
+        except SchemaMismatch as e:
             found.append(RecordError(f"{writer.name}: {e}", stage="convert"))
     return found

@@ -25,7 +25,7 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 _NAME: Final = pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class Unfit(ValueError):
+class SchemaMismatch(ValueError):
     """A value or a name that has no place in the schema's language."""
 
 
@@ -98,7 +98,7 @@ def infer(value: Any) -> Type:
         return _STRING
     if isinstance(value, int):
         if not _LEAST <= value <= _MOST:
-            raise Unfit("an integer beyond 64 bits")
+            raise SchemaMismatch("an integer beyond 64 bits")
         return _INT64 if -_EXACT <= value <= _EXACT else _WIDE
     if isinstance(value, (float, Raw)):
         return _INT64 if value == _MINUS_ZERO else _DOUBLE
@@ -159,7 +159,7 @@ def connect_schema(seen: Type) -> bytes:
 
 def _connect(seen: Type) -> dict[str, Any]:
     if seen.kinds > 1:
-        raise Unfit("values of several kinds in one array")
+        raise SchemaMismatch("values of several kinds in one array")
     if seen.boolean:
         return {"type": "boolean", "optional": True}
     if seen.numbers:
@@ -195,17 +195,21 @@ def check_connect(value: Any) -> None:
         if isinstance(each, Raw):
             text = bytes(each)
             if len(text) > _NUMBER_LENGTH:
-                raise Unfit(f"a number of more than {_NUMBER_LENGTH} characters")
+                raise SchemaMismatch(
+                    f"a number of more than {_NUMBER_LENGTH} characters"
+                )
             if math.isinf(float(text)):
-                raise Unfit("a number out of the range of a double")
+                raise SchemaMismatch("a number out of the range of a double")
         elif isinstance(each, list):
             rest.extend(each)
         elif isinstance(each, dict):
             for name in each:
                 if not name:
-                    raise Unfit("a field without a name")
+                    raise SchemaMismatch("a field without a name")
                 if len(name) > _NAME_LENGTH:
-                    raise Unfit(f"a name of more than {_NAME_LENGTH} characters")
+                    raise SchemaMismatch(
+                        f"a name of more than {_NAME_LENGTH} characters"
+                    )
             rest.extend(each.values())
 
 
@@ -234,7 +238,7 @@ def sanitized(value: dict[str, Any]) -> dict[str, Any]:
     """
     renamed = {safe_name(name): each for name, each in value.items()}
     if len(renamed) < len(value):
-        raise Unfit("two fields whose names are the same once sanitised")
+        raise SchemaMismatch("two fields whose names are the same once sanitised")
     return renamed
 
 
@@ -261,12 +265,12 @@ class _Spelling:
         for field, each in fields:
             known = safe_name(field) if self._sanitize else field
             if _NAME.fullmatch(known) is None:
-                raise Unfit(
+                raise SchemaMismatch(
                     f"a field's name that Avro does not allow: {field!r}"
                     " (schema.names.sanitize)"
                 )
             if known in spelled:
-                raise Unfit(f"two fields named {known} once sanitised")
+                raise SchemaMismatch(f"two fields named {known} once sanitised")
             kind = self.union(each, f"{name}_{known}")
             spelled[known] = {"name": known, "type": kind, "default": None}
         return {"type": "record", "name": name, "fields": list(spelled.values())}

@@ -20,7 +20,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from engine.admin.view import ShardState, TaskState
 from engine.clock import SYSTEM
 from engine.observe.failures import LastFailure
-from engine.shared.link import Told
+from engine.shared.link import AskOutcome
 from tests.fakes.view import FakeView, Obeying, card, serving
 from tests.needs import need
 
@@ -97,17 +97,17 @@ class Engine(Obeying):
             ShardState(3, "resting", "api1", "api1", 0, {}, success_ms=now),
         ]
 
-    def ask(self, verb: str, connector: str, **more: Any) -> Told:
+    def ask(self, verb: str, connector: str, **more: Any) -> AskOutcome:
         super().ask(verb, connector, **more)
         state = {"pause": "PAUSED", "resume": "RUNNING"}.get(verb)
         if state is None:
-            return Told(0, refusal="busy", message="It cannot be done now.")
+            return AskOutcome(0, refusal="busy", message="It cannot be done now.")
         self.view.targets[connector] = state
         self.view.task_states = [
             TaskState(task.connector, 0, state) if task.connector == connector else task
             for task in self.view.task_states
         ]
-        return Told(0)
+        return AskOutcome(0)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from engine.admin import commands
 from engine.admin.commands import Unanswered
 from engine.admin.guard import ConnectionEnds
 from engine.admin.view import TaskState
-from engine.shared.link import Ask, Message, Told
+from engine.shared.link import Ask, AskOutcome, Message
 from tests.admin.conftest import Stage
 
 OUTSIDE = ConnectionEnds("192.0.2.1", "192.0.2.9")
@@ -68,7 +68,7 @@ def test_a_restart_tells_what_starts_anew(
     every = query.get("includeTasks", [""])[0].lower() == "true"
     failed = "onlyFailed" in query
     restarted = ((1,) if failed else (0, 1)) if every else ()
-    two.commands.told = Told(1, restarted=restarted)
+    two.commands.told = AskOutcome(1, restarted=restarted)
 
     answer = two.ask("/connectors/orders/restart", method="POST", query=query)
 
@@ -95,7 +95,7 @@ def test_a_restart_tells_what_starts_anew(
 def test_a_refusal_is_told_in_connects_form(
     stage: Stage, method: str, path: str, refusal: str, status: int, message: str
 ) -> None:
-    stage.commands.told = Told(1, refusal, "Unknown connector gone")
+    stage.commands.told = AskOutcome(1, refusal, "Unknown connector gone")
 
     answer = stage.ask(f"/connectors/gone/{path}", method=method)
 
@@ -139,7 +139,9 @@ def test_the_answer_of_its_own_number_is_waited_for() -> None:
         assert isinstance(message, Ask)
         sent.append(message)
         # Another's answer, and then its own.
-        asking.hear([Told(message.id + 7, "busy"), Told(message.id, restarted=(3,))])
+        asking.hear(
+            [AskOutcome(message.id + 7, "busy"), AskOutcome(message.id, restarted=(3,))]
+        )
         return True
 
     asking = commands.SupervisorClient(report)
@@ -163,11 +165,11 @@ def test_a_supervisor_that_does_not_answer_is_no_answer(taken: bool) -> None:
         asking.pause("orders", who="me")
 
     # What comes too late finds nobody.
-    asking.hear([Told(1)])
+    asking.hear([AskOutcome(1)])
 
 
 def test_no_answer_is_told_as_connect_tells_it(stage: Stage) -> None:
-    def silent(*_: object, **__: object) -> Told:
+    def silent(*_: object, **__: object) -> AskOutcome:
         raise Unanswered("The supervisor does not answer.")
 
     stage.commands.ask = silent  # type: ignore[method-assign]

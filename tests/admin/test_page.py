@@ -18,7 +18,7 @@ from engine.admin.page.plots import HEIGHT, WIDTH, plot
 from engine.admin.view import ShardState, TaskState
 from engine.observe.advice import ADVICE
 from engine.observe.failures import KINDS, LastFailure
-from engine.shared.link import Message, Told
+from engine.shared.link import AskOutcome, Message
 from tests.admin.conftest import LOCAL, Stage
 from tests.fakes.view import card
 
@@ -325,7 +325,7 @@ def test_an_odd_name_finds_its_connector(staged: Callable[..., Stage]) -> None:
 
 def test_what_cannot_be_done_is_said(stage: Stage) -> None:
     why = "orders is draining; ask again once it has."
-    stage.commands.told = Told(0, refusal="busy", message=why)
+    stage.commands.told = AskOutcome(0, refusal="busy", message=why)
     tab = Tab(stage)
 
     answer = tab.post("/ui/connectors/orders/pause", proof=tab.proof())

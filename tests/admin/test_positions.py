@@ -10,7 +10,7 @@ import pytest
 
 from engine import config
 from engine.admin.positions import ALTERED, NEEDED, RESET, Place
-from engine.shared.link import Told
+from engine.shared.link import AskOutcome
 from engine.sink.statefile import FileState
 from tests.admin.conftest import Stage
 
@@ -162,7 +162,7 @@ def test_only_a_stopped_connector_is_changed(
     stage: Stage, state: FileState, method: str
 ) -> None:
     sent = {"offsets": [{"partition": HERE, "offset": None}]}
-    stage.commands.told = Told(1, "running", "not STOPPED")
+    stage.commands.told = AskOutcome(1, "running", "not STOPPED")
 
     status, found = ask(stage, method, sent)
 

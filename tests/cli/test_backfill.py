@@ -13,7 +13,7 @@ from engine.cli.backfill import BackfillProgress, derived, sizes_of, span_of
 from engine.cli.main import fraction, parser
 from engine.config import Connector, load
 from engine.errors import ConfigError
-from engine.shared.limiter import Limiter, Limits
+from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.rates import Rate
 from engine.task.build.limits import limits_of
 from tests.fakes.clock import HandClock
@@ -137,8 +137,8 @@ def test_it_takes_its_part_of_the_very_buckets(tmp_path: Path, scope: str) -> No
     for each in directories:
         each.mkdir()
 
-    def limiter(limits: Limits) -> Limiter:
-        return Limiter(directories, "orders", limits, clock=clock)
+    def limiter(limits: RateLimits) -> RateLimiter:
+        return RateLimiter(directories, "orders", limits, clock=clock)
 
     engine, past = limiter(limits_of(live)), limiter(limits_of(mine))
     asked = {"engine": 0, "past": 0}
@@ -166,9 +166,9 @@ def test_it_takes_its_part_of_the_very_buckets(tmp_path: Path, scope: str) -> No
 def test_a_part_of_a_rate_lets_one_through_at_least(tmp_path: Path) -> None:
     for name in ("run", "state"):
         (tmp_path / name).mkdir()
-    limits = Limits(rate=Rate(1.0, "TOKEN_BUCKET", 1), share=0.1)
+    limits = RateLimits(rate=Rate(1.0, "TOKEN_BUCKET", 1), share=0.1)
     clock = HandClock()
-    one = Limiter((tmp_path / "run", tmp_path / "state"), "c", limits, clock=clock)
+    one = RateLimiter((tmp_path / "run", tmp_path / "state"), "c", limits, clock=clock)
 
     assert 0.0 == one.reserve("h", "a")
     assert 0.0 < one.reserve("h", "a")

@@ -13,9 +13,9 @@ from engine.config.kinds import (
     Choice,
     Codes,
     Int,
+    InvalidValue,
     Number,
     StatusCodes,
-    Unfit,
     Url,
 )
 from engine.config.sections.key import Computed, Key
@@ -57,7 +57,7 @@ def named(key: Key) -> str:
 def refuses(key: Key, text: str) -> bool:
     try:
         key.kind.read(text, HERE)
-    except Unfit as error:
+    except InvalidValue as error:
         assert str(error)
         return True
     return False
@@ -215,7 +215,7 @@ def test_codes_are_ranges(text: str, inside: list[int], outside: list[int]) -> N
     "text", ["", "abc", "99", "600", "500-400", "4xx", "404,,500", "-500", "1000"]
 )
 def test_what_is_no_code_is_refused(text: str) -> None:
-    with pytest.raises(Unfit):
+    with pytest.raises(InvalidValue):
         StatusCodes().read(text, HERE)
 
 
@@ -274,5 +274,5 @@ def test_a_url_is_absolute_http(text: str) -> None:
     ],
 )
 def test_what_is_no_url_is_refused(text: str) -> None:
-    with pytest.raises(Unfit):
+    with pytest.raises(InvalidValue):
         Url().read(text, HERE)

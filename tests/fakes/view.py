@@ -19,7 +19,7 @@ from engine.admin.view import (
     TaskState,
 )
 from engine.observe.machine import Cost
-from engine.shared.link import Message, Told
+from engine.shared.link import AskOutcome, Message
 from engine.supervisor.status import Rebalances
 
 
@@ -118,9 +118,9 @@ class Obeying(SupervisorClient):
     def __init__(self) -> None:
         super().__init__(lambda message: True)
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
-        self.told = Told(0)
+        self.told = AskOutcome(0)
 
-    def ask(self, verb: str, connector: str, **more: Any) -> Told:
+    def ask(self, verb: str, connector: str, **more: Any) -> AskOutcome:
         self.asked.append((verb, connector, more))
         return self.told
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.supervisor.orders import Wanted
+from engine.supervisor.orders import DesiredState
 from tests.process.rig import Engine
 
 
@@ -16,7 +16,7 @@ def engine(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
     """Starts a supervisor; several may be started."""
     started: list[Engine] = []
 
-    def start(plan: Callable[[], Wanted], **options: object) -> Engine:
+    def start(plan: Callable[[], DesiredState], **options: object) -> Engine:
         started.append(Engine(tmp_path, plan, **options))
         return started[-1]
 

@@ -20,23 +20,23 @@ import psutil
 from engine.observe import log
 from engine.records import Shard
 from engine.supervisor import status
-from engine.supervisor.assign import Api
+from engine.supervisor.assign import AssignableApi
 from engine.supervisor.child import ChildContext, ChildSpec
 from engine.supervisor.loop import Supervisor
-from engine.supervisor.orders import Connector, Patience, Wanted
-from engine.supervisor.restart import Limits
+from engine.supervisor.orders import ChildTimeouts, DesiredState, SupervisedConnector
+from engine.supervisor.restart import RestartPolicy
 from engine.supervisor.runtime import Runtime
 
 #: Seconds that anything may take on a busy machine before the test has failed.
 PATIENCE = 60.0
 
 #: Times short enough for a test.
-QUICK = Patience(
+QUICK = ChildTimeouts(
     silence=2.5,
     grace=2.0,
     hurry=0.3,
     dump=0.3,
-    restarts=Limits(backoff=0.05, backoff_max=0.2, most=1000),
+    restarts=RestartPolicy(backoff=0.05, backoff_max=0.2, most=1000),
 )
 
 
@@ -75,7 +75,7 @@ class Engine:
         state: Where locks are kept.
     """
 
-    def __init__(self, tmp: Path, plan: Callable[[], Wanted], **options: object):
+    def __init__(self, tmp: Path, plan: Callable[[], DesiredState], **options: object):
         self.base = tmp / "run"
         self.state = tmp
         self.log_path = tmp / "stderr"
@@ -84,7 +84,9 @@ class Engine:
         if self.pid == 0:
             self._live(plan, options)
 
-    def _live(self, plan: Callable[[], Wanted], options: dict[str, object]) -> None:
+    def _live(
+        self, plan: Callable[[], DesiredState], options: dict[str, object]
+    ) -> None:
         code = 99
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -187,11 +189,11 @@ def connector(
     *,
     name: str = "c",
     tasks: int = 1,
-    apis: tuple[Api, ...] = (Api("api1", splittable=True),),
+    apis: tuple[AssignableApi, ...] = (AssignableApi("api1", splittable=True),),
     **more: object,
-) -> Connector:
+) -> SupervisedConnector:
     """A connector whose tasks run `entry`."""
-    return Connector(
+    return SupervisedConnector(
         name=name,
         entry=entry,
         apis=apis,
@@ -201,10 +203,10 @@ def connector(
     )
 
 
-def wanted(*connectors: Connector, **more: object) -> Wanted:
+def wanted(*connectors: SupervisedConnector, **more: object) -> DesiredState:
     """A plan with times short enough for a test."""
     more.setdefault("patience", QUICK)
-    return Wanted(connectors=connectors, **more)  # type: ignore[arg-type]
+    return DesiredState(connectors=connectors, **more)  # type: ignore[arg-type]
 
 
 def auxiliary(entry: Callable[[ChildContext], int], key: str = "admin") -> ChildSpec:

@@ -14,7 +14,7 @@ from pathlib import Path
 from engine.errors import ConfigError, EngineError
 from engine.observe import log
 from engine.supervisor.loop import Supervisor
-from engine.supervisor.orders import Patience, Wanted
+from engine.supervisor.orders import ChildTimeouts, DesiredState
 from engine.supervisor.runtime import Runtime, base_of
 from tests.process.rig import connector, work
 
@@ -23,12 +23,12 @@ def main() -> int:
     file = Path(sys.argv[-1])
     state = Path(os.environ["STATE_DIRECTORY"])
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         key, _, count = file.read_text().strip().partition("=")
         if key != "tasks" or not count.isdigit():
             raise ConfigError(f"{file}:1: what is {key!r}?")
         made = connector(state, work, name="orders", tasks=int(count))
-        return Wanted(connectors=(made,), patience=Patience())
+        return DesiredState(connectors=(made,), patience=ChildTimeouts())
 
     log.configure(format=log.default_format(os.environ))
     runtime = Runtime(base_of(os.environ, configured=None, state=state))

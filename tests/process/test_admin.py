@@ -24,7 +24,7 @@ from engine.observe import names
 from engine.observe.meters import DIRECTORY, Meters
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.child import ChildContext
-from engine.supervisor.orders import Wanted
+from engine.supervisor.orders import DesiredState
 from tests.process.rig import Engine, auxiliary, connector, until, wanted
 
 FILE = """\
@@ -63,12 +63,12 @@ def counting(context: ChildContext) -> int:
     return 0
 
 
-def plan(tmp: Path, listeners: str, tasks: int = 2) -> Callable[[], Wanted]:
+def plan(tmp: Path, listeners: str, tasks: int = 2) -> Callable[[], DesiredState]:
     file = tmp / "c.properties"
     file.write_text(FILE + f"listeners={listeners}\n")
     loaded = config.load([file], environment={"THE_KEY": "k3y"})
 
-    def planned() -> Wanted:
+    def planned() -> DesiredState:
         return wanted(
             connector(tmp, counting, tasks=tasks),
             others=(auxiliary(partial(running.run, loaded=loaded)),),

@@ -19,7 +19,7 @@ import pytest
 import urllib3
 
 from engine.shared.cell import TAIL_AT
-from engine.shared.limiter import Limiter, Limits
+from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.lock import TAKE, flock, open_private
 from engine.shared.rates import Rate
 from tests.e2e.rig import ROOT
@@ -36,7 +36,7 @@ def spend(
     """A task that uses all it is given and says when, to the end."""
 
     def run(say):
-        one = Limiter(directories, "c", Limits(rate=rate), **more)
+        one = RateLimiter(directories, "c", RateLimits(rate=rate), **more)
         while True:
             wait = one.reserve("h", "a")
             while wait > 0:
@@ -136,7 +136,7 @@ def test_five_hundred_killed_holders_take_at_most_one_place_each(
 def test_a_stopped_holder_is_waited_for_a_second_and_then_done_without(
     tmp_path, rate
 ) -> None:
-    Limiter([tmp_path], "c", Limits(rate=rate)).reserve("h", "a")
+    RateLimiter([tmp_path], "c", RateLimits(rate=rate)).reserve("h", "a")
     (path,) = tmp_path.glob("limit-*")
 
     def hold(say):
@@ -146,7 +146,7 @@ def test_a_stopped_holder_is_waited_for_a_second_and_then_done_without(
 
     with Child(hold) as holder:
         holder.hear()
-        one = Limiter([tmp_path], "c", Limits(rate=rate), tasks=4)
+        one = RateLimiter([tmp_path], "c", RateLimits(rate=rate), tasks=4)
         began = time.monotonic()
         one.reserve("h", "a")
         assert 0.9 < time.monotonic() - began < 1.5
@@ -176,7 +176,9 @@ def test_a_rate_changed_while_tasks_wait_holds_within_a_second(tmp_path) -> None
     children = [Child(slow) for _ in range(4)]
     time.sleep(1.0)
     changed = time.monotonic()
-    Limiter([tmp_path], "c", Limits(rate=Rate(100.0, burst=1))).reserve("h", "a")
+    RateLimiter([tmp_path], "c", RateLimits(rate=Rate(100.0, burst=1))).reserve(
+        "h", "a"
+    )
 
     moments = sorted(moment for one in collect(children) for moment in one)
 
@@ -244,7 +246,7 @@ def test_a_file_shot_at_while_eight_processes_use_it(tmp_path) -> None:
 
 def call(path: Path, server: Strict, rate: Rate | None, until: float):
     def run(say):
-        one = Limiter([path], "c", Limits(rate=rate))
+        one = RateLimiter([path], "c", RateLimits(rate=rate))
         pool = urllib3.PoolManager()
         while time.monotonic() < until:
             wait = one.reserve("h", "a")

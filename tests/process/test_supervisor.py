@@ -23,11 +23,11 @@ import pytest
 from engine.errors import ConfigError, Exit, Fenced, Unavailable
 from engine.shared import link
 from engine.supervisor import telling
-from engine.supervisor.assign import Api
+from engine.supervisor.assign import AssignableApi
 from engine.supervisor.child import ChildContext, ChildSpec
 from engine.supervisor.notify import Notify
-from engine.supervisor.orders import Wanted
-from engine.supervisor.restart import Limits
+from engine.supervisor.orders import DesiredState
+from engine.supervisor.restart import RestartPolicy
 from engine.supervisor.runtime import Runtime
 from engine.supervisor.scale import Load, Scaling
 from engine.supervisor.status import Rebalances
@@ -73,7 +73,7 @@ def test_sigterm_drains_and_ends_with_0(engine: Start, tmp_path: Path) -> None:
 def test_a_signal_that_comes_before_the_first_child_is_obeyed(
     engine: Start, tmp_path: Path
 ) -> None:
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         os.kill(os.getpid(), signal.SIGTERM)
         return wanted(connector(tmp_path))
 
@@ -184,7 +184,7 @@ def test_ctrl_c_for_the_whole_group_is_one_orderly_stop(
         (tmp_path / f"drained-{context.number}").touch()
         return 0
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         os.setpgid(0, 0)
         return wanted(connector(tmp_path, entry, tasks=3))
 
@@ -203,7 +203,7 @@ def test_a_closed_window_is_a_stop_and_not_a_reload(
 ) -> None:
     leader, follower = os.openpty()
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         os.close(leader)
         return wanted(connector(tmp_path))
 
@@ -438,7 +438,7 @@ def test_a_task_that_always_crashes_fails_and_the_others_go_on(
         return work(context)
 
     patience = msgspec.structs.replace(
-        QUICK, restarts=Limits(backoff=0.01, backoff_max=0.02, most=10)
+        QUICK, restarts=RestartPolicy(backoff=0.01, backoff_max=0.02, most=10)
     )
     run = engine(lambda: wanted(connector(tmp_path, entry, tasks=2), patience=patience))
     until(lambda: run.child("c/1").state == "FAILED", "it is given up")
@@ -468,7 +468,7 @@ def test_waiting_for_the_broker_is_never_counted(engine: Start, tmp_path: Path) 
         raise Unavailable("no broker")
 
     patience = msgspec.structs.replace(
-        QUICK, restarts=Limits(backoff=0.01, backoff_max=0.02, most=2)
+        QUICK, restarts=RestartPolicy(backoff=0.01, backoff_max=0.02, most=2)
     )
     run = engine(lambda: wanted(connector(tmp_path, entry), patience=patience))
     until(lambda: run.child("c/0").restarts > 12, "it tries on")
@@ -507,7 +507,7 @@ def test_a_machine_without_room_for_a_process_is_waited_for(
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         return real()
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         os.fork = fork
         return wanted(connector(tmp_path))
 
@@ -530,7 +530,7 @@ def test_an_unknown_child_is_reaped_and_not_taken_for_a_task(
             os._exit(1)
         return work(context)
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         # As PID 1 of a container does, take in the orphans of our children.
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
         return wanted(connector(tmp_path, orphans))
@@ -575,7 +575,7 @@ def test_admin_dying_again_and_again_touches_nothing(
         return int(Exit.CONFIG)
 
     patience = msgspec.structs.replace(
-        QUICK, restarts=Limits(backoff=0.01, backoff_max=0.02, most=2)
+        QUICK, restarts=RestartPolicy(backoff=0.01, backoff_max=0.02, most=2)
     )
     run = engine(
         lambda: wanted(
@@ -666,7 +666,7 @@ def report(tmp: Path, context: ChildContext) -> int:
 def test_a_child_inherits_no_mask_no_descriptor_and_no_secret(
     engine: Start, tmp_path: Path
 ) -> None:
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         os.environ["API_PASSWORD"] = "canary"
         os.environ["NOTIFY_SOCKET"] = "/nowhere"
         return wanted(
@@ -701,7 +701,7 @@ def test_two_children_draw_different_numbers(engine: Start, tmp_path: Path) -> N
         (tmp_path / f"drawn-{context.number}").write_text(str(random.random()))
         return work(context)
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         random.seed(1)
         return wanted(connector(tmp_path, entry, tasks=3))
 
@@ -716,7 +716,7 @@ def test_a_supervisor_with_a_thread_refuses_to_fork(
     engine: Start, tmp_path: Path
 ) -> None:
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
         return wanted(connector(tmp_path))
 
@@ -788,8 +788,8 @@ def edited(tmp: Path) -> str:
 
 
 def test_a_reload_restarts_only_what_changed(engine: Start, tmp_path: Path) -> None:
-    def plan() -> Wanted:
-        apis = (Api("a", "1"), Api("b", f"1{edited(tmp_path)}"))
+    def plan() -> DesiredState:
+        apis = (AssignableApi("a", "1"), AssignableApi("b", f"1{edited(tmp_path)}"))
         return wanted(
             connector(tmp_path, tasks=2, apis=apis),
             connector(tmp_path, name="d"),
@@ -812,7 +812,7 @@ def test_a_reload_restarts_only_what_changed(engine: Start, tmp_path: Path) -> N
 
 
 def test_a_reload_that_fails_changes_nothing(engine: Start, tmp_path: Path) -> None:
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         match edited(tmp_path):
             case "bad":
                 raise ConfigError("line 3: tasks.max is not a number")
@@ -883,7 +883,7 @@ def test_reloads_during_restarts_and_shutdown_are_taken_one_by_one(
 def test_a_removed_connector_ends_and_its_lock_is_free(
     engine: Start, tmp_path: Path
 ) -> None:
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         if edited(tmp_path):
             return wanted(connector(tmp_path))
         return wanted(connector(tmp_path), connector(tmp_path, name="d"))
@@ -931,7 +931,7 @@ def holding(tmp: Path) -> Callable[[ChildContext], int]:
 def test_pages_are_never_held_by_two_tasks_while_their_number_changes(
     engine: Start, tmp_path: Path
 ) -> None:
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         count = int(edited(tmp_path) or 4)
         return wanted(connector(tmp_path, holding(tmp_path), tasks=count))
 
@@ -996,7 +996,7 @@ def test_each_time_shards_change_hands_is_told_with_its_duration(
         until(lambda: not (tmp_path / "gate").exists(), "the gate is open")
         return 0
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         count, _, print_ = (edited(tmp_path) or "2").partition(" ")
         return wanted(connector(tmp_path, slow, tasks=int(count), fingerprint=print_))
 
@@ -1051,14 +1051,14 @@ def asking(tmp: Path) -> Callable[[ChildContext], int]:
                 context.report(msgspec.json.decode(ask.read_bytes(), type=link.Ask))
                 ask.unlink()
             for message in context.orders():
-                assert isinstance(message, link.Told)
+                assert isinstance(message, link.AskOutcome)
                 (tmp / f"told-{message.id}").write_bytes(msgspec.json.encode(message))
         return 0
 
     return admin
 
 
-def ask(tmp: Path, verb: str, connector: str = "c", **more: object) -> link.Told:
+def ask(tmp: Path, verb: str, connector: str = "c", **more: object) -> link.AskOutcome:
     """Ask through that admin, and wait for the answer."""
     number = next(_ASKS)
     wanted = link.Ask(number, verb, connector, who="a test", **more)  # type: ignore[arg-type]
@@ -1066,7 +1066,7 @@ def ask(tmp: Path, verb: str, connector: str = "c", **more: object) -> link.Told
     (tmp / "draft").rename(tmp / "ask")
     told = tmp / f"told-{number}"
     until(lambda: told.exists() and told.stat().st_size, f"{verb} is answered")
-    return msgspec.json.decode(told.read_bytes(), type=link.Told)
+    return msgspec.json.decode(told.read_bytes(), type=link.AskOutcome)
 
 
 _ASKS = itertools.count(1)
@@ -1089,7 +1089,7 @@ def obedient(tmp: Path) -> Callable[[ChildContext], int]:
 def test_admin_pauses_resumes_stops_and_restarts_a_connector(
     engine: Start, tmp_path: Path
 ) -> None:
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         return wanted(
             connector(tmp_path, obedient(tmp_path), tasks=2),
             others=(auxiliary(asking(tmp_path)),),
@@ -1145,7 +1145,7 @@ def test_a_decision_that_cannot_be_kept_changes_nothing(
     claims.mkdir()
     task = obedient(tmp_path)
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         made = msgspec.structs.replace(connector(tmp_path, task), claims=claims)
         return wanted(made, others=(auxiliary(asking(tmp_path)),))
 
@@ -1234,7 +1234,7 @@ def test_an_engine_whose_connector_another_one_has_taken_over_ends(
         context.ready()
         (tmp_path / f"started-{context.number}-{os.getpid()}").touch()
         if context.number == 0:
-            context.report(link.TakenOver("another engine has it"))
+            context.report(link.TakenOverNotice("another engine has it"))
             return 75
         context.stopping.wait(60)
         return 0
@@ -1299,7 +1299,7 @@ def test_a_bug_in_the_loop_leaves_nobody_behind(engine: Start, tmp_path: Path) -
     def load(*_: object) -> Load:
         raise ZeroDivisionError
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         scaling = Scaling(most=2, interval=0.1)
         return wanted(connector(tmp_path, tasks=2, scaling=scaling))
 
@@ -1355,7 +1355,7 @@ def test_systemd_hears_ready_alive_reloading_and_stopping(
 ) -> None:
     address = str(tmp_path / "notify")
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         return wanted(connector(tmp_path, tasks=2))
 
     def make(_: Runtime) -> dict[str, object]:
@@ -1401,7 +1401,7 @@ def test_the_watchdog_is_not_fed_while_a_task_cannot_be_ended(
         environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200000"}
         return {"notify": Notify(environ)}
 
-    def plan() -> Wanted:
+    def plan() -> DesiredState:
         # As if the kernel held the task in a sleep that nothing ends.
         os.kill = lambda *_: None
         telling.PAST, telling.STATUS_PERIOD = 1.0, 0.5

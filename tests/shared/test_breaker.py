@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.shared.breaker import GLANCE, PROBE_LIMIT, Breaker
+from engine.shared.breaker import GLANCE, PROBE_LIMIT, CircuitBreaker
 from tests.fakes.hands import Hands
 from tests.shared.children import Child
 
@@ -17,12 +17,12 @@ def clock() -> Hands:
     return Hands()
 
 
-def breaker(path: Path, clock: Hands, **more) -> Breaker:
+def breaker(path: Path, clock: Hands, **more) -> CircuitBreaker:
     more.setdefault("threshold", 3)
-    return Breaker([path], recovery=10.0, clock=clock, **more)
+    return CircuitBreaker([path], recovery=10.0, clock=clock, **more)
 
 
-def open_it(one: Breaker, clock: Hands) -> None:
+def open_it(one: CircuitBreaker, clock: Hands) -> None:
     for _ in range(3):
         assert one.allow("h")
         one.failed("h")
@@ -129,7 +129,7 @@ def test_a_prober_that_asks_again_still_is_the_prober(tmp_path, clock) -> None:
 
 
 def test_a_killed_prober_gives_the_probe_back(tmp_path) -> None:
-    one = Breaker([tmp_path], threshold=1, recovery=0.05)
+    one = CircuitBreaker([tmp_path], threshold=1, recovery=0.05)
     one.failed("h")
     time.sleep(0.06)
 
@@ -146,11 +146,11 @@ def test_a_killed_prober_gives_the_probe_back(tmp_path) -> None:
 
 
 def test_one_probe_among_processes_that_ask_at_once(tmp_path) -> None:
-    one = Breaker([tmp_path], threshold=1, recovery=0.2)
+    one = CircuitBreaker([tmp_path], threshold=1, recovery=0.2)
     one.failed("h")
 
     def ask(say):
-        mine = Breaker([tmp_path], threshold=1, recovery=0.2)
+        mine = CircuitBreaker([tmp_path], threshold=1, recovery=0.2)
         say("on")
         deadline = time.monotonic() + 0.6
         while time.monotonic() < deadline:

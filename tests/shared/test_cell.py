@@ -11,7 +11,7 @@ import pytest
 from engine.clock import SYSTEM
 from engine.shared import cell as cells
 from engine.shared.cell import RENEWAL, Cell, Change, Numbers
-from engine.shared.limiter import Limiter, Limits
+from engine.shared.limiter import RateLimiter, RateLimits
 from tests.fakes.hands import Hands
 
 
@@ -91,7 +91,7 @@ def test_who_does_not_share_the_memory_is_seen_at_the_next_renewal(
 def test_a_page_without_limits_makes_no_call_to_the_system(
     tmp_path: Path, reads: list[int]
 ) -> None:
-    limiter = Limiter([tmp_path], "c", Limits())
+    limiter = RateLimiter([tmp_path], "c", RateLimits())
     until = SYSTEM.monotonic() + 2 * RENEWAL
     for _ in range(2):
         limiter.reserve("h", "a")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.shared.demands import GLANCE, Listening
-from engine.shared.limiter import LONGEST_ANSWER, Limiter, Limits
+from engine.shared.limiter import LONGEST_ANSWER, RateLimiter, RateLimits
 from engine.shared.rates import Rate
 from tests.fakes.hands import Hands
 
@@ -23,16 +23,16 @@ def highest(low: float, high: float) -> float:
     return high
 
 
-def limits(rate: Rate | None = None, *, listening=None, **more) -> Limits:
+def limits(rate: Rate | None = None, *, listening=None, **more) -> RateLimits:
     """Limits; `listening` is how each of the apis here takes what is said."""
     names = ("a", "api1", "api2") if listening is not None else ()
-    return Limits(rate=rate, listening=dict.fromkeys(names, listening), **more)
+    return RateLimits(rate=rate, listening=dict.fromkeys(names, listening), **more)
 
 
 def limiter(
     path: Path, clock: Hands, rate: Rate | None = None, *, task=0, tasks=1, **more
-) -> Limiter:
-    return Limiter(
+) -> RateLimiter:
+    return RateLimiter(
         [path],
         "orders",
         limits(rate, **more),
@@ -43,7 +43,7 @@ def limiter(
     )
 
 
-def go(one: Limiter, clock: Hands, host: str = "h", api: str = "api1") -> float:
+def go(one: RateLimiter, clock: Hands, host: str = "h", api: str = "api1") -> float:
     """Wait as told; the moment the request goes."""
     wait = one.reserve(host, api)
     while wait > 0:
@@ -53,7 +53,9 @@ def go(one: Limiter, clock: Hands, host: str = "h", api: str = "api1") -> float:
     return clock.seconds
 
 
-def rate_of(one: Limiter, clock: Hands, host: str, api: str, count: int = 20) -> float:
+def rate_of(
+    one: RateLimiter, clock: Hands, host: str, api: str, count: int = 20
+) -> float:
     began = go(one, clock, host, api)
     for _ in range(count):
         last = go(one, clock, host, api)
@@ -265,7 +267,7 @@ def test_the_whole_wait_is_known_beside_its_next_part(tmp_path, clock) -> None:
 
 def test_who_does_not_listen_is_not_held_by_what_others_heard(tmp_path, clock) -> None:
     more = {"api1": Listening(respect=False), "api2": Listening(longest=4.0)}
-    one = Limiter([tmp_path], "c", Limits(listening=more), clock=clock)
+    one = RateLimiter([tmp_path], "c", RateLimits(listening=more), clock=clock)
 
     one.observe("h", "api2", 429, [("retry-after", "30")])
 
@@ -532,7 +534,7 @@ def test_two_connectors_do_not_share_a_limit_but_a_hosts_demand(
     tmp_path, clock
 ) -> None:
     one, two = (
-        Limiter([tmp_path], name, limits(Rate(1.0, burst=1)), clock=clock)
+        RateLimiter([tmp_path], name, limits(Rate(1.0, burst=1)), clock=clock)
         for name in ("orders", "users")
     )
     assert 0.0 == one.reserve("h", "api1")

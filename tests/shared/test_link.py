@@ -10,6 +10,7 @@ from engine.records import Shard
 from engine.shared.link import (
     LARGEST,
     Ask,
+    AskOutcome,
     BrokerWaiting,
     Link,
     Ready,
@@ -18,7 +19,6 @@ from engine.shared.link import (
     ShardFailed,
     ShardFinished,
     Stop,
-    Told,
 )
 from tests.shared.children import Child
 
@@ -34,7 +34,7 @@ EVERY = [
     BrokerWaiting(None),
     SetPaused(True),
     Ask(7, "restart-task", "orders", task=1, who="127.0.0.1"),
-    Told(7, "unknown", "Unknown connector orders", restarted=(1, 2)),
+    AskOutcome(7, "unknown", "Unknown connector orders", restarted=(1, 2)),
 ]
 
 

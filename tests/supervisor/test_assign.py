@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.records import Shard
 from engine.supervisor.assign import (
-    Api,
+    AssignableApi,
     assign,
     most_tasks,
     overlap,
@@ -19,10 +19,10 @@ from engine.supervisor.assign import (
 
 
 @st.composite
-def some_apis(draw: st.DrawFn) -> list[Api]:
+def some_apis(draw: st.DrawFn) -> list[AssignableApi]:
     names = draw(st.lists(st.sampled_from("abcdef"), unique=True, max_size=4))
     return [
-        Api(
+        AssignableApi(
             name,
             "",
             tuple(draw(st.lists(st.sampled_from("xyz"), unique=True, max_size=3))),
@@ -36,7 +36,11 @@ COUNTS = st.integers(1, 12)
 
 
 def test_every_api_is_one_shard_and_spare_tasks_split_in_order() -> None:
-    apis = [Api("a", splittable=True), Api("b"), Api("c", splittable=True)]
+    apis = [
+        AssignableApi("a", splittable=True),
+        AssignableApi("b"),
+        AssignableApi("c", splittable=True),
+    ]
 
     assert ["a", "b", "c"] == [s.label for s in shards("n", apis, 2)]
     assert ["a[0/2]", "a[1/2]", "b", "c"] == [s.label for s in shards("n", apis, 4)]
@@ -47,7 +51,10 @@ def test_every_api_is_one_shard_and_spare_tasks_split_in_order() -> None:
 
 
 def test_every_entity_is_a_shard_of_its_own() -> None:
-    apis = [Api("a", entities=("x", "y")), Api("b", entities=("z",), splittable=True)]
+    apis = [
+        AssignableApi("a", entities=("x", "y")),
+        AssignableApi("b", entities=("z",), splittable=True),
+    ]
 
     assert ["a/x", "a/y", "b/z[0/2]", "b/z[1/2]"] == [
         s.label for s in shards("n", apis, 4)
@@ -55,13 +62,17 @@ def test_every_entity_is_a_shard_of_its_own() -> None:
 
 
 def test_what_cannot_be_split_bounds_the_tasks() -> None:
-    assert 3 == most_tasks([Api("a", entities=("x", "y")), Api("b")])
-    assert most_tasks([Api("a"), Api("b", splittable=True)]) is None
-    assert [(Shard("n", "a"),)] == assign(shards("n", [Api("a")], 8), 8, {})
+    assert 3 == most_tasks(
+        [AssignableApi("a", entities=("x", "y")), AssignableApi("b")]
+    )
+    assert most_tasks([AssignableApi("a"), AssignableApi("b", splittable=True)]) is None
+    assert [(Shard("n", "a"),)] == assign(shards("n", [AssignableApi("a")], 8), 8, {})
 
 
 @given(some_apis(), COUNTS)
-def test_every_page_is_in_exactly_one_shard(apis: list[Api], tasks: int) -> None:
+def test_every_page_is_in_exactly_one_shard(
+    apis: list[AssignableApi], tasks: int
+) -> None:
     cut = shards("n", apis, tasks)
 
     assert len(cut) == len(set(cut))
@@ -77,7 +88,7 @@ def test_every_page_is_in_exactly_one_shard(apis: list[Api], tasks: int) -> None
 
 @given(some_apis(), COUNTS)
 def test_every_task_that_starts_has_work_and_an_even_share(
-    apis: list[Api], tasks: int
+    apis: list[AssignableApi], tasks: int
 ) -> None:
     cut = shards("n", apis, tasks)
     dealt = assign(cut, tasks, {})
@@ -90,7 +101,7 @@ def test_every_task_that_starts_has_work_and_an_even_share(
 
 
 @given(some_apis(), COUNTS)
-def test_the_same_again_moves_nothing(apis: list[Api], tasks: int) -> None:
+def test_the_same_again_moves_nothing(apis: list[AssignableApi], tasks: int) -> None:
     cut = shards("n", apis, tasks)
     dealt = assign(cut, tasks, {})
     before = {part(s): n for n, mine in enumerate(dealt) for s in mine}
@@ -122,7 +133,7 @@ def test_as_few_shards_move_as_an_even_share_allows(data: st.DataObject) -> None
 
 
 def test_a_split_api_keeps_its_parts_where_they_were() -> None:
-    apis = [Api("a", splittable=True)]
+    apis = [AssignableApi("a", splittable=True)]
     three = assign(shards("n", apis, 3), 3, {})
     before = {part(s): n for n, mine in enumerate(three) for s in mine}
 
@@ -143,10 +154,13 @@ def test_parts_of_different_cuts_overlap() -> None:
 
 
 def test_an_api_has_no_more_parts_than_pages_in_a_poll() -> None:
-    apis = [Api("a", splittable=True, most=2), Api("b", splittable=True)]
+    apis = [
+        AssignableApi("a", splittable=True, most=2),
+        AssignableApi("b", splittable=True),
+    ]
 
     cut = shards("n", apis, 7)
 
     assert 2 == sum(each.api == "a" for each in cut)
     assert 5 == sum(each.api == "b" for each in cut)
-    assert 1 == len(shards("n", [Api("a", splittable=True, most=1)], 7))
+    assert 1 == len(shards("n", [AssignableApi("a", splittable=True, most=1)], 7))

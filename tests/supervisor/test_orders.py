@@ -8,13 +8,13 @@ import pytest
 
 from engine.errors import ConfigError, SharedError
 from engine.shared.board import Board, Layout
-from engine.supervisor.assign import Api
+from engine.supervisor.assign import AssignableApi
 from engine.supervisor.child import ChildSpec
 from engine.supervisor.orders import (
-    Connector,
+    DesiredState,
     Orders,
-    Places,
-    Wanted,
+    SlotTable,
+    SupervisedConnector,
     specs,
     starting_tasks,
 )
@@ -25,9 +25,11 @@ def nothing(_: object) -> int:
     return 0
 
 
-def connector(name: str = "c", *, tasks: int = 1, **more: object) -> Connector:
-    more.setdefault("apis", (Api("a", splittable=True),))
-    return Connector(
+def connector(
+    name: str = "c", *, tasks: int = 1, **more: object
+) -> SupervisedConnector:
+    more.setdefault("apis", (AssignableApi("a", splittable=True),))
+    return SupervisedConnector(
         name=name,
         entry=nothing,
         claims=Path("/"),
@@ -36,16 +38,16 @@ def connector(name: str = "c", *, tasks: int = 1, **more: object) -> Connector:
     )
 
 
-def wanted(*connectors: Connector, **more: object) -> Wanted:
-    return Wanted(connectors=connectors, **more)  # type: ignore[arg-type]
+def wanted(*connectors: SupervisedConnector, **more: object) -> DesiredState:
+    return DesiredState(connectors=connectors, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def places() -> Places:
-    return Places(Board(Layout(children=8, shards=6)))
+def places() -> SlotTable:
+    return SlotTable(Board(Layout(children=8, shards=6)))
 
 
-def prints(orders: Orders, places: Places) -> dict[str, str]:
+def prints(orders: Orders, places: SlotTable) -> dict[str, str]:
     """The fingerprints of what would run, which then counts as running."""
     children = specs(orders, places)
     places.remember(children.values())
@@ -56,9 +58,14 @@ def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
     return {key for key in before | after if before.get(key) != after.get(key)}
 
 
-def test_a_changed_api_concerns_only_the_tasks_that_poll_it(places: Places) -> None:
-    def with_b(fingerprint: str) -> Wanted:
-        apis = (Api("a", "1"), Api("b", fingerprint), Api("c", "1"), Api("d", "1"))
+def test_a_changed_api_concerns_only_the_tasks_that_poll_it(places: SlotTable) -> None:
+    def with_b(fingerprint: str) -> DesiredState:
+        apis = (
+            AssignableApi("a", "1"),
+            AssignableApi("b", fingerprint),
+            AssignableApi("c", "1"),
+            AssignableApi("d", "1"),
+        )
         return wanted(connector(tasks=2, apis=apis))
 
     orders = Orders.first(with_b("1"))
@@ -68,7 +75,7 @@ def test_a_changed_api_concerns_only_the_tasks_that_poll_it(places: Places) -> N
     assert {"c/0"} == changed(before, after)
 
 
-def test_what_all_tasks_depend_on_concerns_all_of_them(places: Places) -> None:
+def test_what_all_tasks_depend_on_concerns_all_of_them(places: SlotTable) -> None:
     orders = Orders.first(wanted(connector(tasks=3), connector("d")))
     before = prints(orders, places)
     other = wanted(connector(tasks=3, fingerprint="new broker"), connector("d"))
@@ -79,7 +86,7 @@ def test_what_all_tasks_depend_on_concerns_all_of_them(places: Places) -> None:
 
 
 def test_another_number_of_tasks_concerns_all_parts_of_a_split_api(
-    places: Places,
+    places: SlotTable,
 ) -> None:
     orders = Orders.first(wanted(connector(tasks=2), connector("d")))
     before = prints(orders, places)
@@ -90,9 +97,9 @@ def test_another_number_of_tasks_concerns_all_parts_of_a_split_api(
 
 
 def test_another_number_of_tasks_moves_only_some_shards_of_many_apis(
-    places: Places,
+    places: SlotTable,
 ) -> None:
-    apis = tuple(Api(name) for name in "abcdef")
+    apis = tuple(AssignableApi(name) for name in "abcdef")
     orders = Orders.first(wanted(connector(tasks=3, apis=apis)))
     prints(orders, places)
     before = {
@@ -106,8 +113,8 @@ def test_another_number_of_tasks_moves_only_some_shards_of_many_apis(
     assert before["c/1"] < after["c/1"]
 
 
-def test_asking_changes_nothing(places: Places) -> None:
-    apis = tuple(Api(name) for name in "abcdef")
+def test_asking_changes_nothing(places: SlotTable) -> None:
+    apis = tuple(AssignableApi(name) for name in "abcdef")
     orders = Orders.first(wanted(connector(tasks=3, apis=apis)))
     before = prints(orders, places)
 
@@ -117,7 +124,7 @@ def test_asking_changes_nothing(places: Places) -> None:
 
 
 def test_a_shard_keeps_its_place_on_the_board_through_every_cut(
-    places: Places,
+    places: SlotTable,
 ) -> None:
     orders = Orders.first(wanted(connector(tasks=2)))
 
@@ -132,8 +139,8 @@ def test_a_shard_keeps_its_place_on_the_board_through_every_cut(
     assert 5 == len(places.slots("c"))
 
 
-def test_siblings_are_all_parts_of_an_api_in_order(places: Places) -> None:
-    apis = (Api("a", splittable=True), Api("b"))
+def test_siblings_are_all_parts_of_an_api_in_order(places: SlotTable) -> None:
+    apis = (AssignableApi("a", splittable=True), AssignableApi("b"))
     children = specs(Orders.first(wanted(connector(tasks=4, apis=apis))), places)
 
     found = {a.shard.label: a.siblings for s in children.values() for a in s.shards}
@@ -141,7 +148,7 @@ def test_siblings_are_all_parts_of_an_api_in_order(places: Places) -> None:
     assert (3,) == found["b"]
 
 
-def test_what_a_former_cut_knew_of_the_end_is_forgotten(places: Places) -> None:
+def test_what_a_former_cut_knew_of_the_end_is_forgotten(places: SlotTable) -> None:
     board = places._board
     orders = Orders.first(wanted(connector(tasks=2)))
     two = specs(orders, places)["c/0"].shards[0]
@@ -158,7 +165,7 @@ def test_what_a_former_cut_knew_of_the_end_is_forgotten(places: Places) -> None:
     assert b"c/a[0/3]" == board.label(three.slot)
 
 
-def test_more_shards_than_places_are_refused(places: Places) -> None:
+def test_more_shards_than_places_are_refused(places: SlotTable) -> None:
     with pytest.raises(SharedError, match="6 shards"):
         specs(Orders.first(wanted(connector(tasks=7))), places)
 
@@ -181,7 +188,7 @@ def test_the_starting_number_lies_within_the_bounds(
     tasks: int, scaling: Scaling | None, splittable: bool, expected: int
 ) -> None:
     made = connector(
-        tasks=tasks, scaling=scaling, apis=(Api("a", splittable=splittable),)
+        tasks=tasks, scaling=scaling, apis=(AssignableApi("a", splittable=splittable),)
     )
 
     assert expected == starting_tasks(made)
@@ -207,7 +214,7 @@ def test_run_states_survive_a_reload_and_unknown_ones_change_nothing() -> None:
     assert "PAUSED" == paused.reloaded(wanted(connector())).state("c")
 
 
-def test_a_renewed_child_has_another_fingerprint(places: Places) -> None:
+def test_a_renewed_child_has_another_fingerprint(places: SlotTable) -> None:
     admin = ChildSpec(key="admin", fingerprint="1", entry=nothing, auxiliary=True)
     orders = Orders.first(wanted(connector(tasks=2), others=(admin,)))
     before = prints(orders, places)

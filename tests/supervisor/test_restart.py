@@ -16,13 +16,13 @@ from engine.supervisor.restart import (
     Again,
     Exited,
     GiveUp,
-    Limits,
+    RestartPolicy,
     decide,
     remembered,
     worst,
 )
 
-LIMITS = Limits()
+LIMITS = RestartPolicy()
 
 
 def ended(code: int, at: float = 0.0, lived: float = 1.0, cause: str = "") -> Exited:
@@ -61,7 +61,7 @@ def test_every_exit_code_has_its_gravity() -> None:
 
 
 def test_the_pause_doubles_up_to_its_cap_and_starts_anew_after_health() -> None:
-    limits = Limits(most=1000)
+    limits = RestartPolicy(most=1000)
     history: list[Exited] = []
     pauses = []
     for number in range(10):
@@ -106,7 +106,7 @@ def test_drained_for_its_memory_it_never_fails_but_waits_longer() -> None:
 
 
 def test_a_limit_of_0_forgives_nothing() -> None:
-    assert isinstance(decide(ended(-9), [], 0.0, Limits(most=0)), GiveUp)
+    assert isinstance(decide(ended(-9), [], 0.0, RestartPolicy(most=0)), GiveUp)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_what_is_forgotten_never_changes_the_verdict(ends: list[Exited]) -> None
 def test_a_pause_lies_between_the_base_and_the_cap(
     history: list[Exited], end: Exited
 ) -> None:
-    verdict = decide(end, history, 0.0, Limits(most=1000))
+    verdict = decide(end, history, 0.0, RestartPolicy(most=1000))
 
     assert isinstance(verdict, Again)
     assert 0.2 <= verdict.after <= 30.0

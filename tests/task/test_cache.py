@@ -8,7 +8,7 @@ import pytest
 
 from engine.config import Connector, load
 from engine.records import Request, Response
-from engine.shared.limiter import Limiter, Limits
+from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.rates import Rate
 from engine.source.fetch.warming import Trace
 from engine.task.build.cache import layer_of, tiers_of, unique_headers, warming_of
@@ -228,7 +228,9 @@ def test_warming_asks_what_the_keys_name(connector, tmp_path, clock) -> None:
     fetch = layer_of(
         one.apis[0], api, shared, stopping=Going(), trace=trace, clock=clock
     )
-    limiter = Limiter([tmp_path / "l"], "orders", Limits(rate=Rate(100.0)), clock=clock)
+    limiter = RateLimiter(
+        [tmp_path / "l"], "orders", RateLimits(rate=Rate(100.0)), clock=clock
+    )
     warming = warming_of(
         one,
         layers={one.apis[0].name: fetch},
@@ -295,7 +297,7 @@ def test_one_task_warms_an_api_and_no_other_api_with_it(
             one,
             layers={mine: layers[mine]},
             tiers=shared,
-            limiter=Limiter([tmp_path / "l"], "orders", Limits(), clock=clock),
+            limiter=RateLimiter([tmp_path / "l"], "orders", RateLimits(), clock=clock),
             trace=traces[mine],
             zone="UTC",
             url_of=url_of,
@@ -317,7 +319,7 @@ def test_without_warming_there_is_none(connector, tmp_path, clock) -> None:
         one,
         layers={"api1": layer(one, tmp_path, clock, Api(clock))},
         tiers=tiers(one, tmp_path, clock),
-        limiter=Limiter([tmp_path], "orders", Limits()),
+        limiter=RateLimiter([tmp_path], "orders", RateLimits()),
         trace=Trace(),
         zone="UTC",
         url_of=url_of,

@@ -8,7 +8,7 @@ import pytest
 
 from engine.config import load
 from engine.shared.demands import Listening
-from engine.shared.limiter import Limits
+from engine.shared.limiter import RateLimits
 from engine.shared.rates import Rate
 from engine.task.build.limits import limits_of, most_tasks_of
 
@@ -18,7 +18,7 @@ BASE = (
 )
 
 
-def limits(tmp_path: Path, text: str) -> Limits:
+def limits(tmp_path: Path, text: str) -> RateLimits:
     file = tmp_path / "c.properties"
     file.write_text(BASE + text.replace("; ", "\n"))
     return limits_of(load([file]).connectors[0])

@@ -11,7 +11,7 @@ import pytest
 from engine.clock import SYSTEM
 from engine.errors import Misconfigured
 from engine.shared.board import Board, Layout
-from engine.shared.limiter import Limits
+from engine.shared.limiter import RateLimits
 from engine.shared.link import Message, SetLimits, Trouble
 from engine.task import starting
 from engine.task.starting import Building, Cut, Start
@@ -74,7 +74,7 @@ def test_it_beats_and_says_how_far_it_is() -> None:
 
 def test_orders_that_come_meanwhile_are_kept() -> None:
     context = Context()
-    order = SetLimits(Limits())
+    order = SetLimits(RateLimits())
     context.given.append(order)
 
     def open(start: Start) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from engine.errors import Misconfigured, RecordError, Unavailable
 from engine.transform import JsonKey
 from engine.transform.registry import Registry, SchemaCache
-from engine.transform.schemas import Unfit
+from engine.transform.schemas import SchemaMismatch
 from tests.transform.pages import columns, dumped, page_of, run, transform
 from tests.transform.registry_server import RegistryServer, fetch, registry_server
 
@@ -342,13 +342,13 @@ def test_a_schema_of_the_registry_s_neither_backtracks_nor_fetches() -> None:
     began = time.thread_time()
     for text in ("_" * 40_000, "a" * 40_000):
         for pattern in ("^(_+)+!$", "^(a|aa)+$", r"^(\w+\s?)*!$"):
-            with contextlib.suppress(Unfit):
+            with contextlib.suppress(SchemaMismatch):
                 writer(pattern=pattern).write(dumped({"a": text}))
     assert time.thread_time() - began < 5
     for pattern in (r"(a)\1", "(?<!a)b"):
-        with pytest.raises(Unfit):
+        with pytest.raises(SchemaMismatch):
             writer(pattern=pattern)
-    with pytest.raises(Unfit, match="reference"):
+    with pytest.raises(SchemaMismatch, match="reference"):
         writer(**{"$ref": "http://127.0.0.1:9/schema.json"})
 
 
@@ -440,9 +440,9 @@ def test_the_message_index_of_first_nested_and_later_messages() -> None:
 def test_a_message_that_is_not_there_is_refused_at_load() -> None:
     data, _ = descriptors()
 
-    with pytest.raises(Unfit, match=r"shop\.None"):
+    with pytest.raises(SchemaMismatch, match=r"shop\.None"):
         protobuf.Protobuf(data, "shop.None")
-    with pytest.raises(Unfit, match="descriptor set"):
+    with pytest.raises(SchemaMismatch, match="descriptor set"):
         protobuf.Protobuf(b"\xff\xff", "shop.Order")
 
 

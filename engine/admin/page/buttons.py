@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from engine.admin.commands import SupervisorClient, Unanswered
 from engine.admin.guard import ConnectionEnds
-from engine.shared.link import Told
+from engine.shared.link import AskOutcome
 
 
 class Buttons:
@@ -22,7 +22,7 @@ class Buttons:
     """
 
     def __init__(self, commands: SupervisorClient) -> None:
-        self._verbs: Mapping[str, Callable[..., Told]] = {
+        self._verbs: Mapping[str, Callable[..., AskOutcome]] = {
             "pause": commands.pause,
             "resume": commands.resume,
             "restart": commands.restart,

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from engine.config.entries import Entry
 from engine.config.foreign.translation import Translation
-from engine.config.kinds import Unfit, split_headers
+from engine.config.kinds import InvalidValue, split_headers
 
 #: Puts what an entry of this api means.
 Convert: TypeAlias = Callable[[Translation, "int | None", Entry], None]
@@ -82,7 +82,7 @@ def headers(t: Translation, number: int | None, entry: Entry) -> None:
     text = ";".join(items)
     try:
         kept = [f"{name}:{value}" for name, value in split_headers(text)]
-    except Unfit as error:
+    except InvalidValue as error:
         t.refuse(entry, f"{error}")
         return
     if len(kept) != len(items):

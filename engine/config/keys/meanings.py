@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from engine.config import authentication, pagination
-from engine.config.kinds import Choice, Csv
+from engine.config.kinds import Choice, CommaList
 from engine.config.sections.key import Key
 
 _POLICY = {
@@ -342,7 +342,7 @@ _PREFIXES = ("producer.override.", "producer.", "admin.override.", "consumer.ove
 
 def words_of(key: Key) -> tuple[str, ...]:
     """The words a key may have, () where there are not just a few."""
-    kind = key.kind.item if isinstance(key.kind, Csv) else key.kind
+    kind = key.kind.item if isinstance(key.kind, CommaList) else key.kind
     return kind.words if isinstance(kind, Choice) else ()
 
 

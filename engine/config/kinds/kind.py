@@ -39,7 +39,7 @@ EXPRESSION = pattern(r"\$\{(?:[^}'\"]|'[^']*'|\"[^\"]*\")*\}")
 UNSENDABLE = pattern(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-class Unfit(ValueError):
+class InvalidValue(ValueError):
     """
     A value that is not of its kind.
 
@@ -55,13 +55,13 @@ class Unfit(ValueError):
         message: str,
         nearest: str | None = None,
         *,
-        several: Sequence[Unfit] = (),
+        several: Sequence[InvalidValue] = (),
     ):
         super().__init__(message)
         self.nearest = nearest
         self.item: int | None = None
         self.at: int | None = None
-        self.each: tuple[Unfit, ...] = tuple(several) or (self,)
+        self.each: tuple[InvalidValue, ...] = tuple(several) or (self,)
 
 
 class Mistakes:
@@ -73,14 +73,14 @@ class Mistakes:
     """
 
     def __init__(self) -> None:
-        self._found: list[Unfit] = []
+        self._found: list[InvalidValue] = []
 
     @contextmanager
     def of(self, item: int) -> Iterator[None]:
         """Around one check of an item."""
         try:
             yield
-        except Unfit as error:
+        except InvalidValue as error:
             for one in error.each:
                 one.item = item
                 self._found.append(one)
@@ -89,7 +89,7 @@ class Mistakes:
         """Raises: Unfit with all of them, if there are any."""
         if self._found:
             first = self._found[0]
-            raise Unfit(str(first), first.nearest, several=self._found)
+            raise InvalidValue(str(first), first.nearest, several=self._found)
 
 
 class Comment(Enum):
@@ -151,4 +151,4 @@ def in_grammar(check: Callable[..., object], *args: object) -> object:
     try:
         return check(*args)
     except grammar.LanguageError as error:
-        raise Unfit(str(error)) from error
+        raise InvalidValue(str(error)) from error

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from engine.config.kinds.kind import URL_BYTES, Unfit
-from engine.config.kinds.plain import Csv
+from engine.config.kinds.kind import URL_BYTES, InvalidValue
+from engine.config.kinds.plain import CommaList
 
 
 class Url(Struct, frozen=True):
@@ -39,7 +39,7 @@ class Url(Struct, frozen=True):
     def read(self, text: str, near: Path) -> str:
         check_url(text, relative=self.relative)
         if self.origin and not re.fullmatch(r"[a-z]+://[^/?]+/?", text, re.IGNORECASE):
-            raise Unfit("allowed: scheme, host and port only")
+            raise InvalidValue("allowed: scheme, host and port only")
         return text
 
 
@@ -50,27 +50,27 @@ def check_url(text: str, *, relative: bool = False) -> None:
     Raises: Unfit.
     """
     if len(text.encode()) > URL_BYTES:
-        raise Unfit(f"longer than {URL_BYTES} bytes")
+        raise InvalidValue(f"longer than {URL_BYTES} bytes")
     if re.search(r"[\x00-\x20\x7f]", text):
-        raise Unfit("a blank or control character in a URL")
+        raise InvalidValue("a blank or control character in a URL")
     if re.search(r"%0[0ad]", text.partition("?")[0], re.IGNORECASE):
-        raise Unfit("an encoded CR, LF or NUL in a URL")
+        raise InvalidValue("an encoded CR, LF or NUL in a URL")
     if "#" in text:
-        raise Unfit("a fragment (#...) is never sent: leave it out")
+        raise InvalidValue("a fragment (#...) is never sent: leave it out")
     if "\\" in text:
-        raise Unfit("a backslash in a URL")
+        raise InvalidValue("a backslash in a URL")
     found = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?([^/?]*)", text)
     if found is None:
         if not relative:
-            raise Unfit("allowed: an absolute http: or https: URL")
+            raise InvalidValue("allowed: an absolute http: or https: URL")
         if text.startswith("//"):
-            raise Unfit("a reference may not name another host")
+            raise InvalidValue("a reference may not name another host")
         return
     scheme, slashes, authority = found.groups()
     if scheme.lower() not in ("http", "https") or not slashes:
-        raise Unfit(f"scheme {scheme!r}, allowed: http or https")
+        raise InvalidValue(f"scheme {scheme!r}, allowed: http or https")
     if "@" in authority:
-        raise Unfit("user and password do not belong in a URL: use auth.type")
+        raise InvalidValue("user and password do not belong in a URL: use auth.type")
     check_host_port(authority, default=True)
 
 
@@ -84,23 +84,23 @@ def check_host_port(text: str, *, default: bool) -> None:
     """
     found = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", text)
     if found is None:
-        raise Unfit(f"host {text!r}: an IPv6 address stands in brackets")
+        raise InvalidValue(f"host {text!r}: an IPv6 address stands in brackets")
     host, port = found.groups()
     if port is None and not default:
-        raise Unfit(f"{text!r} without a port")
+        raise InvalidValue(f"{text!r} without a port")
     if port is not None and (
         not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535
     ):
-        raise Unfit(f"port {port!r}, allowed: 1..65535")
+        raise InvalidValue(f"port {port!r}, allowed: 1..65535")
     if not host:
-        raise Unfit("no host")
+        raise InvalidValue("no host")
     if host.startswith("["):
         if "%" in host:
-            raise Unfit("an IPv6 zone is refused")
+            raise InvalidValue("an IPv6 zone is refused")
         try:
             ipaddress.IPv6Address(host[1:-1])
         except ValueError as error:
-            raise Unfit(f"host {host!r} is no IPv6 address") from error
+            raise InvalidValue(f"host {host!r} is no IPv6 address") from error
         return
     check_host(host)
 
@@ -114,17 +114,19 @@ def check_host(host: str) -> None:
     try:
         name = host.encode("idna").decode() if not host.isascii() else host
     except UnicodeError as error:
-        raise Unfit(f"host {host!r} is no host name") from error
+        raise InvalidValue(f"host {host!r} is no host name") from error
     labels = name.removesuffix(".").split(".")
     label = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
     if len(name) > 253 or not all(label.fullmatch(part) for part in labels):
-        raise Unfit(f"host {host!r} is no host name")
+        raise InvalidValue(f"host {host!r} is no host name")
     # The last label of a name is never numeric (WHATWG URL, "ends in a number").
     if re.fullmatch(r"[0-9]+|0[xX][0-9a-fA-F]*", labels[-1]):
         try:
             ipaddress.IPv4Address(name)
         except ValueError as error:
-            raise Unfit(f"host {host!r}: IPv4 is four decimal numbers") from error
+            raise InvalidValue(
+                f"host {host!r}: IPv4 is four decimal numbers"
+            ) from error
 
 
 class HostPort(Struct, frozen=True):
@@ -169,7 +171,7 @@ class Listener(Struct, frozen=True):
     def read(self, text: str, near: Path) -> str:
         found = re.fullmatch(r"http://([^/]+):([0-9]{1,5})/?", text, re.IGNORECASE)
         if found is None or int(found.group(2)) > 65535:
-            raise Unfit("allowed: http://host:port, port 0..65535 (0: any)")
+            raise InvalidValue("allowed: http://host:port, port 0..65535 (0: any)")
         if found.group(1) not in ("0.0.0.0", "*", "[::]"):
             check_host_port(found.group(1), default=True)
         return text.removesuffix("/")
@@ -182,7 +184,7 @@ class Cidr(Struct, frozen=True):
         try:
             return str(ipaddress.ip_network(text))
         except ValueError as error:
-            raise Unfit(f"{error}; allowed: {self.allowed}") from error
+            raise InvalidValue(f"{error}; allowed: {self.allowed}") from error
 
 
 class Pin(Struct, frozen=True):
@@ -190,17 +192,17 @@ class Pin(Struct, frozen=True):
 
     def read(self, text: str, near: Path) -> str:
         if not re.fullmatch(r"sha256/[A-Za-z0-9+/]{43}=", text):
-            raise Unfit(f"allowed: {self.allowed}")
+            raise InvalidValue(f"allowed: {self.allowed}")
         return text
 
 
-class Brokers(Struct, frozen=True):
+class BootstrapServers(Struct, frozen=True):
     """`bootstrap.servers`: a csv of host:port, or `embedded`."""
 
     allowed: str = "csv of host:port, or embedded"
 
     def read(self, text: str, near: Path) -> tuple[str, ...]:
-        return Csv(HostPort(), alone=("embedded",)).read(text, near)
+        return CommaList(HostPort(), alone=("embedded",)).read(text, near)
 
     def read_items(self, items: Sequence[str], near: Path) -> tuple[str, ...]:
-        return Csv(HostPort(), alone=("embedded",)).read_items(items, near)
+        return CommaList(HostPort(), alone=("embedded",)).read_items(items, near)

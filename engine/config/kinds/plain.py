@@ -24,9 +24,9 @@ from engine.config.kinds.kind import (
     INT64,
     UNSENDABLE,
     Comment,
+    InvalidValue,
     Kind,
     Mistakes,
-    Unfit,
     fold,
     nearest,
 )
@@ -39,7 +39,7 @@ class Bool(Struct, frozen=True):
     def read(self, text: str, near: Path) -> bool:
         word = text.lower()
         if word not in ("true", "false") or not text.isascii():
-            raise Unfit("allowed: true or false")
+            raise InvalidValue("allowed: true or false")
         return word == "true"
 
 
@@ -67,13 +67,13 @@ class Int(Struct, frozen=True):
     def read(self, text: str, near: Path) -> int:
         pattern = r"-?[0-9]+" if self.low < 0 else r"[0-9]+"
         if not re.fullmatch(pattern, text):
-            raise Unfit(f"allowed: {self.allowed}, digits only")
+            raise InvalidValue(f"allowed: {self.allowed}, digits only")
         digits = text.lstrip("-").lstrip("0") or "0"
         if len(digits) > 20:
-            raise Unfit(f"out of range, allowed: {self.allowed}")
+            raise InvalidValue(f"out of range, allowed: {self.allowed}")
         value = -int(digits) if text.startswith("-") else int(digits)
         if not self.low <= value <= self.high or (self.nonzero and value == 0):
-            raise Unfit(f"out of range, allowed: {self.allowed}")
+            raise InvalidValue(f"out of range, allowed: {self.allowed}")
         return value
 
 
@@ -141,11 +141,13 @@ class Number(Struct, frozen=True):
 
     def read(self, text: str, near: Path) -> float:
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-            raise Unfit(f"allowed: {self.allowed}, digits with an optional fraction")
+            raise InvalidValue(
+                f"allowed: {self.allowed}, digits with an optional fraction"
+            )
         value = float(text)
         low = value > self.low if self.above else value >= self.low
         if not low or value > (self.high if self.high is not None else 1.7e308):
-            raise Unfit(f"out of range, allowed: {self.allowed}")
+            raise InvalidValue(f"out of range, allowed: {self.allowed}")
         return value
 
 
@@ -181,8 +183,8 @@ class Choice(Struct, frozen=True):
                 return word
         for other, reason in self.refused.items():
             if fold(other) == plain:
-                raise Unfit(f"refused: {reason}")
-        raise Unfit(f"allowed: {self.allowed}", nearest(text, self.words))
+                raise InvalidValue(f"refused: {reason}")
+        raise InvalidValue(f"allowed: {self.allowed}", nearest(text, self.words))
 
 
 class Text(Struct, frozen=True):
@@ -205,9 +207,9 @@ class Text(Struct, frozen=True):
 
     def read(self, text: str, near: Path) -> str:
         if self.pattern is not None and not re.fullmatch(self.pattern, text):
-            raise Unfit(f"allowed: {self.words}")
+            raise InvalidValue(f"allowed: {self.words}")
         if UNSENDABLE.search(text):
-            raise Unfit("a control character")
+            raise InvalidValue("a control character")
         return text
 
 
@@ -231,7 +233,7 @@ class Delimiter(Struct, frozen=True):
         if self.none and text.upper() == "NONE":
             return ""
         if len(named) != 1 or not named.isascii() or named.isalnum() or named in "\r\n":
-            raise Unfit(f"allowed: {self.allowed}")
+            raise InvalidValue(f"allowed: {self.allowed}")
         return named
 
 
@@ -251,13 +253,13 @@ class Password(Struct, frozen=True):
 
     def read(self, text: str, near: Path) -> Secret:
         if "\0" in text or (not self.multiline and UNSENDABLE.search(text)):
-            raise Unfit("a control character")
+            raise InvalidValue("a control character")
         if self.check is not None:
             self.check(text)
         return Secret(text)
 
 
-class Csv(Struct, frozen=True):
+class CommaList(Struct, frozen=True):
     """A comma list; in JSON form an array of strings is the same."""
 
     item: Kind
@@ -280,17 +282,19 @@ class Csv(Struct, frozen=True):
         if len(items) == 1 and items[0].lower() in self.alone:
             return (items[0].lower(),)
         if not all(items):
-            raise Unfit("an empty item in the list")
+            raise InvalidValue("an empty item in the list")
         if self.most is not None and len(items) > self.most:
-            raise Unfit(f"at most {self.most} items")
+            raise InvalidValue(f"at most {self.most} items")
         found = []
         mistakes = Mistakes()
         for at, item in enumerate(items):
             with mistakes.of(at):
                 try:
                     found.append(str(self.item.read(item, near)))
-                except Unfit as error:
-                    raise Unfit(f"item {item!r}: {error}", error.nearest) from error
+                except InvalidValue as error:
+                    raise InvalidValue(
+                        f"item {item!r}: {error}", error.nearest
+                    ) from error
         mistakes.close()
         return tuple(found)
 
@@ -327,11 +331,11 @@ class StatusCodes(Struct, frozen=True):
     def _range(self, item: str) -> tuple[int, int]:
         found = re.fullmatch(r"[ \t]*([0-9]{3})(?:(-)([0-9]{3})?)?[ \t]*", item)
         if not found:
-            raise Unfit(f"item {item.strip()!r}, allowed: {self.allowed}")
+            raise InvalidValue(f"item {item.strip()!r}, allowed: {self.allowed}")
         low = int(found.group(1))
         high = int(found.group(3) or (599 if found.group(2) else low))
         if not 100 <= low <= high <= 599:
-            raise Unfit(f"item {item.strip()!r}: codes are 100..599, low-high")
+            raise InvalidValue(f"item {item.strip()!r}: codes are 100..599, low-high")
         return low, high
 
 
@@ -343,7 +347,7 @@ class Charset(Struct, frozen=True):
     def read(self, text: str, near: Path) -> str:
         codec = grammar.charset(text)
         if codec is None:
-            raise Unfit(f"no charset that is read, allowed: {self.allowed}")
+            raise InvalidValue(f"no charset that is read, allowed: {self.allowed}")
         return codec
 
 
@@ -371,7 +375,7 @@ class ClassName(Struct, frozen=True):
             if text in (short, short.removesuffix(self.suffix) if self.suffix else ""):
                 return ours
         short_names = sorted(set(self.classes.values()))
-        raise Unfit(f"allowed: {self.allowed}", nearest(text, short_names))
+        raise InvalidValue(f"allowed: {self.allowed}", nearest(text, short_names))
 
 
 class ConnectorClass(Struct, frozen=True):
@@ -385,7 +389,9 @@ class ConnectorClass(Struct, frozen=True):
 
     def read(self, text: str, near: Path) -> str:
         if text not in self.dialects:
-            raise Unfit(f"allowed: {self.allowed}", nearest(text, list(self.dialects)))
+            raise InvalidValue(
+                f"allowed: {self.allowed}", nearest(text, list(self.dialects))
+            )
         return text
 
 
@@ -394,11 +400,11 @@ class Zone(Struct, frozen=True):
 
     def read(self, text: str, near: Path) -> str:
         if not re.fullmatch(r"[A-Za-z0-9_+/-]{1,64}", text) or text.startswith("/"):
-            raise Unfit(f"allowed: {self.allowed}")
+            raise InvalidValue(f"allowed: {self.allowed}")
         try:
             ZoneInfo(text)
         except (ValueError, OSError, KeyError) as error:
-            raise Unfit(f"unknown zone, allowed: {self.allowed}") from error
+            raise InvalidValue(f"unknown zone, allowed: {self.allowed}") from error
         return text
 
 
@@ -417,7 +423,7 @@ class File(Struct, frozen=True):
     def read(self, text: str, near: Path) -> Path:
         path, mode = _place(text, near)
         if self.exists and (mode is None or not stat.S_ISREG(mode)):
-            raise Unfit("no such file")
+            raise InvalidValue("no such file")
         return path
 
 
@@ -428,20 +434,20 @@ class Directory(Struct, frozen=True):
     def read(self, text: str, near: Path) -> Path:
         path, mode = _place(text, near)
         if mode is not None and not stat.S_ISDIR(mode):
-            raise Unfit("not a directory")
+            raise InvalidValue("not a directory")
         return path
 
 
 def _place(text: str, near: Path) -> tuple[Path, int | None]:
     """A path and what stands there, None for nothing or nothing to be seen."""
     if "\0" in text:
-        raise Unfit("a control character")
+        raise InvalidValue("a control character")
     try:
         path = near / Path(text).expanduser()
         return path, path.stat().st_mode
     except RuntimeError as error:
-        raise Unfit("no such user") from error
+        raise InvalidValue("no such user") from error
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-            raise Unfit(os.strerror(error.errno).lower()) from error
+            raise InvalidValue(os.strerror(error.errno).lower()) from error
         return path, None

@@ -23,8 +23,8 @@ from engine.config.kinds.kind import (
     UNSENDABLE,
     URL_BYTES,
     Comment,
+    InvalidValue,
     Kind,
-    Unfit,
     fold,
     in_grammar,
 )
@@ -34,10 +34,10 @@ from engine.observe.redact import learn, sensitive
 
 def is_json(kind: Kind | None) -> bool:
     """Whether the value may run over several lines."""
-    return kind is None or isinstance(kind, Json | Body)
+    return kind is None or isinstance(kind, Json | BodyText)
 
 
-class Topic(Struct, frozen=True):
+class TopicName(Struct, frozen=True):
     """
     A topic's name (Kafka: at most 249 of `[A-Za-z0-9._-]`, not `.` or `..`).
 
@@ -59,13 +59,13 @@ class Topic(Struct, frozen=True):
             in_grammar(grammar.template, text, self.names)
             fixed = EXPRESSION.sub("x", text)
         if not TOPIC.fullmatch(fixed):
-            raise Unfit(f"allowed: {self.allowed}")
+            raise InvalidValue(f"allowed: {self.allowed}")
         if text in (".", ".."):
-            raise Unfit("'.' and '..' are no topic names")
+            raise InvalidValue("'.' and '..' are no topic names")
         return text
 
 
-class Template(Struct, frozen=True):
+class TemplateText(Struct, frozen=True):
     """
     Text with `${...}`.
 
@@ -89,14 +89,14 @@ class Template(Struct, frozen=True):
         if self.url:
             origin = re.match(r"[^/?#]*:?/{0,2}[^/?#]*", text)
             if origin and "://" in origin.group() and "${" in origin.group():
-                raise Unfit("${...} is allowed only behind the host")
+                raise InvalidValue("${...} is allowed only behind the host")
             check_url(EXPRESSION.sub("x", text), relative=True)
         elif UNSENDABLE.search(text.replace("\n", "").replace("\r", "")):
-            raise Unfit("a control character")
+            raise InvalidValue("a control character")
         return text
 
 
-class Body(Struct, frozen=True):
+class BodyText(Struct, frozen=True):
     """A request's body: a template that may be JSON over several lines."""
 
     names: frozenset[str]
@@ -121,10 +121,10 @@ class Params(Struct, frozen=True):
         in_grammar(grammar.template, text, self.names)
         masked = EXPRESSION.sub(lambda found: "x" * len(found.group()), text)
         if UNSENDABLE.search(masked):
-            raise Unfit("a control character")
+            raise InvalidValue("a control character")
         for item in masked.removeprefix("?").split("&"):
             if not item.partition("=")[0].strip():
-                raise Unfit("a parameter without a name; allowed: a=b&c=d")
+                raise InvalidValue("a parameter without a name; allowed: a=b&c=d")
         return text
 
 
@@ -148,7 +148,7 @@ class RecordPath(Struct, frozen=True):
         if self.header and text.lower().startswith("header:"):
             name = text[len("header:") :]
             if not TOKEN.fullmatch(name):
-                raise Unfit(f"{name!r} is no header name")
+                raise InvalidValue(f"{name!r} is no header name")
             return f"header:{name}"
         in_grammar(grammar.path, text)
         return text
@@ -194,7 +194,7 @@ class DatePattern(Struct, frozen=True):
         return text
 
 
-class Regex(Struct, frozen=True):
+class RegexText(Struct, frozen=True):
     comment: Comment = Comment.REFUSED
     allowed: str = "regular expression"
 
@@ -223,11 +223,11 @@ class Json(Struct, frozen=True):
         try:
             node = jsontext.parse(text)
         except jsontext.JsonError as error:
-            raise Unfit(f"not JSON: {error}; allowed: {self.words}") from error
+            raise InvalidValue(f"not JSON: {error}; allowed: {self.words}") from error
         value = jsontext.plain(node)
         try:
             self.check(value)
-        except Unfit as error:
+        except InvalidValue as error:
             for one in error.each:
                 if one.item is not None and isinstance(node.value, list):
                     one.at = node.value[one.item].at
@@ -276,7 +276,7 @@ class Headers(Struct, frozen=True):
                 learn_header(value)
         lower = [name.lower() for name, _ in headers]
         if not self.kafka and lower.count("authorization") > 1:
-            raise Unfit("Authorization stands here twice")
+            raise InvalidValue("Authorization stands here twice")
         return tuple(headers)
 
 
@@ -307,7 +307,9 @@ def split_headers(text: str) -> list[tuple[str, str]]:
         item = text[start:end]
         head, colon, value = item.partition(":")
         if not colon:
-            raise Unfit(f"{item.strip()!r} has no ':'; allowed: Name:value; Name:value")
+            raise InvalidValue(
+                f"{item.strip()!r} has no ':'; allowed: Name:value; Name:value"
+            )
         items.append((head.strip(" \t"), value.strip(" \t")))
     return items
 
@@ -315,13 +317,13 @@ def split_headers(text: str) -> list[tuple[str, str]]:
 def check_header_name(name: str, *, kafka: bool = False) -> None:
     """Refuse a name that cannot be sent.  Raises: Unfit."""
     if not name:
-        raise Unfit("a header without a name")
+        raise InvalidValue("a header without a name")
     if kafka:
         return
     if not TOKEN.fullmatch(name):
-        raise Unfit(f"{name!r} is no header name (RFC 9110)")
+        raise InvalidValue(f"{name!r} is no header name (RFC 9110)")
     if name.lower() in RESERVED_HEADERS:
-        raise Unfit(f"header {name} is written by the HTTP layer itself")
+        raise InvalidValue(f"header {name} is written by the HTTP layer itself")
 
 
 def check_header_value(
@@ -329,7 +331,7 @@ def check_header_value(
 ) -> None:
     """Refuse a value that cannot be sent.  Raises: Unfit."""
     if re.search(r"[\r\n\0]", value):
-        raise Unfit(f"header {name}: CR, LF or NUL in its value")
+        raise InvalidValue(f"header {name}: CR, LF or NUL in its value")
     in_grammar(grammar.template, value, names)
     if kafka:
         return
@@ -337,11 +339,11 @@ def check_header_value(
     try:
         fixed.encode("latin-1")
     except UnicodeEncodeError as error:
-        raise Unfit(f"header {name}: a character outside Latin-1") from error
+        raise InvalidValue(f"header {name}: a character outside Latin-1") from error
     if UNSENDABLE.search(fixed):
-        raise Unfit(f"header {name}: a control character in its value")
+        raise InvalidValue(f"header {name}: a control character in its value")
     if len(value) > URL_BYTES:
-        raise Unfit(f"header {name}: longer than {URL_BYTES} bytes")
+        raise InvalidValue(f"header {name}: longer than {URL_BYTES} bytes")
 
 
 class Header(Struct, frozen=True):

@@ -15,15 +15,15 @@ from engine.config.grammar import REQUEST_NAMES
 from engine.config.kinds import (
     Choice,
     Codes,
-    Csv,
+    CommaList,
     Headers,
     HostPort,
+    InvalidValue,
     Params,
     Password,
     RecordPath,
     StatusCodes,
     Text,
-    Unfit,
     Url,
     seconds,
 )
@@ -50,11 +50,11 @@ def check_credentials(text: str) -> None:
     """
     found = credentials_of(text)
     if len(found) < 2:
-        raise Unfit("two or more, one a line or separated by commas")
+        raise InvalidValue("two or more, one a line or separated by commas")
     if len(set(found)) < len(found):
-        raise Unfit("one of them stands there twice")
+        raise InvalidValue("one of them stands there twice")
     if any(not 32 <= ord(c) < 127 for each in found for c in each):
-        raise Unfit("a character that goes in no header")
+        raise InvalidValue("a character that goes in no header")
 
 
 class AuthConfig(Section, frozen=True, kw_only=True):
@@ -280,7 +280,7 @@ class OAuthConfig(Section, frozen=True, kw_only=True):
     )
     base_hosts: tuple[str, ...] | None = unset(
         "oauth2.base.url.hosts",
-        Csv(HostPort(port=False, wildcard=True)),
+        CommaList(HostPort(port=False, wildcard=True)),
         None,
         "Hosts that URL may lead to beside the API's own; the token goes there, over "
         "https only.",

@@ -14,7 +14,7 @@ from engine.config.kinds import (
     Bool,
     Choice,
     Cidr,
-    Csv,
+    CommaList,
     HostPort,
     Int,
     Password,
@@ -41,7 +41,7 @@ class CertificatesConfig(Section, frozen=True, kw_only=True):
     )
     pins: tuple[str, ...] | None = unset(
         "https.ssl.certificate.pins",
-        Csv(Pin()),
+        CommaList(Pin()),
         None,
         "Hashes of public keys; the server's own certificate must match one.",
         "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
@@ -93,7 +93,7 @@ class ProxyConfig(Section, frozen=True, kw_only=True):
     )
     exceptions: tuple[str, ...] | None = unset(
         "http.proxy.exceptions",
-        Csv(ProxyException()),
+        CommaList(ProxyException()),
         None,
         "Hosts that are asked without the proxy: names, all below a domain, networks "
         "of addresses that are written as such.",
@@ -124,7 +124,7 @@ class BordersConfig(Section, frozen=True, kw_only=True):
     )
     allowed_hosts: tuple[str, ...] | None = unset(
         "http.source.allowed.hosts",
-        Csv(HostPort(port=False, wildcard=True)),
+        CommaList(HostPort(port=False, wildcard=True)),
         None,
         "Other hosts that redirects and next links may lead to; no credential "
         "and no header of ours goes there.",
@@ -151,14 +151,14 @@ class BordersConfig(Section, frozen=True, kw_only=True):
     )
     disallow: tuple[str, ...] | None = unset(
         "connection.disallow.cidr.ranges",
-        Csv(Cidr()),
+        CommaList(Cidr()),
         None,
         "Networks that are refused.",
         "10.0.0.0/8",
     )
     allow: tuple[str, ...] | None = unset(
         "connection.allow.cidr.ranges",
-        Csv(Cidr()),
+        CommaList(Cidr()),
         None,
         "Networks that are allowed whatever else says, link-local and the metadata "
         "addresses of clouds included.",

@@ -15,8 +15,8 @@ from engine.config import shapes
 from engine.config.kinds import (
     Bool,
     Choice,
+    CommaList,
     Cron,
-    Csv,
     Int,
     Json,
     Number,
@@ -237,7 +237,7 @@ class WarmingConfig(Section, frozen=True, kw_only=True):
     )
     strategies: tuple[str, ...] = option(
         "cache.warming.strategies",
-        Csv(Choice(("PREDICTIVE", "LRU"))),
+        CommaList(Choice(("PREDICTIVE", "LRU"))),
         "LRU",
         "LRU: what was used last and is no longer fresh. PREDICTIVE: what each "
         "of the last polls asked, just before the next.",

@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from engine.config import shapes
-from engine.config.kinds import Bool, Choice, Csv, Int, Json, Text, ms, seconds, size
+from engine.config.kinds import (
+    Bool,
+    Choice,
+    CommaList,
+    Int,
+    Json,
+    Text,
+    ms,
+    seconds,
+    size,
+)
 from engine.config.sections.section import Section, duration, option, unset
 
 DAY = 86400000
@@ -173,7 +183,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     )
     compression_types: tuple[str, ...] = option(
         "http.client.compression.types",
-        Csv(Choice(("gzip", "deflate", "br", "zstd"))),
+        CommaList(Choice(("gzip", "deflate", "br", "zstd"))),
         "gzip,deflate",
         "What is asked for, in order. br and zstd need a library.",
     )

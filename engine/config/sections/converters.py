@@ -15,11 +15,11 @@ from engine.config.kinds import (
     Bool,
     Choice,
     ClassName,
-    Csv,
+    CommaList,
     File,
+    InvalidValue,
     Password,
     Text,
-    Unfit,
     Url,
 )
 from engine.config.sections.section import Section, option, unset
@@ -65,7 +65,7 @@ STRATEGIES = ClassName(
 
 def _user_info(text: str) -> None:
     if ":" not in text:
-        raise Unfit("allowed: user:password")
+        raise InvalidValue("allowed: user:password")
 
 
 class ConverterConfig(Section, frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class ConverterConfig(Section, frozen=True, kw_only=True):
     )
     registry_url: tuple[str, ...] | None = unset(
         "{side}.converter.schema.registry.url",
-        Csv(Url()),
+        CommaList(Url()),
         None,
         "Schema registries, needed by Avro, JsonSchema and Protobuf.",
         "https://registry.example.com",

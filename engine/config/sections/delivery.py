@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from engine.config.kinds import Choice, File, Int, Number, Text, Topic, ms
+from engine.config.kinds import Choice, File, Int, Number, Text, TopicName, ms
 from engine.config.sections.section import Section, duration, option, unset
 
 
@@ -62,7 +62,7 @@ class StateTopicConfig(Section, frozen=True, kw_only=True):
 
     topic: str = option(
         "offsets.storage.topic",
-        Topic(),
+        TopicName(),
         "kafka-http-source-offsets",
         "The compacted topic that keeps the state, in Kafka Connect's format.",
     )

@@ -12,10 +12,10 @@ from typing import ClassVar
 
 from engine.config.kinds import (
     Choice,
+    CommaList,
     Comment,
     ConnectorClass,
     Cron,
-    Csv,
     Int,
     RecordPath,
     Tasks,
@@ -147,7 +147,7 @@ class ApiConfig(Section, frozen=True, kw_only=True):
     )
     entities: tuple[str, ...] | None = unset(
         "entity.names",
-        Csv(Text(r"[^\x00-\x1f,]{1,256}", "text", comment=Comment.ENDS)),
+        CommaList(Text(r"[^\x00-\x1f,]{1,256}", "text", comment=Comment.ENDS)),
         None,
         "Listed partitions: one shard each with its own state, ${entityName} in "
         "URL, parameters, body, headers, topic and key.",

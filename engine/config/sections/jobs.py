@@ -12,18 +12,18 @@ from typing import ClassVar
 
 from engine.config.grammar import REQUEST_NAMES
 from engine.config.kinds import (
-    Body,
+    BodyText,
     Choice,
+    CommaList,
     Comment,
-    Csv,
     RecordPath,
-    Template,
+    TemplateText,
     Text,
     ms,
 )
 from engine.config.sections.section import Section, duration, option, unset
 
-_URL = Template(REQUEST_NAMES, url=True, comment=Comment.ENDS_OUTSIDE_TEMPLATE)
+_URL = TemplateText(REQUEST_NAMES, url=True, comment=Comment.ENDS_OUTSIDE_TEMPLATE)
 
 
 class JobsConfig(Section, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class JobsConfig(Section, frozen=True, kw_only=True):
     )
     create_body: str | None = unset(
         "http.job.create.body",
-        Body(REQUEST_NAMES),
+        BodyText(REQUEST_NAMES),
         None,
         "With what body.",
         '{"operation": "query", "query": "SELECT Id FROM Account"}',
@@ -71,7 +71,7 @@ class JobsConfig(Section, frozen=True, kw_only=True):
     )
     status_body: str | None = unset(
         "http.job.status.body",
-        Body(REQUEST_NAMES),
+        BodyText(REQUEST_NAMES),
         None,
         "With what body.",
         '{"id": "${job.id}"}',
@@ -86,14 +86,14 @@ class JobsConfig(Section, frozen=True, kw_only=True):
     )
     done: tuple[str, ...] = option(
         "http.job.status.done.values",
-        Csv(Text()),
+        CommaList(Text()),
         "done,completed,complete,jobcomplete,success,succeeded,finished,ready",
         "What it says when the job is done, whatever the case of its letters.",
         "JobComplete",
     )
     failed: tuple[str, ...] = option(
         "http.job.status.failed.values",
-        Csv(Text()),
+        CommaList(Text()),
         "failed,failure,error,aborted,cancelled,canceled,fatal,expired",
         "What it says when the job has failed; anything else is pending.",
         "Failed,Aborted",

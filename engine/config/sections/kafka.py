@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from engine.config import jaas
 from engine.config.kinds import (
     Bool,
-    Brokers,
+    BootstrapServers,
     Choice,
     Int,
     Password,
@@ -63,7 +63,7 @@ class BootstrapConfig(Section, frozen=True, kw_only=True):
 
     servers: tuple[str, ...] | None = unset(
         "bootstrap.servers",
-        Brokers(),
+        BootstrapServers(),
         Computed(_embedded, "embedded if the extra is installed, else required"),
         "The brokers, or `embedded`: a broker of our own for trying out.",
         "broker1:9092,broker2:9092",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from engine.config.kinds import Bool, Choice, Int, Topic
+from engine.config.kinds import Bool, Choice, Int, TopicName
 from engine.config.sections.section import Section, option, unset
 
 
@@ -38,7 +38,7 @@ class DeadLetterQueueConfig(Section, frozen=True, kw_only=True):
 
     topic: str | None = unset(
         "errors.deadletterqueue.topic.name",
-        Topic(names=frozenset({"connector"})),
+        TopicName(names=frozenset({"connector"})),
         None,
         "Where dead letters go; ${connector} may stand in it. Unset: the log.",
         "orders-dead",

@@ -13,13 +13,13 @@ from typing import ClassVar
 from engine.config import shapes
 from engine.config.grammar import REQUEST_NAMES
 from engine.config.kinds import (
-    Body,
+    BodyText,
     Choice,
     Headers,
     Json,
     Password,
     RecordPath,
-    Template,
+    TemplateText,
     Text,
     Url,
     seconds,
@@ -151,7 +151,7 @@ class LoginConfig(Section, frozen=True, kw_only=True):
     )
     body: str | None = unset(
         "auth.login.body",
-        Body(LOGIN_NAMES),
+        BodyText(LOGIN_NAMES),
         None,
         "Body of the login: JSON, XML or a form, by its first character or the header "
         "Content-Type. ${user} and ${password} are connection.user and "
@@ -199,7 +199,7 @@ class LoginConfig(Section, frozen=True, kw_only=True):
     )
     template: str = option(
         "auth.login.send.template",
-        Template(frozenset({"token"})),
+        TemplateText(frozenset({"token"})),
         Computed(
             _send_template,
             "Bearer ${token} in the header Authorization, else ${token}",

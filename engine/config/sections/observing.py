@@ -14,12 +14,12 @@ from typing import ClassVar
 from engine.config.kinds import (
     Bool,
     Choice,
-    Csv,
+    CommaList,
     Int,
+    InvalidValue,
     Listener,
     Password,
     Text,
-    Unfit,
     ms,
     ratio,
     size,
@@ -31,7 +31,7 @@ from engine.observe.redact import Secret
 
 def _long_enough(token: str) -> None:
     if len(token) < 16:
-        raise Unfit("a token of less than 16 characters can be guessed")
+        raise InvalidValue("a token of less than 16 characters can be guessed")
 
 
 def _log_format(get: Lookup) -> object:
@@ -149,13 +149,13 @@ class AdminConfig(Section, frozen=True, kw_only=True):
 
     metric_names: tuple[str, ...] = option(
         "metrics.names",
-        Csv(Choice(("NATIVE", "STRIMZI", "CONFLUENT"))),
+        CommaList(Choice(("NATIVE", "STRIMZI", "CONFLUENT"))),
         "NATIVE,STRIMZI",
         "Families of names on /metrics.",
     )
     listeners: tuple[str, ...] = option(
         "listeners",
-        Csv(Listener(), alone=("none",)),
+        CommaList(Listener(), alone=("none",)),
         "http://127.0.0.1:8080,http://[::1]:8080",
         "Where health, metrics, Jolokia, REST and the status page are. Port 0: "
         "any; `none`: no admin process.",
@@ -170,7 +170,7 @@ class AdminConfig(Section, frozen=True, kw_only=True):
     )
     allowed_hosts: tuple[str, ...] | None = unset(
         "admin.allowed.hosts",
-        Csv(Text(r"\*|(\*\.)?[A-Za-z0-9._-]+", "host name, *.name or *")),
+        CommaList(Text(r"\*|(\*\.)?[A-Za-z0-9._-]+", "host name, *.name or *")),
         None,
         "Names that requests may have in Host, beside those in listeners, this "
         "machine's own, localhost, and, off loopback, any address. A browser led "

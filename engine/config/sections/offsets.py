@@ -20,7 +20,7 @@ from engine.config.kinds import (
     Number,
     RecordPath,
     StatusCodes,
-    Template,
+    TemplateText,
     Text,
     TimeFormat,
     Zone,
@@ -73,7 +73,7 @@ class OffsetsConfig(Section, frozen=True, kw_only=True):
     )
     initial: str | None = unset(
         "http.initial.offset",
-        Template(REQUEST_NAMES),
+        TemplateText(REQUEST_NAMES),
         Computed(
             _initial_offset, "0 for type offset, the first page for page, else none"
         ),
@@ -210,14 +210,14 @@ class WindowsConfig(Section, frozen=True, kw_only=True):
     )
     start: str | None = unset(
         "http.source.window.start",
-        Template(REQUEST_NAMES),
+        TemplateText(REQUEST_NAMES),
         None,
         "Where the first window begins; fixed at the first start.",
         "2024-01-01T00:00:00Z",
     )
     end: str | None = unset(
         "http.source.window.end",
-        Template(REQUEST_NAMES),
+        TemplateText(REQUEST_NAMES),
         None,
         "Where the last window ends; unset, it moves with the clock.",
         "2025-01-01T00:00:00Z",

@@ -17,13 +17,13 @@ from engine.config.kinds import (
     Bool,
     Choice,
     ClassName,
-    Csv,
+    CommaList,
     Directory,
     Int,
     Number,
-    Regex,
+    RegexText,
     Text,
-    Topic,
+    TopicName,
     ms,
     size,
 )
@@ -196,7 +196,7 @@ class ProviderRulesConfig(Section, frozen=True, kw_only=True):
 
     allowed: tuple[str, ...] = option(
         "config.providers",
-        Csv(
+        CommaList(
             Choice(
                 ("env", "file", "dir", "cred"),
                 also={"directory": "dir", "env_var": "env"},
@@ -207,7 +207,7 @@ class ProviderRulesConfig(Section, frozen=True, kw_only=True):
     )
     env_pattern: str | None = unset(
         "config.providers.env.param.allowlist.pattern",
-        Regex(),
+        RegexText(),
         None,
         "Which environment variables may be read.",
         "KHS_.*",
@@ -236,7 +236,7 @@ class ProviderPathsConfig(Section, frozen=True, kw_only=True):
 
     allowed: tuple[str, ...] | None = unset(
         "config.providers.{provider}.param.allowed.paths",
-        Csv(Text(r"/.*", "absolute path")),
+        CommaList(Text(r"/.*", "absolute path")),
         None,
         "Directories that `{provider}` may read in.",
         "/etc/kafka-http-source",
@@ -305,7 +305,7 @@ class ClusterConfig(Section, frozen=True, kw_only=True):
     )
     tasks_topic: str | None = unset(
         "group.tasks.topic",
-        Topic(),
+        TopicName(),
         Computed(
             lambda get: f"{get('group.id')}-tasks" if get("group.id") else None,
             "<group.id>-tasks",

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from engine.config.grammar import REQUEST_NAMES
 from engine.config.kinds import (
-    Body,
+    BodyText,
     Bool,
     Choice,
     Comment,
@@ -20,7 +20,7 @@ from engine.config.kinds import (
     Header,
     Headers,
     Params,
-    Template,
+    TemplateText,
     Url,
 )
 from engine.config.sections.key import Computed, Lookup
@@ -39,7 +39,7 @@ class RequestConfig(Section, frozen=True, kw_only=True):
 
     url: str | None = unset(
         "http.source.url",
-        Template(REQUEST_NAMES, url=True, comment=Comment.ENDS_OUTSIDE_TEMPLATE),
+        TemplateText(REQUEST_NAMES, url=True, comment=Comment.ENDS_OUTSIDE_TEMPLATE),
         None,
         "What is asked. ${...} may stand behind the host only. A query in it "
         "comes before the parameters.",
@@ -78,7 +78,7 @@ class RequestConfig(Section, frozen=True, kw_only=True):
     )
     body: str | None = unset(
         "http.source.body",
-        Body(REQUEST_NAMES),
+        BodyText(REQUEST_NAMES),
         None,
         "Sent with POST, PUT and PATCH; Content-Type is application/json if no "
         "header says otherwise. JSON may run over lines.",

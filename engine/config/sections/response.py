@@ -18,14 +18,14 @@ from engine.config.kinds import (
     Charset,
     Choice,
     Codes,
-    Csv,
+    CommaList,
     Headers,
     Int,
     Json,
     RecordPath,
     StatusCodes,
-    Template,
-    Topic,
+    TemplateText,
+    TopicName,
     ms,
 )
 from engine.config.sections.key import Computed, Lookup
@@ -168,7 +168,7 @@ class RecordsConfig(Section, frozen=True, kw_only=True):
 
     topic: str | None = unset(
         "kafka.topic",
-        Topic(RECORD_NAMES),
+        TopicName(RECORD_NAMES),
         None,
         "The topic of a record.",
         "orders",
@@ -176,7 +176,7 @@ class RecordsConfig(Section, frozen=True, kw_only=True):
     )
     key: str | None = unset(
         "kafka.key",
-        Template(RECORD_NAMES),
+        TemplateText(RECORD_NAMES),
         None,
         "The key of a record; a lone expression keeps its type for "
         "key.converter. Unset or null: no key.",
@@ -184,7 +184,7 @@ class RecordsConfig(Section, frozen=True, kw_only=True):
     )
     timestamp: str | None = unset(
         "kafka.timestamp",
-        Template(RECORD_NAMES),
+        TemplateText(RECORD_NAMES),
         Computed(lambda get: None, "time of receipt"),
         "The time of a record, by the rules of type TIMESTAMP.",
         "${record.updated_at}",
@@ -237,7 +237,7 @@ class DeduplicationConfig(Section, frozen=True, kw_only=True):
     )
     key_fields: tuple[str, ...] | None = unset(
         "deduplication.key.fields",
-        Csv(RecordPath()),
+        CommaList(RecordPath()),
         None,
         "What makes two records the same; unset: the whole output record.",
         "id,version",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from engine.config.kinds import Choice, Csv, Delimiter, RecordPath, Text
+from engine.config.kinds import Choice, CommaList, Delimiter, RecordPath, Text
 from engine.config.sections.section import Section, option, unset
 
 
@@ -32,7 +32,7 @@ class ShapesConfig(Section, frozen=True, kw_only=True):
     )
     rows_names: Sequence[str] | None = unset(
         "http.response.rows.names",
-        Csv(Text()),
+        CommaList(Text()),
         None,
         "Names of the fields of rows (NAMED), in order.",
         "time,open,high,low,close",
@@ -95,14 +95,14 @@ class ShapesConfig(Section, frozen=True, kw_only=True):
     )
     csv_names: Sequence[str] | None = unset(
         "http.response.csv.names",
-        Csv(Text()),
+        CommaList(Text()),
         None,
         "Names of the fields of CSV, in order.",
         "id,name,price",
     )
     xml_lists: Sequence[str] | None = unset(
         "http.response.xml.lists",
-        Csv(Text()),
+        CommaList(Text()),
         None,
         "Elements of XML that are arrays also where only one came (names without "
         "prefix).",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from engine.config.kinds import Choice, Csv, File, Password, Text
+from engine.config.kinds import Choice, CommaList, File, Password, Text
 from engine.config.pem import check_certificates, check_key
 from engine.config.sections.section import Section, option, unset
 from engine.observe.redact import Secret
@@ -106,13 +106,13 @@ class TlsConfig(Section, frozen=True, kw_only=True):
     )
     protocols: tuple[str, ...] = option(
         "{at}enabled.protocols",
-        Csv(_VERSIONS),
+        CommaList(_VERSIONS),
         "TLSv1.2,TLSv1.3",
         "TLS versions offered.",
     )
     ciphers: tuple[str, ...] | None = unset(
         "{at}cipher.suites",
-        Csv(Text(r"[A-Za-z0-9_-]+", "cipher suite")),
+        CommaList(Text(r"[A-Za-z0-9_-]+", "cipher suite")),
         None,
         "Cipher suites offered; unset: the library's choice.",
         "ECDHE-ECDSA-AES256-GCM-SHA384",

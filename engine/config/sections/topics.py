@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from engine.config.kinds import Bool, Csv, Int, Regex, Text
+from engine.config.kinds import Bool, CommaList, Int, RegexText, Text
 from engine.config.sections.key import Computed
 from engine.config.sections.section import Section, option, unset
 
@@ -119,7 +119,7 @@ class GroupsConfig(Section, frozen=True, kw_only=True):
 
     groups: tuple[str, ...] | None = unset(
         "topic.creation.groups",
-        Csv(_GROUP),
+        CommaList(_GROUP),
         None,
         "Groups of topics that are created differently; the first that fits counts.",
         "compacted",
@@ -134,14 +134,14 @@ class GroupConfig(Section, frozen=True, kw_only=True):
 
     include: tuple[str, ...] | None = unset(
         "topic.creation.{group}.include",
-        Csv(Regex()),
+        CommaList(RegexText()),
         None,
         "Topics of the group: regular expressions for the whole name.",
         "orders-.*",
     )
     exclude: tuple[str, ...] | None = unset(
         "topic.creation.{group}.exclude",
-        Csv(Regex()),
+        CommaList(RegexText()),
         None,
         "Topics that are not of the group after all.",
         "orders-test-.*",

@@ -56,7 +56,7 @@ _GONE = b"\xff" * 16
 _MOST_USES = 0xFFFF
 
 
-class Moment(Struct, frozen=True):
+class ReceivedAt(Struct, frozen=True):
     """
     When a response was received, so that its age survives any clock.
 
@@ -78,11 +78,11 @@ class Ages:
         self._wall_ms = clock.wall_ms
         self._boot = boot()
 
-    def now(self) -> Moment:
+    def now(self) -> ReceivedAt:
         """The present moment."""
-        return Moment(self._monotonic(), self._wall_ms() / 1000, self._boot)
+        return ReceivedAt(self._monotonic(), self._wall_ms() / 1000, self._boot)
 
-    def of(self, received: Moment) -> float:
+    def of(self, received: ReceivedAt) -> float:
         """
         Seconds since; the larger by the two clocks, endless if nobody knows.
 
@@ -102,7 +102,7 @@ class Line(Struct, frozen=True):
     size: int
     stored: float
     used: float
-    received: Moment
+    received: ReceivedAt
     uses: int
 
 
@@ -152,7 +152,7 @@ class Ledger:
         self._last_stamp = 0.0
 
     def put(
-        self, digest: bytes, size: int, received: Moment, *, most: int
+        self, digest: bytes, size: int, received: ReceivedAt, *, most: int
     ) -> tuple[int, int, int] | None:
         """
         Enter or replace; (entries, bytes, entries allowed) after it, or None
@@ -250,7 +250,7 @@ class Ledger:
                 digest, size, born, stored, monotonic, wall, used, part, *uses = found
                 inside = PARTS - max(0, now - part)
                 yield Line(
-                    digest, size, stored, used, Moment(monotonic, wall, born),
+                    digest, size, stored, used, ReceivedAt(monotonic, wall, born),
                     sum(uses[:inside]) if inside > 0 else 0,
                 )  # fmt: skip
 

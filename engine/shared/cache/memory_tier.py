@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from engine.clock import Clock
-from engine.shared.cache.ledger import PARTS, Ages, Line, Moment, order
+from engine.shared.cache.ledger import PARTS, Ages, Line, ReceivedAt, order
 from engine.shared.cache.settings import (
     LARGEST_PART,
     CacheSettings,
@@ -46,7 +46,7 @@ class MemoryTier(Generic[Value]):
         settings: TierSettings,
         cache: CacheSettings,
         *,
-        left: Callable[[str, Value, Moment], None],
+        left: Callable[[str, Value, ReceivedAt], None],
         clock: Clock,
     ) -> None:
         self._left = left
@@ -82,7 +82,7 @@ class MemoryTier(Generic[Value]):
             held.count(int(self._clock.monotonic() / self._part))
         return held.value, age
 
-    def put(self, key: str, value: Value, size: int, received: Moment) -> bool:
+    def put(self, key: str, value: Value, size: int, received: ReceivedAt) -> bool:
         """True if it is kept; drops others where the tier is full enough."""
         size += OVERHEAD
         limit = self._settings.volume
@@ -111,7 +111,7 @@ class MemoryTier(Generic[Value]):
     def drop(self, key: str) -> None:
         self._take_out(key)
 
-    def peek(self, key: str) -> tuple[Value, Moment] | None:
+    def peek(self, key: str) -> tuple[Value, ReceivedAt] | None:
         """The value and when it was received; no use of it."""
         held = self._entries.get(key)
         return None if held is None else (held.value, held.received)
@@ -185,7 +185,9 @@ class Held(Generic[Value]):
 
     __slots__ = ("part", "received", "size", "stored", "used", "uses", "value")
 
-    def __init__(self, value: Value, size: int, received: Moment, number: int) -> None:
+    def __init__(
+        self, value: Value, size: int, received: ReceivedAt, number: int
+    ) -> None:
         self.value = value
         self.size = size
         self.received = received

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from engine.clock import Clock
 from engine.errors import SharedError
 from engine.later import later
-from engine.shared.cache.ledger import Ages, Ledger, Line, Moment
+from engine.shared.cache.ledger import Ages, Ledger, Line, ReceivedAt
 from engine.shared.cache.settings import (
     LARGEST_PART,
     MOST_GROWN,
@@ -44,7 +44,7 @@ STRAYS = 100
 _RECEIVED = struct.Struct("<dd4s")
 
 #: A value's bytes, when it was received, and how many seconds ago that was.
-Got: TypeAlias = tuple[memoryview, Moment, float]
+Got: TypeAlias = tuple[memoryview, ReceivedAt, float]
 
 
 class SharedTier:
@@ -122,10 +122,10 @@ class SharedTier:
         whole = self.store.get(key)
         if whole is None or len(whole) < _RECEIVED.size:
             return None
-        received = Moment(*_RECEIVED.unpack_from(whole))
+        received = ReceivedAt(*_RECEIVED.unpack_from(whole))
         return whole[_RECEIVED.size :], received, self._age(received)
 
-    def put(self, key: str, value: bytes | memoryview, received: Moment) -> str:
+    def put(self, key: str, value: bytes | memoryview, received: ReceivedAt) -> str:
         """
         "kept"; "full": the tier's bounds hold, whatever waits to be evicted;
         "unfit" for this tier.

@@ -29,7 +29,7 @@ from engine.observe.names import CACHE_HITS, CACHE_JUDGED
 from engine.shared.cache.eviction import Eviction
 from engine.shared.cache.fingerprints import Fingerprints
 from engine.shared.cache.flights import Flight, Flights
-from engine.shared.cache.ledger import Ages, Line, Moment
+from engine.shared.cache.ledger import Ages, Line, ReceivedAt
 from engine.shared.cache.memory_tier import MemoryTier, Value
 from engine.shared.cache.ratio import Ratio
 from engine.shared.cache.settings import CacheSettings, TierSettings, falling
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 FEW = 100
 
 
-class Found(Struct, Generic[Value], frozen=True):
+class CacheHit(Struct, Generic[Value], frozen=True):
     """
     A hit.
 
@@ -164,7 +164,7 @@ class Tiers(Generic[Value]):
         )
         self._refresh_at = 0.0
 
-    def find(self, key: str, *, anew: bool = False) -> Found[Value] | None:
+    def find(self, key: str, *, anew: bool = False) -> CacheHit[Value] | None:
         """
         The entry of a key, or None.
 
@@ -179,10 +179,10 @@ class Tiers(Generic[Value]):
             self._hear_of_clearing(self._l1)
             held = self._l1.get(key)
         if held is not None and (not anew or key in self._owed):
-            return Found(held[0], 1, held[1])
+            return CacheHit(held[0], 1, held[1])
         if anew and self._alone:
             # Nobody else enters anything below.
-            return None if held is None else Found(held[0], 1, held[1])
+            return None if held is None else CacheHit(held[0], 1, held[1])
         for tier in self._shared:
             if not tier.usable():
                 continue
@@ -203,8 +203,8 @@ class Tiers(Generic[Value]):
                 self._l1.put(key, value, len(raw), received)
             if tier.level == 3 and len(self._shared) == 2:
                 self._rise(key, raw, received)
-            return Found(value, tier.level, age)
-        return Found(held[0], 1, held[1]) if held is not None else None
+            return CacheHit(value, tier.level, age)
+        return CacheHit(held[0], 1, held[1]) if held is not None else None
 
     def keep(self, key: str, value: Value) -> None:
         """Enter what was received just now, in place of what stood there."""
@@ -228,13 +228,13 @@ class Tiers(Generic[Value]):
         if self._l1 is not None:
             self._l1.drop(key)
 
-    def _left(self, key: str, value: Value, received: Moment) -> None:
+    def _left(self, key: str, value: Value, received: ReceivedAt) -> None:
         """L1 lets go of it."""
         if key in self._owed:
             del self._owed[key]
             self._keep_below(key, self._encode(value), received)
 
-    def _keep_below(self, key: str, raw: bytes, received: Moment) -> None:
+    def _keep_below(self, key: str, raw: bytes, received: ReceivedAt) -> None:
         done = False
         for tier in self._shared:
             tier.agree()
@@ -466,7 +466,7 @@ class Tiers(Generic[Value]):
         for tier in self._shared:
             tier.close()
 
-    def _rise(self, key: str, raw: memoryview, received: Moment) -> None:
+    def _rise(self, key: str, raw: memoryview, received: ReceivedAt) -> None:
         """A hit in L3 moves to L2; where that refuses it, it stays."""
         upper, lower = self._shared
         if upper.usable() and upper.put(key, raw, received) == "kept":

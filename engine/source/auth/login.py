@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Denied, Unexpected, Unreachable
-from engine.language import Body, compile_body, compile_path
+from engine.language import BodyTemplate, compile_body, compile_path
 from engine.language.faults import EvaluationError
 from engine.language.values import MISSING, decode, plain, text_of
 from engine.observe.redact import REDACTOR
@@ -317,7 +317,7 @@ _ASKED = (
 )  # fmt: skip
 
 
-def _compiled(options: LoginOptions) -> tuple[Body | None, str]:
+def _compiled(options: LoginOptions) -> tuple[BodyTemplate | None, str]:
     """The body, and its type where no header says it."""
     if options.body is None:
         return None, ""

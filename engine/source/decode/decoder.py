@@ -27,7 +27,7 @@ from engine.later import pattern
 from engine.records import Response
 from engine.source.decode import diagnosis, formats
 from engine.source.decode.answers import ERRORS, Emptied, Errors
-from engine.source.decode.formats import LONE, SPELLER, Csv, Xml
+from engine.source.decode.formats import LONE, SPELLER, CsvFormat, Xml
 from engine.source.decode.mapped import split_mapped
 from engine.source.decode.readable import Unreadable, blank, plain, readable
 from engine.source.decode.shapes import (
@@ -58,7 +58,7 @@ class Shapes(Struct, frozen=True):
 
     rows: Rows = Rows()
     member_field: str = ""
-    csv: Csv = Csv()
+    csv: CsvFormat = CsvFormat()
     xml: Xml = Xml()
 
 

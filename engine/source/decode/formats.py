@@ -43,7 +43,7 @@ def _refuse_constant(name: str) -> NoReturn:
 SPELLER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-class Csv(Struct, frozen=True):
+class CsvFormat(Struct, frozen=True):
     """
     How comma-separated values are written (RFC 4180, and what is sent as such).
 
@@ -171,7 +171,7 @@ def unguarded(body: Body) -> bytes | None:
 # -- values between commas ---------------------------------------------------------
 
 
-def table(shape: Csv) -> Callable[[Body], list[Raw]]:
+def table(shape: CsvFormat) -> Callable[[Body], list[Raw]]:
     """
     A reader of comma-separated values: an object a line, all values strings.
 

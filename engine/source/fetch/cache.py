@@ -53,7 +53,7 @@ MOST_KNOWN = 10_000
 
 
 class Hit(Protocol):
-    """Something that was found: see `engine.shared.cache.tiers.Found`."""
+    """Something that was found: see `engine.shared.cache.tiers.CacheHit`."""
 
     @property
     def value(self) -> StoredResponse: ...

@@ -24,7 +24,7 @@ from engine.language.faults import EvaluationError
 from engine.language.nodes import Name, Node, Unique, children
 from engine.language.paths import compile_path
 from engine.language.places import (
-    Body,
+    BodyTemplate,
     compile_body,
     encode_header,
     encode_path_segment,
@@ -266,7 +266,7 @@ class Shape:
             if parts
         ]
         self._headers = [(name, compiled(value)) for name, value in headers]
-        self._body: Body | None = None
+        self._body: BodyTemplate | None = None
         if body is not None and method in _WITH_BODY:
             kind = next(
                 (value for name, value in headers if name.lower() == "content-type"),

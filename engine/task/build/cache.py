@@ -38,7 +38,7 @@ from engine.records import Request
 from engine.seams import Fetch, Stopping
 from engine.shared.cache.settings import CacheSettings, TierSettings
 from engine.shared.cache.tiers import Tiers
-from engine.shared.limiter import Limiter
+from engine.shared.limiter import RateLimiter
 from engine.source.fetch.cache import Cached
 from engine.source.fetch.freshness import PASSING, SAFE, StoredResponse, decode, encode
 from engine.source.fetch.warming import Trace, Warming
@@ -132,7 +132,7 @@ class Caching:
         self,
         stop: threading.Event,
         *,
-        limiter: Limiter,
+        limiter: RateLimiter,
         zone: str,
         url_of: Callable[[Values], str],
         leads: Collection[str],
@@ -358,7 +358,7 @@ def warming_of(
     *,
     layers: Mapping[str, Cached],
     tiers: Tiers[StoredResponse],
-    limiter: Limiter,
+    limiter: RateLimiter,
     trace: Trace,
     zone: str,
     url_of: Callable[[Values], str],

@@ -19,7 +19,7 @@ from engine.config.sections.limits import (
 from engine.config.sections.paging import PrefetchConfig
 from engine.config.sections.processes import ScalingConfig
 from engine.shared.demands import Listening
-from engine.shared.limiter import Limits
+from engine.shared.limiter import RateLimits
 from engine.shared.rates import Rate
 from engine.source.wire import http2 as curl
 
@@ -42,7 +42,7 @@ def rate_of(values: Values) -> Rate:
     )
 
 
-def limits_of(connector: Connector) -> Limits:
+def limits_of(connector: Connector) -> RateLimits:
     """
     `rate.limit.*` of a connector.
 
@@ -61,7 +61,7 @@ def limits_of(connector: Connector) -> Limits:
     shared = scope != "PER_API" and (
         len(own) < len(limited) or (stated and bool(limited))
     )
-    return Limits(
+    return RateLimits(
         rate=rate_of(connector.common) if shared else None,
         scope=scope,
         apis=own,

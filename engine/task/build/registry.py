@@ -32,7 +32,7 @@ from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions
 from engine.transform.convert import Converter
 from engine.transform.registry import Registry, SchemaCache
-from engine.transform.schemas import Unfit
+from engine.transform.schemas import SchemaMismatch
 
 #: Converter -> its module, which imports what may be missing.
 MODULES = {
@@ -110,7 +110,7 @@ class Registries:
                     )
                 else:
                     made = module.json_schema_converter(registry, given=text, **shared)
-        except (OSError, UnicodeDecodeError, Unfit) as refused:
+        except (OSError, UnicodeDecodeError, SchemaMismatch) as refused:
             raise _wrong(values, file, str(refused)) from refused
         return made
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from engine.config import Values
 from engine.config.sections.shapes import ShapesConfig
 from engine.source.decode.decoder import Shapes
-from engine.source.decode.formats import Csv, Xml
+from engine.source.decode.formats import CsvFormat, Xml
 from engine.source.decode.shapes import Exploding, Rows
 
 
@@ -23,7 +23,7 @@ def shapes_of(values: Values) -> Shapes:
             place=said.rows_names_pointer or "",
         ),
         member_field=said.member_field or "",
-        csv=Csv(
+        csv=CsvFormat(
             delimiter=said.csv_delimiter,
             quote=said.csv_quote,
             names=tuple(said.csv_names or ()),

@@ -41,8 +41,8 @@ from engine.observe.failures import FailureLog
 from engine.observe.meters import Stage
 from engine.records import Offset, Response, Shard
 from engine.seams import Fetch, Stopping
-from engine.shared.breaker import Breaker
-from engine.shared.limiter import Limiter, Limits
+from engine.shared.breaker import CircuitBreaker
+from engine.shared.limiter import RateLimiter, RateLimits
 from engine.source.auth.base import Rebased
 from engine.source.auth.oauth import OAuth2
 from engine.source.auth.renewal import Refreshable, RenewableAuth, Renewing
@@ -133,7 +133,7 @@ class Sources:
         places: Places,
         budget: ByteBudget | None,
         stop: Stopping,
-        limits: Limits | None = None,
+        limits: RateLimits | None = None,
         metering: Metering | None = None,
         caching: Caching | None = None,
         gate: Gate | None = None,
@@ -144,7 +144,7 @@ class Sources:
         values = connector.values
         self.zone = ZoneInfo(zone)
         self.pool = pool_of(values)
-        self.limiter = Limiter(
+        self.limiter = RateLimiter(
             places.shared(
                 "limiter",
                 None if connector.beside is None else connector.beside.runtime,
@@ -175,7 +175,7 @@ class Sources:
         self._multiplexer: curl.Multiplexer | None = None
         self.waits: dict[Shard, Waits] = {}
         self.failures: dict[Shard, FailureLog] = {}
-        self.breakers: dict[str, Breaker] = {}
+        self.breakers: dict[str, CircuitBreaker] = {}
         self._tries: dict[str, Fetch] = {}
         self._auths: dict[str, Auth | None] = {}
         self._renewable: dict[str, RenewableAuth] = {}
@@ -363,7 +363,7 @@ class Sources:
         if made is None:
             health = None
             if values.of(BalancingConfig).check_enabled:
-                health = Breaker(
+                health = CircuitBreaker(
                     self._places.shared("endpoints"),
                     threshold=values.of(BalancingConfig).check_threshold,
                     recovery=values.of(BalancingConfig).check_interval,
@@ -384,13 +384,13 @@ class Sources:
             self._endpoints[api.name] = made
         return made
 
-    def _breaker(self, api: Api) -> Breaker | None:
+    def _breaker(self, api: Api) -> CircuitBreaker | None:
         values = api.values
         if not values.of(CircuitBreakerConfig).enabled:
             return None
         made = self.breakers.get(api.name)
         if made is None:
-            made = self.breakers[api.name] = Breaker(
+            made = self.breakers[api.name] = CircuitBreaker(
                 self._places.shared("breaker"),
                 threshold=values.of(CircuitBreakerConfig).threshold,
                 recovery=values.of(CircuitBreakerConfig).recovery,
@@ -692,7 +692,7 @@ class Sources:
         ]
 
 
-def closed(breaker: Breaker | None) -> Callable[[str], bool] | None:
+def closed(breaker: CircuitBreaker | None) -> Callable[[str], bool] | None:
     """Answers whether a host may be asked again; an open breaker says no."""
     if breaker is None:
         return None

@@ -31,7 +31,7 @@ from engine.config.sections.response import (
 from engine.errors import Doubtful
 from engine.observe.failures import FailureLog, decoded
 from engine.records import Shard
-from engine.shared.limiter import Limits
+from engine.shared.limiter import RateLimits
 from engine.sink.fencing import Owner, taken_over
 from engine.sink.identity import Identities
 from engine.sink.preflight import Topics
@@ -125,12 +125,12 @@ class Wiring:
         )
         self._identities = Identities(brokers.admin)
         #: As a reload has changed them, or None.
-        self._limits: Limits | None = None
+        self._limits: RateLimits | None = None
         self._gate = Gate()
         if self._caching.tiers is not None:
             metering.follow_cache(self._caching)
 
-    def _remember_limits(self, limits: Limits) -> None:
+    def _remember_limits(self, limits: RateLimits) -> None:
         self._limits = limits
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.clock import SYSTEM
-from engine.shared.cache.ledger import Ledger, Moment
+from engine.shared.cache.ledger import Ledger, ReceivedAt
 from engine.shared.cache.ratio import Ratio
 from engine.shared.cache.settings import CacheSettings, TierSettings
 from engine.shared.cache.tiers import Tiers
@@ -585,7 +585,7 @@ def test_the_newest_keys_are_known_to_all(tmp_path, clock) -> None:
 
 def test_a_ledger_finds_every_digest_again(tmp_path, clock) -> None:
     ledger = Ledger(tmp_path / "l", entries=300, clock=clock)
-    moment = Moment(1.0, 2.0, b"boot")
+    moment = ReceivedAt(1.0, 2.0, b"boot")
     held: dict[bytes, int] = {}
     for n in range(3000):
         digest = bytes.fromhex(key(n % 700))
@@ -604,7 +604,7 @@ def test_a_ledger_finds_every_digest_again(tmp_path, clock) -> None:
 
 
 def test_of_many_processes_with_room_for_few_few_find_it(tmp_path, clock) -> None:
-    moment = Moment(1.0, 2.0, b"boot")
+    moment = ReceivedAt(1.0, 2.0, b"boot")
     bounds = {"most": 50_000}
 
     def work(say) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import Denied
 from engine.records import Request
-from engine.shared.limiter import Limiter, Limits
+from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.rates import Rate
 from engine.source.auth.header import QueryAuth, bearer
 from engine.source.auth.rotation import Rotation
@@ -30,15 +30,17 @@ TOKENS = ("t-one", "t-two", "t-three")
 class Rig:
     """One api with three tokens, its limiter and its retries."""
 
-    def __init__(self, tmp_path: Path, url: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, tmp_path: Path, url: str, limits: RateLimits | None = None
+    ) -> None:
         for name in ("run", "state"):
             (tmp_path / name).mkdir(exist_ok=True)
         self.clock = HandClock()
         self.stopping = Stopping(self.clock)
-        self.limiter = Limiter(
+        self.limiter = RateLimiter(
             (tmp_path / "run", tmp_path / "state"),
             "c",
-            limits or Limits(),
+            limits or RateLimits(),
             clock=self.clock,
         )
         self.auth = Rotation([bearer(each) for each in TOKENS])
@@ -83,7 +85,7 @@ def test_they_take_turns(tmp_path: Path) -> None:
 
 
 def test_each_has_the_rate_for_itself(tmp_path: Path) -> None:
-    limits = Limits(rate=Rate(1.0, "TOKEN_BUCKET", 1))
+    limits = RateLimits(rate=Rate(1.0, "TOKEN_BUCKET", 1))
     with Misbehaving(Say(body=PAGE)) as server:
         rig = Rig(tmp_path, server.url, limits)
         began = rig.clock.monotonic()

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from engine.errors import BadPage, ConfigError
 from engine.source.decode.decoder import Shapes, compile_decoder
-from engine.source.decode.formats import Csv, Xml
+from engine.source.decode.formats import CsvFormat, Xml
 from engine.source.decode.shapes import Exploding, Rows
 from tests.source.decode.test_decoder import response, texts
 
@@ -263,23 +263,23 @@ def test_a_sequence_that_is_cut_is_a_bad_page(body: str) -> None:
 @pytest.mark.parametrize(
     ("body", "shape", "records"),
     [
-        ("a;b\n1;2,5\n", Csv(";"), [{"a": "1", "b": "2,5"}]),
-        ("a\tb\n1\t2\n", Csv("\t"), [{"a": "1", "b": "2"}]),
-        ("a|b\r\n1|'x|y'\r\n", Csv("|", "'"), [{"a": "1", "b": "x|y"}]),
-        ('a,b\n1,"2\n', Csv(",", ""), [{"a": "1", "b": '"2'}]),
-        ("1,2\n3,4\n", Csv(names=("x", "y"), header=False), [{"x": "1", "y": "2"}, {"x": "3", "y": "4"}]),
-        ("Größe,b\n1,2\n", Csv(names=("x", "y")), [{"x": "1", "y": "2"}]),
-        ("a,b\n", Csv(), []),
+        ("a;b\n1;2,5\n", CsvFormat(";"), [{"a": "1", "b": "2,5"}]),
+        ("a\tb\n1\t2\n", CsvFormat("\t"), [{"a": "1", "b": "2"}]),
+        ("a|b\r\n1|'x|y'\r\n", CsvFormat("|", "'"), [{"a": "1", "b": "x|y"}]),
+        ('a,b\n1,"2\n', CsvFormat(",", ""), [{"a": "1", "b": '"2'}]),
+        ("1,2\n3,4\n", CsvFormat(names=("x", "y"), header=False), [{"x": "1", "y": "2"}, {"x": "3", "y": "4"}]),
+        ("Größe,b\n1,2\n", CsvFormat(names=("x", "y")), [{"x": "1", "y": "2"}]),
+        ("a,b\n", CsvFormat(), []),
     ],
 )  # fmt: skip
-def test_csv_as_it_is_sent(body: str, shape: Csv, records: list[Any]) -> None:
+def test_csv_as_it_is_sent(body: str, shape: CsvFormat, records: list[Any]) -> None:
     found = read(body, "text/csv", format="csv", shapes=Shapes(csv=shape))
 
     assert records == found
 
 
 def test_a_line_that_does_not_fit_the_given_names_is_a_bad_page() -> None:
-    shapes = Shapes(csv=Csv(names=("x", "y"), header=False))
+    shapes = Shapes(csv=CsvFormat(names=("x", "y"), header=False))
     with pytest.raises(BadPage, match="line 1 has 3 fields, not 2"):
         read("1,2,3\n", "text/csv", format="csv", shapes=shapes)
 

@@ -22,7 +22,7 @@ from engine.errors import (
     Unreachable,
 )
 from engine.records import Request, Response
-from engine.shared.breaker import Breaker
+from engine.shared.breaker import CircuitBreaker
 from engine.source.fetch.balance import Balanced, Endpoints
 from engine.source.fetch.breaker import Guarded
 from engine.source.fetch.limit import Limited, RateGate
@@ -275,7 +275,7 @@ def guarded(
     tmp_path: Path, script: Script, clock: HandClock
 ) -> tuple[Guarded, Waits, Stopping]:
     stopping = Stopping()
-    breaker = Breaker([tmp_path], threshold=3, recovery=30.0, clock=clock)
+    breaker = CircuitBreaker([tmp_path], threshold=3, recovery=30.0, clock=clock)
     waits = Waits(clock)
     return Guarded(script, breaker, stopping=stopping, waits=waits), waits, stopping
 
@@ -491,7 +491,7 @@ def test_a_link_the_api_gave_goes_where_it_says() -> None:
 
 def test_a_sick_endpoint_leaves_the_rotation_and_is_probed_back(tmp_path: Path) -> None:
     clock = HandClock()
-    health = Breaker([tmp_path], threshold=3, recovery=10.0, clock=clock)
+    health = CircuitBreaker([tmp_path], threshold=3, recovery=10.0, clock=clock)
     sick = {"a"}
     probed: list[str] = []
 
@@ -551,7 +551,7 @@ def tick_until(endpoints: Endpoints, done: Any) -> None:
 
 
 def test_with_all_out_all_are_in(tmp_path: Path) -> None:
-    health = Breaker([tmp_path], threshold=1, recovery=10.0, clock=HandClock())
+    health = CircuitBreaker([tmp_path], threshold=1, recovery=10.0, clock=HandClock())
     script = Script(503)
     fetch, _, _ = balanced(script, health=health)
     for page in range(6):
