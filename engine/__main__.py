@@ -11,6 +11,7 @@ closed, full or unread, and then costs words and no work; what a lost stdout cos
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -59,16 +60,36 @@ def steady() -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for life
 
 
+def lean() -> None:
+    """
+    Import msgspec without `typing_extensions`, whose names Python itself has by now.
+
+    It takes them where they are, and with them `inspect`, `ast` and `dis`: 13 ms.
+    """
+    if "typing_extensions" in sys.modules:
+        return
+    sys.modules["typing_extensions"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("msgspec")
+    finally:
+        del sys.modules["typing_extensions"]
+
+
 def main() -> int:
     """Run one command; returns its exit code."""
     # Before anything else of ours is imported: Ctrl-C may come in the middle of it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
+    # What is imported stays: to look for garbage in it time and again is 5 % of a start.
+    gc.disable()
+    lean()
     steady()
     command = importlib.import_module("engine.cli.main")
     try:
         return int(command.main())
     finally:
+        # Nobody needs what is left to be taken to pieces.
+        gc.freeze()
         # What is left is Python's own end, which has no word for Ctrl-C.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -12,6 +12,7 @@ ENGINE = Path(__file__).parent.parent / "engine"
 #: Floor of each room or file; a room imports only rooms on lower floors.
 FLOORS = {
     "clock": 0,
+    "checksum": 0,
     "errors": 0,
     "later": 0,
     "records": 0,
@@ -61,7 +62,7 @@ GATES = {
         "source/auth/header.py",
         "source/auth/session.py",
     },
-    "urllib3": {"source/wire/http1.py", "source/wire/options.py", "source/wire/dns.py"},
+    "urllib3": {"source/wire/dialled.py"},
     "httptools": {"source/wire/body.py"},
     "xxhash": {"source/paging/loops.py", "task/snapshot.py", "task/unchanged.py"},
     "brotli": {"source/wire/inflate.py"},
@@ -81,7 +82,7 @@ GATES = {
     "xmltodict": {"source/decode/formats.py"},
     "jinja2": {"admin/page/pages.py"},
     "psutil": {"observe/machine.py"},
-    "crc32c": {"shared/cache/store.py", "sink/batch.py"},
+    "crc32c": {"checksum.py"},
     "lz4": {"sink/compress.py"},
     "zstandard": {"sink/compress.py"},
     "snappy": {"sink/compress.py"},

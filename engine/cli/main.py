@@ -11,6 +11,7 @@ Path: the shell -> here -> one module of this room.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import signal
 import sys
@@ -440,6 +441,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         command: Callable[[argparse.Namespace], int] = getattr(
             importlib.import_module(f"engine.cli.{module}"), function
         )
+        gc.enable()
         if command.__name__ != "run":
             interruptible()
         code = int(command(args))

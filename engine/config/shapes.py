@@ -10,12 +10,11 @@ Path: ``keys`` -> here -> ``grammar``
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from engine.config import grammar
 from engine.config.kinds import Codes, InvalidValue, Mistakes, StatusCodes, check_url
@@ -28,6 +27,12 @@ from engine.language.rules import (
     OPERATORS,
     VALIDATION_TYPES,
 )
+from engine.later import later
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = later("difflib")
 
 
 def mappings(value: object) -> None:

@@ -10,10 +10,9 @@ Path: `language.templates` -> here -> `language.nodes`, `functions`, `paths`
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection
 from datetime import tzinfo
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.language import functions as fn
 from engine.language.datepatterns import compile_pattern
@@ -41,7 +40,12 @@ from engine.language.paths import (
 )
 from engine.language.times import compile_zone
 from engine.language.values import Spelled, as_integer, spelled
-from engine.later import pattern
+from engine.later import later, pattern
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = later("difflib")
 
 #: Brackets and calls within each other.
 NESTING: Final = 32

@@ -13,11 +13,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from engine.later import pattern
+from engine.later import later, pattern
+
+if TYPE_CHECKING:
+    from email import utils as dates
+else:
+    dates = later("email.utils")
 
 #: A reset up to this is seconds from now; beyond it, a point in time.
 LONGEST_DELTA = 86_400
@@ -331,7 +336,7 @@ def _reset(text: str, clock: _Clock) -> float | None:
 def _instant(text: str) -> float | None:
     """Epoch seconds of an HTTP date or an ISO 8601 time, or None."""
     try:
-        moment = parsedate_to_datetime(text)
+        moment = dates.parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
         try:
             moment = datetime.fromisoformat(text)

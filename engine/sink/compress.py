@@ -9,18 +9,25 @@ Path: `sink.batch` calls it when a batch is closed, `sink.scan` when one is read
 from __future__ import annotations
 
 import functools
-import gzip
 import struct
 import zlib
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-import lz4.frame
 from msgspec import Struct
 
 from engine.config.libraries import load, missing
 from engine.errors import Misconfigured
+from engine.later import later
+
+if TYPE_CHECKING:
+    import gzip
+
+    from lz4 import frame
+else:
+    gzip = later("gzip")
+    frame = later("lz4.frame")
 
 #: Takes the records of a batch, gives the compressed block.
 Codec: TypeAlias = Callable[[bytes], bytes]
@@ -42,7 +49,7 @@ def _gzip(records: bytes) -> bytes:
 
 def _lz4(records: bytes) -> bytes:
     # Kafka's Java reader refuses blocks that depend on the one before.
-    packed: bytes = lz4.frame.compress(records, block_linked=False)
+    packed: bytes = frame.compress(records, block_linked=False)
     return packed
 
 
@@ -125,7 +132,7 @@ def _unpacked(number: int, block: bytes) -> bytes:
     if number == NUMBERS["gzip"]:
         return gzip.decompress(block)
     if number == NUMBERS["lz4"]:
-        records: bytes = lz4.frame.decompress(block)
+        records: bytes = frame.decompress(block)
         return records
     if number not in NUMBERS.values():
         raise Misconfigured(f"a batch is compressed with the unknown codec {number}")

@@ -9,20 +9,26 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, SinkError, StateError
+from engine.later import later
 from engine.records import Offset
 from engine.sink.outlet import Failure, Sending
 from engine.sink.reading import Progress
 from engine.sink.state import Counter, Saved, canonical, key_of, parse
+
+if TYPE_CHECKING:
+    from concurrent import futures
+else:
+    futures = later("concurrent.futures")
 
 #: Seconds between two attempts to write what the disk does not take.
 AGAIN = 1.0
@@ -57,7 +63,7 @@ class FileState:
         self._directory = directory
         self._connector = connector
         self._counter = Counter(clock, once)
-        self._writer: ThreadPoolExecutor | None = None
+        self._writer: futures.ThreadPoolExecutor | None = None
         #: Path -> the text in it that we read or wrote last; else there is no file.
         self._left: dict[Path, bytes] = {}
         self._rival = ""
@@ -177,7 +183,7 @@ class FileState:
     ) -> None:
         if self._writer is None:
             # Made by the process that uses it: a thread does not survive a fork.
-            self._writer = ThreadPoolExecutor(1, "state")
+            self._writer = futures.ThreadPoolExecutor(1, "state")
         ended = self._writer.submit(self._insist, delivery, work)
         ended.add_done_callback(lambda ended: done(_failure(ended.exception())))
 

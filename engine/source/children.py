@@ -16,10 +16,9 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import partial
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -28,12 +27,18 @@ from engine.errors import BadPage, SourceError
 from engine.language.faults import EvaluationError
 from engine.language.paths import compile_path
 from engine.language.values import MISSING, text_of
+from engine.later import later
 from engine.policy import Follows, of_child
 from engine.records import Offset, Page
 from engine.seams import Stopping
 from engine.source.paging.pager import Note
 from engine.source.paging.position import plain_value, whole
 from engine.source.poll import Poll
+
+if TYPE_CHECKING:
+    from concurrent import futures as concurrent
+else:
+    concurrent = later("concurrent.futures")
 
 log = logging.getLogger("source")
 
@@ -142,7 +147,9 @@ class _Desk:
     """
 
     def __init__(self, stopping: Stopping):
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
+        self._calls: queue.SimpleQueue[
+            tuple[Callable[[], Any], concurrent.Future[Any]] | None
+        ]
         self._calls = queue.SimpleQueue()
         self._stopping = stopping
         self._closed = threading.Event()
@@ -162,7 +169,7 @@ class _Desk:
 
         Raises: What it raised, or _Cut.
         """
-        done: Future[Any] = Future()
+        done: concurrent.Future[Any] = concurrent.Future()
         self._calls.put((work, done))
         while not self.cut:
             try:
@@ -173,7 +180,7 @@ class _Desk:
                     raise
         raise _Cut
 
-    def serve(self, under_way: Sequence[Future[None]]) -> None:
+    def serve(self, under_way: Sequence[concurrent.Future[None]]) -> None:
         """
         Do what is asked until all of these have ended.
 
@@ -203,7 +210,7 @@ class _Desk:
             raise failure
 
 
-def _failure_of(futures: Sequence[Future[None]]) -> BaseException | None:
+def _failure_of(futures: Sequence[concurrent.Future[None]]) -> BaseException | None:
     """The first failure; one that only followed from another counts last."""
     failures = [
         error
@@ -277,7 +284,7 @@ class _Run:
         self.desk = desk
         self._delivery = delivery
         self._note = note
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._pools: dict[str, concurrent.ThreadPoolExecutor] = {}
         self._lock = threading.Lock()
         #: Hashes of (api, value) that have been taken in this poll.
         self._taken: set[int] = set()
@@ -292,7 +299,7 @@ class _Run:
 
     def submit(
         self, children: Sequence[ChildApi], page: Page, number: int
-    ) -> list[Future[None]]:
+    ) -> list[concurrent.Future[None]]:
         """Begin the child polls of a page, each value once in the tree's poll."""
         futures = []
         for child in children:
@@ -318,11 +325,11 @@ class _Run:
             self._taken.add(key)
             return True
 
-    def _pool(self, child: ChildApi) -> ThreadPoolExecutor:
+    def _pool(self, child: ChildApi) -> concurrent.ThreadPoolExecutor:
         with self._lock:
             pool = self._pools.get(child.api)
             if pool is None:
-                pool = self._pools[child.api] = ThreadPoolExecutor(
+                pool = self._pools[child.api] = concurrent.ThreadPoolExecutor(
                     child.concurrent, thread_name_prefix=f"child-{child.api}"
                 )
             return pool
@@ -377,7 +384,7 @@ class _Run:
         if not futures:
             return
         # The end of the run cancels what has not begun, and `wait` is not told.
-        while wait(futures, LOOK, FIRST_EXCEPTION).not_done:
+        while concurrent.wait(futures, LOOK, concurrent.FIRST_EXCEPTION).not_done:
             if _failure_of(futures) is not None:
                 break
             if self.desk.cut:

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
-from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Raw, Struct
 from msgspec import json as msgjson
@@ -29,6 +28,7 @@ from engine.errors import (
     Unreachable,
 )
 from engine.language.paths import compile_path
+from engine.later import later
 from engine.records import Offset, Page, Primitive, Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.decode.decoder import Decode, Decoded
@@ -39,6 +39,11 @@ from engine.source.paging.position import plain_value, text_in, whole
 from engine.source.paging.request import Shape, placed
 from engine.source.poll import Poll
 from engine.source.wire.origin import shown
+
+if TYPE_CHECKING:
+    from email import utils as dates
+else:
+    dates = later("email.utils")
 
 log = logging.getLogger("source")
 
@@ -487,7 +492,7 @@ def _retry_after(response: Response, now_ms: int) -> float:
     if text.strip().isdigit():
         return min(float(text), 86_400.0)
     try:
-        left = parsedate_to_datetime(text).timestamp() - now_ms / 1000
+        left = dates.parsedate_to_datetime(text).timestamp() - now_ms / 1000
     except (TypeError, ValueError, OverflowError):
         return 0.0
     return min(max(left, 0.0), 86_400.0)

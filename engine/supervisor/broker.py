@@ -11,23 +11,30 @@ Path: ``supervisor.loop`` -> here -> noida-db; tasks learn the address.
 
 from __future__ import annotations
 
-import importlib.resources
 import logging
 import os
 import signal
 import socket
 import struct
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 from select import select
+from typing import TYPE_CHECKING
 
 from engine.clock import SYSTEM, Clock
 from engine.config.sections.kafka import no_embedded
 from engine.errors import ConfigError, EngineError, Exit, Occupied
+from engine.later import later
 from engine.shared.lock import Claim
 from engine.supervisor import signals
 from engine.supervisor.child import die_with
+
+if TYPE_CHECKING:
+    import subprocess
+    from importlib import resources
+else:
+    # Only for the embedded broker.
+    resources, subprocess = later("importlib.resources"), later("subprocess")
 
 _LOG = logging.getLogger(__name__)
 
@@ -256,7 +263,7 @@ class EmbeddedBroker:
                 # still need the broker while they drain.
                 process_group=0,
                 # One thread here, for life: code before the exec is safe.
-                preexec_fn=first_steps,  # noqa: PLW1509
+                preexec_fn=first_steps,
             )
         return self._process
 
@@ -301,7 +308,7 @@ def find() -> Path:
     """
     if why := no_embedded():
         raise ConfigError(f"bootstrap.servers=embedded: {why}")
-    program = Path(str(importlib.resources.files("noida_db") / "noida-db"))
+    program = Path(str(resources.files("noida_db") / "noida-db"))
     if not program.is_file():
         raise ConfigError(
             f"bootstrap.servers=embedded: {program} is missing: "

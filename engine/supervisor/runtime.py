@@ -14,13 +14,19 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.errors import EngineError, Exit
+from engine.later import later
 from engine.shared.lock import open_private, try_lock
+
+if TYPE_CHECKING:
+    import shutil
+else:
+    shutil = later("shutil")
 
 _LOG = logging.getLogger(__name__)
 

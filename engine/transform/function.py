@@ -11,17 +11,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import inspect
 import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
 
 from engine.errors import ConfigError, RecordError
+from engine.later import later
+
+if TYPE_CHECKING:
+    import inspect
+else:
+    inspect = later("inspect")
 
 KEY = "transformation.function"
 

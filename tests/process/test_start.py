@@ -27,6 +27,22 @@ HEAVY = {
     "google.protobuf",
     "zstandard",
     "snappy",
+    # Until a request has credentials, TLS, a proxy, or a URL of two spellings.
+    "requests",
+    "urllib3",
+    "charset_normalizer",
+    "http.client",
+    # What libraries bring along and nobody uses: `crc32c` its own version, msgspec the
+    # names of `typing_extensions`.
+    "importlib.metadata",
+    "email",
+    "inspect",
+    "zipfile",
+    # The embedded broker's process, and what is packed or awaited seldom.
+    "subprocess",
+    "lz4",
+    "concurrent",
+    "difflib",
 }
 ROOMS = {
     "engine.admin",
@@ -38,7 +54,7 @@ ROOMS = {
 #: What runs, and what it must not have loaded beside `HEAVY` and `ROOMS`.
 COMMANDS = {
     "--version": ("engine.cli.main:parsed", {"engine.config", "engine.source"}),
-    "check": ("engine.cli.check", {"engine.supervisor", "engine.task", "requests"}),
+    "check": ("engine.cli.check", {"engine.supervisor", "engine.task"}),
     "run": ("engine.cli.run", set[str]()),
     "a rehearsal": ("engine.task.rehearsal", {"engine.supervisor", "engine.cli"}),
 }
@@ -50,7 +66,8 @@ def loaded(code: str, *arguments: str) -> set[str]:
         [
             sys.executable,
             "-c",
-            f"{code}\nimport sys, json\nprint(json.dumps([*sys.modules]))",
+            "import engine.__main__ as program, sys, json\nprogram.lean()\n"
+            + f"{code}\nprint(json.dumps([*sys.modules]))",
         ],
         capture_output=True,
         text=True,
@@ -83,6 +100,8 @@ def test_a_command_loads_what_it_uses(command: str) -> None:
 #: Runs a configuration, and writes what its task has loaded and connected.
 WATCHED = """
 import json, socket, sys
+import engine.__main__
+engine.__main__.lean()
 from engine.cli import run as command
 from engine.task import entry
 

@@ -8,15 +8,19 @@ Path: here -> the kinds beside
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from engine.config import grammar
-from engine.later import pattern
+from engine.later import later, pattern
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = later("difflib")
 
 #: The largest number a size or duration may be: a signed 64-bit integer.
 INT64 = 2**63 - 1

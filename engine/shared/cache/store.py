@@ -27,9 +27,9 @@ from select import select
 from typing import Any, Literal, NoReturn, TypeVar
 
 import diskcache
-from crc32c import crc32c
 from diskcache.core import MODE_RAW
 
+from engine.checksum import crc32c
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
 from engine.shared.lock import FileLock

@@ -11,17 +11,22 @@ Path: `source.decode.readable` (a body) -> here -> the bodies inside
 from __future__ import annotations
 
 import io
-import lzma
 import math
 import struct
-import zipfile
 import zlib
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from engine.errors import BadPage, Forbidden, Unreachable
+from engine.later import later
 from engine.source.wire.body import MAX_RATIO, RATIO_FREE, Collector
 from engine.source.wire.inflate import gzip
 from engine.source.wire.pieces import Bounds, Pieces
+
+if TYPE_CHECKING:
+    import lzma
+    import zipfile
+else:
+    lzma, zipfile = later("lzma"), later("zipfile")
 
 Body: TypeAlias = bytes | bytearray | memoryview
 
@@ -34,18 +39,22 @@ MOST_FILES: Final = 1000
 #: Bytes that are unpacked in one go.
 STRIDE: Final = 64 * 1024
 
-#: What the libraries raise for a damaged file; NotImplementedError is zipfile's word for
-#: a method of compression that it does not know.
-_BROKEN: Final = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
-    NotImplementedError, RuntimeError, ValueError, OverflowError, KeyError,
-)  # fmt: skip
-
 
 def packed(body: Body) -> bool:
     """True if a body begins as a gzip or zip file does: no text does."""
     head = bytes(body[:4])
     return head[:2] == _GZIP or head in _ZIP
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """
+    What the libraries raise for a damaged file; NotImplementedError is zipfile's word for
+    a method of compression that it does not know.
+    """
+    return (
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
+        NotImplementedError, RuntimeError, ValueError, OverflowError, KeyError,
+    )  # fmt: skip
 
 
 def unpacked(body: Body, bounds: Bounds) -> list[Body]:
@@ -63,7 +72,7 @@ def unpacked(body: Body, bounds: Bounds) -> list[Body]:
         return [_gunzipped(body, bounds)]
     try:
         return _unzipped(body, bounds)
-    except _BROKEN as error:
+    except _broken() as error:
         raise BadPage(f"the zip file cannot be read: {error}") from error
 
 

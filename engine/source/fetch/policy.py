@@ -10,7 +10,7 @@ Path: `source.fetch` (Retrying), `task.pace` -> here
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -22,12 +22,18 @@ from engine.errors import (
     Unexpected,
     Unreachable,
 )
+from engine.later import later
 from engine.policy import Follows, doubled, of_request
 from engine.records import Response
 from engine.seams import Demanded
 from engine.source.decode.answers import Errors
 from engine.source.decode.diagnosis import refusal
 from engine.source.wire.origin import shown
+
+if TYPE_CHECKING:
+    from email import utils as dates
+else:
+    dates = later("email.utils")
 
 #: Always retried: the API says itself that it is a matter of time.
 PAUSES = frozenset({429, 503})
@@ -197,6 +203,6 @@ def harmless(failure: SourceError) -> bool:
 def epoch_of(text: str | None) -> float | None:
     """Seconds since 1970 of an HTTP-date (RFC 9110, 5.6.7); None for any other text."""
     try:
-        return parsedate_to_datetime(text or "").timestamp()
+        return dates.parsedate_to_datetime(text or "").timestamp()
     except (ValueError, TypeError, OverflowError):
         return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 from msgspec import Raw, Struct
 
@@ -20,10 +20,16 @@ from engine.clock import SYSTEM
 from engine.language.datepatterns import Pattern
 from engine.language.faults import EvaluationError
 from engine.language.instants import SECOND, Form, Patterned, form_named, instant
+from engine.later import later
 from engine.records import Request, Response
 from engine.source.paging.pager import PollRequests
 from engine.source.paging.position import plain_value
 from engine.source.paging.values import NUMBER, TIMESTAMP, Key, Scale
+
+if TYPE_CHECKING:
+    from email import utils as dates
+else:
+    dates = later("email.utils")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = 86_400
@@ -253,7 +259,7 @@ def known_until(response: Response, now_ms: int) -> int:
     if header is None:
         return now_ms
     try:
-        at = int(parsedate_to_datetime(header).timestamp()) * 1000
+        at = int(dates.parsedate_to_datetime(header).timestamp()) * 1000
     except (TypeError, ValueError, OverflowError):
         return now_ms
     took = max(SYSTEM.monotonic() - response.sent_at, 0.0) if response.sent_at else 0.0

@@ -14,13 +14,19 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from http import cookiejar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
+from engine.later import later
 from engine.source.wire.origin import Origin, ascii_host, origin_of
+
+if TYPE_CHECKING:
+    from http import cookiejar
+else:
+    cookiejar = later("http.cookiejar")
 
 #: Bytes of a name with its value, and cookies of a jar: RFC 6265, 6.1, asks for no more.
 MOST_BYTES = 4096

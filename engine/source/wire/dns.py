@@ -3,21 +3,17 @@ Dns: names to addresses, and addresses to connected sockets.
 
 Owns the cache of answers (`http.client.dns.cache.ttl.seconds`), the order in
 which addresses are tried, and the budget each of them gets.  Knows nothing of
-HTTP; it is GATE urllib3 because urllib3's connections dial through it.
+HTTP; urllib3's connections (`source.wire.dialled`) dial through it, too.
 
 Path: `source.wire.http1` (a connection is needed) -> here -> a socket
 """
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
-
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Unreachable
@@ -153,61 +149,24 @@ class Dialer:
         ) from failure
 
 
-@contextlib.contextmanager
-def cut_at(sock: socket.socket, deadline: float) -> Iterator[None]:
+class DirectConnection:
     """
-    Shut a socket at a wall deadline while a library reads from it.
+    A connection to a plain http origin, with nobody in between: its socket is all of it.
 
-    For reads that are bounded one by one only: a proxy that drips its answer.
+    Has what `source.wire.pool` and `source.wire.http1` ask of urllib3's.
     """
 
-    def cut() -> None:
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(max(0.0, deadline - SYSTEM.monotonic()), cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-class PlainConnection(HTTPConnection):
-    """urllib3's connection, dialled by our rules."""
-
-    dialer: Dialer
-    deadline: float = 0.0
-
-    def _new_conn(self) -> socket.socket:
-        return self.dialer.dial(self._dns_host, int(self.port or 80), self.deadline)
-
-    def _tunnel(self) -> None:
-        with cut_at(self.sock, self.deadline):
-            super()._tunnel()
-
-
-class TlsConnection(HTTPSConnection):
-    """urllib3's TLS connection (handshake, verification, tunnel), dialled by us."""
-
-    dialer: Dialer
-    deadline: float = 0.0
-    #: Monotonic seconds at which TCP stood.
-    dialled_at: float = 0.0
-
-    def _new_conn(self) -> socket.socket:
-        sock = self.dialer.dial(self._dns_host, int(self.port or 443), self.deadline)
-        self.dialled_at = SYSTEM.monotonic()
-        return sock
-
-    def _tunnel(self) -> None:
-        with cut_at(self.sock, self.deadline):
-            super()._tunnel()
-        self.sock.settimeout(max(0.001, self.deadline - SYSTEM.monotonic()))
+    def __init__(self, host: str, port: int, dialer: Dialer):
+        self._host, self._port, self._dialer = host, port, dialer
+        self.sock: socket.socket | None = None
+        self.deadline = 0.0
 
     def connect(self) -> None:
-        super().connect()
-        if isinstance(self.sock, ssl.SSLSocket):
-            # An end without close_notify is a cut, not an end.
-            self.sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]
+        """Raises: as `Dialer.dial`.  Blocks: until the deadline at most."""
+        self.sock = self._dialer.dial(self._host, self._port, self.deadline)
+
+    def close(self) -> None:
+        """Close the socket; never waits for the peer."""
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            sock.close()

@@ -14,28 +14,24 @@ Response
 from __future__ import annotations
 
 import contextlib
-import gzip
-import http.client
 import re
 import socket
 import ssl
 from collections.abc import Hashable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import urllib3.exceptions
-import urllib3.util
 from msgspec.structs import replace
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Forbidden, SourceError, Unreachable
+from engine.later import later
 from engine.observe.meters import Stage
 from engine.records import Request, Response
 from engine.source.wire.body import Answer, read_answer
 from engine.source.wire.dns import (
     Dialer,
-    PlainConnection,
+    DirectConnection,
     Resolver,
-    TlsConnection,
 )
 from engine.source.wire.exchange import Silent, write
 from engine.source.wire.http2 import Multiplexer, Way
@@ -65,6 +61,16 @@ from engine.source.wire.prepared import (
     without_headers,
 )
 from engine.source.wire.tls import check_pins, tls_context
+
+if TYPE_CHECKING:
+    import gzip
+    from http import client
+
+    from engine.source.wire import dialled
+else:
+    # Both only for TLS and proxies, and where a connection to one fails.
+    gzip, client = later("gzip"), later("http.client")
+    dialled = later("engine.source.wire.dialled")
 
 #: Shapes that are kept prepared; templated headers make new ones without end.
 MAX_SHAPES = 128
@@ -363,7 +369,7 @@ class Http:
         proxy = self._proxy(origin)
         if proxy is None:
             return self._dialer.dial(origin.host, origin.port, limit)
-        tunnel = PlainConnection(proxy.host, proxy.port)
+        tunnel = dialled.PlainConnection(proxy.host, proxy.port)
         tunnel.dialer, tunnel.deadline = self._proxy_dialer, limit
         tunnel.set_tunnel(origin.host, origin.port, headers=proxy.headers)
         tunnel.connect()
@@ -460,7 +466,7 @@ class Http:
                     raw.sock.getpeercert(binary_form=True), self._options.tls.pins
                 )
         connection.connected(raw.sock)
-        if self._stage is not None and isinstance(raw, TlsConnection):
+        if self._stage is not None and isinstance(raw.sock, ssl.SSLSocket):
             self._stage("tls", SYSTEM.monotonic() - raw.dialled_at)
         self._counters.connections_opened += 1
 
@@ -483,24 +489,23 @@ class Http:
         return options.proxy
 
     def _open(self, origin: Origin, proxy: ProxyOptions | None) -> Any:
-        """urllib3's connection for a route, not connected yet."""
+        """A connection for a route, not connected yet; mostly urllib3's."""
         host, port = origin.host, origin.port
         if proxy is not None:
             host, port = proxy.host, proxy.port
         if origin.scheme == "http":
-            plain = PlainConnection(host, port)
-            plain.dialer = self._dialer if proxy is None else self._proxy_dialer
-            return plain
+            dialer = self._dialer if proxy is None else self._proxy_dialer
+            return DirectConnection(host, port, dialer)
         tls = self._options.tls
         if self._context is None:
             self._context = tls_context(tls, "http/1.1")
         verify = tls.check_hostname and tls.verify
-        secure = TlsConnection(
+        secure = dialled.TlsConnection(
             host,
             port,
             ssl_context=self._context,
             assert_hostname=None if verify else False,
-            proxy=None if proxy is None else urllib3.util.Url("http", None, host, port),
+            proxy=None if proxy is None else dialled.Url("http", None, host, port),
         )
         secure.dialer = self._dialer if proxy is None else self._proxy_dialer
         if proxy is not None:
@@ -523,12 +528,13 @@ def _renamed(deadline: float) -> Iterator[None]:
         raise Unreachable(f"TLS: {error.reason or error}", sent=False) from error
     except TimeoutError as error:
         raise Unreachable("no connection in time", sent=False) from error
-    except (
-        OSError,
-        ValueError,
-        http.client.HTTPException,
-        urllib3.exceptions.HTTPError,
-    ) as error:
-        late = SYSTEM.monotonic() >= deadline
-        reason = "no connection in time" if late else f"no connection: {error}"
-        raise Unreachable(reason, sent=False) from error
+    except (OSError, ValueError) as error:
+        raise _unconnected(error, deadline) from error
+    except (client.HTTPException, dialled.HTTPError) as error:
+        raise _unconnected(error, deadline) from error
+
+
+def _unconnected(error: Exception, deadline: float) -> Unreachable:
+    late = SYSTEM.monotonic() >= deadline
+    reason = "no connection in time" if late else f"no connection: {error}"
+    return Unreachable(reason, sent=False)

@@ -9,12 +9,11 @@ Path: `task.build.http` -> here -> `source.wire.http1`
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import urllib3.exceptions
-import urllib3.util
 from msgspec import Struct
 
+from engine.later import later
 from engine.records import Response
 from engine.source.wire.origin import (
     AddressRules,
@@ -22,6 +21,11 @@ from engine.source.wire.origin import (
 )
 from engine.source.wire.pieces import SPOOL_ABOVE
 from engine.source.wire.tls import TlsOptions
+
+if TYPE_CHECKING:
+    from engine.source.wire import dialled
+else:
+    dialled = later("engine.source.wire.dialled")
 
 
 class ProxyOptions(Struct, frozen=True):
@@ -45,7 +49,7 @@ class ProxyOptions(Struct, frozen=True):
         """Proxy-Authorization, where there is a user."""
         if self.login is None:
             return {}
-        made: dict[str, str] = urllib3.util.make_headers(proxy_basic_auth=self.login)
+        made: dict[str, str] = dialled.make_headers(proxy_basic_auth=self.login)
         return {"Proxy-Authorization": made["proxy-authorization"]}
 
 

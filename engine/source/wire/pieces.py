@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import tempfile
 import threading
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from engine.errors import Forbidden
+from engine.later import later
+
+if TYPE_CHECKING:
+    import tempfile
+else:
+    tempfile = later("tempfile")
 
 #: Bodies above it are kept in an unlinked file and mapped.
 SPOOL_ABOVE = 8 << 20
@@ -73,9 +78,7 @@ class Pieces:
             return
         self._pieces.append(piece)
         if self.length > self._bounds.spool_above:
-            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed in whole
-                dir=self._bounds.spool_dir
-            )
+            self._file = tempfile.TemporaryFile(dir=self._bounds.spool_dir)
             self._file.writelines(self._pieces)
             self._pieces.clear()
 

@@ -10,12 +10,12 @@ Path: `source.wire.http1` (the first request of a shape) -> here -> bytes
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-
-import requests
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import engine
 from engine.errors import Forbidden
+from engine.later import later
 from engine.source.wire.cookies import CookieJar
 from engine.source.wire.dns import (
     Found,
@@ -31,6 +31,11 @@ from engine.source.wire.pool import (
     RouteConnections,
 )
 
+if TYPE_CHECKING:
+    import requests
+else:
+    requests = later("requests")
+
 USER_AGENT = f"kafka-http-source/{engine.__version__}"
 
 
@@ -39,6 +44,19 @@ _CLEAN = re.compile(r"[!$-;=?-\[\]_a-z~]*", re.ASCII).fullmatch
 
 
 _REFUSED = re.compile(r"[\x00\r\n]").search
+
+
+#: A URL that requests would send as it is: nothing in it may be spelt in two ways.
+_PLAIN = re.compile(
+    r"https?://[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[1-9][0-9]{0,4})?(?=/)"
+    r"(?:/(?!\.{1,2}(?:[/?]|\Z))(?:[A-Za-z0-9._~-]|%{once})+)*+/?"
+    r"(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%{once})+)?".replace(
+        # An octet that has no other spelling: not one of the unreserved characters.
+        "{once}",
+        "(?!2[DE]|3[0-9]|[46][1-9A-F]|[57][0-9A]|5F|7E)[0-9A-F]{2}",
+    ),
+    re.ASCII,
+).fullmatch
 
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
@@ -130,8 +148,10 @@ def _asked(accept: str) -> frozenset[str]:
 
 
 def encoded_url(url: str) -> str:
-    """A URL as requests encodes it, without fragment."""
+    """A URL as requests encodes it, without fragment; it is asked where in doubt."""
     origin_of(url.replace(" ", "%20"))
+    if _PLAIN(url):
+        return url
     try:
         prepared = requests.Request("GET", url).prepare()
     except (requests.exceptions.RequestException, ValueError) as error:
@@ -140,6 +160,33 @@ def encoded_url(url: str) -> str:
     if encoded.find("/", 8) < 0 or not _CLEAN(encoded):
         raise Forbidden(f"not a URL: {shown(url)!r}")
     return encoded
+
+
+def _signed(
+    method: str, url: str, fields: dict[str, str], body: bytes | None, auth: Auth | None
+) -> Iterable[tuple[str | bytes, str | bytes]]:
+    """
+    The headers that requests and credentials make of ours.
+
+    Raises: Forbidden.
+    """
+    try:
+        prepared = requests.Request(
+            method,
+            url,
+            headers=fields,
+            data=body,
+        ).prepare()
+        # What is signed is what is sent: requests spells some URLs anew.
+        prepared.url = url
+        if auth is not None:
+            auth(prepared)
+    except (requests.exceptions.RequestException, ValueError) as error:
+        # Its text shows the header's value: not passed on.
+        raise Forbidden(
+            f"a request that cannot be prepared: {type(error).__name__}"
+        ) from None
+    return prepared.headers.items()
 
 
 def prepare(
@@ -155,7 +202,10 @@ def prepare(
     shelf: Callable[[Origin], RouteConnections],
 ) -> PreparedShape:
     """
-    Let requests prepare a shape, and keep it as bytes.
+    Prepare a shape, and keep it as bytes.
+
+    A request with credentials, and one whose URL has more than one spelling, is prepared
+    by requests; of any other it would change nothing.
 
     Args:
         keep_alive: False: the server is told to close.
@@ -191,26 +241,14 @@ def prepare(
     fields.update(
         (name, value) for name, value in headers if name.lower() not in repeated
     )
-    try:
-        prepared = requests.Request(
-            method,
-            url,
-            headers=fields,
-            data=body,
-        ).prepare()
-        # What is signed is what is sent: requests spells some URLs anew.
-        prepared.url = url
-        if auth is not None:
-            auth(prepared)
-    except (requests.exceptions.RequestException, ValueError) as error:
-        # Its text shows the header's value: not passed on.
-        raise Forbidden(
-            f"a request that cannot be prepared: {type(error).__name__}"
-        ) from None
+    made: Iterable[tuple[str | bytes, str | bytes]] = fields.items()
+    if auth is not None or not _PLAIN(url):
+        made = _signed(method, url, fields, body, auth)
+    elif any(value[:1].isspace() for value in fields.values()):
+        raise Forbidden("a request that cannot be prepared: InvalidHeader")
     lines = [f"Host: {str(origin).partition('://')[2]}"]
     sent: dict[str, str] = {}
-    for name, value in prepared.headers.items():
-        name, value = _text(name), _text(value)
+    for name, value in ((_text(name), _text(value)) for name, value in made):
         if name.lower() == "content-length":
             continue
         sent[name.lower()] = value

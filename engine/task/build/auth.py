@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urljoin
 
 from msgspec import Struct
@@ -26,18 +26,27 @@ from engine.config.sections.auth import (
 )
 from engine.config.sections.logins import JwtConfig, LoginConfig
 from engine.config.sections.section import needed
+from engine.later import later
 from engine.seams import Fetch
 from engine.shared.lock import FileLock
-from engine.source.auth.aws import AwsSigV4
-from engine.source.auth.digest import DigestAuth
-from engine.source.auth.header import HeaderAuth, QueryAuth, basic, bearer
-from engine.source.auth.jwt import JwtOptions
-from engine.source.auth.login import LoginAuth, LoginOptions
-from engine.source.auth.oauth import OAuth2, OAuthOptions
-from engine.source.auth.rotation import Rotation
 from engine.source.wire.options import Auth
 from engine.task.build.http import http_options, pairs, reveal, url_of
 from engine.task.build.places import Places
+
+if TYPE_CHECKING:
+    from engine.source.auth import aws as aws_auth
+    from engine.source.auth import digest as digest_auth
+    from engine.source.auth import header as header_auth
+    from engine.source.auth import jwt as jwt_auth
+    from engine.source.auth import login as login_auth
+    from engine.source.auth import oauth as oauth_auth
+    from engine.source.auth import rotation
+else:
+    # An api has one of them or none; some bring requests along.
+    aws_auth, digest_auth, header_auth, jwt_auth, login_auth, oauth_auth, rotation = (
+        later(f"engine.source.auth.{name}")
+        for name in ("aws", "digest", "header", "jwt", "login", "oauth", "rotation")
+    )
 
 
 class AuthTools(Struct, frozen=True, kw_only=True):
@@ -75,7 +84,7 @@ def auth_of(api: Api, tools: AuthTools) -> Auth | None:
         found = [
             _one_of(api, each) for each in credentials_of(auth.credentials.reveal())
         ]
-        return Rotation(found, start=tools.task)
+        return rotation.Rotation(found, start=tools.task)
     return MAKERS[auth.type](api, tools)
 
 
@@ -84,11 +93,11 @@ def _one_of(api: Api, text: str) -> Auth:
     kind = api.values.of(AuthConfig).type
     if kind == "BASIC":
         user, _, password = text.partition(":")
-        return basic(user, password)
+        return header_auth.basic(user, password)
     if kind == "BEARER":
-        return bearer(text)
+        return header_auth.bearer(text)
     key = api.values.of(ApiKeyConfig)
-    made = QueryAuth if key.location == "QUERY" else HeaderAuth
+    made = header_auth.QueryAuth if key.location == "QUERY" else header_auth.HeaderAuth
     return made(key.name, text)
 
 
@@ -109,21 +118,21 @@ def _none(api: Api, tools: AuthTools) -> Auth | None:
 
 def _basic(api: Api, tools: AuthTools) -> Auth:
     auth = api.values.of(AuthConfig)
-    return basic(needed(auth.user), reveal(auth.password) or "")
+    return header_auth.basic(needed(auth.user), reveal(auth.password) or "")
 
 
 def _digest(api: Api, tools: AuthTools) -> Auth:
     auth = api.values.of(AuthConfig)
-    return DigestAuth(needed(auth.user), reveal(auth.password) or "")
+    return digest_auth.DigestAuth(needed(auth.user), reveal(auth.password) or "")
 
 
 def _bearer(api: Api, tools: AuthTools) -> Auth:
-    return bearer(needed(api.values.of(AuthConfig).bearer_token).reveal())
+    return header_auth.bearer(needed(api.values.of(AuthConfig).bearer_token).reveal())
 
 
 def _api_key(api: Api, tools: AuthTools) -> Auth:
     key = api.values.of(ApiKeyConfig)
-    made = QueryAuth if key.location == "QUERY" else HeaderAuth
+    made = header_auth.QueryAuth if key.location == "QUERY" else header_auth.HeaderAuth
     return made(key.name, needed(key.value).reveal())
 
 
@@ -131,7 +140,7 @@ def _oauth(api: Api, tools: AuthTools) -> Auth:
     oauth = api.values.of(OAuthConfig)
     refreshes = oauth.grant_type == "refresh_token"
     by_password = oauth.grant_type == "password"
-    options = OAuthOptions(
+    options = oauth_auth.OAuthOptions(
         token_url=needed(oauth.token_url),
         client_id=oauth.client_id or "",
         client_secret=reveal(oauth.client_secret) or "",
@@ -156,18 +165,18 @@ def _oauth(api: Api, tools: AuthTools) -> Auth:
     name = f"{options.token_url}\0{options.client_id}"
     if oauth.grant_type in ("password", "jwt_bearer"):
         name += f"\0{options.user}\0{options.jwt and options.jwt.subject}"
-    return OAuth2(
+    return oauth_auth.OAuth2(
         options,
         fetch=tools.ask(api, options.token_url),
         **_kept(tools, name, outlives=refreshes),
     )
 
 
-def _jwt(values: Values, oauth: OAuthConfig) -> JwtOptions | None:
+def _jwt(values: Values, oauth: OAuthConfig) -> jwt_auth.JwtOptions | None:
     if oauth.grant_type != "jwt_bearer" and oauth.auth_mode != "JWT":
         return None
     jwt = values.of(JwtConfig)
-    return JwtOptions(
+    return jwt_auth.JwtOptions(
         key=needed(jwt.key).reveal(),
         password=reveal(jwt.key_password),
         algorithm=jwt.algorithm,
@@ -193,7 +202,7 @@ def _numbers(value: Any) -> Any:
 
 def _login(api: Api, tools: AuthTools) -> Auth:
     login, auth = api.values.of(LoginConfig), api.values.of(AuthConfig)
-    options = LoginOptions(
+    options = login_auth.LoginOptions(
         url=urljoin(url_of(api.values).split("${", 1)[0], needed(login.url)),
         method=login.method,
         headers=tuple(login.headers or ()),
@@ -210,7 +219,7 @@ def _login(api: Api, tools: AuthTools) -> Auth:
         template=login.template.replace("${ token }", "${token}"),
         buffer=float(login.buffer),
     )
-    return LoginAuth(
+    return login_auth.LoginAuth(
         options,
         fetch=tools.ask_once(api, options.url),
         **_kept(
@@ -234,7 +243,7 @@ def _kept(tools: AuthTools, whose: str, *, outlives: bool) -> dict[str, Any]:
 
 def _aws(api: Api, tools: AuthTools) -> Auth:
     aws = api.values.of(AwsConfig)
-    return AwsSigV4(
+    return aws_auth.AwsSigV4(
         region=needed(aws.region),
         service=aws.service,
         access_key_id=needed(aws.access_key_id).reveal(),

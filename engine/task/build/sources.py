@@ -13,6 +13,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
@@ -37,6 +38,7 @@ from engine.config.sections.request import RequestConfig
 from engine.config.sections.response import AnswersConfig
 from engine.config.sections.section import needed
 from engine.errors import Denied
+from engine.later import later
 from engine.observe.failures import FailureLog
 from engine.observe.meters import Stage
 from engine.records import Offset, Response, Shard
@@ -44,10 +46,8 @@ from engine.seams import Fetch, Stopping
 from engine.shared.breaker import CircuitBreaker
 from engine.shared.limiter import RateLimiter, RateLimits
 from engine.source.auth.base import Rebased
-from engine.source.auth.oauth import OAuth2
 from engine.source.auth.renewal import Refreshable, RenewableAuth, Renewing
 from engine.source.auth.rotation import Rotation
-from engine.source.auth.session import SessionAuth, load_auth
 from engine.source.children import ChildApi, ChildDelivery, Tree
 from engine.source.decode.decoder import Decode, Decoded, compile_decoder
 from engine.source.fetch.balance import Balanced, Endpoints
@@ -87,6 +87,13 @@ from engine.task.build.polling import paginator_of
 from engine.task.build.shapes import exploding_of, shapes_of
 from engine.task.metering import Metering
 from engine.task.pause import Gate, Held
+
+if TYPE_CHECKING:
+    from engine.source.auth import oauth as oauth_auth
+    from engine.source.auth import session as session_auth
+else:
+    oauth_auth = later("engine.source.auth.oauth")
+    session_auth = later("engine.source.auth.session")
 
 log = logging.getLogger("http")
 
@@ -306,7 +313,7 @@ class Sources:
         if auth.auth_class is None:
             return http(auth=self._auths[api.name])
         origin = values.origin("http.auth.class")
-        carried = load_auth(
+        carried = session_auth.load_auth(
             auth.auth_class,
             auth.user,
             reveal(auth.password),
@@ -315,7 +322,7 @@ class Sources:
         inner: Fetch = http()
         if paying:
             inner = Limited(inner, self._rate_gate(api, self._stop))
-        return SessionAuth(inner, carried)
+        return session_auth.SessionAuth(inner, carried)
 
     def _http2(self, values: Values) -> curl.Multiplexer | None:
         if not values.of(ClientConfig).http2 or not curl.installed():
@@ -425,7 +432,8 @@ class Sources:
             decode = metering.through(api.name, "decode", decode)
         fetch = self._try(api)
         rate_gate = self._rate_gate(api, stopping, waits)
-        pays = not isinstance(fetch, SessionAuth)
+        # What carries requests itself pays for each of them itself.
+        pays = values.of(AuthConfig).auth_class is None
         fetch = Held(
             fetch,
             self._gate,
@@ -476,7 +484,7 @@ class Sources:
             auth: object = self._auths.get(api.name)
             if isinstance(auth, RenewableAuth):
                 auth = auth.inner
-            return auth.base() if isinstance(auth, OAuth2) else ""
+            return auth.base() if isinstance(auth, oauth_auth.OAuth2) else ""
 
         return base
 

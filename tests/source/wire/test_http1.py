@@ -17,6 +17,7 @@ import pytest
 
 from engine.errors import Forbidden, Unreachable
 from engine.records import Request
+from engine.source.auth.header import bearer
 from engine.source.wire.dns import Resolver
 from engine.source.wire.inflate import encodings
 from engine.source.wire.options import ProxyOptions
@@ -649,7 +650,7 @@ def test_a_shape_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(requests.Request, "prepare", counting)
     with Misbehaving(Say(body=PAGE)) as server:
-        client = Client(server.url)
+        client = Client(server.url, auth=bearer("who"))
         for page in range(20):
             client.get(f"/items?page={page}", headers=(("X-A", "1"),))
 
