@@ -124,6 +124,11 @@ STILL_DOUBLE = {
 }
 
 
+#: Of the modules of `task` those that have a configuration in hand: the entry, and who
+#: looks at a part by itself.  All others run what `task.build` has made.
+LOOK_AT_PARTS = {"entry", "placing", "probe", "rehearsal", "replay", "sample"}
+
+
 def modules() -> list[Path]:
     return sorted(ENGINE.rglob("*.py"))
 
@@ -165,6 +170,28 @@ def test_imports_go_down_and_gates_hold(path: Path) -> None:
                     assert wings[inner] < wings[wing], f"{place} imports up: {name}"
         if top in GATES:
             assert str(place) in GATES[top], f"{place} is no gate for {top}"
+
+
+def test_what_runs_knows_no_configuration_and_does_not_build() -> None:
+    above = ("engine.config", "engine.task.build")
+    found = {
+        path.stem
+        for path in (ENGINE / "task").glob("*.py")
+        if any(name.startswith(above) for name in imports(path))
+    }
+
+    assert LOOK_AT_PARTS == found
+
+
+def test_a_process_of_a_task_is_built_by_its_entry_alone() -> None:
+    wiring = "engine.task.build.wiring"
+    importers = {
+        str(path.relative_to(ENGINE))
+        for path in modules()
+        if any(name.startswith(wiring) for name in imports(path))
+    }
+
+    assert {"task/entry.py"} == importers
 
 
 def test_every_room_has_its_floor() -> None:

@@ -13,8 +13,6 @@ import logging
 from collections.abc import Callable
 
 from engine.clock import SYSTEM, Clock
-from engine.config import Values
-from engine.config.sections.letters import DeadLetterQueueConfig
 from engine.observe.redact import redact
 from engine.records import Parcel, Shard
 from engine.shared.board import Slot
@@ -77,16 +75,16 @@ class Complaints:
     Says in the log which records could not be produced.
 
     Args:
-        values: `errors.log.enable`, `errors.log.include.messages`.
-        always: No topic takes the dead letters: the log is all there is.
+        enabled: They are said at all.
+        whole: With what was received of them (`errors.log.include.messages`).
     """
 
     #: Lines a second, of one task.
     MOST = 10
 
-    def __init__(self, values: Values, *, always: bool, clock: Clock = SYSTEM):
-        self._enabled = values.of(DeadLetterQueueConfig).log or always
-        self._whole = values.of(DeadLetterQueueConfig).log_messages
+    def __init__(self, *, enabled: bool, whole: bool, clock: Clock = SYSTEM):
+        self._enabled = enabled
+        self._whole = whole
         self._clock = clock
         self._second = 0
         self._said = 0

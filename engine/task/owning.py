@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -33,9 +34,9 @@ from engine.shared.lock import open_private, try_lock
 from engine.sink import fencing
 from engine.sink.fencing import Owner
 from engine.sink.fetching import Topic
+from engine.sink.produce.producer import Producer
 from engine.sink.state import State
 from engine.sink.statetopic import TopicState
-from engine.task.build.kafka import Brokers
 
 log = logging.getLogger("task")
 
@@ -66,7 +67,17 @@ class Decided(Struct, frozen=True):
     why: str = ""
 
 
-def fence(brokers: Brokers, state: State, connector: str) -> None:
+class TransactionClients(Protocol):
+    """What is asked of `task.build.kafka.Brokers`."""
+
+    def transactional(self, name: str) -> Producer:
+        """A producer of a transactional id: whoever had it before is fenced."""
+
+    def transactional_id(self, task: int | str | None = None) -> str:
+        """The id of a task's number, or of a word."""
+
+
+def fence(brokers: TransactionClients, state: State, connector: str) -> None:
     """
     Fence an engine that has transactions of the connector, wherever it runs.
 
@@ -100,7 +111,7 @@ class Owning:
 
     def __init__(
         self,
-        brokers: Brokers,
+        brokers: TransactionClients,
         state: TopicState,
         *,
         runtime: Path,

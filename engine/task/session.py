@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from engine.errors import Doubtful, EngineError
 from engine.records import Shard
-from engine.shared.limiter import RateLimits
+from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.link import BrokerKnown, Message
 from engine.sink.commit import Delivery
 from engine.task.absence import Absence
-from engine.task.build.sources import Sources
 from engine.task.metering import Held, Metering
 from engine.task.pause import Gate
 from engine.task.reporting import Reporter
@@ -45,6 +45,23 @@ SAVED_AGAIN = "The state can be saved again; deliveries go on."
 LAST_WRITES = 3.0
 
 
+class HttpSide(Protocol):
+    """What is driven of `task.build.sources.Sources`."""
+
+    @property
+    def limiter(self) -> RateLimiter:
+        """The connector's."""
+
+    def tick(self, now: float) -> float:
+        """See to what is due; seconds until it wants to be called again."""
+
+    def cut(self) -> None:
+        """End the requests under way."""
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+
+
 class Session:
     """What a task has open between two absences of the broker."""
 
@@ -69,7 +86,7 @@ class Session:
         self._cluster = ""
         self.loops: list[ShardLoop] = []
         self.done: list[Shard] = []
-        self.sources: Sources | None = None
+        self.sources: HttpSide | None = None
         self.held: Held | None = None
         self.watching: Watching | None = None
         self.reporter: Reporter | None = None

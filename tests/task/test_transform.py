@@ -14,8 +14,7 @@ from engine.config import Connector, load
 from engine.errors import RecordError
 from engine.records import DeadLetter, Parcel, Shard
 from engine.task.build.registry import Registries
-from engine.task.build.transform import transform_of
-from engine.task.counting import Complaints
+from engine.task.build.transform import complaints_of, transform_of
 from engine.transform.page import PageTransform
 from tests.fakes.view import FakeClock
 from tests.transform.pages import page_of, texts
@@ -250,7 +249,7 @@ def heard(
     connector: Connector, caplog: pytest.LogCaptureFixture, *, always: bool = False
 ) -> list[str]:
     clock = FakeClock()
-    complaints = Complaints(connector.values, always=always, clock=clock)
+    complaints = complaints_of(connector.values, always=always, clock=clock)
     caplog.clear()
     with caplog.at_level(logging.ERROR):
         complaints.hear(Shard("orders", "api1"), letters(12))

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from engine.clock import SYSTEM, Clock
 from engine.config import Api, Connector, Values
 from engine.config.sections.converters import ConverterConfig, NamesConfig
-from engine.config.sections.letters import ErrorsConfig
+from engine.config.sections.letters import DeadLetterQueueConfig, ErrorsConfig
 from engine.config.sections.offsets import WindowsConfig
 from engine.config.sections.response import (
     REMOVED,
@@ -34,6 +35,7 @@ from engine.observe.redact import redact
 from engine.records import Shard
 from engine.seams import Transform
 from engine.task.build.registry import MODULES, Registries
+from engine.task.counting import Complaints
 from engine.task.diff import Contents, contents_as_received, contents_of_values
 from engine.transform.compile import TransformOptions, compile_transform
 from engine.transform.conditions import compile_condition
@@ -212,3 +214,16 @@ def key_converter_of(values: Values, registries: Registries) -> TextKey | JsonKe
 def short(name: str) -> str:
     """A converter's class name in one word: SimpleHeaderConverter is Simple."""
     return name.removesuffix("Converter").removesuffix("Header")
+
+
+def complaints_of(values: Values, *, always: bool, clock: Clock = SYSTEM) -> Complaints:
+    """
+    Says in the log which records are bad, as `errors.log.*` has it.
+
+    Args:
+        always: No topic takes the dead letters: the log is all there is.
+    """
+    letters = values.of(DeadLetterQueueConfig)
+    return Complaints(
+        enabled=letters.log or always, whole=letters.log_messages, clock=clock
+    )

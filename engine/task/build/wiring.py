@@ -46,7 +46,7 @@ from engine.task.build.places import Places
 from engine.task.build.registry import Registries
 from engine.task.build.shards import Opened, ShardBuilder
 from engine.task.build.sources import Sources
-from engine.task.counting import Complaints
+from engine.task.build.transform import complaints_of
 from engine.task.metering import Held, Metering
 from engine.task.owning import Decided, Owning
 from engine.task.pause import Gate
@@ -108,7 +108,7 @@ class Wiring:
         self._brokers = brokers
         self._once = once
         self._apis = {api.name: api for api in connector.apis}
-        self._complaints = Complaints(
+        self._complaints = complaints_of(
             connector.values, always=brokers.letters() is None
         )
         self._registries = registries
