@@ -26,6 +26,9 @@ from engine.supervisor.broker import find
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "kafka"
 
+#: What a broker that lives for a minute does not earn back: the better compiler.
+JAVA = os.environ.get("KAFKA_HEAP_OPTS", "-Xms128m -Xmx512m -XX:TieredStopAtLevel=1")
+
 #: Seconds anything of a broker may take on a busy machine.
 PATIENCE = 60.0
 
@@ -79,6 +82,22 @@ class Broker:
         admin = AdminClient({"bootstrap.servers": self.address})
         found = admin.list_topics(timeout=PATIENCE).topics.get(name)
         return len(found.partitions) if found is not None else 0
+
+    def led(self, name: str) -> str:
+        """Wait until each of a topic's partitions has a leader that answers for it."""
+        settings = {"bootstrap.servers": self.address, "group.id": "reader"}
+        consumer = Consumer(settings)
+        deadline = time.monotonic() + PATIENCE
+        try:
+            for at in range(self.partitions(name)):
+                while True:
+                    with contextlib.suppress(KafkaException):
+                        consumer.get_watermark_offsets(TopicPartition(name, at), 1.0)
+                        break
+                    assert time.monotonic() < deadline, f"{name}-{at} has no leader"
+        finally:
+            consumer.close()
+        return name
 
     def delete(self, name: str) -> None:
         admin = AdminClient({"bootstrap.servers": self.address})
@@ -167,6 +186,7 @@ class Apache(Broker):
             stdout=subprocess.PIPE,
             text=True,
             timeout=180,
+            env={**os.environ, "KAFKA_HEAP_OPTS": JAVA},
         )
         assert done.returncode == 0, f"scripts/kafka {verb} failed"
         return done.stdout.strip()

@@ -313,7 +313,20 @@ class Run:
             "records come",
             120,
         )
-        self.held = self.held or held(self)
+        self.held = self.held or self._steady()
+
+    def _steady(self) -> Held:
+        """What the engine holds once each source has delivered and saved where it is."""
+        data = self.readers[self.topic, "read_committed"].read
+        state = self.readers[self.state, "read_committed"].read
+
+        def all_at_work() -> bool:
+            delivered = {json.loads(each.value)["source"] for each in list(data)}
+            saved = {each.key for each in list(state) if each.key.startswith(b"[")}
+            return min(len(delivered), len(saved)) >= self.sources
+
+        until(all_at_work, "each source delivers and saves", 120)
+        return held(self)
 
     def kill_task(self, pid: int) -> None:
         """SIGKILL; its shards begin anew."""

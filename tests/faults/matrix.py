@@ -102,7 +102,7 @@ def end(run: Run) -> Verdict:
     """The fault is over: all arrives, the engine stops, and what is there is judged."""
     run.heal()
     run.settle(240.0)
-    wrong = hygiene.grown(run.held, hygiene.held(run)) if run.held else []
+    wrong = hygiene.settled(run)
     run.stop()
     time.sleep(0.3)
     verdict = judge(run)
