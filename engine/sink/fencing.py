@@ -25,7 +25,8 @@ from engine.errors import Misconfigured, SinkError, StateError, TakenOver, Unava
 from engine.sink.batch import Batch, HeadStore, column_of
 from engine.sink.compress import PLAIN
 from engine.sink.fetching import Topic
-from engine.sink.produce.producer import Once, Producer
+from engine.sink.produce.producer import Producer
+from engine.sink.produce.writing import Once
 from engine.sink.scan import Record, Wanted, every
 from engine.sink.undecided import beyond
 

@@ -23,16 +23,11 @@ from engine.records import Offset
 from engine.sink import reading as readings
 from engine.sink.fencing import Owner, fence_key, owner_of
 from engine.sink.fetching import Topic, opened
-from engine.sink.kafka import (
-    Cluster,
-    admin,
-    create,
-    describe,
-    topic_settings,
-)
+from engine.sink.kafka import Cluster, admin, create, describe, topic_settings
 from engine.sink.murmur2 import partition_of
 from engine.sink.outlet import Failure, Sending
-from engine.sink.produce.producer import Producer, put_records, write_records
+from engine.sink.produce.producer import Producer
+from engine.sink.produce.writing import put_records, write_records
 from engine.sink.reading import Progress, Reading
 from engine.sink.rivals import Rivals
 from engine.sink.scan import Record

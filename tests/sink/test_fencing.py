@@ -13,8 +13,9 @@ from engine.sink.fencing import Owner, Writer, fence_key
 from engine.sink.fetching import Topic, opened
 from engine.sink.kafka import Cluster as Reached
 from engine.sink.murmur2 import partition_of
-from engine.sink.produce.producer import Producer, write_records
+from engine.sink.produce.producer import Producer
 from engine.sink.produce.transaction import Transactional
+from engine.sink.produce.writing import write_records
 from tests.brokers import Broker
 from tests.fakes.broker import Cluster, cluster
 from tests.sink.rig import topic_name

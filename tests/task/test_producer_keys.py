@@ -72,7 +72,8 @@ class Wire(Struct):
 
     def listen(self, made: Any) -> None:
         sender = made._sender
-        send, answered = sender._send, sender._answered
+        outcomes = sender._outcomes
+        send, answered = sender._send, outcomes.answered
 
         def tapped(node: Any, connection: Any, sent: Any, now: float) -> None:
             batches = [
@@ -89,7 +90,7 @@ class Wire(Struct):
                 self.busy -= 1
             answered(*what)
 
-        sender._send, sender._answered = tapped, heard
+        sender._send, outcomes.answered = tapped, heard
 
 
 class Sending(Struct):

@@ -25,13 +25,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.sink.produce.aside import Aside
-from engine.sink.produce.handshake import (
-    Conversation,
-    Manners,
-    Session,
-    greet,
-    log_in,
-)
+from engine.sink.produce.handshake import Conversation, Manners, Session, greet, log_in
 from engine.sink.produce.wire import FRAME_LIMIT, Garbled, Piece
 from engine.sink.protocol import Message
 from engine.sink.reasons import CLOSED, ENDED, MUTE, NAMELESS

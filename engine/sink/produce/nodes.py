@@ -9,6 +9,7 @@ Path: `sink.produce.sender` asks for the connection of a leader, or for any.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 
@@ -114,6 +115,22 @@ class Nodes:
         """Known brokers, then bootstrap servers."""
         yield from list(self._known.values())
         yield from self._first
+
+    @property
+    def awaited(self) -> bool:
+        """True while a broker is to answer."""
+        return any(
+            node.connection is not None and node.connection.flights
+            for node in self.all()
+        )
+
+    def tick(self, now: float) -> float:
+        """Give up what is late on each connection; when to look again."""
+        due = math.inf
+        for node in self.all():
+            if node.connection is not None:
+                due = min(due, node.connection.tick(now))
+        return due
 
     def node(self, id_: int) -> Node | None:
         """A known broker."""

@@ -16,15 +16,20 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
-from engine.errors import Misconfigured, SinkError, Unavailable
-from engine.sink.batch import Batch, HeadStore, Part, column_of
+from engine.errors import Misconfigured, Unavailable
+from engine.sink.batch import Batch, Part
 from engine.sink.cluster import Cluster, options_of
-from engine.sink.compress import PLAIN, Packing
+from engine.sink.compress import Packing
 from engine.sink.produce.identity import Anonymous, Idempotent, Identity
-from engine.sink.produce.queue import Bad, Partition, Queued, Receipt
-from engine.sink.produce.sender import GONE_AFTER, Sender, Tuning
+from engine.sink.produce.queue import Partition, Queued, Receipt
+from engine.sink.produce.sender import Sender
 from engine.sink.produce.transaction import Ended, Phase, Transactional
+from engine.sink.produce.tuning import Tuning
 from engine.sink.produce.verdicts import NO_TOPIC, failure
+
+#: Seconds a topic may be unknown to the cluster before it counts as gone: the
+#: brokers learn of a new one one after the other.
+GONE_AFTER = 5.0
 
 #: Seconds until a broker that does not answer is given up for one try.
 PROBE_LIMIT = 5.0
@@ -435,72 +440,3 @@ class Producer:
         if threading.current_thread() is not self._sender:
             self._sender.join(timeout)
         return not self._sender.is_alive()
-
-
-class Once:
-    """A receipt that somebody waits for."""
-
-    wanted = True
-
-    def __init__(self) -> None:
-        self._told = threading.Event()
-        self._why: SinkError | None = None
-        self._bad: Sequence[Bad] = ()
-
-    def answered(self, why: SinkError | None) -> None:
-        self._why = why
-        self._told.set()
-
-    def refused(self, records: Sequence[Bad]) -> None:
-        self._bad = records
-
-    def wait(self, seconds: float, doing: str) -> None:
-        if not self._told.wait(max(seconds, 0.0)):
-            raise Unavailable(f"{doing}: not acknowledged in time")
-        if self._why is not None:
-            raise self._why
-        if self._bad:
-            first = self._bad[0]
-            raise failure(first.code, first.message, doing)
-
-
-def write_records(
-    cluster: Cluster,
-    topic: str,
-    records: Sequence[tuple[int, bytes, bytes | None]],
-    limit: float = 10.0,
-) -> None:
-    """
-    Write a few records, each (partition, key, value), and wait for all of them.
-
-    Raises: a SinkError.  Blocks: at most about `limit` seconds more than it takes
-    to connect.
-    """
-    if not records:
-        return
-    made = Producer(cluster, linger=0.0)
-    try:
-        put_records(made, topic, records, limit)
-    finally:
-        made.close(1.0)
-
-
-def put_records(
-    producer: Producer,
-    topic: str,
-    records: Sequence[tuple[int, bytes, bytes | None]],
-    limit: float = 10.0,
-) -> None:
-    """The same by a producer that there is; it may not have reached its brokers yet."""
-    doing = f"writing to {topic}"
-    heads, now = HeadStore(), SYSTEM.wall_ms()
-    told = []
-    for partition, key, value in records:
-        batch = Batch(heads)
-        batch.append(column_of([value], [key], now))
-        receipt = Once()
-        told.append(receipt)
-        producer.put(topic, partition, batch, PLAIN, receipt, full=True)
-    deadline = SYSTEM.monotonic() + limit
-    for receipt in told:
-        receipt.wait(deadline - SYSTEM.monotonic(), doing)

@@ -102,6 +102,16 @@ class Queued:
         self.members: Sequence[int] | None = None
         self.parts = [1]
 
+    def settle(self, why: SinkError | None) -> None:
+        """It is done with; its receipt hears of the last part of it."""
+        self.parts[0] -= 1
+        if why is not None:
+            if self.parts[0] >= 0:
+                self.parts[0] = -1
+                self.receipt.answered(why)
+        elif not self.parts[0]:
+            self.receipt.answered(None)
+
 
 class Numbers(Struct):
     """
@@ -148,13 +158,11 @@ class Partition:
 
     __slots__ = (
         "bound",
-        "code",
         "failures",
         "flying",
         "index",
         "joined",
         "leader",
-        "missing_since",
         "numbers",
         "on",
         "progress_at",
@@ -178,7 +186,6 @@ class Partition:
         self.retry_at = 0.0
         self.failures = 0
         self.reason = ""
-        self.code = 0
         self.progress_at = 0.0
         self.written_at = 0.0
         self.renumber = False
@@ -188,11 +195,39 @@ class Partition:
         self.leader = -1
         #: Version of the metadata that `leader` was read from.
         self.bound = -1
-        self.missing_since: float | None = None
 
     @property
     def empty(self) -> bool:
         return not self.waiting and not self.sent
+
+    def put(self, queued: Queued) -> None:
+        """Queue a batch; under the lock."""
+        if self.empty:
+            self.progress_at = queued.created
+        # A page that is still put into the transaction that is being ended comes after
+        # pages of the next one, and must not wait behind them: its end waits for it.
+        waiting = self.waiting
+        at = len(waiting)
+        while at and waiting[at - 1].group > queued.group:
+            at -= 1
+        waiting.insert(at, queued)
+
+    def take_unwanted(self) -> list[Queued]:
+        """Take out what nobody waits for any more; under the lock."""
+        found: list[Queued] = []
+        while self.waiting and not self.waiting[0].receipt.wanted:
+            self.waiting[0].growing = False
+            found.append(self.waiting.popleft())
+        return found
+
+    def take_all(self) -> list[Queued]:
+        """Take out everything, also what is on its way; under the lock."""
+        left = [*self.sent, *self.waiting]
+        for queued in left:
+            queued.growing = False
+        self.sent.clear()
+        self.waiting.clear()
+        return left
 
     def stamp(self, queued: Queued) -> None:
         """Give a closed batch the next numbers."""

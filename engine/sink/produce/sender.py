@@ -1,10 +1,10 @@
 """
 Sender: the thread that brings batches to their brokers.
 
-Owns the loop: what is ready, who leads it, one request for all that a broker is
-to get, at most so many of them in flight, and what follows from each answer.
-It alone touches connections, metadata and numbers; `sink.produce.producer` shares
-the queues with it under one lock.
+Owns the loop: what is ready, one request for all that a broker is to get, at most so
+many of them in flight.  This thread alone touches connections, metadata and numbers, by
+`asking` and `outcomes`, too; `sink.produce.producer` shares the queues with it under one
+lock.
 
 Path: `sink.produce.producer` puts batches and wakes it; it tells the receipts.
 """
@@ -14,43 +14,26 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import deque
-from collections.abc import Sequence
-from typing import Any
-
-from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Misconfigured, SinkError, Unavailable
-from engine.sink.codes import BrokerError
-from engine.sink.naming import renamed
-from engine.sink.produce import messages, split, verdicts, wire
+from engine.sink.produce import wire
 from engine.sink.produce.aside import Aside
+from engine.sink.produce.asking import Asking
 from engine.sink.produce.connection import Connection, Flight, Options
 from engine.sink.produce.identity import Anonymous, Identity
 from engine.sink.produce.nodes import Node, Nodes
-from engine.sink.produce.queue import SEQUENCE_MASK, Bad, Partition, Queued
-from engine.sink.produce.transaction import SOON
-from engine.sink.produce.verdicts import Verdict
+from engine.sink.produce.outcomes import Outcomes, Sent
+from engine.sink.produce.queue import Partition, Queued
+from engine.sink.produce.tuning import Tuning
 from engine.sink.produce.view import NOBODY, View
 from engine.sink.produce.watching import Watcher
 
 log = logging.getLogger("kafka")
 
-#: Longest pause between two tries of a batch.
-LONGEST_PAUSE = 1.0
-
 #: Part of the request time-out that the broker may wait for its replicas: it
 #: answers before the connection is given up for silent.
 REPLICAS_SHARE = 0.8
-
-#: Seconds after which metadata is asked for on another connection as well.
-METADATA_SLOW = 2.0
-
-#: Seconds a topic may be unknown to the cluster before it counts as gone: the
-#: brokers learn of a new one one after the other.
-GONE_AFTER = 5.0
-
 
 #: Seconds of a linger below which it is not looked after while others are awaited.
 LEAST_LINGER = 0.001
@@ -58,29 +41,6 @@ LEAST_LINGER = 0.001
 #: Seconds without a batch after which a broker may have forgotten the producer
 #: (`producer.id.expiration.ms`, or its records have been deleted).
 FORGOTTEN_AFTER = 60.0
-
-
-class Tuning(Struct, frozen=True):
-    """
-    How batches are sent; seconds and bytes.
-
-    Attributes:
-        acks: 0, 1 or -1 for all.
-        in_flight: Requests to one broker that are not answered.
-        linger: How long a batch may wait for more.
-        most: Bytes of a request.
-    """
-
-    acks: int
-    in_flight: int
-    linger: float
-    most: int
-    retry_backoff: float
-    metadata_max_age: float
-
-
-#: A batch in a request, and whose it is.
-Sent = tuple[Partition, Queued]
 
 
 class Sender(threading.Thread):
@@ -127,25 +87,30 @@ class Sender(threading.Thread):
         self._kicked = False
         # While it is awake: when it is to look again for what was put meanwhile.
         self._again = math.inf
-        self._asking: dict[Connection, float] = {}
-        self._refresh_at = 0.0
-        self._fresh_until = 0.0
-        self._identity_asked = False
-        self._identity_at = 0.0
+        self._asking = Asking(
+            self.nodes,
+            self.view,
+            identity,
+            tuning,
+            active=lambda: list(self._active),
+            fail=self._fail,
+            told=self._told,
+            clock=clock,
+        )
+        self._outcomes = Outcomes(
+            self.nodes,
+            self.view,
+            tuning,
+            stale=self._asking.stale,
+            fail=self._fail,
+            clock=clock,
+        )
 
     # -- for the producer ------------------------------------------------------------
 
     def add(self, partition: Partition, queued: Queued) -> None:
         """Queue a batch; under the lock."""
-        if partition.empty:
-            partition.progress_at = queued.created
-        # A page that is still put into the transaction that is being ended comes after
-        # pages of the next one, and must not wait behind them: its end waits for it.
-        waiting = partition.waiting
-        at = len(waiting)
-        while at and waiting[at - 1].group > queued.group:
-            at -= 1
-        waiting.insert(at, queued)
+        partition.put(queued)
         self._active[partition.topic, partition.index] = partition
 
     def nudge(self, at: float) -> None:
@@ -165,14 +130,13 @@ class Sender(threading.Thread):
     def refresh(self) -> None:
         """Have metadata asked for soon; for any thread."""
         with self.lock:
-            self._fresh_until = 0.0
+            self._asking.stale()
             self.nudge(0.0)
 
     def news(self) -> None:
         """Have topics asked for that nobody has asked for yet; for any thread."""
         with self.lock:
-            # The pause is for asking again what was not known.
-            self._fresh_until = self._refresh_at = 0.0
+            self._asking.news()
             self.nudge(0.0)
 
     def stop(self) -> None:
@@ -207,7 +171,7 @@ class Sender(threading.Thread):
             linger = self._tuning.linger
             # Hot path: while something is on its way it looks once in a linger, so
             # that a batch which begins to linger meanwhile need not wake it.
-            if linger >= LEAST_LINGER and until > now + linger and self._awaits():
+            if linger >= LEAST_LINGER and until > now + linger and self.nodes.awaited:
                 until = now + linger
             self._asleep_until = until
         happened = self._watcher.wait(until - now)
@@ -217,147 +181,16 @@ class Sender(threading.Thread):
         self._asleep_until = 0.0
         self._watcher.handle(happened)
 
-    def _awaits(self) -> bool:
-        """True while a broker is to answer."""
-        return any(
-            node.connection is not None and node.connection.flights
-            for node in self.nodes.all()
-        )
-
     def _turn(self) -> float:
         """Do all that is due; monotonic seconds of the next time."""
         self._aside.deliver()
         now = self._clock.monotonic()
-        due = min(self._ask(now), self._identify(now), self._drain(now))
+        asking = self._asking
+        due = min(asking.metadata(now), asking.identity(now), self._drain(now))
         # A partition may have used up its epochs just now.
-        due = min(due, self._identify(now))
+        due = min(due, asking.identity(now))
         # Last: what was sent just now has a deadline, too.
-        return min(due, self._tick(now))
-
-    def _tick(self, now: float) -> float:
-        due = math.inf
-        for node in self.nodes.all():
-            if node.connection is not None:
-                due = min(due, node.connection.tick(now))
-        return due
-
-    # -- who leads what ------------------------------------------------------------------
-
-    def _ask(self, now: float) -> float:
-        """Ask for metadata if it is due, and for somebody to ask."""
-        view = self.view
-        if view.brokers and not view.wanted:
-            return math.inf
-        at = max(self._fresh_until, self._refresh_at)
-        if now < at:
-            return at
-        slow = max(self._asking.values(), default=-math.inf) + METADATA_SLOW
-        if now < slow:
-            return slow
-        node = self.nodes.for_metadata(now)
-        if node is None:
-            return self.nodes.search(now)
-        connection = node.connection
-        assert connection is not None
-        if connection in self._asking:
-            # It does not answer: somebody else may.
-            return min(self.nodes.search(now), now + METADATA_SLOW)
-        topics = sorted(view.wanted)
-        try:
-            message = messages.metadata(topics, connection.session.versions)
-        except BrokerError as error:
-            self._fail(renamed(error, f"asking {node.place}"))
-            return math.inf
-        self._asking[connection] = now
-
-        def told(answer: Any) -> None:
-            found = messages.told(answer)
-            self._asking.pop(connection, None)
-            self._learn(found, topics)
-
-        def lost(_: Exception) -> None:
-            self._asking.pop(connection, None)
-
-        connection.call(message, told, lost)
-        return now + METADATA_SLOW if connection.error is None else now
-
-    def _learn(self, found: messages.Metadata, topics: Sequence[str]) -> None:
-        now = self._clock.monotonic()
-        view = self.view
-        # One that is asked for since is asked for at once, and the first one, too.
-        news = len(view.wanted) > len(topics)
-        view.learn(found, topics, now)
-        news = news or bool(view.brokers and not topics)
-        self.nodes.found()
-        self._refresh_at = now + (0.0 if news else self._tuning.retry_backoff)
-        self._fresh_until = now if news else now + self._tuning.metadata_max_age
-        if view.missing or any(
-            view.leader(*place) == NOBODY for place in list(self._active)
-        ):
-            self._stale()
-        with self.changed:
-            self.changed.notify_all()
-
-    def _stale(self) -> None:
-        """What is known of the leaders is out of date."""
-        self._fresh_until = 0.0
-
-    def _identify(self, now: float) -> float:
-        if self._identity_asked:
-            return math.inf
-        question = self._identity.question()
-        if question is None:
-            return math.inf
-        if now < self._identity_at:
-            return self._identity_at
-        found = self._to_ask(question.endpoint, now)
-        if not isinstance(found, Connection):
-            return found
-        try:
-            message = question.message(found.session)
-        except BrokerError as error:
-            self._fail(renamed(error, f"asking {found.place}"))
-            return math.inf
-        self._identity_asked = True
-
-        def told(answer: Any) -> None:
-            self._identity_asked = False
-            failure, pause = question.answered(answer)
-            wait = self._tuning.retry_backoff if pause is None else pause
-            self._identity_at = self._clock.monotonic() + wait
-            if failure is not None:
-                self._fail(failure)
-            with self.changed:
-                self.changed.notify_all()
-
-        def lost(why: Exception) -> None:
-            self._identity_asked = False
-            failure = question.lost(why)
-            if failure is not None:
-                self._fail(failure)
-
-        found.call(message, told, lost)
-        return math.inf if found.error is None else now
-
-    def _to_ask(self, endpoint: wire.Endpoint | None, now: float) -> Connection | float:
-        """The connection a question goes to, or when there may be one."""
-        if endpoint is None:
-            node = self.nodes.for_metadata(now)
-            if node is None:
-                return self.nodes.search(now) if self.view.brokers else math.inf
-        else:
-            self.nodes.add(endpoint.node, endpoint)
-            node = self.nodes.node(endpoint.node)
-            assert node is not None
-            if not self.nodes.connect(node, now):
-                if node.connection is not None:
-                    return math.inf
-                # It went away: another one may be the coordinator by now.
-                self._identity.moved()
-                self._identity_at = now + self._tuning.retry_backoff
-                return self._identity_at
-        assert node.connection is not None
-        return node.connection
+        return min(due, self.nodes.tick(now))
 
     # -- connections, as `connection.Owner` ------------------------------------------------
 
@@ -377,13 +210,17 @@ class Sender(threading.Thread):
     def closed(self, connection: Connection, why: Exception) -> None:
         """As `connection.Owner`."""
         now = self._clock.monotonic()
-        self._asking.pop(connection, None)
+        self._asking.closed(connection)
         if self.nodes.owner(connection) is None:
             return
         self.nodes.closed(connection, why, now)
         log.debug("%s: %s", connection.place, why)
         # Its partitions may be led by others by now.
-        self._stale()
+        self._asking.stale()
+        self._told()
+
+    def _told(self) -> None:
+        """Somebody may wait for what is known now."""
         with self.changed:
             self.changed.notify_all()
 
@@ -430,11 +267,7 @@ class Sender(threading.Thread):
 
     def _unwanted(self, partition: Partition) -> list[Queued]:
         """Take out what nobody waits for any more; under the lock."""
-        found: list[Queued] = []
-        waiting = partition.waiting
-        while waiting and not waiting[0].receipt.wanted:
-            waiting[0].growing = False
-            found.append(waiting.popleft())
+        found = partition.take_unwanted()
         if partition.empty:
             self._active.pop((partition.topic, partition.index), None)
         return found
@@ -442,14 +275,10 @@ class Sender(threading.Thread):
     def _abandon(self, partition: Partition, why: SinkError) -> None:
         """All of a partition never will be written."""
         with self.lock:
-            left = [*partition.sent, *partition.waiting]
-            for queued in left:
-                queued.growing = False
-            partition.sent.clear()
-            partition.waiting.clear()
+            left = partition.take_all()
             self._active.pop((partition.topic, partition.index), None)
         for queued in left:
-            self._settle(queued, why)
+            queued.settle(why)
 
     def _feed(self, node: Node, partitions: list[Partition], now: float) -> float:
         """Send one broker what is ready for it."""
@@ -618,187 +447,16 @@ class Sender(threading.Thread):
                 found = wire.Answer([])
             else:
                 found = wire.decode(version, memoryview(frame)[4:])
-            self._answered(node, connection, version, sent, found)
+            self._outcomes.answered(node, version, sent, found)
+            self._tidy(sent)
 
         def lost(why: Exception) -> None:
-            self._lost(sent, why)
+            self._outcomes.lost(sent, why)
 
         deadline = now + self._options.request_timeout
         flight = Flight(correlation, deadline, answered, lost)
         self.requests += 1
         connection.send(pieces, flight, silent=silent)
-
-    # -- what comes back -----------------------------------------------------------------------
-
-    def _answered(
-        self,
-        node: Node,
-        connection: Connection,
-        version: int,
-        sent: list[Sent],
-        answer: wire.Answer,
-    ) -> None:
-        now = self._clock.monotonic()
-        if answer.throttle and version >= 6:
-            node.muted_until = max(node.muted_until, now + answer.throttle)
-        for endpoint in answer.endpoints:
-            self.nodes.add(endpoint.node, endpoint)
-        view = self.view
-        results = {}
-        for result in answer.results:
-            name = result.topic or view.name(result.topic_id)
-            results[name, result.partition] = result
-        for partition, queued in sent:
-            partition.landed(queued)
-            place = partition.topic, partition.index
-            if self._tuning.acks == 0:
-                self._written(partition, queued, now)
-                continue
-            found = results.get(place)
-            if found is None:
-                # Its topic was made anew meanwhile, and has another id.
-                self._again_later(partition, "the broker does not answer for it", now)
-                self._stale()
-                continue
-            if found.hint is not None:
-                view.hint(partition.topic, partition.index, found.hint)
-            self._judge(partition, queued, found, now)
-        self._tidy(sent)
-
-    def _judge(
-        self, partition: Partition, queued: Queued, result: wire.Result, now: float
-    ) -> None:
-        code = result.code
-        found = verdicts.verdict(code, queued.tries)
-        if found is Verdict.WRITTEN:
-            self._written(partition, queued, now)
-            return
-        partition.code = code
-        said = (
-            f"{verdicts.name(code)}{f' ({result.message})' if result.message else ''}"
-        )
-        # A batch is judged when all before it are written: only then is it known
-        # that what is wrong is wrong with it.
-        first = partition.sent[0] is queued
-        # One that was left out before it is missing: it gets new numbers.
-        numbers = partition.numbers
-        numbered = numbers is not None and numbers.producer >= 0
-        transactional = numbers is not None and numbers.transactional
-        if found in (Verdict.AGAIN, Verdict.MOVED):
-            if found is Verdict.MOVED and result.hint is None:
-                self._stale()
-            pause = result.hint is None
-            self._again_later(partition, said, now, pause=pause)
-            if transactional and code == verdicts.CONCURRENT_TRANSACTIONS:
-                # The former one is being ended, which takes milliseconds.
-                partition.retry_at = now + SOON
-        elif numbered and (partition.renumber or not first):
-            self._again_later(partition, said, now, pause=False)
-        elif found is Verdict.FORGOTTEN and transactional:
-            why = "the broker does not know the transaction any more"
-            self._fail(Doubtful(f"{_writing(partition)}: {said}: {why}"))
-        elif found is Verdict.FORGOTTEN:
-            partition.renumber = True
-            self._again_later(partition, said, now)
-        elif found in (Verdict.RECORDS, Verdict.TOO_LARGE):
-            self._refused(partition, queued, result)
-        elif found is Verdict.ORDER:
-            why = "a batch that was acknowledged is missing at the broker"
-            self._fail(Doubtful(f"{_writing(partition)}: {why}"))
-        else:
-            failure = verdicts.failure(code, result.message, _writing(partition))
-            if isinstance(failure, Misconfigured):
-                self._drop(partition, queued, failure)
-            else:
-                # What is on its way behind it may be written or not.
-                self._fail(failure)
-
-    def _written(self, partition: Partition, queued: Queued, now: float) -> None:
-        if partition.sent[0] is queued:
-            partition.sent.popleft()
-        else:
-            partition.sent.remove(queued)
-        numbers = partition.numbers
-        if numbers is not None and numbers.transactional:
-            assert queued.sealed is not None
-            numbers.taken = (numbers.taken + queued.sealed.count) & SEQUENCE_MASK
-        partition.progress_at = partition.written_at = now
-        partition.unproved = False
-        partition.failures = 0
-        partition.reason = ""
-        self._settle(queued, None)
-
-    def _settle(self, queued: Queued, why: SinkError | None) -> None:
-        """A batch is done with; its receipt hears of the last part of it."""
-        queued.parts[0] -= 1
-        if why is not None:
-            if queued.parts[0] >= 0:
-                queued.parts[0] = -1
-                queued.receipt.answered(why)
-        elif not queued.parts[0]:
-            queued.receipt.answered(None)
-
-    def _again_later(
-        self, partition: Partition, why: str, now: float, *, pause: bool = True
-    ) -> None:
-        """A batch stays where it is and is sent again."""
-        partition.reason = why
-        if not pause:
-            return
-        wait = min(
-            self._tuning.retry_backoff * 2**partition.failures,
-            max(LONGEST_PAUSE, self._tuning.retry_backoff),
-        )
-        partition.failures = min(partition.failures + 1, 16)
-        partition.retry_at = now + wait
-
-    def _lost(self, sent: list[Sent], why: Exception) -> None:
-        """Nobody knows whether these were written: they are sent again as they are."""
-        now = self._clock.monotonic()
-        if self._tuning.acks == 0:
-            # Nobody was to tell us either way.
-            for partition, queued in sent:
-                partition.landed(queued)
-                self._written(partition, queued, now)
-            return
-        for partition, queued in sent:
-            partition.landed(queued)
-            if partition.numbers is not None:
-                partition.numbers.doubtful = True
-            self._again_later(partition, str(why), now, pause=False)
-
-    def _drop(self, partition: Partition, queued: Queued, why: SinkError) -> None:
-        """A batch never will be written; those behind it are numbered anew."""
-        partition.sent.remove(queued)
-        partition.renumber = True
-        self._settle(queued, why)
-
-    def _refused(
-        self, partition: Partition, queued: Queued, result: wire.Result
-    ) -> None:
-        """The broker does not take some of a batch's records: send the others."""
-        sealed = queued.sealed
-        assert sealed is not None
-        bad = {at: text for at, text in result.errors if 0 <= at < sealed.count}
-        if not bad and sealed.count == 1:
-            bad = {0: result.message}
-        if bad:
-            rest = split.without(queued, bad)
-            queued.receipt.refused(
-                [
-                    Bad(split.original(queued, at), result.code, text)
-                    for at, text in sorted(bad.items())
-                ]
-            )
-        else:
-            rest = split.halves(queued)
-        at = partition.sent.index(queued)
-        left = list(partition.sent)
-        left[at : at + 1] = rest
-        partition.sent = deque(left)
-        partition.renumber = True
-        queued.parts[0] += len(rest)
-        self._settle(queued, None)
 
     def _tidy(self, sent: list[Sent]) -> None:
         with self.lock:
@@ -816,19 +474,10 @@ class Sender(threading.Thread):
         with self.lock:
             partitions = list(self._active.values())
             self._active.clear()
-            left: list[Queued] = []
-            for partition in partitions:
-                for queued in partition.waiting:
-                    queued.growing = False
-                left += partition.sent
-                left += partition.waiting
-                partition.waiting.clear()
-        for partition in partitions:
-            partition.sent.clear()
+            left = [queued for each in partitions for queued in each.take_all()]
         for queued in left:
-            self._settle(queued, why)
-        with self.changed:
-            self.changed.notify_all()
+            queued.settle(why)
+        self._told()
 
     def _end(self, why: SinkError) -> None:
         if self.failure is None:
@@ -841,7 +490,3 @@ class Sender(threading.Thread):
             self._asleep_until = 0.0
             self._closing = True
             self._watcher.close()
-
-
-def _writing(partition: Partition) -> str:
-    return f"writing to {partition.topic}-{partition.index}"
