@@ -21,14 +21,13 @@ import msgspec
 from engine.errors import SourceError
 from engine.language.answers import Scope
 from engine.language.faults import EvaluationError
-from engine.language.nodes import Name, Node, Unique, children
+from engine.language.nodes import Name
 from engine.language.paths import compile_path
 from engine.language.places import (
     BodyTemplate,
     compile_body,
     encode_header,
     encode_path_segment,
-    encode_query_value,
 )
 from engine.language.templates import (
     REQUEST_NAMES,
@@ -39,20 +38,26 @@ from engine.language.templates import (
 from engine.later import pattern
 from engine.records import Request
 from engine.source.paging.pager import Paging
+from engine.source.paging.params import (
+    FIRST,
+    PAGE_NAMES,
+    PATH_SAFE,
+    QUERY_SAFE,
+    TIE,
+    FirstParam,
+    Param,
+    Replacing,
+    TieParam,
+    joined,
+    name_of,
+    nodes_of,
+    part_of,
+    split_at,
+    varies,
+)
 
-#: What changes from page to page of one poll.
-_PAGE_NAMES: Final = frozenset({"offset", "cursor", "page", "last", "skip"})
-#: What no template can name: see `_TieParam`.
-_TIE: Final = " tie"
-#: True for the first page of a poll: see `_FirstParam`.
-_FIRST: Final = " first"
 #: Methods that carry a body.
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
-
-#: Characters of literal text that are sent as they are (RFC 3986, 3.3, 3.4).
-_PATH_SAFE: Final = "/%:@!$&'()*+,;=~"
-_QUERY_SAFE: Final = "/?%:@!$'()*+,;=~"
-_STRAY_PERCENT = pattern(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = pattern(r"[\x00-\x1f\x7f]")
 
 #: A piece of a URL or header, made anew for each page.
@@ -72,129 +77,17 @@ def behind(base: str, reference: str) -> str:
     return f"{base.rstrip('/')}/{reference.lstrip('/')}" if reference else base
 
 
-def _literal(text: str, safe: str) -> str:
-    """Literal text of a URL: illegal characters encoded, `%XX` kept."""
-    return quote(_STRAY_PERCENT.sub("%25", text), safe=safe)
-
-
-def _nodes(template: Template) -> Iterable[Node]:
-    rest = [part.node for part in template.parts if isinstance(part, Expression)]
-    while rest:
-        node = rest.pop()
-        yield node
-        rest.extend(children(node))
-
-
-def _varies(template: Template) -> bool:
-    """True if its text may differ between two pages of a poll."""
-    return bool(template.names & _PAGE_NAMES) or any(
-        isinstance(node, Unique) for node in _nodes(template)
-    )
-
-
-def _split(parts: Iterable[str | Expression], at: str) -> list[list[str | Expression]]:
-    """Cut a template at a character of its literal text, everywhere."""
-    pieces: list[list[str | Expression]] = [[]]
-    for part in parts:
-        if isinstance(part, Expression):
-            pieces[-1].append(part)
-            continue
-        first, *others = part.split(at)
-        if first:
-            pieces[-1].append(first)
-        pieces.extend([other] if other else [] for other in others)
-    return pieces
-
-
-def _template(parts: Sequence[str | Expression], safe: str) -> Template:
-    """A part of a URL as a template of its own, its literal text encoded."""
-    encoded = [
-        part if isinstance(part, Expression) else _literal(part, safe) for part in parts
-    ]
-    return Template("", encoded or [""])
-
-
-class _TieParam:
-    """What pages within one offset value; left out but there."""
-
-    names: frozenset[str] = frozenset()
-    templates: tuple[Template, ...] = ()
-    varies = True
-
-    def __init__(self, name: str):
-        self._name = quote(name, safe="")
-
-    def render(self, scope: Scope) -> str | None:
-        tie = scope[_TIE]
-        return None if tie is None else f"{self._name}={tie}"
-
-
-class _Param:
-    """One query parameter; left out where an expression in it is null."""
-
-    __slots__ = ("names", "template", "templates", "varies")
-
-    def __init__(self, template: Template):
-        self.template = template
-        self.templates: tuple[Template, ...] = (template,)
-        self.names = template.names
-        self.varies = _varies(template)
-
-    def render(self, scope: Scope) -> str | None:
-        return self.template.render(scope, encode_query_value)
-
-
-class _FirstParam(_Param):
-    """A query parameter of a poll's first page only."""
-
-    __slots__ = ()
-
-    def __init__(self, template: Template):
-        super().__init__(template)
-        self.varies = True
-
-    def render(self, scope: Scope) -> str | None:
-        return super().render(scope) if scope[_FIRST] else None
-
-
-class _Replacing:
-    """A paging parameter that stands in the place of one of its name."""
-
-    __slots__ = ("_instead", "_param", "names", "templates", "varies")
-
-    def __init__(self, param: _Param, instead: _Param):
-        self._param = param
-        self._instead = instead
-        self.names = param.names | instead.names
-        self.templates = (*param.templates, *instead.templates)
-        self.varies = param.varies or instead.varies
-
-    def render(self, scope: Scope) -> str | None:
-        text = self._param.render(scope)
-        return self._instead.render(scope) if text is None else text
-
-
-def _name_of(param: _Param | _Replacing | _TieParam) -> str | None:
-    """The name of a parameter that is written out, decoded; else None."""
-    if not isinstance(param, _Param):
-        return None
-    first = param.template.parts[0] if param.template.parts else ""
-    if not isinstance(first, str) or "=" not in first and len(param.template.parts) > 1:
-        return None
-    return unquote(first.partition("=")[0])
-
-
 def literals(url: str, params: str) -> dict[str, str]:
     """
     The query parameters of a URL template and of `http.source.query.params` whose
     values are plain text, by name, decoded; the first of a name.
     """
-    _, *queries = _split(compile_template(url, REQUEST_NAMES).parts, "?")
-    texts = [_joined(queries, "?")] if queries else []
+    _, *queries = split_at(compile_template(url, REQUEST_NAMES).parts, "?")
+    texts = [joined(queries, "?")] if queries else []
     texts += [list(compile_template(params, REQUEST_NAMES).parts)] if params else []
     found: dict[str, str] = {}
     for text in texts:
-        for parts in _split(text, "&"):
+        for parts in split_at(text, "&"):
             if len(parts) == 1 and isinstance(parts[0], str):
                 name, _, value = parts[0].partition("=")
                 found.setdefault(unquote(name), unquote(value))
@@ -249,20 +142,20 @@ class Shape:
         self.by_record = paging.kind.by_record
         self._constants = {**(constants or {}), "limit": paging.limit}
         whole = compiled(url)
-        path, *queries = _split(whole.parts, "?")
+        path, *queries = split_at(whole.parts, "?")
         self._origin, path = _origin(path)
-        self._path = _template(path, _PATH_SAFE)
-        texts = [_joined(queries, "?")] if queries else []
+        self._path = part_of(path, PATH_SAFE)
+        texts = [joined(queries, "?")] if queries else []
         texts += [list(compiled(params).parts)] if params else []
-        self._params: list[_Param | _Replacing | _TieParam] = [
-            _Param(_template(parts, _QUERY_SAFE))
+        self._params: list[Param | Replacing | TieParam] = [
+            Param(part_of(parts, QUERY_SAFE))
             for text in texts
-            for parts in _split(text, "&")
+            for parts in split_at(text, "&")
             if parts
         ]
         self._params += [
-            _FirstParam(_template(parts, _QUERY_SAFE))
-            for parts in _split(compiled(paging.first_params).parts, "&")
+            FirstParam(part_of(parts, QUERY_SAFE))
+            for parts in split_at(compiled(paging.first_params).parts, "&")
             if parts
         ]
         self._headers = [(name, compiled(value)) for name, value in headers]
@@ -291,7 +184,7 @@ class Shape:
         self.carries = bool((in_url | in_body) & {"offset", "page", "skip"})
         #: True if ${offset} is sent somewhere.
         self.offset = "offset" in used or paging.next_param is not None
-        self.in_headers = bool(in_headers & _PAGE_NAMES)
+        self.in_headers = bool(in_headers & PAGE_NAMES)
         self.pages = "page" in in_url | in_body | in_headers
         self.last = tuple(dict.fromkeys(self.paths("last")))
         self._last_steps = [(text, compile_path(text).steps) for text in self.last]
@@ -322,24 +215,24 @@ class Shape:
             wanted.append((paging.limit_param, "limit"))
         for name, value in wanted:
             expression = compile_template(f"${{{value}}}", REQUEST_NAMES, zone).parts
-            param = _Param(Template("", [f"{quote(name, safe='')}=", *expression]))
+            param = Param(Template("", [f"{quote(name, safe='')}=", *expression]))
             self._place(name, param)
         if kind.by_record and paging.tie_param is not None:
-            self._params.append(_TieParam(paging.tie_param))
+            self._params.append(TieParam(paging.tie_param))
 
-    def _place(self, name: str, param: _Param) -> None:
+    def _place(self, name: str, param: Param) -> None:
         """
         Add a paging parameter, in the place of one that has its name.
 
         What stood there is sent while paging has no value of its own.
         """
-        places = [at for at, each in enumerate(self._params) if _name_of(each) == name]
+        places = [at for at, each in enumerate(self._params) if name_of(each) == name]
         if not places:
             self._params.append(param)
             return
         first = self._params[places[0]]
-        assert isinstance(first, _Param)
-        self._params[places[0]] = _Replacing(param, first)
+        assert isinstance(first, Param)
+        self._params[places[0]] = Replacing(param, first)
         for at in reversed(places[1:]):
             del self._params[at]
 
@@ -354,7 +247,7 @@ class Shape:
     def paths(self, name: str) -> Iterable[str]:
         """The fields that are named as `<name>.<path>`."""
         for template in self._templates():
-            for node in _nodes(template):
+            for node in nodes_of(template):
                 if isinstance(node, Name) and node.key == name:
                     yield node.path.text
 
@@ -388,14 +281,6 @@ def _origin(path: list[str | Expression]) -> tuple[str, list[str | Expression]]:
     return match[1], rest + path[1:]
 
 
-def _joined(pieces: list[list[str | Expression]], by: str) -> list[str | Expression]:
-    """Undo a split."""
-    parts: list[str | Expression] = list(pieces[0])
-    for piece in pieces[1:]:
-        parts += [by, *piece]
-    return parts
-
-
 class RequestsOfPoll:
     """
     The requests of one poll.
@@ -413,7 +298,7 @@ class RequestsOfPoll:
             self.initial = _evaluated(shape._initial.value, scope)
         # Hot path: what is the same on all pages of the poll is joined here.
         self._path: str | None = None
-        if not _varies(shape._path):
+        if not varies(shape._path):
             self._path = self._path_for(scope)
         self._query: list[str | _Varying] = []
         for param in shape._params:
@@ -428,11 +313,11 @@ class RequestsOfPoll:
             else:
                 self._query.append(text)
         self._headers: tuple[tuple[str, str], ...] | None = None
-        if not any(_varies(template) for _, template in shape._headers):
+        if not any(varies(template) for _, template in shape._headers):
             self._headers = self._headers_for(scope)
         self._body: bytes | None = None
         body = shape._body
-        self._body_varies = body is not None and _varies(body.template)
+        self._body_varies = body is not None and varies(body.template)
         if body is not None and not self._body_varies:
             self._body = _evaluated(body.render, scope)
         self._chained = shape._paging.kind.chained
@@ -473,9 +358,9 @@ class RequestsOfPoll:
         scope["cursor"] = cursor
         scope["page"] = page if page is not None else shape._paging.page_start + index
         scope["last"] = self._last_document(last) if last else None
-        scope[_TIE] = tie
+        scope[TIE] = tie
         place = scope["skip"] = offset if skip is None else skip
-        scope[_FIRST] = index == 0 and (
+        scope[FIRST] = index == 0 and (
             shape.by_record
             or (cursor is None and (not self._placed or place == self._base))
         )
