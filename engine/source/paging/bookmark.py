@@ -32,22 +32,10 @@ from engine.source.paging.asking import (
 from engine.source.paging.envelope import Fields
 from engine.source.paging.marks import COMMON, RENAMED, StoredBookmark
 from engine.source.paging.pager import Note, PollRequests, Walks
-from engine.source.paging.position import (
-    Position,
-    digest,
-    primitive,
-    reader,
-    single,
-)
+from engine.source.paging.position import Position, digest, primitive, reader, single
 from engine.source.paging.rows import ValueRow, row_of
 from engine.source.paging.ties import MOST_BACK, MOST_TIES, Ties
-from engine.source.paging.values import (
-    TIMESTAMP,
-    Key,
-    Scale,
-    ValueReader,
-    stored_value,
-)
+from engine.source.paging.values import TIMESTAMP, Key, Scale, ValueReader, stored_value
 
 log = logging.getLogger("source")
 

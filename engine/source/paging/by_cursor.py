@@ -9,18 +9,17 @@ Path: `source.paging.paginator` -> here -> `source.paging.pager`
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from msgspec import DecodeError, Raw
 from msgspec import json as msgjson
 
-from engine.errors import BadPage, Looping, SourceError, StateError
+from engine.errors import BadPage, Looping, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
-from engine.source.paging.ledger import PollLedger
-from engine.source.paging.pager import PagerOfType, Paging, PagingPlan, PollRequests
+from engine.source.paging.of_type import TypePager
 from engine.source.paging.position import (
     Position,
     primitive,
@@ -32,29 +31,13 @@ from engine.source.paging.position import (
 log = logging.getLogger("source")
 
 
-class SinglePager:
+class SinglePager(TypePager):
     """One request, one page: nothing says that there are more."""
 
     TYPE = "none"
-    #: Nothing of it is stored.
-    stored = False
 
-    @classmethod
-    def places(cls, paging: Paging) -> Mapping[str, str | None]:
-        return {}
-
-    def __init__(
-        self,
-        plan: PagingPlan,
-        stored: Position,
-        start: PollRequests,
-        *,
-        child: bool = False,
-    ):
-        self.over = False
-        self._ledger = PollLedger(plan, stored)
-        self._start = start
-        self._asked = False
+    def _begin(self, stored: Position, *, child: bool) -> None:
+        """Nothing of it is stored."""
 
     def ask(self) -> Request | None:
         if self.over or self._asked:
@@ -62,23 +45,14 @@ class SinglePager:
         self._asked = True
         return self._start(0, offset=self._start.initial, last=self._ledger.last)
 
-    def give_up(self) -> None:
-        """One page is one shard: nobody waits."""
-
-    def expects(self, request: Request) -> bool:
-        return self._asked and not self.over
-
     def learn(
         self, request: Request, response: Response, decoded: Decoded
     ) -> Page | None:
         self.over = True
         return self._ledger.page(response, decoded.records, {}, ended=True, index=0)
 
-    def refused(self, request: Request, failure: SourceError) -> Page | None:
-        raise failure
 
-
-class ChainPager(ABC):
+class ChainPager(TypePager):
     """
     A chain in which each page names the next.
 
@@ -95,27 +69,11 @@ class ChainPager(ABC):
     FIELD: ClassVar[str]
     COUNTED: ClassVar[bool] = False
 
-    @classmethod
-    def places(cls, paging: Paging) -> Mapping[str, str | None]:
-        return {}
-
-    def __init__(
-        self,
-        plan: PagingPlan,
-        stored: Position,
-        start: PollRequests,
-        *,
-        child: bool = False,
-    ):
-        self.over = False
-        self._plan = plan
-        self._ledger = PollLedger(plan, stored)
-        self._start = start
+    def _begin(self, stored: Position, *, child: bool) -> None:
         #: What the page in hand is asked with; None: the first one.
         self._at: object = None
         #: The first records of the first page, delivered in an earlier poll.
         self._known = (0, "")
-        self._asked = False
         self._resumed = False
         #: The request before, as the guard knows it, and its page's records.
         self._before = (0, 0)
@@ -178,12 +136,6 @@ class ChainPager(ABC):
         self._asked = True
         return self._request(self._at, self._ledger.index)
 
-    def give_up(self) -> None:
-        """A chain is one shard: nobody waits."""
-
-    def expects(self, request: Request) -> bool:
-        return self._asked and not self.over
-
     def learn(
         self, request: Request, response: Response, decoded: Decoded
     ) -> Page | None:
@@ -229,9 +181,6 @@ class ChainPager(ABC):
         self._at = onward
         self.over = page.last
         return page
-
-    def refused(self, request: Request, failure: SourceError) -> Page | None:
-        raise failure
 
     def _circle(self, request: Request, records: list[Raw], onward: object) -> str:
         """
@@ -367,4 +316,4 @@ class CursorPager(ChainPager):
         return Raw(repr(at).encode()) if isinstance(at, float) else at
 
 
-PAGERS: Final[tuple[PagerOfType, ...]] = (SinglePager, CursorPager)
+PAGERS: Final[tuple[type[TypePager], ...]] = (SinglePager, CursorPager)

@@ -21,7 +21,8 @@ from engine.records import Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.by_cursor import ChainPager
 from engine.source.paging.links import at_own, link_of, without
-from engine.source.paging.pager import PagerOfType, Paging
+from engine.source.paging.of_type import TypePager
+from engine.source.paging.pager import Paging
 from engine.source.paging.position import local_part
 from engine.source.paging.request import behind
 
@@ -141,7 +142,7 @@ class ODataPager(LinkPager):
         return "delta" if "delta" in position else self.FIELD
 
 
-PAGERS: Final[tuple[PagerOfType, ...]] = (NextUrlPager, LinkHeaderPager, ODataPager)
+PAGERS: Final[tuple[type[TypePager], ...]] = (NextUrlPager, LinkHeaderPager, ODataPager)
 
 
 def _target(link: Raw) -> object:

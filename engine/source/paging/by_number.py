@@ -2,7 +2,9 @@
 By number: pages that can be addressed without the page before.
 
 Owns the walk by numbers, whatever they count, alone or as one of several shards
-that share an api's pages between them.
+that share an api's pages between them.  It is one class, and long: whether a page is
+the last one follows from the sizes of those before it, from what the API has promised,
+and from what the other shards have seen, all of which move with each page.
 
 Path: `source.paging.paginator` -> here -> `source.paging.pager`
 """
@@ -11,10 +13,10 @@ from __future__ import annotations
 
 import logging
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping
-from typing import ClassVar, Final
+from typing import Final
 
 from msgspec import Raw
 
@@ -22,8 +24,7 @@ from engine.errors import SourceError, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.coverage import Coverage
-from engine.source.paging.ledger import PollLedger
-from engine.source.paging.pager import Paging, PagingPlan, PollRequests
+from engine.source.paging.of_type import TypePager
 from engine.source.paging.position import Position, text_in, whole
 
 log = logging.getLogger("source")
@@ -36,7 +37,7 @@ _NOT_THERE: Final = frozenset({404, 410, 416})
 _REFUSED: Final = frozenset({400, 403, 422})
 
 
-class NumberPager(ABC):
+class NumberPager(TypePager):
     """
     Pages that can be addressed: all of them, or every L-th from the i-th on.
 
@@ -44,42 +45,25 @@ class NumberPager(ABC):
 
     Attributes:
         TYPE: Also the field of a position that holds a number.
-
-    Args:
-        child: The poll is one of many with this number: of one parent's value.
     """
 
-    TYPE: ClassVar[str]
-    #: A number does not expire.
-    stored = False
-
-    @classmethod
-    def places(cls, paging: Paging) -> Mapping[str, str | None]:
-        return {}
-
-    def __init__(
-        self,
-        plan: PagingPlan,
-        stored: Position,
-        start: PollRequests,
-        *,
-        child: bool = False,
-    ):
-        paging = plan.paging
-        self.over = False
-        self._plan = plan
-        self._start = start
-        self._base = self._first_number(start.initial)
+    def _taken_up(self, stored: Position) -> Position:
+        plan, paging = self._plan, self._plan.paging
+        self._base = self._first_number(self._start.initial)
         self._grid = plan.count > 1 or bool(plan.others)
         self._coverage = Coverage(
             plan.others, field=self.TYPE, base=self._base, limit=paging.limit
         )
         if plan.others and self._coverage.poll > stored.poll:
             stored.poll, stored.fresh = self._coverage.poll, True
-        position = stored.position if not stored.fresh else {}
+        if stored.fresh:
+            stored.position = {}
+        return stored
+
+    def _begin(self, stored: Position, *, child: bool) -> None:
+        plan, ledger, position = self._plan, self._ledger, stored.position
+        paging = plan.paging
         self._fresh = stored.fresh
-        stored.position = position
-        ledger = self._ledger = PollLedger(plan, stored)
         guard = ledger.guard
         if not child:
             # The pages of a poll that goes on are still its pages. The polls of

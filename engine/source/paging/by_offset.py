@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from engine.records import Request
 from engine.source.paging.by_number import NumberPager
-from engine.source.paging.pager import PagerOfType
+from engine.source.paging.of_type import TypePager
 
 
 class OffsetPager(NumberPager):
@@ -88,4 +88,4 @@ class OffsetPager(NumberPager):
         return (records[:room], over) if over > 0 else (records, 0)
 
 
-PAGERS: Final[tuple[PagerOfType, ...]] = (OffsetPager,)
+PAGERS: Final[tuple[type[TypePager], ...]] = (OffsetPager,)

@@ -12,7 +12,7 @@ from typing import Final
 
 from engine.records import Request
 from engine.source.paging.by_number import NumberPager
-from engine.source.paging.pager import PagerOfType
+from engine.source.paging.of_type import TypePager
 
 
 class PagePager(NumberPager):
@@ -70,4 +70,4 @@ class PagePager(NumberPager):
         return number + 1 + -(-left // max(self._full, 1))
 
 
-PAGERS: Final[tuple[PagerOfType, ...]] = (PagePager,)
+PAGERS: Final[tuple[type[TypePager], ...]] = (PagePager,)

@@ -17,12 +17,11 @@ from typing import Final
 
 from msgspec import Raw
 
-from engine.errors import BadPage, SourceError, StateError
+from engine.errors import BadPage, StateError
 from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
-from engine.source.paging.ledger import PollLedger
 from engine.source.paging.loops import fingerprint
-from engine.source.paging.pager import PagerOfType, Paging, PagingPlan, PollRequests
+from engine.source.paging.of_type import TypePager
 from engine.source.paging.position import (
     DIGEST,
     Position,
@@ -36,7 +35,7 @@ from engine.source.paging.position import (
 MAX_TIES: Final = 10_000
 
 
-class KeysetPager:
+class KeysetPager(TypePager):
     """
     A chain whose next page is asked for with a value of the last record.
 
@@ -45,27 +44,9 @@ class KeysetPager:
     """
 
     TYPE = "keyset"
-    #: A value is no cursor: it does not expire.
-    stored = False
 
-    @classmethod
-    def places(cls, paging: Paging) -> Mapping[str, str | None]:
-        return {}
-
-    def __init__(
-        self,
-        plan: PagingPlan,
-        stored: Position,
-        start: PollRequests,
-        *,
-        child: bool = False,
-    ):
-        paging = plan.paging
-        self.over = False
-        self._plan = plan
-        self._ledger = PollLedger(plan, stored)
-        self._start = start
-        self._asked = False
+    def _begin(self, stored: Position, *, child: bool) -> None:
+        paging = self._plan.paging
         #: A page with fewer records is short; None: nobody knows.
         self._full = paging.limit if paging.limit_stated else None
         #: The largest page that was not the last one.
@@ -78,7 +59,8 @@ class KeysetPager:
         #: Pages and records that were asked for with this value before.
         self._inside = self._passed = 0
         if stored.fresh:
-            self._value = start.initial if start.initial != "" else None
+            initial = self._start.initial
+            self._value = initial if initial != "" else None
         else:
             self._resume(stored)
         self._key = self._key_of(self._value, self._ledger.last)
@@ -122,15 +104,6 @@ class KeysetPager:
             return None
         self._asked = True
         return self._request(self._value, self._ledger.last, self._inside, self._passed)
-
-    def give_up(self) -> None:
-        """A chain is one shard: nobody waits."""
-
-    def expects(self, request: Request) -> bool:
-        return self._asked and not self.over
-
-    def refused(self, request: Request, failure: SourceError) -> Page | None:
-        raise failure
 
     def learn(
         self, request: Request, response: Response, decoded: Decoded
@@ -355,4 +328,4 @@ def _ties_of(text: str) -> set[bytes]:
     return {data[at : at + DIGEST] for at in range(0, len(data), DIGEST)}
 
 
-PAGERS: Final[tuple[PagerOfType, ...]] = (KeysetPager,)
+PAGERS: Final[tuple[type[TypePager], ...]] = (KeysetPager,)

@@ -4,7 +4,7 @@ Pager: what every way through an api's pages has in common.
 Owns the keys of paging, what one shard's polls go by, and the seams between a pager
 and what drives it.
 
-Path: `paging.by_cursor`, `by_value`, `by_number` -> here -> `paging.position`,
+Path: `paging.of_type`, `paging.ledger` -> here -> `paging.position`,
 `envelope`
 """
 
@@ -289,36 +289,6 @@ class Pager(Protocol):
         """
 
 
-class PagerOfType(Protocol):
-    """The class of a pagination type: what makes the pager of a poll."""
-
-    TYPE: str
-
-    def __call__(
-        self,
-        plan: PagingPlan,
-        stored: Position,
-        start: PollRequests,
-        *,
-        child: bool = False,
-    ) -> Pager:
-        """
-        The pager of one poll.
-
-        Args:
-            stored: Where it goes on; its poll's number may be set to a later one.
-            start: Makes its requests.
-            child: The poll is one of many with this number: of one parent's value.
-
-        Raises:
-            StateError: The position belongs to another type, or cannot be read.
-            SourceError: The first place is none.
-        """
-
-    def places(self, paging: Paging) -> Mapping[str, str | None]:
-        """The places in an answer that only this type looks at, by name."""
-
-
 class Walks(Protocol):
     """The walks of one shard by its pagination type, for a mode around them."""
 
@@ -342,7 +312,7 @@ class Walks(Protocol):
         Args:
             stored: Read with mode FULL: fresh, or within an unfinished poll.
             start: Makes its requests.
-            child: As `PagerOfType`.
+            child: The poll is one of many with this number: of one parent's value.
         """
 
 

@@ -17,12 +17,12 @@ from msgspec.structs import replace
 
 from engine.records import Offset
 from engine.source.paging import by_cursor, by_link, by_offset, by_page, by_value
+from engine.source.paging.of_type import TypePager
 from engine.source.paging.pager import (
     AroundMode,
     Note,
     Others,
     Pager,
-    PagerOfType,
     Paging,
     PagingPlan,
     PollRequests,
@@ -32,7 +32,7 @@ from engine.source.paging.pager import (
 from engine.source.paging.position import Position
 
 #: The pager of each type.  A module's `PAGERS` are the types that it walks.
-PAGERS: Final[Mapping[str, PagerOfType]] = {
+PAGERS: Final[Mapping[str, type[TypePager]]] = {
     pager.TYPE: pager
     for module in (by_cursor, by_link, by_offset, by_page, by_value)
     for pager in module.PAGERS
