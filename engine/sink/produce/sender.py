@@ -3,7 +3,7 @@ Sender: the thread that brings batches to their brokers.
 
 Owns the loop: what is ready, one request for all that a broker is to get, at most so
 many of them in flight.  This thread alone touches connections, metadata and numbers, by
-`asking` and `outcomes`, too; `sink.produce.producer` shares the queues with it under one
+`questions` and `outcomes`, too; `sink.produce.producer` shares the queues with it under one
 lock.
 
 Path: `sink.produce.producer` puts batches and wakes it; it tells the receipts.
@@ -19,11 +19,11 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Misconfigured, SinkError, Unavailable
 from engine.sink.produce import wire
 from engine.sink.produce.aside import Aside
-from engine.sink.produce.asking import Asking
 from engine.sink.produce.connection import Connection, Flight, Options
 from engine.sink.produce.identity import Anonymous, Identity
 from engine.sink.produce.nodes import Node, Nodes
 from engine.sink.produce.outcomes import Outcomes, Sent
+from engine.sink.produce.questions import BrokerQuestions
 from engine.sink.produce.queue import Partition, Queued
 from engine.sink.produce.tuning import Tuning
 from engine.sink.produce.view import NOBODY, View
@@ -87,7 +87,7 @@ class Sender(threading.Thread):
         self._kicked = False
         # While it is awake: when it is to look again for what was put meanwhile.
         self._again = math.inf
-        self._asking = Asking(
+        self._questions = BrokerQuestions(
             self.nodes,
             self.view,
             identity,
@@ -101,7 +101,7 @@ class Sender(threading.Thread):
             self.nodes,
             self.view,
             tuning,
-            stale=self._asking.stale,
+            stale=self._questions.stale,
             fail=self._fail,
             clock=clock,
         )
@@ -130,13 +130,13 @@ class Sender(threading.Thread):
     def refresh(self) -> None:
         """Have metadata asked for soon; for any thread."""
         with self.lock:
-            self._asking.stale()
+            self._questions.stale()
             self.nudge(0.0)
 
     def news(self) -> None:
         """Have topics asked for that nobody has asked for yet; for any thread."""
         with self.lock:
-            self._asking.news()
+            self._questions.news()
             self.nudge(0.0)
 
     def stop(self) -> None:
@@ -185,10 +185,10 @@ class Sender(threading.Thread):
         """Do all that is due; monotonic seconds of the next time."""
         self._aside.deliver()
         now = self._clock.monotonic()
-        asking = self._asking
-        due = min(asking.metadata(now), asking.identity(now), self._drain(now))
+        questions = self._questions
+        due = min(questions.metadata(now), questions.identity(now), self._drain(now))
         # A partition may have used up its epochs just now.
-        due = min(due, asking.identity(now))
+        due = min(due, questions.identity(now))
         # Last: what was sent just now has a deadline, too.
         return min(due, self.nodes.tick(now))
 
@@ -210,13 +210,13 @@ class Sender(threading.Thread):
     def closed(self, connection: Connection, why: Exception) -> None:
         """As `connection.Owner`."""
         now = self._clock.monotonic()
-        self._asking.closed(connection)
+        self._questions.closed(connection)
         if self.nodes.owner(connection) is None:
             return
         self.nodes.closed(connection, why, now)
         log.debug("%s: %s", connection.place, why)
         # Its partitions may be led by others by now.
-        self._asking.stale()
+        self._questions.stale()
         self._told()
 
     def _told(self) -> None:

@@ -1,5 +1,5 @@
 """
-Asking: the questions of the sender that are not about batches.
+Questions: what the sender asks the brokers beside sending batches.
 
 Owns when metadata is asked for and of whom, and who puts the questions of the
 producer's identity: its id, its transaction.  All of it is on the sender's thread, but
@@ -29,7 +29,7 @@ from engine.sink.produce.view import NOBODY, View
 METADATA_SLOW = 2.0
 
 
-class Asking:
+class BrokerQuestions:
     """
     Args:
         active: The partitions that have something to send.
