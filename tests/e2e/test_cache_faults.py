@@ -196,7 +196,7 @@ def test_killed_tasks_leave_a_cache_that_is_whole(make: Make, api: Api) -> None:
     for path in databases(setup):
         with contextlib.closing(sqlite3.connect(path)) as one:
             assert [("ok",)] == one.execute("PRAGMA integrity_check").fetchall()
-        assert {"cache.db", "cache.db-wal", "cache.db-shm"} >= {
+        assert {"cache.db", "cache.db-wal", "cache.db-shm", "packs"} >= {
             each.name for each in path.parent.iterdir()
         }
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from engine.errors import SharedError
 from engine.shared.cache.flights import Flight, Flights
+from engine.shared.cache.ledger import Line
 from engine.shared.cache.settings import CacheSettings
 from engine.shared.cache.shared_tier import SharedTier
 
@@ -62,6 +63,15 @@ class Eviction:
             if got is not None:
                 below.put(key, got[0], got[1])
         tier.drop(key)
+
+    def lower_all(self, tier: SharedTier, lines: Sequence[Line]) -> None:
+        """The same for many, in one go: what is large of them lies together then."""
+        below = self._tiers[-1]
+        keys = [line.digest.hex() for line in lines]
+        if tier.level == 2 and below.level == 3:
+            found = ((key, tier.read(key)) for key in keys)
+            below.put_all([(key, got[0], got[1]) for key, got in found if got])
+        tier.drop_all(keys)
 
     def make_room(self) -> None:
         """Begin a pass where a tier is full enough."""

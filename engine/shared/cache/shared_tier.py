@@ -14,7 +14,7 @@ import contextlib
 import functools
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -133,8 +133,32 @@ class SharedTier:
         Entered before it is stored: a process killed between the two leaves an
         entry without a value, which is a miss.
         """
-        size = len(value) + _RECEIVED.size
         age = self._age(received)
+        refused = self._enter(key, len(value), received, age)
+        if refused:
+            return refused
+        if self.store.set(key, _stamped(value, received), self._keeps - age):
+            return "kept"
+        self.drop(key)
+        return "unfit"
+
+    def put_all(
+        self, entries: Sequence[tuple[str, bytes | memoryview, ReceivedAt]]
+    ) -> int:
+        """As so many `put`, in one go; how many are kept."""
+        fitting = []
+        for key, value, received in entries:
+            age = self._age(received)
+            if not self._enter(key, len(value), received, age):
+                fitting.append((key, _stamped(value, received), self._keeps - age))
+        if not fitting or self.store.set_all(fitting, self.settings.volume):
+            return len(fitting)
+        self.drop_all([key for key, _, _ in fitting])
+        return 0
+
+    def _enter(self, key: str, size: int, received: ReceivedAt, age: float) -> str:
+        """Into the ledger; "", or why not, as `put` says it."""
+        size += _RECEIVED.size
         part = self.settings.volume // LARGEST_PART
         late = age >= self.settings.ttl
         if size > min(store.LARGEST, part) or late or not self.usable():
@@ -149,11 +173,7 @@ class SharedTier:
         except (SharedError, OSError) as failure:
             self._failed(failure)
             return "unfit"
-        head = _RECEIVED.pack(received.monotonic, received.wall, received.boot)
-        if self.store.set(key, b"".join((head, value)), self._keeps - age):
-            return "kept"
-        self.drop(key)
-        return "unfit"
+        return ""
 
     def strike(self, key: str) -> None:
         """Drop a key if it is entered; cheap where it is not."""
@@ -163,9 +183,14 @@ class SharedTier:
 
     def drop(self, key: str) -> None:
         """The value first: what is left then is an entry without one."""
-        self.store.delete(key)
+        self.drop_all((key,))
+
+    def drop_all(self, keys: Sequence[str]) -> None:
+        """As so many `drop`, in one go."""
+        self.store.delete_all(keys)
         with self._quietly():
-            self.ledger.drop(bytes.fromhex(key))
+            for key in keys:
+                self.ledger.drop(bytes.fromhex(key))
 
     def leaving(self) -> list[Line]:
         """Who goes now that the tier is full enough; empty if it is not."""
@@ -272,3 +297,9 @@ class SharedTier:
             yield
         except (SharedError, OSError) as failure:
             self._failed(failure)
+
+
+def _stamped(value: bytes | memoryview, received: ReceivedAt) -> bytes:
+    """A value as it is stored: behind when it was received."""
+    head = _RECEIVED.pack(received.monotonic, received.wall, received.boot)
+    return b"".join((head, value))

@@ -2,10 +2,10 @@
 Store: bytes by key in one directory, for all processes, in bounded time.
 
 Owns the SQLite file behind `diskcache` (GATE) and everything that can be wrong
-with it: no pickle is ever written or read, no value stands in a file of its
-own, every value carries a check sum over itself and its key.  Any failure is a
-miss; several in a row, and it rests.  Never blocks longer than told, neither
-when it is opened nor later.
+with it: no pickle is ever written or read, no row names a file, every value carries
+a check sum over itself and its key.  Large values that are written together lie
+beside the database (`cache.packs`).  Any failure is a miss; several in a row, and it
+rests.  Never blocks longer than told, neither when it is opened nor later.
 
 Named before the fork, opened in each process after it.  Under the tiers.
 """
@@ -21,7 +21,7 @@ import sqlite3
 import stat
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from select import select
 from typing import Any, Literal, NoReturn, TypeVar
@@ -32,6 +32,7 @@ from diskcache.core import MODE_RAW
 from engine.checksum import crc32c
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
+from engine.shared.cache.packs import PACKED, Packs
 from engine.shared.lock import FileLock
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,10 @@ LARGEST = 8 * 1024 * 1024
 
 #: What stands in front of a value: its check sum and its size.
 _SUM = struct.Struct("<II")
+
+#: All that stands in a row whose value lies in a pack: behind its check sum and size
+#: the pack's number and the place in it.
+_PLACE = struct.Struct("<IIQQ")
 
 #: Failures in a row after which the store rests, and seconds for how long.
 FAILURES = 3
@@ -89,7 +94,7 @@ class SafeDisk(diskcache.Disk):  # type: ignore[misc]
         return 0, MODE_RAW, None, sqlite3.Binary(value)
 
     def filename(self, key: object = None, value: object = None) -> NoReturn:
-        raise Unsafe("no value stands in a file")
+        raise Unsafe("no row names a file")
 
     def fetch(
         self, mode: object, filename: object, value: object, read: object
@@ -159,6 +164,7 @@ class Store:
         self._in_a_row = 0
         self._rests_until = 0.0
         self._threads = threading.Lock()
+        self._packs = Packs(directory / "packs", clock=clock)
 
     def get(self, key: str) -> memoryview | None:
         """
@@ -170,6 +176,11 @@ class Store:
         if value is None:
             return None
         body = memoryview(value)[_SUM.size :]
+        if len(value) == _PLACE.size and _SUM.unpack_from(value)[1] >= PACKED:
+            packed = self._packed(value)
+            if packed is None:
+                return None
+            body = packed
         if value.startswith(_sum(key, body)):
             return body
         self.corrupt_values += 1
@@ -191,19 +202,71 @@ class Store:
         )
         return bool(kept)
 
+    def set_all(self, entries: Sequence[tuple[str, bytes, float]], most: int) -> bool:
+        """
+        True if all of these are kept: (key, value, seconds at most).
+
+        As many calls of `set`, in one transaction; what is large goes into a pack.
+
+        Args:
+            most: Bytes that the database and its packs may take.
+        """
+        rows = {}
+        large = [each for each in entries if PACKED <= len(each[1]) <= LARGEST]
+        packed = None
+        if large:
+            values = [value for _, value, _ in large]
+            packed = self._try(lambda _: self._pack(values, most))
+        if packed is not None:
+            number, places = packed
+            for (key, value, _), at in zip(large, places, strict=True):
+                rows[key] = _sum(key, value) + _PLACE.pack(0, 0, number, at)[8:]
+
+        def enter(cache: diskcache.Cache) -> bool:
+            with cache.transact(retry=False):
+                for key, value, expire in entries:
+                    row = rows.get(key) or b"".join((_sum(key, value), value))
+                    cache.set(key, row, expire=expire, retry=False)
+            return True
+
+        kept = bool(self._try(enter))
+        if packed is not None:
+            self._sweep()
+        return kept
+
     def delete(self, key: str) -> bool:
         """True if the key is no longer there."""
-        return (
-            self._try(lambda cache: (cache.delete(key, retry=False), True)[1]) or False
-        )
+        return self.delete_all((key,))
+
+    def delete_all(self, keys: Sequence[str]) -> bool:
+        """True if these keys are no longer there."""
+
+        def drop(cache: diskcache.Cache) -> bool:
+            if len(keys) == 1:
+                cache.delete(keys[0], retry=False)
+                return True
+            with cache.transact(retry=False):
+                for key in keys:
+                    cache.delete(key, retry=False)
+            return True
+
+        return bool(self._try(drop))
 
     def expire(self) -> int:
-        """Drop what is past its time; how many."""
-        return self._try(lambda cache: cache.expire(retry=False)) or 0
+        """Drop what is past its time, and packs without a row; how many rows."""
+        gone = self._try(lambda cache: cache.expire(retry=False))
+        self._sweep()
+        return gone or 0
 
     def clear(self) -> bool:
         """Drop everything."""
-        return self._try(lambda cache: (cache.clear(retry=False), True)[1]) or False
+
+        def drop(cache: diskcache.Cache) -> bool:
+            cache.clear(retry=False)
+            self._packs.clear()
+            return True
+
+        return bool(self._try(drop))
 
     def count(self) -> int | None:
         """Values in the database, None if it cannot be asked."""
@@ -268,6 +331,32 @@ class Store:
             return True
         log.warning("The cache in %s was damaged; put aside.", self.directory)
         return True
+
+    def _pack(
+        self, values: Sequence[bytes], most: int
+    ) -> tuple[int, Sequence[int]] | None:
+        taken = (self.directory / "cache.db").stat().st_size
+        return self._packs.write(values, most - taken)
+
+    def _packed(self, row: bytes) -> memoryview | None:
+        """What a row's place holds; None where its pack is gone."""
+        _, size, number, at = _PLACE.unpack(row)
+        if size > LARGEST:
+            return memoryview(b"")
+        found = self._try(lambda _: self._packs.read(number, at, size))
+        return None if found is None else memoryview(found)
+
+    def _sweep(self) -> None:
+        """Remove packs that no row speaks of."""
+        places = "SELECT value FROM Cache WHERE length(value) = ?"
+
+        def known() -> set[int]:
+            cache = self._cache
+            assert cache is not None
+            rows = cache._sql(places, (_PLACE.size,)).fetchall()
+            return {_PLACE.unpack(row)[2] for (row,) in rows if isinstance(row, bytes)}
+
+        self._try(lambda _: self._packs.sweep(known))
 
     def _try(self, call: Callable[[diskcache.Cache], Answer]) -> Answer | None:
         """The call's answer, or None: no failure of a cache is anybody's."""

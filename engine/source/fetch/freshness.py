@@ -161,6 +161,12 @@ def encode(stored: StoredResponse) -> bytes:
     return b"".join((_META.pack(len(head)), head, stored.body))
 
 
+def weight(stored: StoredResponse) -> int:
+    """About as many bytes as `encode` makes of it."""
+    size = len(stored.body) + len(stored.url) + len(stored.answered) + 32
+    return size + sum(len(name) + len(value) + 4 for name, value in stored.headers)
+
+
 def decode(raw: bytes | memoryview) -> StoredResponse:
     """Raises ValueError for bytes that `encode` did not write."""
     if len(raw) < _META.size:

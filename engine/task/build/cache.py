@@ -40,7 +40,14 @@ from engine.shared.cache.settings import CacheSettings, TierSettings
 from engine.shared.cache.tiers import Tiers
 from engine.shared.limiter import RateLimiter
 from engine.source.fetch.cache import Cached
-from engine.source.fetch.freshness import PASSING, SAFE, StoredResponse, decode, encode
+from engine.source.fetch.freshness import (
+    PASSING,
+    SAFE,
+    StoredResponse,
+    decode,
+    encode,
+    weight,
+)
 from engine.source.fetch.warming import Trace, Warming
 from engine.source.wire.origin import host_of
 from engine.task.pace import next_tick
@@ -254,6 +261,7 @@ def tiers_of(
             tuning=tuning,
         ),
         encode=encode,
+        weigh=weight,
         decode=decode,
         background=True,
         guest=guest,
