@@ -196,16 +196,21 @@ def parser() -> Words:
 
     offsets = verbs.add_parser("offsets", help="where each shard stands")
     places = offsets.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    below = "only the child of this value of its parent"
     get = places.add_parser("get", help="stored offsets, next request", parents=[files])
+    get.add_argument("--api", metavar="NAME", help="only this api")
+    get.add_argument("--parent", metavar="VALUE", help=below)
     get.add_argument("--json", action="store_true")
     get.set_defaults(target="offsets:get")
     reset = places.add_parser("reset", help="forget stored offsets", parents=[files])
     reset.add_argument("--api", metavar="NAME", help="only this api")
+    reset.add_argument("--parent", metavar="VALUE", help=below)
     reset.add_argument("--yes", action="store_true", help="do it without asking")
     reset.set_defaults(target="offsets:reset")
     text = "what each stored offset means, and what a reset would cost"
     words = places.add_parser("explain", help=text, description=text, parents=[files])
     words.add_argument("--api", metavar="NAME", help="only this api")
+    words.add_argument("--parent", metavar="VALUE", help=below)
     words.add_argument("--json", action="store_true", help="one document")
     words.set_defaults(target="offsetwords:explain")
     text = "let one shard go on from another position"
@@ -214,6 +219,7 @@ def parser() -> Words:
     put.add_argument("--api", metavar="NAME", help="where there are several")
     put.add_argument("--entity", metavar="NAME", help="one of entity.names")
     put.add_argument("--shard", metavar="I/N", help="one of several shards, as 0/4")
+    put.add_argument("--parent", metavar="VALUE", help="of a child: its parent's value")
     put.add_argument(
         "--position",
         metavar="JSON",
@@ -224,6 +230,7 @@ def parser() -> Words:
     text = "a JSON line for all that is stored"
     out = places.add_parser("export", help=text, description=text, parents=[files])
     out.add_argument("--api", metavar="NAME", help="only this api")
+    out.add_argument("--parent", metavar="VALUE", help=below)
     out.add_argument("--output", metavar="OUT", help="default: stdout")
     out.set_defaults(target="offsetfile:export")
     text = "offsets become those of a file; refused while the connector runs"

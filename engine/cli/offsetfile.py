@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.cli.check import load
-from engine.cli.offsets import OpenedState, claim_of, place_of
+from engine.cli.offsets import OpenedState, chosen, claim_of, place_of
 from engine.config import Connector, Loaded
 from engine.config.sections.engine import ScheduleConfig
 from engine.errors import ConfigError, Exit, NoInput, StateError
@@ -93,7 +93,7 @@ def export(args: argparse.Namespace) -> int:
             names = [api.name for api in connector.apis]
             found = opened.state(connector).read().values()
             for saved in sorted(found, key=partial(place_of, names)):
-                if args.api not in (None, saved.partition.get("api")):
+                if not chosen(args, saved.partition):
                     continue
                 line = {
                     "connector": connector.name,
@@ -152,7 +152,7 @@ def set_(args: argparse.Namespace) -> int:
     zone = loaded.process.of(ScheduleConfig).timezone
     api = _one(connector.apis, args.api, "api")
     given = {"api": api.name}
-    for name in ("entity", "shard"):
+    for name in ("entity", "shard", "parent"):
         if getattr(args, name) is not None:
             given[name] = getattr(args, name)
     offset = _position(args.position)
@@ -262,13 +262,7 @@ def _line(
     if isinstance(given, dict) and "part" in given:
         partition = _beside(connector, given)
     else:
-        # Of parents' values nothing is known here: a child's partition is as it was.
-        known = {}
-        if isinstance(given, dict) and "parent" in given:
-            known = {canonical(given): given} if _texts(given) else {}
-        partition = require_partition(connector, given, known)
-        if "parent" in partition and partition["api"] not in _names(connector):
-            raise Odd(f"no api is named {partition['api']!r}")
+        partition = require_partition(connector, given, {})
         require_position(connector, zone, partition, offset)
     return OffsetLine(connector.name, partition, offset, place)
 

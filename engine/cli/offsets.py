@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -110,6 +110,8 @@ def get(args: argparse.Namespace) -> int:
             apis = {api.name: api for api in connector.apis}
             found = opened.state(connector).read().values()
             for saved in sorted(found, key=partial(place_of, [*apis])):
+                if not chosen(args, saved.partition):
+                    continue
                 if "part" in saved.partition:
                     # What is remembered beside a position is none.
                     remembered.append((connector.name, saved))
@@ -200,6 +202,13 @@ def place_of(apis: Sequence[str], saved: Saved) -> tuple[object, ...]:
     return known, name, partition.get("entity", ""), cut, canonical(partition)
 
 
+def chosen(args: argparse.Namespace, partition: Mapping[str, str]) -> bool:
+    """Whether `--api` and `--parent`, where they are given, mean a partition."""
+    return args.api in (None, partition.get("api")) and (
+        args.parent in (None, partition.get("parent"))
+    )
+
+
 def reset(args: argparse.Namespace) -> int:
     """`offsets reset FILE... --yes`: forget offsets; refused while running."""
     loaded = load(args)
@@ -212,15 +221,11 @@ def reset(args: argparse.Namespace) -> int:
             claim.take()
             try:
                 state = opened.state(connector)
-                chosen = [
-                    partition
-                    for partition in state.known()
-                    if args.api in (None, partition.get("api"))
-                ]
-                if chosen:
+                gone = [each for each in state.known() if chosen(args, each)]
+                if gone:
                     fence(opened.brokers(connector), state, connector.name)
-                    state.reset(chosen)
-                forgotten += sum("part" not in partition for partition in chosen)
+                    state.reset(gone)
+                forgotten += sum("part" not in partition for partition in gone)
             finally:
                 claim.release()
     names = [api.name for connector in loaded.connectors for api in connector.apis]

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.cli.check import load
-from engine.cli.offsets import OpenedState, place_of, remembers
+from engine.cli.offsets import OpenedState, chosen, place_of, remembers
 from engine.config import Api, Connector
 from engine.config.pagination import TYPES
 from engine.config.sections.delivery import StateConfig
@@ -89,7 +89,7 @@ def explain(args: argparse.Namespace) -> int:
             found = opened.state(connector).read().values()
             for saved in sorted(found, key=partial(place_of, [*apis])):
                 name = saved.partition.get("api", "")
-                if args.api not in (None, name):
+                if not chosen(args, saved.partition):
                     continue
                 if "part" in saved.partition:
                     known = sum(remembers(saved).values())

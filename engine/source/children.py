@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self, TypeAlias
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -37,6 +37,9 @@ from engine.source.poll import Poll
 
 if TYPE_CHECKING:
     from concurrent import futures as concurrent
+
+    #: What is to be done, and where its result goes.
+    _Call: TypeAlias = tuple[Callable[[], Any], concurrent.Future[Any]]
 else:
     concurrent = later("concurrent.futures")
 
@@ -147,10 +150,10 @@ class _Desk:
     """
 
     def __init__(self, stopping: Stopping):
-        self._calls: queue.SimpleQueue[
-            tuple[Callable[[], Any], concurrent.Future[Any]] | None
-        ]
-        self._calls = queue.SimpleQueue()
+        #: What is to be done, and child polls that have ended.
+        self._calls: queue.SimpleQueue[_Call | concurrent.Future[None]] = (
+            queue.SimpleQueue()
+        )
         self._stopping = stopping
         self._closed = threading.Event()
 
@@ -186,26 +189,33 @@ class _Desk:
 
         Raises: What the first of them that failed raised, or _Cut.
         """
+        # Hot path: each of thousands is looked at once, when it has ended.
         for each in under_way:
-            each.add_done_callback(lambda _: self._calls.put(None))
+            each.add_done_callback(self._calls.put)
         failure: BaseException | None = None
-        while not all(each.done() for each in under_way):
+        left = len(under_way)
+        while left:
             asked = self._calls.get()
-            if asked is not None:
-                work, done = asked
-                if self.cut or failure is not None:
-                    done.set_exception(_Cut())
-                else:
-                    try:
-                        done.set_result(work())
-                    except Exception as error:  # noqa: BLE001 - raised where it was asked
-                        done.set_exception(error)
-            if failure is None:
-                failure = _failure_of(under_way)
-                if failure is not None:
+            if isinstance(asked, concurrent.Future):
+                left -= 1
+                error = None if asked.cancelled() else asked.exception()
+                if error is None:
+                    continue
+                if failure is None:
                     for each in under_way:
                         each.cancel()
-        failure = failure or _failure_of(under_way)
+                if failure is None or isinstance(failure, _Cut):
+                    # One that only followed from another counts last.
+                    failure = error
+                continue
+            work, done = asked
+            if self.cut or failure is not None:
+                done.set_exception(_Cut())
+                continue
+            try:
+                done.set_result(work())
+            except Exception as error:  # noqa: BLE001 - raised where it was asked
+                done.set_exception(error)
         if failure is not None:
             raise failure
 
@@ -267,7 +277,9 @@ class Tree:
         with run, closing(self._parent.pages(offset)) as pages:
             for page in pages:
                 number = whole(page.offset, "poll", 1)
-                futures = run.submit(self._children, page, number)
+                futures = run.submit(
+                    self._children, page, number, self._delivery.offset
+                )
                 if futures:
                     try:
                         run.desk.serve(futures)
@@ -275,6 +287,25 @@ class Tree:
                         return
                     self._delivery.settle()
                 yield page
+
+
+class _Asked(NamedTuple):
+    """
+    A child poll that is to be.
+
+    Attributes:
+        value, text: What the record names, and the same as a text.
+        record: Of a page above.
+        offset: Where the child stands.
+    """
+
+    child: ChildApi
+    value: object
+    text: str
+    record: Raw
+    above: Page
+    number: int
+    offset: Offset | None
 
 
 class _Run:
@@ -298,9 +329,18 @@ class _Run:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def submit(
-        self, children: Sequence[ChildApi], page: Page, number: int
+        self,
+        children: Sequence[ChildApi],
+        page: Page,
+        number: int,
+        stored: Callable[[str, str], Offset | None],
     ) -> list[concurrent.Future[None]]:
-        """Begin the child polls of a page, each value once in the tree's poll."""
+        """
+        Begin the child polls of a page, each value once in the tree's poll.
+
+        Args:
+            stored: Where a child stands, as `ChildDelivery.offset`.
+        """
         futures = []
         for child in children:
             for record in page.records:
@@ -309,12 +349,18 @@ class _Run:
                     if text is None:
                         self._note("children_without_value_total")
                         continue
-                    if self._take(child.api, text):
-                        futures.append(
-                            self._pool(child).submit(
-                                self._poll, child, value, text, record, page, number
-                            )
-                        )
+                    if not self._take(child.api, text):
+                        continue
+                    offset = stored(child.api, text)
+                    if (
+                        offset is not None
+                        and offset.get("done") is True
+                        and whole(offset, "poll", 1) == number
+                    ):
+                        # Delivered in this very poll, before a crash.
+                        continue
+                    asked = _Asked(child, value, text, record, page, number, offset)
+                    futures.append(self._pool(child).submit(self._poll, asked))
         return futures
 
     def _take(self, api: str, value: str) -> bool:
@@ -334,39 +380,25 @@ class _Run:
                 )
             return pool
 
-    def _poll(
-        self,
-        child: ChildApi,
-        value: object,
-        text: str,
-        record: Raw,
-        above: Page,
-        number: int,
-    ) -> None:
-        """One child poll, in a thread of its pool, for a record of a page above."""
+    def _poll(self, asked: _Asked) -> None:
+        """One child poll, in a thread of its pool."""
         desk, delivery = self.desk, self._delivery
         if desk.cut:
             raise _Cut
-        offset = desk.call(partial(delivery.offset, child.api, text))
-        if (
-            offset is not None
-            and offset.get("done") is True
-            and whole(offset, "poll", 1) == number
-        ):
-            # Delivered in this very poll, before a crash.
-            return
+        child, record, number = asked.child, asked.record, asked.number
         scope = {
             "parent": record,
-            "parent_value": value,
-            "parent_response": Raw(above.response.body),
+            "parent_value": asked.value,
+            "parent_response": Raw(asked.above.response.body),
         }
         last = False
         try:
-            with closing(child.poll.pages(offset, scope=scope, number=number)) as pages:
+            pages = child.poll.pages(asked.offset, scope=scope, number=number)
+            with closing(pages):
                 for page in pages:
-                    page = replace(page, parent=record, parent_value=value)
+                    page = replace(page, parent=record, parent_value=asked.value)
                     self._below(child, page, number)
-                    desk.call(partial(delivery.hand_over, child.api, text, page))
+                    desk.call(partial(delivery.hand_over, child.api, asked.text, page))
                     last = page.last
         except SourceError as failure:
             follows = of_child(failure, tolerant=child.patient)
@@ -380,7 +412,15 @@ class _Run:
 
     def _below(self, child: ChildApi, page: Page, number: int) -> None:
         """Grandchildren: the child's page waits until they are delivered."""
-        futures = self.submit(child.children, page, number)
+        if not child.children:
+            return
+        desk, delivery = self.desk, self._delivery
+        futures = self.submit(
+            child.children,
+            page,
+            number,
+            lambda api, parent: desk.call(partial(delivery.offset, api, parent)),
+        )
         if not futures:
             return
         # The end of the run cancels what has not begun, and `wait` is not told.

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.config import Connector
+from engine.config.sections.engine import ApiConfig
 from engine.errors import StateError
 from engine.sink.state import OWN_FIELDS, Saved, canonical
 from engine.task.probe import next_request
@@ -53,11 +54,25 @@ def require_partition(
         raise Odd(
             f"no api is named {partition['api']!r}; there are: {', '.join(names)}"
         )
-    for field in partition.keys() - {"api", "entity", "shard"}:
+    for field in partition.keys() - {"api", "entity", "shard", "parent"}:
         raise Odd(
-            f"a partition has no {field!r}: api, and where there are several, entity "
-            "and shard"
+            f"a partition has no {field!r}: api, and where there are several, entity, "
+            "shard and parent"
         )
+    above = next(
+        api.values.of(ApiConfig).parent
+        for api in connector.apis
+        if api.name == partition["api"]
+    )
+    if above is None and "parent" in partition:
+        raise Odd(f"{partition['api']} has no parent (api.chaining.parent)")
+    if above is not None and "parent" not in partition:
+        raise Odd(
+            f"{partition['api']} is polled for each record of {above}: of each there is "
+            "an offset with parent, the record's value"
+        )
+    if above is not None and "shard" in partition:
+        raise Odd(f"{partition['api']} is polled below {above}, and has no shards")
     index, _, count = partition.get("shard", "0/2").partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) > 1):
         raise Odd(f"shard={partition['shard']!r} is no index/count, as 0/2")
@@ -89,7 +104,7 @@ def require_position(
     if not isinstance(done, bool):
         raise Odd("The value for the 'done' key in the offset is true or false")
     api = next((a for a in connector.apis if a.name == partition["api"]), None)
-    if api is None or "parent" in partition:
+    if api is None:
         return
     position = {k: v for k, v in offset.items() if k not in OWN_FIELDS}
     saved = Saved(partition, position, place="the request")

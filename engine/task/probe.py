@@ -17,8 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Final
 from zoneinfo import ZoneInfo
 
+from msgspec import Raw
+from msgspec import json as msgjson
 from msgspec.structs import replace
 
 from engine.clock import SYSTEM
@@ -29,14 +32,17 @@ from engine.config.sections.engine import ApiConfig
 from engine.config.sections.kafka import BootstrapConfig
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.response import RecordsConfig
-from engine.errors import Misconfigured, SinkError, Unavailable
+from engine.errors import Misconfigured, SinkError, SourceError, Unavailable
+from engine.language.paths import compile_path
 from engine.records import Offset, Page, Request, Response, Shard
 from engine.shared.demands import HostReading
 from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.sink.statetopic import TopicState
 from engine.source.jobs import job_in
-from engine.source.paging.request import Shape
+from engine.source.paging.paginator import Paginator
+from engine.source.paging.position import whole
+from engine.source.paging.request import Shape, placed
 from engine.source.wire.origin import shown
 from engine.task.build.jobs import job_decoder, keys_of, steps_of
 from engine.task.build.kafka import Brokers, bootstrap_of, unfit
@@ -297,21 +303,18 @@ def next_request(connector: Connector, api: Api, saved: Saved, zone: str) -> str
     """
     What the shard would ask next, as `METHOD URL`, secrets cut; or None.
 
+    A child's is known where its requests name nothing of its parent but the value
+    that the partition has.
+
     Raises: StateError for an offset that the api's pagination does not know.
     """
-    partition = saved.partition
-    if "parent" in partition:
-        # What a child asks for is in its parent's record, which is not stored.
-        return None
-    return _asked(connector, api, partition, saved.offset, zone)
+    return _asked(connector, api, saved.partition, saved.offset, zone)
 
 
 def first_request(
     connector: Connector, api: Api, partition: Mapping[str, str], zone: str
 ) -> str | None:
     """What the shard would ask without a stored offset; as `next_request`."""
-    if "parent" in partition:
-        return None
     return _asked(connector, api, partition, None, zone)
 
 
@@ -329,6 +332,8 @@ def _asked(
 ) -> str | None:
     index, count = cut_of(partition)
     shard = Shard(connector.name, api.name, partition.get("entity"), index, count)
+    if "parent" in partition:
+        return _asked_below(connector, api, shard, partition["parent"], offset, zone)
     paginator = paginator_of(connector, api, shard, zone=ZoneInfo(zone), task=0)
     now = SYSTEM.wall_ms()
     if keys_of(api) is not None:
@@ -349,3 +354,56 @@ def _asked(
         return f"{first.method} {shown(first.url)}"
     request = paginator.start(offset, now).ask()
     return None if request is None else f"{request.method} {shown(request.url)}"
+
+
+class _Below:
+    """The paginator of the children that were asked for last: there may be thousands."""
+
+    def __init__(self) -> None:
+        self._of: tuple[object, ...] = ()
+        self._made: Paginator | None = None
+
+    def paginator(
+        self, connector: Connector, api: Api, shard: Shard, zone: str
+    ) -> Paginator:
+        of = (id(connector), id(api), shard, zone)
+        if self._made is None or self._of[:-1] != of:
+            made = paginator_of(connector, api, shard, zone=ZoneInfo(zone), task=0)
+            # The last is kept so that its number is nobody else's.
+            self._of, self._made = (*of, (connector, api)), made
+        return self._made
+
+
+_BELOW: Final = _Below()
+
+
+def _asked_below(
+    connector: Connector,
+    api: Api,
+    shard: Shard,
+    parent: str,
+    offset: Offset | None,
+    zone: str,
+) -> str | None:
+    """As `_asked`, for the child of a parent's value."""
+    paginator = _BELOW.paginator(connector, api, shard, zone)
+    shape = paginator.shape
+    assert isinstance(shape, Shape)
+    named = {*shape.paths("parent"), *shape.paths("parent_response")}
+    extract = api.values.of(ApiConfig).extract
+    known = named <= {extract}
+    record = Raw(b"{}")
+    if known and extract in named:
+        steps = compile_path(str(extract)).steps
+        record = Raw(msgjson.encode(placed(None, steps, parent)))
+    scope = {"parent": record, "parent_value": parent, "parent_response": Raw(b"{}")}
+    number = 1 if offset is None else whole(offset, "poll", 1, least=1)
+    try:
+        course = paginator.start(offset, SYSTEM.wall_ms(), scope, number)
+        request = course.ask()
+    except SourceError:
+        # A template has no value without the parent's record.
+        return None
+    if request is None or not known:
+        return None
+    return f"{request.method} {shown(request.url)}"

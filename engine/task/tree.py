@@ -15,16 +15,25 @@ import logging
 import queue
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
+from zlib import crc32
 
 from msgspec import Struct
 
+from engine.clock import SYSTEM
 from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet
 from engine.sink.outlet import AtLeastOnce, Failure
 from engine.sink.state import Saved
 from engine.source.paging.position import whole
-from engine.task.memory import PART, Forgetful, Memory, Remembering
+from engine.task.memory import (
+    NO_PAGE,
+    PART,
+    Forgetful,
+    Memory,
+    Remembering,
+    produces,
+)
 from engine.task.path import PagePath
 from engine.task.pulse import Pulse
 
@@ -40,8 +49,17 @@ MOST_REMEMBERED = 10_000
 #: Children that are forgotten behind one poll; the others behind the next.
 MOST_FORGOTTEN = 1000
 
+#: Pages of a child's poll that may wait for the first one that brings something.
+HELD = 10
+
 #: Seconds between two looks whether the delivery still works.
 LOOK = 0.2
+
+#: Fewer polls than this (`api.chaining.state.polls`), and each poll is written.
+LEAST_LAGGING = 8
+
+#: What a position has that does not say where the next poll goes on.
+PASSING: Final = frozenset({"poll", "v", "seq", "at", "once"})
 
 
 class Outlets(Protocol):
@@ -110,6 +128,51 @@ class ChildPlace:
         return self._open()
 
 
+class Sparing:
+    """
+    The outlet of a child that leaves out what is not worth a state.
+
+    Args:
+        branches: Say what that is.
+        open: The outlet itself; opened when something goes through it.
+
+    Attributes:
+        written: Something has gone through.
+    """
+
+    __slots__ = ("_branch", "_branches", "_open", "_parent", "written")
+
+    def __init__(
+        self,
+        branches: Branches,
+        branch: Branch,
+        parent: str,
+        open: Callable[[], Outlet],
+    ):
+        self._branches, self._branch, self._parent = branches, branch, parent
+        self._open = open
+        self.written = False
+
+    def begin(self) -> None:
+        """As `seams.Outlet`: it is begun when it is opened."""
+
+    def hand_over(self, parcel: Parcel, offset: Offset) -> None:
+        """As `seams.Outlet`."""
+        if self._branches.brings_nothing(self._branch, self._parent, parcel, offset):
+            now = SYSTEM.monotonic()
+            for tell in parcel.delivered:
+                tell(now)
+            if parcel.acknowledged is not None:
+                parcel.acknowledged()
+            return
+        self.written = True
+        self._open().hand_over(parcel, offset)
+
+    def commit(self) -> None:
+        """As `seams.Outlet`."""
+        self._open().commit()
+
+
 class Branches:
     """
     All that is below one root; a `source.children.ChildDelivery`.
@@ -135,12 +198,22 @@ class Branches:
         self._offsets = dict(offsets)
         self._delivery = delivery
         self._pulse = pulse
+        #: Children whose poll brought nothing and left them where they stand, with
+        #: its number: their positions are not written for that.
+        self._passed: dict[tuple[str, str], int] = {}
+        #: Children of whose poll under way nothing was handed over yet.
+        self._quiet: set[tuple[str, str]] = set()
         self._open: dict[tuple[str, str], tuple[AtLeastOnce, Outlet]] = {}
         self._memories: dict[tuple[str, str], Memory] = {}
         #: Children asked for since the root's last finished poll, and the poll in
         #: which this process has last asked for one.
         self._named: set[tuple[str, str]] = set()
-        self._asked: dict[tuple[str, str], int] = {}
+        #: What was written of a child before this process may lag behind its polls.
+        self._asked: dict[tuple[str, str], int] = {
+            (api, parent): whole(offset, "poll", 1) + lag
+            for (api, parent), offset in self._offsets.items()
+            if (polls := self._branches[api].polls) and (lag := _lag(polls, parent))
+        }
         #: Children whose poll is over, with where they stand, not yet committed.
         self._finished: dict[tuple[str, str], Offset] = {}
 
@@ -154,7 +227,11 @@ class Branches:
             return None
         if branch.polls:
             self._named.add((api, parent))
-        offset = self._offsets.get((api, parent))
+        key = api, parent
+        self._quiet.add(key)
+        offset = self._offsets.get(key)
+        if offset is not None and key in self._passed:
+            offset = {**offset, "poll": self._passed[key]}
         return self._memory(api, parent).begin(offset)
 
     def hand_over(self, api: str, parent: str, page: Page) -> None:
@@ -168,17 +245,45 @@ class Branches:
         key = api, parent
         if key not in self._open and len(self._open) >= MOST_OPEN:
             self._commit()
+        outlet = Sparing(self, branch, parent, partial(self._outlet, branch, parent))
         child = ChildPlace(
-            self._offsets.get(key),
-            self._memory(api, parent),
-            partial(self._outlet, branch, parent),
+            self._offsets.get(key), self._memory(api, parent), lambda: outlet
         )
         branch.path.walk(page, child)
         if branch.keeps and child.offset is not None:
-            self._offsets[key] = child.offset
+            if outlet.written:
+                self._offsets[key] = child.offset
+                self._passed.pop(key, None)
             if child.offset.get("done") is True:
                 self._finished[key] = child.offset
         self._pulse.idle("fetch")
+
+    def brings_nothing(
+        self, branch: Branch, parent: str, parcel: Parcel, offset: Offset
+    ) -> bool:
+        """
+        True where a page of a child has nothing for Kafka, and its position need not be
+        written: who dies here asks this child once more, and thousands of children
+        that are as they were cost no state in each poll.
+        """
+        key = branch.shard.api, parent
+        page = parcel.page
+        if key not in self._quiet or produces(parcel) or page is NO_PAGE:
+            self._quiet.discard(key)
+            return False
+        if not branch.keeps:
+            return True
+        if offset.get("done") is not True:
+            # The page that ends the poll, or one that brings something, says it, too.
+            return not page.truncated and page.index < HELD
+        before = self._offsets.get(key)
+        if before is None or not _same_place(before, offset):
+            return False
+        poll = whole(offset, "poll", 1)
+        if poll - whole(before, "poll", 1) > _lag(branch.polls, parent):
+            return False
+        self._passed[key] = poll
+        return True
 
     def finished(self, poll: int) -> None:
         """
@@ -192,6 +297,7 @@ class Branches:
         """
         self._asked.update(dict.fromkeys(self._named, poll))
         self._named.clear()
+        self._quiet.clear()
         gone = []
         for (api, parent), offset in self._offsets.items():
             polls = self._branches[api].polls
@@ -229,6 +335,7 @@ class Branches:
             del self._offsets[key]
             self._memories.pop(key, None)
             self._asked.pop(key, None)
+            self._passed.pop(key, None)
         log.info("%d children that are gone were forgotten.", len(gone))
 
     def settle(self) -> None:
@@ -290,6 +397,26 @@ class Branches:
             if len(self._memories) < MOST_REMEMBERED:
                 self._memories[key] = found
         return found
+
+
+def _same_place(before: Offset, offset: Offset) -> bool:
+    """Whether two positions differ in nothing but the number of their poll."""
+    return {n: v for n, v in before.items() if n not in PASSING} == {
+        n: v for n, v in offset.items() if n not in PASSING
+    }
+
+
+def _lag(polls: int, parent: str) -> int:
+    """
+    By how many polls a written position may lag behind the child it is of.
+
+    A quarter to half of those after which it is forgotten, another one for each
+    parent, so that not all of them are written in one poll.
+    """
+    if not polls:
+        return 1 << 62
+    most = polls // 2 if polls >= LEAST_LAGGING else 0
+    return most - crc32(parent.encode()) % (most // 2 + 1)
 
 
 class Rooted:

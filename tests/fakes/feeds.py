@@ -113,7 +113,7 @@ class Feed:
             at, number = self._key(page[-1])
             token = f"{at!r},{number}"
             onward = {**query, "after": token}
-            link = f"/{self.kind}/0?{urlencode(onward, quote_via=quote)}"
+            link = f"{urlsplit(target).path}?{urlencode(onward, quote_via=quote)}"
             if self.kind == "cursor":
                 envelope["next"] = token
             elif self.kind == "next_url":

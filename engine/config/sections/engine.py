@@ -23,7 +23,7 @@ from engine.config.kinds import (
     Zone,
     ms,
 )
-from engine.config.sections.key import Computed
+from engine.config.sections.key import Computed, Lookup
 from engine.config.sections.section import Section, duration, option, unset
 
 NAME = Text(r"[A-Za-z0-9._-]{1,128}", "1 to 128 of A-Z a-z 0-9 . _ -")
@@ -117,6 +117,12 @@ class ScheduleConfig(Section, frozen=True, kw_only=True):
     )
 
 
+def _state_polls(get: Lookup) -> object:
+    # To begin anew where each poll does costs nothing; a bookmark that is forgotten
+    # too soon costs all of its records a second time.
+    return 100 if get("http.offset.mode") == "FULL" else 10_000
+
+
 class ApisConfig(Section, frozen=True, kw_only=True):
     """How many apis there are."""
 
@@ -187,10 +193,11 @@ class ApiConfig(Section, frozen=True, kw_only=True):
     state_polls: int = option(
         "api.chaining.state.polls",
         Int(0, 1000000),
-        "100",
+        Computed(_state_polls, "100 with http.offset.mode=FULL, else 10000"),
         "Finished polls of the parent after which the position of a child is removed "
-        "that its parent has not named in them; 0: never. Where both are "
-        "incremental only if it is stated: there a child that is not named may "
-        "still come again.",
+        "that its parent has not named in them; 0: never. Who comes back behind them "
+        "is a new one and is read from its start. Where both have positions that go "
+        "on only if it is stated: there a child that is not named may still come "
+        "again.",
         "20",
     )

@@ -65,6 +65,9 @@ from engine.task.tree import Branch, Branches, Rooted, stored_below, without_top
 from engine.task.unchanged import Unchanged
 from engine.transform.dedup import Seen
 
+#: Modes in which each poll of a parent names all children that there are.
+LISTING = frozenset({"FULL", "SNAPSHOT_DIFF"})
+
 #: Seconds a request may take over its own deadline before its loop counts as
 #: dead: DNS and TLS have no better clock than the deadline they were given.
 SLACK = 10.0
@@ -322,14 +325,18 @@ class ShardBuilder:
         """
         `api.chaining.state.polls` of a child.
 
-        Its default is for positions that cost nothing to lose: a child that is read
-        from its start each poll, or one whose parents list all there is.
+        Its default is for positions that nobody misses: of a child that is read from
+        its start each poll, or one whose parents list all there is.
         """
         values, polls = api.values, int(api.values.of(ApiConfig).state_polls)
-        line = [api, *self._connector.ancestors(api)]
-        full = [each.values.of(OffsetsConfig).mode == "FULL" for each in line]
-        cheap = full[0] or all(full[1:])
-        return polls if cheap or values.stated("api.chaining.state.polls") else 0
+        if values.of(OffsetsConfig).mode == "FULL":
+            return polls
+        listing = all(
+            each.values.of(OffsetsConfig).mode in LISTING
+            and each.values.of(WindowsConfig).size is None
+            for each in self._connector.ancestors(api)
+        )
+        return polls if listing or values.stated("api.chaining.state.polls") else 0
 
     def _remember(
         self, api: Api, shard: Shard, saver: Saver
