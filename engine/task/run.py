@@ -1,10 +1,10 @@
 """
 Run: the main loop of a task process.
 
-Owns the loops of the shards it was given, the one place where a failure's
-`then` is read, and the way through a broker's absence: everything that was
-built is dropped, the task waits in place, and begins again from the stored
-offsets.  Beats only while every loop in it is alive.
+Owns the loops of the shards it was given, what is done about a failure of the
+whole task, as `engine.policy` says, and the way through a broker's absence:
+everything that was built is dropped, the task waits in place, and begins again
+from the stored offsets.  Beats only while every loop in it is alive.
 
 Path: the supervisor forks -> here -> ``task.build`` -> ``task.shardloop``
 """
@@ -292,7 +292,9 @@ class Task:
                     # and would end this one for the same, and so on.
                     continue
                 running.discard(loop)
-                failure = failure or self._judge(loop)
+                # Each is judged: a shard's own failure is its own beside a task's.
+                judged = self._judge(loop)
+                failure = failure or judged
             if failure is not None:
                 follows = of_task(failure, once=self._once, stopping=False, opened=True)
                 if follows is Follows.ANEW:
@@ -343,7 +345,7 @@ class Task:
         self._ended.append(loop)
         self._wake.set()
 
-    # -- what follows from a failure: the one place -------------------------------
+    # -- what is done about a failure ------------------------------------------------
 
     def _judge(self, loop: ShardLoop) -> EngineError | None:
         """

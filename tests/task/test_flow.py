@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from engine.errors import (
     Accounting,
@@ -296,3 +297,118 @@ def test_a_loop_is_alive_while_it_waits_and_not_when_it_works_too_long() -> None
     assert pulse.alive(60.0) and not pulse.alive(60.1)
     pulse.idle("commit")
     assert pulse.alive(1e9)
+
+
+class Doubting(Forgetful):
+    """A memory that one poll leaves a question, which the next one answers."""
+
+    def __init__(self, doubts: int) -> None:
+        super().__init__()
+        self._left = doubts
+        self.kept: list[Offset] = []
+
+    @property
+    def doubts(self) -> bool:  # type: ignore[override]
+        self._left -= 1
+        return self._left >= 0
+
+    def keep(self, offset: Offset) -> None:
+        self.kept.append(offset)
+
+
+def test_a_poll_that_leaves_a_doubt_is_made_once_more() -> None:
+    done = {"page": 1, "done": True}
+    rig = Rig([page(0, last=True)], [page(0, last=True)], [page(9)])
+    memory = rig.flow.memory = Doubting(1)
+
+    rig.flow.poll()
+
+    assert [None, done] == rig.source.begun
+    assert [done, done] == memory.kept
+    assert 4 == rig.flow.received
+
+
+def test_a_doubt_is_left_where_the_task_is_to_stop() -> None:
+    rig = Rig([page(0, last=True)], [page(9)])
+    rig.flow.memory = Doubting(1)
+    rig.stop.set()
+
+    rig.flow.poll()
+
+    assert [None] == rig.source.begun
+
+
+def test_only_a_finished_poll_is_kept() -> None:
+    rig = Rig([page(0)])
+    memory = rig.flow.memory = Doubting(0)
+
+    rig.flow.poll()
+
+    assert [] == memory.kept
+
+
+#: A failure of the second page's way: whether what came before it is committed.
+COMMITTED = {
+    "source": (BadPage("x"), None, True),
+    "record": (None, RecordError("x", stage="map"), True),
+    "sums": (None, Accounting("x"), False),
+    "a bug": (None, ZeroDivisionError("x"), False),
+}
+
+
+@pytest.mark.parametrize("case", COMMITTED)
+def test_what_is_committed_when_a_page_fails(case: str) -> None:
+    asked, changed, committed = COMMITTED[case]
+
+    def transform(given: Page) -> Parcel:
+        if given.index and changed is not None:
+            raise changed
+        return passed(given)
+
+    rig = Rig([page(0), asked or page(1), page(2)], transform=transform)
+
+    with pytest.raises(type(asked or changed)):
+        rig.flow.poll()
+
+    assert ["begin", {"page": 1}, *(["commit"] if committed else [])] == (
+        rig.outlet.calls
+    )
+    assert ({"page": 1}, 2) == (rig.flow.offset, rig.flow.received)
+
+
+def test_the_pages_are_closed_however_a_poll_ends() -> None:
+    class Closing(Pages):
+        closed = 0
+
+        def pages(self, offset: Offset | None) -> Iterator[Page]:
+            try:
+                yield from super().pages(offset)
+            finally:
+                self.closed += 1
+
+    for end in (page(1), BadPage("x")):
+        rig = Rig()
+        source = rig.flow._source = Closing([page(0), end, page(2)])
+        rig.outlet._failure = None
+        if not isinstance(end, EngineError):
+            rig.stop.set()
+            rig.flow.poll()
+        else:
+            with pytest.raises(BadPage):
+                rig.flow.poll()
+        assert 1 == source.closed
+
+
+def test_a_page_that_brought_nothing_new_counts_as_nothing_received() -> None:
+    class Known(Forgetful):
+        def judge(self, parcel: Parcel, forget: Callable[[], None]) -> Parcel:
+            nothing = replace(parcel.page, records=[], saved=True)
+            return Parcel(page=nothing, topic="", values=())
+
+    rig = Rig([page(0, last=True)])
+    rig.flow.memory = Known()
+
+    last = rig.flow.poll()
+
+    assert last is not None and last.last
+    assert 0 == rig.flow.received

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from engine.records import Offset, Page, Parcel, Request, Response, Shard
 from engine.source.paging.position import SEAL
 from engine.task.flow import Flow
-from engine.task.memory import Forgetful, Memory, Remembering
+from engine.task.memory import Forgetful, Memory, Remembering, bare
 from engine.task.path import PagePath
 from engine.task.pulse import Pulse
 from engine.task.unchanged import Unchanged
@@ -299,3 +299,30 @@ def test_more_pages_than_a_poll_may_have_leave_nothing_out_and_say_so(caplog) ->
     said = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert 1 == len(said)
     assert "orders has more pages than pagination.max.pages" in said[0].message
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("produces", [False, True])
+def test_who_remembers_nothing_forgets_once_what_another_run_sealed(
+    sealed: bool, produces: bool
+) -> None:
+    """Before the first page that is produced, and only where a seal stands."""
+    page = next(Source(["1"]).pages(None))
+    parcel = transform(page)
+    if not produces:
+        parcel = replace(parcel, values=(), keys=(), filtered=1)
+    asked: list[str] = []
+    memory = Forgetful()
+
+    offset = {"poll": 1, "done": True, **({SEAL: "x"} if sealed else {})}
+    assert offset == memory.begin(offset)
+    for _ in range(2):
+        assert parcel is memory.judge(parcel, lambda: asked.append("forget"))
+
+    assert (["forget"] if sealed and produces else []) == asked
+    assert offset == memory.sealed(offset)
+    assert not memory.doubts
+
+
+def test_a_position_that_vouches_for_nothing_has_all_but_its_seal() -> None:
+    assert {"poll": 1, "done": True} == bare({"poll": 1, SEAL: "x", "done": True})

@@ -1,17 +1,22 @@
-"""What is stored of children does not grow for ever, and no live one is forgotten."""
+"""
+The children of a root: their outlets are closed together, what is stored of them does
+not grow for ever, and no live one is forgotten.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from engine.errors import Unavailable
-from engine.records import Offset, Shard
+from engine.records import Offset, Page, Parcel, Request, Response, Shard
 from engine.task import tree
 from engine.task.path import PagePath
-from engine.task.pulse import Pulse
+from engine.task.pulse import Patience, Pulse
 from engine.task.tree import Branch, Branches, Rooted
 
 CHILD = Shard("c", "orders")
@@ -163,3 +168,120 @@ def test_only_a_finished_poll_counts(offset: Offset, removed: list[str]) -> None
     assert (1, removed) == (inner.committed, delivery.parents)
     rooted.commit()
     assert removed == delivery.parents
+
+
+class Opened:
+    """An outlet of a child, and what is called of it."""
+
+    def __init__(self, calls: list[tuple[str, str]], parent: str):
+        self._calls, self._parent = calls, parent
+
+    def begin(self) -> None:
+        self._calls.append(("begin", self._parent))
+
+    def hand_over(self, parcel: Parcel, offset: Offset) -> None:
+        self._calls.append(("hand over", self._parent))
+
+    def flush(self) -> None:
+        self._calls.append(("flush", self._parent))
+
+    def commit(self) -> None:
+        self._calls.append(("commit", self._parent))
+
+
+class Keeper(Delivery):
+    """Forgets outlets, and says which."""
+
+    def __init__(self, calls: list[tuple[str, str]]):
+        super().__init__()
+        self._calls = calls
+
+    def forget(self, outlet: Any) -> None:
+        self._calls.append(("forget", outlet._parent))
+
+
+def walked(calls: list[tuple[str, str]]) -> Branches:
+    """Children whose pages have a record each."""
+    pulse = Pulse(fetch=1.0, work=1.0)
+    branch = Branch(
+        PagePath(
+            CHILD,
+            transform=lambda page: Parcel(page=page, topic="t", values=[b"1"]),
+            counting=lambda parcel: lambda moment: None,
+            pulse=pulse,
+            stopping=Patience(threading.Event(), pulse),
+        ),
+        open=lambda partition: Opened(calls, partition["parent"]),  # type: ignore[arg-type, return-value]
+        memory=lambda partition: None,
+        timed=lambda outlet: outlet,
+        forget=Delivery().remove,
+    )
+    return Branches([branch], {}, delivery=Keeper(calls), pulse=pulse)
+
+
+def page(*, last: bool = True) -> Page:
+    request = Request("GET", "http://a/x")
+    return Page(
+        response=Response(
+            request=request,
+            url=request.url,
+            status=200,
+            headers=(),
+            body=b"",
+            sent_at=0.0,
+            received_ms=0,
+        ),
+        index=0,
+        records=[Raw(b"1")],
+        offset={"poll": 1, "done": last},
+        last=last,
+    )
+
+
+def test_all_children_are_flushed_before_any_of_them_is_waited_for() -> None:
+    calls: list[tuple[str, str]] = []
+    found = walked(calls)
+
+    for parent in ("a", "b", "a"):
+        found.hand_over("orders", parent, page())
+    found.settle()
+
+    begun = [("begin", "a"), ("hand over", "a"), ("begin", "b"), ("hand over", "b")]
+    assert [*begun, ("hand over", "a")] == calls[:5]
+    assert [("flush", "a"), ("flush", "b"), ("commit", "a"), ("commit", "b")] == (
+        calls[5:9]
+    )
+    assert [("forget", "a"), ("forget", "b")] == calls[9:]
+    # Nothing is open any more; the next page opens it anew.
+    calls.clear()
+    found.settle()
+    assert [] == calls
+    found.hand_over("orders", "a", page())
+    assert ("begin", "a") == calls[0]
+
+
+def test_no_more_children_are_open_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "MOST_OPEN", 2)
+    calls: list[tuple[str, str]] = []
+    found = walked(calls)
+
+    for parent in ("a", "b"):
+        found.hand_over("orders", parent, page(last=False))
+    assert "commit" not in {name for name, _ in calls}
+    # One that is open already needs no room.
+    found.hand_over("orders", "b", page())
+    assert "commit" not in {name for name, _ in calls}
+    found.hand_over("orders", "c", page())
+
+    names = [name for name, _ in calls]
+    assert ["flush", "flush", "commit", "commit", "forget", "forget"] == names[-8:-2]
+    assert [("begin", "c"), ("hand over", "c")] == calls[-2:]
+
+
+def test_a_child_goes_on_where_its_last_page_was_handed_over() -> None:
+    found = walked([])
+
+    assert found.offset("orders", "a") is None
+    found.hand_over("orders", "a", page(last=False))
+
+    assert {"poll": 1, "done": False} == found.offset("orders", "a")
