@@ -52,13 +52,13 @@ def ours(
     from engine.sink.commit import Delivery
     from engine.sink.compress import packing
     from engine.sink.kafka import Cluster
-    from engine.sink.preflight import Group, Topics
+    from engine.sink.preflight import TopicCreationGroup, Topics
     from engine.sink.produce.producer import Producer
     from engine.sink.statetopic import TopicState
     from engine.sink.window import Budget
 
     cluster = Cluster(bootstrap=(bootstrap,))
-    topics = Topics(cluster, [Group()], say=print)
+    topics = Topics(cluster, [TopicCreationGroup()], say=print)
     topics.ensure([topic])
     state = TopicState(cluster, topic, "perf-offsets")
     state.load()

@@ -102,28 +102,6 @@ GATES = {
 }
 
 
-#: Names of classes that have more than one meaning still: the list only shrinks.
-STILL_DOUBLE = {
-    "Answer",
-    "Batch",
-    "Endpoint",
-    "Entry",
-    "Flight",
-    "Group",
-    "Held",
-    "Kind",
-    "Outlets",
-    "Owner",
-    "Part",
-    "Reading",
-    "Session",
-    "Shelf",
-    "Slot",
-    "Told",
-    "Topic",
-}
-
-
 #: Of the modules of `task` those that have a configuration in hand: the entry, and who
 #: looks at a part by itself.  All others run what `task.build` has made.
 LOOK_AT_PARTS = {"entry", "placing", "probe", "rehearsal", "replay", "sample"}
@@ -215,4 +193,4 @@ def test_a_public_class_name_has_one_meaning() -> None:
                 places.setdefault(node.name, set()).add(str(path.relative_to(ENGINE)))
     double = {name for name, where in places.items() if len(where) > 1}
 
-    assert set() == double - STILL_DOUBLE
+    assert set() == double

@@ -51,7 +51,7 @@ from engine.shared.demands import CAUSES
 from engine.shared.link import Link, Message, SetLevel
 from engine.supervisor import status
 from engine.supervisor.status import ChildStatus, Rebalances, Snapshot
-from engine.task.build.kafka import Brokers, bootstrap_of
+from engine.task.build.kafka import KafkaBuilder, bootstrap_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ class Running:
             if each.name == connector:
                 servers = bootstrap_of(each.values, lambda: self._snapshot().broker)
                 zone = self._loaded.process.of(ScheduleConfig).timezone
-                return Place(each, Brokers(each, servers).state(), zone)
+                return Place(each, KafkaBuilder(each, servers).state(), zone)
         return None
 
     def refresh(self) -> None:

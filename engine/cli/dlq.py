@@ -28,7 +28,7 @@ from engine.config.sections.letters import DeadLetterQueueConfig
 from engine.errors import ConfigError, Exit
 from engine.observe.printable import printable_line
 from engine.sink.deadletter import Box, Letter
-from engine.task.build.kafka import Brokers, bootstrap_of
+from engine.task.build.kafka import KafkaBuilder, bootstrap_of
 from engine.task.build.registry import Registries
 from engine.task.replay import Replay
 
@@ -41,7 +41,7 @@ SHOWN = 160
 
 def boxes(
     loaded: Loaded, opened: OpenedState
-) -> Iterator[tuple[Connector, Brokers, Box]]:
+) -> Iterator[tuple[Connector, KafkaBuilder, Box]]:
     """
     The connectors that keep dead letters.
 
@@ -56,7 +56,7 @@ def boxes(
         raise ConfigError(f"{TOPIC} is not set: no dead letters are kept")
     for connector in keeping:
         bootstrap = bootstrap_of(connector.values, opened.embedded)
-        brokers = Brokers(connector, bootstrap)
+        brokers = KafkaBuilder(connector, bootstrap)
         topic = brokers.letters()
         assert topic is not None
         yield connector, brokers, Box(brokers.admin, topic, connector.name)

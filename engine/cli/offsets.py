@@ -30,7 +30,7 @@ from engine.sink.state import Saved, State, canonical
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.runtime import Runtime, base_of, make_private
 from engine.task import diff, snapshot
-from engine.task.build.kafka import Brokers, bootstrap_of, state_place
+from engine.task.build.kafka import KafkaBuilder, bootstrap_of, state_place
 from engine.task.owning import fence
 from engine.task.probe import next_request
 from engine.task.seen import PART, keys_known
@@ -58,12 +58,12 @@ class OpenedState:
         """A connector's stored offsets."""
         return self.brokers(connector).state()
 
-    def brokers(self, connector: Connector) -> Brokers:
+    def brokers(self, connector: Connector) -> KafkaBuilder:
         """A connector's Kafka side; none is asked where the state is in files."""
         values = connector.values
         if values.of(StateConfig).file is not None:
-            return Brokers(connector, ("none:0",))
-        return Brokers(connector, bootstrap_of(values, self.embedded))
+            return KafkaBuilder(connector, ("none:0",))
+        return KafkaBuilder(connector, bootstrap_of(values, self.embedded))
 
     def embedded(self) -> str:
         """The embedded broker's address."""

@@ -32,7 +32,7 @@ from engine.language.times import iso_text
 from engine.records import Primitive
 from engine.sink.kafka import EARLIEST, LATEST, admin, describe, offsets
 from engine.sink.state import Saved
-from engine.task.build.kafka import Brokers
+from engine.task.build.kafka import KafkaBuilder
 from engine.task.probe import first_request, next_request
 
 #: Characters of a value that are shown.
@@ -279,7 +279,7 @@ def _counted(api: Api, offset: Mapping[str, Primitive]) -> int | None:
     return None
 
 
-def in_topic(connector: Connector, api: Api, brokers: Brokers) -> int | None:
+def in_topic(connector: Connector, api: Api, brokers: KafkaBuilder) -> int | None:
     """
     Records of an api's topic, or None: it is named by its records, or not there.
 

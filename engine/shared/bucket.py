@@ -55,7 +55,7 @@ _TERMS_AT = 256
 _TERMS = Packing("<I6d")
 
 
-class Reading(Struct, frozen=True):
+class BucketReading(Struct, frozen=True):
     """
     A bucket, for whoever shows it.
 
@@ -165,7 +165,7 @@ class Bucket:
             return False
         return numbers is not None and len(numbers) > 0 and numbers[0] != epoch
 
-    def reading(self) -> Reading:
+    def reading(self) -> BucketReading:
         """What is left; takes no lock."""
         terms = self._terms
         used, shared = 0.0, not self.alone
@@ -176,7 +176,7 @@ class Bucket:
         except (SharedError, OSError):
             shared = False
         left = max(0.0, terms.capacity - used)
-        return Reading(self.label, left, terms.capacity, terms.per_second, shared)
+        return BucketReading(self.label, left, terms.capacity, terms.per_second, shared)
 
     def close(self) -> None:
         self._cell.close()

@@ -24,7 +24,7 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
 from engine.seams import Demanded
 from engine.shared import feedback
-from engine.shared.bucket import Bucket, Reading
+from engine.shared.bucket import Bucket, BucketReading
 from engine.shared.demands import (
     HEEDED_BY_ALL,
     HostDemands,
@@ -257,7 +257,7 @@ class RateLimiter:
             if number >= 0.0:
                 bucket.correct(number, now - usual - due)
 
-    def readings(self) -> list[Reading]:
+    def readings(self) -> list[BucketReading]:
         """What is left in each bucket this process has used."""
         return [bucket.reading() for bucket in self._used()]
 

@@ -316,7 +316,7 @@ class Sealed(Struct, eq=False):
         return b"".join((header, *self.blocks))
 
 
-class Part(Struct):
+class EncodedRecords(Struct):
     """Encoded records that are not yet in their batch."""
 
     block: bytes
@@ -375,7 +375,7 @@ class Batch:
         """Add records behind the others; whether they fit is asked before."""
         self.commit(self.encode(column, 0, len(column)))
 
-    def encode(self, column: Column, start: int, stop: int) -> Part:
+    def encode(self, column: Column, start: int, stop: int) -> EncodedRecords:
         """
         The records from `start` to `stop` as they would stand behind the others.
 
@@ -393,9 +393,9 @@ class Batch:
         # Hot path: joined while the page is in the processor's cache, and the
         # page's body is let go; a second copy when the batch is sealed costs 20 ns
         # a record, fetching the pieces from memory then 500.
-        return Part(b"".join(pieces), stop - start, base, latest)
+        return EncodedRecords(b"".join(pieces), stop - start, base, latest)
 
-    def commit(self, part: Part) -> None:
+    def commit(self, part: EncodedRecords) -> None:
         """Take in what `encode` made since the last commit."""
         self._latest = max(self._latest, part.latest) if self.count else part.latest
         self._base = part.base

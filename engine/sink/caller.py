@@ -31,7 +31,7 @@ from engine.sink.produce import messages
 from engine.sink.produce.aside import Aside
 from engine.sink.produce.connection import Connection
 from engine.sink.produce.nodes import STAGGER, Node, Nodes
-from engine.sink.produce.view import View
+from engine.sink.produce.view import ClusterView
 from engine.sink.produce.watching import Watcher
 from engine.sink.produce.wire import Garbled
 from engine.sink.protocol import Asking
@@ -91,7 +91,7 @@ class BrokerQuestion(Struct, eq=False):
     failure: Exception | None = None
 
 
-class Caller:
+class BrokerClient:
     """
     Asks brokers.  For one thread at a time, in the process that made it.
 
@@ -104,7 +104,7 @@ class Caller:
         self._timeout = cluster.request_timeout
         self._clock = clock
         self._options = options_of(cluster)
-        self.view = View()
+        self.view = ClusterView()
         #: Brokers and bootstrap servers that failed since `reach` began.
         self._failed: set[Node] = set()
         self._reached: set[tuple[str, int]] = set()
@@ -302,7 +302,7 @@ class Caller:
             # Closed while a name was being looked up.
             return
 
-    # -- connections, as `connection.Owner` -----------------------------------------------
+    # -- connections, as `connection.ConnectionListener` -----------------------------------------------
 
     def _connection(self, host: str, port: int) -> Connection:
         return Connection(
@@ -310,18 +310,18 @@ class Caller:
         )
 
     def watch(self, connection: Connection, events: int) -> None:
-        """As `connection.Owner`."""
+        """As `connection.ConnectionListener`."""
         self._watcher.watch(connection, events)
 
     def ready(self, connection: Connection) -> None:
-        """As `connection.Owner`."""
+        """As `connection.ConnectionListener`."""
         node = self.nodes.owner(connection)
         if node is not None:
             self._reached.add((node.host, node.port))
         self.nodes.ready(connection)
 
     def closed(self, connection: Connection, why: Exception) -> None:
-        """As `connection.Owner`."""
+        """As `connection.ConnectionListener`."""
         node = self.nodes.owner(connection)
         if node is None or self._closed:
             return
@@ -412,7 +412,7 @@ class Caller:
 # -- one that is kept -----------------------------------------------------------------------
 
 #: Cluster -> the caller that waits for the next question, and whose process it is.
-_KEPT: dict[int, tuple[int, Caller]] = {}
+_KEPT: dict[int, tuple[int, BrokerClient]] = {}
 _KEEPING = threading.Lock()
 
 
@@ -427,23 +427,23 @@ def _forget(number: int) -> None:
 @contextmanager
 def calling(
     cluster: Cluster, limit: float = PROBE_LIMIT, *, patient: bool = True
-) -> Iterator[Caller]:
+) -> Iterator[BrokerClient]:
     """
     A caller that has reached the cluster, for a few questions.
 
     Its connection is kept for whoever asks next, as long as this `Cluster` lives.
 
     Args:
-        limit, patient: As `Caller.reach`.
+        limit, patient: As `BrokerClient.reach`.
 
-    Raises: what `Caller.reach` does; what a broker refuses inside is renamed.
+    Raises: what `BrokerClient.reach` does; what a broker refuses inside is renamed.
     Blocks: at most `limit` seconds to connect, `request_timeout` for each question.
     """
     number = id(cluster)
     with _KEEPING:
         pid, caller = _KEPT.pop(number, (0, None))
     if caller is None or pid != os.getpid():
-        caller = Caller(cluster)
+        caller = BrokerClient(cluster)
         weakref.finalize(cluster, _forget, number)
     try:
         caller.reach(limit, patient=patient)

@@ -28,10 +28,10 @@ from engine.sink.deadletter import DeadLetters
 from engine.sink.deal import Part, by_partition
 from engine.sink.exactly import ExactlyOnce
 from engine.sink.outlet import LOOK, NEVER, AtLeastOnce, Failure, Open, Run, Saver
-from engine.sink.produce.producer import NoTopic, Producer, Slot, Wait
+from engine.sink.produce.producer import NoTopic, OpenBatch, Producer, Wait
 from engine.sink.produce.queue import Bad
-from engine.sink.transactions import Boundary, Group, Transactions
-from engine.sink.window import EASED, Budget, Entry
+from engine.sink.transactions import Boundary, TransactionGroup, Transactions
+from engine.sink.window import EASED, Budget, HandOver
 
 #: Longest pause `tick` asks for.
 IDLE = 1.0
@@ -54,7 +54,7 @@ class Single(Struct, eq=False):
     delivery: Delivery
     done: Callable[[Failure], None]
     topic: str
-    group: Group | None = None
+    group: TransactionGroup | None = None
     bad: Sequence[Bad] = ()
 
     @property
@@ -358,7 +358,7 @@ class Delivery:
 
     def send_in(
         self,
-        group: Group,
+        group: TransactionGroup,
         topic: str,
         partition: int,
         key: bytes,
@@ -375,7 +375,7 @@ class Delivery:
         partition: int,
         column: Column,
         done: Callable[[Failure], None],
-        group: Group | None = None,
+        group: TransactionGroup | None = None,
     ) -> None:
         """
         Send a few records at once.
@@ -413,7 +413,7 @@ class Delivery:
             )
 
     def add(
-        self, topic: str, column: Column, entry: Entry, outlet: AtLeastOnce
+        self, topic: str, column: Column, entry: HandOver, outlet: AtLeastOnce
     ) -> None:
         """
         Put records on their way.
@@ -485,7 +485,7 @@ class Delivery:
         if self.transactions is not None:
             self.transactions.demand()
 
-    def answered_single(self, group: Group) -> None:
+    def answered_single(self, group: TransactionGroup) -> None:
         """On the sender's thread: a record of a transaction is answered for."""
         with self.lock:
             assert self.transactions is not None
@@ -498,7 +498,7 @@ class Delivery:
         topic: str,
         part: Part,
         limit: int,
-        entry: Entry,
+        entry: HandOver,
         outlet: AtLeastOnce,
         count: int,
     ) -> int:
@@ -554,7 +554,7 @@ class Delivery:
         opened: Open,
         count: int,
         outlet: AtLeastOnce,
-    ) -> Slot:
+    ) -> OpenBatch:
         if partition is None:
             # Records without a key go to the partitions in turn, a batch to each.
             turn = outlet.turns.get(topic, -1) + 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from engine.errors import SinkError
 from engine.records import Offset, Parcel
 from engine.sink.outlet import LOOK, AtLeastOnce, Failure, Saver, Sending
-from engine.sink.window import Entry
+from engine.sink.window import HandOver
 
 if TYPE_CHECKING:
     from engine.sink.commit import Delivery
@@ -101,7 +101,7 @@ class ExactlyOnce(AtLeastOnce):
         super().fail(why)
         self._transactions.spoil_sent(why)
 
-    def delivered(self, entry: Entry) -> None:
+    def delivered(self, entry: HandOver) -> None:
         """A part of a page is acknowledged, which is not committed yet."""
         self._window.close_one(entry)
         if entry.open == 1:
@@ -119,7 +119,7 @@ class ExactlyOnce(AtLeastOnce):
         """Put the shard's position into a transaction; never blocks."""
         self._saver.save(sending, self._partition, offset, done)
 
-    def committed(self, entry: Entry, now: float) -> None:
+    def committed(self, entry: HandOver, now: float) -> None:
         """Under the lock: a page's transaction is committed."""
         super().delivered(entry)
 

@@ -24,10 +24,10 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Misconfigured, SinkError, StateError, TakenOver, Unavailable
 from engine.sink.batch import Batch, HeadStore, column_of
 from engine.sink.compress import PLAIN
-from engine.sink.fetching import Topic
+from engine.sink.fetching import TopicReader
 from engine.sink.produce.producer import Producer
 from engine.sink.produce.writing import Once
-from engine.sink.scan import Record, Wanted, every
+from engine.sink.scan import KeyFilter, Record, every
 from engine.sink.undecided import beyond
 
 #: Seconds a step may take: an id is initialised, a record written or read.
@@ -54,7 +54,7 @@ def fence_key(connector: str) -> bytes:
     return msgspec.json.encode(f"tasks-fencing-{connector}")
 
 
-class Owner(Struct, frozen=True, rename={"tasks": "task-count"}):
+class TaskCountRecord(Struct, frozen=True, rename={"tasks": "task-count"}):
     """
     A task-count record.
 
@@ -72,16 +72,16 @@ class Owner(Struct, frozen=True, rename={"tasks": "task-count"}):
     probed: str = ""
 
 
-def owner_of(record: Record | None, topic: str) -> Owner:
+def owner_of(record: Record | None, topic: str) -> TaskCountRecord:
     """
     What a task-count record says; nobody's without one.
 
     Raises: StateError for one that cannot be read.
     """
     if record is None or record.value is None:
-        return Owner()
+        return TaskCountRecord()
     try:
-        return msgspec.json.decode(record.value, type=Owner)
+        return msgspec.json.decode(record.value, type=TaskCountRecord)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise StateError(
             f"the task-count record at {topic}-{record.partition} offset "
@@ -89,7 +89,7 @@ def owner_of(record: Record | None, topic: str) -> Owner:
         ) from error
 
 
-def taken_over(connector: str, mine: int, owner: Owner) -> TakenOver:
+def taken_over(connector: str, mine: int, owner: TaskCountRecord) -> TakenOver:
     """The words for an engine that another one has fenced."""
     return TakenOver(
         f"another engine has taken connector {connector!r} over (generation "
@@ -107,10 +107,10 @@ class Log:
         key: The key that is looked for.
     """
 
-    def __init__(self, topic: Topic, partition: int, key: bytes) -> None:
+    def __init__(self, topic: TopicReader, partition: int, key: bytes) -> None:
         self._topic = topic
         self._partition = partition
-        self._wanted = Wanted([], [key])
+        self._wanted = KeyFilter([], [key])
         self.position = 0
         #: What is before has been told, also behind others' open transactions.
         self._told = 0
@@ -234,14 +234,14 @@ def made(make: Make, name: str) -> Iterator[Producer]:
 
 def take_over(
     make: Make,
-    topic: Topic,
+    topic: TopicReader,
     place: tuple[str, int],
     connector: str,
     *,
     tasks: int,
     name: Callable[[int | str], str],
     clock: Clock = SYSTEM,
-) -> Owner:
+) -> TaskCountRecord:
     """
     Make this engine the owner of a connector's transactions.
 
@@ -262,7 +262,10 @@ def take_over(
     log = Log(topic, place[1], fence_key(connector))
     with made(make, name("fence")) as producer:
         log.end()
-        found = [Owner(), *(owner_of(each, place[0]) for each in log.readable())]
+        found = [
+            TaskCountRecord(),
+            *(owner_of(each, place[0]) for each in log.readable()),
+        ]
         fenced = 0
         while True:
             for task in range(fenced, found[-1].tasks):
@@ -279,7 +282,7 @@ def take_over(
         if tasks and (not probed or probed != producer.cluster):
             probe(make, topic, place, name("probe"), clock)
             probed = producer.cluster
-        owner = Owner(tasks, before.gen + 1, clock.wall_ms(), probed)
+        owner = TaskCountRecord(tasks, before.gen + 1, clock.wall_ms(), probed)
         writer = Writer(producer, *place)
         writer.write(fence_key(connector), msgspec.json.encode(owner))
         writer.end(True)
@@ -287,8 +290,12 @@ def take_over(
 
 
 def grow(
-    make: Make, place: tuple[str, int], connector: str, owner: Owner, name: str
-) -> Owner:
+    make: Make,
+    place: tuple[str, int],
+    connector: str,
+    owner: TaskCountRecord,
+    name: str,
+) -> TaskCountRecord:
     """
     More ids will be used by the same owner.
 
@@ -301,7 +308,9 @@ def grow(
     return owner
 
 
-def current(topic: Topic, place: tuple[str, int], connector: str) -> Owner:
+def current(
+    topic: TopicReader, place: tuple[str, int], connector: str
+) -> TaskCountRecord:
     """
     Who owns the connector, as far as committed records go just now.
 
@@ -315,7 +324,11 @@ def current(topic: Topic, place: tuple[str, int], connector: str) -> Owner:
 
 
 def probe(
-    make: Make, topic: Topic, place: tuple[str, int], name: str, clock: Clock = SYSTEM
+    make: Make,
+    topic: TopicReader,
+    place: tuple[str, int],
+    name: str,
+    clock: Clock = SYSTEM,
 ) -> None:
     """
     Have the broker show that its transactions isolate, on the state topic.

@@ -18,7 +18,7 @@ from msgspec import Struct
 from engine.errors import SinkError, Unavailable
 from engine.later import later
 from engine.sink import codes, protocol
-from engine.sink.caller import Caller
+from engine.sink.caller import BrokerClient
 from engine.sink.codes import BrokerError
 from engine.sink.kafka import (
     EARLIEST,
@@ -32,7 +32,7 @@ from engine.sink.kafka import (
     topic_id,
 )
 from engine.sink.produce.messages import Metadata
-from engine.sink.scan import Batch
+from engine.sink.scan import FetchedRecords
 
 library = later("engine.sink.library")
 
@@ -62,7 +62,7 @@ class Span(Struct, frozen=True):
     ends: Mapping[int, int]
 
 
-class Topic:
+class TopicReader:
     """
     One topic's batches.
 
@@ -70,7 +70,7 @@ class Topic:
     passes.  Used by one thread.
     """
 
-    def __init__(self, client: Caller, name: str) -> None:
+    def __init__(self, client: BrokerClient, name: str) -> None:
         self._client = client
         self._name = name
         self._known: Metadata | None = None
@@ -86,7 +86,7 @@ class Topic:
         wait_ms: int = WAIT_MS,
         *,
         committed: bool = True,
-    ) -> Iterator[tuple[Batch, int]]:
+    ) -> Iterator[tuple[FetchedRecords, int]]:
         """
         One round: what the leaders have from these offsets on.
 
@@ -174,7 +174,7 @@ class Topic:
 
     def _piece(
         self, part: Any, positions: Mapping[int, int]
-    ) -> Iterator[tuple[Batch, int]]:
+    ) -> Iterator[tuple[FetchedRecords, int]]:
         partition = part.partition_index
         if part.error_code == codes.OFFSET_OUT_OF_RANGE:
             _, [starts] = offsets(
@@ -183,21 +183,21 @@ class Topic:
             first = starts[partition]
             if first <= positions[partition]:
                 raise BrokerError(part.error_code, f"{self._name}-{partition}")
-            yield Batch(partition, b""), first
+            yield FetchedRecords(partition, b""), first
             return
         codes.require(part.error_code, f"{self._name}-{partition}")
         aborted = [
             (each.producer_id, each.first_offset)
             for each in part.aborted_transactions or ()
         ]
-        yield Batch(partition, part.records or b"", aborted), 0
+        yield FetchedRecords(partition, part.records or b"", aborted), 0
 
 
 @contextmanager
-def opened(cluster: Cluster, name: str) -> Iterator[Topic]:
+def opened(cluster: Cluster, name: str) -> Iterator[TopicReader]:
     """A topic for a few rounds; what a broker refuses inside is renamed."""
     with admin(cluster) as client, naming(f"reading topic {name}"):
-        yield Topic(client, name)
+        yield TopicReader(client, name)
 
 
 def of_old_format(

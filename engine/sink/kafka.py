@@ -22,13 +22,13 @@ from engine.errors import Unavailable
 from engine.records import KafkaHeaders
 from engine.seams import Stopping
 from engine.sink import codes, protocol
-from engine.sink.caller import PROBE_LIMIT, Caller, calling
+from engine.sink.caller import PROBE_LIMIT, BrokerClient, calling
 from engine.sink.cluster import Cluster, tls
 from engine.sink.codes import BrokerError
 from engine.sink.naming import naming, passes, renamed
 from engine.sink.produce import messages
 from engine.sink.produce.wire import NO_ID
-from engine.sink.protocol import Asking, Kind
+from engine.sink.protocol import Asking, MessageType
 
 __all__ = [
     "PROBE_LIMIT",
@@ -83,7 +83,7 @@ LATEST, EARLIEST = -1, -2
 
 def admin(
     cluster: Cluster, limit: float = PROBE_LIMIT, *, patient: bool = True
-) -> AbstractContextManager[Caller]:
+) -> AbstractContextManager[BrokerClient]:
     """
     A client for a few calls; what it is refused is renamed.
 
@@ -96,7 +96,7 @@ def admin(
     return calling(cluster, limit, patient=patient)
 
 
-def asking(kind: Kind, **values: Any) -> Asking:
+def asking(kind: MessageType, **values: Any) -> Asking:
     """Makes a request, once it is known what the broker speaks."""
     return lambda spoken: messages.message(kind, dict(spoken), values)
 
@@ -179,7 +179,7 @@ class Described(Struct, frozen=True):
     latest: int | None = None
 
 
-def metadata(client: Caller, names: Iterable[str]) -> messages.Metadata:
+def metadata(client: BrokerClient, names: Iterable[str]) -> messages.Metadata:
     """What a broker knows of the cluster and of these topics."""
     return messages.told(client.ask(_metadata_of(names)))
 
@@ -188,7 +188,7 @@ def _metadata_of(names: Iterable[str]) -> Asking:
     return lambda spoken: messages.metadata(list(names), dict(spoken))
 
 
-def describe(client: Caller, names: Sequence[str]) -> dict[str, Described]:
+def describe(client: BrokerClient, names: Sequence[str]) -> dict[str, Described]:
     """
     The topics that exist among `names`.
 
@@ -198,7 +198,7 @@ def describe(client: Caller, names: Sequence[str]) -> dict[str, Described]:
 
 
 def _described_in(
-    client: Caller, names: Sequence[str]
+    client: BrokerClient, names: Sequence[str]
 ) -> tuple[messages.Metadata | None, dict[str, Described]]:
     """As `describe`, and what the last of the answers said of the cluster."""
     told: messages.Metadata | None = None
@@ -238,7 +238,7 @@ def _described(partitions: int, settings: Mapping[str, str]) -> Described:
 
 
 def _settings(
-    client: Caller, names: Sequence[str], wanted: Sequence[str] | None
+    client: BrokerClient, names: Sequence[str], wanted: Sequence[str] | None
 ) -> dict[str, dict[str, str]]:
     """Topics' settings as they hold, by name; none where we may not see them."""
     found: dict[str, dict[str, str]] = {}
@@ -315,13 +315,13 @@ def identify(cluster: Cluster, topic: str) -> Identified | None:
         )
 
 
-def topic_id(topic: messages.Topic) -> str:
+def topic_id(topic: messages.TopicMetadata) -> str:
     """A topic's id for people and comparisons, "" where brokers do not say it."""
     return "" if topic.id == NO_ID else str(UUID(bytes=topic.id))
 
 
 def offsets(
-    client: Caller,
+    client: BrokerClient,
     topic: str,
     *ats: int,
     partitions: Iterable[int] | None = None,
@@ -358,7 +358,7 @@ def offsets(
 
 
 def _offsets(
-    client: Caller,
+    client: BrokerClient,
     topic: str,
     known: messages.Metadata,
     ats: Sequence[int],
@@ -408,7 +408,7 @@ def _offsets(
     return found
 
 
-def topic_settings(client: Caller, name: str) -> dict[str, str]:
+def topic_settings(client: BrokerClient, name: str) -> dict[str, str]:
     """A topic's settings as they hold; none where we have no right to see them."""
     return _settings(client, [name], None).get(name, {})
 
@@ -432,7 +432,7 @@ def _time_bounds(settings: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 
 def create(
-    client: Caller,
+    client: BrokerClient,
     name: str,
     partitions: int,
     replication: int,

@@ -28,7 +28,7 @@ from engine.errors import SinkError, Unavailable
 from engine.sink import naming as names
 from engine.sink.cluster import Cluster, login_of, tls
 from engine.sink.codes import BrokerError
-from engine.sink.fetching import Topic, opened
+from engine.sink.fetching import TopicReader, opened
 from engine.sink.kafka import PROBE_LIMIT, Stored
 from engine.sink.network import Client
 from engine.sink.reasons import LoginRefused
@@ -302,7 +302,7 @@ class Tail:
                 pass
         return self._count
 
-    def _read_on(self, topic: Topic) -> bool:
+    def _read_on(self, topic: TopicReader) -> bool:
         """One round; False at the end of all partitions."""
         positions, moved = self._positions, False
         for piece, start in topic.fetch(dict(positions), wait_ms=0):

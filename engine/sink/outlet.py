@@ -24,9 +24,9 @@ from engine.sink import refusals
 from engine.sink.batch import Batch, Column, HeadStore
 from engine.sink.deal import by_topic
 from engine.sink.murmur2 import Partitions
-from engine.sink.produce.producer import Slot
+from engine.sink.produce.producer import OpenBatch
 from engine.sink.produce.queue import Bad
-from engine.sink.window import Entry, Window
+from engine.sink.window import HandOver, Window
 
 if TYPE_CHECKING:
     from engine.sink.commit import Delivery
@@ -97,7 +97,7 @@ class Saver(Protocol):
 class Run(Struct, frozen=True):
     """Records of a page that stand together in a batch, and where they came from."""
 
-    entry: Entry
+    entry: HandOver
     count: int
     start: int
     members: Sequence[int] | None
@@ -119,9 +119,9 @@ class Open(Struct, eq=False):
     outlet: AtLeastOnce
     topic: str
     group: int = 0
-    slot: Slot | None = None
+    slot: OpenBatch | None = None
     held: int = 0
-    pages: list[Entry] = field(default_factory=list)
+    pages: list[HandOver] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
 
     @property
@@ -135,7 +135,7 @@ class Open(Struct, eq=False):
     def refused(self, records: Sequence[Bad]) -> None:
         self.outlet.refused(self, records)
 
-    def find(self, at: int) -> tuple[Entry, int]:
+    def find(self, at: int) -> tuple[HandOver, int]:
         """The page of a record of the batch, and its place in it."""
         for run in self.runs:
             if at < run.count:
@@ -228,13 +228,13 @@ class AtLeastOnce:
 
     def _entry(
         self, parcel: Parcel, offset: Offset
-    ) -> tuple[Entry, list[tuple[str, Column]]]:
+    ) -> tuple[HandOver, list[tuple[str, Column]]]:
         """A page's place in the order, and what goes to which topic of it."""
         columns = by_topic(parcel)
         letters = self.delivery.letters
         if parcel.letters and letters is not None:
             columns.append((letters.topic, letters.column(parcel, self._api)))
-        entry = Entry(
+        entry = HandOver(
             offset,
             acknowledged=parcel.acknowledged,
             delivered=list(parcel.delivered),
@@ -347,7 +347,7 @@ class AtLeastOnce:
         """On the sender's thread: the broker has left out records of a batch."""
         delivery = self.delivery
         with delivery.lock:
-            found: dict[int, tuple[Entry, list[DeadLetter]]] = {}
+            found: dict[int, tuple[HandOver, list[DeadLetter]]] = {}
             for bad in records:
                 entry, index = opened.find(bad.index)
                 said = refusals.said(bad, opened.topic, index, entry.index)
@@ -368,7 +368,7 @@ class AtLeastOnce:
             for entry, letters in found.values():
                 self._bury(entry, opened.topic, letters)
 
-    def _bury(self, entry: Entry, topic: str, found: list[DeadLetter]) -> None:
+    def _bury(self, entry: HandOver, topic: str, found: list[DeadLetter]) -> None:
         """Dead letters in place of records of a page; under the lock."""
         delivery, bad, page = self.delivery, self._bad, entry.page
         assert bad is not None and page is not None
@@ -400,7 +400,7 @@ class AtLeastOnce:
         self.delivery.changed.notify_all()
         self.delivery.room.notify_all()
 
-    def delivered(self, entry: Entry) -> None:
+    def delivered(self, entry: HandOver) -> None:
         """A part of a page is delivered."""
         if not self._window.close_one(entry):
             return

@@ -28,7 +28,7 @@ from engine.sink.kafka import (
 RECORD_MARGIN = 128
 
 
-class Group(Struct, frozen=True, kw_only=True):
+class TopicCreationGroup(Struct, frozen=True, kw_only=True):
     """
     How topics of a kind are created, `topic.creation.<group>.*`.
 
@@ -61,7 +61,7 @@ class Topics:
     def __init__(
         self,
         cluster: Cluster,
-        groups: Sequence[Group],
+        groups: Sequence[TopicCreationGroup],
         *,
         creating: bool = True,
         tasks: int = 1,
@@ -181,7 +181,7 @@ class Topics:
             return str(refusal)
         return ""
 
-    def _group(self, name: str) -> Group:
+    def _group(self, name: str) -> TopicCreationGroup:
         return next(each for each in self._groups if each.matches(name))
 
     def _count_made(self, name: str) -> None:

@@ -100,7 +100,7 @@ def _fields(tokens: list[str]) -> _Form:
     return tuple(found)
 
 
-class Kind:
+class MessageType:
     """
     A message and its answer.
 
@@ -145,7 +145,7 @@ class Message(Struct, frozen=True):
             out, what is missing is null, nothing, 0 or false.
     """
 
-    kind: Kind
+    kind: MessageType
     version: int
     values: Mapping[str, Any]
 
@@ -334,7 +334,7 @@ class _Reader:
 
 # -- the messages ---------------------------------------------------------------------
 
-API_VERSIONS = Kind(
+API_VERSIONS = MessageType(
     "ApiVersions",
     18,
     (0, 3),
@@ -349,7 +349,7 @@ API_VERSIONS = Kind(
         [name:string max_version_level:int16 min_version_level:int16]@3+#2""",
 )
 
-METADATA = Kind(
+METADATA = MessageType(
     "Metadata",
     3,
     (4, 12),
@@ -373,7 +373,7 @@ METADATA = Kind(
 )
 
 # From 6 on it speaks of two-phase commits, which are not stable yet.
-INIT_PRODUCER_ID = Kind(
+INIT_PRODUCER_ID = MessageType(
     "InitProducerId",
     22,
     (0, 5),
@@ -384,7 +384,7 @@ INIT_PRODUCER_ID = Kind(
 )
 
 # 6 adds nothing but another kind of key.
-FIND_COORDINATOR = Kind(
+FIND_COORDINATOR = MessageType(
     "FindCoordinator",
     10,
     (1, 5),
@@ -399,7 +399,7 @@ FIND_COORDINATOR = Kind(
 )
 
 # From 4 on it is what brokers say to each other.
-ADD_PARTITIONS_TO_TXN = Kind(
+ADD_PARTITIONS_TO_TXN = MessageType(
     "AddPartitionsToTxn",
     24,
     (0, 3),
@@ -413,7 +413,7 @@ ADD_PARTITIONS_TO_TXN = Kind(
     ]""",
 )
 
-END_TXN = Kind(
+END_TXN = MessageType(
     "EndTxn",
     26,
     (0, 5),
@@ -424,7 +424,7 @@ END_TXN = Kind(
     producer_id:int64@5+ producer_epoch:int16@5+""",
 )
 
-SASL_HANDSHAKE = Kind(
+SASL_HANDSHAKE = MessageType(
     "SaslHandshake",
     17,
     (0, 1),
@@ -433,7 +433,7 @@ SASL_HANDSHAKE = Kind(
     "error_code:int16 mechanisms[]string",
 )
 
-SASL_AUTHENTICATE = Kind(
+SASL_AUTHENTICATE = MessageType(
     "SaslAuthenticate",
     36,
     (0, 2),
@@ -443,7 +443,7 @@ SASL_AUTHENTICATE = Kind(
     session_lifetime_ms:int64@1+""",
 )
 
-CREATE_TOPICS = Kind(
+CREATE_TOPICS = MessageType(
     "CreateTopics",
     19,
     (2, 7),
@@ -466,7 +466,7 @@ CREATE_TOPICS = Kind(
     ]""",
 )
 
-DESCRIBE_CONFIGS = Kind(
+DESCRIBE_CONFIGS = MessageType(
     "DescribeConfigs",
     32,
     (1, 4),
@@ -488,7 +488,7 @@ DESCRIBE_CONFIGS = Kind(
     ]""",
 )
 
-LIST_OFFSETS = Kind(
+LIST_OFFSETS = MessageType(
     "ListOffsets",
     2,
     (1, 7),
@@ -511,7 +511,7 @@ LIST_OFFSETS = Kind(
 )
 
 # 12 is the newest that names topics by name.
-FETCH = Kind(
+FETCH = MessageType(
     "Fetch",
     1,
     (4, 12),
@@ -540,7 +540,7 @@ FETCH = Kind(
 )
 
 #: Of a coordinator's messages, and all others.
-KINDS: Sequence[Kind] = (
+KINDS: Sequence[MessageType] = (
     API_VERSIONS,
     METADATA,
     INIT_PRODUCER_ID,

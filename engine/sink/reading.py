@@ -20,9 +20,9 @@ from msgspec import Struct, field
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import StateError
-from engine.sink.fetching import PAUSE, Topic, of_old_format
+from engine.sink.fetching import PAUSE, TopicReader, of_old_format
 from engine.sink.naming import passes
-from engine.sink.scan import Batch, Record, Strange, Wanted, scan
+from engine.sink.scan import FetchedRecords, KeyFilter, Record, Strange, scan
 from engine.sink.undecided import beyond
 
 #: Seconds without a record until a reading is given up: a transaction of another
@@ -108,7 +108,7 @@ def kept(reading: Reading) -> bytes:
 
 
 def read_on(
-    topic: Topic,
+    topic: TopicReader,
     reading: Reading,
     others: Iterable[bytes] = (),
     *,
@@ -130,7 +130,7 @@ def read_on(
         progress: Called at least each second but for a request's time.
         keep: Called every few seconds with the reading as it stands.
 
-    Raises: what `Topic` raises, after `LIMIT` seconds without progress where it
+    Raises: what `TopicReader` raises, after `LIMIT` seconds without progress where it
         may pass; StateError for a batch that cannot be read; what `progress`
         raises.
     """
@@ -144,7 +144,7 @@ def read_on(
         positions[partition] = max(start, positions.get(partition, start))
     begun = sum(positions[each] for each in span.ends)
     total = sum(span.ends.values()) - begun
-    wanted = Wanted(reading.names, others)
+    wanted = KeyFilter(reading.names, others)
     deadline = clock.monotonic() + LIMIT
     keep_at = clock.monotonic() + KEPT_EVERY
     #: Partitions that are read up to the end, but for others' open transactions.
@@ -204,7 +204,7 @@ def _left(
 
 
 def _pass(
-    topic: Topic, reading: Reading, partition: int, end: int, wanted: Wanted
+    topic: TopicReader, reading: Reading, partition: int, end: int, wanted: KeyFilter
 ) -> bool:
     """Take what is committed behind others' open transactions; False: not yet."""
     position = reading.positions[partition]
@@ -228,7 +228,7 @@ def _unreadable(
     )
 
 
-def _take(reading: Reading, piece: Batch, wanted: Wanted) -> None:
+def _take(reading: Reading, piece: FetchedRecords, wanted: KeyFilter) -> None:
     partition = piece.partition
     position = reading.positions[partition]
     thorough = reading.strange is None and reading.closely < CLOSELY

@@ -20,7 +20,7 @@ from engine.clock import SYSTEM, Clock
 from engine.sink.fencing import fence_key, owner_of, taken_over
 from engine.sink.fetching import opened
 from engine.sink.kafka import Cluster
-from engine.sink.scan import Record, Wanted, every
+from engine.sink.scan import KeyFilter, Record, every
 
 #: Looks for which a write of ours is remembered that was not seen: it may be on
 #: its way, or compacted away.
@@ -63,7 +63,7 @@ class Rivals:
         self._since = since
         self._clock = clock
         self._fence = fence_key(connector)
-        self._wanted = Wanted([connector], [self._fence])
+        self._wanted = KeyFilter([connector], [self._fence])
         self._generation: int | None = None
         self._lock = threading.Lock()
         self._keys: dict[bytes, int] = {}

@@ -63,7 +63,7 @@ class Record(Struct, frozen=True, array_like=True):
 _Place: TypeAlias = tuple[bytes, int, tuple[int, ...]]
 
 
-class Wanted:
+class KeyFilter:
     """
     Which keys are ours.
 
@@ -98,7 +98,7 @@ class Strange(Struct, frozen=True):
     offset: int
 
 
-class Batch(Struct, frozen=True):
+class FetchedRecords(Struct, frozen=True):
     """
     A piece of a partition's log as a broker answers it.
 
@@ -131,7 +131,7 @@ class Scanned(Struct, frozen=True):
     old: Sequence[bytes]
 
 
-def scan(piece: Batch, wanted: Wanted, *, thorough: bool = True) -> Scanned:
+def scan(piece: FetchedRecords, wanted: KeyFilter, *, thorough: bool = True) -> Scanned:
     """
     The newest record of each key of ours.
 
@@ -157,7 +157,7 @@ def scan(piece: Batch, wanted: Wanted, *, thorough: bool = True) -> Scanned:
 
 
 def every(
-    piece: Batch, wanted: Wanted
+    piece: FetchedRecords, wanted: KeyFilter
 ) -> tuple[int | None, list[tuple[bytes, Record]]]:
     """
     All records of ours in their order, and the offset behind the last batch.
@@ -174,7 +174,7 @@ def every(
     ]
 
 
-def counted(piece: Batch) -> tuple[int | None, int]:
+def counted(piece: FetchedRecords) -> tuple[int | None, int]:
     """The offset behind the last batch, and the records a committed reader sees."""
     data, count, end = piece.records, 0, None
     aborted = _Aborted(piece.aborted)
@@ -200,7 +200,7 @@ def batches(data: bytes) -> Iterator[tuple[tuple[int, ...], int, int]]:
 
 
 def _through(
-    piece: Batch, wanted: Wanted, walk: _Walk, thorough: bool
+    piece: FetchedRecords, wanted: KeyFilter, walk: _Walk, thorough: bool
 ) -> tuple[int | None, list[bytes]]:
     """Walk through a piece; the end and the batches of old formats."""
     data = piece.records
@@ -307,7 +307,7 @@ class _Walk:
             where they begin in the batch.
     """
 
-    def __init__(self, partition: int, wanted: Wanted) -> None:
+    def __init__(self, partition: int, wanted: KeyFilter) -> None:
         self._partition = partition
         self._wanted = wanted
         self.newest: dict[bytes, _Place] = {}

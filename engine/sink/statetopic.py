@@ -21,8 +21,8 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Misconfigured, StateError
 from engine.records import Offset
 from engine.sink import reading as readings
-from engine.sink.fencing import Owner, fence_key, owner_of
-from engine.sink.fetching import Topic, opened
+from engine.sink.fencing import TaskCountRecord, fence_key, owner_of
+from engine.sink.fetching import TopicReader, opened
 from engine.sink.kafka import Cluster, admin, create, describe, topic_settings
 from engine.sink.murmur2 import partition_of
 from engine.sink.outlet import Failure, Sending
@@ -59,7 +59,7 @@ def _exceeds(found: str, wanted: str) -> bool:
         return False
 
 
-class Shelf(Protocol):
+class SharedReading(Protocol):
     """Where the tasks of an engine keep one reading for all of them."""
 
     def holding(self, progress: Progress) -> AbstractContextManager[None]:
@@ -98,7 +98,7 @@ class Bare:
         return
 
 
-class Found(Struct, frozen=True):
+class StateRecord(Struct, frozen=True):
     """
     A record of ours.
 
@@ -133,7 +133,7 @@ class TopicState:
         stated: bool = False,
         once: bool = False,
         siblings: Sequence[str] = (),
-        shelf: Shelf | None = None,
+        shelf: SharedReading | None = None,
         say: Callable[[str], None] = lambda text: None,
         producer: Producer | None = None,
         clock: Clock = SYSTEM,
@@ -193,7 +193,7 @@ class TopicState:
         return found
 
     @property
-    def owner(self) -> Owner:
+    def owner(self) -> TaskCountRecord:
         """
         Whose the connector is, by what was loaded.
 
@@ -204,7 +204,7 @@ class TopicState:
         return owner_of(record, self._topic)
 
     @contextmanager
-    def log(self) -> Iterator[tuple[Topic, tuple[str, int]]]:
+    def log(self) -> Iterator[tuple[TopicReader, tuple[str, int]]]:
         """
         The topic, and where in it the connector's task-count record has its place.
 
@@ -293,7 +293,7 @@ class TopicState:
         self._read()
         self._require_count()
         assert self._count is not None
-        spellings: dict[str, list[Found]] = {}
+        spellings: dict[str, list[StateRecord]] = {}
         for found in self._ours():
             spellings.setdefault(canonical(found.partition), []).append(found)
         newest = self._newest()
@@ -468,7 +468,7 @@ class TopicState:
                 "tool writes there. They are passed over."
             )
 
-    def _ours(self) -> Iterator[Found]:
+    def _ours(self) -> Iterator[StateRecord]:
         """
         The newest record of each spelling of a key of this connector.
 
@@ -478,7 +478,7 @@ class TopicState:
         for key, record in self._reading.records.items():
             partition = self._partition(key, record)
             if partition is not None:
-                yield Found(partition, key, record)
+                yield StateRecord(partition, key, record)
 
     def _partition(self, key: bytes, record: Record) -> dict[str, str] | None:
         """The source partition of a key of this connector, else None."""
@@ -503,9 +503,9 @@ class TopicState:
         name = msgspec.json.encode(self._connector)
         return key.lstrip(b"[ \t\r\n").startswith(name)
 
-    def _newest(self) -> dict[str, Found]:
+    def _newest(self) -> dict[str, StateRecord]:
         """Of all spellings of a key the one that counts."""
-        newest: dict[str, Found] = {}
+        newest: dict[str, StateRecord] = {}
         for found in self._ours():
             name = canonical(found.partition)
             known = newest.get(name)
@@ -532,7 +532,7 @@ class TopicState:
         return f"{self._topic}-{record.partition} offset {record.offset}"
 
 
-def _seq(found: Found | None) -> int:
+def _seq(found: StateRecord | None) -> int:
     """How often what is there was written; 0 for what cannot be read."""
     if found is None or found.record.value is None:
         return 0

@@ -28,7 +28,7 @@ from msgspec import Struct, field
 
 from engine.errors import Aborted, Doubtful, SinkError, StateError, Unavailable
 from engine.records import Offset
-from engine.sink.window import Entry
+from engine.sink.window import HandOver
 
 if TYPE_CHECKING:
     from engine.sink.commit import Delivery
@@ -78,7 +78,7 @@ class Boundary(Struct, frozen=True):
     flush: float = 30.0
 
 
-class Group(Struct, eq=False):
+class TransactionGroup(Struct, eq=False):
     """
     What goes in one transaction.
 
@@ -104,7 +104,7 @@ class Group(Struct, eq=False):
     active: int = 0
     left: int = 0
     records: int = 0
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[HandOver] = field(default_factory=list)
     offsets: dict[ExactlyOnce, Offset] = field(default_factory=dict)
     after: list[Callable[[Failure], None]] = field(default_factory=list)
     saving: list[Callable[[Failure], None]] = field(default_factory=list)
@@ -115,7 +115,7 @@ class Bound(Struct, frozen=True):
     """The way of a position into one transaction; `outlet.Sending`."""
 
     delivery: Delivery
-    group: Group
+    group: TransactionGroup
 
     def send(
         self,
@@ -164,11 +164,11 @@ class Transactions:
         self._boundary = boundary
         # Of its own, so that an acknowledgement wakes nobody but for the last one.
         self._due = threading.Condition(delivery.lock)
-        self._current = Group(1)
+        self._current = TransactionGroup(1)
         # The one whose batches are sent, None while there is none.
-        self._sending: Group | None = None
+        self._sending: TransactionGroup | None = None
         # The one whose commit was asked for last.
-        self._ending: Group | None = None
+        self._ending: TransactionGroup | None = None
         self._closed = False
         self._thread = threading.Thread(
             target=self._run, name="kafka-committer", daemon=True
@@ -180,7 +180,7 @@ class Transactions:
     # -- for the outlets -------------------------------------------------------------
 
     @contextmanager
-    def entered(self) -> Iterator[Group]:
+    def entered(self) -> Iterator[TransactionGroup]:
         """The current group, which does not end while a page is put into it."""
         with self._delivery.lock:
             group = self._current
@@ -198,7 +198,7 @@ class Transactions:
                 if group is not self._current:
                     self._due.notify_all()
 
-    def _begun(self, group: Group) -> None:
+    def _begun(self, group: TransactionGroup) -> None:
         if group.since is None:
             group.since = self._delivery.now()
             self._due.notify_all()
@@ -211,13 +211,13 @@ class Transactions:
                 group.demanded = True
                 self._due.notify_all()
 
-    def answered(self, group: Group) -> None:
+    def answered(self, group: TransactionGroup) -> None:
         """Under the delivery's lock: a page or a record of it is acknowledged."""
         group.left -= 1
         if not group.left and group is not self._current:
             self._due.notify_all()
 
-    def spoil(self, group: Group, why: SinkError | StateError) -> None:
+    def spoil(self, group: TransactionGroup, why: SinkError | StateError) -> None:
         """It must not be committed; the first reason counts."""
         with self._delivery.lock:
             if group.failure is None:
@@ -267,7 +267,7 @@ class Transactions:
         self._give_up(why)
         self._abort()
 
-    def _next(self) -> Group | None:
+    def _next(self) -> TransactionGroup | None:
         """
         Wait for a group that is due, and begin the one behind it.
 
@@ -286,7 +286,7 @@ class Transactions:
                     begun = max(group.since, group.opened)
                     wait = begun + self._boundary.collect - delivery.now()
                     if group.demanded or wait <= 0:
-                        self._current = Group(group.number + 1)
+                        self._current = TransactionGroup(group.number + 1)
                         return group
                 self._due.wait(min(wait, LOOK))
             return None
@@ -295,12 +295,12 @@ class Transactions:
     def _over(self) -> bool:
         return self._closed or self._delivery.failed
 
-    def _open(self, group: Group) -> None:
+    def _open(self, group: TransactionGroup) -> None:
         self._sending = group
         group.opened = self._delivery.now()
         self._producer.open(group.number)
 
-    def _commit(self, group: Group) -> None:
+    def _commit(self, group: TransactionGroup) -> None:
         """End a group: all of it is acknowledged, then it is committed."""
         delivery = self._delivery
         began = delivery.now()
@@ -335,7 +335,7 @@ class Transactions:
         for tell in (*group.saving, *group.after):
             tell(None)
 
-    def _save(self, group: Group) -> None:
+    def _save(self, group: TransactionGroup) -> None:
         """The positions behind its pages, in the same transaction."""
         bound = Bound(self._delivery, group)
 
@@ -347,7 +347,11 @@ class Transactions:
             shard.save_in(bound, offset, done)
 
     def _wait(
-        self, group: Group, deadline: float, ready: Callable[[], bool], what: str
+        self,
+        group: TransactionGroup,
+        deadline: float,
+        ready: Callable[[], bool],
+        what: str,
     ) -> None:
         delivery = self._delivery
         with delivery.lock:
@@ -374,7 +378,7 @@ class Transactions:
             f"{self._boundary.flush:.0f} s ({why})"
         )
 
-    def _end(self, group: Group) -> None:
+    def _end(self, group: TransactionGroup) -> None:
         delivery = self._delivery
         told: list[SinkError | None] = []
 

@@ -13,13 +13,13 @@ Path: `sink.reading` and `sink.fencing` ask where they come to a halt -> here ->
 
 from __future__ import annotations
 
-from engine.sink.fetching import Topic
+from engine.sink.fetching import TopicReader
 from engine.sink.scan import (
     CONTROL,
     SIZE,
     TRANSACTIONAL,
-    Batch,
-    Wanted,
+    FetchedRecords,
+    KeyFilter,
     batches,
     is_commit,
     scan,
@@ -27,8 +27,8 @@ from engine.sink.scan import (
 
 
 def beyond(
-    topic: Topic, partition: int, position: int, end: int, wanted: Wanted
-) -> Batch | None:
+    topic: TopicReader, partition: int, position: int, end: int, wanted: KeyFilter
+) -> FetchedRecords | None:
     """
     What is committed between a last stable offset and an end.
 
@@ -42,7 +42,7 @@ def beyond(
 
     Returns: whole batches; None while an open transaction has a record under one of
         the keys, or where the end is not reached.
-    Raises: what `Topic` raises, as `scan`.
+    Raises: what `TopicReader` raises, as `scan`.
     Blocks: for as many requests as it takes, which are answered at once.
     """
     found: list[tuple[tuple[int, ...], bytes]] = []
@@ -61,9 +61,9 @@ def beyond(
         if at == before:
             return None
     committed, open_ = _sorted_out(found)
-    if scan(Batch(partition, open_), wanted).found:
+    if scan(FetchedRecords(partition, open_), wanted).found:
         return None
-    return Batch(partition, committed)
+    return FetchedRecords(partition, committed)
 
 
 def _sorted_out(found: list[tuple[tuple[int, ...], bytes]]) -> tuple[bytes, bytes]:

@@ -30,7 +30,7 @@ LOOK = 0.2
 EASED = 4
 
 
-class Entry(Struct, eq=False):
+class HandOver(Struct, eq=False):
     """
     One hand-over: a page on its way.
 
@@ -71,14 +71,14 @@ class Window:
 
     def __init__(self) -> None:
         self.size = 0
-        self._entries: deque[Entry] = deque()
+        self._entries: deque[HandOver] = deque()
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: HandOver) -> None:
         """A page is handed over."""
         self._entries.append(entry)
         self.size += entry.size
 
-    def close_one(self, entry: Entry) -> bool:
+    def close_one(self, entry: HandOver) -> bool:
         """
         One batch of the page is acknowledged, or the page is cut up.
 

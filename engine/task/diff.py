@@ -104,7 +104,7 @@ class SegmentPlaces(Struct, frozen=True):
     forget: Callable[[int, Callable[[Failure], None]], None]
 
 
-class Told(Protocol):
+class SnapshotListener(Protocol):
     """Who hears what becomes of a snapshot; see `task.counting.Tally`."""
 
     def note(self, name: str) -> None:
@@ -149,7 +149,7 @@ class Differing:
         places: SegmentPlaces,
         outlet: Outlet,
         counting: Counting,
-        told: Told,
+        told: SnapshotListener,
         shifts: bool = False,
         spool: str | None = None,
     ):

@@ -18,7 +18,7 @@ from engine.config.sections.observing import MetricsConfig
 from engine.observe import log as logs
 from engine.observe.meters import DIRECTORY, Meters
 from engine.sink.kafka import wait_for_broker
-from engine.task.build.kafka import Brokers, bootstrap_of
+from engine.task.build.kafka import KafkaBuilder, bootstrap_of
 from engine.task.build.registry import Registries
 from engine.task.build.wiring import Wiring
 from engine.task.metering import Metering
@@ -48,7 +48,7 @@ def run(
     """
     logs.name_process(connector=connector.name, task=str(context.number))
     bootstrap = bootstrap_of(connector.values, embedded)
-    brokers = Brokers(connector, bootstrap, context.number)
+    brokers = KafkaBuilder(connector, bootstrap, context.number)
     meters = Meters(
         directory=context.runtime / DIRECTORY,
         connector=connector.name,

@@ -24,7 +24,7 @@ from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Transform
 from engine.shared.board import Slot
 from engine.shared.breaker import BreakerReading
-from engine.shared.bucket import Reading
+from engine.shared.bucket import BucketReading
 from engine.shared.cache.tiers import Tiers
 from engine.shared.demands import HostReading
 from engine.sink.outlet import Failure, Saver
@@ -119,7 +119,7 @@ class ShardWaits(Protocol):
 class LimiterReadings(Protocol):
     """What is read of `shared.limiter.LimiterReadings`."""
 
-    def readings(self) -> list[Reading]:
+    def readings(self) -> list[BucketReading]:
         """What is left of our own limits."""
 
     def host_readings(self) -> list[HostReading]:
@@ -194,7 +194,7 @@ def _stages(meters: Meters, api: str) -> Stage:
     return told
 
 
-class Held:
+class WaitMeter:
     """
     Moves to the board what made the shards of a task wait.
 

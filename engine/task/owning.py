@@ -32,8 +32,8 @@ from engine.errors import (
 )
 from engine.shared.lock import open_private, try_lock
 from engine.sink import fencing
-from engine.sink.fencing import Owner
-from engine.sink.fetching import Topic
+from engine.sink.fencing import TaskCountRecord
+from engine.sink.fetching import TopicReader
 from engine.sink.produce.producer import Producer
 from engine.sink.state import State
 from engine.sink.statetopic import TopicState
@@ -62,13 +62,13 @@ class Decided(Struct, frozen=True):
         exactly: Records and positions go in transactions.
     """
 
-    owner: Owner
+    owner: TaskCountRecord
     exactly: bool = False
     why: str = ""
 
 
 class TransactionClients(Protocol):
-    """What is asked of `task.build.kafka.Brokers`."""
+    """What is asked of `task.build.kafka.KafkaBuilder`."""
 
     def transactional(self, name: str) -> Producer:
         """A producer of a transactional id: whoever had it before is fenced."""
@@ -171,7 +171,7 @@ class Owning:
         with self._state.log() as (topic, place):
             before = fencing.current(topic, place, self._connector)
             if not tasks and not before.tasks:
-                return Decided(Owner(), why=no_room)
+                return Decided(TaskCountRecord(), why=no_room)
             # An owner before may have a transaction open: only once it is fenced is
             # that known to be over.
             may_do_without = self._support == "requested" and not before.tasks
@@ -180,7 +180,7 @@ class Owning:
             except (NoTransactions, Doubtful) as failure:
                 if not may_do_without:
                     raise
-                return Decided(Owner(), why=str(failure))
+                return Decided(TaskCountRecord(), why=str(failure))
             except Misconfigured as failure:
                 if self._support == "required":
                     raise Misconfigured(
@@ -189,12 +189,14 @@ class Owning:
                 if self._support == "disabled":
                     # Its transactions end by themselves.
                     log.warning("The owner before was not fenced: %s", failure)
-                return Decided(Owner(), why=str(failure) if tasks else no_room)
+                return Decided(
+                    TaskCountRecord(), why=str(failure) if tasks else no_room
+                )
         return Decided(owner, why=no_room, exactly=tasks > 0)
 
     def _taken(
-        self, topic: Topic, place: tuple[str, int], tasks: int, tries: int
-    ) -> Owner:
+        self, topic: TopicReader, place: tuple[str, int], tasks: int, tries: int
+    ) -> TaskCountRecord:
         doubt: Doubtful | None = None
         while True:
             tries -= 1

@@ -47,7 +47,7 @@ class Gate:
         return False
 
 
-class Held:
+class Pausing:
     """
     A fetch that leaves nothing while the gate is closed.
 

@@ -45,11 +45,11 @@ from engine.source.paging.position import whole
 from engine.source.paging.request import Shape, placed
 from engine.source.wire.origin import shown
 from engine.task.build.jobs import job_decoder, keys_of, steps_of
-from engine.task.build.kafka import Brokers, bootstrap_of, unfit
+from engine.task.build.kafka import KafkaBuilder, bootstrap_of, unfit
 from engine.task.build.places import Places
 from engine.task.build.polling import paginator_of
 from engine.task.build.sources import Sources
-from engine.task.pulse import Patience, Pulse
+from engine.task.pulse import LoopStopping, Pulse
 from engine.task.standing import cut_of
 
 
@@ -74,7 +74,7 @@ def brokers(connector: Connector) -> None:
         raise Misconfigured("the embedded broker runs only while `run` does")
 
     servers = bootstrap_of(connector.values, embedded)
-    reachable(Brokers(connector, servers).admin)
+    reachable(KafkaBuilder(connector, servers).admin)
 
 
 def state_topic(connector: Connector) -> str:
@@ -87,7 +87,7 @@ def state_topic(connector: Connector) -> str:
     def embedded() -> str:
         raise Unavailable("the embedded broker runs only while `run` does")
 
-    brokers = Brokers(connector, bootstrap_of(connector.values, embedded))
+    brokers = KafkaBuilder(connector, bootstrap_of(connector.values, embedded))
     state = brokers.state()
     lacking = state.lacks() if isinstance(state, TopicState) else {}
     if not lacking:
@@ -121,7 +121,7 @@ def transactions(connector: Connector) -> None:
     def embedded() -> str:
         raise Unavailable("the embedded broker runs only while `run` does")
 
-    brokers = Brokers(connector, bootstrap_of(connector.values, embedded))
+    brokers = KafkaBuilder(connector, bootstrap_of(connector.values, embedded))
     brokers.transactional(brokers.transactional_id("probe")).close(1.0)
 
 
@@ -137,7 +137,7 @@ def topics(connector: Connector) -> Iterator[tuple[Api | None, str, str, str]]:
     def embedded() -> str:
         raise Unavailable("the embedded broker runs only while `run` does")
 
-    brokers = Brokers(connector, bootstrap_of(connector.values, embedded))
+    brokers = KafkaBuilder(connector, bootstrap_of(connector.values, embedded))
     named: dict[str, tuple[Api | None, str]] = {}
     for api in connector.apis:
         name = api.values.of(RecordsConfig).topic
@@ -166,7 +166,7 @@ def partitions(connector: Connector) -> dict[str, int]:
     names = {api.values.of(RecordsConfig).fixed_topic for api in connector.apis}
     fixed = sorted(name for name in names if name)
     servers = bootstrap_of(connector.values, embedded)
-    with admin(Brokers(connector, servers).admin) as client:
+    with admin(KafkaBuilder(connector, servers).admin) as client:
         found = describe(client, fixed)
     return {name: topic.partitions for name, topic in found.items()}
 
@@ -189,7 +189,10 @@ def outlived(connector: Connector) -> Iterator[tuple[Api, str, str, str]]:
     if not remembering or not servers or tuple(servers) == ("embedded",):
         return
     found: Mapping[str, Described] = {}
-    with suppress(SinkError), admin(Brokers(connector, tuple(servers)).admin) as client:
+    with (
+        suppress(SinkError),
+        admin(KafkaBuilder(connector, tuple(servers)).admin) as client,
+    ):
         found = describe(client, sorted({name for _, name in remembering}))
     for api, name in remembering:
         topic = found.get(name)
@@ -268,7 +271,7 @@ class pages:
         place = Path(self._folder.name)
         entity = next(iter(api.values.of(ApiConfig).entities or ()), None)
         self.shard = Shard(connector.name, api.name, entity)
-        stop = Patience(threading.Event(), Pulse(fetch=0.0, work=0.0))
+        stop = LoopStopping(threading.Event(), Pulse(fetch=0.0, work=0.0))
         self._sources = Sources(
             connector,
             zone=zone,

@@ -61,7 +61,7 @@ class Pulse:
         return allowed is None or now - self._since <= allowed
 
 
-class Patience:
+class LoopStopping:
     """
     A loop's way to wait: cut short by stopping, and known to be waiting.
 

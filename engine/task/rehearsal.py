@@ -24,7 +24,7 @@ from engine.sink.compress import packing
 from engine.sink.kafka import tls
 from engine.source.wire.tls import tls_context
 from engine.task.build.http import http_options
-from engine.task.build.kafka import Brokers
+from engine.task.build.kafka import KafkaBuilder
 from engine.task.build.registry import Registries
 from engine.task.build.transform import transform_of
 from engine.task.probe import pages
@@ -53,7 +53,7 @@ def refusals(connector: Connector, zone: str) -> Iterator[Refusal]:
             found.append((api, key, Misconfigured(str(failure))))
 
     servers = connector.values.of(BootstrapConfig).servers or ()
-    brokers = Brokers(connector, tuple(servers))
+    brokers = KafkaBuilder(connector, tuple(servers))
     for side, cluster in (("producer", brokers.cluster), ("admin", brokers.admin)):
         if cluster.protocol.endswith("SSL"):
             with noting(None, f"{side}.security.protocol"):

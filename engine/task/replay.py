@@ -25,11 +25,11 @@ from engine.sink.outlet import AtLeastOnce
 from engine.sink.preflight import Topics
 from engine.sink.state import Nowhere
 from engine.task.build.http import policy_of
-from engine.task.build.kafka import Brokers
+from engine.task.build.kafka import KafkaBuilder
 from engine.task.build.registry import Persistent, Registries
 from engine.task.build.transform import transform_of
 from engine.task.path import check_sums
-from engine.task.pulse import Patience, Pulse
+from engine.task.pulse import LoopStopping, Pulse
 
 log = logging.getLogger("dlq")
 
@@ -65,7 +65,7 @@ class Replay:
     def __init__(
         self,
         connector: Connector,
-        brokers: Brokers,
+        brokers: KafkaBuilder,
         box: Box,
         *,
         zone: str,
@@ -185,7 +185,7 @@ class Replay:
         transform = Persistent(
             compiled,
             policy_of(api.values),
-            stopping=Patience(threading.Event(), Pulse(fetch=0.0, work=0.0)),
+            stopping=LoopStopping(threading.Event(), Pulse(fetch=0.0, work=0.0)),
         )
         outlet = delivery.outlet(shard.partition, Nowhere())
         self._outlets.append(outlet)

@@ -19,7 +19,7 @@ from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.link import BrokerKnown, Message
 from engine.sink.commit import Delivery
 from engine.task.absence import Absence
-from engine.task.metering import Held, Metering
+from engine.task.metering import Metering, WaitMeter
 from engine.task.pause import Gate
 from engine.task.reporting import Reporter
 from engine.task.run import ONCE_PATIENCE
@@ -62,7 +62,7 @@ class HttpSide(Protocol):
         """Let go of connections and files."""
 
 
-class Session:
+class TaskSession:
     """What a task has open between two absences of the broker."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Session:
         self.loops: list[ShardLoop] = []
         self.done: list[Shard] = []
         self.sources: HttpSide | None = None
-        self.held: Held | None = None
+        self.held: WaitMeter | None = None
         self.watching: Watching | None = None
         self.reporter: Reporter | None = None
         self._delivery = delivery

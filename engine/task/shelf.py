@@ -35,9 +35,9 @@ LOOK = 0.1
 LINE = 48
 
 
-class Shelf:
+class SharedReadingFile:
     """
-    As `sink.statetopic.Shelf`.
+    As `sink.statetopic.SharedReading`.
 
     Args:
         runtime: The engine's runtime directory.
@@ -52,7 +52,7 @@ class Shelf:
     @contextmanager
     def holding(self, progress: Progress) -> Iterator[None]:
         """
-        As `sink.statetopic.Shelf`.
+        As `sink.statetopic.SharedReading`.
 
         Raises: SharedError if the lock's file cannot be opened.
         """
@@ -69,7 +69,7 @@ class Shelf:
             os.close(fd)
 
     def taken(self) -> bytes | None:
-        """As `sink.statetopic.Shelf`; None too if it was written in part."""
+        """As `sink.statetopic.SharedReading`; None too if it was written in part."""
         try:
             content = self._file.read_bytes()
         except OSError:
@@ -80,7 +80,7 @@ class Shelf:
         return reading
 
     def keep(self, content: bytes) -> None:
-        """As `sink.statetopic.Shelf`; replaced whole or not at all."""
+        """As `sink.statetopic.SharedReading`; replaced whole or not at all."""
         fresh = self._file.with_suffix(".new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -95,7 +95,7 @@ class Shelf:
                 fresh.unlink()
 
     def told(self, done: int, total: int) -> None:
-        """As `sink.statetopic.Shelf`."""
+        """As `sink.statetopic.SharedReading`."""
         if self._fd >= 0:
             with suppress(OSError):
                 os.pwrite(self._fd, b"%d %d\n".ljust(LINE) % (done, total), 0)

@@ -31,6 +31,7 @@ from engine.task.memory import (
     PART,
     Forgetful,
     Memory,
+    Outlets,
     Remembering,
     produces,
 )
@@ -62,11 +63,8 @@ LEAST_LAGGING = 8
 PASSING: Final = frozenset({"poll", "v", "seq", "at", "once"})
 
 
-class Outlets(Protocol):
-    """What is needed of `sink.commit.Delivery`."""
-
-    def forget(self, outlet: AtLeastOnce) -> None:
-        """As `Delivery.forget`."""
+class WatchedOutlets(Outlets, Protocol):
+    """What is needed of `sink.commit.Delivery` by who waits for children."""
 
     def check_failure(self) -> None:
         """As `Delivery.check_failure`."""
@@ -191,7 +189,7 @@ class Branches:
         branches: Iterable[Branch],
         offsets: Mapping[tuple[str, str], Offset],
         *,
-        delivery: Outlets,
+        delivery: WatchedOutlets,
         pulse: Pulse,
     ):
         self._branches = {branch.shard.api: branch for branch in branches}

@@ -20,7 +20,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from engine.sink.kafka import Cluster, topic_ends
 from engine.sink.produce.producer import NoTopic
-from engine.sink.produce.wire import Endpoint
+from engine.sink.produce.wire import BrokerAddress
 from tests.brokers import Apache, Broker
 from tests.sink.producing import Putting, putting
 from tests.sink.rig import topic_name
@@ -114,7 +114,7 @@ def to_proxy(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     def behind(answer: object) -> messages.Metadata:
         found = told(answer)
         brokers = {
-            id_: Endpoint(id_, "127.0.0.1", port["port"]) for id_ in found.brokers
+            id_: BrokerAddress(id_, "127.0.0.1", port["port"]) for id_ in found.brokers
         }
         return messages.Metadata(found.cluster, brokers, found.topics)
 

@@ -12,7 +12,7 @@ from engine.errors import SinkError
 from engine.sink.batch import Batch, HeadStore, column_of
 from engine.sink.compress import packing
 from engine.sink.kafka import Cluster
-from engine.sink.produce.producer import Producer, Slot
+from engine.sink.produce.producer import OpenBatch, Producer
 from engine.sink.produce.queue import Bad
 
 
@@ -72,7 +72,7 @@ class Putting:
         full: bool = True,
         codec: str = "none",
         timestamp: int = 5,
-    ) -> tuple[Slot, Batch, Receipt]:
+    ) -> tuple[OpenBatch, Batch, Receipt]:
         batch = Batch(HeadStore())
         batch.append(column_of(values or (b"%d" % name,), None, timestamp))
         receipt = Receipt(self.answers, name)

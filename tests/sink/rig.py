@@ -15,7 +15,7 @@ from engine.sink.compress import packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.kafka import Cluster
 from engine.sink.outlet import AtLeastOnce, Failure
-from engine.sink.preflight import Group, Topics
+from engine.sink.preflight import TopicCreationGroup, Topics
 from engine.sink.produce.producer import Producer
 from engine.sink.window import Budget
 
@@ -179,7 +179,7 @@ def delivering(
     """A delivery to a broker; topics are created with `partitions`, records stay."""
     cluster = Cluster(bootstrap=(address,), request_timeout=5.0)
     # Records of tests are older than a broker keeps them by itself.
-    group = Group(partitions=partitions, settings={"retention.ms": "-1"})
+    group = TopicCreationGroup(partitions=partitions, settings={"retention.ms": "-1"})
     topics = Topics(cluster, [group], say=lambda text: None)
     made = Delivery(
         Producer(cluster, **settings),

@@ -13,7 +13,7 @@ from engine.records import Parcel
 from engine.sink.commit import Delivery
 from engine.sink.compress import PLAIN
 from engine.sink.kafka import Cluster
-from engine.sink.preflight import Group, Topics
+from engine.sink.preflight import TopicCreationGroup, Topics
 from engine.sink.produce.producer import Producer
 from engine.sink.state import canonical
 from engine.sink.statetopic import TopicState
@@ -113,7 +113,7 @@ def test_a_broker_that_is_killed_and_away_for_long_loses_and_repeats_nothing(
     total, away = 60, 12.0
     state = TopicState(cluster, "orders", offsets, partitions=2)
     state.load()
-    topics = Topics(cluster, [Group()], say=lambda text: None)
+    topics = Topics(cluster, [TopicCreationGroup()], say=lambda text: None)
     delivery = Delivery(
         Producer(cluster), budget=Budget(1 << 20), packing=PLAIN, limits=topics.limit
     )

@@ -9,8 +9,8 @@ import pytest
 
 from engine.errors import Fenced, Misconfigured, SinkError, StateError, TakenOver
 from engine.sink import fencing
-from engine.sink.fencing import Owner, Writer, fence_key
-from engine.sink.fetching import Topic, opened
+from engine.sink.fencing import TaskCountRecord, Writer, fence_key
+from engine.sink.fetching import TopicReader, opened
 from engine.sink.kafka import Cluster as Reached
 from engine.sink.murmur2 import partition_of
 from engine.sink.produce.producer import Producer
@@ -45,11 +45,11 @@ class Engine:
         return made
 
     @contextmanager
-    def log(self) -> Iterator[Topic]:
+    def log(self) -> Iterator[TopicReader]:
         with opened(self.reached, self.place[0]) as topic:
             yield topic
 
-    def take_over(self, tasks: int) -> Owner:
+    def take_over(self, tasks: int) -> TaskCountRecord:
         with self.log() as topic:
             return fencing.take_over(
                 self.make,
@@ -60,7 +60,7 @@ class Engine:
                 name=self.name,
             )
 
-    def current(self) -> Owner:
+    def current(self) -> TaskCountRecord:
         with self.log() as topic:
             return fencing.current(topic, self.place, self.connector)
 
@@ -76,7 +76,7 @@ class Engine:
 def test_a_start_fences_all_that_the_one_before_may_have_used(broker: Broker) -> None:
     topic = broker.create(topic_name(), cleanup_policy="compact")
     first, second = (Engine(broker.address, topic) for _ in range(2))
-    assert first.current() == Owner()
+    assert first.current() == TaskCountRecord()
     assert (first.take_over(3).gen, first.current().tasks) == (1, 3)
 
     with first.task(0) as a, first.task(1) as b, first.task(2) as c:
@@ -105,7 +105,7 @@ def test_a_connector_is_no_other_ones(broker: Broker) -> None:
     with one.task(0) as task:
         task.write(b'"k"', b'"mine"')
         # A partition's end is the other's open transaction's, too.
-        assert other.current() == Owner()
+        assert other.current() == TaskCountRecord()
         task.end(True)
         other.take_over(1)
         task.write(b'"k"', b'"still"')
@@ -191,7 +191,7 @@ def test_a_broker_that_shows_aborted_records_is_refused(fake: Cluster) -> None:
     engine = Engine(fake.bootstrap[0], "state")
     with pytest.raises(Misconfigured, match="do not isolate: a record of an aborted"):
         engine.take_over(1)
-    assert engine.current() == Owner()
+    assert engine.current() == TaskCountRecord()
 
 
 def test_who_goes_on_at_least_once_asks_for_no_probe(fake: Cluster) -> None:

@@ -8,29 +8,34 @@ import pytest
 
 from engine.errors import Misconfigured, Unavailable
 from engine.sink.kafka import Cluster
-from engine.sink.preflight import RECORD_MARGIN, Group, Topics
+from engine.sink.preflight import RECORD_MARGIN, TopicCreationGroup, Topics
 from tests.brokers import Broker
 from tests.sink.rig import topic_name
 
 
 def topics(
-    broker: Broker, *groups: Group, said: list[str] | None = None, **settings: object
+    broker: Broker,
+    *groups: TopicCreationGroup,
+    said: list[str] | None = None,
+    **settings: object,
 ) -> Topics:
     cluster = Cluster(bootstrap=(broker.address,), request_timeout=5.0)
     heard = said if said is not None else []
-    return Topics(cluster, groups or (Group(),), say=heard.append, **settings)  # type: ignore[arg-type]
+    return Topics(
+        cluster, groups or (TopicCreationGroup(),), say=heard.append, **settings
+    )  # type: ignore[arg-type]
 
 
 def test_a_missing_topic_is_created_as_its_group_says(broker: Broker) -> None:
     mark = topic_name()
     groups = (
-        Group(
+        TopicCreationGroup(
             include=(f"{mark}-a.*",),
             exclude=(".*-not",),
             partitions=4,
             settings={"retention.ms": "12345678"},
         ),
-        Group(partitions=2),
+        TopicCreationGroup(partitions=2),
     )
 
     topics(broker, *groups).ensure([f"{mark}-a1", f"{mark}-a2-not", f"{mark}-b"])
@@ -79,7 +84,7 @@ def test_a_compacted_topic_for_records_without_key_is_refused(apache: Broker) ->
 
 @pytest.mark.kafka
 def test_settings_the_broker_refuses_are_named(apache: Broker) -> None:
-    group = Group(partitions=1, settings={"retention.ms": "soon"})
+    group = TopicCreationGroup(partitions=1, settings={"retention.ms": "soon"})
 
     with pytest.raises(Misconfigured, match="creating topic nonsense"):
         topics(apache, group).ensure(["nonsense"])
@@ -99,4 +104,4 @@ def test_a_broker_that_is_away_is_named() -> None:
     cluster = Cluster(bootstrap=("127.0.0.1:1",))
 
     with pytest.raises(Unavailable, match="127.0.0.1:1"):
-        Topics(cluster, [Group()], say=print).ensure(["t"])
+        Topics(cluster, [TopicCreationGroup()], say=print).ensure(["t"])

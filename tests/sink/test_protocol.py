@@ -13,7 +13,7 @@ from kafka.protocol import admin, consumer, metadata, producer, sasl
 
 from engine.sink import protocol
 from engine.sink.produce.wire import Garbled
-from engine.sink.protocol import Kind, Message
+from engine.sink.protocol import Message, MessageType
 
 #: The library's request and answer of each message.
 THEIRS: dict[str, tuple[Any, Any]] = {
@@ -84,7 +84,7 @@ def value(kind: str, draw: random.Random) -> Any:
     return draw.choice([0, 1, -1, 2 ** (bits - 1) - 1, -(2 ** (bits - 1))])
 
 
-def theirs(kind: Kind, cls: Any, form: Any, values: Mapping[str, Any]) -> Any:
+def theirs(kind: MessageType, cls: Any, form: Any, values: Mapping[str, Any]) -> Any:
     """The same values as the library takes them."""
     given: dict[str, Any] = {}
     for field in form:
@@ -101,7 +101,7 @@ def theirs(kind: Kind, cls: Any, form: Any, values: Mapping[str, Any]) -> Any:
     return cls(**given)
 
 
-def same(ours: Any, library: Any, form: Any, version: int, kind: Kind) -> bool:
+def same(ours: Any, library: Any, form: Any, version: int, kind: MessageType) -> bool:
     """Whether two decoded structures say the same."""
     for field in form:
         if not field.first <= version <= field.last or field.tag >= 0:
@@ -127,7 +127,9 @@ def same(ours: Any, library: Any, form: Any, version: int, kind: Kind) -> bool:
 
 
 @pytest.mark.parametrize(("kind", "version"), [*each_version()])
-def test_a_request_is_coded_as_the_library_codes_it(kind: Kind, version: int) -> None:
+def test_a_request_is_coded_as_the_library_codes_it(
+    kind: MessageType, version: int
+) -> None:
     draw = random.Random(f"{kind.name} {version}")
     for _ in range(20):
         values = made_up(kind.request, version, draw)
@@ -141,7 +143,9 @@ def test_a_request_is_coded_as_the_library_codes_it(kind: Kind, version: int) ->
 
 
 @pytest.mark.parametrize(("kind", "version"), [*each_version()])
-def test_an_answer_is_read_as_the_library_reads_it(kind: Kind, version: int) -> None:
+def test_an_answer_is_read_as_the_library_reads_it(
+    kind: MessageType, version: int
+) -> None:
     draw = random.Random(f"{kind.name} {version}")
     cls = THEIRS[kind.name][1]
     for _ in range(20):
@@ -195,7 +199,9 @@ def test_a_broker_that_does_not_know_our_version_is_read_in_its_own() -> None:
 
 
 @pytest.mark.parametrize(("kind", "version"), [*each_version()])
-def test_hostile_bytes_are_garbled_and_nothing_else(kind: Kind, version: int) -> None:
+def test_hostile_bytes_are_garbled_and_nothing_else(
+    kind: MessageType, version: int
+) -> None:
     draw = random.Random(f"{kind.name} {version}")
     message = Message(kind, version, {})
     for size in range(60):

@@ -15,11 +15,11 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from engine.errors import Misconfigured
 from engine.sink.compress import NUMBERS, XERIAL
-from engine.sink.scan import Batch, Scanned, Wanted, scan
+from engine.sink.scan import FetchedRecords, KeyFilter, Scanned, scan
 
 OURS = b'["my-conn",{"api":"a"}]'
 OTHER = b'["my-conn",{"api":"b"}]'
-WANTED = Wanted(["my-conn"], [b'"count"'])
+WANTED = KeyFilter(["my-conn"], [b'"count"'])
 
 #: (key, value, time stamp)
 Row = tuple[bytes | None, bytes | None, int]
@@ -61,8 +61,8 @@ def control(*, base: int, producer: int, commit: bool) -> bytes:
     return bytes(made)
 
 
-def scanned(*batches: bytes, wanted: Wanted = WANTED, **more: Any) -> Scanned:
-    return scan(Batch(3, b"".join(batches)), wanted, **more)
+def scanned(*batches: bytes, wanted: KeyFilter = WANTED, **more: Any) -> Scanned:
+    return scan(FetchedRecords(3, b"".join(batches)), wanted, **more)
 
 
 def test_the_newest_record_of_each_key_is_cut_out() -> None:
@@ -189,7 +189,7 @@ def test_a_damaged_block_and_an_unknown_codec_are_no_answer() -> None:
 
 
 def test_what_was_aborted_does_not_count_and_markers_are_no_records() -> None:
-    piece = Batch(
+    piece = FetchedRecords(
         0,
         b"".join(
             [
@@ -275,7 +275,7 @@ def test_a_scan_finds_what_a_reader_of_every_record_finds(
                 expected[key] = (0, offset + at, stamp, value)
         offset += len(each)
 
-    found = scan(Batch(0, data), WANTED, thorough=thorough)
+    found = scan(FetchedRecords(0, data), WANTED, thorough=thorough)
 
     assert expected == {
         key: (each.partition, each.offset, each.timestamp, each.value)

@@ -15,7 +15,7 @@ from engine.errors import Misconfigured, StateError
 from engine.sink import reading
 from engine.sink.state import COUNT_KEY, canonical, key_of
 from engine.sink.statetopic import SETTINGS, TopicState
-from engine.task.shelf import Shelf
+from engine.task.shelf import SharedReadingFile
 from tests.brokers import Broker
 from tests.sink.rig import topic_name
 from tests.sink.test_state import PARTITION, cluster, save, topic_state, write
@@ -130,7 +130,7 @@ def test_keys_that_are_no_json_are_passed_over_with_one_warning(
     write(broker, topic, (KEY, b'{"page":1}', 3), (b'["orders",{', b"x", 1))
     write(broker, topic, (b'["orders",{', None, 1))
     said: list[str] = []
-    shelf = Shelf(tmp_path, "here")
+    shelf = SharedReadingFile(tmp_path, "here")
 
     for _ in range(2):
         found = TopicState(
@@ -225,7 +225,7 @@ def shelved(
     broker: Broker, topic: str, tmp_path: Path, connector: str = "orders"
 ) -> TopicState:
     names = {"orders", "two"} - {connector}
-    shelf = Shelf(tmp_path, "here")
+    shelf = SharedReadingFile(tmp_path, "here")
     return TopicState(
         cluster(broker), connector, topic, siblings=sorted(names), shelf=shelf
     )

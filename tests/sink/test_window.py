@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.sink.window import Budget, Entry, Window
+from engine.sink.window import Budget, HandOver, Window
 
 
 class Flag:
@@ -30,7 +30,7 @@ def test_the_mark_is_the_newest_offset_with_nothing_open_before_it(
     order: tuple[int, ...],
 ) -> None:
     window = Window()
-    entries = [Entry({"page": at}) for at in range(4)]
+    entries = [HandOver({"page": at}) for at in range(4)]
     for entry in entries:
         window.add(entry)
 
@@ -54,7 +54,7 @@ def test_a_page_in_several_batches_is_delivered_with_the_last_of_them(
     told: list[int] = []
     entries = []
     for at, count in enumerate(batches):
-        entry = Entry({"page": at}, count)
+        entry = HandOver({"page": at}, count)
         window.add(entry)
         entries += [entry] * count
     random.shuffle(entries)  # type: ignore[attr-defined]
@@ -74,7 +74,7 @@ def test_a_page_in_several_batches_is_delivered_with_the_last_of_them(
 
 def test_a_failed_page_holds_the_mark_for_ever() -> None:
     window = Window()
-    entries = [Entry({"page": at}) for at in range(3)]
+    entries = [HandOver({"page": at}) for at in range(3)]
     for entry in entries:
         window.add(entry)
 

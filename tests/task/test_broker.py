@@ -9,7 +9,7 @@ import pytest
 from engine import config
 from engine.config import Connector
 from engine.sink.kafka import Cluster
-from engine.task.build.kafka import Brokers
+from engine.task.build.kafka import KafkaBuilder
 
 BASE = {
     "name": "orders",
@@ -22,12 +22,12 @@ JAAS = 'org.apache.kafka.common.security.plain.PlainLoginModule required \
 username="u" password="p";'
 
 
-def brokers(folder: Path, keys: dict[str, str]) -> Brokers:
+def brokers(folder: Path, keys: dict[str, str]) -> KafkaBuilder:
     file = folder / "c.properties"
     file.write_text("".join(f"{k}={v}\n" for k, v in {**BASE, **keys}.items()))
     [connector] = config.load([str(file)], []).connectors
     assert isinstance(connector, Connector)
-    return Brokers(connector, ("a:1", "b:2"), 3)
+    return KafkaBuilder(connector, ("a:1", "b:2"), 3)
 
 
 @pytest.mark.parametrize(

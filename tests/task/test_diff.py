@@ -26,7 +26,7 @@ from engine.task.diff import (
 )
 from engine.task.flow import Flow
 from engine.task.path import PagePath
-from engine.task.pulse import Patience, Pulse
+from engine.task.pulse import LoopStopping, Pulse
 
 SHARD = Shard("shop", "orders")
 
@@ -286,7 +286,7 @@ class Run:
                 transform=transform,
                 counting=counting,
                 pulse=pulse,
-                stopping=Patience(stop, pulse),
+                stopping=LoopStopping(stop, pulse),
             ),
             outlet=outlet,
             memory=self.memory,

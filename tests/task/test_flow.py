@@ -27,7 +27,7 @@ from engine.records import Offset, Page, Parcel, Request, Response, Shard
 from engine.task.flow import Flow
 from engine.task.memory import Forgetful
 from engine.task.path import PagePath
-from engine.task.pulse import Patience, Pulse
+from engine.task.pulse import LoopStopping, Pulse
 from engine.task.shardloop import ShardLoop
 
 SHARD = Shard("shop", "orders")
@@ -110,7 +110,7 @@ class Rig:
         self.pulse = Pulse(fetch=60.0, work=30.0)
         self.source = Pages(*polls, idle=idle)
         self.outlet = Kept() if outlet is None else outlet
-        self.waits = Patience(self.stop, self.pulse)
+        self.waits = LoopStopping(self.stop, self.pulse)
         self.flow = Flow(
             None,
             source=self.source,

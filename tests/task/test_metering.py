@@ -17,7 +17,7 @@ from engine.records import DeadLetter, Page, Parcel, Request, Response, Shard
 from engine.shared.board import Board
 from engine.sink.transactions import End
 from engine.source.fetch.waits import Waits
-from engine.task.metering import Held, Metering
+from engine.task.metering import Metering, WaitMeter
 from tests.fakes.clock import HandClock
 from tests.fakes.view import FakeClock
 from tests.sink.rig import Memory
@@ -238,7 +238,7 @@ def test_waits_go_to_the_board_by_shard_and_by_what_was_waited_for() -> None:
     slots = {one: board.shard(3), two: board.shard(4)}
     waits = {one: Waits(clock), two: Waits(clock)}
     room = Room()
-    held = Held(waits, room, slots)
+    held = WaitMeter(waits, room, slots)
 
     waits[one].add("limiter", 10.0, 11.5)
     waits[two].add("retry_after", 10.0, 10.5)

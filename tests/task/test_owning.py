@@ -26,7 +26,7 @@ from engine.sink import fencing
 from engine.sink.statetopic import TopicState
 from engine.task import owning
 from engine.task.build import kafka
-from engine.task.build.kafka import Brokers, unfit
+from engine.task.build.kafka import KafkaBuilder, unfit
 from engine.task.owning import Decided, Owning
 from tests.fakes.broker import Cluster, Lost, Refuse, cluster
 
@@ -69,7 +69,7 @@ def connector(folder: Path, *lines: str) -> config.Connector:
 def decide(fake: Cluster, folder: Path, *lines: str) -> Decided:
     """What the first task of a fresh engine finds."""
     found = connector(folder, *lines)
-    made = Brokers(found, fake.bootstrap)
+    made = KafkaBuilder(found, fake.bootstrap)
     state = made.state()
     assert isinstance(state, TopicState)
     runtime = folder / "run"
@@ -206,7 +206,7 @@ def test_who_wants_none_asks_for_none(
     lacks(fake)
     decided = decide(fake, tmp_path, "exactly.once.support=disabled")
 
-    assert Decided(fencing.Owner()) == decided
+    assert Decided(fencing.TaskCountRecord()) == decided
 
 
 def test_a_coordinator_that_comes_up_is_waited_for(

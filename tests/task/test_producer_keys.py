@@ -23,7 +23,7 @@ from engine.config.keys import TABLE
 from engine.config.sections.kafka import COMPUTED_HERE, ProducerConfig
 from engine.errors import ConfigError, Refused, SinkError, Unavailable
 from engine.sink.outlet import AtLeastOnce
-from engine.task.build.kafka import Brokers
+from engine.task.build.kafka import KafkaBuilder
 from tests.brokers import Apache, Broker
 from tests.e2e.rig import until
 from tests.sink.rig import SHARD, Memory, parcel, topic_name
@@ -100,13 +100,13 @@ class Sending(Struct):
     producer: Any
     wire: Wire
     topic: str
-    brokers: Brokers
+    brokers: KafkaBuilder
 
     def page(self, index: int, *values: bytes) -> None:
         self.outlet.hand_over(parcel(index, values, self.topic), {"page": index + 1})
 
 
-def brokers_of(folder: Path, address: str, keys: Mapping[str, object]) -> Brokers:
+def brokers_of(folder: Path, address: str, keys: Mapping[str, object]) -> KafkaBuilder:
     lines: dict[str, object] = {
         "name": "orders",
         "http.source.url": "http://127.0.0.1:1/x",
@@ -117,7 +117,7 @@ def brokers_of(folder: Path, address: str, keys: Mapping[str, object]) -> Broker
     file = folder / "c.properties"
     file.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
     [connector] = config.load([str(file)], []).connectors
-    return Brokers(connector, (address,), 3)
+    return KafkaBuilder(connector, (address,), 3)
 
 
 @contextmanager

@@ -25,7 +25,13 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.sink.produce.aside import Aside
-from engine.sink.produce.handshake import Conversation, Manners, Session, greet, log_in
+from engine.sink.produce.handshake import (
+    Conversation,
+    Manners,
+    NegotiatedSession,
+    greet,
+    log_in,
+)
 from engine.sink.produce.wire import FRAME_LIMIT, Garbled, Piece
 from engine.sink.protocol import Message
 from engine.sink.reasons import CLOSED, ENDED, MUTE, NAMELESS
@@ -52,7 +58,7 @@ class Idle(Lost):
     """A connection that nothing was asked on has ended; nobody's fault."""
 
 
-class Flight(Struct, eq=False):
+class InFlightRequest(Struct, eq=False):
     """
     A request that is on its way.
 
@@ -89,7 +95,7 @@ class Options(Struct, frozen=True):
     receive_buffer: int | None = None
 
 
-class Owner(Protocol):
+class ConnectionListener(Protocol):
     """Who is told what happens; `sink.produce.sender.Sender`."""
 
     def watch(self, connection: Connection, events: int) -> None:
@@ -123,16 +129,16 @@ class Connection:
         host: str,
         port: int,
         options: Options,
-        owner: Owner,
+        owner: ConnectionListener,
         aside: Aside,
         clock: Clock = SYSTEM,
     ) -> None:
         self.host = host
         self.port = port
-        self.session = Session({})
+        self.session = NegotiatedSession({})
         self.usable = False
         self.agreed = False
-        self.flights: deque[Flight] = deque()
+        self.flights: deque[InFlightRequest] = deque()
         self.error: Exception | None = None
         self.fileno = -1
         self._options = options
@@ -148,7 +154,7 @@ class Connection:
         self._out: deque[Piece] = deque()
         self._queued = 0
         self._written = 0
-        self._silent: deque[Flight] = deque()
+        self._silent: deque[InFlightRequest] = deque()
         self._in = bytearray()
         self._correlation = random.getrandbits(24)
         self._events = 0
@@ -334,10 +340,10 @@ class Connection:
             answered(message.decode(frame))
 
         deadline = self._clock.monotonic() + self._options.request_timeout
-        self.send([data], Flight(correlation, deadline, arrived, lost))
+        self.send([data], InFlightRequest(correlation, deadline, arrived, lost))
 
     def send(
-        self, pieces: Sequence[Piece], flight: Flight, *, silent: bool = False
+        self, pieces: Sequence[Piece], flight: InFlightRequest, *, silent: bool = False
     ) -> None:
         """
         Put a request on its way; what does not fit the socket follows by itself.

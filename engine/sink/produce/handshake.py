@@ -51,7 +51,7 @@ class Manners(Struct, frozen=True):
     login: Login | None = None
 
 
-class Session(Struct):
+class NegotiatedSession(Struct):
     """
     What a connection has agreed on.
 
@@ -67,7 +67,7 @@ class Session(Struct):
     features: Mapping[str, int] = {}
 
 
-def greet(manners: Manners, host: str, session: Session) -> Conversation:
+def greet(manners: Manners, host: str, session: NegotiatedSession) -> Conversation:
     """
     A new connection: versions, then login.
 
@@ -87,7 +87,7 @@ def greet(manners: Manners, host: str, session: Session) -> Conversation:
         yield from log_in(manners, host, session)
 
 
-def log_in(manners: Manners, host: str, session: Session) -> Conversation:
+def log_in(manners: Manners, host: str, session: NegotiatedSession) -> Conversation:
     """
     Log in, or again.
 

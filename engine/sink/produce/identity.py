@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from engine.errors import SinkError
 from engine.sink.produce import messages, verdicts
-from engine.sink.produce.handshake import Session
+from engine.sink.produce.handshake import NegotiatedSession
 from engine.sink.produce.queue import Numbers, Partition
-from engine.sink.produce.wire import Endpoint
+from engine.sink.produce.wire import BrokerAddress
 from engine.sink.protocol import Message
 
 #: COORDINATOR_LOAD_IN_PROGRESS, _NOT_AVAILABLE, NOT_COORDINATOR, REQUEST_TIMED_OUT,
@@ -28,7 +28,7 @@ from engine.sink.protocol import Message
 _PASSES = (14, 15, 16, 7, 51, 19, -1)
 
 
-class Question(Struct, frozen=True):
+class CoordinatorRequest(Struct, frozen=True):
     """
     What is to be asked before batches can go on; all on the sender's thread.
 
@@ -41,10 +41,10 @@ class Question(Struct, frozen=True):
         endpoint: The broker to ask, None for any.
     """
 
-    message: Callable[[Session], Message]
+    message: Callable[[NegotiatedSession], Message]
     answered: Callable[[Any], tuple[SinkError | None, float | None]]
     lost: Callable[[Exception], SinkError | None]
-    endpoint: Endpoint | None = None
+    endpoint: BrokerAddress | None = None
 
 
 class Identity(Protocol):
@@ -64,7 +64,7 @@ class Identity(Protocol):
     def produce_version(self, highest: int) -> int:
         """The version of Produce to be spoken, of those up to `highest`."""
 
-    def question(self) -> Question | None:
+    def question(self) -> CoordinatorRequest | None:
         """What is to be asked next, None for nothing."""
 
     def join(self, partition: Partition) -> bool:
@@ -92,7 +92,7 @@ class Anonymous:
     def produce_version(self, highest: int) -> int:
         return highest
 
-    def question(self) -> Question | None:
+    def question(self) -> CoordinatorRequest | None:
         return None
 
     def join(self, partition: Partition) -> bool:
@@ -126,10 +126,10 @@ class Idempotent:
     def produce_version(self, highest: int) -> int:
         return highest
 
-    def question(self) -> Question | None:
+    def question(self) -> CoordinatorRequest | None:
         if self._id is not None:
             return None
-        return Question(
+        return CoordinatorRequest(
             lambda session: messages.init_producer_id(session.versions),
             self._answered,
             lambda why: None,

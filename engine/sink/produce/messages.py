@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from engine.sink import codes, protocol
 from engine.sink.codes import BrokerError
-from engine.sink.produce.wire import NO_ID, Endpoint, Garbled
-from engine.sink.protocol import Kind, Message
+from engine.sink.produce.wire import NO_ID, BrokerAddress, Garbled
+from engine.sink.protocol import Message, MessageType
 
 #: api key -> the versions a broker speaks, lowest and highest.
 Versions = dict[int, tuple[int, int]]
@@ -34,7 +34,7 @@ END_TXN = protocol.END_TXN.key
 TRANSACTION = 1
 
 
-def message(kind: Kind, spoken: Versions, values: Mapping[str, Any]) -> Message:
+def message(kind: MessageType, spoken: Versions, values: Mapping[str, Any]) -> Message:
     """
     A request in the newest version that both sides speak.
 
@@ -123,7 +123,7 @@ class Coordinator(Struct, frozen=True):
     """What an answer to `find_coordinator` says; no endpoint with an error."""
 
     code: int
-    endpoint: Endpoint | None
+    endpoint: BrokerAddress | None
 
 
 def coordinator(answer: Any) -> Coordinator:
@@ -138,7 +138,7 @@ def coordinator(answer: Any) -> Coordinator:
         told = many[0] if many else answer
         if told.error_code:
             return Coordinator(told.error_code, None)
-        return Coordinator(0, Endpoint(told.node_id, told.host, told.port))
+        return Coordinator(0, BrokerAddress(told.node_id, told.host, told.port))
     except (AttributeError, TypeError, ValueError) as error:
         raise Garbled(f"the coordinator cannot be read: {error}") from error
 
@@ -218,7 +218,7 @@ def metadata(topics: Sequence[str], versions: Versions) -> Message:
     return message(protocol.METADATA, versions, values)
 
 
-class Told(Struct, frozen=True):
+class PartitionMetadata(Struct, frozen=True):
     """
     A partition as a broker tells of it.
 
@@ -231,7 +231,7 @@ class Told(Struct, frozen=True):
     epoch: int
 
 
-class Topic(Struct, frozen=True):
+class TopicMetadata(Struct, frozen=True):
     """
     A topic as a broker tells of it.
 
@@ -242,7 +242,7 @@ class Topic(Struct, frozen=True):
 
     code: int
     id: bytes
-    partitions: dict[int, Told]
+    partitions: dict[int, PartitionMetadata]
 
 
 class Metadata(Struct, frozen=True):
@@ -254,8 +254,8 @@ class Metadata(Struct, frozen=True):
     """
 
     cluster: str
-    brokers: dict[int, Endpoint]
-    topics: dict[str, Topic]
+    brokers: dict[int, BrokerAddress]
+    topics: dict[str, TopicMetadata]
     controller: int = -1
 
 
@@ -269,13 +269,13 @@ def told(answer: Any) -> Metadata:
         topics = {}
         for each in answer.topics:
             partitions = {
-                part.partition_index: Told(part.leader_id, _epoch(part))
+                part.partition_index: PartitionMetadata(part.leader_id, _epoch(part))
                 for part in each.partitions
             }
             topic_id = getattr(each, "topic_id", NO_ID)
-            topics[each.name] = Topic(each.error_code, topic_id, partitions)
+            topics[each.name] = TopicMetadata(each.error_code, topic_id, partitions)
         brokers = {
-            each.node_id: Endpoint(each.node_id, each.host, each.port)
+            each.node_id: BrokerAddress(each.node_id, each.host, each.port)
             for each in answer.brokers
         }
         return Metadata(answer.cluster_id or "", brokers, topics, answer.controller_id)

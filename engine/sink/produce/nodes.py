@@ -17,8 +17,8 @@ from engine.clock import SYSTEM, Clock
 from engine.policy import doubled
 from engine.sink.produce import wire
 from engine.sink.produce.connection import Connection, Idle
-from engine.sink.produce.view import View
-from engine.sink.produce.wire import Endpoint
+from engine.sink.produce.view import ClusterView
+from engine.sink.produce.wire import BrokerAddress
 from engine.sink.reasons import reason_of
 
 #: Seconds after which the next bootstrap server is tried beside those before it.
@@ -82,7 +82,7 @@ class Nodes:
     def __init__(
         self,
         bootstrap: tuple[str, ...],
-        view: View,
+        view: ClusterView,
         make: Make,
         *,
         backoff: tuple[float, float],
@@ -193,7 +193,7 @@ class Nodes:
             if node.connection is not None and not node.connection.flights:
                 self._drop(node)
 
-    def add(self, id_: int, endpoint: Endpoint) -> None:
+    def add(self, id_: int, endpoint: BrokerAddress) -> None:
         """A broker is known."""
         known = self._known.get(id_)
         if known is not None:

@@ -21,8 +21,8 @@ from engine.sink.produce.nodes import Node, Nodes
 from engine.sink.produce.queue import SEQUENCE_MASK, Bad, Partition, Queued
 from engine.sink.produce.transaction import SOON
 from engine.sink.produce.tuning import Tuning
-from engine.sink.produce.verdicts import Verdict
-from engine.sink.produce.view import View
+from engine.sink.produce.verdicts import BatchVerdict
+from engine.sink.produce.view import ClusterView
 
 #: Longest pause between two tries of a batch.
 LONGEST_PAUSE = 1.0
@@ -42,7 +42,7 @@ class Outcomes:
     def __init__(
         self,
         nodes: Nodes,
-        view: View,
+        view: ClusterView,
         tuning: Tuning,
         *,
         stale: Callable[[], None],
@@ -57,7 +57,7 @@ class Outcomes:
         self._clock = clock
 
     def answered(
-        self, node: Node, version: int, sent: list[Sent], answer: wire.Answer
+        self, node: Node, version: int, sent: list[Sent], answer: wire.ProduceResponse
     ) -> None:
         """A broker has answered a request of so many batches."""
         now = self._clock.monotonic()
@@ -91,7 +91,7 @@ class Outcomes:
     ) -> None:
         code = result.code
         found = verdicts.verdict(code, queued.tries)
-        if found is Verdict.WRITTEN:
+        if found is BatchVerdict.WRITTEN:
             self._written(partition, queued, now)
             return
         said = (
@@ -104,8 +104,8 @@ class Outcomes:
         numbers = partition.numbers
         numbered = numbers is not None and numbers.producer >= 0
         transactional = numbers is not None and numbers.transactional
-        if found in (Verdict.AGAIN, Verdict.MOVED):
-            if found is Verdict.MOVED and result.hint is None:
+        if found in (BatchVerdict.AGAIN, BatchVerdict.MOVED):
+            if found is BatchVerdict.MOVED and result.hint is None:
                 self._stale()
             pause = result.hint is None
             self._again_later(partition, said, now, pause=pause)
@@ -114,15 +114,15 @@ class Outcomes:
                 partition.retry_at = now + SOON
         elif numbered and (partition.renumber or not first):
             self._again_later(partition, said, now, pause=False)
-        elif found is Verdict.FORGOTTEN and transactional:
+        elif found is BatchVerdict.FORGOTTEN and transactional:
             why = "the broker does not know the transaction any more"
             self._fail(Doubtful(f"{_writing(partition)}: {said}: {why}"))
-        elif found is Verdict.FORGOTTEN:
+        elif found is BatchVerdict.FORGOTTEN:
             partition.renumber = True
             self._again_later(partition, said, now)
-        elif found in (Verdict.RECORDS, Verdict.TOO_LARGE):
+        elif found in (BatchVerdict.RECORDS, BatchVerdict.TOO_LARGE):
             self._refused(partition, queued, result)
-        elif found is Verdict.ORDER:
+        elif found is BatchVerdict.ORDER:
             why = "a batch that was acknowledged is missing at the broker"
             self._fail(Doubtful(f"{_writing(partition)}: {why}"))
         else:

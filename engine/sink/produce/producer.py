@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Misconfigured, Unavailable
-from engine.sink.batch import Batch, Part
+from engine.sink.batch import Batch, EncodedRecords
 from engine.sink.cluster import Cluster, options_of
 from engine.sink.compress import Packing
 from engine.sink.produce.identity import Anonymous, Idempotent, Identity
@@ -54,7 +54,7 @@ class Wait(Struct, frozen=True):
     why: str
 
 
-class Slot:
+class OpenBatch:
     """A batch that waits in its queue and may still grow."""
 
     def __init__(self, queued: Queued, sender: Sender, at: float) -> None:
@@ -67,7 +67,7 @@ class Slot:
     def batch(self) -> Batch:
         return self._queued.batch
 
-    def commit(self, part: Part) -> bool:
+    def commit(self, part: EncodedRecords) -> bool:
         """
         Let the batch grow.
 
@@ -278,7 +278,7 @@ class Producer:
         full: bool = False,
         group: int = 0,
         quiet: bool = False,
-    ) -> Slot:
+    ) -> OpenBatch:
         """
         Queue a batch for its partition.
 
@@ -318,7 +318,7 @@ class Producer:
                 sender.nudge(at)
         if wanted:
             sender.news()
-        return Slot(queued, sender, at)
+        return OpenBatch(queued, sender, at)
 
     def look(self, at: float) -> None:
         """Have the sender look at what was put quietly; monotonic seconds."""

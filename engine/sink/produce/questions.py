@@ -23,7 +23,7 @@ from engine.sink.produce.connection import Connection
 from engine.sink.produce.identity import Identity
 from engine.sink.produce.nodes import Nodes
 from engine.sink.produce.tuning import Tuning
-from engine.sink.produce.view import NOBODY, View
+from engine.sink.produce.view import NOBODY, ClusterView
 
 #: Seconds after which metadata is asked for on another connection as well.
 METADATA_SLOW = 2.0
@@ -40,7 +40,7 @@ class BrokerQuestions:
     def __init__(
         self,
         nodes: Nodes,
-        view: View,
+        view: ClusterView,
         identity: Identity,
         tuning: Tuning,
         *,
@@ -168,7 +168,9 @@ class BrokerQuestions:
         found.call(message, told, lost)
         return math.inf if found.error is None else now
 
-    def _to_ask(self, endpoint: wire.Endpoint | None, now: float) -> Connection | float:
+    def _to_ask(
+        self, endpoint: wire.BrokerAddress | None, now: float
+    ) -> Connection | float:
         """The connection a question goes to, or when there may be one."""
         if endpoint is None:
             node = self._nodes.for_metadata(now)

@@ -19,14 +19,14 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Misconfigured, SinkError, Unavailable
 from engine.sink.produce import wire
 from engine.sink.produce.aside import Aside
-from engine.sink.produce.connection import Connection, Flight, Options
+from engine.sink.produce.connection import Connection, InFlightRequest, Options
 from engine.sink.produce.identity import Anonymous, Identity
 from engine.sink.produce.nodes import Node, Nodes
 from engine.sink.produce.outcomes import Outcomes, Sent
 from engine.sink.produce.questions import BrokerQuestions
 from engine.sink.produce.queue import Partition, Queued
 from engine.sink.produce.tuning import Tuning
-from engine.sink.produce.view import NOBODY, View
+from engine.sink.produce.view import NOBODY, ClusterView
 from engine.sink.produce.watching import Watcher
 
 log = logging.getLogger("kafka")
@@ -66,7 +66,7 @@ class Sender(threading.Thread):
         self.changed = threading.Condition()
         self.failure: SinkError | None = None
         self.partitions: dict[tuple[str, int], Partition] = {}
-        self.view = View()
+        self.view = ClusterView()
         self.requests = 0
         self._active: dict[tuple[str, int], Partition] = {}
         self._options = options
@@ -192,7 +192,7 @@ class Sender(threading.Thread):
         # Last: what was sent just now has a deadline, too.
         return min(due, self.nodes.tick(now))
 
-    # -- connections, as `connection.Owner` ------------------------------------------------
+    # -- connections, as `connection.ConnectionListener` ------------------------------------------------
 
     def _connection(self, host: str, port: int) -> Connection:
         return Connection(
@@ -200,15 +200,15 @@ class Sender(threading.Thread):
         )
 
     def watch(self, connection: Connection, events: int) -> None:
-        """As `connection.Owner`."""
+        """As `connection.ConnectionListener`."""
         self._watcher.watch(connection, events)
 
     def ready(self, connection: Connection) -> None:
-        """As `connection.Owner`."""
+        """As `connection.ConnectionListener`."""
         self.nodes.ready(connection)
 
     def closed(self, connection: Connection, why: Exception) -> None:
-        """As `connection.Owner`."""
+        """As `connection.ConnectionListener`."""
         now = self._clock.monotonic()
         self._questions.closed(connection)
         if self.nodes.owner(connection) is None:
@@ -419,7 +419,7 @@ class Sender(threading.Thread):
             partition.flying += 1
             partition.on = connection
             parts.append(
-                wire.Part(
+                wire.PartitionBatch(
                     partition.topic,
                     view.topic_id(partition.topic),
                     partition.index,
@@ -444,7 +444,7 @@ class Sender(threading.Thread):
 
         def answered(frame: bytes) -> None:
             if silent:
-                found = wire.Answer([])
+                found = wire.ProduceResponse([])
             else:
                 found = wire.decode(version, memoryview(frame)[4:])
             self._outcomes.answered(node, version, sent, found)
@@ -454,7 +454,7 @@ class Sender(threading.Thread):
             self._outcomes.lost(sent, why)
 
         deadline = now + self._options.request_timeout
-        flight = Flight(correlation, deadline, answered, lost)
+        flight = InFlightRequest(correlation, deadline, answered, lost)
         self.requests += 1
         connection.send(pieces, flight, silent=silent)
 

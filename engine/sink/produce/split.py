@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
-from engine.sink.batch import Batch, HeadStore, Part, Sealed, varint
+from engine.sink.batch import Batch, EncodedRecords, HeadStore, Sealed, varint
 from engine.sink.compress import unpacked
 from engine.sink.produce.queue import Queued
 
@@ -59,7 +59,7 @@ def _part(queued: Queued, chosen: Callable[[int], bool]) -> Queued:
         for at, (attributes, delta, _, rest) in enumerate(records)
     )
     latest = sealed.base + max(delta for _, delta, _, _ in records)
-    batch.commit(Part(block, len(records), sealed.base, latest))
+    batch.commit(EncodedRecords(block, len(records), sealed.base, latest))
     made = Queued(batch, queued.packing, queued.receipt, queued.created)
     made.growing = False
     made.full = True

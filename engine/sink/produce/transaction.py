@@ -33,10 +33,10 @@ from engine.errors import (
     Unavailable,
 )
 from engine.sink.produce import messages, verdicts, wire
-from engine.sink.produce.handshake import Session
-from engine.sink.produce.identity import Question
+from engine.sink.produce.handshake import NegotiatedSession
+from engine.sink.produce.identity import CoordinatorRequest
 from engine.sink.produce.queue import Numbers, Partition
-from engine.sink.produce.wire import Endpoint
+from engine.sink.produce.wire import BrokerAddress
 from engine.sink.protocol import Message
 
 #: Seconds until what a former transaction's end is still in the way of is asked
@@ -166,7 +166,7 @@ class Transactional:
         self.transactional_id = transactional_id.encode()
         self.group = 0
         self.phase = Phase.NEW
-        self.endpoint: Endpoint | None = None
+        self.endpoint: BrokerAddress | None = None
         #: True if the cluster's transactions are of version 2.
         self.second = False
         # While its id is not fenced: the last answer, if it was that nobody
@@ -209,7 +209,7 @@ class Transactional:
         """As `Identity`: above 11 a batch adds its partition by itself."""
         return highest if self.second else min(highest, PRODUCE_V1)
 
-    def question(self) -> Question | None:
+    def question(self) -> CoordinatorRequest | None:
         """As `Identity`."""
         ending = self._ending
         if self.phase is Phase.OVER:
@@ -224,16 +224,18 @@ class Transactional:
         if self.phase is Phase.OPEN and ending is None and not self._wanted:
             return None
         if self.endpoint is None:
-            return Question(
+            return CoordinatorRequest(
                 lambda session: messages.find_coordinator(self._name, session.versions),
                 self._found,
                 self._passes,
             )
         if self.phase is Phase.NEW:
-            return Question(self._init, self._initialised, self._passes, self.endpoint)
+            return CoordinatorRequest(
+                self._init, self._initialised, self._passes, self.endpoint
+            )
         if self._wanted:
             asked = dict(self._wanted)
-            return Question(
+            return CoordinatorRequest(
                 lambda session: messages.add_partitions(
                     self._name, *self._id, sorted(asked), session.versions
                 ),
@@ -243,7 +245,7 @@ class Transactional:
             )
         assert ending is not None
         commit, ended = ending
-        return Question(
+        return CoordinatorRequest(
             lambda session: messages.end_txn(
                 self._name,
                 *self._id,
@@ -306,7 +308,7 @@ class Transactional:
             return None, 0.0
         return self._judged(found, told.code, "looking for its coordinator")
 
-    def _init(self, session: Session) -> Message:
+    def _init(self, session: NegotiatedSession) -> Message:
         """The question by which the id is fenced."""
         versions = session.versions
         self.second = (

@@ -16,7 +16,7 @@ from engine.sink import codes
 from engine.sink.naming import renamed
 
 
-class Verdict(Enum):
+class BatchVerdict(Enum):
     """What to do with a batch."""
 
     #: It is written.
@@ -51,39 +51,39 @@ NOT_ATTEMPTED = 55
 NO_TOPIC = (UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID)
 
 _TABLE = {
-    OK: Verdict.WRITTEN,
+    OK: BatchVerdict.WRITTEN,
     # DUPLICATE_SEQUENCE_NUMBER: an earlier try was written, only its answer lost.
-    46: Verdict.WRITTEN,
+    46: BatchVerdict.WRITTEN,
     # UNKNOWN_SERVER_ERROR: may be a disk; what it means for a batch is not said.
-    -1: Verdict.AGAIN,
-    CORRUPT: Verdict.AGAIN,
-    7: Verdict.AGAIN,  # REQUEST_TIMED_OUT
-    8: Verdict.MOVED,  # BROKER_NOT_AVAILABLE
-    13: Verdict.AGAIN,  # NETWORK_EXCEPTION
-    14: Verdict.AGAIN,  # COORDINATOR_LOAD_IN_PROGRESS
-    15: Verdict.AGAIN,  # COORDINATOR_NOT_AVAILABLE
-    16: Verdict.AGAIN,  # NOT_COORDINATOR
-    19: Verdict.AGAIN,  # NOT_ENOUGH_REPLICAS
-    20: Verdict.AGAIN,  # NOT_ENOUGH_REPLICAS_AFTER_APPEND
-    CONCURRENT_TRANSACTIONS: Verdict.AGAIN,
-    89: Verdict.AGAIN,  # THROTTLING_QUOTA_EXCEEDED
-    UNKNOWN_TOPIC: Verdict.MOVED,
-    5: Verdict.MOVED,  # LEADER_NOT_AVAILABLE
-    6: Verdict.MOVED,  # NOT_LEADER_OR_FOLLOWER
-    9: Verdict.MOVED,  # REPLICA_NOT_AVAILABLE
-    56: Verdict.MOVED,  # KAFKA_STORAGE_ERROR
-    72: Verdict.MOVED,  # LISTENER_NOT_FOUND
-    74: Verdict.MOVED,  # FENCED_LEADER_EPOCH
-    75: Verdict.MOVED,  # UNKNOWN_LEADER_EPOCH
-    UNKNOWN_TOPIC_ID: Verdict.MOVED,
-    103: Verdict.MOVED,  # INCONSISTENT_TOPIC_ID
-    MESSAGE_TOO_LARGE: Verdict.TOO_LARGE,
-    18: Verdict.TOO_LARGE,  # RECORD_LIST_TOO_LARGE
-    INVALID_RECORD: Verdict.RECORDS,
-    32: Verdict.RECORDS,  # INVALID_TIMESTAMP
-    44: Verdict.RECORDS,  # POLICY_VIOLATION
-    45: Verdict.ORDER,  # OUT_OF_ORDER_SEQUENCE_NUMBER
-    59: Verdict.FORGOTTEN,  # UNKNOWN_PRODUCER_ID
+    -1: BatchVerdict.AGAIN,
+    CORRUPT: BatchVerdict.AGAIN,
+    7: BatchVerdict.AGAIN,  # REQUEST_TIMED_OUT
+    8: BatchVerdict.MOVED,  # BROKER_NOT_AVAILABLE
+    13: BatchVerdict.AGAIN,  # NETWORK_EXCEPTION
+    14: BatchVerdict.AGAIN,  # COORDINATOR_LOAD_IN_PROGRESS
+    15: BatchVerdict.AGAIN,  # COORDINATOR_NOT_AVAILABLE
+    16: BatchVerdict.AGAIN,  # NOT_COORDINATOR
+    19: BatchVerdict.AGAIN,  # NOT_ENOUGH_REPLICAS
+    20: BatchVerdict.AGAIN,  # NOT_ENOUGH_REPLICAS_AFTER_APPEND
+    CONCURRENT_TRANSACTIONS: BatchVerdict.AGAIN,
+    89: BatchVerdict.AGAIN,  # THROTTLING_QUOTA_EXCEEDED
+    UNKNOWN_TOPIC: BatchVerdict.MOVED,
+    5: BatchVerdict.MOVED,  # LEADER_NOT_AVAILABLE
+    6: BatchVerdict.MOVED,  # NOT_LEADER_OR_FOLLOWER
+    9: BatchVerdict.MOVED,  # REPLICA_NOT_AVAILABLE
+    56: BatchVerdict.MOVED,  # KAFKA_STORAGE_ERROR
+    72: BatchVerdict.MOVED,  # LISTENER_NOT_FOUND
+    74: BatchVerdict.MOVED,  # FENCED_LEADER_EPOCH
+    75: BatchVerdict.MOVED,  # UNKNOWN_LEADER_EPOCH
+    UNKNOWN_TOPIC_ID: BatchVerdict.MOVED,
+    103: BatchVerdict.MOVED,  # INCONSISTENT_TOPIC_ID
+    MESSAGE_TOO_LARGE: BatchVerdict.TOO_LARGE,
+    18: BatchVerdict.TOO_LARGE,  # RECORD_LIST_TOO_LARGE
+    INVALID_RECORD: BatchVerdict.RECORDS,
+    32: BatchVerdict.RECORDS,  # INVALID_TIMESTAMP
+    44: BatchVerdict.RECORDS,  # POLICY_VIOLATION
+    45: BatchVerdict.ORDER,  # OUT_OF_ORDER_SEQUENCE_NUMBER
+    59: BatchVerdict.FORGOTTEN,  # UNKNOWN_PRODUCER_ID
 }
 
 #: Tries after which a batch that arrives corrupt is taken for a refusal: brokers
@@ -91,7 +91,7 @@ _TABLE = {
 CORRUPT_TRIES = 3
 
 
-def verdict(code: int, tries: int) -> Verdict:
+def verdict(code: int, tries: int) -> BatchVerdict:
     """
     What follows from an error code.
 
@@ -99,8 +99,8 @@ def verdict(code: int, tries: int) -> Verdict:
         tries: How often the batch has been sent.
     """
     if code == CORRUPT and tries >= CORRUPT_TRIES:
-        return Verdict.RECORDS
-    return _TABLE.get(code, Verdict.FAILED)
+        return BatchVerdict.RECORDS
+    return _TABLE.get(code, BatchVerdict.FAILED)
 
 
 def name(code: int) -> str:

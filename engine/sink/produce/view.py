@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.sink.produce.messages import Metadata, Topic
+from engine.sink.produce.messages import Metadata, TopicMetadata
 from engine.sink.produce.verdicts import NO_TOPIC
-from engine.sink.produce.wire import NO_ID, Endpoint, Hint
+from engine.sink.produce.wire import NO_ID, BrokerAddress, Hint
 
 #: No leader.
 NOBODY = -1
 
 
-class View:
+class ClusterView:
     """
     Attributes:
         cluster: The cluster's id, "" until it is known.
@@ -30,11 +30,11 @@ class View:
 
     def __init__(self) -> None:
         self.cluster = ""
-        self.brokers: dict[int, Endpoint] = {}
+        self.brokers: dict[int, BrokerAddress] = {}
         self.version = 0
         self.wanted: set[str] = set()
         self.missing: dict[str, float] = {}
-        self._topics: dict[str, Topic] = {}
+        self._topics: dict[str, TopicMetadata] = {}
         self._leaders: dict[tuple[str, int], Hint] = {}
         self._names: dict[bytes, str] = {}
         self._codes: dict[str, int] = {}
@@ -68,7 +68,7 @@ class View:
                 self._take(name, topic)
         self.version += 1
 
-    def _take(self, name: str, topic: Topic) -> None:
+    def _take(self, name: str, topic: TopicMetadata) -> None:
         before = self._topics.get(name)
         made_anew = before is not None and before.id != topic.id
         self._topics[name] = topic

@@ -48,7 +48,7 @@ class Garbled(Exception):
     """Bytes that are no answer of a broker."""
 
 
-class Part(Struct, eq=False):
+class PartitionBatch(Struct, eq=False):
     """
     A batch on its way to one partition.
 
@@ -97,7 +97,7 @@ class Result(Struct, frozen=True):
     hint: Hint | None = None
 
 
-class Endpoint(Struct, frozen=True):
+class BrokerAddress(Struct, frozen=True):
     """A broker and where it listens."""
 
     node: int
@@ -105,7 +105,7 @@ class Endpoint(Struct, frozen=True):
     port: int
 
 
-class Answer(Struct, frozen=True):
+class ProduceResponse(Struct, frozen=True):
     """
     An answer to a Produce request.
 
@@ -116,7 +116,7 @@ class Answer(Struct, frozen=True):
 
     results: list[Result]
     throttle: float = 0.0
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[BrokerAddress, ...] = ()
 
 
 def uvarint(number: int) -> bytes:
@@ -135,7 +135,7 @@ def encode(
     client_id: bytes,
     acks: int,
     timeout: int,
-    parts: Sequence[Part],
+    parts: Sequence[PartitionBatch],
     transactional_id: bytes | None = None,
 ) -> list[Piece]:
     """
@@ -197,8 +197,8 @@ def encode(
     return pieces
 
 
-def _by_topic(parts: Sequence[Part]) -> list[list[Part]]:
-    found: dict[str, list[Part]] = {}
+def _by_topic(parts: Sequence[PartitionBatch]) -> list[list[PartitionBatch]]:
+    found: dict[str, list[PartitionBatch]] = {}
     for part in parts:
         found.setdefault(part.topic, []).append(part)
     return list(found.values())
@@ -263,7 +263,7 @@ class _Reader:
         return found
 
 
-def decode(version: int, body: bytes | memoryview) -> Answer:
+def decode(version: int, body: bytes | memoryview) -> ProduceResponse:
     """
     An answer, read from behind its correlation id.
 
@@ -275,7 +275,7 @@ def decode(version: int, body: bytes | memoryview) -> Answer:
         raise Garbled("an answer ends too early") from error
 
 
-def _decode(version: int, body: bytes | memoryview) -> Answer:
+def _decode(version: int, body: bytes | memoryview) -> ProduceResponse:
     flexible = version >= FLEXIBLE
     form = _RESULT_V5 if version >= 5 else _RESULT_V3
     read = _Reader(body, flexible)
@@ -313,10 +313,10 @@ def _decode(version: int, body: bytes | memoryview) -> Answer:
         read.tags()
     throttle = read.i32()
     tags = read.tags()
-    endpoints: tuple[Endpoint, ...] = ()
+    endpoints: tuple[BrokerAddress, ...] = ()
     if version >= HINTS and 0 in tags:
         endpoints = _endpoints(tags[0])
-    return Answer(results, max(throttle, 0) / 1000, endpoints)
+    return ProduceResponse(results, max(throttle, 0) / 1000, endpoints)
 
 
 def _record_error(read: _Reader) -> tuple[int, str]:
@@ -330,12 +330,12 @@ def _hint(data: bytes) -> Hint | None:
     return Hint(leader, epoch) if leader >= 0 else None
 
 
-def _endpoints(data: bytes) -> tuple[Endpoint, ...]:
+def _endpoints(data: bytes) -> tuple[BrokerAddress, ...]:
     read = _Reader(data, flexible=True)
     found = []
     for _ in range(read.count()):
         node, host, port = read.i32(), read.text(), read.i32()
         read.text()  # the rack
         read.tags()
-        found.append(Endpoint(node, host, port))
+        found.append(BrokerAddress(node, host, port))
     return tuple(found)

@@ -38,7 +38,7 @@ from engine.source.decode.shapes import (
     members_of,
 )
 from engine.source.wire.origin import shown
-from engine.source.wire.pieces import Bounds
+from engine.source.wire.pieces import BodyLimits
 
 Body: TypeAlias = bytes | bytearray | memoryview
 
@@ -94,7 +94,7 @@ def compile_decoder(
     errors: Errors | None = None,
     empty_body: bool = False,
     charset: str | None = None,
-    bounds: Bounds | None = None,
+    bounds: BodyLimits | None = None,
     shapes: Shapes | None = None,
 ) -> Decode:
     """
@@ -133,7 +133,7 @@ def compile_decoder(
         compile_path(text) for text in dict.fromkeys(wanted) if text not in headers
     ]
     errors = errors or Errors()
-    bounds = bounds or Bounds()
+    bounds = bounds or BodyLimits()
     graphql = False
     shapes = shapes or Shapes()
     rows = shapes.rows

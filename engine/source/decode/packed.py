@@ -20,7 +20,7 @@ from engine.errors import BadPage, Forbidden, Unreachable
 from engine.later import later
 from engine.source.wire.body import MAX_RATIO, RATIO_FREE, Collector
 from engine.source.wire.inflate import gzip
-from engine.source.wire.pieces import Bounds, Pieces
+from engine.source.wire.pieces import BodyLimits, Pieces
 
 if TYPE_CHECKING:
     import lzma
@@ -57,7 +57,7 @@ def _broken() -> tuple[type[Exception], ...]:
     )  # fmt: skip
 
 
-def unpacked(body: Body, bounds: Bounds) -> list[Body]:
+def unpacked(body: Body, bounds: BodyLimits) -> list[Body]:
     """
     What is inside, unpacked; the files of a zip archive in its order.
 
@@ -76,7 +76,7 @@ def unpacked(body: Body, bounds: Bounds) -> list[Body]:
         raise BadPage(f"the zip file cannot be read: {error}") from error
 
 
-def _gunzipped(body: Body, bounds: Bounds) -> Body:
+def _gunzipped(body: Body, bounds: BodyLimits) -> Body:
     collector = Collector(gzip(bounds.piece), bounds, math.inf)
     view = memoryview(body)
     try:
@@ -87,7 +87,7 @@ def _gunzipped(body: Body, bounds: Bounds) -> Body:
         raise BadPage(f"the gzip file cannot be read: {error}") from error
 
 
-def _unzipped(body: Body, bounds: Bounds) -> list[Body]:
+def _unzipped(body: Body, bounds: BodyLimits) -> list[Body]:
     found: list[Body] = []
     left = bounds.size
     with zipfile.ZipFile(io.BytesIO(body)) as archive:

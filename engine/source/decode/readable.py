@@ -20,7 +20,7 @@ from engine.language.charsets import text_codec
 from engine.later import pattern
 from engine.records import Response
 from engine.source.decode.packed import packed, unpacked
-from engine.source.wire.pieces import Bounds, hand_back
+from engine.source.wire.pieces import BodyLimits, hand_back
 
 Body: TypeAlias = bytes | bytearray | memoryview
 
@@ -85,7 +85,7 @@ class Unreadable(BadPage):
 
 
 def readable(
-    response: Response, format: str, charset: str | None, bounds: Bounds
+    response: Response, format: str, charset: str | None, bounds: BodyLimits
 ) -> list[Body]:
     """
     The body as UTF-8 without a byte order mark; several for an archive's files.

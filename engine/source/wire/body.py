@@ -22,7 +22,7 @@ from engine.errors import Forbidden, SourceError, Unreachable
 from engine.source.wire.exchange import IN_ONE_GO, Wire
 from engine.source.wire.inflate import BROKEN, MAGIC, Inflater, Members, inflated
 from engine.source.wire.lenient import Chunks, Head, head_of
-from engine.source.wire.pieces import Bounds, Pieces, too_large
+from engine.source.wire.pieces import BodyLimits, Pieces, too_large
 
 #: Bytes of status line and header lines of one answer, interim ones included.
 MAX_HEAD = 64 * 1024
@@ -44,7 +44,7 @@ DIRECT_UP_TO = 1 << 20
 BODILESS = frozenset({204, 304})
 
 
-class Answer(Struct):
+class WireResponse(Struct):
     """
     A complete answer.
 
@@ -73,7 +73,7 @@ class Collector:
     """
 
     def __init__(
-        self, inflater: Inflater | None, bounds: Bounds, deadline: float
+        self, inflater: Inflater | None, bounds: BodyLimits, deadline: float
     ) -> None:
         self._inflater = inflater
         self._bounds = bounds
@@ -157,7 +157,7 @@ class _Incoming:
     #: True while it waits to be read leniently.
     _crooked = False
 
-    def __init__(self, asked: frozenset[str], bounds: Bounds, deadline: float):
+    def __init__(self, asked: frozenset[str], bounds: BodyLimits, deadline: float):
         self.pieces: list[bytes] = []
         # Hot path: the list's own method is the callback, no frame a piece.
         self.on_body = self.pieces.append
@@ -312,9 +312,9 @@ def read_answer(
     buffer: memoryview,
     *,
     asked: frozenset[str],
-    bounds: Bounds,
+    bounds: BodyLimits,
     deadline: float,
-) -> Answer:
+) -> WireResponse:
     """
     Read one answer, and prove that it is whole.
 
@@ -353,7 +353,7 @@ def read_answer(
             body, wire_bytes = _piecewise(wire, buffer, end, count, incoming)
     finally:
         incoming.let_go()
-    return Answer(
+    return WireResponse(
         status=incoming.status,
         headers=incoming.headers,
         body=body,

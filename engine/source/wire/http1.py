@@ -27,7 +27,7 @@ from engine.errors import Forbidden, SourceError, Unreachable
 from engine.later import later
 from engine.observe.meters import Stage
 from engine.records import Request, Response
-from engine.source.wire.body import Answer, read_answer
+from engine.source.wire.body import WireResponse, read_answer
 from engine.source.wire.dns import (
     Dialer,
     DirectConnection,
@@ -44,7 +44,7 @@ from engine.source.wire.origin import (
     origin_of,
     shown,
 )
-from engine.source.wire.pieces import Bounds
+from engine.source.wire.pieces import BodyLimits
 from engine.source.wire.pool import (
     HttpCounters,
     Pool,
@@ -131,7 +131,7 @@ class Http:
         self._context: ssl.SSLContext | None = None
         self._h2_context: ssl.SSLContext | None = None
         self._shapes: dict[Hashable, PreparedShape] = {}
-        self._bounds = Bounds(
+        self._bounds = BodyLimits(
             silence=options.socket_timeout,
             size=options.max_response,
             piece=pool.options.buffer_size,
@@ -290,7 +290,9 @@ class Http:
             wire_bytes=answer.wire_bytes,
         )
 
-    def _send(self, shape: PreparedShape, message: bytes, deadline: float) -> Answer:
+    def _send(
+        self, shape: PreparedShape, message: bytes, deadline: float
+    ) -> WireResponse:
         """One try on one connection, and one more if an idle one was dead."""
         pool = self._pool
         repeatable = self._options.idempotent
@@ -383,7 +385,7 @@ class Http:
         target: str,
         body: bytes | None,
         deadline: float,
-    ) -> Answer:
+    ) -> WireResponse:
         url = f"{shape.base}{target}"
         counters = self._counters
         counters.requests += 1

@@ -33,13 +33,13 @@ from engine.source.wire.body import (
     DIRECT_UP_TO,
     MAX_HEAD,
     MAX_HEADERS,
-    Answer,
     Collector,
+    WireResponse,
     header_name,
 )
 from engine.source.wire.exchange import Silent
 from engine.source.wire.inflate import inflated
-from engine.source.wire.pieces import Bounds, too_large
+from engine.source.wire.pieces import BodyLimits, too_large
 from engine.source.wire.tls import TlsOptions
 
 pycurl: Any = later("pycurl")
@@ -79,7 +79,7 @@ class Way(Struct, frozen=True, kw_only=True, eq=False):
     method: str
     lines: Sequence[str]
     asked: frozenset[str]
-    bounds: Bounds
+    bounds: BodyLimits
     connect: float
     resolve: str | None
     tls: TlsOptions
@@ -109,7 +109,7 @@ class _Transfer:
     heard = 0
     done = cut = False
     failure: Exception | None = None
-    answer: Answer | None = None
+    answer: WireResponse | None = None
     _status = 0
     _headers: list[tuple[str, str]]
     #: Length of a body that comes as it is and stays in pieces, else -1.
@@ -216,7 +216,7 @@ class _Transfer:
             body, wire = self._collector.finish(), self._collector.wire
         else:
             raise Unreachable("no answer")
-        self.answer = Answer(self._status, self._headers, body, wire, True)
+        self.answer = WireResponse(self._status, self._headers, body, wire, True)
 
     def overdue(self, now: float) -> str:
         """Why this transfer is cut now."""
@@ -285,7 +285,9 @@ class Multiplexer:
         self._spare: list[Any] = []
         self._used = math.inf
 
-    def send(self, way: Way, url: str, body: bytes | None, deadline: float) -> Answer:
+    def send(
+        self, way: Way, url: str, body: bytes | None, deadline: float
+    ) -> WireResponse:
         """
         One request, one complete answer.
 

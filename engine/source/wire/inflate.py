@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from engine.config.libraries import load
 from engine.errors import BadPage
-from engine.source.wire.pieces import Bounds
+from engine.source.wire.pieces import BodyLimits
 
 brotli: Any = load("Content-Encoding br")
 zstd: Any = load("Content-Encoding zstd")
@@ -190,7 +190,9 @@ def encodings() -> frozenset[str]:
     return frozenset(INFLATERS) - {"x-gzip"}
 
 
-def inflated(encoding: str, asked: frozenset[str], bounds: Bounds) -> Inflater | None:
+def inflated(
+    encoding: str, asked: frozenset[str], bounds: BodyLimits
+) -> Inflater | None:
     """
     The inflater for a Content-Encoding, or None for the identity.
 

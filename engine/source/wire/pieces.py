@@ -31,7 +31,7 @@ SPOOL_ABOVE = 8 << 20
 HAND_BACK_EVERY = 0.004
 
 
-class Bounds(Struct, frozen=True):
+class BodyLimits(Struct, frozen=True):
     """
     What an answer may cost.
 
@@ -63,7 +63,7 @@ class Pieces:
     Raises Forbidden once the bytes cross `bounds.size`.
     """
 
-    def __init__(self, bounds: Bounds):
+    def __init__(self, bounds: BodyLimits):
         self._bounds = bounds
         self._pieces: list[bytes] = []
         self._file: Any = None

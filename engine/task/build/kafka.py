@@ -42,12 +42,12 @@ from engine.sink.commit import Delivery
 from engine.sink.compress import packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.kafka import Cluster
-from engine.sink.preflight import Group, Topics
+from engine.sink.preflight import TopicCreationGroup, Topics
 from engine.sink.produce.producer import Producer
 from engine.sink.produce.transaction import Transactional
 from engine.sink.state import State
 from engine.sink.statefile import FileState
-from engine.sink.statetopic import SETTINGS, Shelf, TopicState
+from engine.sink.statetopic import SETTINGS, SharedReading, TopicState
 from engine.sink.transactions import ENDING, Boundary
 from engine.sink.window import Budget
 
@@ -128,7 +128,7 @@ def text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-class Brokers:
+class KafkaBuilder:
     """
     One connector's Kafka side.
 
@@ -163,7 +163,7 @@ class Brokers:
         *,
         once: bool = False,
         siblings: Sequence[str] = (),
-        shelf: Shelf | None = None,
+        shelf: SharedReading | None = None,
         say: Callable[[str], None] = log.warning,
         producer: Producer | None = None,
     ) -> State:
@@ -200,7 +200,7 @@ class Brokers:
         dead = self.letters()
         if dead is not None:
             groups.append(
-                Group(
+                TopicCreationGroup(
                     include=(re.escape(dead),),
                     partitions=1,
                     replication=values.of(DeadLetterQueueConfig).replication,
@@ -208,7 +208,7 @@ class Brokers:
             )
         groups += map(self._group, values.of(GroupsConfig).groups or ())
         groups.append(
-            Group(
+            TopicCreationGroup(
                 partitions=values.of(DefaultGroupConfig).partitions,
                 replication=values.of(DefaultGroupConfig).replication,
                 settings=settings(values, "default"),
@@ -224,9 +224,9 @@ class Brokers:
             say=say,
         )
 
-    def _group(self, name: str) -> Group:
+    def _group(self, name: str) -> TopicCreationGroup:
         group = self._values.of(GroupConfig, group=name)
-        return Group(
+        return TopicCreationGroup(
             include=group.include or (),
             exclude=group.exclude or (),
             partitions=-1 if group.partitions is None else group.partitions,

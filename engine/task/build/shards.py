@@ -41,7 +41,7 @@ from engine.sink.state import Nowhere, Saved, State, canonical
 from engine.task.admission import Admission
 from engine.task.build.cache import unique_headers
 from engine.task.build.http import policy_of
-from engine.task.build.kafka import Brokers
+from engine.task.build.kafka import KafkaBuilder
 from engine.task.build.polling import pace_of
 from engine.task.build.registry import Persistent, Registries
 from engine.task.build.sources import Sources
@@ -55,7 +55,7 @@ from engine.task.metering import Metering
 from engine.task.pace import Interval
 from engine.task.path import PagePath
 from engine.task.pause import Gate
-from engine.task.pulse import Patience, Pulse
+from engine.task.pulse import LoopStopping, Pulse
 from engine.task.run import BuildContext
 from engine.task.seen import Keeping, SeenStore, kept, partition_of
 from engine.task.shardloop import ShardLoop
@@ -113,7 +113,7 @@ class ShardBuilder:
         context: BuildContext,
         connector: Connector,
         process: Values,
-        brokers: Brokers,
+        brokers: KafkaBuilder,
         registries: Registries,
         metering: Metering,
         complaints: Complaints,
@@ -154,7 +154,7 @@ class ShardBuilder:
             fetch=values.of(ClientConfig).request_timeout + SLACK,
             work=self._process.of(TasksConfig).heartbeat_timeout,
         )
-        patience = Patience(self._stop, pulse)
+        patience = LoopStopping(self._stop, pulse)
         tally = Tally(shard, slot, self._complaints)
         outlet = self._metering.outlet(
             api.name,
@@ -198,7 +198,7 @@ class ShardBuilder:
                 delivery=branches,
                 stopping=patience,
                 # Their waits are many at once and none of them is the loop's.
-                below=Patience(self._stop, Pulse(fetch=0.0, work=0.0)),
+                below=LoopStopping(self._stop, Pulse(fetch=0.0, work=0.0)),
                 notes={name: each.note for name, each in tallies.items()},
                 note=tally.note,
                 entity=shard.entity,
@@ -300,7 +300,7 @@ class ShardBuilder:
         self,
         tally: Tally,
         pulse: Pulse,
-        patience: Patience,
+        patience: LoopStopping,
         stores: list[SeenStore],
     ) -> Branch:
         shard = tally.shard
@@ -379,7 +379,7 @@ class ShardBuilder:
         self,
         tally: Tally,
         pulse: Pulse,
-        patience: Patience,
+        patience: LoopStopping,
         stores: list[SeenStore],
     ) -> PagePath:
         """What the pages of a shard go through, or those of an api below it."""
@@ -397,7 +397,7 @@ class ShardBuilder:
         self,
         api: Api,
         shard: Shard,
-        patience: Patience,
+        patience: LoopStopping,
         stores: list[SeenStore],
     ) -> Transform:
         """Its store of keys seen is put among `stores`, where there is one."""

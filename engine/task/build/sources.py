@@ -68,7 +68,7 @@ from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Http
 from engine.source.wire.options import Auth
 from engine.source.wire.origin import Borders, origin_of
-from engine.source.wire.pieces import Bounds
+from engine.source.wire.pieces import BodyLimits
 from engine.source.wire.pool import HttpCounters
 from engine.task.build.auth import AuthTools, auth_of
 from engine.task.build.cache import Caching
@@ -86,7 +86,7 @@ from engine.task.build.places import Places
 from engine.task.build.polling import paginator_of
 from engine.task.build.shapes import exploding_of, shapes_of
 from engine.task.metering import Metering
-from engine.task.pause import Gate, Held
+from engine.task.pause import Gate, Pausing
 
 if TYPE_CHECKING:
     from engine.source.auth import oauth as oauth_auth
@@ -434,7 +434,7 @@ class Sources:
         rate_gate = self._rate_gate(api, stopping, waits)
         # What carries requests itself pays for each of them itself.
         pays = values.of(AuthConfig).auth_class is None
-        fetch = Held(
+        fetch = Pausing(
             fetch,
             self._gate,
             stopping=stopping,
@@ -581,7 +581,7 @@ class Sources:
             errors=errors_of(values),
             empty_body=values.of(AnswersConfig).empty_body == "EMPTY",
             charset=values.of(AnswersConfig).charset,
-            bounds=Bounds(
+            bounds=BodyLimits(
                 size=values.of(ClientConfig).max_response,
                 spool_dir=str(self._places.state),
             ),

@@ -32,7 +32,7 @@ from engine.errors import Doubtful
 from engine.observe.failures import FailureLog, decoded
 from engine.records import Shard
 from engine.shared.limiter import RateLimits
-from engine.sink.fencing import Owner, taken_over
+from engine.sink.fencing import TaskCountRecord, taken_over
 from engine.sink.identity import Identities
 from engine.sink.preflight import Topics
 from engine.sink.produce.producer import Producer
@@ -41,22 +41,22 @@ from engine.sink.statetopic import TopicState
 from engine.task.absence import Absence
 from engine.task.build.cache import Caching
 from engine.task.build.http import url_of
-from engine.task.build.kafka import Brokers, state_place, unfit
+from engine.task.build.kafka import KafkaBuilder, state_place, unfit
 from engine.task.build.places import Places
 from engine.task.build.registry import Registries
 from engine.task.build.shards import Opened, ShardBuilder
 from engine.task.build.sources import Sources
 from engine.task.build.transform import complaints_of
-from engine.task.metering import Held, Metering
+from engine.task.metering import Metering, WaitMeter
 from engine.task.owning import Decided, Owning
 from engine.task.pause import Gate
 from engine.task.positions import Positions
-from engine.task.pulse import Patience, Pulse
+from engine.task.pulse import LoopStopping, Pulse
 from engine.task.reporting import Reporter
 from engine.task.run import ONCE_PATIENCE, BuildContext
-from engine.task.session import UNSAVED, Session
+from engine.task.session import UNSAVED, TaskSession
 from engine.task.shardloop import ShardLoop
-from engine.task.shelf import Shelf
+from engine.task.shelf import SharedReadingFile
 from engine.task.starting import Start
 from engine.task.watching import Watching
 
@@ -87,14 +87,14 @@ SAVING_AGAIN = 1.0
 
 
 class Wiring:
-    """Makes a `Session`; called again after the broker was away."""
+    """Makes a `TaskSession`; called again after the broker was away."""
 
     def __init__(
         self,
         context: BuildContext,
         connector: Connector,
         process: Values,
-        brokers: Brokers,
+        brokers: KafkaBuilder,
         registries: Registries,
         metering: Metering,
         once: bool,
@@ -146,7 +146,7 @@ class Wiring:
         ended: Callable[[ShardLoop], None],
         settled: set[Shard],
         start: Start,
-    ) -> Session:
+    ) -> TaskSession:
         """As `task.run.Build`."""
         brokers = self._brokers
         with contextlib.ExitStack() as failing:
@@ -165,7 +165,7 @@ class Wiring:
         settled: set[Shard],
         start: Start,
         begun: Producer | None,
-    ) -> Session:
+    ) -> TaskSession:
         values = self._connector.values
         brokers = self._brokers
         topics = brokers.topics(log.warning)
@@ -195,7 +195,7 @@ class Wiring:
             # Somebody waits for the end of a single run.
             patience=brokers.patience if self._once else None,
         )
-        session = Session(
+        session = TaskSession(
             delivery,
             self._metering,
             self._context.report,
@@ -215,7 +215,7 @@ class Wiring:
                 task=self._context.number,
                 places=self._places,
                 budget=budget,
-                stop=Patience(stop, Pulse(fetch=0.0, work=0.0)),
+                stop=LoopStopping(stop, Pulse(fetch=0.0, work=0.0)),
                 limits=self._limits,
                 metering=self._metering,
                 caching=self._caching,
@@ -235,7 +235,7 @@ class Wiring:
                 for assigned in self._context.assigned
                 for each in assigned.tree
             }
-            session.held = Held(sources.waits, budget, slots)
+            session.held = WaitMeter(sources.waits, budget, slots)
             places = {
                 each.shard: each.slot
                 for assigned in self._context.assigned
@@ -317,7 +317,7 @@ class Wiring:
         return self._brokers.state(
             once=self._once,
             siblings=self._siblings,
-            shelf=Shelf(self._context.runtime, state_place(values)),
+            shelf=SharedReadingFile(self._context.runtime, state_place(values)),
             say=log.warning,
             producer=begun,
         )
@@ -332,7 +332,7 @@ class Wiring:
         values = self._connector.values
         support = values.of(TransactionsConfig).support
         why = unfit(values)
-        decided = Decided(Owner(), why=why if support == "requested" else "")
+        decided = Decided(TaskCountRecord(), why=why if support == "requested" else "")
         if isinstance(state, TopicState) and support != "disabled" and not why:
             decided = self._owning(state, start, support)
         self._metering.exactly(decided.exactly)

@@ -17,7 +17,7 @@ from engine.errors import SourceError, Unreachable
 from engine.source.wire.body import read_answer
 from engine.source.wire.exchange import Silent
 from engine.source.wire.lenient import Chunks, head_of
-from engine.source.wire.pieces import Bounds
+from engine.source.wire.pieces import BodyLimits
 from tests.fakes.misbehaving import Misbehaving, Peer
 from tests.source.clients import Client
 
@@ -190,7 +190,7 @@ def ours(raw: bytes, lenient: bool) -> bytes | None:
                 mine,
                 memoryview(bytearray(4096)),
                 asked=frozenset(),
-                bounds=Bounds(silence=1.0, lenient=lenient),
+                bounds=BodyLimits(silence=1.0, lenient=lenient),
                 deadline=SYSTEM.monotonic() + 5,
             )
         except (SourceError, Silent):
