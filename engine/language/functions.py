@@ -30,7 +30,12 @@ from urllib.parse import quote
 
 from engine.language.datepatterns import Pattern, compile_pattern
 from engine.language.faults import EvaluationError, LanguageError
-from engine.language.times import Time, compile_zone, parse_timestamp
+from engine.language.times import (
+    Time,
+    compile_zone,
+    instant_text,
+    parse_timestamp,
+)
 from engine.language.values import (
     DIGITS,
     DIVISION,
@@ -482,6 +487,7 @@ def functions(zone: tzinfo) -> Mapping[str, Function]:
         ("epoch_ms", lambda t: instant(t).ms, 1, 1),
         ("epoch_s", lambda t: instant(t).ms // 1000, 1, 1),
         ("iso", lambda t: Time(instant(t).ms).text, 1, 1),
+        ("instant", lambda t: instant_text(instant(t).ms), 1, 1),
         ("celsius_to_fahrenheit", _to_fahrenheit, 1, 1),
         ("fahrenheit_to_celsius", _to_celsius, 1, 1),
         ("json", _json, 1, 1),

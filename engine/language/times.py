@@ -148,6 +148,11 @@ def iso_text(ms: int) -> str:
     return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
+def instant_text(ms: int) -> str:
+    """ISO 8601 with `Z`, and milliseconds only where there are any."""
+    return iso_text(ms).replace(".000Z", "Z")
+
+
 def midnight(ms: int, zone: tzinfo, days: int = 0) -> int:
     """00:00 in a zone of the day an instant falls on, some days later."""
     day = moment_in(ms, zone).date().toordinal() + days

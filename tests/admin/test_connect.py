@@ -134,8 +134,13 @@ def test_plugins_are_the_classes_a_file_may_name(stage: Stage) -> None:
             "type": "source",
             "version": "0.1.0",
         },
+        {
+            "class": "io.confluent.connect.http.source.GenericHttpSourceConnector",
+            "type": "source",
+            "version": "0.1.0",
+        },
     ] == plugins
-    assert plugins == all_of_them[:2]
+    assert plugins == all_of_them[:3]
     assert {"source", "converter", "header_converter"} == {
         plugin["type"] for plugin in all_of_them
     }

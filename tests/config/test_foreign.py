@@ -287,6 +287,10 @@ CONVERTED: list[tuple[str, dict[str, Any]]] = [
         {"http.offset.mode": "INCREMENTAL"},
     ),
     (
+        "http.offset.mode=TIMESTAMP_PAGINATION\nhttp.timestamp.json.pointer=/a",
+        {"http.offset.mode": "INCREMENTAL", "http.offset.json.pointer": "/a"},
+    ),
+    (
         "http.offset.mode=OFFSET",
         {"http.offset.mode": "FULL", "pagination.type": "offset"},
     ),
@@ -434,6 +438,147 @@ CONVERTED: list[tuple[str, dict[str, Any]]] = [
     ("exactly.once.source.support=disabled", {"exactly.once.support": "disabled"}),
 ]
 
+#: FreeMarker over a timestamp that records have at /t, and what it is here.
+FREEMARKER = [
+    ("${offset.timestamp}", "${instant(coalesce(last.t, '2020'))}"),
+    ("${ timestamp }", "${instant(coalesce(last.t, '2020'))}"),
+    ("${offset['timestamp']}", "${instant(coalesce(last.t, '2020'))}"),
+    ('${offset["timestamp"]}', "${instant(coalesce(last.t, '2020'))}"),
+    ("${offset.timestamp?datetime.iso?long}", "${epoch_ms(coalesce(last.t, '2020'))}"),
+    (
+        "${offset.timestamp?datetime.iso?long / 1000}",
+        "${floor(epoch_ms(coalesce(last.t, '2020')) / 1000)}",
+    ),
+    (
+        "${offset.timestamp?datetime.iso?string['yyyy/MM/dd HH:mm']}",
+        "${format(coalesce(last.t, '2020'), 'yyyy/MM/dd HH:mm')}",
+    ),
+    (
+        '${offset.timestamp?datetime.iso?string("yyyy")}',
+        "${format(coalesce(last.t, '2020'), 'yyyy')}",
+    ),
+    ("${offset.timestamp?iso_utc}", "${instant(coalesce(last.t, '2020'))}"),
+    ("${offset.key?url}", "${coalesce(last.k)}"),
+    ("${offset.key?upper_case}", "${upper(coalesce(last.k))}"),
+    ("${offset.key!'none'}", "${coalesce(coalesce(last.k), 'none')}"),
+    ("${key?replace('a','b')}", "${replace(coalesce(last.k), 'a', 'b')}"),
+    ("${offset.deep?number}", "${coalesce(last.a[0].'b c')}"),
+    ("${api}", "${api}"),
+]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), FREEMARKER)
+def test_a_freemarker_template_is_ours(files: Files, theirs: str, ours: str) -> None:
+    text = (
+        f"{CASTORM}http.request.params=a={theirs}\nhttp.offset.initial=timestamp=2020\n"
+        f"{RECORD}offset.pointer=key=/k, timestamp=/t, deep=/a/0/b c\n"
+    )
+    loaded = loaded_over(files, text)
+
+    assert f"a={ours}" == value_of(loaded, "http.source.query.params")
+
+
+def test_times_of_a_pattern_compare_as_times(files: Files) -> None:
+    text = (
+        f"{CASTORM}http.request.params=a=${{offset.timestamp}}\n"
+        f"{RECORD}offset.pointer=key=/k, timestamp=/t\n"
+        f"{RECORD}timestamp.parser.pattern=dd.MM.yyyy\n"
+        f"{RECORD}timestamp.parser.zone=Europe/Berlin\n"
+    )
+    loaded = loaded_over(files, text)
+
+    assert {
+        "http.source.query.params": (
+            "a=${instant(coalesce(parse(last.t, 'dd.MM.yyyy', 'Europe/Berlin')))}"
+        ),
+        "kafka.timestamp": "${parse(record.t, 'dd.MM.yyyy', 'Europe/Berlin')}",
+        "http.offset.value.type": "timestamp",
+        "http.offset.value.format": "dd.MM.yyyy",
+        "http.offset.zone": "Europe/Berlin",
+    } == {
+        key: value_of(loaded, key)
+        for key in (
+            "http.source.query.params",
+            "kafka.timestamp",
+            "http.offset.value.type",
+            "http.offset.value.format",
+            "http.offset.zone",
+        )
+    }
+
+
+def test_a_name_that_tells_ties_apart_is_no_bookmark(files: Files) -> None:
+    for params, pointer in (
+        ("a=${offset.timestamp}", "/t"),
+        ("a=${offset.timestamp}&b=${offset.part}", "/p"),
+        ("a=1", "/p"),
+    ):
+        text = (
+            f"{CASTORM}http.request.params={params}\n"
+            f"http.offset.initial=timestamp=2020\n"
+            f"{RECORD}offset.pointer=key=/k, timestamp=/t, part=/p\n"
+        )
+        loaded = loaded_over(files, text)
+        assert pointer == value_of(loaded, "http.offset.json.pointer")
+        # The first value of a time is none of anything else.
+        initial = "2020" if pointer == "/t" else None
+        assert initial == value_of(loaded, "http.initial.offset")
+
+
+def test_headers_of_castorm_have_templates_and_commas(files: Files) -> None:
+    text = (
+        f"{CASTORM}http.request.headers=Accept: a/b, X: 1\\\\, 2, Since: "
+        "${offset.timestamp?datetime.iso?string['EEE, dd MMM yyyy HH:mm:ss']} GMT\n"
+        f"{RECORD}offset.pointer=timestamp=/t\n"
+    )
+    loaded = loaded_over(files, text)
+
+    assert (
+        ("Accept", "a/b"),
+        ("X", "1, 2"),
+        ("Since", "${format(coalesce(last.t), 'EEE, dd MMM yyyy HH:mm:ss')} GMT"),
+    ) == value_of(loaded, "http.source.headers")
+
+
+@pytest.mark.parametrize(
+    ("switch", "mode"),
+    [
+        ("enable.cursor.pagination.with.timestamp.mode", "CURSOR_PAGINATION"),
+        ("chaining.with.timestamp.mode", "CHAINING"),
+    ],
+)
+def test_windows_of_v2_carry_on_instead_of_a_mode(
+    files: Files, switch: str, mode: str
+) -> None:
+    kind = "cursor" if "cursor" in switch else "keyset"
+    text = (
+        f"{V2}http.api.base.url=https://h.example.com\napi1.http.api.path=/x\n"
+        "api1.topics=t\n"
+        f"api1.http.offset.mode={mode}\napi1.{switch}=true\n"
+        "api1.http.timestamp.interval=1\napi1.timestamp.interval.format=HOURS\n"
+        "api1.initial.start.timestamp.value=2024-01-01T00:00:00Z\n"
+        "api1.http.offset.json.pointer=/id\napi1.http.next.page.json.pointer=/next\n"
+        "api1.http.request.parameters=a=${start_timestamp}&b=${endTime}&c=${offset}\n"
+    )
+    loaded = loaded_over(files, text)
+
+    place = "${cursor}" if kind == "cursor" else "${offset}"
+    assert {
+        "http.offset.mode": "FULL",
+        "pagination.type": kind,
+        "http.source.window.size.seconds": 3600,
+        "http.source.query.params": f"a=${{window.start}}&b=${{window.end}}&c={place}",
+    } == {
+        key: value_of(loaded, key)
+        for key in (
+            "http.offset.mode",
+            "pagination.type",
+            "http.source.window.size.seconds",
+            "http.source.query.params",
+        )
+    }
+
+
 VOID = [
     "https.ssl.enabled=true",
     "use.http.offset.json.pointer.as.string=true",
@@ -450,6 +595,9 @@ VOID = [
     "confluent.topic.bootstrap.servers=a:1",
     "http.timestamp.json.pointer=/a",
     "report.errors.as=x",
+    "reporter.bootstrap.servers=x:1",
+    "reporter.error.topic.replication.factor=1",
+    "reporter.result.topic.name=x",
     "value.converter.decimal.format=NUMERIC",
     "value.converter.connect.meta.data=false",
     "value.converter.ignore.default.for.nullables=true",
@@ -551,6 +699,8 @@ REFUSED = [
     "api1.http.response.schema.enforce=STRICT",
     CASTORM + "http.request.url=https://h/<#if x>",
     CASTORM + "http.request.params=a=${offset.x!1}",
+    CASTORM + f"{RECORD}offset.pointer=x=/x\nhttp.request.params=a=${{offset.x?api}}",
+    CASTORM + "http.request.params=a=${now?string}",
     CASTORM + f"{RECORD}timestamp.parser.regex=x\n{RECORD}timestamp.pointer=/a",
     CASTORM
     + f"{RECORD}timestamp.parser=com.example.Mine\n{RECORD}timestamp.pointer=/a",

@@ -36,9 +36,18 @@ _VALUES = {
         "http.offset.mode",
         {
             "TIMESTAMP": "INCREMENTAL",
+            "TIMESTAMP_PAGINATION": "INCREMENTAL",
             "OFFSET": (("http.offset.mode", "FULL"), ("pagination.type", "offset")),
             "PAGE": (("http.offset.mode", "FULL"), ("pagination.type", "page")),
+            "PAGE_PAGINATION": (
+                ("http.offset.mode", "FULL"),
+                ("pagination.type", "page"),
+            ),
             "LINK_HEADER": (
+                ("http.offset.mode", "FULL"),
+                ("pagination.type", "link_header"),
+            ),
+            "LINK_HEADER_PAGINATION": (
                 ("http.offset.mode", "FULL"),
                 ("pagination.type", "link_header"),
             ),
@@ -51,7 +60,16 @@ _VALUES = {
 _VALUE_WORDS = {
     "pagination.type": frozenset({"PAGE_SIZE", "OFFSET_LIMIT"}),
     "http.offset.mode": frozenset(
-        {"TIMESTAMP", "OFFSET", "PAGE", "LINK_HEADER", "HYBRID_PAGINATION"}
+        {
+            "TIMESTAMP",
+            "TIMESTAMP_PAGINATION",
+            "OFFSET",
+            "PAGE",
+            "PAGE_PAGINATION",
+            "LINK_HEADER",
+            "LINK_HEADER_PAGINATION",
+            "HYBRID_PAGINATION",
+        }
     ),
 }
 
@@ -129,7 +147,12 @@ def _own(t: Translation, number: int | None, key: str, name: str) -> None:
 
 
 #: These drop or rewrite other entries, so they come first.
-_FIRST = ("dlq.enabled", "http.offset.json.primary.key.pointer")
+_FIRST = (
+    "dlq.enabled",
+    "http.offset.json.primary.key.pointer",
+    "enable.cursor.pagination.with.timestamp.mode",
+    "chaining.with.timestamp.mode",
+)
 
 
 def _place(name: str) -> bool:

@@ -18,6 +18,7 @@ from typing import TypeAlias
 from engine.config.entries import Entry
 from engine.config.foreign.translation import Translation
 from engine.config.kinds import InvalidValue, split_headers
+from engine.later import pattern
 
 #: Puts what an entry of this api means.
 Convert: TypeAlias = Callable[[Translation, "int | None", Entry], None]
@@ -73,11 +74,9 @@ def seconds(key: str) -> Convert:
 
 
 def headers(t: Translation, number: int | None, entry: Entry) -> None:
-    """Items at another separator; castorm's are separated by commas."""
+    """Items at another separator."""
     separator = t.peek(number, "http.request.headers.separator")
     mark = separator.text if separator is not None else "|"
-    if t.dialect == "castorm":
-        mark = ","
     items = [item.strip() for item in entry.text.split(mark) if item.strip()]
     text = ";".join(items)
     try:
@@ -198,22 +197,83 @@ def timestamp_interval(t: Translation, number: int | None, entry: Entry) -> None
         t.became(number, entry, "", key)
 
 
+#: How the bounds of a window are named in requests.
+_BOUND = pattern(
+    r"\$\{\s*(start|end)[._]?(?:time|date|time_?stamp)\s*\}", re.IGNORECASE
+)
+_CURSOR = pattern(r"\$\{\s*offset\s*\}")
+#: Keys that stand in a request, as theirs and as ours.
+_ASKING = ("http.api.path", "http.path.parameters", "url", "http.source.")
+_REQUEST = "http.request."
+
+
 def timestamp_mode(kind: str) -> Convert:
     """A walk in windows of time, which are on where their size is known."""
 
     def convert(t: Translation, number: int | None, entry: Entry) -> None:
+        on = "windows are on where http.source.window.size.seconds is"
         if entry.text.lower() != "true":
-            t.void(entry, "windows are on where http.source.window.size.seconds is")
+            t.void(entry, on)
             return
-        t.put(number, "pagination.type", kind, entry, weak=True)
-        t.became(
-            number,
-            entry,
-            "windows are on where http.source.window.size.seconds is",
-            "pagination.type",
-        )
+        done = []
+        # That one says whether cursors are URLs, and what the type is.
+        if t.peek(number, "is.next.page.token.absolute.url") is None and t.put(
+            number, "pagination.type", kind, entry, weak=True
+        ):
+            done.append("pagination.type")
+        sizes = ("http.timestamp.interval", "http.source.window.size.seconds")
+        if any(t.peek(number, name) is not None for name in sizes):
+            # Windows carry on from poll to poll, and pages within a window.
+            if t.peek(number, "http.offset.mode") is not None:
+                t.drop(number, "http.offset.mode")
+                t.put(number, "http.offset.mode", "FULL", entry)
+                done.append("http.offset.mode")
+            _rename(t, number, _BOUND, lambda m: f"${{window.{m.group(1).lower()}}}")
+            if kind == "cursor":
+                _rename(t, number, _CURSOR, lambda m: "${cursor}")
+        t.became(number, entry, on, *done)
 
     return convert
+
+
+def _rename(
+    t: Translation,
+    number: int | None,
+    what: re.Pattern[str],
+    by: Callable[[re.Match[str]], str],
+) -> None:
+    """Change what the requests of an api name."""
+    prefix = "" if number is None else f"api{number}."
+    for entries in (t.ours, t.entries):
+        for key, other in list(entries.items()):
+            name = key.removeprefix(prefix)
+            asks = name.startswith((_REQUEST, *_ASKING)) and key.startswith(prefix)
+            if asks and what.search(other.text):
+                entries[key] = _with_text(other, what.sub(by, other.text))
+
+
+def _with_text(entry: Entry, text: str) -> Entry:
+    return Entry(
+        entry.key,
+        text,
+        entry.file,
+        entry.line,
+        entry.near,
+        public=entry.public,
+        secret=entry.secret,
+    )
+
+
+def timestamp_pointer(t: Translation, number: int | None, entry: Entry) -> None:
+    """Where records have their time: the bookmark, where polls go by one."""
+    mode = t.peek(number, "http.offset.mode")
+    by_time = ("INCREMENTAL", "TIMESTAMP", "TIMESTAMP_PAGINATION")
+    if mode is not None and mode.text.strip().upper() in by_time:
+        pointer = "http.offset.json.pointer"
+        t.put(number, pointer, entry.text, entry, weak=True)
+        t.became(number, entry, "", pointer)
+    else:
+        t.void(entry, "windows come from the clock and the state")
 
 
 def primary_key(t: Translation, number: int | None, entry: Entry) -> None:
@@ -223,14 +283,8 @@ def primary_key(t: Translation, number: int | None, entry: Entry) -> None:
     for entries in (t.ours, t.entries):
         for key, other in list(entries.items()):
             if "${primary_key}" in other.text:
-                entries[key] = Entry(
-                    other.key,
-                    other.text.replace("${primary_key}", name),
-                    other.file,
-                    other.line,
-                    other.near,
-                    public=other.public,
-                )
+                text = other.text.replace("${primary_key}", name)
+                entries[key] = _with_text(other, text)
                 changed.append(key)
     where = ", ".join(changed) or "nothing uses it"
     t.notice(entry, f"${{primary_key}} is {name} ({where})")
@@ -430,16 +484,20 @@ def transforms(t: Translation, number: int | None, entry: Entry) -> None:
 
 
 def dotted(pointer: str) -> str:
-    """A pointer as a dotted path, steps quoted where they have to be."""
+    """A pointer as a dotted path: places in brackets, names quoted if they have to be."""
     if not pointer.startswith("/"):
         return pointer
-    steps = []
+    path = ""
     for token in pointer[1:].split("/"):
         name = token.replace("~1", "/").replace("~0", "~")
+        if path and re.fullmatch("0|[1-9][0-9]*", name):
+            # Theirs are members or places; a member that is a number is rare.
+            path += f"[{name}]"
+            continue
         plain = re.fullmatch(r"[A-Za-z_]\w*", name)
         quoted = name.replace("'", "''")
-        steps.append(name if plain else f"'{quoted}'")
-    return ".".join(steps)
+        path += f".{name}" if plain else f".'{quoted}'"
+    return path[1:]
 
 
 def pairs(text: str) -> list[tuple[str, str]] | None:

@@ -95,7 +95,7 @@ def _confluent_v1() -> list[Row]:
         _converted(
             "http.request.headers",
             "http.source.headers",
-            convert.headers,
+            castorm.headers,
             "split at its separator (castorm: at commas)",
             "http.source.headers",
         ),
@@ -228,8 +228,12 @@ def _confluent_v2() -> list[Row]:
         ),
         _part("timestamp.interval.format", "http.timestamp.interval"),
         _part("http.timestamp.interval.format", "http.timestamp.interval"),
-        *_void(
-            "windows come from the clock and the state", "http.timestamp.json.pointer"
+        _converted(
+            "http.timestamp.json.pointer",
+            "http.offset.json.pointer",
+            convert.timestamp_pointer,
+            "with http.offset.mode=INCREMENTAL; windows come from the clock",
+            "http.offset.json.pointer",
         ),
         _converted(
             "http.offset.json.primary.key.pointer",
@@ -246,6 +250,10 @@ def _confluent_v2() -> list[Row]:
         ),
         _alias("reporter.error.topic.name", "errors.deadletterqueue.topic.name"),
         *_void("a dead letter's value is the record as received", "report.errors.as"),
+        *_void(
+            "dead letters go to our own broker; what arrived is in its topic",
+            "reporter.*",
+        ),
         _converted(
             "output.data.format",
             "value.converter",
@@ -367,9 +375,7 @@ def _castorm() -> list[Row]:
             "http.offset.json.pointer",
         ),
         _converted(
-            f"{record}timestamp.parser*",
-            "kafka.timestamp",
-            convert.part(f"{record}timestamp.pointer", castorm.lone_parser),
+            f"{record}timestamp.parser*", "kafka.timestamp", castorm.time_parser
         ),
         _alias("http.timer.interval.millis", "http.source.poll.interval.ms"),
         _alias("http.throttler.interval.millis", "http.source.poll.interval.ms"),
@@ -382,7 +388,12 @@ def _castorm() -> list[Row]:
             "http.client.connection.timeout.millis",
             "http.client.connection.timeout.ms",
         ),
-        _alias("http.client.read.timeout.millis", "http.client.socket.timeout.ms"),
+        _converted(
+            "http.client.read.timeout.millis",
+            "http.client.socket.timeout.ms",
+            castorm.read_timeout,
+            like="http.client.socket.timeout.ms",
+        ),
         _alias(
             "http.client.connection.ttl.millis",
             "http.client.connection.keep.alive.duration.ms",

@@ -38,6 +38,7 @@ DIALECTS = {
     "HttpSourceConnector": "v1",
     "HttpSource": "v1",
     "HttpSourceV2": "v2",
+    "io.confluent.connect.http.source.GenericHttpSourceConnector": "v2",
     "com.github.castorm.kafka.connect.http.HttpSourceConnector": "castorm",
 }
 

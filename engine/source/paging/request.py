@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import quote, unquote
 
 import msgspec
+from msgspec import Raw
 
 from engine.errors import SourceError
 from engine.language.answers import Scope
@@ -59,6 +60,7 @@ from engine.source.paging.params import (
 #: Methods that carry a body.
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _CONTROL = pattern(r"[\x00-\x1f\x7f]")
+_JSON_NUMBER = pattern(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
 #: A piece of a URL or header, made anew for each page.
 _Varying: TypeAlias = Callable[[Scope], str | None]
@@ -296,6 +298,10 @@ class RequestsOfPoll:
         self.initial: object = None
         if shape._initial is not None:
             self.initial = _evaluated(shape._initial.value, scope)
+        #: It as a number, where a file writes one: what stands in a body as it is.
+        self._first_number: Raw | None = None
+        if isinstance(self.initial, str) and _JSON_NUMBER.fullmatch(self.initial):
+            self._first_number = Raw(self.initial.encode())
         # Hot path: what is the same on all pages of the poll is joined here.
         self._path: str | None = None
         if not varies(shape._path):
@@ -373,6 +379,8 @@ class RequestsOfPoll:
             body = self._body
             if self._body_varies:
                 assert shape._body is not None
+                if self._first_number is not None and offset == self.initial:
+                    scope["offset"] = self._first_number
                 body = shape._body.render(scope)
         except EvaluationError as e:
             raise _unfit(e) from e

@@ -81,8 +81,8 @@ def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
         own_origin=asked.next_origin == "OWN",
         base_field=asked.base_field,
         same_method=asked.next_method == "SAME",
-        nextlink_field=asked.nextlink_field,
-        deltalink_field=asked.deltalink_field,
+        nextlink_field=_annotation(asked.nextlink_field),
+        deltalink_field=_annotation(asked.deltalink_field),
         offset_field=values.of(OffsetsConfig).pointer,
         limit_param=asked.limit_param,
         offset_param=asked.offset_param,
@@ -95,6 +95,11 @@ def paging_of(api: Api, url: str, *, index: int = 0, count: int = 1) -> Paging:
         next_param=values.of(OffsetsConfig).next_param,
         first_params=asked.first_params or "",
     )
+
+
+def _annotation(path: str) -> str:
+    """An annotation of OData by its path; its name has a dot, quoted or not."""
+    return f"'{path}'" if path.startswith("@odata.") else path
 
 
 def initial_of(values: Values, paging: Paging, url: str) -> str | None:
