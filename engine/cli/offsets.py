@@ -29,7 +29,7 @@ from engine.shared.lock import Claim
 from engine.sink.state import Saved, State, canonical
 from engine.supervisor.broker import EmbeddedBroker
 from engine.supervisor.runtime import Runtime, base_of, make_private
-from engine.task import diff, snapshot
+from engine.task import diff, segments
 from engine.task.build.kafka import KafkaBuilder, bootstrap_of, state_place
 from engine.task.owning import fence
 from engine.task.probe import next_request
@@ -177,7 +177,7 @@ def remembers(saved: Saved) -> dict[str, int]:
     if saved.partition.get("part") == PART["part"]:
         return {"keys": keys_known(saved.offset)}
     if saved.partition.get("part") == diff.PART["part"]:
-        return {"keys": snapshot.keys_known(saved.offset)}
+        return {"keys": segments.keys_known(saved.offset)}
     return {"pages": pages_known(saved.offset)}
 
 

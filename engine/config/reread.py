@@ -5,7 +5,8 @@ Owns the second look at `${file:}`, `${dir:}` and `${cred:}`: a secret that was
 rotated under a running engine is taken up by what asks for it, without a reload.
 What cannot be read again stays as it was.  Nothing else of a configuration changes.
 
-Path: ``task.build.sources`` (at its start, and when an API refuses) -> here -> ``load``
+Path: ``task.build.sources`` (at its start), ``task.build.credentials`` (when an API
+refuses) -> here -> ``load``
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from engine.observe.failures import FailureLog
 from engine.observe.meters import Meters, Stage
 from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet, Transform
-from engine.shared.board import Slot
 from engine.shared.breaker import BreakerReading
 from engine.shared.bucket import BucketReading
 from engine.shared.cache.tiers import Tiers
@@ -32,6 +31,7 @@ from engine.sink.transactions import Transactions
 from engine.source.fetch.warming import Trace, Warming
 from engine.task.committing import Ends
 from engine.task.positions import Ended, Watched
+from engine.task.waited import Room
 
 #: Seconds between two readings.
 PERIOD = 1.0
@@ -109,13 +109,6 @@ class Cache(Protocol):
         """How many those were."""
 
 
-class ShardWaits(Protocol):
-    """What is read of `source.fetch.waits.ShardWaits`."""
-
-    def read(self) -> dict[str, float]:
-        """Seconds so far, by what was waited for."""
-
-
 class LimiterReadings(Protocol):
     """What is read of `shared.limiter.LimiterReadings`."""
 
@@ -131,16 +124,6 @@ class BreakerReadings(Protocol):
 
     def readings(self) -> list[BreakerReading]:
         """How each host stands."""
-
-
-class Room(Protocol):
-    """What is read of `sink.window.Budget`."""
-
-    waited: float
-
-    @property
-    def used(self) -> int:
-        """Bytes held."""
 
 
 #: Read of what outlives an absence of the broker: these counts go on.
@@ -192,40 +175,6 @@ def _stages(meters: Meters, api: str) -> Stage:
             timers[name](seconds)
 
     return told
-
-
-class WaitMeter:
-    """
-    Moves to the board what made the shards of a task wait.
-
-    Args:
-        waits: What kept each of them from asking.
-        room: Its `waited` is the time the broker kept the task from going on;
-            it goes to the first of the shards.
-        slots: Where it goes.
-    """
-
-    def __init__(
-        self, waits: Mapping[Shard, ShardWaits], room: Room, slots: Mapping[Shard, Slot]
-    ) -> None:
-        self._waits = waits
-        self._room = room
-        self._slots = slots
-        self._before: dict[tuple[Shard, str], float] = {}
-
-    def move(self) -> None:
-        """What came since the last call."""
-        waited = self._room.waited
-        for number, (shard, slot) in enumerate(self._slots.items()):
-            waits = self._waits.get(shard)
-            found = {} if waits is None else waits.read()
-            if number == 0:
-                found["broker"] = waited
-            for on, seconds in found.items():
-                grown = seconds - self._before.get((shard, on), 0.0)
-                if grown > 0:
-                    slot.add(names.WAITS[on], int(grown * 1e9))
-                    self._before[shard, on] = seconds
 
 
 class Metering:

@@ -19,12 +19,13 @@ from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.link import BrokerKnown, Message
 from engine.sink.commit import Delivery
 from engine.task.absence import Absence
-from engine.task.metering import Metering, WaitMeter
+from engine.task.metering import Metering
 from engine.task.pause import Gate
 from engine.task.reporting import Reporter
 from engine.task.run import ONCE_PATIENCE
 from engine.task.shardloop import ShardLoop
 from engine.task.troubles import Troubles
+from engine.task.waited import WaitMeter
 from engine.task.watching import Watching
 
 log = logging.getLogger("task")

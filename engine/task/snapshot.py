@@ -1,8 +1,8 @@
 """
 Snapshot: the keys an api had, and what was produced of each.
 
-Owns a table of a million keys in about 60 MB and its form in the state: segments,
-which are written in order and never changed.  A key's newest entry holds; a segment
+Owns a table of a million keys in about 60 MB and which segments of the state tell of
+them: those are written in order and never changed (their form is `task.segments`).  A key's newest entry holds; a segment
 goes once nothing of it is the newest entry, the oldest first, since an entry that says
 that a key is gone must outlive those it speaks of.
 
@@ -10,15 +10,12 @@ A row has the 128 bits by which a key is known, 64 bits of what was produced, an
 where the key itself stands in a file: it is needed for a tombstone and for nothing
 else.
 
-Path: `task.diff` -> here
+Path: `task.diff` -> here -> `task.segments`
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
-import struct
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +26,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from engine.errors import StateError
 from engine.records import Encoded, Offset, Primitive
+from engine.task.segments import SegmentEntries, packed, unpacked
 
 #: Of an entry: its record may have been delivered or not, and it is gone.
 UNKNOWN: Final = 0
@@ -245,18 +243,14 @@ class KeyTable:
         self._live[number] = len(rows)
         topics = array("H", [self._topic[row] for row in rows])
         lengths = array("I", map(len, texts))
-        packed = b"".join(
-            (
-                struct.pack("<I", len(rows)),
-                *(_little(each).tobytes() for each in (topics, lengths, contents)),
-                *texts,
-            )
+        entries = SegmentEntries(
+            names=self._topics,
+            topics=topics,
+            contents=contents,
+            lengths=lengths,
+            keys=b"".join(texts),
         )
-        return {
-            "sure": sure,
-            "topics": "\n".join(self._topics),
-            "keys": base64.b64encode(packed).decode(),
-        }
+        return packed(entries, sure=sure)
 
     def load(self, number: int, stored: Offset, confirmed: int) -> list[int]:
         """
@@ -269,10 +263,11 @@ class KeyTable:
 
         Raises: StateError for what it did not write.
         """
-        names, topics, contents, lengths, blob = _unpacked(number, stored)
+        entries = unpacked(number, stored)
+        contents, lengths, blob = entries.contents, entries.lengths, entries.keys
         self.last = max(self.last, number, confirmed)
         holds = stored.get("sure") is True or number <= confirmed
-        mapped = [self._number(name) for name in names]
+        mapped = [self._number(name) for name in entries.names]
         unsure: list[int] = []
         at = self._end
         self._write(blob)
@@ -283,7 +278,7 @@ class KeyTable:
         for length in lengths:
             keys.append(blob[place : place + length])
             place += length
-        numbers = [mapped[topic] for topic in topics]
+        numbers = [mapped[topic] for topic in entries.topics]
         halves = self._halves(numbers, keys)
         low, high = self._low, self._high
         for which, (one, two, content) in enumerate(
@@ -353,7 +348,7 @@ class KeyTable:
             self._live.pop(number, None)
 
     def parcels(self, rows: Sequence[int]) -> Iterator[list[int]]:
-        """KeyTable in pieces of the size of a segment."""
+        """Rows in pieces of the size of a segment."""
         piece: list[int] = []
         size = 0
         for row in rows:
@@ -502,48 +497,3 @@ def content_of(values: Sequence[Encoded | None]) -> list[int]:
     if min(found, default=2) < 2:
         found = [each if each > GONE else each + 2 for each in found]
     return found
-
-
-def keys_known(stored: Offset) -> int:
-    """How many entries a stored segment has; 0 for one that cannot be read."""
-    try:
-        return len(_unpacked(0, stored)[3])
-    except StateError:
-        return 0
-
-
-def _unpacked(
-    number: int, stored: Mapping[str, Primitive]
-) -> tuple[list[str], array[int], array[int], array[int], bytes]:
-    """Topics' names; of each entry its topic, content and key's length; the keys."""
-    try:
-        packed = base64.b64decode(str(stored["keys"]), validate=True)
-        names = str(stored["topics"]).split("\n")
-        (count,) = struct.unpack_from("<I", packed)
-        at = 4
-        columns = []
-        for kind in "HIQ":
-            column = array(kind)
-            size = count * column.itemsize
-            column.frombytes(packed[at : at + size])
-            columns.append(_little(column))
-            at += size
-        topics, lengths, contents = columns
-        if len(contents) != count or len(packed) - at != sum(lengths):
-            raise ValueError("it is cut")
-        if max(topics, default=0) >= len(names):
-            raise ValueError("it names a topic that it does not have")
-    except (KeyError, TypeError, ValueError, struct.error, binascii.Error) as failure:
-        raise StateError(
-            f"segment {number} of a snapshot cannot be read: {failure}; "
-            "offsets reset forgets it"
-        ) from failure
-    return names, topics, contents, lengths, packed[at:]
-
-
-def _little(numbers: array[int]) -> array[int]:
-    """As they are stored: little-endian on every machine."""
-    if struct.pack("=I", 1) != struct.pack("<I", 1):
-        numbers = array(numbers.typecode, numbers)
-        numbers.byteswap()
-    return numbers

@@ -17,7 +17,8 @@ from engine.records import DeadLetter, Page, Parcel, Request, Response, Shard
 from engine.shared.board import Board
 from engine.sink.transactions import End
 from engine.source.fetch.waits import Waits
-from engine.task.metering import Metering, WaitMeter
+from engine.task.metering import Metering
+from engine.task.waited import WaitMeter
 from tests.fakes.clock import HandClock
 from tests.fakes.view import FakeClock
 from tests.sink.rig import Memory

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from engine.errors import StateError
 from engine.records import Primitive
 from engine.task import snapshot
-from engine.task.snapshot import UNKNOWN, KeyTable, content_of, keys_known
+from engine.task.segments import keys_known
+from engine.task.snapshot import UNKNOWN, KeyTable, content_of
 
 MOST = 1000
 Stored = dict[int, Mapping[str, Primitive]]

@@ -3,7 +3,7 @@ Aws: a request signed for AWS, each try anew.
 
 Never sends anything itself, and shows no secret.
 
-Path: `source.wire.http1` (each try) -> here; `task.build.sources` makes it
+Path: `source.wire.http1` (each try) -> here; `task.build.auth` makes it
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """
 Header: credentials that never change, in one header or one query parameter.
 
-Path: `source.wire.http1` (a prepared shape) -> here; `task.build.sources` makes them
+Path: `source.wire.http1` (a prepared shape) -> here; `task.build.auth` makes them
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Owns what takes the place of what: an auth object for the one before it, and a
 secret's new text for its old one in requests that were compiled with it.  Reads
 no file itself.
 
-Path: `source.fetch` (a refusal) -> ``task.build.sources`` (reads) -> here ->
+Path: `source.fetch` (a refusal) -> ``task.build.credentials`` (reads) -> here ->
 `source.wire.http1`
 """
 

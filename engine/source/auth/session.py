@@ -1,7 +1,7 @@
 """
 Session: any auth object of requests, carried through our own verb.
 
-Path: `task.build.sources` wires it between the retrying layer and one try
+Path: `task.build.wires` puts it between the retrying layer and one try
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Auth: the credentials of an api, made from its options.
 
 Owns one function for each `auth.type`, and which query parameters carry a secret.
 
-Path: `build.sources` (each api's requests) -> here -> `source.auth`
+Path: `build.credentials` (each api's requests) -> here -> `source.auth`
 """
 
 from __future__ import annotations

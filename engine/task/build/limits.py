@@ -3,7 +3,7 @@ Limits: how often and how much at once a connector asks, made from its options.
 
 Owns which api has a limit of its own, and how many threads and tasks there may be.
 
-Path: `build.sources`, ``cli`` -> here -> ``shared``
+Path: `build.sources`, `build.wires`, ``cli`` -> here -> ``shared``
 """
 
 from __future__ import annotations

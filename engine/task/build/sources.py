@@ -1,8 +1,8 @@
 """
 Sources: the HTTP side of a task, made from its configuration.
 
-Owns the order of the layers around a request, and what the shards of a task share.
-Opens no connection: that happens with the first request.
+Owns the order of the layers around a request, and what is polled with them.  The way to a
+server is `build.wires`, with whose credentials is `build.credentials`.
 
 Path: `build.wiring`, `preview` and `check --connect` -> here -> ``source``
 """
@@ -10,49 +10,33 @@ Path: `build.wiring`, `preview` and `check --connect` -> here -> ``source``
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from engine.clock import SYSTEM
-from engine.config import Api, Connector, Values
-from engine.config.reread import (
-    reread,
-    reread_values,
-    rereads,
-    texts,
-)
-from engine.config.sections.auth import AuthConfig, OAuthConfig
-from engine.config.sections.client import BalancingConfig, ClientConfig, PoolConfig
+from engine.config import Api, Connector
+from engine.config.reread import reread
+from engine.config.sections.auth import AuthConfig
+from engine.config.sections.client import BalancingConfig, ClientConfig
 from engine.config.sections.engine import ApiConfig
-from engine.config.sections.limits import (
-    CircuitBreakerConfig,
-    RetryConfig,
-)
+from engine.config.sections.limits import CircuitBreakerConfig, RetryConfig
 from engine.config.sections.paging import PaginationConfig, PrefetchConfig
 from engine.config.sections.request import RequestConfig
 from engine.config.sections.response import AnswersConfig
 from engine.config.sections.section import needed
-from engine.errors import Denied
-from engine.later import later
 from engine.observe.failures import FailureLog
-from engine.observe.meters import Stage
 from engine.records import Offset, Response, Shard
 from engine.seams import Fetch, Stopping
 from engine.shared.breaker import CircuitBreaker
-from engine.shared.limiter import RateLimiter, RateLimits
+from engine.shared.limiter import RateLimits
 from engine.source.auth.base import Rebased
-from engine.source.auth.renewal import Refreshable, RenewableAuth, Renewing
-from engine.source.auth.rotation import Rotation
 from engine.source.children import ChildApi, ChildDelivery, Tree
 from engine.source.decode.decoder import Decode, Decoded, compile_decoder
 from engine.source.fetch.balance import Balanced, Endpoints
 from engine.source.fetch.breaker import Guarded
-from engine.source.fetch.limit import Limited, RateGate, Turns
+from engine.source.fetch.limit import Limited
 from engine.source.fetch.metered import Metered
 from engine.source.fetch.retry import Retrying
 from engine.source.fetch.waits import Waits
@@ -62,49 +46,22 @@ from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
 from engine.source.poll import Poll
 from engine.source.prefetch import ByteBudget, Prefetcher
-from engine.source.wire import http2 as curl
 from engine.source.wire.cookies import CookieJar
-from engine.source.wire.dns import Resolver
-from engine.source.wire.http1 import Http
-from engine.source.wire.options import Auth
-from engine.source.wire.origin import Borders, origin_of
+from engine.source.wire.origin import origin_of
 from engine.source.wire.pieces import BodyLimits
 from engine.source.wire.pool import HttpCounters
-from engine.task.build.auth import AuthTools, auth_of
+from engine.task.build.auth import AuthTools
 from engine.task.build.cache import Caching
-from engine.task.build.http import (
-    errors_of,
-    http_options,
-    policy_of,
-    pool_of,
-    reveal,
-    url_of,
-)
+from engine.task.build.credentials import ApiCredentials
+from engine.task.build.http import errors_of, policy_of, url_of
 from engine.task.build.jobs import job_decoder, keys_of, steps_of
-from engine.task.build.limits import limits_of, most_tasks_of, threads_of
+from engine.task.build.limits import threads_of
 from engine.task.build.places import Places
 from engine.task.build.polling import paginator_of
 from engine.task.build.shapes import exploding_of, shapes_of
+from engine.task.build.wires import Wires
 from engine.task.metering import Metering
 from engine.task.pause import Gate, Pausing
-
-if TYPE_CHECKING:
-    from engine.source.auth import oauth as oauth_auth
-    from engine.source.auth import session as session_auth
-else:
-    oauth_auth = later("engine.source.auth.oauth")
-    session_auth = later("engine.source.auth.session")
-
-log = logging.getLogger("http")
-
-
-#: Beginnings of the keys whose text goes into requests beside `auth.type`.
-IN_REQUESTS = (
-    "http.source.header",
-    "http.source.query.params",
-    "http.source.url",
-    "http.source.body",
-)
 
 
 class Sources:
@@ -148,67 +105,52 @@ class Sources:
         self._gate = gate if gate is not None else Gate()
         self._metering = metering
         self._caching = caching
-        values = connector.values
-        self.zone = ZoneInfo(zone)
-        self.pool = pool_of(values)
-        self.limiter = RateLimiter(
-            places.shared(
-                "limiter",
-                None if connector.beside is None else connector.beside.runtime,
-            ),
-            connector.known_as,
-            limits_of(connector) if limits is None else limits,
-            task=task,
-            tasks=most_tasks_of(connector),
-        )
-        # What was rotated since the engine was started is taken up by each start.
-        connector = reread(connector)
-        self._connector = connector
-        self._apis = {api.name: api for api in connector.apis}
-        #: What the references in keys of requests stood for when last read.
-        self._told = {
-            api.name: texts(api.values, IN_REQUESTS) for api in connector.apis
-        }
-        self._renewing: dict[str, Renewing | None] = {}
         self._task = task
         self._places = places
-        self._stop = stop
-        self._resolver = Resolver(self.pool.options.dns_ttl)
-        self._ahead = Prefetcher(
-            threads=threads_of(connector),
-            pages=values.of(PrefetchConfig).queue_size,
-            budget=budget,
-        )
-        self._multiplexer: curl.Multiplexer | None = None
+        self.zone = ZoneInfo(zone)
         self.waits: dict[Shard, Waits] = {}
         self.failures: dict[Shard, FailureLog] = {}
         self.breakers: dict[str, CircuitBreaker] = {}
-        self._tries: dict[str, Fetch] = {}
-        self._auths: dict[str, Auth | None] = {}
-        self._renewable: dict[str, RenewableAuth] = {}
-        self._endpoints: dict[str, Endpoints] = {}
-        self._auth_tools = AuthTools(
-            connector=connector.known_as,
+        self._wires = Wires(
+            connector,
             task=task,
             places=places,
-            ask=self._plain,
-            ask_once=functools.partial(self._plain, redirects=0),
+            limits=limits,
+            stop=stop,
+            metering=metering,
+            waits=self.waits,
+            turns=lambda api: self._credentials.turns(api),
         )
+        self.pool, self.limiter = self._wires.pool, self._wires.limiter
+        self._ahead = Prefetcher(
+            threads=threads_of(connector),
+            pages=connector.values.of(PrefetchConfig).queue_size,
+            budget=budget,
+        )
+        # What was rotated since the engine was started is taken up by each start.
+        self._connector = connector = reread(connector)
+        self._credentials = ApiCredentials(
+            connector,
+            AuthTools(
+                connector=connector.known_as,
+                task=task,
+                places=places,
+                ask=self._wires.plain,
+                ask_once=functools.partial(self._wires.plain, redirects=0),
+            ),
+        )
+        self._tries: dict[str, Fetch] = {}
+        self._endpoints: dict[str, Endpoints] = {}
 
     def cut(self) -> None:
         """End the requests under way; their shards see a failed answer."""
-        self.pool.cut()
-        if self._multiplexer is not None:
-            self._multiplexer.cut()
+        self._wires.cut()
 
     def close(self) -> None:
         """Close the connections and the limiter's files."""
-        self.pool.close()
         for breaker in self.breakers.values():
             breaker.close()
-        if self._multiplexer is not None:
-            self._multiplexer.close()
-        self.limiter.close()
+        self._wires.close()
 
     def tick(self, now: float) -> float:
         """
@@ -216,9 +158,7 @@ class Sources:
 
         Returns: seconds until it wants to be called again, at most 1.
         """
-        due = self.pool.tick(now)
-        if self._multiplexer is not None and self.pool.options.cleanup:
-            self._multiplexer.tick(now)
+        due = self._wires.tick(now)
         if not self._gate.closed:
             # A pause is for probes, too: nothing leaves.
             for endpoints in self._endpoints.values():
@@ -237,129 +177,13 @@ class Sources:
 
     # -- one api ---------------------------------------------------------------
 
-    def _rate_gate(
-        self,
-        api: Api,
-        stopping: Stopping,
-        waits: Waits | None = None,
-        *,
-        picks: bool = True,
-    ) -> RateGate:
-        """
-        Where the requests of an api pay.
-
-        What belongs to no single shard (redirects, tokens) waits for the
-        first of the api's.
-        """
-        if waits is None:
-            mine = (kept for shard, kept in self.waits.items() if shard.api == api.name)
-            waits = next(mine, None) or Waits()
-        return RateGate(
-            self.limiter,
-            stopping=stopping,
-            api=api.name,
-            waits=waits,
-            stage=self._stage(api),
-            turns=self._turns(api),
-            picks=picks,
-        )
-
-    def _turns(self, api: Api) -> Callable[[], Turns | None] | None:
-        """Gives an api's several credentials, as they are then; None: it has one."""
-        if api.values.of(AuthConfig).credentials is None:
-            return None
-
-        def turns() -> Turns | None:
-            auth: object = self._auths.get(api.name)
-            if isinstance(auth, RenewableAuth):
-                auth = auth.inner
-            return auth if isinstance(auth, Rotation) else None
-
-        return turns
-
-    def _stage(self, api: Api) -> Stage | None:
-        return None if self._metering is None else self._metering.stage(api.name)
-
     def _try(self, api: Api) -> Fetch:
         """One request of an api, with its credentials."""
         made = self._tries.get(api.name)
         if made is None:
-            auth = auth_of(api, self._auth_tools)
-            if rereads(api.values) and api.values.of(AuthConfig).auth_class is None:
-                auth = self._renewable[api.name] = RenewableAuth(auth)
-            self._auths[api.name] = auth
-            made = self._tries[api.name] = self._wire(api, paying=True)
+            auth = self._credentials.auth(api)
+            made = self._tries[api.name] = self._wires.way(api, auth, paying=True)
         return made
-
-    def _wire(self, api: Api, *, paying: bool) -> Fetch:
-        """
-        The way to an api's server.
-
-        Args:
-            paying: False for probes: what follows from them costs no token.
-        """
-        values = api.values
-        http = functools.partial(
-            Http,
-            # The system's temporary directory may be memory.
-            replace(http_options(api), spool_dir=str(self._places.state)),
-            pool=self.pool,
-            resolver=self._resolver,
-            tokens=self._rate_gate(api, self._stop, picks=False) if paying else None,
-            multiplexer=self._http2(values),
-            stage=self._stage(api),
-        )
-        auth = values.of(AuthConfig)
-        if auth.auth_class is None:
-            return http(auth=self._auths[api.name])
-        origin = values.origin("http.auth.class")
-        carried = session_auth.load_auth(
-            auth.auth_class,
-            auth.user,
-            reveal(auth.password),
-            Path(origin[0]).resolve().parent if origin else None,
-        )
-        inner: Fetch = http()
-        if paying:
-            inner = Limited(inner, self._rate_gate(api, self._stop))
-        return session_auth.SessionAuth(inner, carried)
-
-    def _http2(self, values: Values) -> curl.Multiplexer | None:
-        if not values.of(ClientConfig).http2 or not curl.installed():
-            return None
-        if self._multiplexer is None:
-            own = self._connector.values
-            self._multiplexer = curl.Multiplexer(
-                streams=own.of(PoolConfig).http2_streams,
-                connections=own.of(PoolConfig).max_connections,
-                idle=self.pool.options.longest_idle,
-                buffer_size=own.of(PoolConfig).buffer_size,
-                reuse=self.pool.options.reuse,
-            )
-        return self._multiplexer
-
-    def _plain(self, api: Api, url: str, redirects: int | None = None) -> Fetch:
-        """
-        A way to where an api's tokens come from: limited, without credentials.
-
-        Args:
-            redirects: How many are followed; None: as the api has it.
-        """
-        plain, home = http_options(api), origin_of(url)
-        return Limited(
-            Http(
-                replace(
-                    plain,
-                    borders=Borders((home,)),
-                    addresses=replace(plain.addresses, home=(home.host,)),
-                    redirects=plain.redirects if redirects is None else redirects,
-                ),
-                pool=self.pool,
-                resolver=self._resolver,
-                tokens=self._rate_gate(api, self._stop),
-            ),
-            self._rate_gate(api, self._stop),
-        )
 
     def _balance(self, api: Api) -> Endpoints | None:
         values = api.values
@@ -384,7 +208,7 @@ class Sources:
                 strategy=values.of(BalancingConfig).strategy,
                 start=self._task,
                 health=health,
-                probe=self._wire(api, paying=False),
+                probe=self._wires.way(api, self._credentials.auth(api), paying=False),
                 probe_path=values.of(BalancingConfig).check_path or "",
                 counters=self.counters,
             )
@@ -425,13 +249,13 @@ class Sources:
             cached: False: what is asked is asked of the API.
             again: False: a request whose end is unknown is not sent again.
         """
-        api = self._apis.get(api.name, api)
+        api = self._credentials.newest(api)
         values = api.values
         metering = self._metering
         if metering is not None:
             decode = metering.through(api.name, "decode", decode)
         fetch = self._try(api)
-        rate_gate = self._rate_gate(api, stopping, waits)
+        rate_gate = self._wires.rate_gate(api, stopping, waits)
         # What carries requests itself pays for each of them itself.
         pays = values.of(AuthConfig).auth_class is None
         fetch = Pausing(
@@ -442,14 +266,14 @@ class Sources:
         )
         if pays:
             fetch = Limited(fetch, rate_gate)
-        base = self._base(api)
+        base = self._credentials.base(api)
         if base is not None:
             home = str(origin_of(url_of(values).split("${", 1)[0]))
             fetch = Rebased(fetch, base, home)
         endpoints = self._balance(api)
         if endpoints is not None:
             fetch = Balanced(fetch, endpoints, stopping=stopping)
-        renewing = self._renewing_of(api)
+        renewing = self._credentials.renewing(api)
         if renewing is not None:
             fetch = renewing.through(fetch)
         breaker = self._breaker(api)
@@ -461,8 +285,8 @@ class Sources:
             counters=self.counters,
             failures=failures,
             decode=decode,
-            refresh=functools.partial(self._refreshed, api.name, renewing),
-            rate_gate=self._rate_gate(api, stopping, waits),
+            refresh=functools.partial(self._credentials.refreshed, api.name, renewing),
+            rate_gate=self._wires.rate_gate(api, stopping, waits),
             allow=closed(breaker),
         )
         if metering is not None:
@@ -472,75 +296,6 @@ class Sources:
         if self._caching is not None and cached:
             fetch = self._caching.around(api, fetch, stopping)
         return fetch
-
-    # -- credentials that change -----------------------------------------------
-
-    def _base(self, api: Api) -> Callable[[], str] | None:
-        """Gives the URL that a login says requests go to; None: none says one."""
-        if api.values.of(OAuthConfig).base_url is None:
-            return None
-
-        def base() -> str:
-            auth: object = self._auths.get(api.name)
-            if isinstance(auth, RenewableAuth):
-                auth = auth.inner
-            return auth.base() if isinstance(auth, oauth_auth.OAuth2) else ""
-
-        return base
-
-    def _refreshed(
-        self,
-        name: str,
-        renewing: Renewing | None,
-        response: Response | None,
-        stale: bool,
-    ) -> bool:
-        """
-        Other credentials after a refusal: a fresh token, the server's time, or what
-        their files say now.  True if there are any.
-        """
-        auth: object = self._auths.get(name)
-        if isinstance(auth, RenewableAuth):
-            auth = auth.inner
-        if response is not None and isinstance(auth, Refreshable):
-            try:
-                if auth.refresh(response, stale):
-                    return True
-            except Denied:
-                if renewing is None:
-                    raise
-        asked = response is None or response.status == 401 or stale
-        return asked and renewing is not None and renewing(response)
-
-    def _renewing_of(self, api: Api) -> Renewing | None:
-        """What reads an api's secrets anew, or None: none stands in a file."""
-        if api.name not in self._renewing:
-            made = None
-            if rereads(api.values):
-                made = Renewing(
-                    functools.partial(self._read_anew, api), SYSTEM.monotonic
-                )
-            self._renewing[api.name] = made
-        return self._renewing[api.name]
-
-    def _read_anew(self, api: Api) -> Mapping[str, str] | None:
-        before, told = self._apis[api.name].values, self._told[api.name]
-        values = reread_values(before, self._connector.may)
-        now = texts(values, IN_REQUESTS)
-        changed = {
-            old: now[place]
-            for place, old in told.items()
-            if place in now and now[place] != old
-        }
-        if values is before and not changed:
-            return None
-        fresh = self._apis[api.name] = replace(api, values=values)
-        self._told[api.name] = now
-        renewable = self._renewable.get(api.name)
-        if renewable is not None:
-            renewable.replace(auth_of(fresh, self._auth_tools))
-        log.info("%s: its credentials were read anew.", api.name)
-        return changed
 
     def poll(
         self,
@@ -560,7 +315,7 @@ class Sources:
             crew: Where the shards of this api meet.
             note: Told the name of each counter that goes up.
         """
-        api = self._apis.get(api.name, api)
+        api = self._credentials.newest(api)
         values = api.values
         paginator = paginator_of(
             self._connector,

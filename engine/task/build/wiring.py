@@ -47,7 +47,7 @@ from engine.task.build.registry import Registries
 from engine.task.build.shards import Opened, ShardBuilder
 from engine.task.build.sources import Sources
 from engine.task.build.transform import complaints_of
-from engine.task.metering import Metering, WaitMeter
+from engine.task.metering import Metering
 from engine.task.owning import Decided, Owning
 from engine.task.pause import Gate
 from engine.task.positions import Positions
@@ -58,6 +58,7 @@ from engine.task.session import UNSAVED, TaskSession
 from engine.task.shardloop import ShardLoop
 from engine.task.shelf import SharedReadingFile
 from engine.task.starting import Start
+from engine.task.waited import WaitMeter
 from engine.task.watching import Watching
 
 log = logging.getLogger("task")
