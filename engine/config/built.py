@@ -79,7 +79,7 @@ def absent_defaults(connectors: Sequence[Connector]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def standing(key: str) -> str:
+def availability(key: str) -> str:
     """What of a key is not available yet, in words; "" if all of it is there."""
     for rule in LATER:
         if _matches(rule, key):

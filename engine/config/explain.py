@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Sequence
 
 from engine.config import foreign, keys
-from engine.config.built import standing
+from engine.config.built import availability
 from engine.config.foreign.rows import ROWS, Row
 from engine.config.keys.meanings import meanings
 from engine.config.keys.pages import page_of
@@ -143,7 +143,7 @@ def _ours(name: str, key: Key, number: int | None) -> str:
     others = [row.theirs for row in ROWS if row.ours == name]
     if others:
         lines += _wrapped("  also      ", ", ".join(others))
-    if note := standing(name):
+    if note := availability(name):
         lines += _wrapped("  note      ", note)
     if words := meanings(key):
         lines.append("")

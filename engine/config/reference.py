@@ -14,7 +14,7 @@ import sys
 import textwrap
 
 from engine.config import keys
-from engine.config.built import standing
+from engine.config.built import availability
 from engine.config.explain import COLUMNS, default_text
 from engine.config.foreign.rows import ROWS, Row
 from engine.config.keys.meanings import meanings
@@ -81,7 +81,7 @@ def _entry(key: Key) -> str:
     meaning = key.meaning
     if key.required:
         meaning += f" Required by {key.required}."
-    if note := standing(key.name):
+    if note := availability(key.name):
         meaning += f" ({note[0].upper()}{note[1:]}.)"
     facts = f"Scope {key.scope}; default: {default_text(key)}; {key.kind.allowed}."
     lines = [f"### `{key.name}`", "", *_filled(meaning), "", *_filled(facts)]

@@ -83,7 +83,7 @@ class SharedReading(Protocol):
 
 
 class Bare:
-    """A shelf for who reads alone."""
+    """A shared_reading for who reads alone."""
 
     def holding(self, progress: Progress) -> AbstractContextManager[None]:
         return nullcontext()
@@ -133,7 +133,7 @@ class TopicState:
         stated: bool = False,
         once: bool = False,
         siblings: Sequence[str] = (),
-        shelf: SharedReading | None = None,
+        shared_reading: SharedReading | None = None,
         say: Callable[[str], None] = lambda text: None,
         producer: Producer | None = None,
         clock: Clock = SYSTEM,
@@ -145,7 +145,7 @@ class TopicState:
                 not asked again without them.
             once: What is saved says that `run --once` did it.
             siblings: The other connectors of this engine that use the topic.
-            shelf: Where their tasks keep one reading for all.
+            shared_reading: Where their tasks keep one reading for all.
             say: Takes a warning.
             producer: Writes what `load` has to, None for one of its own.
         """
@@ -158,7 +158,7 @@ class TopicState:
         self._settings = settings
         self._stated = stated
         self._names = (connector, *siblings)
-        self._shelf = Bare() if shelf is None else shelf
+        self._shared_reading = Bare() if shared_reading is None else shared_reading
         self._say = say
         self._counter = Counter(clock, once)
         self._count: int | None = None
@@ -173,13 +173,13 @@ class TopicState:
         Raises: Misconfigured if the topic is not compacted or its partitions are
         not as many as when it was first used.
         """
-        with self._shelf.holding(progress):
+        with self._shared_reading.holding(progress):
             if not self._looked_up():
                 self._make()
             self._read(progress)
             self._require_count()
             assert self._reading is not None
-            self._shelf.keep(readings.kept(self._reading))
+            self._shared_reading.keep(readings.kept(self._reading))
         found = self._parsed()
         self._counter.loaded(found)
         self._rivals = Rivals(
@@ -438,9 +438,11 @@ class TopicState:
 
     def _read(self, progress: Progress = lambda done, total: None) -> None:
         """Read on from what this process, or another of the engine, has read."""
-        shelf = self._shelf
+        shared_reading = self._shared_reading
         if self._reading is None:
-            self._reading = readings.unkept(shelf.taken(), self._topic, self._names)
+            self._reading = readings.unkept(
+                shared_reading.taken(), self._topic, self._names
+            )
         reading = self._reading
         known = reading.strange
         most = 0
@@ -448,7 +450,7 @@ class TopicState:
         def told(done: int, total: int) -> None:
             nonlocal most
             most = total
-            shelf.told(done, total)
+            shared_reading.told(done, total)
             progress(done, total)
 
         with opened(self._cluster, self._topic) as topic:
@@ -457,7 +459,7 @@ class TopicState:
                 reading,
                 (COUNT_KEY, *map(fence_key, self._names)),
                 progress=told,
-                keep=lambda partial: shelf.keep(readings.kept(partial)),
+                keep=lambda partial: shared_reading.keep(readings.kept(partial)),
             )
         self._say_many(most)
         strange = reading.strange

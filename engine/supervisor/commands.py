@@ -74,7 +74,7 @@ class Files(Protocol):
         """True if somebody has changed the files."""
 
 
-class Crew(Protocol):
+class SupervisorActions(Protocol):
     """What is asked of the supervisor itself."""
 
     @property
@@ -126,8 +126,8 @@ class CommandRefused(Exception):
 class Commands:
     """Does what admin asks for, or says why not."""
 
-    def __init__(self, crew: Crew, clock: Clock = SYSTEM) -> None:
-        self._crew = crew
+    def __init__(self, supervisor: SupervisorActions, clock: Clock = SYSTEM) -> None:
+        self._supervisor = supervisor
         self._clock = clock
         #: Connector -> monotonic seconds until which it stays STOPPED.
         self._holds: dict[str, float] = {}
@@ -139,7 +139,7 @@ class Commands:
         Blocks: for the fsync of a small file, where a decision is kept.
         """
         try:
-            if self._crew.ending:
+            if self._supervisor.ending:
                 raise CommandRefused("busy", "The engine is stopping.")
             return self._done(ask)
         except CommandRefused as refused:
@@ -180,9 +180,9 @@ class Commands:
 
     def _put(self, ask: Ask) -> AskOutcome:
         """A draft takes the place of a connector's file, then of what runs."""
-        crew, name = self._crew, ask.connector
+        supervisor, name = self._supervisor, ask.connector
         files = self._files()
-        known = {each.name: each for each in crew.orders.wanted.connectors}
+        known = {each.name: each for each in supervisor.orders.wanted.connectors}
         old = known.get(name)
         if old is not None and ask.verb == "create":
             raise CommandRefused("exists", f"Connector {name} already exists")
@@ -193,34 +193,34 @@ class Commands:
         made = next((c for c in wanted.connectors if c.name == name), None)
         if made is None:
             raise CommandRefused("invalid", f"Another connector has the name {name}")
-        orders = crew.prepare(wanted)
+        orders = supervisor.prepare(wanted)
         if old is None:
             targets.write(made.claims, name, ask.state)
             orders = orders.told(name, ask.state)
         files.keep()
-        crew.adopt(orders, (name,))
+        supervisor.adopt(orders, (name,))
         what = "changed" if old is not None else f"created as {ask.state}"
         _said(ask, f"{what}")
         return AskOutcome(ask.id, created=old is None)
 
     def _delete(self, connector: SupervisedConnector, ask: Ask) -> AskOutcome:
         """Its file and what was decided of it go; its stored offsets stay."""
-        crew, name = self._crew, ask.connector
+        supervisor, name = self._supervisor, ask.connector
         self._require_ours(connector)
         self._require_free(name)
         files = self._files()
         try:
-            orders = crew.prepare(files.drop(name))
+            orders = supervisor.prepare(files.drop(name))
         except KeyError:
             raise CommandRefused("unknown", f"Unknown connector {name}") from None
         files.keep()
         targets.forget(connector.claims, name)
-        crew.adopt(orders, ())
+        supervisor.adopt(orders, ())
         _said(ask, "deleted")
         return AskOutcome(ask.id)
 
     def _files(self) -> Files:
-        files = self._crew.files
+        files = self._supervisor.files
         if files is None:
             raise CommandRefused(
                 "owned",
@@ -249,10 +249,10 @@ class Commands:
         if ask.verb == "free":
             self._holds.pop(name, None)
             return AskOutcome(ask.id)
-        if self._crew.orders.state(name) != "STOPPED":
+        if self._supervisor.orders.state(name) != "STOPPED":
             raise CommandRefused("running", f"Connector {name} is not STOPPED")
         self._require_free(name)
-        if self._crew.lives(name):
+        if self._supervisor.lives(name):
             raise CommandRefused("busy", f"Connector {name} is stopping")
         self._holds[name] = self._clock.monotonic() + HOLD
         _said(ask, "its offsets are changed")
@@ -267,36 +267,36 @@ class Commands:
     # --- run states ----------------------------------------------------------------
 
     def _connector(self, name: str) -> SupervisedConnector:
-        for connector in self._crew.orders.wanted.connectors:
+        for connector in self._supervisor.orders.wanted.connectors:
             if connector.name == name:
                 return connector
         raise CommandRefused("unknown", f"Unknown connector {name}")
 
     def _decide(self, connector: SupervisedConnector, state: str) -> None:
         """Keep the decision, then tell the tasks."""
-        name, crew = connector.name, self._crew
+        name, supervisor = connector.name, self._supervisor
         if state != targets.read(connector.claims, name):
             targets.write(connector.claims, name, state)
-        crew.want(crew.orders.told(name, state))
-        mine = crew.seats(name)
+        supervisor.want(supervisor.orders.told(name, state))
+        mine = supervisor.seats(name)
         if state == "RUNNING":
             # What is FAILED is FAILED until its next resume.
-            crew.renew(seat.spec.key for seat in mine if seat.ailing)
+            supervisor.renew(seat.spec.key for seat in mine if seat.ailing)
         # One that cannot be told ends, and starts anew as it is wanted.
         deaf = [seat.spec.key for seat in mine if not _held(seat, state == "PAUSED")]
-        crew.renew(deaf)
+        supervisor.renew(deaf)
 
     def _restart(self, connector: SupervisedConnector, ask: Ask) -> tuple[int, ...]:
         """Of a connector alone nothing runs: its restart concerns its tasks or none."""
-        seats = self._crew.seats(connector.name) if ask.tasks else []
+        seats = self._supervisor.seats(connector.name) if ask.tasks else []
         return self._renewed(s for s in seats if s.ailing or not ask.failed)
 
     def _restart_task(
         self, connector: SupervisedConnector, number: int
     ) -> tuple[int, ...]:
-        seats = self._crew.seats(connector.name)
+        seats = self._supervisor.seats(connector.name)
         mine = [seat for seat in seats if seat.spec.number == number]
-        stopped = self._crew.orders.state(connector.name) == "STOPPED"
+        stopped = self._supervisor.orders.state(connector.name) == "STOPPED"
         if not mine or stopped:
             raise CommandRefused(
                 "unknown-task", f"Unknown task: {connector.name}-{number}"
@@ -305,7 +305,7 @@ class Commands:
 
     def _renewed(self, seats: Iterable[Seat]) -> tuple[int, ...]:
         chosen = list(seats)
-        self._crew.renew(seat.spec.key for seat in chosen)
+        self._supervisor.renew(seat.spec.key for seat in chosen)
         return tuple(seat.spec.number for seat in chosen)
 
 

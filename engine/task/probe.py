@@ -50,7 +50,7 @@ from engine.task.build.places import Places
 from engine.task.build.polling import paginator_of
 from engine.task.build.sources import Sources
 from engine.task.pulse import LoopStopping, Pulse
-from engine.task.standing import cut_of
+from engine.task.stored import cut_of
 
 
 def questions(

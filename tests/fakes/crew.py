@@ -21,7 +21,7 @@ class Wall:
         self.board = Board(Layout(children=1, shards=count))
 
     def member(self, index: int) -> Member:
-        """The crew as one shard sees it."""
+        """The coordination as one shard sees it."""
         return Member(self, index)
 
     def said(self) -> Sequence[tuple[int, int, int | None]]:

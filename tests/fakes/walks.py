@@ -68,7 +68,7 @@ def poll_of(
     index: int = 0,
     count: int = 1,
     others: Sequence[tuple[int, int, Offset]] = (),
-    crew: ShardCoordination | None = None,
+    coordination: ShardCoordination | None = None,
     notes: list[str] | None = None,
     stopping: Stopping | None = None,
     shape: dict[str, Any] | None = None,
@@ -104,7 +104,7 @@ def poll_of(
         index=index,
         count=count,
         others=others,
-        crew=crew,
+        coordination=coordination,
         note=note,
         around=None if bookmark is None else Incremental(bookmark, note=note),
     )

@@ -16,7 +16,7 @@ from tests.shared.children import Child
 HASH = 0xFEED_0000_0000_0001
 
 
-def crew(board: Board, index: int) -> tuple[Claims, list[Claims]]:
+def coordination(board: Board, index: int) -> tuple[Claims, list[Claims]]:
     all_of_them = [board.claims(each) for each in range(board.layout.shards)]
     return all_of_them.pop(index), all_of_them
 
@@ -28,38 +28,38 @@ def board(shards: int = 2) -> Board:
 def test_whoever_comes_first_takes_the_records() -> None:
     made = board()
 
-    assert claim(*crew(made, 1), 1, 7, HASH) is None
-    assert 7 == claim(*crew(made, 0), 1, 4, HASH)
-    assert 7 == claim(*crew(made, 0), 1, 8, HASH)
-    assert claim(*crew(made, 0), 1, 4, HASH + 1) is None
+    assert claim(*coordination(made, 1), 1, 7, HASH) is None
+    assert 7 == claim(*coordination(made, 0), 1, 4, HASH)
+    assert 7 == claim(*coordination(made, 0), 1, 8, HASH)
+    assert claim(*coordination(made, 0), 1, 4, HASH + 1) is None
 
 
 def test_a_page_that_is_read_again_is_still_its_own() -> None:
     made = board()
 
     for _ in range(100):
-        assert claim(*crew(made, 1), 1, 3, HASH) is None
-    assert 3 == claim(*crew(made, 0), 1, 2, HASH)
+        assert claim(*coordination(made, 1), 1, 3, HASH) is None
+    assert 3 == claim(*coordination(made, 0), 1, 2, HASH)
 
 
 def test_a_process_started_again_knows_what_the_one_before_took() -> None:
     made = board()
-    assert claim(*crew(made, 1), 5, 3, HASH) is None
+    assert claim(*coordination(made, 1), 5, 3, HASH) is None
 
     made.claims(1).keep(5)
-    assert 3 == claim(*crew(made, 1), 5, 9, HASH)
+    assert 3 == claim(*coordination(made, 1), 5, 9, HASH)
 
     made.claims(1).keep(6)
-    assert claim(*crew(made, 0), 5, 9, HASH) is None
+    assert claim(*coordination(made, 0), 5, 9, HASH) is None
 
 
 def test_a_reset_forgets_everything() -> None:
     made = board()
-    assert claim(*crew(made, 1), 1, 3, HASH) is None
+    assert claim(*coordination(made, 1), 1, 3, HASH) is None
 
     made.claims(1).keep(None)
 
-    assert claim(*crew(made, 0), 1, 9, HASH) is None
+    assert claim(*coordination(made, 0), 1, 9, HASH) is None
 
 
 @pytest.mark.parametrize(
@@ -70,20 +70,22 @@ def test_only_a_first_page_of_a_later_poll_counts(
     theirs: int, ours: int, place: int, met: bool
 ) -> None:
     made = board()
-    assert claim(*crew(made, 0), theirs, 3, HASH) is None
+    assert claim(*coordination(made, 0), theirs, 3, HASH) is None
 
-    assert (3 if met else None) == claim(*crew(made, 1), ours, place, HASH)
+    assert (3 if met else None) == claim(*coordination(made, 1), ours, place, HASH)
 
 
 def test_the_first_page_is_known_however_many_come_behind() -> None:
     made = board()
     for place in range(10 * PAGES):
-        assert claim(*crew(made, 0), 1, place, HASH + place) is None
+        assert claim(*coordination(made, 0), 1, place, HASH + place) is None
 
-    assert 0 == claim(*crew(made, 1), 1, 5000, HASH)
-    assert 10 * PAGES - 1 == claim(*crew(made, 1), 1, 5000, HASH + 10 * PAGES - 1)
+    assert 0 == claim(*coordination(made, 1), 1, 5000, HASH)
+    assert 10 * PAGES - 1 == claim(
+        *coordination(made, 1), 1, 5000, HASH + 10 * PAGES - 1
+    )
     # The bound: neither the first nor one of the newest.
-    assert claim(*crew(made, 1), 1, 5000, HASH + 100) is None
+    assert claim(*coordination(made, 1), 1, 5000, HASH + 100) is None
 
 
 def test_who_was_killed_before_it_decided_holds_nobody_for_long(
@@ -94,9 +96,9 @@ def test_who_was_killed_before_it_decided_holds_nobody_for_long(
     made.claims(1).propose(1, 9, HASH)
     began = time.monotonic()
 
-    assert claim(*crew(made, 0), 1, 2, HASH) is None
+    assert claim(*coordination(made, 0), 1, 2, HASH) is None
     assert 0.05 <= time.monotonic() - began < 5
-    assert 2 == claim(*crew(made, 1), 1, 9, HASH)
+    assert 2 == claim(*coordination(made, 1), 1, 9, HASH)
 
 
 def test_processes_that_meet_take_one_copy() -> None:
@@ -105,7 +107,7 @@ def test_processes_that_meet_take_one_copy() -> None:
 
     def take(index: int):
         def run(say):
-            own, others = crew(made, index)
+            own, others = coordination(made, index)
             taken = []
             for turn in range(1, rounds):
                 # All meet in each round: its number is on the others' claims.

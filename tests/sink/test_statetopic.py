@@ -15,7 +15,7 @@ from engine.errors import Misconfigured, StateError
 from engine.sink import reading
 from engine.sink.state import COUNT_KEY, canonical, key_of
 from engine.sink.statetopic import SETTINGS, TopicState
-from engine.task.shelf import SharedReadingFile
+from engine.task.sharedreading import SharedReadingFile
 from tests.brokers import Broker
 from tests.sink.rig import topic_name
 from tests.sink.test_state import PARTITION, cluster, save, topic_state, write
@@ -130,11 +130,15 @@ def test_keys_that_are_no_json_are_passed_over_with_one_warning(
     write(broker, topic, (KEY, b'{"page":1}', 3), (b'["orders",{', b"x", 1))
     write(broker, topic, (b'["orders",{', None, 1))
     said: list[str] = []
-    shelf = SharedReadingFile(tmp_path, "here")
+    shared_reading = SharedReadingFile(tmp_path, "here")
 
     for _ in range(2):
         found = TopicState(
-            cluster(broker), "orders", topic, shelf=shelf, say=said.append
+            cluster(broker),
+            "orders",
+            topic,
+            shared_reading=shared_reading,
+            say=said.append,
         ).load()
         assert {"page": 1} == found[canonical(PARTITION)].offset
 
@@ -225,9 +229,13 @@ def shelved(
     broker: Broker, topic: str, tmp_path: Path, connector: str = "orders"
 ) -> TopicState:
     names = {"orders", "two"} - {connector}
-    shelf = SharedReadingFile(tmp_path, "here")
+    shared_reading = SharedReadingFile(tmp_path, "here")
     return TopicState(
-        cluster(broker), connector, topic, siblings=sorted(names), shelf=shelf
+        cluster(broker),
+        connector,
+        topic,
+        siblings=sorted(names),
+        shared_reading=shared_reading,
     )
 
 
@@ -322,7 +330,7 @@ def test_a_topic_that_was_made_anew_is_read_anew(
 @pytest.mark.parametrize(
     "spoil", [b"", b"\0", b"\0\0\0\0garbage", b"\xff" * 2000], ids=repr
 )
-def test_a_shelf_that_is_spoilt_is_done_without(
+def test_a_shared_reading_that_is_spoilt_is_done_without(
     embedded: Broker, tmp_path: Path, spoil: bytes
 ) -> None:
     topic = topic_name()

@@ -310,8 +310,8 @@ def test_no_read_is_larger_than_the_buffer(tmp_path: Path) -> None:
     say = Say(body=b'{"items":["%s"]}' % (b"x" * 200_000))
     with Misbehaving(say) as server, Source(tmp_path, server.url, keys) as source:
         source.poll()
-        shelf = next(iter(source.sources.pool._shelves.values()))
-        shelf.idle[0].sock = Noting(shelf.idle[0].sock)
+        route_pool = next(iter(source.sources.pool._route_pools.values()))
+        route_pool.idle[0].sock = Noting(route_pool.idle[0].sock)
         source.poll()
 
     assert 8192 == max(reads)

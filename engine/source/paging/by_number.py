@@ -262,7 +262,7 @@ class NumberPager(TypePager):
         plan, poll = self._plan, self._ledger.poll
         if plan.count == 1:
             return True
-        told = plan.crew.learn(poll)
+        told = plan.coordination.learn(poll)
         if told is not None and not told[0]:
             if self._size is None and plan.index:
                 # The first shard could not read its page; so ends our poll.
@@ -277,7 +277,7 @@ class NumberPager(TypePager):
 
     def give_up(self) -> None:
         if self._plan.count > 1 and not self._plan.index and self._size is None:
-            self._plan.crew.publish(self._ledger.poll, 0, None)
+            self._plan.coordination.publish(self._ledger.poll, 0, None)
 
     def expects(self, request: Request) -> bool:
         return not self.over and any(each is request for each, _ in self._pending)
@@ -355,8 +355,8 @@ class NumberPager(TypePager):
             it nothing is new; it is itself still to be read, for who took it may
             have been killed before it was delivered.
         """
-        ledger, crew = self._ledger, self._plan.crew
-        taken = crew.claim(ledger.poll, number, ledger.guard.last)
+        ledger, coordination = self._ledger, self._plan.coordination
+        taken = coordination.claim(ledger.poll, number, ledger.guard.last)
         if taken is None or taken < number:
             return taken is not None, False
         end = self._index_of(taken) + 1
@@ -517,7 +517,7 @@ class NumberPager(TypePager):
             end = here if end is None else min(end, here)
         self._end = end
         size = self._size or self._plan.paging.limit
-        self._plan.crew.publish(self._ledger.poll, size, end)
+        self._plan.coordination.publish(self._ledger.poll, size, end)
 
     def _within(self, number: int, records: list[Raw]) -> tuple[list[Raw], int]:
         """Leave to the next page what is not of this one, and how much that is."""

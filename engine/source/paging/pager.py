@@ -153,7 +153,7 @@ def gathered(
 
 
 class SingleShard:
-    """The crew of an api that is one shard."""
+    """The coordination of an api that is one shard."""
 
     def publish(self, poll: int, size: int, end: int | None) -> None:
         """Nobody to tell."""
@@ -351,7 +351,7 @@ class PagingPlan:
         follow: (URL asked, reference) to the URL it leads to, or Forbidden.
         index, count: Which of the shards this is.
         others: Stored offsets of shards of another count.
-        crew: Where the shards of this api meet.
+        coordination: Where the shards of this api meet.
         note: Told the name of each counter that goes up.
         places: Where the type's own fields stand in an answer.
     """
@@ -365,7 +365,7 @@ class PagingPlan:
         index: int,
         count: int,
         others: Others,
-        crew: ShardCoordination | None,
+        coordination: ShardCoordination | None,
         note: Note,
         places: Mapping[str, str | None],
     ):
@@ -389,7 +389,7 @@ class PagingPlan:
         self.index = index
         self.count = count
         self.others = others
-        self.crew = crew or SingleShard()
+        self.coordination = coordination or SingleShard()
         self.note = note
         #: The hashes of a poll that goes on in another walk, by its number.
         self.guards: dict[int, LoopGuard] = {}

@@ -50,7 +50,7 @@ class Paginator:
         index, count: Which of the shards this is.
         others: Stored offsets of shards of another count; those of this one
             are passed over.
-        crew: Where the shards of this api meet.
+        coordination: Where the shards of this api meet.
         note: Told the name of each counter that goes up.
         around: The offset mode, where it is a pager around the type's; else None.
     """
@@ -64,7 +64,7 @@ class Paginator:
         index: int = 0,
         count: int = 1,
         others: Others = (),
-        crew: ShardCoordination | None = None,
+        coordination: ShardCoordination | None = None,
         note: Note = lambda name: None,
         around: AroundMode | None = None,
     ):
@@ -72,7 +72,7 @@ class Paginator:
         self._around = around
         if around is not None:
             # What is shared among shards is not the pages of a walk.
-            index, count, others, crew = 0, 1, (), None
+            index, count, others, coordination = 0, 1, (), None
         self._plan = PagingPlan(
             # What is around a walk carries over; the walk itself has but its poll.
             paging if around is None else replace(paging, mode="FULL"),
@@ -81,7 +81,7 @@ class Paginator:
             index=index,
             count=count,
             others=[other for other in others if other[1] != count],
-            crew=crew,
+            coordination=coordination,
             note=note,
             places=self._pager.places(paging),
         )

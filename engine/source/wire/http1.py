@@ -248,7 +248,7 @@ class Http:
                 options=self._options,
                 keep_alive=self._pool.options.keep_alive,
                 through=self._proxy,
-                shelf=self._shelf,
+                route_pool=self._route_pool,
             )
             if auth is None or stamp is not None:
                 if len(self._shapes) >= MAX_SHAPES:
@@ -299,7 +299,7 @@ class Http:
         fresh = False
         while True:
             connection = pool.take(
-                shape.shelf, deadline, repeatable=repeatable, fresh=fresh
+                shape.route_pool, deadline, repeatable=repeatable, fresh=fresh
             )
             reused = connection.sock is not None
             self._counters.requests += 1
@@ -472,7 +472,7 @@ class Http:
             self._stage("tls", SYSTEM.monotonic() - raw.dialled_at)
         self._counters.connections_opened += 1
 
-    def _shelf(self, origin: Origin) -> RouteConnections:
+    def _route_pool(self, origin: Origin) -> RouteConnections:
         options = self._options
         proxy = self._proxy(origin)
         route = origin, proxy, options.tls, options.addresses
@@ -481,7 +481,7 @@ class Http:
             literal = origin.host.strip("[]")
             if re.fullmatch(r"[0-9.]+|[0-9a-f:.]*:[0-9a-f:.]*", literal):
                 self._guard.check(origin.host, [literal])
-        return self._pool.shelf(route, lambda: self._open(origin, proxy))
+        return self._pool.route_pool(route, lambda: self._open(origin, proxy))
 
     def _proxy(self, origin: Origin) -> ProxyOptions | None:
         """The proxy on the way to an origin, or None: asked itself."""

@@ -114,15 +114,23 @@ class PooledConnection:
     Attributes:
         raw: urllib3's connection; not connected as long as `sock` is None.
         sock: Its socket, or None.
-        shelf: The route it belongs to.
+        route_pool: The route it belongs to.
         requests: Requests sent on it.
     """
 
-    __slots__ = ("expires", "idle_since", "poller", "raw", "requests", "shelf", "sock")
+    __slots__ = (
+        "expires",
+        "idle_since",
+        "poller",
+        "raw",
+        "requests",
+        "route_pool",
+        "sock",
+    )
 
-    def __init__(self, raw: Any, shelf: RouteConnections):
+    def __init__(self, raw: Any, route_pool: RouteConnections):
         self.raw = raw
-        self.shelf = shelf
+        self.route_pool = route_pool
         self.sock: Any = None
         self.poller = select.poll()
         self.requests = 0
@@ -181,7 +189,7 @@ class Pool:
         self._changed = threading.Condition(threading.Lock())
         #: Who waits for a place, first come first served.
         self._queue: deque[tuple[object, RouteConnections]] = deque()
-        self._shelves: dict[Hashable, RouteConnections] = {}
+        self._route_pools: dict[Hashable, RouteConnections] = {}
         self._open = 0
         self._taken: set[PooledConnection] = set()
         self._buffers: deque[memoryview] = deque()
@@ -197,19 +205,23 @@ class Pool:
     @property
     def busy(self) -> int:
         """Connections in use now."""
-        return self._open - sum(len(shelf.idle) for shelf in self._shelves.values())
+        return self._open - sum(
+            len(route_pool.idle) for route_pool in self._route_pools.values()
+        )
 
-    def shelf(self, route: Hashable, opener: Callable[[], Any]) -> RouteConnections:
+    def route_pool(
+        self, route: Hashable, opener: Callable[[], Any]
+    ) -> RouteConnections:
         """The place of a route's connections; the first opener given stays."""
         with self._changed:
-            shelf = self._shelves.get(route)
-            if shelf is None:
-                shelf = self._shelves[route] = RouteConnections(opener)
-            return shelf
+            route_pool = self._route_pools.get(route)
+            if route_pool is None:
+                route_pool = self._route_pools[route] = RouteConnections(opener)
+            return route_pool
 
     def take(
         self,
-        shelf: RouteConnections,
+        route_pool: RouteConnections,
         deadline: float,
         *,
         repeatable: bool = True,
@@ -219,7 +231,7 @@ class Pool:
         A connection for one request: an idle one, or a place for a new one.
 
         Args:
-            shelf: Its route.
+            route_pool: Its route.
             deadline: Monotonic seconds until which to wait for a place.
             repeatable: False if the request must not be sent twice: an idle
                 connection is then always tested.
@@ -228,14 +240,14 @@ class Pool:
         Raises: Unreachable.  Blocks: until the deadline at most.
         """
         while True:
-            connection = self._place(shelf, deadline, fresh)
+            connection = self._place(route_pool, deadline, fresh)
             if connection.sock is None or self._usable(connection, repeatable):
                 self._taken.add(connection)
                 return connection
             self.drop(connection)
 
     def _place(
-        self, shelf: RouteConnections, deadline: float, fresh: bool
+        self, route_pool: RouteConnections, deadline: float, fresh: bool
     ) -> PooledConnection:
         options = self.options
         started = 0.0
@@ -243,43 +255,43 @@ class Pool:
         with self._changed:
             while True:
                 now = self._clock.monotonic()
-                while shelf.idle and self._is_next(me, shelf):
+                while route_pool.idle and self._is_next(me, route_pool):
                     # The youngest: the others grow old together and go.
-                    connection = shelf.idle.pop()
+                    connection = route_pool.idle.pop()
                     if now < connection.expires and not fresh:
                         self._leave(me)
                         self._waited(started, now)
                         return connection
                     self._end(connection)
-                if shelf.open < self._per_route and self._is_next(me, shelf):
+                if route_pool.open < self._per_route and self._is_next(me, route_pool):
                     if self._open >= options.max_connections:
                         self._evict()
                     if self._open < options.max_connections:
                         self._open += 1
-                        shelf.open += 1
+                        route_pool.open += 1
                         self._leave(me)
                         self._waited(started, now)
                         break
                 if not started:
                     started = now
-                    self._queue.append((me, shelf))
+                    self._queue.append((me, route_pool))
                 left = deadline - SYSTEM.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     self._leave(me)
                     self._waited(started, self._clock.monotonic())
                     raise Unreachable("no free connection in time", sent=False)
         try:
-            return PooledConnection(shelf.opener(), shelf)
+            return PooledConnection(route_pool.opener(), route_pool)
         except BaseException:
-            self._free(shelf)
+            self._free(route_pool)
             raise
 
-    def _is_next(self, me: object, shelf: RouteConnections) -> bool:
+    def _is_next(self, me: object, route_pool: RouteConnections) -> bool:
         """True if nobody has waited longer for this route; the lock is held."""
         for waiting, wanted in self._queue:
             if waiting is me:
                 return True
-            if wanted is shelf:
+            if wanted is route_pool:
                 return False
         return True
 
@@ -296,21 +308,25 @@ class Pool:
 
     def _evict(self) -> None:
         """Close the longest idle connection of any route."""
-        shelves = [shelf for shelf in self._shelves.values() if shelf.idle]
-        if shelves:
-            oldest = min(shelves, key=lambda shelf: shelf.idle[0].idle_since)
+        route_pools = [
+            route_pool for route_pool in self._route_pools.values() if route_pool.idle
+        ]
+        if route_pools:
+            oldest = min(
+                route_pools, key=lambda route_pool: route_pool.idle[0].idle_since
+            )
             self._end(oldest.idle.popleft())
 
     def _end(self, connection: PooledConnection) -> None:
         """Close an idle connection; the lock is held."""
         connection.close()
-        connection.shelf.open -= 1
+        connection.route_pool.open -= 1
         self._open -= 1
         self.counters.connections_closed += 1
 
-    def _free(self, shelf: RouteConnections) -> None:
+    def _free(self, route_pool: RouteConnections) -> None:
         with self._changed:
-            shelf.open -= 1
+            route_pool.open -= 1
             self._open -= 1
             self._changed.notify_all()
 
@@ -348,7 +364,7 @@ class Pool:
                 connection.idle_since = now
                 connection.expires = now + longest
                 with self._changed:
-                    connection.shelf.idle.append(connection)
+                    connection.route_pool.idle.append(connection)
                     # All: one that waits for another route must see it, too.
                     self._changed.notify_all()
                 return
@@ -360,7 +376,7 @@ class Pool:
         if connection.sock is not None:
             self.counters.connections_closed += 1
         connection.close()
-        self._free(connection.shelf)
+        self._free(connection.route_pool)
 
     def tick(self, now: float) -> float:
         """
@@ -380,9 +396,9 @@ class Pool:
         """Close idle connections past their time."""
         closed = 0
         with self._changed:
-            for shelf in self._shelves.values():
-                for connection in [c for c in shelf.idle if now >= c.expires]:
-                    shelf.idle.remove(connection)
+            for route_pool in self._route_pools.values():
+                for connection in [c for c in route_pool.idle if now >= c.expires]:
+                    route_pool.idle.remove(connection)
                     self._end(connection)
                     closed += 1
             if closed:
@@ -406,9 +422,9 @@ class Pool:
         """Close every idle connection; those in use end with their request."""
         self._reuse = False
         with self._changed:
-            for shelf in self._shelves.values():
-                while shelf.idle:
-                    self._end(shelf.idle.pop())
+            for route_pool in self._route_pools.values():
+                while route_pool.idle:
+                    self._end(route_pool.idle.pop())
 
     def buffer(self) -> memoryview:
         """A read buffer of our own until `keep_buffer`."""

@@ -73,14 +73,14 @@ class PreparedShape:
         tail: What is appended to the target: `query` of the auth.
         asked: Encodings the request allows.
         origin, base: Where it goes, and the same as text.
-        shelf: Where its connections are.
+        route_pool: Where its connections are.
         way: How it goes over HTTP/2; None if it does not.
         found: The resolver's answer that was checked for it.
         until: Monotonic seconds until which these two need no look.
     """
 
     __slots__ = (
-        "asked", "base", "found", "lines", "origin", "rest", "shelf", "start",
+        "asked", "base", "found", "lines", "origin", "rest", "route_pool", "start",
         "tail", "until", "way",
     )  # fmt: skip
 
@@ -92,7 +92,7 @@ class PreparedShape:
         tail: str,
         asked: frozenset[str],
         origin: Origin,
-        shelf: RouteConnections,
+        route_pool: RouteConnections,
     ):
         self.start = start
         self.rest = rest
@@ -101,7 +101,7 @@ class PreparedShape:
         self.asked = asked
         self.origin = origin
         self.base = str(origin)
-        self.shelf = shelf
+        self.route_pool = route_pool
         self.way: Way | None = None
         self.found: Sequence[Found] = ()
         self.until = 0.0
@@ -199,7 +199,7 @@ def prepare(
     options: HttpOptions,
     keep_alive: bool,
     through: Callable[[Origin], ProxyOptions | None],
-    shelf: Callable[[Origin], RouteConnections],
+    route_pool: Callable[[Origin], RouteConnections],
 ) -> PreparedShape:
     """
     Prepare a shape, and keep it as bytes.
@@ -210,7 +210,7 @@ def prepare(
     Args:
         keep_alive: False: the server is told to close.
         through: The proxy on the way to an origin, or None.
-        shelf: Where connections to an origin are.
+        route_pool: Where connections to an origin are.
 
     Raises: Forbidden for a URL or header that must not be sent.
     """
@@ -276,5 +276,5 @@ def prepare(
         auth.query if auth is not None else "",
         _asked(allowed),
         origin,
-        shelf(origin),
+        route_pool(origin),
     )

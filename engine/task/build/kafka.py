@@ -163,7 +163,7 @@ class KafkaBuilder:
         *,
         once: bool = False,
         siblings: Sequence[str] = (),
-        shelf: SharedReading | None = None,
+        shared_reading: SharedReading | None = None,
         say: Callable[[str], None] = log.warning,
         producer: Producer | None = None,
     ) -> State:
@@ -172,7 +172,7 @@ class KafkaBuilder:
 
         Args:
             once: For `run --once`.
-            siblings, shelf, say, producer: As `TopicState`.
+            siblings, shared_reading, say, producer: As `TopicState`.
         """
         values = self._values
         directory = values.of(StateConfig).file
@@ -188,7 +188,7 @@ class KafkaBuilder:
             stated=any(values.stated(f"{STORAGE}{name}") for name in SETTINGS),
             once=once,
             siblings=siblings,
-            shelf=shelf,
+            shared_reading=shared_reading,
             say=say,
             producer=producer,
         )

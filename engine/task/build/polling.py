@@ -64,7 +64,7 @@ def paginator_of(
     *,
     zone: tzinfo,
     task: int,
-    crew: ShardCoordination | None = None,
+    coordination: ShardCoordination | None = None,
     others: Sequence[tuple[int, int, Offset]] = (),
     note: Callable[[str], None] = lambda name: None,
 ) -> Paginator:
@@ -96,7 +96,7 @@ def paginator_of(
         index=shard.index,
         count=shard.count,
         others=others,
-        crew=crew,
+        coordination=coordination,
         note=note,
         around=around_of(api, shard, shape, zone, others, note),
     )

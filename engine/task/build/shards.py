@@ -46,6 +46,7 @@ from engine.task.build.polling import pace_of
 from engine.task.build.registry import Persistent, Registries
 from engine.task.build.sources import Sources
 from engine.task.build.transform import burying, contents_of, transform_of
+from engine.task.coordination import BoardCoordination
 from engine.task.counting import Complaints, Tally
 from engine.task.diff import Differing, SegmentPlaces, SnapshotLimits, segments_of
 from engine.task.diff import partition_of as segment_partition
@@ -59,8 +60,7 @@ from engine.task.pulse import LoopStopping, Pulse
 from engine.task.run import BuildContext
 from engine.task.seen import Keeping, SeenStore, kept, partition_of
 from engine.task.shardloop import ShardLoop
-from engine.task.siblings import Siblings
-from engine.task.standing import Standing, over, stored
+from engine.task.stored import StoredPosition, over, stored_position
 from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
 from engine.task.unchanged import Unchanged
 from engine.transform.dedup import Seen
@@ -139,14 +139,14 @@ class ShardBuilder:
     def shard_loop(self, assigned: Assigned) -> ShardLoop | None:
         """A shard's loop, None if `run --once` has nothing to do for it."""
         shard = assigned.shard
-        standing = stored(self._saved.values(), shard)
+        position = stored_position(self._saved.values(), shard)
         slot = self._context.board.shard(assigned.slot)
-        crew = self._crew(assigned)
-        crew.begin(standing.poll, standing.told)
-        if self._once and over(standing, shard.count, slot):
+        coordination = self._coordination(assigned)
+        coordination.begin(position.poll, position.told)
+        if self._once and over(position, shard.count, slot):
             return None
-        if shard.index == 0 and standing.outlived(shard.count):
-            gone = [each.partition for each in standing.others]
+        if shard.index == 0 and position.outlived(shard.count):
+            gone = [each.partition for each in position.others]
             self._state.reset([*gone, *({**each, **PART} for each in gone)])
         api = self._apis[shard.api]
         values = api.values
@@ -167,13 +167,13 @@ class ShardBuilder:
         )
         differing = None
         if values.of(OffsetsConfig).mode == "SNAPSHOT_DIFF":
-            differing = self._differing(api, shard, standing, outlet, tally)
+            differing = self._differing(api, shard, position, outlet, tally)
         poll = self._sources.poll(
             api,
             shard,
             stopping=patience,
-            crew=crew,
-            others=standing.family,
+            coordination=coordination,
+            others=position.family,
             note=tally.note if differing is None else differing.note,
         )
         source: Source = poll
@@ -204,7 +204,7 @@ class ShardBuilder:
                 entity=shard.entity,
             )
         flow = Flow(
-            standing.offset(self._once),
+            position.offset(self._once),
             source=source,
             path=path,
             outlet=Keeping(outlet, stores) if stores else outlet,
@@ -214,10 +214,10 @@ class ShardBuilder:
             api,
             self._sources.zone,
             # What is stored does not know of a poll that had no page yet.
-            resume=standing.unfinished or tally.cut,
+            resume=position.unfinished or tally.cut,
             skipped=tally.skipped,
-            origin=self._grid(assigned, tally, standing),
-            last_ms=standing.at,
+            origin=self._grid(assigned, tally, position),
+            last_ms=position.at,
         )
         if isinstance(pace, Interval):
             tally.grid = pace.origin
@@ -238,7 +238,12 @@ class ShardBuilder:
         )
 
     def _differing(
-        self, api: Api, shard: Shard, standing: Standing, outlet: Outlet, tally: Tally
+        self,
+        api: Api,
+        shard: Shard,
+        position: StoredPosition,
+        outlet: Outlet,
+        tally: Tally,
     ) -> Differing:
         """What mode SNAPSHOT_DIFF remembers; what was stored of it is let go of."""
         saver, offsets = self._saver, api.values.of(OffsetsConfig)
@@ -250,7 +255,7 @@ class ShardBuilder:
         return Differing(
             shard,
             stored,
-            None if standing.own is None else standing.own.offset,
+            None if position.own is None else position.own.offset,
             limits=SnapshotLimits(
                 most=offsets.snapshot_max_keys,
                 fall=offsets.snapshot_max_fall,
@@ -275,14 +280,14 @@ class ShardBuilder:
         )
 
     def _grid(
-        self, assigned: Assigned, tally: Tally, standing: Standing
+        self, assigned: Assigned, tally: Tally, position: StoredPosition
     ) -> float | None:
         """
         Where the grid of the shard's polls begins, None for here and now.
 
         A part that came with another cut keeps to the grid of those before it.
         """
-        if tally.grid is not None or standing.own is not None or not standing.others:
+        if tally.grid is not None or position.own is not None or not position.others:
             return tally.grid
         board = self._context.board
         begun = (board.shard(slot).get("grid_ns") for slot in assigned.siblings)
@@ -465,5 +470,5 @@ class ShardBuilder:
         topic = api.values.of(RecordsConfig).fixed_topic
         return None if topic is None else self._topics.record_limit(topic)
 
-    def _crew(self, assigned: Assigned) -> Siblings:
-        return Siblings(self._context.board, assigned.slot, assigned.siblings)
+    def _coordination(self, assigned: Assigned) -> BoardCoordination:
+        return BoardCoordination(self._context.board, assigned.slot, assigned.siblings)

@@ -303,7 +303,7 @@ class Sources:
         shard: Shard,
         *,
         stopping: Stopping,
-        crew: ShardCoordination | None = None,
+        coordination: ShardCoordination | None = None,
         others: Sequence[tuple[int, int, Offset]] = (),
         note: Callable[[str], None] = lambda name: None,
     ) -> Poll:
@@ -312,7 +312,7 @@ class Sources:
 
         Args:
             others: Stored offsets of shards of another count.
-            crew: Where the shards of this api meet.
+            coordination: Where the shards of this api meet.
             note: Told the name of each counter that goes up.
         """
         api = self._credentials.newest(api)
@@ -323,7 +323,7 @@ class Sources:
             shard,
             zone=self.zone,
             task=self._task,
-            crew=crew,
+            coordination=coordination,
             others=others,
             note=note,
         )

@@ -56,7 +56,7 @@ from engine.task.reporting import Reporter
 from engine.task.run import ONCE_PATIENCE, BuildContext
 from engine.task.session import UNSAVED, TaskSession
 from engine.task.shardloop import ShardLoop
-from engine.task.shelf import SharedReadingFile
+from engine.task.sharedreading import SharedReadingFile
 from engine.task.starting import Start
 from engine.task.waited import WaitMeter
 from engine.task.watching import Watching
@@ -279,11 +279,11 @@ class Wiring:
             for assigned in self._context.assigned:
                 if assigned.shard not in settled:
                     start.step("opening_connections")
-                    walker = shards.shard_loop(assigned)
-                    if walker is None:
+                    shard_loop = shards.shard_loop(assigned)
+                    if shard_loop is None:
                         session.done.append(assigned.shard)
                     else:
-                        session.loops.append(walker)
+                        session.loops.append(shard_loop)
             if not self._once:
                 state.own(
                     (each.shard.partition for each in self._context.assigned),
@@ -318,7 +318,9 @@ class Wiring:
         return self._brokers.state(
             once=self._once,
             siblings=self._siblings,
-            shelf=SharedReadingFile(self._context.runtime, state_place(values)),
+            shared_reading=SharedReadingFile(
+                self._context.runtime, state_place(values)
+            ),
             say=log.warning,
             producer=begun,
         )

@@ -15,7 +15,7 @@ from engine.errors import Unexpected
 from engine.records import Offset, Page
 from engine.source.paging.position import done_once, told
 from engine.source.poll import Poll
-from tests.fakes.crew import Wall
+from tests.fakes.coordination import Wall
 from tests.fakes.walks import poll_of
 from tests.source.paging.test_paginator import URL, Answers, Told, bytes_of, page
 
@@ -97,7 +97,7 @@ class Fleet:
             index=index,
             count=self.count,
             others=others,
-            crew=self.wall.member(index),
+            coordination=self.wall.member(index),
             stopping=Impatient(),
             **self.keys,
         )

@@ -282,8 +282,8 @@ def test_no_read_is_larger_than_the_buffer() -> None:
         with Misbehaving(Say(body=body)) as server:
             client = Client(server.url, pool_options={"buffer_size": 4096})
             client.get()
-            shelf = next(iter(client.pool._shelves.values()))
-            shelf.idle[0].sock = Noting(shelf.idle[0].sock)
+            route_pool = next(iter(client.pool._route_pools.values()))
+            route_pool.idle[0].sock = Noting(route_pool.idle[0].sock)
             client.get()
 
     assert max(reads) == 4096

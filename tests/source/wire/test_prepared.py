@@ -108,6 +108,6 @@ def head(
         options=HttpOptions(borders=Borders(home=(origin,))),
         keep_alive=True,
         through=lambda origin: None,
-        shelf=lambda origin: None,  # type: ignore[arg-type, return-value]
+        route_pool=lambda origin: None,  # type: ignore[arg-type, return-value]
     )
     return shape.start, shape.rest, shape.lines, shape.asked

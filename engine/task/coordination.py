@@ -1,5 +1,5 @@
 """
-Siblings: the shards of one api, as one of them sees the others on the board.
+Coordination: what the shards of one api tell each other over the board.
 
 Owns what is written there and how it is read; the board owns the cells.
 
@@ -15,7 +15,7 @@ from engine.shared.claims import claim
 from engine.source.paging.pager import gathered
 
 
-class Siblings:
+class BoardCoordination:
     """
     `source.paging.pager.ShardCoordination`, between processes.
 
@@ -31,7 +31,7 @@ class Siblings:
         self._theirs = [board.claims(each) for each in slots if each != slot]
 
     def publish(self, poll: int, size: int, end: int | None) -> None:
-        """As `Crew`."""
+        """As `ShardCoordination`."""
         told = self._own.read()
         if told is not None:
             before, _, known = told
@@ -58,7 +58,7 @@ class Siblings:
             self.publish(*told, None)
 
     def learn(self, poll: int) -> tuple[int, int | None] | None:
-        """As `Crew`."""
+        """As `ShardCoordination`."""
         notices = [notice.read() for notice in self._all]
         return gathered(
             poll,
@@ -69,5 +69,5 @@ class Siblings:
         )
 
     def claim(self, poll: int, place: int, found: int) -> int | None:
-        """As `Crew`."""
+        """As `ShardCoordination`."""
         return claim(self._mine, self._theirs, poll, place, found)

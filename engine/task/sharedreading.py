@@ -1,5 +1,5 @@
 """
-Shelf: one reading of the state topic for all tasks of an engine.
+Shared reading: one reading of the state topic for all tasks of an engine.
 
 Owns a lock and a file in the runtime directory.  The task that comes first
 reads; the others wait for it, take over what it read, and read on from there to

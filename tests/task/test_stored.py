@@ -6,7 +6,7 @@ import pytest
 
 from engine.records import Shard
 from engine.sink.state import Saved
-from engine.task.standing import stored
+from engine.task.stored import stored_position
 
 
 def saved(
@@ -44,9 +44,9 @@ def test_a_poll_that_was_cut_short_goes_on_at_once(
     states: list[Saved], shard: str, unfinished: bool
 ) -> None:
     index, _, count = shard.partition("/")
-    standing = stored(states, Shard("c", "api1", None, int(index), int(count)))
+    position = stored_position(states, Shard("c", "api1", None, int(index), int(count)))
 
-    assert unfinished == standing.unfinished
+    assert unfinished == position.unfinished
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,17 @@ def test_a_poll_that_was_cut_short_goes_on_at_once(
 def test_once_all_shards_have_a_poll_of_one_number(
     states: list[Saved], shard: int, over: int, poll: int
 ) -> None:
-    standing = stored(states, Shard("c", "api1", None, shard, 2))
+    position = stored_position(states, Shard("c", "api1", None, shard, 2))
 
-    assert bool(over) == standing.finished(2)
-    assert poll == (standing.offset(True) or {})["poll"]
-    assert standing.own is not None
-    assert standing.own.offset == standing.offset(False)
+    assert bool(over) == position.finished(2)
+    assert poll == (position.offset(True) or {})["poll"]
+    assert position.own is not None
+    assert position.own.offset == position.offset(False)
 
 
 def test_a_schedule_misses_no_tick_where_the_cut_is_another() -> None:
     states = [saved("0/2", 3, True, at=70), saved("1/2", 3, True, at=90)]
 
-    assert 90 == stored(states, Shard("c", "api1", None, 2, 3)).at
-    assert 70 == stored(states, Shard("c", "api1", None, 0, 2)).at
-    assert None is stored([], Shard("c", "api1", None, 0, 2)).at
+    assert 90 == stored_position(states, Shard("c", "api1", None, 2, 3)).at
+    assert 70 == stored_position(states, Shard("c", "api1", None, 0, 2)).at
+    assert None is stored_position([], Shard("c", "api1", None, 0, 2)).at

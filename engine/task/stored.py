@@ -1,5 +1,5 @@
 """
-Standing: what is stored of an api's shards, and what follows for one of them.
+Stored: what is stored of an api's shards, and what follows for one of them.
 
 Owns which stored offsets belong together (one cut of an api's pages into
 shards, and those before it), and by them whether a poll was cut short and
@@ -21,7 +21,7 @@ from engine.sink.state import Saved
 from engine.source.paging.position import done_once, told
 
 
-class Standing(Struct, frozen=True):
+class StoredPosition(Struct, frozen=True):
     """
     What is stored of an api's entity.
 
@@ -114,19 +114,19 @@ class Standing(Struct, frozen=True):
         return {**mine, "poll": max(poll, newest - 1 if begun else newest)}
 
 
-def over(standing: Standing, count: int, slot: Slot) -> bool:
+def over(position: StoredPosition, count: int, slot: Slot) -> bool:
     """
     Whether a shard's poll of this `run --once` is over.
 
     It had its part of a poll that others have yet to finish, or this run saw
     it end before its task was started again.
     """
-    own = standing.own
+    own = position.own
     ended = own is not None and own.offset.get("done") is True
-    return standing.finished(count) or (ended and slot.get("polls") > 0)
+    return position.finished(count) or (ended and slot.get("polls") > 0)
 
 
-def stored(saved: Iterable[Saved], shard: Shard) -> Standing:
+def stored_position(saved: Iterable[Saved], shard: Shard) -> StoredPosition:
     """What is stored for a shard and for those it shares an api with."""
     own: Saved | None = None
     siblings: list[Saved] = []
@@ -140,7 +140,7 @@ def stored(saved: Iterable[Saved], shard: Shard) -> Standing:
         if partition == shard.partition:
             own = each
         (siblings if cut_of(each.partition)[1] == shard.count else others).append(each)
-    return Standing(own, tuple(siblings), tuple(others))
+    return StoredPosition(own, tuple(siblings), tuple(others))
 
 
 def poll_of(saved: Saved) -> int:
