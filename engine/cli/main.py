@@ -90,8 +90,14 @@ def number(text: str) -> float:
     return value
 
 
-def parser() -> Words:
-    """All verbs and flags; also what completion and the manual are made from."""
+def parser(only: str = "") -> Words:
+    """
+    All verbs and flags; also what completion and the manual are made from.
+
+    Args:
+        only: The verb that is given: of `run` the others are left out, which take
+            longer to describe than a configuration to be read.
+    """
     top = Words(
         prog=PROGRAM,
         description="Get records out of HTTP APIs into Kafka.",
@@ -144,6 +150,8 @@ def parser() -> Words:
     run.add_argument(
         "--quiet", "-q", action="store_true", help="no progress, no summary"
     )
+    if only == "run":
+        return top
 
     check = verb("check", "check:check", "find every mistake in a configuration", files)
     check.add_argument("--json", action="store_true", help="findings as one document")
@@ -448,8 +456,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         command: Callable[[argparse.Namespace], int] = getattr(
             importlib.import_module(f"engine.cli.{module}"), function
         )
-        gc.enable()
         if command.__name__ != "run":
+            gc.enable()
             interruptible()
         code = int(command(args))
         with telling(code):
@@ -474,7 +482,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 def parsed(words: Sequence[str]) -> argparse.Namespace | int:
     """The arguments, or the exit code where they say all, as `--help` does."""
     try:
-        return parser().parse_args(words)
+        return parser(words[0]).parse_args(words)
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else Exit.USAGE
         with telling(code):

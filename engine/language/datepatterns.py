@@ -24,6 +24,7 @@ from engine.language.times import (
     offset_text,
     read_offset,
 )
+from engine.later import pattern
 
 
 class _Fields:
@@ -267,4 +268,4 @@ def compile_pattern(text: str) -> Pattern:
         expression.append(f"({match})")
         takes.append(take)
         at = end
-    return Pattern(text, shows, re.compile("".join(expression), re.IGNORECASE), takes)
+    return Pattern(text, shows, pattern("".join(expression), re.IGNORECASE), takes)

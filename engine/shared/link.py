@@ -12,6 +12,7 @@ closes the other's end after it.
 
 from __future__ import annotations
 
+import functools
 import socket
 from typing import TypeAlias
 
@@ -230,8 +231,14 @@ Message: TypeAlias = (
     | AskOutcome
 )
 
-_DECODER: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 _ENCODER = msgspec.json.Encoder()
+
+
+@functools.cache
+def _decoder() -> msgspec.json.Decoder[Message]:
+    # To look at all annotations of all of them takes as long as twenty imports, and
+    # until a child speaks nobody needs it.
+    return msgspec.json.Decoder(Message)
 
 
 class Link:
@@ -296,7 +303,7 @@ class Link:
                 self.close()
                 break
             try:
-                messages.append(_DECODER.decode(content))
+                messages.append(_decoder().decode(content))
             except msgspec.DecodeError as failure:
                 raise SharedError(f"a link brought no message: {failure}") from failure
         return messages

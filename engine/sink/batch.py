@@ -67,14 +67,16 @@ def varint(number: int) -> bytes:
 #: a longer one the way through `_any` costs nothing beside its bytes.
 SHORT = 1 << 13
 
+_UPPER = [bytes((number,)) for number in range(128, 256, 2)]
+
 #: A number; with the mark of a record that has no key before it; and the bytes
 #: that something of this length takes together with its length.
 #: One byte, then two: the first of two has its upper bit set.  To ask `varint` for each
 #: of them was 5 ms of a start.
 NUMBERS_SHORT = [bytes((low,)) for low in range(0, 128, 2)] + [
     low + high
-    for high in (bytes((number,)) for number in range(1, 128))
-    for low in (bytes((number,)) for number in range(128, 256, 2))
+    for high in [bytes((number,)) for number in range(1, 128)]
+    for low in _UPPER
 ]
 NO_KEY = b"\1"
 KEYLESS = [NO_KEY + number for number in NUMBERS_SHORT]

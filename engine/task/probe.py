@@ -11,13 +11,12 @@ Path: `check --connect`, `preview`, ``sample`` -> here -> ``task.build.sources``
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Raw
@@ -34,6 +33,7 @@ from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.response import RecordsConfig
 from engine.errors import Misconfigured, SinkError, SourceError, Unavailable
 from engine.language.paths import compile_path
+from engine.later import later
 from engine.records import Offset, Page, Request, Response, Shard
 from engine.shared.demands import HostReading
 from engine.sink.kafka import Described, admin, describe, reachable
@@ -51,6 +51,11 @@ from engine.task.build.polling import paginator_of
 from engine.task.build.sources import Sources
 from engine.task.pulse import LoopStopping, Pulse
 from engine.task.stored import cut_of
+
+if TYPE_CHECKING:
+    import tempfile
+else:
+    tempfile = later("tempfile")
 
 
 def questions(

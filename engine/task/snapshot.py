@@ -16,17 +16,22 @@ Path: `task.diff` -> here -> `task.segments`
 from __future__ import annotations
 
 import os
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from engine.errors import StateError
+from engine.later import later
 from engine.records import Encoded, Offset, Primitive
 from engine.task.segments import SegmentEntries, packed, unpacked
+
+if TYPE_CHECKING:
+    import tempfile
+else:
+    tempfile = later("tempfile")
 
 #: Of an entry: its record may have been delivered or not, and it is gone.
 UNKNOWN: Final = 0
@@ -83,7 +88,7 @@ class KeyTable:
         self._topics: list[str] = []
         self._seeds: list[int] = []
         self._spool = spool
-        self._file = tempfile.TemporaryFile(prefix="keys-", dir=spool)  # noqa: SIM115
+        self._file = tempfile.TemporaryFile(prefix="keys-", dir=spool)
         # Bytes of the file, and those of keys that are there.
         self._end = self._bytes = 0
         #: Segment -> its entries, and how many of them are the newest of their key.
@@ -470,7 +475,7 @@ class KeyTable:
                 if content != GONE and row >= _ROWS
             ],
         )
-        fresh = tempfile.TemporaryFile(prefix="keys-", dir=self._spool)  # noqa: SIM115
+        fresh = tempfile.TemporaryFile(prefix="keys-", dir=self._spool)
         places = []
         end = 0
         for start in range(0, len(rows), ENTRIES):

@@ -17,10 +17,9 @@ Path: `compile` -> here -> `loops`, `rules`, `route`
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -30,7 +29,7 @@ from engine.language.nodes import Name
 from engine.language.templates import Expression
 from engine.language.times import parse_text
 from engine.language.values import text_of
-from engine.later import pattern
+from engine.later import later, pattern
 from engine.transform.called import (
     ABSENT,
     REDO,
@@ -51,6 +50,11 @@ from engine.transform.loops import Fit, Loop, Typed
 from engine.transform.received import PLACE, NotTyped, struct_of
 from engine.transform.route import RecordRouter, single, varies
 from engine.transform.rules import NULL, Rules
+
+if TYPE_CHECKING:
+    import ast
+else:
+    ast = later("ast")
 
 #: More rules than this are for the general path: the loop would take longer
 #: to compile than it could save.

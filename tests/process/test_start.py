@@ -43,6 +43,8 @@ HEAVY = {
     "lz4",
     "concurrent",
     "difflib",
+    "tempfile",
+    "encodings.idna",
 }
 ROOMS = {
     "engine.admin",

@@ -188,7 +188,9 @@ class Connection:
         self._aside.call(self._look_up, self._resolved)
 
     def _look_up(self) -> list[_Address]:
-        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        # A host in ASCII needs none of the tables of international names.
+        host = self.host.encode() if self.host.isascii() else self.host
+        found = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
         return list(dict.fromkeys(found))
 
     def _resolved(self, found: Any, failure: Exception | None) -> None:

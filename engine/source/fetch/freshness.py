@@ -9,6 +9,7 @@ Under `source.fetch.cache`.
 
 from __future__ import annotations
 
+import functools
 import struct
 from calendar import timegm
 from collections.abc import Iterable, Mapping
@@ -174,7 +175,7 @@ def decode(raw: bytes | memoryview) -> StoredResponse:
     (length,) = _META.unpack_from(raw)
     start = _META.size + length
     try:
-        stored = _DECODER.decode(raw[_META.size : start])
+        stored = _decoder().decode(raw[_META.size : start])
     except msgspec.DecodeError as failure:
         raise ValueError(str(failure)) from failure
     return StoredResponse(
@@ -188,7 +189,9 @@ def decode(raw: bytes | memoryview) -> StoredResponse:
     )
 
 
-_DECODER = msgspec.msgpack.Decoder(StoredResponse)
+@functools.cache
+def _decoder() -> msgspec.msgpack.Decoder[StoredResponse]:
+    return msgspec.msgpack.Decoder(StoredResponse)
 
 
 def directives(text: str | None) -> dict[str, str | None]:

@@ -27,7 +27,9 @@ Lookup: TypeAlias = Callable[[str, int], Sequence[Found]]
 
 def system_lookup(host: str, port: int) -> Sequence[Found]:
     """All stream addresses of a host, in the system's order."""
-    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # A host in ASCII needs none of the tables of international names.
+    name = host.encode() if host.isascii() else host
+    return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
 
 class Resolver:
