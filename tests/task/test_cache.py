@@ -11,7 +11,13 @@ from engine.records import Request, Response
 from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.rates import Rate
 from engine.source.fetch.warming import Trace
-from engine.task.build.cache import layer_of, tiers_of, unique_headers, warming_of
+from engine.task.build.cache import (
+    layer_of,
+    own_answers,
+    tiers_of,
+    unique_headers,
+    warming_of,
+)
 from engine.task.build.http import url_of
 from tests.fakes.hands import Hands
 
@@ -327,3 +333,36 @@ def test_without_warming_there_is_none(connector, tmp_path, clock) -> None:
     )
 
     assert found is None
+
+
+TWO = "apis.num=2\napi1.api.name=a\napi2.api.name=b\n"
+PLACES = f"{TWO}api1.http.source.url=https://h/a\napi2.http.source.url=https://h/b\n"
+CHILD = PLACES.replace("https://h/b", "https://h/${parent_value}")
+CHILD += "api2.api.chaining.parent=a\napi2.api.chaining.extract.field=id\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "own"),
+    [
+        ("", True),
+        ("tasks.max=8\npagination.type=page", True),
+        ("entity.names=a,b\nhttp.source.url=https://h/${entityName}", True),
+        ("http.request.method=POST\nhttp.request.body={}", False),
+        (TWO, False),
+        (PLACES, True),
+        (CHILD, False),
+    ],
+    ids=["one", "dealt", "entities", "post", "alike", "two", "children"],
+)
+def test_whose_answers_no_other_task_asks_for(tmp_path, lines: str, own: bool) -> None:
+    path = tmp_path / "c.properties"
+    # What is said twice counts as said last; here only once.
+    base = "".join(
+        f"{line}\n"
+        for line in BASE.splitlines()
+        if not line or f"\n{line.split('=')[0]}=" not in f"\n{lines}"
+    )
+    path.write_text(base + lines)
+    path.chmod(0o600)
+
+    assert own is own_answers(load([path]).connectors[0])

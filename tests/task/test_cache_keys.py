@@ -44,7 +44,7 @@ def make(tmp_path: Path, clock: Hands) -> Make:
         )
         assert found is not None
         # What leaves a tier leaves it before the test looks.
-        found._background = False
+        found._eviction._background = False
         return found
 
     return tiers

@@ -113,11 +113,12 @@ class Eviction:
                         tier.evictions += 1
                         tier.evicted_since += 1
             if self._cache.total is not None:
-                self._hold_total(self._cache.total)
+                self.hold_total(self._cache.total)
         finally:
             flight.land()
 
-    def _hold_total(self, total: int) -> None:
+    def hold_total(self, total: int) -> None:
+        """Drop what both tiers hold beyond so many entries; for who has the lead."""
         excess = sum(tier.totals()[0] for tier in self._tiers) - total
         for tier in reversed(self._tiers):
             if excess <= 0:

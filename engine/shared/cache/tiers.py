@@ -170,13 +170,16 @@ class Tiers(Generic[Value]):
         )
         self._refresh_at = 0.0
 
-    def find(self, key: str, *, anew: bool = False) -> CacheHit[Value] | None:
+    def find(
+        self, key: str, *, anew: bool = False, own: bool = False
+    ) -> CacheHit[Value] | None:
         """
         The entry of a key, or None.
 
         Args:
             anew: Another process may just have entered a newer one: what this
                 process holds in memory counts only if nothing stands below.
+            own: No other process asks for it.
 
         Blocks: in a shared tier for its patience at most.
         """
@@ -186,7 +189,7 @@ class Tiers(Generic[Value]):
             held = self._l1.get(key)
         if held is not None and (not anew or key in self._owed):
             return CacheHit(held[0], 1, held[1])
-        if anew and self._alone:
+        if anew and (own or self._alone):
             # Nobody else enters anything below.
             return None if held is None else CacheHit(held[0], 1, held[1])
         for tier in self._shared:
@@ -212,13 +215,13 @@ class Tiers(Generic[Value]):
             return CacheHit(value, tier.level, age)
         return CacheHit(held[0], 1, held[1]) if held is not None else None
 
-    def keep(self, key: str, value: Value) -> None:
-        """Enter what was received just now, in place of what stood there."""
+    def keep(self, key: str, value: Value, *, own: bool = False) -> None:
+        """Enter what was received just now, in place of what stood there; `own` as above."""
         if self._l1 is not None and self._hear_of_clearing(self._l1):
             # It was asked for with what has been cleared meanwhile.
             return
         received, l1 = self._ages.now(), self._l1
-        if self._alone and l1 is not None:
+        if (own or self._alone) and l1 is not None:
             # Hot path: bytes of it are made when it leaves, if it ever does; in a
             # database an answer of 145 KB is 0.7 ms, more than all the rest of its way.
             if l1.put(key, value, self._weigh(value), received):
@@ -402,21 +405,20 @@ class Tiers(Generic[Value]):
         """
         Move what L1 still owes and what L2 holds to L3, which outlives the engine.
 
-        The most recently used first; one process does it.
+        The most recently used first; of L2 one process does it.
 
         Returns: how many.
         Blocks: at most about `within` seconds.
         """
         if [tier.level for tier in self._shared] != [2, 3]:
             return 0
-        flight = self._eviction.lead()
-        if flight is None:
-            return 0
-        moved = 0
         deadline = self._clock.monotonic() + within
         upper, lower = self._shared
+        moved = self._settle_owed(lower, deadline)
+        flight = self._eviction.lead()
+        if flight is None:
+            return moved
         try:
-            moved = self._settle_owed(lower, deadline)
             lines = sorted(upper.ledger.lines(), key=lambda line: -line.used)
             for at in range(0, len(lines), IN_ONE_GO):
                 usable = upper.usable() and lower.usable()
@@ -425,6 +427,8 @@ class Tiers(Generic[Value]):
                 some = lines[at : at + IN_ONE_GO]
                 self._eviction.lower_all(upper, some)
                 moved += len(some)
+            if self.settings.total is not None and self.settings.evict:
+                self._eviction.hold_total(self.settings.total)
         except (SharedError, OSError) as failure:
             log.info("Cache tier 2 was not kept: %s.", failure)
         finally:

@@ -36,6 +36,7 @@ from engine.language.cron import compile_cron
 from engine.later import pattern
 from engine.records import Request
 from engine.seams import Fetch, Stopping
+from engine.shared.cache.own import OwnAnswers
 from engine.shared.cache.settings import CacheSettings, TierSettings
 from engine.shared.cache.tiers import Tiers
 from engine.shared.limiter import RateLimiter
@@ -108,6 +109,7 @@ class Caching:
         self._connector = connector
         self._clock = clock
         self._layers: dict[str, Cached] = {}
+        self._own = once and own_answers(connector)
         self.tiers = tiers_of(connector, place=place, disk=disk, once=once, clock=clock)
         if self.tiers is None:
             return
@@ -127,6 +129,7 @@ class Caching:
             self.tiers,
             stopping=stopping,
             methods={each.values.of(RequestConfig).method for each in apis},
+            own=self._own,
             trace=self.trace,
             clock=self._clock,
         )
@@ -287,6 +290,7 @@ def layer_of(
     *,
     stopping: Stopping,
     methods: Collection[str] = (),
+    own: bool = False,
     trace: Trace | None = None,
     clock: Clock = SYSTEM,
 ) -> Cached | None:
@@ -298,6 +302,7 @@ def layer_of(
 
     Args:
         methods: By which the apis of the connector ask.
+        own: No other task asks for what this one does, in a run that ends by itself.
     """
     values = api.values
     if (
@@ -311,7 +316,7 @@ def layer_of(
     patience = values.of(ClientConfig).request_timeout
     return Cached(
         fetch,
-        tiers,
+        OwnAnswers(tiers) if own else tiers,
         stopping=stopping,
         ttl=float(values.of(ResponseCacheConfig).ttl),
         credential=f"{engine.__version__}\n{_text(values, IDENTITY)}",
@@ -321,6 +326,22 @@ def layer_of(
         watch=trace.asked if trace is not None else None,
         clock=clock,
     )
+
+
+def own_answers(connector: Connector) -> bool:
+    """
+    True if no answer of one task is asked for by another.
+
+    The pages of an api are dealt out, so it takes two apis that ask for the same, or
+    children whose values come again under several parents.
+    """
+    urls = set()
+    for api in connector.apis:
+        asks = api.values.of(RequestConfig)
+        if asks.method not in SAFE or connector.parent(api) is not None:
+            return False
+        urls.add(asks.url)
+    return len(urls) == len(connector.apis)
 
 
 def named_headers(values: Values) -> frozenset[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from engine.clock import SYSTEM
 from engine.shared.cache.ledger import Ledger, ReceivedAt
+from engine.shared.cache.own import OwnAnswers
 from engine.shared.cache.ratio import Ratio
 from engine.shared.cache.settings import CacheSettings, TierSettings
 from engine.shared.cache.tiers import Tiers
@@ -746,3 +747,54 @@ def test_alone_one_thread_leads_and_no_file_is_made(tmp_path, clock) -> None:
     first.land()
     assert tiers.lead(key(1)) is not None
     assert not (tmp_path / "run" / "flights").exists()
+
+
+# -- several processes, each with answers of its own ------------------------------------
+
+
+def test_an_own_answer_stands_below_once_its_process_ends(tmp_path, clock) -> None:
+    tiers = make(tmp_path, clock)
+    own = OwnAnswers(tiers)
+    own.keep(key(1), b"v")
+    tiers.keep(key(2), b"w")
+
+    assert {1: 2, 2: 1, 3: 0} == entries(tiers)
+    assert 1 == own.find(key(1), anew=True).level
+    tiers.settle(5.0)
+    assert {1: 2, 2: 0, 3: 2} == entries(tiers)
+    assert b"v" == make(tmp_path, clock).find(key(1)).value
+
+
+def test_of_two_that_end_at_once_each_moves_its_own(tmp_path, clock) -> None:
+    both = [make(tmp_path, clock) for _ in range(2)]
+    for number, tiers in enumerate(both):
+        OwnAnswers(tiers).keep(key(number), b"v%d" % number)
+    moving = both[0]._eviction.lead()
+
+    assert [1, 1] == [tiers.settle(5.0) for tiers in both]
+
+    moving.land()
+    assert {1: 0, 2: 0, 3: 2} == entries(make(tmp_path, clock))
+
+
+def test_what_two_move_at_their_ends_keeps_to_the_total(tmp_path, clock) -> None:
+    both = [make(tmp_path, clock, total=5, threshold=1.0) for _ in range(2)]
+    for number in range(8):
+        OwnAnswers(both[number % 2]).keep(key(number), b"v")
+    for tiers in both:
+        tiers.settle(5.0)
+
+    assert {1: 0, 2: 0, 3: 5} == entries(make(tmp_path, clock))
+
+
+def test_one_thread_leads_for_an_own_answer_and_no_file_is_made(
+    tmp_path, clock
+) -> None:
+    own = OwnAnswers(make(tmp_path, clock))
+    flight = own.lead(key(1))
+
+    assert flight is not None
+    assert own.lead(key(1)) is None
+    assert [] == list(tmp_path.glob("run/flights/*"))
+    flight.land()
+    assert own.lead(key(1)) is not None
