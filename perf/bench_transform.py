@@ -19,8 +19,12 @@ import argparse
 import gc
 import json
 import os
+import select
 import statistics
+import subprocess
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +41,9 @@ from perf.rig import ROOT, machine
 
 #: Seconds of a run of one or two tasks.
 SPAN = 2.0
+
+#: Seconds for a task to become warm.
+PATIENCE = 60.0
 
 Work = Callable[[Page], Any]
 
@@ -154,30 +161,52 @@ def measure(pages: list[Page], runs: int) -> dict[str, dict[str, list[float]]]:
 def together(
     pages: list[Page], tasks: int, seconds: float, made: Callable[[], Work]
 ) -> float:
-    """Records/s of so many forked tasks, all of them within the same span."""
-    begin = time.monotonic() + 0.1
-    answers = []
+    """
+    Records/s of so many forked tasks, all of them within the same span.
+
+    The span begins once all of them are warm.  To be called by a process without
+    other threads: a child that collects what was another thread's may die of it.
+
+    Raises: RuntimeError where a task did not answer.
+    """
+    started, go, answers = os.pipe(), os.pipe(), []
     for _ in range(tasks):
         reading, writing = os.pipe()
         if os.fork() == 0:
-            work = made()
-            for each in pages:
-                work(each)
-            time.sleep(max(0.0, begin - time.monotonic()))
-            done = 0
-            while time.monotonic() < begin + seconds:
-                work(pages[done % len(pages)])
-                done += 1
-            os.write(writing, b"%d" % (done * PER_PAGE))
-            os._exit(0)
+            try:
+                os.close(go[1])
+                work = made()
+                for each in pages:
+                    work(each)
+                os.write(started[1], b".")
+                os.read(go[0], 1)
+                end, done = time.monotonic() + seconds, 0
+                while time.monotonic() < end:
+                    work(pages[done % len(pages)])
+                    done += 1
+                os.write(writing, b"%d" % (done * PER_PAGE))
+                os._exit(0)
+            except BaseException:  # noqa: BLE001 - the parent's code is not a child's
+                traceback.print_exc()
+                os._exit(1)
         os.close(writing)
         answers.append(reading)
-    total = 0
+    os.close(started[1])
+    warm = 0
+    # One that dies before it is warm says nothing.
+    while warm < tasks and select.select([started[0]], [], [], PATIENCE)[0]:
+        warm += len(os.read(started[0], tasks)) or tasks
+    for each in (started[0], go[0], go[1]):
+        # The end of this pipe is what they wait for.
+        os.close(each)
+    found = []
     for reading in answers:
         with os.fdopen(reading, "rb") as answer:
-            total += int(answer.read())
-        os.wait()
-    return total / seconds
+            found.append(answer.read())
+    ended = [os.wait()[1] for _ in answers]
+    if any(ended) or not all(found):
+        raise RuntimeError(f"of {tasks} tasks one ended with {max(ended)}")
+    return sum(map(int, found)) / seconds
 
 
 def count(_: Page) -> int:
@@ -207,12 +236,42 @@ def scale(pages: list[Page], runs: int, seconds: float) -> dict[str, list[float]
     return found
 
 
+def scaled(seconds: float) -> tuple[float, float]:
+    """
+    What two tasks get of one, and what two loops that only count get.
+
+    In a process of its own, whatever threads this one has; raises RuntimeError.
+    """
+    words = [sys.executable, "-m", "perf.bench_transform", "--scaled", str(seconds)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    ours_two, count_two = map(float, done.stdout.split())
+    return ours_two, count_two
+
+
+def print_scaled(seconds: float) -> None:
+    """For `scaled`: both figures on a line."""
+    pages = [page(number) for number in range(2)]
+    found = []
+    for made in (lambda: ours(**RULES["twelve"]), lambda: count):
+        one, two = (together(pages, tasks, seconds, made) for tasks in (1, 2))
+        found.append(str(two / one))
+    print(*found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pages", type=int, default=4)
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--quick", action="store_true", help="one page, two runs")
+    parser.add_argument(
+        "--scaled", type=float, metavar="SECONDS", help="only one task against two"
+    )
     options = parser.parse_args()
+    if options.scaled:
+        print_scaled(options.scaled)
+        return
     span = SPAN
     if options.quick:
         options.pages, options.runs, span = 1, 2, 0.2

@@ -213,25 +213,6 @@ def http2(url: str, count: int) -> Pair:
     return ours, theirs
 
 
-def tasks(seconds: float) -> Pair:
-    """What two tasks get of one, and what two loops that only count get."""
-    from perf import bench_transform
-
-    pages = [bench_transform.page(number) for number in range(2)]
-    rules = bench_transform.RULES["twelve"]
-
-    def scaled(made: Callable[[], bench_transform.Work]) -> float:
-        one, two = (
-            bench_transform.together(pages, count, seconds, made) for count in (1, 2)
-        )
-        return two / one
-
-    return (
-        scaled(lambda: bench_transform.ours(**rules)),
-        scaled(lambda: bench_transform.count),
-    )
-
-
 def measures(
     stack: contextlib.ExitStack, wanted: Sequence[str], records: int, quick: bool
 ) -> list[Any]:
@@ -304,6 +285,8 @@ def measures(
             lambda: http2(secured, 200 if quick else 700),
         )
     if {"two-tasks"} & set(wanted):
+        from perf import bench_transform
+
         found["two-tasks"] = Alone(
             Line(
                 "two-tasks",
@@ -312,7 +295,7 @@ def measures(
                 "counting loop",
                 least=0.95,
             ),
-            lambda: tasks(0.3 if quick else 1.0),
+            lambda: bench_transform.scaled(0.3 if quick else 1.0),
         )
     return [found[name] for name in wanted]
 
