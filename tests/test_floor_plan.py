@@ -41,10 +41,11 @@ WINGS = {
         "auth": 3,
         "paging": 2,
         "worth": 2,
-        "prefetch": 3,
-        "poll": 4,
-        "jobs": 5,
-        "children": 5,
+        "places": 3,
+        "prefetch": 4,
+        "poll": 5,
+        "jobs": 6,
+        "children": 6,
     },
 }
 

@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
 
+from engine.language.comparing import compare, equal, kind_of
 from engine.language.datepatterns import Pattern, compile_pattern
 from engine.language.faults import EvaluationError, LanguageError
 from engine.language.times import (
@@ -46,10 +47,7 @@ from engine.language.values import (
     Verbatim,
     as_integer,
     compact,
-    compare,
     encode,
-    equal,
-    kind_of,
     text_of,
 )
 

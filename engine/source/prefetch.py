@@ -22,7 +22,7 @@ from engine.records import Page, Request, Response
 from engine.seams import Stopping
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.pager import Pager
-from engine.source.worth import Worth
+from engine.source.places import FetchPlaces
 
 #: A request, sent and decoded; raises a SourceError, blocks as a Fetch does.
 Answer: TypeAlias = Callable[[Request], tuple[Response, Decoded]]
@@ -168,96 +168,6 @@ class _Run:
         )
 
 
-class _Places:
-    """
-    How many requests all polls of a task have under way, and who is next.
-
-    A free place goes first to a poll that has nothing under way.  It may be asked
-    under the lock of a run, and takes none of them.
-
-    Attributes:
-        waiting: Pages that were fetched and not handed over.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.waiting = 0
-        self.worth = Worth(most)
-        self._most = most
-        self._lock = threading.Lock()
-        self._freed = threading.Condition(self._lock)
-        self._flying = self._ahead = self._hungry = self._runs = 0
-
-    def opened(self) -> None:
-        """A poll begins."""
-        with self._lock:
-            if not self._runs:
-                self.worth.begin()
-            self._runs += 1
-
-    def closed(self) -> None:
-        """A poll is over."""
-        with self._lock:
-            self._runs -= 1
-
-    def look(self) -> None:
-        """See from time to time whether fetching ahead is worth it."""
-        if self.worth.due:
-            with self._lock:
-                self.worth.look(self._runs)
-
-    def take(self, seconds: float) -> bool:
-        """A place for a poll with nothing under way; blocks at most so long."""
-        with self._lock:
-            if self._flying >= self._most:
-                self._hungry += 1
-                self._freed.wait(seconds)
-                self._hungry -= 1
-                if self._flying >= self._most:
-                    return False
-            self._flying += 1
-            return True
-
-    @property
-    def free(self) -> bool:
-        """True if a request ahead may have a place; never blocks, may be outdated."""
-        return (
-            self._flying < self._most
-            and not self._hungry
-            and self._ahead < self.worth.ahead
-        )
-
-    def take_ahead(self) -> bool:
-        """A place for a request ahead, if there is one."""
-        with self._lock:
-            if not self.free:
-                return False
-            self._flying += 1
-            self._ahead += 1
-            return True
-
-    def give(self, *, ahead: bool) -> None:
-        """A request has ended, or there was none."""
-        with self._lock:
-            self._flying -= 1
-            self._ahead -= ahead
-            if self._hungry:
-                self._freed.notify()
-
-    def landed(self, *, ahead: bool) -> None:
-        """A request has ended, and its page waits."""
-        with self._lock:
-            self._flying -= 1
-            self._ahead -= ahead
-            self.waiting += 1
-            if self._hungry:
-                self._freed.notify()
-
-    def left(self) -> None:
-        """A page is handed over, or thrown away."""
-        with self._lock:
-            self.waiting -= 1
-
-
 class Prefetcher:
     """
     What all shards of a task fetch ahead, together within its bounds.
@@ -276,7 +186,7 @@ class Prefetcher:
         self._threads = threads
         self._pages = pages
         self._budget = budget or Unbounded()
-        self._places = _Places(threads)
+        self._places = FetchPlaces(threads)
 
     def pages(
         self,

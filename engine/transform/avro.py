@@ -21,7 +21,8 @@ from msgspec import Raw
 
 from engine.clock import SYSTEM, Clock
 from engine.language import EvaluationError, plain
-from engine.language.values import as_integer, kind_of
+from engine.language.comparing import kind_of
+from engine.language.values import as_integer
 from engine.transform.registered import Registered, RegisteredWriter, Write
 from engine.transform.registry import Schema, Schemas
 from engine.transform.schemas import SchemaMismatch, Type, avro_schema, sanitized

@@ -19,7 +19,8 @@ from typing import Any, Final
 from msgspec import Raw
 
 from engine.language import EvaluationError, Pattern, decode, parse_timestamp, plain
-from engine.language.values import NUMBER, Spelled, as_integer, kind_of, text_of
+from engine.language.comparing import kind_of
+from engine.language.values import NUMBER, Spelled, as_integer, text_of
 from engine.later import pattern
 
 _WHOLE: Final = pattern(r"([+-]?)([0-9]+)(?:\.0*)?")

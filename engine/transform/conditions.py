@@ -27,6 +27,7 @@ from engine.language import (
     parse_timestamp,
     plain,
 )
+from engine.language.comparing import among, compare, contains, equal, kind_of
 from engine.language.rules import (
     CHECKS,
     MOST_NESTING,
@@ -34,16 +35,7 @@ from engine.language.rules import (
     VALIDATION_TYPES,
     operator_of,
 )
-from engine.language.values import (
-    among,
-    as_integer,
-    compare,
-    contains,
-    equal,
-    is_null,
-    kind_of,
-    text_of,
-)
+from engine.language.values import as_integer, is_null, text_of
 
 Test: TypeAlias = Callable[[Any], bool]
 

@@ -19,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescript
 from google.protobuf.message import DecodeError, EncodeError
 from google.protobuf.message_factory import GetMessageClass
 
-from engine.language.values import kind_of
+from engine.language.comparing import kind_of
 from engine.transform.registered import Registered, RegisteredWriter, Write
 from engine.transform.registry import Schema, Schemas
 from engine.transform.schemas import SchemaMismatch, Type

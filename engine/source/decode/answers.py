@@ -24,10 +24,11 @@ from engine.errors import (
     Unexpected,
     Unreachable,
 )
+from engine.language.comparing import equal
 from engine.language.faults import EvaluationError
 from engine.language.paths import Path, compile_path
 from engine.language.regexes import compile_regex
-from engine.language.values import MISSING, decode, equal, plain, text_of
+from engine.language.values import MISSING, decode, plain, text_of
 from engine.records import Response
 from engine.source.decode.diagnosis import document_of, kind, line, told
 from engine.source.wire.origin import shown
