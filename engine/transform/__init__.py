@@ -10,7 +10,8 @@ Path: ``source`` -> here -> ``sink``
 
 from engine.transform.compile import TransformOptions, compile_transform
 from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
-from engine.transform.page import PageTransform, Step
+from engine.transform.page import PageTransform
+from engine.transform.steps import Step
 
 __all__ = [
     "Converter",

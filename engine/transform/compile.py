@@ -18,23 +18,13 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import ConfigError
-from engine.language import (
-    LanguageError,
-    compile_path,
-)
+from engine.language import LanguageError, compile_path
 from engine.language.instants import bound_in
 from engine.records import Shard
-from engine.transform.convert import (
-    Converter,
-    JsonKey,
-    JsonText,
-    TextKey,
-)
+from engine.transform.convert import Converter, JsonKey, JsonText, TextKey, decoder_of
 from engine.transform.dedup import Seen
-from engine.transform.function import (
-    load_function,
-)
-from engine.transform.page import PageTransform, TransformParts, decoder_of
+from engine.transform.function import load_function
+from engine.transform.page import PageTransform, TransformParts
 from engine.transform.route import RecordRouter
 from engine.transform.rules import Rules, compile_rules
 from engine.transform.typed import compile_typed

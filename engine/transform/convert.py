@@ -11,9 +11,10 @@ Path: `compile` -> here -> `schemas`, `engine.language`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
 
+import msgspec
 from msgspec import Raw
 
 from engine.errors import RecordError
@@ -159,3 +160,18 @@ class JsonKey:
 
 def _python(item: Any) -> Any:
     return schemas.python(decode(encode(item))) if isinstance(item, Raw) else item
+
+
+_PLAIN: Final = msgspec.json.Decoder()
+
+
+def decoder_of(converter: Converter) -> Callable[[bytes], Any]:
+    """A record's JSON text to what a converter of values wants."""
+
+    def decoded(data: bytes) -> Any:
+        try:
+            return decode(data) if converter.exact else _PLAIN.decode(data)
+        except (EvaluationError, msgspec.MsgspecError, ValueError) as e:
+            raise RecordError(f"not decodable: {e}", stage="convert") from e
+
+    return decoded

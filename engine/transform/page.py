@@ -5,10 +5,9 @@ A page without rules costs two C calls; a page with rules goes through the typed
 where it was compiled, record by record through the general one where that gives up.
 Nothing of a page is handed on before all of it is done.
 
-Owns the order in which the records of a page are judged, routed, converted, measured
-and told apart from others, the fast path beside the general one, and what holds for
-all records of a page.  It is one class, and long: each of its steps shares the columns
-of the page, and a page that passes unchanged leaves it after the first few lines.
+Owns the order in which the records of a page are judged, converted, measured and told
+apart from others, and which path takes them; a page that passes unchanged leaves after
+the first few lines.
 
 Path: `compile` made it -> ``task.path`` calls -> here -> `loops`, `general`, `convert`,
 `route`, `dedup`
@@ -18,86 +17,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from copy import copy
 from datetime import tzinfo
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from engine.errors import RecordError
-from engine.language import (
-    MISSING,
-    EvaluationError,
-    Path,
-    decode,
-)
-from engine.language.values import encode, opened
-from engine.records import DeadLetter, KafkaHeaders, Page, Parcel, Shard
-from engine.transform import general
+from engine.language import Path
+from engine.records import DeadLetter, Page, Parcel, Shard
 from engine.transform.columns import Columns
-from engine.transform.convert import (
-    Converter,
-    JsonKey,
-    JsonText,
-    TextKey,
-)
-from engine.transform.dedup import Seen, digest
-from engine.transform.function import (
-    Context,
-    call_page,
-    call_record,
-    for_function,
-    from_function,
-)
+from engine.transform.convert import Converter, JsonKey, JsonText, TextKey, decoder_of
+from engine.transform.dedup import Seen
 from engine.transform.general import Scope
 from engine.transform.loops import Typed
+from engine.transform.record import RecordPath
 from engine.transform.route import Provenance, RecordRouter, varies
 from engine.transform.rules import NULL, Rules
-
-#: Characters of a value in a line of `transformation.debug.enabled`.
-_SHOWN: Final = 1000
-
-
-#: Records of a page that get such a line.
-_LINES: Final = 10
-
-
-_PLAIN: Final = msgspec.json.Decoder()
-
-
-class Step(Struct, frozen=True):
-    """
-    What became of one record, for people.
-
-    Attributes:
-        index: Its place in the page, from 0.
-        before: As received.
-        after: JSON before the converter, None: it was not produced.
-        outcome: produced, filtered, failed or deduplicated.
-        stage: Where it failed, or "".
-        rule: The rule that left it out or failed it, or "".
-        message: What was wrong, or "".
-    """
-
-    index: int
-    before: bytes
-    after: bytes | None
-    outcome: str
-    stage: str = ""
-    rule: str = ""
-    message: str = ""
-
-
-class Constant(Struct):
-    """What is the same for every record of a page; `size` is the headers'."""
-
-    topic: str
-    stamp: int
-    headers: KafkaHeaders
-    size: int
+from engine.transform.scope import Constant, PageScope, size_of
+from engine.transform.steps import Step, steps_of, tell
 
 
 class TransformParts(Struct, frozen=True, kw_only=True):
@@ -153,15 +92,10 @@ class PageTransform:
         self.largest_batch = 0
         self.fallbacks = 0
         self.loops = parts.loops
-        self._shard = parts.shard
-        self._connector = parts.connector or parts.shard.connector
-        self._rules = parts.rules
+        self._api = parts.shard.api
         self._routes = parts.routes
         self._value_converter = parts.value_converter
         self._key_converter = parts.key_converter
-        self._decode = decoder_of(parts.value_converter)
-        self._function = parts.function
-        self._function_unit = parts.function_unit
         self._provenance = Provenance(parts.shard.label) if parts.provenance else None
         self._batch_size = parts.batch_size
         self._tolerant = parts.tolerant
@@ -169,29 +103,32 @@ class PageTransform:
         if self._log is not None:
             self._log.setLevel(logging.DEBUG)
         self._mask = parts.mask
-        self._zone = parts.zone
-        self._window = parts.window
         self._seen = parts.seen
         #: Index of the newest page that was looked at for repeats.
         self._newest = -1
         #: What de-duplication knows, or None.
         self.seen = parts.seen
-        self._seen_fields = parts.seen_fields
         self._topic_varies = varies(parts.routes.topic)
         self._stamp_varies = varies(parts.routes.timestamp)
         self._headers_vary = any(varies(t) for _, t in parts.routes.headers)
-        names: set[str] = set()
-        for template in parts.routes.templates:
-            names |= template.names
-        for rule in parts.rules.enrichment:
-            if rule.template is not None:
-                names |= rule.template.names
-        self._names = names
-        #: What no page changes but for its time of receipt.
-        self._fixed = not names and not (
-            self._topic_varies or self._stamp_varies or self._headers_vary
+        self._scope = PageScope(
+            parts.rules,
+            parts.routes,
+            shard=parts.shard,
+            connector=parts.connector or parts.shard.connector,
+            window=parts.window,
         )
-        self._constants: Constant | None = None
+        values = parts.value_converter
+        self._records = RecordPath(
+            parts.rules,
+            parts.routes,
+            self._scope,
+            function=parts.function,
+            whole=parts.function_unit == "page",
+            keys=parts.key_converter,
+            decode=decoder_of(values) if values.values else None,
+            seen_fields=parts.seen_fields,
+        )
         #: Records leave as they came, and nothing is asked of one by one.
         self._untouched = (
             not parts.rules
@@ -211,7 +148,7 @@ class PageTransform:
     @property
     def needs(self) -> frozenset[str]:
         """What the templates ask for beside the record: roots of the scope."""
-        return frozenset(self._names)
+        return self._scope.names
 
     def __call__(self, page: Page) -> Parcel:
         """
@@ -227,8 +164,8 @@ class PageTransform:
             return Parcel(
                 page=page, topic="", values=[], deduplicated=page.deduplicated
             )
-        scope = self._scope(page)
-        constant = self._constant(page, scope)
+        scope = self._scope.scope(page)
+        constant = self._scope.constant(page, scope)
         self.largest_batch = max(
             self.largest_batch, min(len(records), self._batch_size)
         )
@@ -261,7 +198,7 @@ class PageTransform:
             columns.bad = [(index, constant) for index in range(len(records))]
             return self._parcel(page, columns, None)
         step = self._batch_size
-        if self._function is not None and self._function_unit == "page":
+        if self._records.whole:
             step = len(records)
         for start in range(0, len(records), step):
             made = self._columns()
@@ -272,7 +209,7 @@ class PageTransform:
                 made.headers = [
                     each + of(index) for each, index in zip(first, made.indexes)
                 ]
-            self._convert(made, constant)
+            self._convert(made, constant, self._value_converter)
             if made.bad and not self._tolerant:
                 index, error = min(made.bad, key=lambda each: each[0])
                 raise RecordError(
@@ -308,218 +245,16 @@ class PageTransform:
             if rest:
                 self.fallbacks += len(rest)
                 for place in rest:
-                    self._one(records[place], start + place, page, scope, made)
+                    self._records.one(records[place], start + place, page, scope, made)
                 made.sort()
             return
-        if self._function is not None and self._function_unit == "page":
-            self._whole_page(records, start, page, scope, made)
-            return
-        for index, raw in enumerate(records, start):
-            self._one(raw, index, page, scope, made)
+        self._records.all(records, start, page, scope, made)
 
-    def _one(
-        self, raw: Raw, index: int, page: Page, scope: Scope, made: Columns
-    ) -> None:
-        """One record through every rule, by the general path."""
-        try:
-            scope["received"] = received = general.receive(raw)
-            general.shape(self._rules, scope)
-            if self._function is None:
-                self._rest(scope, index, page, raw, made)
-                return
-            outputs = call_record(
-                self._function,
-                for_function(general.write(scope["record"])),
-                self._context(page),
-            )
-        except RecordError as error:
-            made.bad.append((index, error))
-            return
-        if not outputs:
-            made.filtered.append((index, "transformation.function"))
-            return
-        made.added += len(outputs) - 1
-        for output in outputs:
-            scope["received"] = received
-            try:
-                scope["record"] = opened(from_function(output))
-                self._rest(scope, index, page, raw, made)
-            except RecordError as error:
-                made.bad.append((index, error))
-
-    def _whole_page(
-        self,
-        records: list[Raw],
-        start: int,
-        page: Page,
-        scope: Scope,
-        made: Columns,
-    ) -> None:
-        """A page's records through a function of pages."""
-        assert self._function is not None
-        inputs: list[Any] = []
-        origins: list[tuple[int, Any]] = []
-        for index, raw in enumerate(records, start):
-            try:
-                scope["received"] = received = general.receive(raw)
-                general.shape(self._rules, scope)
-                inputs.append(for_function(general.write(scope["record"])))
-                origins.append((index, received))
-            except RecordError as error:
-                made.bad.append((index, error))
-        if not inputs:
-            return
-        places = {id(each): origin for each, origin in zip(inputs, origins)}
-        given = list(inputs)
-        try:
-            outputs = call_page(self._function, given, self._context(page))
-        except RecordError as error:
-            made.bad.extend((index, error) for index, _ in origins)
-            return
-        if len(outputs) > len(inputs):
-            made.added += len(outputs) - len(inputs)
-        back = {id(each) for each in outputs}
-        gone = [places[id(each)][0] for each in inputs if id(each) not in back]
-        lost = max(0, len(inputs) - len(outputs))
-        made.filtered.extend(
-            (index, "transformation.function") for index in gone[len(gone) - lost :]
-        )
-        for at, output in enumerate(outputs):
-            # A record handed back is itself; a new one stands where it stands.
-            origin = places.get(id(output), origins[min(at, len(origins) - 1)])
-            scope["received"] = origin[1]
-            try:
-                scope["record"] = opened(from_function(output))
-                self._rest(scope, origin[0], page, None, made)
-            except RecordError as error:
-                made.bad.append((origin[0], error))
-
-    def _rest(
-        self, scope: Scope, index: int, page: Page, raw: Raw | None, made: Columns
-    ) -> None:
-        """Filter, validate, route; a row more in the columns, or filtered."""
-        rules, routes = self._rules, self._routes
-        left_out = general.passes(rules, scope)
-        if left_out is not None:
-            made.filtered.append((index, left_out))
-            return
-        general.validate(rules, scope)
-        topic = routes.topic_of(scope) if made.topics is not None else ""
-        key = routes.key_value(scope) if made.keys is not None else None
-        if isinstance(self._key_converter, TextKey):
-            key = self._key_converter.one(key)
-        stamp = page.response.received_ms
-        if made.stamps is not None:
-            stamp = routes.timestamp_of(scope, stamp)
-        headers: KafkaHeaders = ()
-        if made.headers is not None:
-            headers = routes.headers_of(scope)
-        record = scope["record"]
-        value: Any
-        if raw is not None and record is scope["received"]:
-            value = raw
-        else:
-            value = general.write(record)
-        mark = b""
-        if made.marks is not None:
-            mark = self._mark(scope, bytes(value))
-        if self._value_converter.values:
-            value = self._decode(bytes(value))
-        if type(made.indexes) is not list:
-            made.indexes = list(made.indexes)
-        made.alike = False
-        made.indexes.append(index)
-        made.values.append(value)
-        if made.topics is not None:
-            made.topics.append(topic)
-        if made.keys is not None:
-            made.keys.append(key)
-        if made.stamps is not None:
-            made.stamps.append(stamp)
-        if made.headers is not None:
-            made.headers.append(headers)
-        if made.marks is not None:
-            made.marks.append(mark)
-
-    def _mark(self, scope: Scope, value: bytes) -> bytes:
-        """What makes two records equal to de-duplication."""
-        if self._seen_fields is None:
-            return digest(value)
-        lookup = general.look(scope)
-        try:
-            found = [lookup(path) for path in self._seen_fields]
-            return digest(encode([None if f is MISSING else f for f in found]))
-        except EvaluationError as e:
-            raise RecordError(f"deduplication: {e}", stage="route") from e
-
-    def _scope(self, page: Page) -> Scope:
-        """The page's own names, only those that a template asks for."""
-        names = self._names
-        scope: Scope = {"record": MISSING, "received": MISSING}
-        if not names:
-            return scope
-        response = page.response
-        scope["now"] = response.received_ms
-        scope["api"] = self._shard.api
-        scope["connector"] = self._connector
-        scope["task"] = page.task
-        scope["entityName"] = page.entity
-        if "parent" in names or "parent_value" in names:
-            scope["parent"] = MISSING if page.parent is None else opened(page.parent)
-            scope["parent_value"] = page.parent_value
-        if page.window is not None:
-            for name, ms in zip(("window.start", "window.end"), page.window):
-                scope[name] = self._window(ms)
-        if "response" in names:
-            try:
-                scope["response"] = opened(Raw(bytes(response.body)))
-            except EvaluationError:
-                # The body is no JSON (csv, text): it has no fields.
-                scope["response"] = MISSING
-        if "response.header" in names:
-            scope["response.header"] = {
-                name: response.header(name) for name, _ in response.headers
-            }
-        return scope
-
-    def _constant(self, page: Page, scope: Scope) -> Constant | RecordError:
-        """What holds for all of the page, or why none of it can be routed."""
-        if self._constants is not None and self._routes.timestamp is None:
-            self._constants.stamp = page.response.received_ms
-            return self._constants
-        routes = self._routes
-        try:
-            headers: KafkaHeaders = ()
-            if routes.headers and not self._headers_vary:
-                headers = routes.headers_of(scope)
-            stamp = page.response.received_ms
-            if routes.timestamp is not None and not self._stamp_varies:
-                stamp = routes.timestamp_of(scope, stamp)
-            topic = "" if self._topic_varies else routes.topic_of(scope)
-        except RecordError as error:
-            return error
-        constant = Constant(topic, stamp, headers, _size(headers))
-        if self._fixed:
-            self._constants = constant
-        return constant
-
-    def _context(self, page: Page) -> Context:
-        return Context(
-            self._connector,
-            self._shard.api,
-            page.task,
-            page.entity,
-            page.index,
-            page.response.url.partition("?")[0],
-            page.response.status,
-            page.response.received_ms,
-        )
-
-    def _convert(self, made: Columns, constant: Constant) -> None:
+    def _convert(self, made: Columns, constant: Constant, converter: Converter) -> None:
         """Keys and values to bytes, then the size check; bad ones leave."""
         if not made.values:
             return
-        convert = partial(self._value_converter.convert, alike=made.alike)
+        convert = partial(converter.convert, alike=made.alike)
         values = self._by_topic(convert, made.values, made, constant)
         bad: dict[int, RecordError] = {}
         if values is not made.values:
@@ -580,7 +315,7 @@ class PageTransform:
             if made.keys is not None and made.keys[at] is not None:
                 size += len(made.keys[at])
             if made.headers is not None:
-                size += _size(made.headers[at])
+                size += size_of(made.headers[at])
             if size > limit:
                 bad[at] = RecordError(
                     f"{size} bytes, more than {limit}"
@@ -613,7 +348,7 @@ class PageTransform:
                 content = self._made(page, columns, constant, 0)
                 columns.keep(fresh)
         if self._log is not None:
-            self._tell(self._log, page, columns, repeated)
+            tell(self._log, self._api, page, columns, repeated, self._mask)
         made = self._made(page, columns, constant, deduplicated)
         return replace(made, acknowledged=acknowledged, content=content)
 
@@ -660,96 +395,28 @@ class PageTransform:
             size=len(value),
         )
 
-    def _tell(
-        self, log: logging.Logger, page: Page, columns: Columns, repeated: set[int]
-    ) -> None:
-        """`transformation.debug.enabled`: a line for each of the first records."""
-        outcomes: dict[int, tuple[str, Any]] = {}
-        for index, rule in columns.filtered:
-            outcomes[index] = (f"filtered by {rule}", None)
-        for index, error in columns.bad:
-            outcomes[index] = (f"failed: {error}", None)
-        for index in repeated:
-            outcomes[index] = ("deduplicated", None)
-        for index, value in zip(columns.indexes, columns.values):
-            outcomes[index] = ("produced", value)
-        for index, raw in enumerate(page.records[:_LINES]):
-            outcome, value = outcomes.get(index, ("filtered", None))
-            log.debug(
-                "%s page %d record %d %s: %s -> %s",
-                self._shard.api,
-                page.index,
-                index,
-                self._mask(outcome),
-                self._shown(raw),
-                "nothing" if value is None else self._shown(value),
-            )
-
-    def _shown(self, data: Any) -> str:
-        text = bytes(data).decode("utf-8", "backslashreplace")
-        return self._mask(text)[:_SHOWN]
-
     def inspect(self, page: Page) -> list[Step]:
         """
         What becomes of each record, before the converters; changes nothing.
 
         De-duplication is not asked: its answer depends on what came before.
         """
-        scope = self._scope(page)
+        scope = self._scope.scope(page)
         made = self._columns()
         made.marks = None
-        constant = self._constant(page, scope)
+        constant = self._scope.constant(page, scope)
         if isinstance(constant, RecordError):
             made.bad = [(index, constant) for index in range(len(page.records))]
         else:
-            quiet = copy(self)
-            quiet.loops, quiet._value_converter = None, JsonText()
-            quiet._slice(page.records, 0, page, scope, made)
+            self._records.undecoded().all(page.records, 0, page, scope, made)
             # The text before the converter rides along where de-duplication's
             # column would, through what the converters and the limit refuse.
             made.marks = [bytes(value) for value in made.values]
-            if not self._value_converter.values:
-                quiet._value_converter = self._value_converter
-            quiet._convert(made, constant)
+            values = self._value_converter
+            self._convert(made, constant, JsonText() if values.values else values)
             made.values = made.marks
-        steps = [
-            Step(index, bytes(page.records[index]), bytes(value), "produced")
-            for index, value in zip(made.indexes, made.values)
-        ]
-        steps += [
-            Step(index, bytes(page.records[index]), None, "filtered", rule=rule)
-            for index, rule in made.filtered
-        ]
-        steps += [
-            Step(
-                index,
-                bytes(page.records[index]),
-                None,
-                "failed",
-                error.stage,
-                error.rule,
-                self._mask(str(error)),
-            )
-            for index, error in made.bad
-        ]
-        return sorted(steps, key=lambda step: step.index)
-
-
-def _size(headers: KafkaHeaders) -> int:
-    return sum(len(name.encode()) + len(value or b"") for name, value in headers)
+        return steps_of(page, made, self._mask)
 
 
 def _first(each: tuple[int, RecordError]) -> int:
     return each[0]
-
-
-def decoder_of(converter: Converter) -> Callable[[bytes], Any]:
-    """A record's JSON text to what a converter of values wants."""
-
-    def decoded(data: bytes) -> Any:
-        try:
-            return decode(data) if converter.exact else _PLAIN.decode(data)
-        except (EvaluationError, msgspec.MsgspecError, ValueError) as e:
-            raise RecordError(f"not decodable: {e}", stage="convert") from e
-
-    return decoded
