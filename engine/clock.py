@@ -36,9 +36,6 @@ class SystemClock:
 
 SYSTEM: Clock = SystemClock()
 
-#: CPU seconds of the thread that asks: what it did, however busy the machine.
-thread_cpu = time.thread_time
-
 #: CPU seconds of all threads of this process.
 process_cpu = time.process_time
 

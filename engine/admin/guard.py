@@ -23,9 +23,6 @@ from engine.admin.answers import JSON, AdminRequest, AdminResponse, refusal
 
 READING = ("GET", "HEAD", "OPTIONS")
 
-#: Shorter tokens are guessed: 16 characters of base64 are 96 bits.
-SHORTEST_TOKEN = 16
-
 
 class ConnectionEnds(Struct, frozen=True):
     """

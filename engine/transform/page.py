@@ -32,7 +32,7 @@ from engine.transform.convert import Converter, JsonKey, JsonText, TextKey, deco
 from engine.transform.dedup import Seen
 from engine.transform.general import Scope
 from engine.transform.loops import Typed
-from engine.transform.record import RecordPath
+from engine.transform.record import GeneralPath
 from engine.transform.route import Provenance, RecordRouter, varies
 from engine.transform.rules import NULL, Rules
 from engine.transform.scope import Constant, PageScope, size_of
@@ -119,7 +119,7 @@ class PageTransform:
             window=parts.window,
         )
         values = parts.value_converter
-        self._records = RecordPath(
+        self._records = GeneralPath(
             parts.rules,
             parts.routes,
             self._scope,

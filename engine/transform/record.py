@@ -36,7 +36,7 @@ from engine.transform.rules import Rules
 from engine.transform.scope import PageScope
 
 
-class RecordPath:
+class GeneralPath:
     """
     The general path of an api.
 
@@ -71,7 +71,7 @@ class RecordPath:
         self._decode = decode
         self._seen_fields = seen_fields
 
-    def undecoded(self) -> RecordPath:
+    def undecoded(self) -> GeneralPath:
         """The same, with values that stay JSON."""
         found = copy(self)
         found._decode = None

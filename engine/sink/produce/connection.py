@@ -45,10 +45,6 @@ PIECES = 512
 #: Bytes that are read at a time, and given to TLS at a time.
 CHUNK = 64 * 1024
 
-#: What a frame begins with where the other side speaks TLS: an alert or a
-#: handshake of TLS 1.x (RFC 8446, 5.1).
-TLS_STARTS = (0x15030, 0x16030)
-
 
 class Lost(Exception):
     """A connection that has ended; what was not answered on it may be written."""

@@ -50,7 +50,6 @@ CUTS = 3
 #: The highest versions that are spoken in protocol 1: above them partitions add
 #: themselves, or epochs move.
 PRODUCE_V1 = 11
-ADD_V1 = 3
 END_V1 = 4
 
 #: The lowest that protocol 2 needs.

@@ -80,7 +80,6 @@ class Result(Struct, frozen=True):
     Attributes:
         code: 0 for written.
         offset: Of its first record; -1 where it was not written.
-        log_start: First offset of the partition, -1 if it was not said.
         errors: (index in the batch, what is wrong) of refused records.
         message: What is wrong with all of it, or "".
         hint: Where to send it instead, or None.
@@ -91,7 +90,6 @@ class Result(Struct, frozen=True):
     partition: int
     code: int
     offset: int = -1
-    log_start: int = -1
     errors: tuple[tuple[int, str], ...] = ()
     message: str = ""
     hint: Hint | None = None
@@ -288,7 +286,7 @@ def _decode(version: int, body: bytes | memoryview) -> ProduceResponse:
         else:
             name = read.text()
         for _ in range(read.count()):
-            partition, code, offset, _, *rest = read.unpack(form)
+            partition, code, offset, *_ = read.unpack(form)
             errors: tuple[tuple[int, str], ...] = ()
             message = ""
             if version >= RECORD_ERRORS:
@@ -304,7 +302,6 @@ def _decode(version: int, body: bytes | memoryview) -> ProduceResponse:
                     partition,
                     code,
                     offset,
-                    rest[0] if rest else -1,
                     errors,
                     message,
                     hint,

@@ -280,7 +280,6 @@ def _joined(parts: Sequence[Body], split: Callable[[Body], Decoded]) -> Decoded:
 
 _ITEMS = msgspec.json.Decoder(list[Raw])
 _WHOLE = msgspec.json.Decoder(Raw)
-_MISFIT = (msgspec.ValidationError,)
 _BROKEN = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
