@@ -416,7 +416,7 @@ class JobFiles:
         poll: Number of the poll.
     """
 
-    stored = False
+    stored = onward = False
 
     def __init__(
         self, urls: Sequence[str], start: PollRequests, *, first: int, poll: int

@@ -34,8 +34,12 @@ from engine.source.wire.origin import shown
 
 log = logging.getLogger("source")
 
-#: Statuses by which APIs say that they no longer know a cursor.
+#: Statuses by which APIs say that they no longer know a stored cursor.
 EXPIRED: Final = frozenset({400, 404, 410, 422})
+
+#: Those that say it of a cursor which they have given in the same poll: the others are
+#: as likely to mean that there is more than they give.
+EXPIRED_WITHIN: Final = frozenset({404, 410})
 
 
 class Poll:
@@ -53,6 +57,8 @@ class Poll:
         name: Of the threads.
         expired: Statuses by which the API says that it no longer knows a stored
             cursor (`pagination.cursor.expired.status`).
+        expired_within: Those by which it says so of a cursor of the same poll, which
+            matters only where such a poll begins anew.
         restart: True if such a poll begins anew, False if it fails
             (`pagination.cursor.expired`).
         explode: Makes the records of a page out of what the API counts as records.
@@ -71,6 +77,7 @@ class Poll:
         ahead: Prefetcher | None = None,
         name: str = "ahead",
         expired: Container[int] = EXPIRED,
+        expired_within: Container[int] = EXPIRED_WITHIN,
         restart: bool = False,
         explode: Exploding | None = None,
         jar: Callable[[], CookieJar] | None = None,
@@ -85,6 +92,7 @@ class Poll:
         self._ahead = ahead
         self._name = name
         self._expired = expired
+        self._within = expired_within
         self._restart = restart
         self._explode = explode
         self._jar = jar
@@ -122,19 +130,27 @@ class Poll:
         Blocks: for each page until it is there; stopping cuts it.
         """
         now = self._clock.wall_ms()
-        anew = False
+        anew = again = False
         while True:
             course = self._paginator.start(offset, now, scope, number, anew=anew)
+            began = _reached(offset)
             try:
-                yield from self._walk(course)
+                for page in self._walk(course):
+                    # What begins anew knows what this poll has delivered.
+                    offset = page.offset
+                    yield page
                 return
             except SourceError as failure:
-                follows = of_walk(failure, begun_anew=anew, may_leave=self._restart)
+                # Who has come further is not refused the same thing once more.
+                again = again and _reached(offset) == began
+                follows = of_walk(failure, begun_anew=again, may_leave=self._restart)
                 if follows is not Follows.ANEW:
+                    if isinstance(failure, _ExpiredWithin):
+                        raise failure.refusal from None
                     raise
                 log.warning("The poll begins anew: %s", failure)
                 self._paginator.note("polls_restarted_total")
-                anew = True
+                anew = again = True
 
     def _walk(self, course: Pager) -> Generator[Page]:
         answer = self._answer_for(course)
@@ -180,6 +196,13 @@ class Poll:
                     and not e.ruled
                 ):
                     raise _expired(e.status, request.url, str(e)) from e
+                if (
+                    self._restart
+                    and e.status in self._within
+                    and course.onward
+                    and not e.ruled
+                ):
+                    raise _ExpiredWithin(e, request.url) from e
                 raise
             decoded = decode(response)
             if response.status in self._expired and course.stored and not decoded.empty:
@@ -187,6 +210,24 @@ class Poll:
             return response, decoded
 
         return answer
+
+
+class _ExpiredWithin(CursorExpired):
+    """A cursor that the API gave in this very poll is refused."""
+
+    def __init__(self, refusal: SourceError, url: str):
+        super().__init__(
+            f"the API no longer knows a cursor that it gave in this poll: {refusal}",
+            status=refusal.status,
+            url=url,
+        )
+        self.refusal = refusal
+
+
+def _reached(offset: Offset | None) -> tuple[object, ...]:
+    """From where a poll begins anew: what a walk that begins there does not repeat."""
+    found = offset or {}
+    return found.get("bookmark"), found.get("window"), found.get("done")
 
 
 class _Naming:
@@ -206,6 +247,10 @@ class _Naming:
     @property
     def stored(self) -> bool:
         return self._course.stored
+
+    @property
+    def onward(self) -> bool:
+        return self._course.onward
 
     def learn(
         self, request: Request, response: Response, decoded: Decoded

@@ -247,8 +247,10 @@ class PaginationConfig(Section, frozen=True, kw_only=True):
             "a bookmark of ours, else FAIL",
         ),
         "What follows when the API no longer knows the cursor or link a poll is "
-        "to go on with. RESTART: the poll begins anew, with a warning. FAIL: the "
-        "api is FAILED until its offset is reset.",
+        "to go on with, a stored one or one that it gave in the same poll (404 and "
+        "410, or the statuses stated). RESTART: the poll begins anew, with a warning, "
+        "and once more only where it came further. FAIL: the api is FAILED until its "
+        "offset is reset.",
         "RESTART",
     )
     cursor_expired_status: Codes = option(

@@ -199,6 +199,10 @@ class BookmarkPager:
             return True
         return self._keys.opaque and self._old is not None and not self._index
 
+    @property
+    def onward(self) -> bool:
+        return self._inner.onward
+
     def ask(self) -> Request | None:
         return None if self.over else self._inner.ask()
 

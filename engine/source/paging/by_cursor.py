@@ -130,6 +130,10 @@ class ChainPager(TypePager):
     def stored(self) -> bool:
         return self._resumed and self._ledger.index == 0
 
+    @property
+    def onward(self) -> bool:
+        return self._at is not None and self._ledger.index > 0
+
     def ask(self) -> Request | None:
         if self.over or self._asked:
             return None

@@ -68,6 +68,11 @@ class TypePager(ABC):
         """As `Pager`: nothing that expires is asked for."""
         return False
 
+    @property
+    def onward(self) -> bool:
+        """As `Pager`: False where no page is asked for by an answer."""
+        return False
+
     def _taken_up(self, stored: Position) -> Position:
         """Where the poll goes on, before its ledger is opened with that."""
         return stored

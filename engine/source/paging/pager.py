@@ -258,6 +258,10 @@ class Pager(Protocol):
     def stored(self) -> bool:
         """True while what is asked comes out of a stored cursor or link."""
 
+    @property
+    def onward(self) -> bool:
+        """True while it is asked by a cursor or link of an answer of this walk."""
+
     def ask(self) -> Request | None:
         """The next request, or None: nothing can be asked yet, or ever."""
 

@@ -341,6 +341,10 @@ class WindowPager:
     def stored(self) -> bool:
         return self._inner is not None and self._inner.stored
 
+    @property
+    def onward(self) -> bool:
+        return self._inner is not None and self._inner.onward
+
     def ask(self) -> Request | None:
         if self.over:
             return None

@@ -44,7 +44,7 @@ from engine.source.jobs import JobPoll
 from engine.source.paging.pager import ShardCoordination
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
-from engine.source.poll import Poll
+from engine.source.poll import EXPIRED_WITHIN, Poll
 from engine.source.prefetch import ByteBudget, Prefetcher
 from engine.source.wire.cookies import CookieJar
 from engine.source.wire.origin import origin_of
@@ -358,6 +358,9 @@ class Sources:
             ahead=self._ahead if values.of(PaginationConfig).concurrent else None,
             name=f"ahead-{shard.label}",
             expired=values.of(PaginationConfig).cursor_expired_status,
+            expired_within=values.of(PaginationConfig).cursor_expired_status
+            if values.stated("pagination.cursor.expired.status")
+            else EXPIRED_WITHIN,
             restart=values.of(PaginationConfig).cursor_expired == "RESTART",
             explode=exploding_of(values),
             jar=CookieJar if values.of(AuthConfig).cookies == "POLL" else None,

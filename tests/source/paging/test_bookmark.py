@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.errors import BadPage, StateError
-from engine.records import Offset, Page
+from engine.errors import BadPage, StateError, Unexpected
+from engine.records import Offset, Page, Request, Response
 from engine.source.paging.asking import BookmarkKeys
 from engine.source.poll import Poll
 from tests.fakes.feeds import URL, Feed
@@ -310,6 +310,41 @@ def test_ascending_moves_the_bookmark_within_a_poll() -> None:
     assert {"bookmark": "2023-11-14T22:13:50Z"}.items() <= (polled.offset or {}).items()
     assert "cursor" not in (polled.offset or {})
     assert [(3, 1), (4, 1), (5, 1), (6, 1)] == polled()
+
+
+@pytest.mark.parametrize("order", ["ASC", "NONE"])
+def test_a_cursor_that_lives_for_two_pages_only(order: str) -> None:
+    """In order the bookmark moves with each page, so that each walk comes further."""
+    feed = feed_of("cursor", order=order)
+    for number in range(20):
+        feed.now += 10
+        feed.put(number)
+    asked: list[str] = []
+
+    def fetch(request: Request) -> Response:
+        asked.append(request.url)
+        lives = [url for url in asked if "cursor=" not in url]
+        if len(asked) - asked.index(lives[-1], 0) > 2 and "cursor=" in request.url:
+            raise Unexpected("gone", status=404)
+        return feed(request)
+
+    bookmark = BookmarkKeys(pointer="updated", order=order)
+    poll = poll_of(
+        URL,
+        "cursor",
+        fetch=fetch,
+        shape={"params": "since=${offset}"},
+        bookmark=bookmark,
+        limit=feed.size,
+        poll={"restart": True},
+    )
+    polled = Polled(poll)
+    if order == "NONE":
+        with pytest.raises(Unexpected):
+            polled()
+        return
+    polled()
+    assert sorted((n, 1) for n in range(20)) == sorted(polled.got)
 
 
 def test_a_record_out_of_order_is_said_and_the_poll_goes_on_as_with_none() -> None:

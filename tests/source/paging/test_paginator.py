@@ -1013,6 +1013,31 @@ def test_a_refusal_in_mid_chain_is_not_an_expired_cursor() -> None:
     assert not isinstance(caught.value, CursorExpired)
 
 
+@pytest.mark.parametrize(
+    ("status", "anew"), [(404, True), (410, True), (400, False), (422, False)]
+)
+def test_a_cursor_that_expires_within_its_poll_begins_that_anew_once(
+    status: int, anew: bool
+) -> None:
+    notes: list[str] = []
+    once = [page(1, next="a"), status, page(1, next="b"), page(2)]
+    if anew:
+        fetch = script(*once)
+        pages = walk("cursor", fetch, notes=notes, poll={"restart": True})
+        assert [1, 1, 2] == items_of(pages)
+        assert ["/cursor/0", "/cursor/0?cursor=a"] * 2 != fetch.asked
+        assert "/cursor/0?cursor=b" == fetch.asked[-1]
+        assert ["polls_restarted_total"] == notes
+    # What is refused once more is refused for good, and in the API's words.
+    with pytest.raises(Unexpected) as caught:
+        walk(
+            "cursor",
+            script(page(1, next="a"), status, page(1, next="b"), status),
+            poll={"restart": True},
+        )
+    assert not isinstance(caught.value, CursorExpired)
+
+
 # -- links --------------------------------------------------------------------
 
 
