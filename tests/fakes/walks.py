@@ -91,10 +91,9 @@ def poll_of(
         }
     keys = Paging(type=kind, **{**NEEDS.get(kind, {}), **paging})
     made = Shape(
-        method="GET",
         url=path or f"{url}/{kind}/{source}",
         paging=keys,
-        **(shape or {}),
+        **{"method": "GET", **(shape or {})},
     )
     note = (lambda name: None) if notes is None else notes.append
     paginator = Paginator(

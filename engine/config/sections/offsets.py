@@ -91,7 +91,11 @@ class OffsetsConfig(Section, frozen=True, kw_only=True):
         "http.offset.value.type",
         Choice(("auto", "number", "timestamp", "string")),
         "auto",
-        "How two offset values are compared.",
+        "How two offset values are compared. auto: numbers as numbers, two times as "
+        "instants, else by character; of timestamps, and under auto of numbers like "
+        "1700000000 in a field that is named as a time is (created, updated_at, ts), "
+        "the bookmark of INCREMENTAL stays at or below the server's Date. number: as "
+        "numbers, whatever the clock says.",
         "timestamp",
     )
     order: str = option(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw, Struct
 
@@ -20,7 +20,8 @@ from engine.clock import SYSTEM
 from engine.language.datepatterns import Pattern
 from engine.language.faults import EvaluationError
 from engine.language.instants import SECOND, Form, Patterned, form_named, instant
-from engine.later import later
+from engine.language.paths import compile_path
+from engine.later import later, pattern
 from engine.records import Request, Response
 from engine.source.paging.pager import PollRequests
 from engine.source.paging.position import plain_value
@@ -238,6 +239,39 @@ class BookmarkedRequests:
 
     def follow(self, index: int, url: str, *, offset: object = None) -> Request:
         return self._requests.follow(index, url, offset=self._offset)
+
+
+def epoch_unit(keys: BookmarkKeys, value: Key) -> int:
+    """
+    How many units a number counts in a second, where it must be taken for a time; or 0.
+
+    With `http.offset.value.type=auto` numbers compare as numbers, but one in a field
+    that is named as a time is, and as large as one of our days, must not run ahead of
+    the server's clock any more than a written time.
+    """
+    if keys.value_type != "auto" or keys.pointer is None:
+        return 0
+    if not isinstance(value, int | Decimal):
+        return 0
+    for step in compile_path(keys.pointer).steps[-1:]:
+        # A step of a JSON pointer may be a name or an index.
+        if _NAMES_A_TIME.search(str(getattr(step, "text", step))):
+            break
+    else:
+        return 0
+    for unit in (1, 1000, 1_000_000, SECOND):
+        if _FIRST_DAY * unit <= value < _LAST_DAY * unit:
+            return unit
+    return 0
+
+
+#: 1990 and 2100, in seconds since 1970.
+_FIRST_DAY: Final = 631_152_000
+_LAST_DAY: Final = 4_102_444_800
+_NAMES_A_TIME: Final = pattern(
+    r"((?i:time|date|stamp|created|updated|modified|changed|epoch)|At"
+    r"|(?i:(^|_)(at|ts|on)))(?i:_?(utc|unix|epoch|s|ms|us|ns|sec|seconds|millis))?$"
+)
 
 
 def plain_initial(value: object) -> object:

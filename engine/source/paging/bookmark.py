@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from msgspec import Raw
@@ -26,16 +27,24 @@ from engine.source.paging.asking import (
     Asking,
     BookmarkedRequests,
     BookmarkKeys,
+    epoch_unit,
     known_until,
     plain_initial,
 )
 from engine.source.paging.envelope import Fields
 from engine.source.paging.marks import COMMON, RENAMED, StoredBookmark
 from engine.source.paging.pager import Note, PollRequests, Walks
-from engine.source.paging.position import Position, digest, primitive, reader, single
+from engine.source.paging.position import Position, digest, put_fields, reader, single
 from engine.source.paging.rows import ValueRow, row_of
-from engine.source.paging.ties import MOST_BACK, MOST_TIES, Ties
-from engine.source.paging.values import TIMESTAMP, Key, Scale, ValueReader, stored_value
+from engine.source.paging.ties import MOST_BACK, MOST_TIES, PageEdge, Ties
+from engine.source.paging.values import (
+    NUMBER,
+    TIMESTAMP,
+    Key,
+    Scale,
+    ValueReader,
+    stored_value,
+)
 
 log = logging.getLogger("source")
 
@@ -142,6 +151,9 @@ class BookmarkPager:
         self._left, self._seen = stored.ties, stored.seen
         self._top = self._left.top
         self._index = 0
+        #: Newest first and by number, what comes meanwhile shifts the pages.
+        self._shifting = paging.kind.addressable and keys.order == "DESC"
+        self._edge = PageEdge()
         self._forgotten = False
         self._all_known = True
 
@@ -236,12 +248,16 @@ class BookmarkPager:
         self._index += 1
         records = fresh = page.records
         received = len(records)
+        body: object = page.response.body
+        if records and self._shifting and (slid := self._edge.slid(records)):
+            records = fresh = records[slid:]
+            body = None
         stop = False
         if records and self._mode.column is not None:
             if not self._floor_known:
                 self._floor_known = True
                 self._floor = self._first_floor(records)
-            fresh, stop = self._sifted(records, page.response.body)
+            fresh, stop = self._sifted(records, body)
         if fresh:
             self._all_known = False
         if decoded is not None and self._keys.next_field is not None:
@@ -429,9 +445,11 @@ class BookmarkPager:
         What changes while the pages of a poll are read may stand on one that was read.
         """
         high, key = self._high, self._high_key
+        assert self._cap is not None
+        if self._scale.kind == NUMBER and key is not None:
+            return self._numbered(high, key)
         if self._scale.kind != TIMESTAMP or not isinstance(key, int):
             return high, key
-        assert self._cap is not None
         cap = self._cap * MILLI
         if key <= cap:
             return high, key
@@ -439,6 +457,18 @@ class BookmarkPager:
             return self._old, self._old_key
         value = self._asking.written(cap, high)
         return value, self._scale.key(value)
+
+    def _numbered(self, high: object, key: Key) -> tuple[object, Key]:
+        """As `_bookmark`, of numbers: seconds since 1970 and their like are times."""
+        assert self._cap is not None
+        unit = epoch_unit(self._keys, key)
+        cap = self._cap * unit // 1000
+        if not unit or isinstance(key, str) or key <= cap:
+            return high, key
+        old = self._old_key
+        if isinstance(old, int | Decimal) and old >= cap:
+            return self._old, old
+        return (str(cap) if isinstance(high, str) else cap), cap
 
     def _threshold(self) -> Key | None:
         """From which value on the next poll will bring what it is asked for."""
@@ -466,7 +496,7 @@ class BookmarkPager:
             position["limit"] = self._size
         if self._order != self._keys.order:
             position["order"] = self._order
-        _put_fields(position, "peak.", self._peak)
+        put_fields(position, "peak.", self._peak)
         for name, value in inner.items():
             if name not in COMMON:
                 position[RENAMED.get(name, name)] = value
@@ -504,7 +534,7 @@ class BookmarkPager:
         ties: Ties,
         last: Mapping[str, object],
     ) -> None:
-        _put_fields(position, "mark.", last)
+        put_fields(position, "mark.", last)
         if value is None:
             if self._initial is not None:
                 position["initial"] = stored_value(self._initial)
@@ -525,14 +555,6 @@ class BookmarkPager:
             "limit, a smaller http.offset.lookback or a pagination.type that pages "
             "reaches it."
         )
-
-
-def _put_fields(
-    position: dict[str, Primitive], prefix: str, fields: Mapping[str, object]
-) -> None:
-    for path, value in fields.items():
-        if single(value) is not None:
-            position[prefix + path] = primitive(value, f"the record's {path}")
 
 
 def _less(left: Key, right: Key) -> bool:

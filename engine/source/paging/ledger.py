@@ -21,7 +21,7 @@ from engine.source.decode.decoder import Decoded
 from engine.source.paging.envelope import PromisedTotals
 from engine.source.paging.loops import LoopGuard
 from engine.source.paging.pager import PagingPlan
-from engine.source.paging.position import Position, primitive, whole
+from engine.source.paging.position import Position, put_fields, whole
 from engine.source.wire.origin import shown
 
 log = logging.getLogger("source")
@@ -78,9 +78,7 @@ class PollLedger:
         truncated = not ended and self.index >= self.plan.paging.max_pages
         offset: dict[str, Primitive] = {"poll": self.poll, "done": ended, **position}
         offset.update(self.totals.position())
-        for path, value in self.last.items():
-            if value is not None:
-                offset[f"last.{path}"] = primitive(value, f"the record's {path}")
+        put_fields(offset, "last.", self.last)
         if truncated:
             # What is noted is said, too, and not more often than is of use.
             self.plan.note("polls_truncated_total")

@@ -14,7 +14,7 @@ from typing import Final
 from engine.errors import StateError
 from engine.records import Offset, Primitive
 from engine.source.paging.asking import BookmarkKeys
-from engine.source.paging.position import SEAL, text_in, whole
+from engine.source.paging.position import SEAL, fields_under, text_in, whole
 from engine.source.paging.ties import Ties
 from engine.source.paging.values import KINDS, restored
 
@@ -74,7 +74,7 @@ class StoredBookmark:
         self.bookmark = restored(offset.get("bookmark"), self.kind)
         self.initial = offset.get("initial")
         self.ties = Ties.read("ties", offset)
-        self.last = _under("mark.", offset)
+        self.last = fields_under("mark.", offset)
         names = {theirs: ours for ours, theirs in RENAMED.items()}
         walk = {
             names.get(name, name): value
@@ -93,7 +93,7 @@ class StoredBookmark:
             return
         self.walk = walk
         self.limit = whole(offset, "limit", 0)
-        self.peak = _under("peak.", offset)
+        self.peak = fields_under("peak.", offset)
         self.seen = Ties.read("seen", offset)
         self.high = restored(offset.get("high"), self.kind)
         self.next = offset.get("next.position")
@@ -105,12 +105,3 @@ class StoredBookmark:
         """The walk through the poll is forgotten, and not what it has delivered."""
         self.ties = self.ties.merged(self.seen, most=True)
         self.seen, self.walk = Ties(), {}
-
-
-def _under(prefix: str, offset: Offset) -> dict[str, object]:
-    """The fields of an offset that begin so, without it."""
-    return {
-        name.removeprefix(prefix): value
-        for name, value in offset.items()
-        if name.startswith(prefix)
-    }

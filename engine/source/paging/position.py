@@ -81,6 +81,12 @@ def reader(path: str) -> Callable[[Raw], object]:
     return read
 
 
+#: What stands before the path of a field that is kept as its JSON: no path begins so.
+AS_JSON: Final = "[json]."
+#: Characters of such a field at most.
+MOST_JSON: Final = 65_536
+
+
 def plain_value(found: object) -> object:
     """What a path found, without its wrapping."""
     if found is MISSING:
@@ -123,6 +129,49 @@ def primitive(value: object, what: str) -> Primitive:
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return value
     raise BadPage(f"{what} is missing or not one value")
+
+
+def put_fields(
+    position: dict[str, Primitive], prefix: str, fields: Mapping[str, object]
+) -> None:
+    """
+    Put fields of a record into a position, under a prefix; an array or an object, as
+    several sort values are, as its JSON.
+
+    Raises: BadPage: one is longer than a position may hold, or a bool.
+    """
+    for path, value in fields.items():
+        if value is None:
+            continue
+        if not (isinstance(value, Raw) and bytes(value)[:1] in (b"[", b"{")):
+            position[prefix + path] = primitive(value, f"the record's {path}")
+            continue
+        text = bytes(value).decode()
+        if len(text) > MOST_JSON:
+            raise BadPage(f"the record's {path} is longer than {MOST_JSON} characters")
+        position[prefix + AS_JSON + path] = text
+
+
+def fields_under(prefix: str, position: Mapping[str, Primitive]) -> dict[str, object]:
+    """
+    The fields that stand under a prefix, by path.
+
+    Raises: StateError: one that was JSON is none.
+    """
+    found: dict[str, object] = {}
+    for name, value in position.items():
+        if not name.startswith(prefix):
+            continue
+        path = name.removeprefix(prefix)
+        if not path.startswith(AS_JSON):
+            found[path] = value
+            continue
+        try:
+            decode(str(value).encode())
+        except ValueError as e:
+            raise StateError(f"the stored offset's {name} is no JSON") from e
+        found[path.removeprefix(AS_JSON)] = Raw(str(value).encode())
+    return found
 
 
 def digest(data: bytes | Raw) -> bytes:
@@ -179,11 +228,7 @@ class Position:
 
     def last(self) -> dict[str, object]:
         """The fields `last.<path>`, by path."""
-        return {
-            key[5:]: value
-            for key, value in self.position.items()
-            if key.startswith("last.")
-        }
+        return fields_under("last.", self.position)
 
 
 def whole(

@@ -12,13 +12,15 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
+from msgspec import Raw
+
 from engine.errors import StateError
 from engine.records import Primitive
-from engine.source.paging.position import DIGEST, text_in
+from engine.source.paging.position import DIGEST, digest, text_in
 from engine.source.paging.values import Key
 
 #: Most hashes that are kept at a bookmark, and within a lookback.
@@ -168,6 +170,31 @@ class Ties:
         if known and place != len(steps):
             raise StateError(f"the stored offset's {name}.at does not fit its hashes")
         return made
+
+
+class PageEdge:
+    """
+    The end of the page before, of numbered pages that have the newest first.
+
+    Who is added in front while they are read shifts the others onto the next page: it
+    begins then with what stood at the end of the one before.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[bytes] = []
+        #: False once two records of a page were alike: what repeats says nothing then.
+        self._unlike = True
+
+    def slid(self, records: Sequence[Raw]) -> int:
+        """How many records in front of a page ended the page before."""
+        found = [digest(record) for record in records]
+        before, self._before = self._before, found
+        if len(set(found)) < len(found):
+            self._unlike = False
+        if not self._unlike or not before or found[0] not in before:
+            return 0
+        ended = before[before.index(found[0]) :]
+        return len(ended) if found[: len(ended)] == ended else 0
 
 
 def _below(key: Key, floor: Key) -> bool:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from engine.errors import BadPage, StateError, Unexpected
 from engine.records import Offset, Page, Request, Response
-from engine.source.paging.asking import BookmarkKeys
+from engine.source.paging.asking import BookmarkKeys, epoch_unit
+from engine.source.paging.ties import PageEdge
 from engine.source.poll import Poll
 from tests.fakes.feeds import URL, Feed
 from tests.fakes.walks import TYPES, bytes_of, poll_of
@@ -203,6 +205,81 @@ def test_the_bookmark_is_never_beyond_the_servers_date() -> None:
     # As of a second that had not yet passed when the poll began.
     feed.put(9, feed.now + 1)
     assert [(9, 1)] == polled()
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 10**6])
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "capped"), [("auto", True), ("timestamp", True), ("number", False)]
+)
+def test_seconds_since_1970_are_no_more_ahead_of_the_servers_clock(
+    kind: str, capped: bool, text: bool, unit: int
+) -> None:
+    def write(at: float) -> object:
+        number = int(at) * unit
+        return str(number) if text else number
+
+    feed = feed_of("cursor", write=write, read=lambda told: int(told) / unit)
+    for number in range(4):
+        feed.put(number, feed.now + number)
+    feed.now += 1
+    polled = Polled(poll_over(feed, value_type=kind))
+    if text and kind == "auto":
+        kind = "string"
+
+    assert 4 == len(polled())
+    ahead = 0 if capped and kind != "string" else 2
+    at = int(feed.now + ahead) * unit
+    assert at == int(str((polled.offset or {})["bookmark"]))
+    assert [] == polled()
+
+
+@pytest.mark.parametrize(
+    ("pointer", "unit"),
+    [("created", 1), ("updated_at", 1), ("updatedAt", 1), ("ts", 1), ("time_ms", 1),
+     ("data.created_utc", 1), ("lastModified", 1), ("Timestamp", 1), ("/a/date", 1),
+     ("id", 0), ("update_id", 0), ("stat", 0), ("status", 0), ("format", 0),
+     ("version", 0), ("seq", 0), ("points", 0), ("updated[0]", 0)],
+)  # fmt: skip
+def test_a_number_is_a_time_by_the_name_of_its_field(pointer: str, unit: int) -> None:
+    keys = BookmarkKeys(pointer=pointer)
+
+    assert unit == epoch_unit(keys, 1_700_000_000)
+    assert 0 == epoch_unit(keys, 17)
+    stated = BookmarkKeys(pointer=pointer, value_type="number")
+    assert 0 == epoch_unit(stated, 1_700_000_000)
+
+
+@pytest.mark.parametrize("kind", ["page", "offset"])
+def test_what_comes_in_front_while_pages_are_read_repeats_nothing(kind: str) -> None:
+    feed = feed_of(kind, order="DESC", size=4)
+    for number in range(15):
+        feed.now += 10
+        feed.put(number)
+    polled = Polled(poll_over(feed, order="DESC"))
+    fresh = iter(range(100, 103))
+
+    def insert() -> None:
+        feed.now += 10
+        if len(feed.asked) % 2 and (number := next(fresh, None)) is not None:
+            feed.put(number)
+
+    feed.between = insert
+    polled()
+    feed.between = lambda: None
+    polled()
+
+    assert feed.versions == set(polled.got)
+    assert 1 == max(Counter(polled.got).values())
+
+
+def test_records_that_are_alike_are_not_taken_for_what_slid() -> None:
+    one, other = Raw(b'{"a":1}'), Raw(b'{"a":2}')
+    edge = PageEdge()
+
+    assert 0 == edge.slid([other, one, one])
+    assert 0 == edge.slid([one, other])
+    assert 0 == edge.slid([other])
 
 
 def test_what_changes_while_the_pages_are_read_is_not_passed_over() -> None:

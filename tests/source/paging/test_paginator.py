@@ -1006,6 +1006,52 @@ def test_an_answer_that_asks_for_a_new_start_is_obeyed_once() -> None:
         walk("cursor", fetch_of(2))
 
 
+@pytest.mark.parametrize("mode", ["FULL", "CHAINING"])
+def test_several_sort_values_are_one_place(mode: str) -> None:
+    """As search_after of Elasticsearch: an array of the last hit, whole."""
+    rows = [{"sort": [n // 2, f"k{n}"]} for n in range(7)]
+    asked: list[object] = []
+
+    def fetch(request: Request) -> Response:
+        after = json.loads(request.body or b"{}").get("search_after")
+        asked.append(after)
+        found = [row for row in rows if after is None or row["sort"] > after]
+        return Response(
+            request=request,
+            url=request.url,
+            status=200,
+            headers=(),
+            body=json.dumps({"items": found[:3]}).encode(),
+            sent_at=0.0,
+            received_ms=0,
+        )
+
+    poll = poll_of(
+        "http://api.test",
+        "keyset",
+        fetch=fetch,
+        shape={
+            "method": "POST",
+            "body": '{"search_after": ${last.sort}}',
+            "omit": True,
+        },
+        mode=mode,
+        offset_field="sort[0]",
+        limit=3,
+        limit_stated=True,
+    )
+    pages = list(poll.pages(None))
+    assert rows == [json.loads(r) for r in bytes_of(pages)]
+    assert [None, [1, "k2"], [2, "k5"], [3, "k6"]] == asked
+    for place, page in enumerate(pages[:-1], 1):
+        stored = json.loads(json.dumps(page.offset))
+        left = [json.loads(r) for r in bytes_of(list(poll.pages(stored)))]
+        assert rows[3 * place :] == left
+    broken = {**pages[0].offset, "last.[json].sort": "[1,"}
+    with pytest.raises(StateError, match="no JSON"):
+        list(poll.pages(broken))
+
+
 def test_a_refusal_in_mid_chain_is_not_an_expired_cursor() -> None:
     with pytest.raises(Unexpected) as caught:
         walk("cursor", script(page(1, next="a"), 404))
