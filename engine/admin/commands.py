@@ -40,6 +40,8 @@ class SupervisorClient:
         self._report = report
         self._patience = patience
         self._numbers = itertools.count(1)
+        # Guards `_waiting` between the threads that ask and the one that hears. It is not held
+        # while a message is sent: `hear` has to give out answers while a full link is waited for.
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._waiting: dict[int, _Waiting] = {}

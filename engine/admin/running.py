@@ -168,6 +168,8 @@ class Running:
         self._served = served
         self._again = again
         self._generation: int | None = None
+        # One thread reads the configuration anew, the others wait for it: `_loaded` and `_cards`
+        # belong together, and a half of each would show connectors that are gone.
         self._refreshing = threading.Lock()
         self._worker_id = worker_id
         self.meters = str(context.runtime / DIRECTORY)

@@ -255,6 +255,8 @@ class HealthWatch:
         self._view = view
         self._clock = clock
         self._store = MeterStore(view.meters)
+        # Requests come on several threads, and each look adds to the samples below and gives
+        # counts that went back their base again: two looks at once would add the same step twice.
         self._lock = threading.Lock()
         now = clock.monotonic()
         self._began = now - max(0, clock.wall_ms() - view.started_ms) / 1000

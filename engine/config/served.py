@@ -93,6 +93,9 @@ class Served:
         self._owned: Loaded | None = None
         self._layers: tuple[Path | str, ...] = ()
         self._pending: tuple[str, str] | None = None
+        # The admin process reads and writes the directory on several threads. A change reads what
+        # stands there, writes files and remembers them; another change in between would be taken
+        # for a stranger's. Reentrant, since a change loads everything again under it.
         self._lock = threading.RLock()
 
     # --- reading ---------------------------------------------------------------

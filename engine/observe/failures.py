@@ -185,6 +185,8 @@ class FailureLog:
         self, last: LastFailure | None = None, *, clock: Clock = SYSTEM
     ) -> None:
         self._clock = clock
+        # A shard's thread, those that fetch ahead and its retries tell of failures; reports and
+        # the board read them. Guards that the last failure and its count belong together.
         self._lock = threading.Lock()
         self._last = last
         #: True from a failure to the next success; read without the lock.

@@ -159,6 +159,9 @@ class _Host:
         self._probe_pid = 0
         self._prober = 0
         self._probe_since = 0.0
+        # Between the threads of this process: guards which of them holds the probe. The probe is
+        # a file's lock, which ends with its process, so a killed prober keeps no host shut;
+        # within the process that lock would let every thread in.
         self._threads = threading.Lock()
         self._cell = Cell(
             file_name("breaker", name),

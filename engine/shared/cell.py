@@ -127,6 +127,10 @@ class Cell:
         self._patience = patience
         self._monotonic = clock.monotonic
         self._clock = clock
+        # The file's lock is one for the whole process, so this one keeps its threads apart. It
+        # guards every field below: without it a thread would take the numbers that another one
+        # has just written for those that it has read. `peek` does without, since `_seen` is one
+        # tuple that is replaced whole.
         self._threads = Lock()
         self._record = struct.Struct(f"<8s{count}d")
         self._whole = struct.Struct(f"<I8s{count}d")

@@ -102,6 +102,9 @@ class FileLock:
         self._path = path
         self._patience = patience
         self._clock = clock
+        # A flock belongs to the open file and not to a thread: two threads of this process would
+        # both get it through the one descriptor. This lock lets one of them at it. It is taken
+        # before the file's lock and let go after it, and guards the descriptor, too.
         self._threads = Lock()
         self._fd = -1
         self._owner = 0

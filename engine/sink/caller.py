@@ -55,6 +55,8 @@ class Sayings:
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
+        # Clients on several threads meet the same broker at once: under the lock one of them says
+        # so, and the line is written outside of it.
         self._lock = threading.Lock()
         self._said: dict[str, float] = {}
 
@@ -413,6 +415,9 @@ class BrokerClient:
 
 #: Cluster -> the caller that waits for the next question, and whose process it is.
 _KEPT: dict[int, tuple[int, BrokerClient]] = {}
+# A client is for one thread at a time, so whoever asks takes it out of `_KEPT` and puts it back
+# afterwards; a second thread meanwhile makes its own. The pid tells a client that came through a
+# fork, whose connection belongs to the parent.
 _KEEPING = threading.Lock()
 
 

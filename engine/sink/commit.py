@@ -135,7 +135,10 @@ class Delivery:
         self._clock = clock
         self._outlets: list[AtLeastOnce] = []
         # Windows, outlets and the failure are changed under the lock, by the
-        # shards' threads, the sender's and a state writer's.
+        # shards' threads, the sender's and a state writer's.  Without it a mark could be
+        # read between two acknowledgements of a page, and the state would pass a record
+        # that is not yet in Kafka.  No page is encoded under it.  Reentrant, since
+        # an acknowledgement saves the state under it, whose record is put under it, too.
         self.lock = RLock()
         # Two causes, so that nobody is woken for what it does not wait for:
         # room in the budget, and windows and states that have moved.

@@ -47,6 +47,9 @@ class Lookups:
     """
 
     def __init__(self) -> None:
+        # Guards who waits for which name, between the askers and the lookups' threads. Whoever
+        # joins and the thread that tells all must not pass each other, or the last to join is
+        # never told.
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, int], list[Tell]] = {}
 

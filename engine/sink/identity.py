@@ -67,6 +67,8 @@ class Identities:
         self._ensure = ensure
         self._ask = ask
         self._clock = clock
+        # Held while the broker is asked: the shards of a task ask at the same moment, and one
+        # answer serves all. Each looks again once it has the lock.
         self._threads = threading.Lock()
         self._known: dict[str, tuple[KnownTopic | None, float]] = {}
 

@@ -65,6 +65,9 @@ class Rivals:
         self._fence = fence_key(connector)
         self._wanted = KeyFilter([connector], [self._fence])
         self._generation: int | None = None
+        # The writer of positions tells what it writes, the watching thread compares with what it
+        # reads. Guards what is known of our own keys and records; it is not held while a broker
+        # is asked, or each position would wait for that.
         self._lock = threading.Lock()
         self._keys: dict[bytes, int] = {}
         self._written: dict[int, int] = {}

@@ -76,6 +76,8 @@ class TokenSource:
         self._options = options
         self._context = context
         self._clock = clock
+        # Held while the endpoint is asked, on purpose: several connections of a process need a
+        # token at the same time, and one request gets it for all of them.
         self._lock = threading.Lock()
         self._token = ""
         self._renew_at = 0.0
@@ -246,6 +248,8 @@ def _short(content: bytes) -> str:
 
 
 _SOURCES: dict[tuple[object, ...], TokenSource] = {}
+# Two threads that made a source each would ask for two tokens, and an endpoint may end the first
+# when it gives the second.
 _SOURCES_LOCK = threading.Lock()
 
 

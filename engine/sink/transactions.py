@@ -418,6 +418,8 @@ class Transactions:
         """Tell the coordinator, so that readers of committed records go on at once."""
         if self._sending is None:
             return
+        # Set on the sender's thread. A coordinator that does not answer is not waited for: it
+        # gives the transaction up itself after `transaction.timeout.ms`.
         over = threading.Event()
         self._producer.end(False, lambda why: over.set())
         over.wait(ABORTING)

@@ -155,6 +155,8 @@ class _Desk:
             queue.SimpleQueue()
         )
         self._stopping = stopping
+        # Set once by the owner. A thread that waits looks at it every `LOOK` seconds, since an
+        # owner that has left the loop answers no call any more.
         self._closed = threading.Event()
 
     @property
@@ -316,6 +318,8 @@ class _Run:
         self._delivery = delivery
         self._note = note
         self._pools: dict[str, concurrent.ThreadPoolExecutor] = {}
+        # Child polls run on threads of their own and may have children themselves. Guards that a
+        # value is taken once in a poll, and that each api has one pool.
         self._lock = threading.Lock()
         #: Hashes of (api, value) that have been taken in this poll.
         self._taken: set[int] = set()

@@ -425,6 +425,8 @@ class Differing:
             return
         self._write(rows, sure=True)
         self._settle()
+        # Filled on the thread that has written, the sender's or a state writer's: what is called
+        # there may only put down what came, and the answers are read here.
         answers: queue.SimpleQueue[Failure] = queue.SimpleQueue()
         for number in victims:
             self._places.forget(number, answers.put)

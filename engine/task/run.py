@@ -179,6 +179,8 @@ class Task:
         self._wait_for_broker = wait_for_broker
         self._once = once
         self._clock = clock
+        # Set by a shard's thread as its loop ends. The main loop clears it before it looks: what
+        # comes during a look ends the next wait at once.
         self._wake = threading.Event()
         self._ended: list[ShardLoop] = []
         #: Shards that are done or FAILED: a new session leaves them alone.
@@ -238,6 +240,8 @@ class Task:
 
         Returns: what ended it, None if there is nothing left to do.
         """
+        # One for each session, so that a session which is being closed cannot end the loops of
+        # the one behind it.
         stop = threading.Event()
         building = Building(
             self._context,

@@ -67,6 +67,8 @@ class Start:
     def __init__(self, slot: ChildSlot, clock: Clock = SYSTEM):
         self._slot = slot
         self._clock = clock
+        # Set by the main thread, seen by the one that opens things at its next word: a thread
+        # cannot be ended from outside, and one that hangs is left behind.
         self._cut = threading.Event()
         self._moved = clock.monotonic()
         self._say_at = float("inf")
@@ -136,6 +138,8 @@ class Building(Generic[Made]):
         self._open = open
         self._start = Start(context.slot)
         self._troubles = Troubles(context.report)
+        # Set last by the thread that opens: whoever sees it set may read `_made` and `_failure`,
+        # which nobody writes any more.
         self._ended = threading.Event()
         self._made: list[Made] = []
         self._failure: BaseException | None = None

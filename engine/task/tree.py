@@ -316,6 +316,8 @@ class Branches:
         for api, parent in gone:
             partition = self._branches[api].partition(parent)
             partitions += [(api, partition), (api, {**partition, **PART})]
+        # Filled on the thread that has written, the sender's or a state writer's: what is called
+        # there may only put down what came, and the answers are read here.
         answers: queue.SimpleQueue[Failure] = queue.SimpleQueue()
         for api, partition in partitions:
             self._branches[api].forget(partition, answers.put)

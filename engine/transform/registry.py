@@ -89,6 +89,8 @@ class SchemaCache:
         self._ttl = ttl
         self._clock = clock
         self._entries: OrderedDict[Any, tuple[float, Any]] = OrderedDict()
+        # Shards of a task look schemas up at the same time, and a look moves an entry to the end.
+        # Two threads may ask for the same schema once each, which is cheaper than waiting.
         self._lock = Lock()
         self.hits = 0
         self.misses = 0

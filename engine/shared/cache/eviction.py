@@ -48,6 +48,8 @@ class Eviction:
         self._agreed = agreed
         self._background = background
         self._gone = gone
+        # Wakes the mover's thread. It is cleared before the pass and not after it: what crowds a
+        # tier during a pass sets it again and gets a pass of its own.
         self._crowd = threading.Event()
         self._mover_pid = 0
 

@@ -52,6 +52,8 @@ class Flights:
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
+        # Between the threads of this process: guards `_mine`, the files that it holds. Other
+        # processes are kept out by the file's lock.
         self._threads = threading.Lock()
         self._mine: set[int] = set()
         self._made = False

@@ -146,6 +146,8 @@ class Ledger:
         self._patience = patience
         self._guest = guest
         self._clock = clock
+        # Held around the file's lock, which all threads of this process hold at once: guards the
+        # descriptor and a change of head and slots that belongs together.
         self._threads = threading.Lock()
         self._fd = -1
         self._owner = 0

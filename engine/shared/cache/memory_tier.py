@@ -59,6 +59,10 @@ class MemoryTier(Generic[Value]):
         self._clock = clock
         self._age = Ages(clock).of
         self._part = max(cache.window / PARTS, 0.001)
+        # Between the threads of a task: guards that `bytes` is the sum of what `_entries` holds.
+        # Two threads that took the same entry out would give its bytes back twice, and the tier
+        # would grow past its limit. A look at one entry is a single step of the dictionary and
+        # goes without the lock.
         self._threads = threading.Lock()
         self._entries: dict[str, Held[Value]] = {}
         self._number = 0

@@ -163,6 +163,9 @@ class Store:
         self._inode = 0
         self._in_a_row = 0
         self._rests_until = 0.0
+        # Held while the file is opened and not while it is used: of the threads that find it
+        # closed, or opened by the parent before a fork, one opens it and the others take what it
+        # opened.
         self._threads = threading.Lock()
         self._packs = Packs(directory / "packs", clock=clock)
 

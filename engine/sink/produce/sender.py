@@ -46,9 +46,12 @@ FORGOTTEN_AFTER = 60.0
 class Sender(threading.Thread):
     """
     Attributes:
-        lock: Guards the queues' waiting batches and who is asleep.
+        lock: Guards the queues' waiting batches and who is asleep.  A shard appends
+            records under it to a batch that waits, so the sender takes batches out under
+            it and writes to sockets without it.
         failure: Why nothing can be sent any more, or None.
-        changed: Notified when metadata came, and when it has failed.
+        changed: Notified when metadata came, and when it has failed.  A lock of its own:
+            who waits for metadata keeps no shard from putting a batch.
     """
 
     def __init__(

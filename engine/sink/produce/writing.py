@@ -28,6 +28,8 @@ class Once:
     wanted = True
 
     def __init__(self) -> None:
+        # Set on the sender's thread, behind the fields that say what became of it: whoever was
+        # woken may read them without a lock.
         self._told = threading.Event()
         self._why: SinkError | None = None
         self._bad: Sequence[Bad] = ()

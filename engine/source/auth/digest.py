@@ -89,6 +89,8 @@ class DigestAuth:
         self._user = user
         self._password = password
         self._nonce = nonce
+        # Guards the challenges and the count of each: a server refuses a count that it has seen
+        # with the same nonce (RFC 7616, 3.4), so no two threads may send one.
         self._lock = threading.Lock()
         self._challenges: dict[str, Challenge] = {}
         REDACTOR.learn(password)

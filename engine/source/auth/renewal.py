@@ -91,6 +91,9 @@ class Renewing:
     ):
         self._read = read
         self._clock = clock
+        # Held while the texts are read anew. Requests that are refused at the same time wait for
+        # the first of them and then find that it has read; without the lock each would read
+        # again, and the second one would find nothing changed and give its poll up.
         self._lock = threading.Lock()
         self._since = 0.0
         self._texts: dict[str, str] = {}

@@ -34,6 +34,9 @@ class Rotation:
         self._credentials = tuple(credentials)
         self._next = start
         self._out: set[int] = set()
+        # Guards whose turn is next and who is left out, between the shards' threads. The choice
+        # for a request is kept by thread: the limiter asks for it, then the request is signed by
+        # it.
         self._lock = threading.Lock()
         self._mine = threading.local()
 

@@ -83,6 +83,8 @@ class Endpoints:
         self._probe_path = probe_path
         self._counters = counters
         self._choose = choose
+        # Guards the turn and which endpoints are being probed, between the threads of a task: two
+        # of them would else give one endpoint two turns, or probe it twice.
         self._lock = threading.Lock()
         self._probing: set[str] = set()
 

@@ -128,6 +128,9 @@ class Cached:
         self._known: OrderedDict[str, None] = OrderedDict()
         self._unkept: OrderedDict[str, None] = OrderedDict()
         self._refreshing: set[str] = set()
+        # Guards `_refreshing` alone: of the threads that find the same stale answer one starts
+        # the request behind it. The two ordered dicts are only hints, and a lost one costs a
+        # request.
         self._threads = threading.Lock()
 
     def __call__(self, request: Request) -> Response:

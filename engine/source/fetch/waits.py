@@ -6,7 +6,7 @@ Requests that wait beside each other for the same wait once: the sums are time
 of the shard, and a second a second is all there is.  Whoever waits tells it;
 it neither waits nor decides.
 
-Path: `source.fetch` (Turnstile, Guarded) -> here -> ``task.metering``
+Path: `source.fetch` (RateGate, Guarded) -> here -> ``task.metering``
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class Waits:
 
     def __init__(self, clock: Clock = SYSTEM):
         self._clock = clock
+        # Requests of one shard wait on several threads. Guards a sum and the time up to which it
+        # reaches together: two that ended at once would else count the same seconds twice.
         self._lock = threading.Lock()
         self._seconds: defaultdict[str, float] = defaultdict(float)
         #: Up to when the time of a cause is added up.

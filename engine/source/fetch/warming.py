@@ -47,6 +47,8 @@ class Trace:
         self.used = 0
         self.unused = 0
         self._monotonic = clock.monotonic
+        # The shards' threads tell, the warming thread reads. Taking an entry out and putting it
+        # back behind the others is two steps: a thread that read between them would miss it.
         self._threads = threading.Lock()
         self._known: OrderedDict[str, tuple[Request, deque[float]]] = OrderedDict()
         self._warmed: set[str] = set()

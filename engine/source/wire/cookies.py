@@ -98,6 +98,8 @@ class CookieJar:
     ):
         self._across = across
         self._clock = clock
+        # Pages of one poll may be asked on several threads, each answer of which may set cookies:
+        # a dictionary that changes while it is gone through raises.
         self._lock = threading.Lock()
         #: In the order they were first set.
         self._cookies = {(c.name, c.host, c.path): c for c in cookies}

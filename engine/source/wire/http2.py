@@ -279,6 +279,10 @@ class Multiplexer:
         self._connections = connections
         self._multi = self._connected()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # libcurl's multi handle is for one thread at a time. Whoever holds this drives the
+        # transfers of all callers until its own is done, and then wakes another to lead. The
+        # others sleep on their transfers; a new one is put into `_new`, a deque whose append
+        # needs no lock, and the eventfd interrupts the leader's wait so that it is seen.
         self._lead = threading.Lock()
         self._new: deque[_Transfer] = deque()
         self._running: dict[Any, _Transfer] = {}

@@ -186,6 +186,11 @@ class Pool:
         self.options = options
         self.counters = counters if counters is not None else HttpCounters()
         self._clock = clock
+        # Guards the counts of open places, the idle connections and the queue of those who wait,
+        # between the shards' threads and those that fetch ahead. It is never held while a
+        # connection is opened, tested or read: a place is counted first and opened after, and is
+        # given back if that fails. Notified for all, since each of those who wait may be waiting
+        # for another route.
         self._changed = threading.Condition(threading.Lock())
         #: Who waits for a place, first come first served.
         self._queue: deque[tuple[object, RouteConnections]] = deque()
