@@ -35,7 +35,6 @@ __all__ = [
     "path",
     "pattern",
     "regex",
-    "target",
     "template",
 ]
 
@@ -43,20 +42,6 @@ __all__ = [
 def path(text: str) -> None:
     """Check a path.  Raises: LanguageError."""
     compile_path(text)
-
-
-def target(text: str) -> tuple[str, ...]:
-    """
-    The steps of a path that is written to: names only, no index.
-
-    Raises: LanguageError.
-    """
-    if text.startswith("/"):
-        raise LanguageError("a target is dotted, as a.b; a pointer only reads")
-    names = compile_path(text).names
-    if names is None:
-        raise LanguageError("a target has names only, no index")
-    return names
 
 
 def template(text: str, names: frozenset[str]) -> frozenset[str]:

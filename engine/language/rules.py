@@ -2,10 +2,9 @@
 Rules: what a mapping, an enrichment, a filter and a check may say.
 
 Owns the words: types, operators with the members that each takes, checks, and how many
-and how deep.  `config.shapes` refuses by them what is written, with all findings at
-once; `transform` compiles by them what was found good.
+and how deep.  `rulecheck` finds by them what is wrong; `transform` compiles what is good.
 
-Path: here -> ``config.shapes``, `transform.rules`, `transform.conditions`
+Path: here -> `rulecheck`, `transform.conditions`
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Path: `rules` -> here -> `engine.language`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import tzinfo
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -28,13 +28,8 @@ from engine.language import (
     plain,
 )
 from engine.language.comparing import among, compare, contains, equal, kind_of
-from engine.language.rules import (
-    CHECKS,
-    MOST_NESTING,
-    OPERATORS,
-    VALIDATION_TYPES,
-    operator_of,
-)
+from engine.language.rulecheck import condition_faults
+from engine.language.rules import operator_of
 from engine.language.values import as_integer, is_null, text_of
 
 Test: TypeAlias = Callable[[Any], bool]
@@ -73,46 +68,27 @@ class Negation(Struct, frozen=True):
 Condition: TypeAlias = Field | ConditionGroup | Negation
 
 
-def compile_condition(rule: Any, depth: int = 1) -> Condition:
+def compile_condition(rule: Any) -> Condition:
     """
-    Compile a filter: a field with an operator, or any, all, not.
+    Compile a filter that stands by itself.
 
     Raises: LanguageError.
     """
-    if depth > MOST_NESTING:
-        raise LanguageError(f"filters nested deeper than {MOST_NESTING}")
-    if not isinstance(rule, Mapping):
-        raise LanguageError("a filter is a JSON object")
-    for name in ("any", "all", "not"):
-        if name not in rule:
-            continue
-        if len(rule) > 1:
-            raise LanguageError(f"{name} stands alone")
-        inner = rule[name]
-        if name == "not":
-            return Negation(compile_condition(inner, depth + 1))
-        if not isinstance(inner, Sequence) or isinstance(inner, str) or not inner:
-            raise LanguageError(f"{name} holds a list of filters")
-        return ConditionGroup(
-            name == "all", tuple(compile_condition(each, depth + 1) for each in inner)
-        )
-    operator = rule.get("operator")
-    if not isinstance(operator, str):
-        raise LanguageError("operator is missing")
-    known = operator_of(operator)
-    if not known:
-        raise LanguageError(f"no operator {operator}; known: {', '.join(OPERATORS)}")
-    wanted = {"field", "operator", *OPERATORS[known]}
-    if rule.keys() != wanted:
-        raise LanguageError(f"{known} takes {', '.join(sorted(wanted))}")
-    path = compile_path(_text(rule["field"], "field"))
-    return Field(path, _test(known, rule), known, rule)
+    if faults := condition_faults(rule):
+        raise LanguageError("; ".join(fault.message for fault in faults))
+    return condition_of(rule)
 
 
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise LanguageError(f"{name} is text")
-    return value
+def condition_of(rule: Mapping[str, Any]) -> Condition:
+    """Compile a filter that was checked: a field with an operator, or any, all, not."""
+    if "not" in rule:
+        return Negation(condition_of(rule["not"]))
+    for name in ("any", "all"):
+        if name in rule:
+            parts = tuple(map(condition_of, rule[name]))
+            return ConditionGroup(name == "all", parts)
+    operator = operator_of(rule["operator"])
+    return Field(compile_path(rule["field"]), _test(operator, rule), operator, rule)
 
 
 def _test(operator: str, rule: Mapping[str, Any]) -> Test:
@@ -142,7 +118,7 @@ def _test(operator: str, rule: Mapping[str, Any]) -> Test:
         case "NOT_CONTAINS":
             return _inverse(_contains(rule["value"]))
         case "MATCHES":
-            return _matches(compile_regex(_text(rule["value"], "value")))
+            return _matches(compile_regex(rule["value"]))
         case "EXISTS":
             return lambda value: value is not MISSING
         case "NOT_EXISTS":
@@ -170,8 +146,6 @@ def _ordered(constant: Any, orders: tuple[int, ...]) -> Test:
 
 
 def _is_in(constants: Any) -> Test:
-    if not isinstance(constants, Sequence) or isinstance(constants, str):
-        raise LanguageError("values is a list")
     return lambda value: value is not MISSING and among(value, constants)
 
 
@@ -234,44 +208,24 @@ class Check(Struct, frozen=True):
     failed: Callable[[Any], str | None]
 
 
-def compile_check(rule: Any, zone: tzinfo) -> Check:
-    """
-    Compile a validation rule.
-
-    Raises: LanguageError.
-    """
-    if not isinstance(rule, Mapping) or "field" not in rule:
-        raise LanguageError("a validation rule is a JSON object with field")
-    unknown = set(rule) - {"field", *CHECKS}
-    if unknown:
-        raise LanguageError(
-            f"no check {', '.join(sorted(unknown))}; known: {', '.join(CHECKS)}"
-        )
-    if len(rule) == 1:
-        raise LanguageError(f"nothing to check; known: {', '.join(CHECKS)}")
-    path = compile_path(_text(rule["field"], "field"))
+def check_of(rule: Mapping[str, Any], zone: tzinfo) -> Check:
+    """Compile a validation rule that was checked."""
+    path = compile_path(rule["field"])
     required = rule.get("required", False)
-    if not isinstance(required, bool):
-        raise LanguageError("required is true or false")
     checks: list[tuple[str, Test]] = []
     if "type" in rule:
-        kind = str(rule["type"]).upper()
-        if kind not in VALIDATION_TYPES:
-            known = ", ".join(VALIDATION_TYPES)
-            raise LanguageError(f"no type {rule['type']}; known: {known}")
+        kind = rule["type"].upper()
         checks.append((f"is no {kind}", _of_kind(kind, zone)))
     if "min" in rule:
-        checks.append(("is below min", _numeric(rule["min"], "min", (0, 1))))
+        checks.append(("is below min", _numeric(rule["min"], (0, 1))))
     if "max" in rule:
-        checks.append(("is above max", _numeric(rule["max"], "max", (-1, 0))))
+        checks.append(("is above max", _numeric(rule["max"], (-1, 0))))
     if "minLength" in rule:
-        least = _length(rule["minLength"], "minLength")
-        checks.append(("is shorter than minLength", _long(least, None)))
+        checks.append(("is shorter than minLength", _long(rule["minLength"], None)))
     if "maxLength" in rule:
-        most = _length(rule["maxLength"], "maxLength")
-        checks.append(("is longer than maxLength", _long(None, most)))
+        checks.append(("is longer than maxLength", _long(None, rule["maxLength"])))
     if "pattern" in rule:
-        expression = compile_regex(_text(rule["pattern"], "pattern"))
+        expression = compile_regex(rule["pattern"])
         checks.append(("does not match pattern", _matches(expression)))
     if "values" in rule:
         checks.append(("is none of values", _is_in(rule["values"])))
@@ -320,22 +274,14 @@ def _of_kind(kind: str, zone: tzinfo) -> Test:
     return lambda value: kind_of(plain(value)) == wanted
 
 
-def _numeric(bound: Any, name: str, orders: tuple[int, ...]) -> Test:
+def _numeric(bound: Any, orders: tuple[int, ...]) -> Test:
     limit = plain(bound)
-    if isinstance(limit, bool) or not isinstance(limit, (int, Decimal)):
-        raise LanguageError(f"{name} is a number")
 
     def test(value: Any) -> bool:
         known = plain(value)
         return kind_of(known) == "number" and compare(known, limit) in orders
 
     return test
-
-
-def _length(bound: Any, name: str) -> int:
-    if isinstance(bound, bool) or not isinstance(bound, int) or bound < 0:
-        raise LanguageError(f"{name} is a whole number from 0")
-    return bound
 
 
 def _long(least: int | None, most: int | None) -> Test:

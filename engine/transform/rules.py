@@ -1,10 +1,10 @@
 """
-Rules: what the `transformation.*` keys ask for, checked and compiled.
+Rules: what the `transformation.*` keys ask for, compiled.
 
-Owns the shapes of mappings, enrichment, filters and validation, and the
-lookup of a field: in the record as it now is, then as it was received.  A
-rule knows how to treat one value; the paths through a record are `general`
-(any record, any rule) and `typed` (the common ones, fast).
+Owns what a mapping, an enrichment, a filter and a check do (what they must look like is
+`language.rulecheck`), and the lookup of a field: in the record as it now is, then as it
+was received.  A rule knows how to treat one value; the paths through a record are
+`general` (any record, any rule) and `typed` (the common ones, fast).
 
 Path: `compile` -> here -> `casts`, `conditions`, `engine.language`
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from decimal import Decimal
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -25,7 +24,6 @@ from engine.language import (
     MISSING,
     RECORD_NAMES,
     EvaluationError,
-    LanguageError,
     Path,
     Template,
     compile_path,
@@ -33,14 +31,24 @@ from engine.language import (
     compile_template,
     decode,
 )
-from engine.language.rules import MAPPING_TYPES, MOST_RULES
+from engine.language.rulecheck import (
+    Place,
+    RuleFault,
+    enrichment_faults,
+    filter_faults,
+    is_list,
+    is_static,
+    mapping_faults,
+    target_names,
+    validation_faults,
+)
 from engine.language.values import encode
 from engine.transform.casts import Cast, cast_of
 from engine.transform.conditions import (
     Check,
     Condition,
-    compile_check,
-    compile_condition,
+    check_of,
+    condition_of,
 )
 
 MAPPINGS: Final = "transformation.field.mappings"
@@ -167,34 +175,9 @@ def given(rules: str | bytes | Sequence[Any] | None, key: str) -> list[Any]:
             rules = decode(data)
         except (EvaluationError, UnicodeEncodeError) as e:
             raise ConfigError(f"{key}: {e}") from e
-    if not isinstance(rules, Sequence):
+    if not is_list(rules):
         raise ConfigError(f"{key}: an array of rules")
-    if len(rules) > MOST_RULES:
-        raise ConfigError(f"{key}: at most {MOST_RULES} rules")
     return list(rules)
-
-
-class RuleFindings:
-    """All findings of one compilation, raised together."""
-
-    def __init__(self) -> None:
-        self._found: list[str] = []
-
-    def add(self, key: str, fault: LanguageError | str) -> None:
-        self._found.append(f"{key}: {fault}")
-
-    def attempt(self, key: str, compile: Callable[[], Any]) -> Any:
-        """What `compile` gives, or None and one finding more."""
-        try:
-            return compile()
-        except LanguageError as fault:
-            self.add(key, fault)
-        return None
-
-    def settle(self) -> None:
-        """Raises: ConfigError if there is any finding."""
-        if self._found:
-            raise ConfigError("\n".join(self._found))
 
 
 def compile_rules(
@@ -212,138 +195,65 @@ def compile_rules(
 
     Raises: ConfigError with all findings: key, index of the rule, column.
     """
-    complaints = RuleFindings()
-    mapped = [
-        complaints.attempt(
-            f"{MAPPINGS}[{at}]",
-            partial(_mapping, rule, at, nulls, zone),
-        )
-        for at, rule in enumerate(given(mappings, MAPPINGS))
-    ]
-    enriched = [
-        complaints.attempt(f"{ENRICHMENT}[{at}]", partial(_enrichment, rule, at, zone))
-        for at, rule in enumerate(given(enrichment, ENRICHMENT))
-    ]
-    conditions = [
-        (
-            f"{FILTERS}[{at}]",
-            complaints.attempt(f"{FILTERS}[{at}]", partial(compile_condition, rule)),
-        )
-        for at, rule in enumerate(given(filters, FILTERS))
-    ]
-    checks = [
-        (
-            f"{VALIDATION}[{at}]",
-            complaints.attempt(
-                f"{VALIDATION}[{at}]", partial(compile_check, rule, zone)
-            ),
-        )
-        for at, rule in enumerate(given(validation, VALIDATION))
-    ]
-    _disjoint([each for each in mapped if each is not None], complaints)
-    complaints.settle()
+    found: list[str] = []
+    mapped = _good(mappings, MAPPINGS, mapping_faults, found)
+    enriched = _good(enrichment, ENRICHMENT, enrichment_faults, found)
+    filtered = _good(filters, FILTERS, filter_faults, found)
+    checked = _good(validation, VALIDATION, validation_faults, found)
+    if found:
+        raise ConfigError("\n".join(found))
     return Rules(
-        tuple(mapped),
+        tuple(_mapping(rule, at, nulls, zone) for at, rule in enumerate(mapped)),
         unmapped == "KEEP",
-        tuple(enriched),
-        tuple(conditions),
-        tuple(checks),
+        tuple(_enrichment(rule, at, zone) for at, rule in enumerate(enriched)),
+        tuple((f"{FILTERS}[{at}]", condition_of(r)) for at, r in enumerate(filtered)),
+        tuple(
+            (f"{VALIDATION}[{at}]", check_of(r, zone)) for at, r in enumerate(checked)
+        ),
     )
 
 
-def _members(rule: Any, needed: set[str], optional: set[str]) -> Mapping[str, Any]:
-    if not isinstance(rule, Mapping):
-        raise LanguageError("a rule is a JSON object")
-    missing = needed - rule.keys()
-    if missing:
-        raise LanguageError(f"{', '.join(sorted(missing))} is missing")
-    unknown = rule.keys() - needed - optional
-    if unknown:
-        known = ", ".join(sorted(needed | optional))
-        raise LanguageError(f"no member {', '.join(sorted(unknown))}; known: {known}")
-    return rule
+def _good(
+    rules: str | Sequence[Any] | None,
+    key: str,
+    check: Callable[[object, Place], list[RuleFault]],
+    found: list[str],
+) -> list[Any]:
+    """The rules of a key; what is wrong with them is put among what was `found`."""
+
+    def place(at: int) -> str:
+        return f"{key}[{at}]"
+
+    listed = given(rules, key)
+    for fault in check(listed, place):
+        called = key if fault.item is None else place(fault.item)
+        known = fault.message.startswith(called)
+        found.append(fault.message if known else f"{called}: {fault.message}")
+    return listed
 
 
-def _text(rule: Mapping[str, Any], name: str) -> str:
-    value = rule[name]
-    if not isinstance(value, str):
-        raise LanguageError(f"{name} is text")
-    return value
-
-
-def _target(text: str) -> tuple[str, ...]:
-    """A dotted path of names only."""
-    if text.startswith("/"):
-        raise LanguageError("a target is a dotted path; quote a name with a /")
-    steps = compile_path(text).steps
-    names = tuple(step for step in steps if isinstance(step, str))
-    if len(names) != len(steps):
-        raise LanguageError("a target has no index")
-    return names
-
-
-def _mapping(rule: Any, at: int, nulls: str, zone: tzinfo) -> FieldMapping:
-    members = _members(rule, {"source", "target"}, {"type", "default", "format"})
-    kind: str | None = None
-    if "type" in members:
-        kind = _text(members, "type").upper()
-        if kind not in MAPPING_TYPES:
-            known = ", ".join(MAPPING_TYPES)
-            raise LanguageError(f"no type {members['type']}; known: {known}")
-    pattern = None
-    if "format" in members:
-        if kind != "TIMESTAMP":
-            raise LanguageError("format belongs to type TIMESTAMP")
-        pattern = compile_pattern(_text(members, "format"))
-    default = held(members["default"]) if "default" in members else MISSING
+def _mapping(
+    rule: Mapping[str, Any], at: int, nulls: str, zone: tzinfo
+) -> FieldMapping:
+    kind = rule["type"].upper() if "type" in rule else None
+    pattern = compile_pattern(rule["format"]) if "format" in rule else None
     return FieldMapping(
         f"{MAPPINGS}[{at}]",
-        compile_path(_text(members, "source")),
-        _target(_text(members, "target")),
+        compile_path(rule["source"]),
+        target_names(rule["target"]),
         kind,
-        default,
+        held(rule["default"]) if "default" in rule else MISSING,
         nulls,
         None if kind is None else cast_of(kind, zone, pattern),
         pattern is not None,
     )
 
 
-def _disjoint(mappings: Sequence[FieldMapping], complaints: RuleFindings) -> None:
-    if len(mappings) < 2:
-        return
-    seen: dict[tuple[str, ...], str] = {}
-    inner: dict[tuple[str, ...], str] = {}
-    for mapping in mappings:
-        target = mapping.target
-        prefixes = [target[:n] for n in range(len(target))]
-        other = seen.get(target) or inner.get(target)
-        other = other or next((seen[p] for p in prefixes if p in seen), None)
-        if not target:
-            complaints.add(
-                mapping.rule, "an empty target is allowed only as the single mapping"
-            )
-        elif other is not None:
-            complaints.add(mapping.rule, f"its target is that of, or within, {other}")
-        seen[target] = mapping.rule
-        for prefix in prefixes[1:]:
-            inner.setdefault(prefix, mapping.rule)
-
-
-def _enrichment(rule: Any, at: int, zone: tzinfo) -> Enrichment:
-    members = _members(rule, {"field"}, {"value", "expression", "type"})
-    target = _target(_text(members, "field"))
-    if not target:
-        raise LanguageError("field is a name")
-    kind = str(members.get("type", "")).upper()
-    if kind not in ("", "STATIC", "EXPRESSION"):
-        raise LanguageError(f"no type {members['type']}; known: STATIC, EXPRESSION")
-    static = "value" in members if not kind else kind == "STATIC"
-    wanted = "value" if static else "expression"
-    _members(rule, {"field", wanted}, {"type"})
-    name = f"{ENRICHMENT}[{at}]"
-    if static:
-        return Enrichment(name, target, held(members["value"]), None)
-    text = _text(members, "expression")
+def _enrichment(rule: Mapping[str, Any], at: int, zone: tzinfo) -> Enrichment:
+    name, target = f"{ENRICHMENT}[{at}]", target_names(rule["field"])
+    if is_static(rule):
+        return Enrichment(name, target, held(rule["value"]), None)
+    text = rule["expression"]
     return Enrichment(name, target, MISSING, compile_template(text, RECORD_NAMES, zone))
 
 
