@@ -66,7 +66,7 @@ class Shard(Struct, frozen=True, order=True):
 
 class Request(Struct, frozen=True):
     """
-    What is asked.
+    A request as the pager made it: what is to be asked of an API.
 
     Attributes:
         method: Upper case.

@@ -105,7 +105,7 @@ class Breaker(Protocol):
         """A request was given up after its retries (no answer or 5xx)."""
 
     def succeeded(self, host: str) -> None:
-        """The host answered."""
+        """Tell it that the host has answered."""
 
     def released(self, host: str) -> None:
         """The request ended and says nothing of the host: stopped, or refused by us."""
@@ -131,7 +131,7 @@ class Outlet(Protocol):
     """
 
     def begin(self) -> None:
-        """A poll starts."""
+        """Begin a poll: what is handed over from now on belongs to it."""
 
     def hand_over(self, parcel: Parcel, offset: Offset) -> None:
         """

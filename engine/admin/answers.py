@@ -96,7 +96,7 @@ class Malformed(ValueError):
 
 def read_json(body: bytes) -> Any:
     """
-    A request's body.
+    The JSON value in a request's body.
 
     Raises: Malformed: no JSON, or JSON nested deeper than `DEPTH`.
     """

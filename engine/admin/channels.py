@@ -136,7 +136,9 @@ class TimedChannel(HTTPChannel):  # type: ignore[misc]
         return bool(now - self.since > limit)
 
     def end(self) -> None:
-        """Its time is used up: who has begun a request is told so, then it is closed."""
+        """
+        End the connection, whose time is used up; a client in the midst of a request is told why.
+        """
         if self.request is None or self.total_outbufs_len or self.close_when_flushed:
             self.will_close = True
             return

@@ -49,7 +49,7 @@ class SupervisorClient:
     # The verbs.  `who` is named in the log: the address of who asked.
 
     def pause(self, connector: str, *, who: str) -> AskOutcome:
-        """Its tasks begin nothing more and keep their connections."""
+        """Pause a connector: its tasks begin nothing more and keep their connections."""
         return self.ask("pause", connector, who=who)
 
     def resume(self, connector: str, *, who: str) -> AskOutcome:
@@ -57,15 +57,15 @@ class SupervisorClient:
         return self.ask("resume", connector, who=who)
 
     def stop(self, connector: str, *, who: str) -> AskOutcome:
-        """Its tasks drain and end; nothing of it is left running."""
+        """Stop a connector: its tasks drain and end, and nothing of it is left running."""
         return self.ask("stop", connector, who=who)
 
     def restart(
         self, connector: str, *, tasks: bool = True, failed: bool = False, who: str
     ) -> AskOutcome:
         """
-        Its tasks start anew, or with `failed` those that have failed; without
-        `tasks` none, as Connect has it.
+        Restart a connector: its tasks start anew, or with `failed` those that have failed;
+        without `tasks` none, as Connect has it.
         """
         return self.ask("restart", connector, tasks=tasks, failed=failed, who=who)
 
@@ -112,7 +112,7 @@ class SupervisorClient:
 
 
 class _Waiting:
-    """Somebody who asked."""
+    """A thread that has asked the supervisor and waits for its answer."""
 
     __slots__ = ("there", "told")
 

@@ -30,7 +30,7 @@ def grown(name: str, by: str, span: str) -> str:
 
 
 def mean(metric: Metric, by: str, *, labels: str = CHOSEN, span: str = SPAN) -> str:
-    """A histogram's mean."""
+    """A PromQL expression for the mean of a histogram's values."""
     total = f"sum by ({by}) (rate({metric.name}_sum{{{labels}}}[{span}]))"
     count = f"sum by ({by}) (rate({metric.name}_count{{{labels}}}[{span}]))"
     return f"{total} / {count}"

@@ -142,7 +142,7 @@ def answer(
     bounds: RequestLimits = BOUNDS,
 ) -> AdminResponse:
     """
-    Everything under `/jolokia`.
+    The answer to any request under `/jolokia`.
 
     Args:
         seconds: Of the wall, for the timestamp.

@@ -62,7 +62,7 @@ class RoutedRequest(Struct, frozen=True):
 
     @property
     def who(self) -> str:
-        """Who asked, for the log."""
+        """The address that asked, for the log."""
         return self.caller.peer
 
 
@@ -71,7 +71,7 @@ Handler = Callable[[RoutedRequest], AdminResponse]
 
 class Route(Struct, frozen=True):
     """
-    One path.
+    One path of the HTTP server, and what answers each of its methods.
 
     Attributes:
         path: Its parts; `*` is any one, `#` a number, a last `**` all that follows.
@@ -180,7 +180,7 @@ class Router:
         )
 
     def _connects(self, control: Control) -> tuple[Route, ...]:
-        """Connect's own calls."""
+        """The routes of Connect's own REST API."""
         view = self._view
         one = ("connectors", "*")
         return (

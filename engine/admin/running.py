@@ -72,7 +72,7 @@ class AdminContext(AdminChildContext, Protocol):
     link: Link
 
     def report(self, message: Message) -> bool:
-        """Tell the supervisor."""
+        """Send a message to the supervisor; False if the link is full."""
 
 
 def run(
@@ -192,7 +192,7 @@ class Running:
 
     @property
     def worker_id(self) -> str:
-        """With the port that was found, where any would do."""
+        """`host:port` of this worker, with the port that was found where any would do."""
         host, _, port = self._worker_id.rpartition(":")
         if port == "0":
             try:

@@ -173,7 +173,9 @@ def _not_due(card: ConnectorCard, shards: Sequence[ShardState]) -> bool:
 
 
 def _resting(tasks: Sequence[TaskState]) -> bool:
-    """Of one that is STOPPED, or was PAUSED before it ran, there are none."""
+    """
+    True if no task has anything to do: all are PAUSED, or the connector is STOPPED and has none.
+    """
     return all(task.state == "PAUSED" for task in tasks)
 
 

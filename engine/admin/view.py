@@ -242,10 +242,10 @@ class EngineView(Protocol):
         """Begin anew with `topics`; also of a connector that is not there."""
 
     def tasks(self) -> Sequence[TaskState]:
-        """Every task."""
+        """Every task that runs now."""
 
     def shards(self) -> Sequence[ShardState]:
-        """Every shard."""
+        """Every shard, those among them that no task holds."""
 
     def processes(self) -> Sequence[Process]:
         """The processes that are no tasks."""

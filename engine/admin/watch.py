@@ -101,12 +101,12 @@ class Picture(Struct, frozen=True):
         return next((card for card in self.cards if card.name == name), None)
 
     def tasks_of(self, connector: str) -> list[TaskState]:
-        """Its tasks, by number."""
+        """The tasks of a connector, by number."""
         found = [task for task in self.tasks if task.connector == connector]
         return sorted(found, key=lambda task: task.number)
 
     def shards_of(self, connector: str) -> list[ShardState]:
-        """Its shards."""
+        """The shards of a connector."""
         return [shard for shard in self.shards if shard.connector == connector]
 
     def held_at(self, connector: str) -> float:

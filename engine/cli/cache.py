@@ -43,7 +43,7 @@ KINDS = {1: "memory of the tasks", 2: "shared memory", 3: "disk"}
 
 class OpenedCache(Struct, frozen=True):
     """
-    A connector's cache.
+    A connector's cache, opened by a command beside the engine.
 
     Attributes:
         tiers: Those that processes share, or None: `cache.enabled=false`.

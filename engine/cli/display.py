@@ -123,7 +123,7 @@ class Display(Protocol):
 
 
 class Silence:
-    """Shows nothing."""
+    """The display of a `run` that shows nothing while it runs."""
 
     def show(self, rows: Sequence[ShardSums], note: str) -> None:
         return

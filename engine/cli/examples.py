@@ -27,7 +27,7 @@ SHARE = f"share/{engine.DISTRIBUTION}"
 
 
 class NotThere(EngineError):
-    """This installation brought no examples along."""
+    """The examples are not part of this installation."""
 
     code = Exit.NO_INPUT
 

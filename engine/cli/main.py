@@ -427,7 +427,7 @@ def parser(only: str = "") -> Words:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Run one command.
+    Run one command, and end with its exit code.
 
     Returns: its exit code (`engine.errors.Exit`).
     """

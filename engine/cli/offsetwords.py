@@ -56,7 +56,7 @@ class Redelivery(Struct):
 
 class ExplainedPosition(Struct):
     """
-    One position, explained.
+    A stored position and what it means, for people.
 
     Attributes:
         next, first: The request it leads to, and the one that a reset leads to;

@@ -370,7 +370,7 @@ def told_of(told: dict[str, Any]) -> str:
 
 
 def mib(found: MemoryNeed) -> str:
-    """Its total, for people."""
+    """What a connector needs in all, in MiB, for people."""
     return f"{found.total / 2**20:,.0f} MiB"
 
 

@@ -291,8 +291,8 @@ class Showing:
 
     def _seconds(self, shard: ShardStatus, *, held: bool) -> float:
         """
-        For how long a shard has been polled: from the start, or from the reload
-        that brought it, to now, to its end, or to the reload that took it away.
+        Seconds for which a shard has been polled: from the start, or the reload that brought it,
+        to now, to its end, or to the reload that took it away.
         """
         began = self._since.setdefault(shard.slot, self.seconds if self._begun else 0.0)
         if held and not shard.finished and not shard.failed:

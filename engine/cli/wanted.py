@@ -159,12 +159,20 @@ class Plan:
     # As `supervisor.commands.Files`.
 
     def put(self, connector: str, draft: str) -> orders.DesiredState:
-        """Raises: EngineError."""
+        """
+        Make or change a connector of the directory.
+
+        Raises: EngineError.
+        """
         assert self._served is not None
         return self._wanted(self._served.put(connector, draft), of=connector)
 
     def drop(self, connector: str) -> orders.DesiredState:
-        """Raises: KeyError."""
+        """
+        Delete a connector of the directory.
+
+        Raises: KeyError.
+        """
         assert self._served is not None
         return self._wanted(self._served.drop(connector))
 

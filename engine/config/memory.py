@@ -74,12 +74,12 @@ class MemoryNeed(Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Bytes of all processes of a connector together."""
         return self.tasks * self.task + self.cache + self.others
 
     @property
     def resident(self) -> int:
-        """Of one task as the system shows it, what it shares included."""
+        """Bytes of one task as the system shows them, with what it shares with others."""
         return self.task + self.cache // self.tasks + SHARED
 
 

@@ -95,7 +95,9 @@ def check_connector(connector: Connector, findings: Findings) -> None:
 
 
 def memory_is_enough(connector: Connector, findings: Findings) -> None:
-    """For a connector without errors: what a task is expected to hold is its limit."""
+    """
+    Complain if a task is expected to hold more than its limit; for a connector without errors.
+    """
     scope = Scope(connector.values, "", findings, _file(connector))
     tasks_fit_their_limit(scope, memory(connector)[0].resident)
 

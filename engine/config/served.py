@@ -102,7 +102,7 @@ class Served:
 
     def load(self) -> Loaded:
         """
-        Read everything again.
+        Read all files again, of the command line and of the directory.
 
         Raises: ConfigError if a file of the command line is no good, or the
             directory cannot be read.

@@ -31,7 +31,7 @@ S = TypeVar("S", bound=Section)
 
 class ConfigValue(Struct, frozen=True):
     """
-    One key's value.
+    The value of one key, and where it was stated.
 
     Attributes:
         value: Typed.

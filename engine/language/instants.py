@@ -111,7 +111,7 @@ class Epoch(Struct, frozen=True):
 
 class Iso(Struct, frozen=True):
     """
-    ISO 8601.
+    Times as ISO 8601 writes them, to and from nanoseconds.
 
     Attributes:
         between: What stands between date and time; "": there is no time.
@@ -181,7 +181,7 @@ class Patterned(Struct, frozen=True):
 
 
 class DotNet(Struct, frozen=True):
-    """`/Date(ms)/`."""
+    """Times as .NET's JSON writes them, `/Date(ms)/`, to and from nanoseconds."""
 
     escape: str = ""
     suffix: str = ""

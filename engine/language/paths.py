@@ -70,7 +70,7 @@ _WHERE: Final = pattern(
 
 class Path:
     """
-    A compiled path.
+    A compiled path: from a record to what stands in one of its places.
 
     Attributes:
         text: As it was written.

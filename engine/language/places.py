@@ -266,7 +266,7 @@ def compile_body(
 
 
 def _json_encoders(template: Template) -> list[Callable[[Any], str]]:
-    """For each expression: does it stand inside a string?"""
+    """How each expression of a JSON template is written: inside a string, or as a value."""
     encoders: list[Callable[[Any], str]] = []
     inside = escaped = False
     for part in template.parts:

@@ -22,7 +22,7 @@ _MILLI = timedelta(milliseconds=1)
 
 class Grid(Struct, frozen=True):
     """
-    Windows without end.
+    Windows of equal length, one after the other, without an end.
 
     Attributes:
         start: Epoch milliseconds at which window 0 begins.

@@ -66,7 +66,7 @@ RECORD_NAMES: Final = COMMON_NAMES | {
 
 class Expression:
     """
-    One `${...}`.
+    One compiled `${...}` of a template.
 
     Attributes:
         node: Its tree.
@@ -94,7 +94,7 @@ class Expression:
 
 class Template:
     """
-    A compiled template.
+    Text with `${...}` in it, compiled: it is rendered with the names of a scope.
 
     Attributes:
         text: As it was written.

@@ -105,7 +105,7 @@ class LineShape(Protocol):
 
 
 def text(event: Event) -> bytes:
-    """For people: time, level, logger, sentence, values."""
+    """An event as a line for people: time, level, logger, sentence, values."""
     return f"{_time(event.seconds)} {text_without_time(event)}".encode(errors="replace")
 
 
@@ -142,7 +142,7 @@ _TAKEN = frozenset({"time", "level", "logger", "message", "exception"})
 
 
 def logfmt(event: Event) -> bytes:
-    """`key=value` pairs."""
+    """An event as a line of `key=value` pairs."""
     content: dict[str, object] = {
         "time": _time(event.seconds),
         "level": event.level.lower(),

@@ -150,7 +150,9 @@ class LastFailure(Struct, frozen=True):
     over_ms: int = 0
 
     def encoded(self) -> bytes:
-        """For its place on the board: at most `SIZE` bytes, the message cut to fit."""
+        """
+        The last failure for its place on the board: at most `SIZE` bytes, the message cut to fit.
+        """
         content = msgspec.json.encode(self)
         cut = self
         while len(content) > SIZE:

@@ -60,7 +60,7 @@ class MetricKind(Enum):
 
 
 class MetricOrigin(Enum):
-    """Who keeps the number."""
+    """Who keeps a metric's number."""
 
     #: A column of the board, one value for each shard.
     BOARD = "board"

@@ -206,7 +206,7 @@ class ChildSlot(Slot):
         self._phase_at = at["phase"]
 
     def beat(self) -> None:
-        """Alive now."""
+        """Say that the process is alive now."""
         self._cells[self._beat_at] = int(self._clock.monotonic() * 1e9)
 
     def enter(self, phase: str) -> None:
@@ -215,7 +215,7 @@ class ChildSlot(Slot):
         self.beat()
 
     def become(self, state: str) -> None:
-        """One of `STATES`."""
+        """Say that the process is in another state, one of `STATES`."""
         self.put("state", STATES.index(state))
         self.beat()
 

@@ -61,7 +61,7 @@ class BreakerReading(Struct, frozen=True):
 
 class CircuitBreaker:
     """
-    `engine.seams.Breaker`.
+    The breaker of all tasks (`engine.seams.Breaker`): hosts that fail are left alone for a while.
 
     Args:
         directories: Where the files stand, as for the limiter.

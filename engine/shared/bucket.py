@@ -260,7 +260,7 @@ class Bucket:
         return answer
 
     def _alone(self, cost: float) -> Grant:
-        """This process's own part of the rate, beginning with an empty bucket."""
+        """Reserve from this process's own part of the rate; it begins with an empty bucket."""
         now = self._monotonic()
         self.alone = now + REST / 4
         terms = self._terms

@@ -53,7 +53,7 @@ class Assigned(Struct, frozen=True):
 
     @property
     def tree(self) -> tuple[Assigned, ...]:
-        """It and all that is below it."""
+        """The assignment of a shard and of all shards below it."""
         return (self, *self.below)
 
 
@@ -256,7 +256,7 @@ class Link:
         return Link(one), Link(other)
 
     def fileno(self) -> int:
-        """For a selector; -1 once closed."""
+        """The descriptor, for a selector; -1 once closed."""
         return self._end.fileno()
 
     def send(self, message: Message) -> bool:

@@ -48,7 +48,7 @@ Grant: TypeAlias = tuple[float, float, float]
 
 class Rate(Struct, frozen=True):
     """
-    A limit.
+    A limit: so many requests in so much time, and how many at once.
 
     Attributes:
         per_second: Requests a second, above 0; fractions count.
@@ -123,7 +123,7 @@ def terms_of(rate: Rate, settle: Settle) -> Terms:
 
 class GCRA:
     """
-    TOKEN_BUCKET and LEAKY_BUCKET.
+    TOKEN_BUCKET and LEAKY_BUCKET by the generic cell rate algorithm: one time says all.
 
     Source: the generic cell rate algorithm: a theoretical arrival time, which
     may be ahead of the clock by the bucket's size.

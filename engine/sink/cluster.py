@@ -137,7 +137,7 @@ def tls(cluster: Cluster) -> ssl.SSLContext:
 
 def login_of(cluster: Cluster) -> Login | None:
     """
-    Who logs in, None without a login.
+    The login at a cluster's brokers, None where there is none.
 
     Raises: Misconfigured, naming what `sasl.jaas.config` lacks or how the token
     endpoint refuses us; Unavailable if that does not answer.

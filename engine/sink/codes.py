@@ -217,7 +217,7 @@ class BrokerError(Exception):
 
 def require(code: int, message: str = "") -> None:
     """
-    Nothing for 0.
+    Raise what an error code stands for; nothing for 0.
 
     Raises: BrokerError.
     """

@@ -49,7 +49,7 @@ _Found = TypeVar("_Found")
 
 
 class Single(Struct, eq=False):
-    """Who waits for a batch without pages; `produce.queue.Receipt`."""
+    """The receipt of a batch that belongs to no page (`produce.queue.Receipt`)."""
 
     delivery: Delivery
     done: Callable[[Failure], None]

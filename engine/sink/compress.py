@@ -159,7 +159,7 @@ def _unsnapped(block: bytes) -> bytes:
 
 
 def _unzstd(block: bytes) -> bytes:
-    """Of several frames, too: Kafka's Java client writes one, others may not."""
+    """Decompress zstd, of several frames, too: Kafka's Java client writes one, others may not."""
     library: Any = _needed("zstd")
     records: bytes
     try:

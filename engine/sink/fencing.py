@@ -56,7 +56,7 @@ def fence_key(connector: str) -> bytes:
 
 class TaskCountRecord(Struct, frozen=True, rename={"tasks": "task-count"}):
     """
-    A task-count record.
+    Who owns a connector's transactions, as the state topic keeps it.
 
     Attributes:
         tasks: Ids from 0 up to this may have been used; 0: none since the last
@@ -312,7 +312,7 @@ def current(
     topic: TopicReader, place: tuple[str, int], connector: str
 ) -> TaskCountRecord:
     """
-    Who owns the connector, as far as committed records go just now.
+    Who owns the connector, as far as records are committed just now.
 
     Raises: a SinkError, StateError.  Blocks: for a few requests.
     """

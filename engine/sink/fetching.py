@@ -64,7 +64,7 @@ class Span(Struct, frozen=True):
 
 class TopicReader:
     """
-    One topic's batches.
+    Reads the batches of one topic, from offsets that its caller keeps.
 
     Every verb raises what a broker refuses as a BrokerError; see `reading` for what
     passes.  Used by one thread.

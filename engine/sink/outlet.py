@@ -195,7 +195,7 @@ class AtLeastOnce:
 
     def begin(self) -> None:
         """
-        A poll starts.
+        Begin a poll: what is handed over from now on belongs to it.
 
         Raises: what the delivery failed with, before anything is asked of the API.
         """

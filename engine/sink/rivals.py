@@ -80,13 +80,15 @@ class Rivals:
             self._keys.update(keys)
 
     def owned(self, generation: int, partition: int) -> None:
-        """This engine owns the transactions, which another one may take over."""
+        """
+        Watch the fence, too: this engine owns the transactions, which another one may take over.
+        """
         with self._lock:
             self._generation = generation
             self._keys[self._fence] = partition
 
     def mine(self, key: bytes, partition: int, value: bytes | None) -> None:
-        """This process writes a record; 1 us."""
+        """Take note of a record that this process writes; 1 us."""
         with self._lock:
             self._keys[key] = partition
             self._written[hash((key, value))] = self._looks

@@ -31,7 +31,7 @@ Steps: TypeAlias = Generator[bytes, bytes, None]
 
 class Login(Struct, frozen=True):
     """
-    Who logs in, and how.
+    The user that logs in, and the mechanism.
 
     Attributes:
         mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.

@@ -140,7 +140,7 @@ class State(Protocol):
 
     def rival(self) -> str:
         """
-        Who else has saved a partition of this process since the last call.
+        Who else has saved a partition of this process since the last call, in words.
 
         Returns: what it did and what to do, for people; "" if nobody has.
         Raises: TakenOver if it owns the connector's transactions by now; a SinkError.  Blocks: for a few requests.

@@ -76,7 +76,7 @@ class SharedReading(Protocol):
         """What was kept last."""
 
     def keep(self, content: bytes) -> None:
-        """Keep this instead."""
+        """Keep a reading in place of the one before."""
 
     def told(self, done: int, total: int) -> None:
         """Let those who wait know how far the reading is."""
@@ -506,7 +506,7 @@ class TopicState:
         return key.lstrip(b"[ \t\r\n").startswith(name)
 
     def _newest(self) -> dict[str, StateRecord]:
-        """Of all spellings of a key the one that counts."""
+        """The record that counts, of all spellings of a key."""
         newest: dict[str, StateRecord] = {}
         for found in self._ours():
             name = canonical(found.partition)

@@ -218,7 +218,7 @@ class Transactions:
             self._due.notify_all()
 
     def spoil(self, group: TransactionGroup, why: SinkError | StateError) -> None:
-        """It must not be committed; the first reason counts."""
+        """Have a group given up: it must not be committed. The first reason counts."""
         with self._delivery.lock:
             if group.failure is None:
                 group.failure = why

@@ -435,7 +435,7 @@ class JobFiles:
         return self._start.follow(self._next, self._urls[self._next])
 
     def give_up(self) -> None:
-        """Nobody waits."""
+        """Do nothing: nobody waits for a job here."""
 
     def expects(self, request: Request) -> bool:
         return self._asked and not self.over

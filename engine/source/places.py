@@ -29,6 +29,8 @@ class FetchPlaces:
         self.waiting = 0
         self.worth = Worth(most)
         self._most = most
+        # Guards the counts below between the polls of all shards. Taken under a run's lock and
+        # takes none itself, so two runs cannot wait for each other.
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
         self._flying = self._ahead = self._hungry = self._runs = 0

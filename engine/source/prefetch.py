@@ -135,6 +135,11 @@ class _Run:
     def __init__(
         self, pager: Pager, answer: Answer, stopping: Stopping, most: int, name: str
     ):
+        # Between the shard's thread and those that fetch for it: guards all fields below and the
+        # pager, which is no part for several threads. It is never held during a request, and the
+        # locks of `FetchPlaces` and of the budget are taken under it and never the other way
+        # round. Two conditions, so that a page wakes the shard and room wakes a fetcher, and
+        # nobody is woken in vain.
         self.lock = threading.Lock()
         self.arrived = threading.Condition(self.lock)
         self.work = threading.Condition(self.lock)

@@ -20,7 +20,7 @@ from engine.supervisor.roster import Roster
 
 class Announcing:
     """
-    Tells the living.
+    Tells running children what has changed for them.
 
     Attributes:
         levels_changed: Logger -> wall milliseconds of the last change of its level.

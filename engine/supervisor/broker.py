@@ -107,7 +107,7 @@ class EmbeddedBroker:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The process id of the embedded broker."""
         return self._process.pid if self._process is not None else 0
 
     def start(self) -> None:
@@ -299,7 +299,7 @@ class EmbeddedBroker:
 
 def find() -> Path:
     """
-    The broker's program.
+    The path of the embedded broker's program.
 
     The command of the package starts it as a child of its own, which would
     live on when the command is killed: the program itself is used.

@@ -99,7 +99,7 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
 
     @property
     def everything(self) -> list[Assigned]:
-        """Its shards, each with what is below it."""
+        """All shards of a task, each with what is below it."""
         return [each for assigned in self.shards for each in assigned.tree]
 
 

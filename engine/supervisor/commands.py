@@ -204,7 +204,7 @@ class Commands:
         return AskOutcome(ask.id, created=old is None)
 
     def _delete(self, connector: SupervisedConnector, ask: Ask) -> AskOutcome:
-        """Its file and what was decided of it go; its stored offsets stay."""
+        """Delete a connector: its file and what was decided of it go, its stored offsets stay."""
         supervisor, name = self._supervisor, ask.connector
         self._require_ours(connector)
         self._require_free(name)
@@ -287,7 +287,7 @@ class Commands:
         supervisor.renew(deaf)
 
     def _restart(self, connector: SupervisedConnector, ask: Ask) -> tuple[int, ...]:
-        """Of a connector alone nothing runs: its restart concerns its tasks or none."""
+        """Restart the tasks of a connector; without tasks there is nothing to do."""
         seats = self._supervisor.seats(connector.name) if ask.tasks else []
         return self._renewed(s for s in seats if s.ailing or not ask.failed)
 

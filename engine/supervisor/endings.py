@@ -186,7 +186,7 @@ class Endings:
 
     def _got_on(self, seat: Seat, child: Child, now: float) -> bool:
         """
-        It has delivered a page, or had its time to.
+        True if a child has delivered a page, or has had its time to.
 
         A limit that no task can keep makes a connector slow; it must not keep
         it from its first page for ever.

@@ -56,7 +56,7 @@ class Hearing:
         self.cluster = ""
 
     def listen(self) -> None:
-        """Read every link."""
+        """Read every link until nothing is left, and do what was said."""
         for seat in list(self._roster.everyone()):
             if seat.child is not None:
                 self.hear(seat, seat.child)

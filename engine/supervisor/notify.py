@@ -70,11 +70,11 @@ class Notify:
         self._say(f"RELOADING=1\nMONOTONIC_USEC={stamp}")
 
     def stopping(self) -> None:
-        """The end begins."""
+        """Tell systemd that the engine is about to end."""
         self._say("STOPPING=1")
 
     def alive(self) -> None:
-        """Feed the watchdog."""
+        """Tell systemd's watchdog that the supervisor's loop goes on."""
         self._say("WATCHDOG=1")
 
     def extend(self, seconds: float) -> None:

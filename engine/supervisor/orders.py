@@ -166,17 +166,19 @@ class Orders(Struct, frozen=True):
         )
 
     def scaled(self, connector: str, tasks: int) -> Self:
-        """With another number of tasks."""
+        """The same orders with another number of tasks for a connector."""
         return msgspec.structs.replace(self, tasks={**self.tasks, connector: tasks})
 
     def told(self, connector: str, state: str) -> Self:
-        """With another run state; an unknown one changes nothing."""
+        """
+        The same orders with another run state of a connector; an unknown one changes nothing.
+        """
         if state not in RUN_STATES or connector not in self.tasks:
             return self
         return msgspec.structs.replace(self, states={**self.states, connector: state})
 
     def renewed(self, keys: set[str]) -> Self:
-        """With some children to be started anew."""
+        """The same orders with some children to be started anew."""
         revisions = dict(self.revisions)
         for key in keys:
             revisions[key] = revisions.get(key, 0) + 1
@@ -203,7 +205,7 @@ class SlotTable:
 
     def slot(self, shard: Shard) -> int:
         """
-        Its place; given out at the first question.
+        The place of a shard on the board; it is given out at the first question.
 
         Raises: SharedError if the board is full.
         """

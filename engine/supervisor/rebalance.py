@@ -24,7 +24,7 @@ Hands = frozenset[tuple[str, str, int]]
 
 
 def hands(children: Iterable[ChildSpec]) -> Hands:
-    """Who is to hold what."""
+    """Which shards each task is to hold, by its key."""
     return frozenset(
         (spec.connector, assigned.shard.label, spec.number)
         for spec in children

@@ -185,7 +185,7 @@ class Reloading:
             raise
 
     def _decided(self, orders: Orders, known: Iterable[str]) -> Orders:
-        """With what was decided of the connectors that are new."""
+        """The orders with what was decided of the connectors that are new."""
         for connector in orders.wanted.connectors:
             name, before = connector.name, set(known)
             if name in before or self._roster.once:

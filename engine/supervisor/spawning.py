@@ -25,7 +25,7 @@ NO_ROOM = 1.0
 
 class Spawning:
     """
-    Starts children.
+    Starts the children that are wanted and not there.
 
     Args:
         ours: The supervisor's own descriptors that a child has to let go of.

@@ -23,7 +23,7 @@ NAME = "status.json"
 
 class ChildStatus(Struct, frozen=True, kw_only=True):
     """
-    One child.
+    How one child is, for `status`.
 
     Attributes:
         key: Who it is: "orders/0", "admin".
@@ -63,7 +63,7 @@ class ChildStatus(Struct, frozen=True, kw_only=True):
 
 class ShardStatus(Struct, frozen=True, kw_only=True):
     """
-    One shard.
+    How one shard is, for `status`.
 
     Attributes:
         connector, api, entity: Whose.
@@ -108,11 +108,11 @@ class Rebalances(Struct, frozen=True, kw_only=True):
     longest: float = 0.0
 
     def begun(self) -> Rebalances:
-        """With one under way."""
+        """The same history with a rebalance that begins now."""
         return msgspec.structs.replace(self, running=True)
 
     def over(self, seconds: float, wall_ms: int) -> Rebalances:
-        """With the one under way ended after so many seconds."""
+        """The same history with the rebalance under way ended after so many seconds."""
         return Rebalances(
             completed=self.completed + 1,
             last_ms=wall_ms,

@@ -17,7 +17,8 @@ from engine.source.paging.pager import gathered
 
 class BoardCoordination:
     """
-    `source.paging.pager.ShardCoordination`, between processes.
+    What shards of an api in several processes tell each other
+    (`source.paging.pager.ShardCoordination`).
 
     Args:
         slot: The shard's own slot of the board.

@@ -272,8 +272,8 @@ class Tally:
 
     def snapshot(self, keys: int, gone: int, withheld: int = 0) -> None:
         """
-        So many keys are remembered, after so many more were found gone; so many of
-        them did not come, and are not taken for gone.
+        So many keys are remembered, after so many more were found gone; so many of them were
+        missing from the snapshot and are not taken for gone.
         """
         self._slot.put("snapshot_keys", keys)
         self._slot.put("withheld_keys", withheld)

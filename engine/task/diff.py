@@ -105,15 +105,15 @@ class SegmentPlaces(Struct, frozen=True):
 
 
 class SnapshotListener(Protocol):
-    """Who hears what becomes of a snapshot; see `task.counting.Tally`."""
+    """What hears how a snapshot ended; see `task.counting.Tally`."""
 
     def note(self, name: str) -> None:
         """A counter has gone up."""
 
     def snapshot(self, keys: int, gone: int, withheld: int = 0) -> None:
         """
-        So many keys are remembered, after so many more were found gone; so many of
-        them did not come, and are not taken for gone.
+        So many keys are remembered, after so many more were found gone; so many of them were
+        missing from the snapshot and are not taken for gone.
         """
 
 

@@ -37,7 +37,7 @@ def run(
     siblings: Sequence[str] = (),
 ) -> int:
     """
-    One task process.
+    Run one task process, from its first line to its exit code.
 
     Args:
         siblings: The other connectors of the engine that keep their state in the

@@ -65,11 +65,11 @@ class Connections(Protocol):
 
     @property
     def open(self) -> int:
-        """Places taken."""
+        """Connections open now, busy and idle."""
 
     @property
     def busy(self) -> int:
-        """Those in use."""
+        """Connections in use now."""
 
 
 class Sent(Protocol):
@@ -365,7 +365,7 @@ class Metering:
             self.meters.flush()
 
     def close(self) -> None:
-        """The last reading."""
+        """Take the last reading, before the parts are closed."""
         self._read()
         self.meters.close()
 

@@ -85,7 +85,7 @@ class Interval:
         return self._clock.wall_ms() + round(1000 * self.due())
 
     def started(self) -> None:
-        """A poll starts."""
+        """Take note that a poll starts."""
         if self._interval:
             tick = math.floor((self._clock.monotonic() - self.origin) / self._interval)
             if tick > self._tick:
@@ -94,7 +94,7 @@ class Interval:
 
     def ended(self, *, records: int, failed: bool = False) -> None:
         """
-        A poll ended.
+        Take note that a poll has ended.
 
         Args:
             records: How many it received.

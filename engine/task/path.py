@@ -39,7 +39,9 @@ class PagePlace(Protocol):
 
     @property
     def outlet(self) -> Outlet:
-        """Its way into Kafka, begun; asked for when there is something to hand over."""
+        """
+        The shard's way into Kafka, begun; it is asked for when there is something to hand over.
+        """
 
 
 class PagePath:

@@ -44,7 +44,7 @@ class Pulse:
         self._allowed = self._fetch
 
     def working(self) -> None:
-        """The loop computes."""
+        """Say that the loop computes."""
         self.phase = "work"
         self._since = self._clock.monotonic()
         self._allowed = self._work

@@ -25,7 +25,7 @@ class BoardPlaces(Protocol):
     """What is used of `shared.board.Board`."""
 
     def shard(self, index: int) -> Slot:
-        """A shard's cells."""
+        """The cells of a shard on the board."""
 
     def failure(self, index: int, content: bytes | None = None) -> bytes | None:
         """What a shard says of its last failure."""
@@ -49,7 +49,7 @@ class Polling(Protocol):
 
     @property
     def shard(self) -> Shard:
-        """Whose loop it is."""
+        """The shard whose loop it is."""
 
 
 class Reporter:

@@ -51,7 +51,7 @@ class HttpSide(Protocol):
 
     @property
     def limiter(self) -> RateLimiter:
-        """The connector's."""
+        """The limiter of the connector."""
 
     def tick(self, now: float) -> float:
         """See to what is due; seconds until it wants to be called again."""

@@ -89,7 +89,7 @@ class Start:
 
     def progress(self, done: int, total: int) -> None:
         """
-        So much of the step is done; 0 of 0 where it has no number.
+        Say how much of the step is done; 0 of 0 where it has no number.
 
         Raises: Cut if the task is to end.
         """
@@ -146,7 +146,7 @@ class Building(Generic[Made]):
 
     def run(self, stopping: Callable[[], bool]) -> tuple[Made, list[Message]]:
         """
-        Open it.
+        Have it opened in the thread, and beat until it is.
 
         Returns: it, and the orders that came meanwhile.
         Raises: Cut once stopping; what the opening raised.

@@ -28,7 +28,7 @@ class Room(Protocol):
 
     @property
     def used(self) -> int:
-        """Bytes held."""
+        """Bytes that are held now."""
 
 
 class WaitMeter:

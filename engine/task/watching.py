@@ -27,7 +27,7 @@ STANDS = 150.0
 
 class Watching:
     """
-    Looks until stopping.
+    A thread that looks for others' records in the state topic, until stopping.
 
     Args:
         state: Whose keys are looked at.

@@ -412,7 +412,7 @@ class AvroWriter:
 
 class Avro:
     """
-    The schema language.
+    Avro, as a schema language of the registry.
 
     Args:
         exact: Numbers with a fraction are handed over unread (decimals).

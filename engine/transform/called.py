@@ -59,7 +59,7 @@ _HUGE: Final = 10**300
 
 
 class Redo(ValueError):
-    """This record is not of the common kind."""
+    """A record is not of the common kind: the general path is to do its page."""
 
 
 def scalar(value: Any) -> Any:

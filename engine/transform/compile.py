@@ -102,7 +102,7 @@ class TransformOptions(Struct, frozen=True, kw_only=True):
 
 def compile_transform(options: TransformOptions) -> PageTransform:
     """
-    One shard's transformation.
+    Make one shard's transformation out of its options.
 
     Raises: ConfigError with every finding.
     """

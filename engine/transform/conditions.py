@@ -60,7 +60,7 @@ class ConditionGroup(Struct, frozen=True):
 
 
 class Negation(Struct, frozen=True):
-    """`not`."""
+    """A condition that holds where another one does not."""
 
     item: Condition
 
@@ -197,7 +197,7 @@ def fields_of(condition: Condition) -> list[Field]:
 
 class Check(Struct, frozen=True):
     """
-    One validation rule.
+    One compiled validation rule.
 
     Attributes:
         path: Which field.

@@ -29,7 +29,7 @@ Converted = Encoded | None | RecordError
 
 class Converter(Protocol):
     """
-    One side's encoder.
+    What encodes the values, or the keys, of records.
 
     Attributes:
         plain: True if JSON text goes through untouched.

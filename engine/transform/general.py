@@ -184,7 +184,7 @@ def validate(rules: Rules, scope: Scope) -> None:
 
 def write(record: Any) -> bytes:
     """
-    A record's JSON.
+    A record as JSON.
 
     Copied parts were read when their record was opened, a lone surrogate
     would have shown then; only their depth is still to be judged.

@@ -65,7 +65,7 @@ def _outside(uri: str) -> NoReturn:
 
 
 class JsonSchema:
-    """The schema language."""
+    """JSON Schema, as a schema language of the registry."""
 
     kind = "JSON"
     values = False

@@ -59,7 +59,7 @@ _DECODER: Final = msgspec.json.Decoder()
 
 class Loop:
     """
-    One generated loop.
+    A generated loop, and what it was made for.
 
     Args:
         source: Its text, for people.

@@ -152,7 +152,7 @@ class PageTransform:
 
     def __call__(self, page: Page) -> Parcel:
         """
-        Page to parcel.
+        Make a parcel of a page.
 
         Raises: RecordError under `errors.tolerance=none`; an EngineError from
         the schema registry.

@@ -70,7 +70,7 @@ class RegisteredWriter(Protocol):
 
 class Format(Protocol):
     """
-    One schema language.
+    One schema language: how its schemas are read, inferred and written by.
 
     Attributes:
         kind: As the registry calls it.
@@ -181,7 +181,7 @@ class Registered:
 
     def _number(self, topic: str, writer: RegisteredWriter, text: str) -> int:
         """
-        The schema's id.
+        The id under which the registry knows the schema.
 
         Raises: RecordError: the registry refuses it.
         """
@@ -191,7 +191,9 @@ class Registered:
     def _with_latest(
         self, topic: str, items: Sequence[Any], alike: bool
     ) -> Sequence[Converted] | None:
-        """With the registry's schema; None if the subject has none yet."""
+        """
+        The items, converted by the registry's newest schema; None if the subject has none yet.
+        """
         name = record_name(topic) if self._given is None else self._given.name
         subject = subject_of(self._strategy, topic, self._side, name)
         known = self._registry.latest(subject)
@@ -212,7 +214,7 @@ class Registered:
         self, topic: str, items: Sequence[Any], alike: bool
     ) -> list[Converted]:
         """
-        With the topic's schema as the records so far made it.
+        The items, converted by the topic's schema as the records so far have made it.
 
         A page that needs more widens it; the last one stays in use as long as
         it is enough, so that a version is made only where one is needed.  A

@@ -139,7 +139,7 @@ class Schemas(Protocol):
 
 class Registry:
     """
-    A Schema Registry.
+    Asks a Schema Registry, and remembers what it has said.
 
     Args:
         urls: Its addresses, tried in order.

@@ -100,7 +100,7 @@ class RecordRouter:
 
     @property
     def templates(self) -> list[Template]:
-        """All of them."""
+        """The four templates, those that are there."""
         found = [self.topic, *(template for _, template in self.headers)]
         found += [each for each in (self.key, self.timestamp) if each is not None]
         return found
@@ -151,7 +151,7 @@ class RecordRouter:
 
     def timestamp_of(self, scope: Scope, default: int) -> int:
         """
-        Epoch milliseconds.
+        A record's timestamp, in epoch milliseconds.
 
         Raises: RecordError: no time, or one before 1970, which Kafka refuses.
         """

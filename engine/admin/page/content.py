@@ -94,7 +94,7 @@ class TroubleLine(Struct, frozen=True):
 
 class ShardRow(Struct, frozen=True):
     """
-    One shard.
+    The line of one shard in a connector's table.
 
     Attributes:
         label: Its name.
@@ -119,7 +119,7 @@ class ShardRow(Struct, frozen=True):
 
 class ConnectorPanel(Struct, frozen=True):
     """
-    One connector.
+    All that the page shows of one connector.
 
     Attributes:
         name: Its name.
@@ -154,7 +154,7 @@ class ConnectorPanel(Struct, frozen=True):
 
 class Content(Struct, frozen=True):
     """
-    The whole page.
+    All that the page shows.
 
     Attributes:
         status: The worst of the connectors, in one word.

@@ -33,7 +33,7 @@ MOST = 200
 
 class Visitor(Struct, frozen=True):
     """
-    Who asks.
+    What is known of the browser that asks.
 
     Attributes:
         trusted: May change things, and sees positions.
@@ -62,7 +62,9 @@ class Sessions:
         self._key = secrets.token_bytes(32)
 
     def visitor(self, request: AdminRequest, caller: ConnectionEnds) -> Visitor:
-        """Who asks, and the cookie to give where there is none yet."""
+        """
+        The visitor that a request comes from, and the cookie to give where there is none yet.
+        """
         given = _cookies(request)
         session = given.get(_named(request, "session"), "")
         logged_in = bool(self._token) and self._holds(session)

@@ -223,7 +223,7 @@ class Bench:
         raise BenchFailed(f"the engine ended: {self._words('benched')}")
 
     def _address(self, engine: subprocess.Popen[str]) -> str:
-        """Of the admin process, from the engine's runtime directory."""
+        """The admin process's address, as the engine wrote it into its runtime directory."""
         end = SYSTEM.monotonic() + PATIENCE
         while SYSTEM.monotonic() < end:
             for place in (self._folder / "run").glob(f"*/{LISTENERS}"):

@@ -256,7 +256,7 @@ def pages_of(job: Job, loaded: Loaded, base: str) -> dict[str, StandInPages]:
 
 
 class StandInConnection(BaseHTTPRequestHandler):
-    """One connection."""
+    """One client's connection to the API that stands in."""
 
     protocol_version = "HTTP/1.1"
     server_version = "stand-in"

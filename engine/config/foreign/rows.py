@@ -20,7 +20,7 @@ from engine.config.sections.kafka import COMPUTED_HERE
 
 class Row(Struct, frozen=True):
     """
-    One foreign key.
+    What becomes of one key of another connector's dialect.
 
     Attributes:
         theirs: Its name, or a pattern with `*`.

@@ -17,7 +17,7 @@ from engine.observe.redact import MASK
 
 class Translation:
     """
-    One connector's entries.
+    The entries of one connector while they are translated into our keys.
 
     Attributes:
         dialect: "v1", "v2" or "castorm".

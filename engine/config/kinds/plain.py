@@ -45,7 +45,7 @@ class Bool(Struct, frozen=True):
 
 class Int(Struct, frozen=True):
     """
-    A whole number.
+    A whole number, within bounds where a key has some.
 
     Attributes:
         low, high: Both included.
@@ -189,7 +189,7 @@ class Choice(Struct, frozen=True):
 
 class Text(Struct, frozen=True):
     """
-    Any text.
+    Any text, taken as it stands.
 
     Attributes:
         pattern: What the whole of it must match, or None.
@@ -239,7 +239,7 @@ class Delimiter(Struct, frozen=True):
 
 class Password(Struct, frozen=True):
     """
-    A secret.
+    A secret: it becomes a `Secret` and is never shown.
 
     Attributes:
         multiline: True for PEM text.

@@ -58,7 +58,7 @@ def check_credentials(text: str) -> None:
 
 
 class AuthConfig(Section, frozen=True, kw_only=True):
-    """Who asks."""
+    """Which credentials an api's requests carry, and what names them."""
 
     TITLE: ClassVar[str] = "Authentication"
     SCOPE: ClassVar[str] = "A"
@@ -128,7 +128,7 @@ class AuthConfig(Section, frozen=True, kw_only=True):
 
 
 class ApiKeyConfig(Section, frozen=True, kw_only=True):
-    """auth.type=API_KEY."""
+    """A key that each request carries (`auth.type=API_KEY`)."""
 
     TITLE: ClassVar[str] = "Authentication"
     SCOPE: ClassVar[str] = "A"
@@ -153,7 +153,7 @@ class ApiKeyConfig(Section, frozen=True, kw_only=True):
 
 
 class OAuthConfig(Section, frozen=True, kw_only=True):
-    """auth.type=OAUTH2."""
+    """A token of OAuth 2.0, asked for and renewed by the engine (`auth.type=OAUTH2`)."""
 
     TITLE: ClassVar[str] = "Authentication"
     SCOPE: ClassVar[str] = "A"
@@ -296,7 +296,7 @@ class OAuthConfig(Section, frozen=True, kw_only=True):
 
 
 class AwsConfig(Section, frozen=True, kw_only=True):
-    """auth.type=AWS_SIGV4."""
+    """Requests that are signed as AWS asks for it (`auth.type=AWS_SIGV4`)."""
 
     TITLE: ClassVar[str] = "Authentication"
     SCOPE: ClassVar[str] = "A"

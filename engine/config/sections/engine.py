@@ -44,7 +44,7 @@ DIALECTS = {
 
 
 class IdentityConfig(Section, frozen=True, kw_only=True):
-    """Who a connector is and how many tasks it has."""
+    """The name of a connector and the number of its tasks."""
 
     TITLE: ClassVar[str] = "Identity and parallelism"
     SCOPE: ClassVar[str] = "C"

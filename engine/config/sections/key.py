@@ -34,7 +34,7 @@ class Computed(Struct, frozen=True):
 
 class Key(Struct, frozen=True, kw_only=True):
     """
-    One key.
+    The declaration of one configuration key.
 
     Attributes:
         name: As it is written; a part in `<...>` stands for any name.

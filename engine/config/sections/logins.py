@@ -123,7 +123,7 @@ class JwtConfig(Section, frozen=True, kw_only=True):
 
 
 class LoginConfig(Section, frozen=True, kw_only=True):
-    """auth.type=LOGIN."""
+    """A login that a request of its own makes (`auth.type=LOGIN`)."""
 
     TITLE: ClassVar[str] = "Authentication"
     SCOPE: ClassVar[str] = "A"

@@ -73,7 +73,7 @@ class LogConfig(Section, frozen=True, kw_only=True):
 
 
 class MetricsConfig(Section, frozen=True, kw_only=True):
-    """What is measured."""
+    """What is measured, and under which names it is told."""
 
     TITLE: ClassVar[str] = "Metrics, health, logs"
     SCOPE: ClassVar[str] = "C"
@@ -142,7 +142,7 @@ class HealthConfig(Section, frozen=True, kw_only=True):
 
 
 class AdminConfig(Section, frozen=True, kw_only=True):
-    """The HTTP endpoints."""
+    """The HTTP endpoints of the admin process, and who may ask them what."""
 
     TITLE: ClassVar[str] = "Metrics, health, logs"
     SCOPE: ClassVar[str] = "P"

@@ -157,7 +157,7 @@ class MemoryConfig(Section, frozen=True, kw_only=True):
 
 
 class DirectoriesConfig(Section, frozen=True, kw_only=True):
-    """Where files stand."""
+    """Where the engine keeps its files."""
 
     TITLE: ClassVar[str] = "Processes"
     SCOPE: ClassVar[str] = "P"

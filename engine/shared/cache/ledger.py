@@ -79,7 +79,7 @@ class Ages:
         self._boot = boot()
 
     def now(self) -> ReceivedAt:
-        """The present moment."""
+        """The present moment, by both clocks."""
         return ReceivedAt(self._monotonic(), self._wall_ms() / 1000, self._boot)
 
     def of(self, received: ReceivedAt) -> float:

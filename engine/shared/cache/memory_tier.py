@@ -163,7 +163,7 @@ class MemoryTier(Generic[Value]):
         )
 
     def _passing(self) -> list[str]:
-        """Who has to leave for others, under the lock."""
+        """The keys of entries that have to leave for others; under the lock."""
         found: list[str] = []
         entries, volume = len(self._entries), self.bytes
         while entries > 1 and self._full(entries, volume) >= self._cache.threshold:

@@ -193,7 +193,7 @@ class SharedTier:
                 self.ledger.drop(bytes.fromhex(key))
 
     def leaving(self) -> list[Line]:
-        """Who goes now that the tier is full enough; empty if it is not."""
+        """Lines of the entries that are to leave, now that the tier is full enough; else none."""
         try:
             entries, volume, allowed = self.ledger.totals()
             if entries <= 1 or self._fullness(entries, volume, allowed) < (

@@ -47,7 +47,7 @@ IN_ONE_GO = 64
 
 class CacheHit(Struct, Generic[Value], frozen=True):
     """
-    A hit.
+    An entry that was found.
 
     Attributes:
         level: 1, 2 or 3.
@@ -235,7 +235,7 @@ class Tiers(Generic[Value]):
         self._keep_below(key, raw, received)
 
     def _forget(self, key: str) -> None:
-        """It has left the shared tiers for good."""
+        """Drop what is known of an entry that has left the shared tiers for good."""
         if self._l1 is not None:
             self._l1.drop(key)
 

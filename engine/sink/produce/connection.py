@@ -92,7 +92,7 @@ class Options(Struct, frozen=True):
 
 
 class ConnectionListener(Protocol):
-    """Who is told what happens; `sink.produce.sender.Sender`."""
+    """What a connection tells its owner, `sink.produce.sender.Sender`."""
 
     def watch(self, connection: Connection, events: int) -> None:
         """What it waits for has changed; 0: nothing any more."""
@@ -101,7 +101,7 @@ class ConnectionListener(Protocol):
         """Requests may be sent, now or again."""
 
     def closed(self, connection: Connection, why: Exception) -> None:
-        """It has ended, and all that was on its way with it."""
+        """The connection has ended, and all requests on their way are lost with it."""
 
 
 _Address: TypeAlias = tuple[Any, ...]

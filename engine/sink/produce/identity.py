@@ -49,7 +49,7 @@ class CoordinatorRequest(Struct, frozen=True):
 
 class Identity(Protocol):
     """
-    Who a producer is to the brokers.
+    The producer id and epoch under which brokers know a producer.
 
     Attributes:
         group: The transaction whose batches may be sent, 0 without transactions.
@@ -104,7 +104,7 @@ class Anonymous:
         return True
 
     def exhausted(self, partition: Partition) -> SinkError | None:
-        """There are no epochs."""
+        """Never called for: batches without numbers have no epochs."""
         return None
 
     def moved(self) -> None:

@@ -106,7 +106,7 @@ class Nodes:
         return self._first
 
     def hasten(self) -> None:
-        """Somebody waits: who failed before is tried at once."""
+        """Try brokers at once that failed before, since somebody waits for them."""
         self._next_first = 0.0
         for node in self.all():
             node.retry_at = 0.0

@@ -161,7 +161,7 @@ class Outcomes:
         partition.retry_at = now + wait
 
     def lost(self, sent: list[Sent], why: Exception) -> None:
-        """Nobody knows whether these were written: they are sent again as they are."""
+        """Send batches again as they are, since nobody knows whether they were written."""
         now = self._clock.monotonic()
         if self._tuning.acks == 0:
             # Nobody was to tell us either way.

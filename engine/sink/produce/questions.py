@@ -69,7 +69,7 @@ class BrokerQuestions:
         self._fresh_until = 0.0
 
     def news(self) -> None:
-        """There are topics that nobody has asked for yet."""
+        """Ask for topics soon that nobody has asked for yet."""
         # The pause is for asking again what was not known.
         self._fresh_until = self._refresh_at = 0.0
 

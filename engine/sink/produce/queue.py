@@ -44,7 +44,7 @@ class Bad(Struct, frozen=True):
 
 
 class Receipt(Protocol):
-    """Who waits for a batch."""
+    """What is told how a batch ended."""
 
     @property
     def wanted(self) -> bool:
@@ -103,7 +103,7 @@ class Queued:
         self.parts = [1]
 
     def settle(self, why: SinkError | None) -> None:
-        """It is done with; its receipt hears of the last part of it."""
+        """End a batch: its receipt hears of the last part of it."""
         self.parts[0] -= 1
         if why is not None:
             if self.parts[0] >= 0:
@@ -134,7 +134,7 @@ class Numbers(Struct):
 
 class Partition:
     """
-    One partition's queue.
+    The batches that wait for one partition, and the numbers they get.
 
     `waiting` is changed under the producer's lock, by the shards' threads and the
     sender's; all else belongs to the sender's thread.

@@ -223,7 +223,7 @@ class Sender(threading.Thread):
         self._told()
 
     def _told(self) -> None:
-        """Somebody may wait for what is known now."""
+        """Wake those who wait for metadata, or for its failure."""
         with self.changed:
             self.changed.notify_all()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Watcher:
-    """For the thread of one loop; `wake` is for any."""
+    """Waits for sockets (epoll), in the thread of one loop; any thread may `wake` it."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()

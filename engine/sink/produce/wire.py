@@ -67,7 +67,7 @@ class PartitionBatch(Struct, eq=False):
 
 
 class Hint(Struct, frozen=True):
-    """Who leads a partition now, as the former leader says (KIP-951)."""
+    """The leader of a partition now, as the former one names it (KIP-951)."""
 
     leader: int
     epoch: int

@@ -57,7 +57,7 @@ class RenewableAuth:
 
     @property
     def query(self) -> str:
-        """That of the present ones."""
+        """The query of the present credentials."""
         return "" if self.inner is None else str(self.inner.query)
 
     def replace(self, inner: Any) -> None:
@@ -66,7 +66,7 @@ class RenewableAuth:
         self._generation += 1
 
     def stamp(self) -> Hashable | None:
-        """That of the present ones, and which these are."""
+        """The stamp of the present credentials, and which these are."""
         if self.inner is None:
             return (self._generation,)
         stamp = self.inner.stamp()

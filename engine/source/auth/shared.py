@@ -47,7 +47,7 @@ class SharedLock(Protocol):
     """A lock that dies with its holder."""
 
     def acquire(self, patience: float | None = None) -> bool:
-        """True once held."""
+        """Wait for the lock; True once it is held."""
 
     def release(self) -> None:
         """Let the next one in."""

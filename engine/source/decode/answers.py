@@ -66,14 +66,14 @@ Look: TypeAlias = Callable[[Path], Any]
 
 
 class Statuses(Protocol):
-    """Some status codes."""
+    """A set of status codes: single ones, ranges and classes."""
 
     def __contains__(self, status: int, /) -> bool: ...
 
 
 class Rule(Struct, frozen=True):
     """
-    One of `http.response.error.rules`.
+    One of `http.response.error.rules`: which answers are errors, and of which kind.
 
     Attributes:
         action: One of `ACTIONS`.
@@ -283,7 +283,7 @@ def _each(value: Any) -> Iterable[Any]:
 
 
 def _exists(value: Any) -> bool:
-    """There, and neither null nor empty: many APIs always send `error: null`."""
+    """True for a value that is neither null nor empty: many APIs always send `error: null`."""
     if value is MISSING:
         return False
     value = plain(value)

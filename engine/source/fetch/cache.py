@@ -67,7 +67,7 @@ class FlightLease(Protocol):
     """The right to ask for a key."""
 
     def land(self) -> None:
-        """Give it back."""
+        """Give the right to ask back."""
 
 
 class Kept(Protocol):

@@ -21,7 +21,7 @@ BREAKER = "breaker"
 
 
 class Waits:
-    """Of one shard; any thread may add to it."""
+    """The waiting times of one shard, by cause; any thread may add to them."""
 
     def __init__(self, clock: Clock = SYSTEM):
         self._clock = clock

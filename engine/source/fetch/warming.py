@@ -69,7 +69,9 @@ class Trace:
                 self._warmed.discard(gone)
 
     def warmed(self, key: str) -> None:
-        """It was fetched ahead; the one before it, if still there, for nothing."""
+        """
+        An answer was fetched ahead; the one before it, if still there, was fetched for nothing.
+        """
         with self._threads:
             if key in self._warmed:
                 self.unused += 1

@@ -156,14 +156,14 @@ class SingleShard:
     """The coordination of an api that is one shard."""
 
     def publish(self, poll: int, size: int, end: int | None) -> None:
-        """Nobody to tell."""
+        """Do nothing: a shard that is alone has nobody to tell."""
 
     def learn(self, poll: int) -> tuple[int, int | None] | None:
-        """Nobody to ask."""
+        """None: a shard that is alone has nobody to ask."""
         return None
 
     def claim(self, poll: int, place: int, found: int) -> int | None:
-        """Nobody else to take it."""
+        """None: nobody else takes the pages of a shard that is alone."""
         return None
 
 
@@ -302,7 +302,7 @@ class Walks(Protocol):
 
     @property
     def shape(self) -> RequestShape:
-        """What makes requests."""
+        """What makes the requests of this pager."""
 
     def nothing(self, offset: Offset) -> None:
         """No page fell to the shard in this poll: where it stands (`Poll.idle`)."""

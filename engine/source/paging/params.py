@@ -147,7 +147,7 @@ def name_of(param: Param | Replacing | TieParam) -> str | None:
 
 
 def joined(pieces: list[list[str | Expression]], by: str) -> list[str | Expression]:
-    """Undo a split."""
+    """The pairs of a split query as one text again."""
     parts: list[str | Expression] = list(pieces[0])
     for piece in pieces[1:]:
         parts += [by, *piece]

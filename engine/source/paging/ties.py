@@ -80,7 +80,7 @@ class Ties:
 
     def merged(self, other: Ties, *, most: bool = False) -> Ties:
         """
-        Both together.
+        The values of two sets of ties as one set.
 
         Args:
             most: What is in both is the same, and counts as often as in either.

@@ -46,7 +46,7 @@ BODILESS = frozenset({204, 304})
 
 class WireResponse(Struct):
     """
-    A complete answer.
+    A complete answer as it came over the wire, before it is a `Response`.
 
     Attributes:
         status: Status code, never an interim one.

@@ -72,7 +72,7 @@ class TlsOptions(Struct, frozen=True, kw_only=True):
 
 def tls_context(options: TlsOptions, *offered: str) -> ssl.SSLContext:
     """
-    A client context.
+    The TLS context of a client, as its options want it.
 
     Args:
         offered: Protocols for ALPN (RFC 7301).

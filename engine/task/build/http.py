@@ -79,7 +79,7 @@ def first(found: Sequence[str] | None) -> str | None:
 
 
 def tri(word: str) -> bool | None:
-    """auto, true, false."""
+    """True, False, or None for `auto`."""
     return {"auto": None, "true": True, "false": False}[word.lower()]
 
 

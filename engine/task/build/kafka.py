@@ -326,7 +326,7 @@ class KafkaBuilder:
 
     def transactional_id(self, task: int | str | None = None) -> str:
         """
-        Who a task is in transactions: one id for each number of a task.
+        The transactional id of a task: one for each number of a task.
 
         Connectors of one name that keep their state in different topics of a cluster
         are strangers, so another topic than the default one is named in it.

@@ -65,7 +65,7 @@ class Registries:
         self._resolver = Resolver(self._pool.options.dns_ttl)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the registries."""
         self._pool.close()
 
     def converter(self, values: Values, side: str) -> Converter:

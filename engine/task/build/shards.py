@@ -405,7 +405,10 @@ class ShardBuilder:
         patience: LoopStopping,
         stores: list[SeenStore],
     ) -> Transform:
-        """Its store of keys seen is put among `stores`, where there is one."""
+        """
+        A shard's transformation; its store of keys seen is put among `stores`, where there is
+        one.
+        """
         if api.values.of(RecordsConfig).topic is None:
             return without_topic
         compiled = transform_of(
