@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from engine.observe.redact import REDACTOR
 from tests.brokers.fixtures import apache, broker, embedded, own_apache
+from tests.examples import FAST, examples
 
 __all__ = ["apache", "broker", "embedded", "own_apache"]
 
@@ -26,7 +29,17 @@ _REAL = {"e2e", "faults", "guide", "package", "process", "scripts"}
 
 #: Fixtures that start a broker, and names that a module starts processes by.
 _BROKERS = {"apache", "broker", "embedded", "own_apache"}
-_PROCESSES = {"children", "multiprocessing", "subprocess"}
+_PROCESSES = {
+    "Child",
+    "children",
+    "disk_of",
+    "multiprocessing",
+    "subprocess",
+    "webdriver",
+}
+
+#: What Python says before it starts a process.
+_STARTS = {"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +47,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast", action="store_true", help="only tests without processes and brokers"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With `--fast` nothing may start a process: what tries to is told so."""
+    if not config.getoption("--fast"):
+        return
+    # Read where tests are declared, here and in the processes that share them.
+    os.environ[FAST] = "1"
+    settings.register_profile("fast", max_examples=examples(settings().max_examples))
+    settings.load_profile("fast")
+
+
+def refuse_processes(event: str, _: tuple[object, ...]) -> None:
+    """An audit hook for `--fast`: `is_fast` has to name what is refused here."""
+    if event in _STARTS:
+        raise AssertionError(f"a test of --fast starts a process ({event})")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[object]:
+    """What only runs the tests starts its processes before."""
+    if session.config.getoption("--fast") and not session.config.getoption(
+        "numprocesses", None
+    ):
+        sys.addaudithook(refuse_processes)
+    return (yield)
 
 
 def pytest_collection_modifyitems(

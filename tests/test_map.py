@@ -34,8 +34,10 @@ def members(path: Path) -> dict[str, frozenset[str]]:
     """What a module has at its top, and what is spelt inside each of it."""
     found = {}
     text = path.read_text()
+    lines = text.splitlines()
     for node in ast.parse(text).body:
-        inside = frozenset(re.findall(r"\w+", ast.get_source_segment(text, node) or ""))
+        spelt = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        inside = frozenset(re.findall(r"\w+", spelt))
         for name in named(node):
             found[name] = inside
     return found

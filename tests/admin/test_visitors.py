@@ -445,12 +445,12 @@ def test_four_thousand_mutated_questions_get_an_answer(stage: Stage) -> None:
     """What the server makes of a request is a path, a query and a body."""
     dice = random.Random(41)
     stage.bounds = RequestLimits(loggers=20, answer=200_000)
-    tracemalloc.start()
     try:
-        gc.collect()
         for round in range(4_000):
-            if round == 1_000:
+            if round == 3_000:
+                # Counting what is allocated makes all of it four times as slow.
                 gc.collect()
+                tracemalloc.start()
                 before = tracemalloc.get_traced_memory()[0]
             method, target, body = dice.choice(SEEDS)
             path, _, query = target.partition("?")
@@ -473,7 +473,7 @@ def test_four_thousand_mutated_questions_get_an_answer(stage: Stage) -> None:
             assert answer.status < 500 or path.startswith("/health"), (path, body)
             assert b"Traceback" not in answer.body
         gc.collect()
-        assert tracemalloc.get_traced_memory()[0] - before < 3_000_000
+        assert tracemalloc.get_traced_memory()[0] - before < 1_000_000
     finally:
         tracemalloc.stop()
 

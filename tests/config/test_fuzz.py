@@ -17,6 +17,7 @@ from engine.config.keys import TABLE
 from engine.config.load import kind_of
 from engine.config.properties import Properties
 from tests.config.conftest import BASE
+from tests.examples import examples
 
 KEYS = sorted(name for name in TABLE if "<" not in name)
 
@@ -48,9 +49,9 @@ def read(data: bytes, name: str = "x.properties") -> None:
             assert str(error)
 
 
-def bounded(examples: int) -> settings:
+def bounded(count: int) -> settings:
     return settings(
-        max_examples=examples,
+        max_examples=examples(count),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )

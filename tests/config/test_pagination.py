@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ ONLY_TYPES = set(TYPES) - {"none", "offset", "page", "cursor"}
 TRANSLATED = "config/foreign/"
 
 
+@cache
 def spelt() -> dict[str, set[str]]:
     """The files that spell each type, as a text of its own."""
     found = defaultdict(set)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.records import Request, Response
 from engine.source.prefetch import Prefetcher
+from tests.examples import examples
 from tests.fakes.api import Api, Asked
 from tests.fakes.walks import TYPES, bytes_of, poll_of
 
@@ -36,7 +37,7 @@ class Inside:
         )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     kind=st.sampled_from(TYPES),
     count=st.integers(0, 40),

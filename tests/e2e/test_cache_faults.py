@@ -8,7 +8,6 @@ import pickle
 import signal
 import sqlite3
 import struct
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from engine.shared.cache.store import Store
+from tests.disks import disk_of, mount
 from tests.e2e.conftest import Make
 from tests.e2e.rig import Running, Setup, until
 from tests.e2e.test_cache import Shelf, etag
 from tests.fakes.api import Api, Asked
-from tests.needs import need
 
 pytestmark = pytest.mark.slow
 
@@ -301,8 +300,7 @@ def test_a_disk_for_reading_only_means_uncached(
     setup.write(**{"http.source.poll.interval.ms": 60000})
     versions = Versions(api, setup)
     assert 0 == setup.once().code
-    only_read = ["mount", "-o", "remount,ro", str(small_disk)]
-    subprocess.run(only_read, check=True)
+    assert not mount("-o", "remount,ro", small_disk)
 
     versions.change()
     done = setup.once()
@@ -315,13 +313,8 @@ def test_a_disk_for_reading_only_means_uncached(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 2 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-    made = os.getuid() == 0 and subprocess.run(mount, check=False).returncode == 0
-    need(made, "root, for a disk of 2 MiB")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with disk_of(tmp_path / "small", 2048) as place:
+        yield place
 
 
 def test_a_full_disk_means_uncached(make: Make, api: Api, small_disk: Path) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.disks import disk_of, mount
 from tests.e2e.conftest import Make
 from tests.e2e.rig import PATIENCE, Setup, until
 from tests.fakes.api import Api
-from tests.needs import need
 
 pytestmark = pytest.mark.slow
 
@@ -30,25 +30,11 @@ def api() -> Iterator[Api]:
 PAGED = {"pagination.type": "page", "pagination.limit.value": 50}
 
 
-@contextlib.contextmanager
-def small(place: Path, kib: int) -> Iterator[Path]:
-    """A file system in memory of so many KiB."""
-    need(os.getuid() == 0, "the right to mount")
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(place)]
-    made = subprocess.run(command, check=False, capture_output=True)
-    need(made.returncode == 0, f"a mount ({made.stderr.decode().strip()})")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 @pytest.mark.parametrize("kib", [8, 32, 64, 128, 256, 512])
 def test_a_runtime_directory_that_is_full_ends_nothing(
     kib: int, make: Make, api: Api, tmp_path: Path
 ) -> None:
-    with small(tmp_path / "small", kib) as place:
+    with disk_of(tmp_path / "small", kib) as place:
         keys = {"runtime.dir": place, "tasks.max": 2, **PAGED}
         setup = make(f"{api.url}/page/0", keys)
         done = setup.once()
@@ -62,7 +48,7 @@ def test_a_runtime_directory_that_is_full_ends_nothing(
 def test_a_runtime_directory_without_any_room_is_told(
     make: Make, api: Api, tmp_path: Path
 ) -> None:
-    with small(tmp_path / "small", 16) as place:
+    with disk_of(tmp_path / "small", 16) as place:
         with contextlib.suppress(OSError), (place / "filler").open("wb") as filler:
             filler.write(bytes(1 << 20))
         setup = make(f"{api.url}/page/0", {"runtime.dir": place, **PAGED})
@@ -88,9 +74,8 @@ def test_a_directory_that_cannot_be_had_names_its_key(
     (tmp_path / "file").write_text("")
     with contextlib.ExitStack() as stack:
         if kind == "read-only":
-            place = stack.enter_context(small(tmp_path / "ro", 64)) / "x"
-            mount = ["mount", "-o", "remount,ro", str(tmp_path / "ro")]
-            subprocess.run(mount, check=True)
+            place = stack.enter_context(disk_of(tmp_path / "ro", 64)) / "x"
+            assert not mount("-o", "remount,ro", tmp_path / "ro")
         else:
             place = {
                 "below a file": tmp_path / "file" / "x",

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.disks import disk_of
 from tests.e2e.admin import LISTENING, admin_of
 from tests.e2e.conftest import Make
 from tests.e2e.rig import Setup, until
 from tests.fakes.api import Api
-from tests.needs import need
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -27,19 +25,6 @@ PAGES = 4000
 def api() -> Iterator[Api]:
     with Api(pages=PAGES, records=5, size=120, latency=0.05) as found:
         yield found
-
-
-@contextmanager
-def disk(place: Path) -> Iterator[Path]:
-    """A disk of 256 KB."""
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(place)]
-    done = subprocess.run(command, check=False, capture_output=True)
-    need(done.returncode == 0, "the right to mount a small disk")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
 
 
 def full(place: Path) -> Path:
@@ -72,7 +57,7 @@ def paged(make: Make, api: Api, place: Path, **keys: object) -> Setup:
 def test_a_disk_that_fills_up_holds_the_delivery(
     make: Make, api: Api, tmp_path: Path
 ) -> None:
-    with disk(tmp_path / "disk") as place:
+    with disk_of(tmp_path / "disk", 256) as place:
         setup = paged(make, api, place)
         with setup.running() as running:
             admin = admin_of(setup, running)
@@ -105,7 +90,7 @@ def test_a_disk_that_fills_up_holds_the_delivery(
 def test_a_start_with_a_full_disk_delivers_nothing_until_it_can_save(
     make: Make, api: Api, tmp_path: Path
 ) -> None:
-    with disk(tmp_path / "disk") as place:
+    with disk_of(tmp_path / "disk", 256) as place:
         setup = paged(make, api, place)
         (place / "offsets").mkdir(mode=0o700)
         stuffing = full(place)
@@ -133,7 +118,7 @@ def test_a_start_with_a_full_disk_delivers_nothing_until_it_can_save(
 def test_a_stop_does_not_wait_for_the_disk(
     make: Make, api: Api, tmp_path: Path
 ) -> None:
-    with disk(tmp_path / "disk") as place:
+    with disk_of(tmp_path / "disk", 256) as place:
         setup = paged(make, api, place)
         with setup.running() as running:
             admin = admin_of(setup, running)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.language import EvaluationError, LanguageError, compile_regex
 from engine.language.dialect import _EMPTY, _asked, sre
+from tests.examples import examples
 
 HOSTILE = [
     ("(a+)+$", "a" * 40 + "!"),
@@ -217,7 +218,7 @@ PATTERNS = st.tuples(
 ).map("".join)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=examples(1500), deadline=None)
 @given(PATTERNS, st.lists(st.text(LETTERS, max_size=8), min_size=1, max_size=6))
 @example("(?:a|ab)(?:c|bcd)(?:d*)", ["abcd"])
 @example("(?:$)*a", ["a", "\n", "a\n"])

@@ -22,6 +22,7 @@ from engine.shared.cell import TAIL_AT
 from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.lock import TAKE, flock, open_private
 from engine.shared.rates import Rate
+from tests.disks import disk_of
 from tests.e2e.rig import ROOT
 from tests.fakes.strict import Strict
 from tests.process.fire import AT_ONCE, Fired, draw
@@ -189,14 +190,7 @@ def test_a_rate_changed_while_tasks_wait_holds_within_a_second(tmp_path) -> None
 
 
 def test_a_full_memory_directory_moves_all_of_them_to_the_next(tmp_path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount")
-    full = tmp_path / "full"
-    full.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(full)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no mount here")
-    try:
+    with disk_of(tmp_path / "full", 16) as full:
         with contextlib.suppress(OSError):
             for number in range(100):
                 (full / f"ballast{number}").write_bytes(b"x" * 4096)
@@ -209,8 +203,6 @@ def test_a_full_memory_directory_moves_all_of_them_to_the_next(tmp_path) -> None
         assert len(list((tmp_path / "state").glob("limit-*"))) == 1
         everything = [moment for one in found for moment in one]
         assert 270 <= len(everything) <= 303
-    finally:
-        subprocess.run(["umount", "-l", str(full)], check=True)
 
 
 def test_a_file_shot_at_while_eight_processes_use_it(tmp_path) -> None:

@@ -102,7 +102,7 @@ def test_who_was_killed_before_it_decided_holds_nobody_for_long(
 
 
 def test_processes_that_meet_take_one_copy() -> None:
-    count, rounds = 3, 1000
+    count, rounds = 3, 300
     made = board(count + 1)
 
     def take(index: int):

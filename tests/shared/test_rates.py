@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from engine.shared.bucket import Bucket
 from engine.shared.rates import ALGORITHMS, HORIZON, MOST_STAMPS, Rate
+from tests.examples import examples
 from tests.fakes.hands import Hands
 
 
@@ -106,7 +107,7 @@ GAPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(rate=RATES, window=st.floats(0.01, 5.0), gaps=GAPS)
 def test_no_span_of_a_sliding_window_holds_more(
     tmp_path_factory, rate, window, gaps
@@ -128,7 +129,7 @@ def test_no_span_of_a_sliding_window_holds_more(
         assert len(inside) <= max(1, capacity)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(rate=RATES, burst=st.integers(1, 50), gaps=GAPS)
 def test_no_span_of_a_token_bucket_holds_more(
     tmp_path_factory, rate, burst, gaps
@@ -148,7 +149,7 @@ def test_no_span_of_a_token_bucket_holds_more(
             assert last - first + 1 <= allowed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(rate=RATES, window=st.floats(0.01, 5.0), gaps=GAPS)
 def test_no_fixed_window_holds_more(tmp_path_factory, rate, window, gaps) -> None:
     clock = Hands()
@@ -220,7 +221,7 @@ def test_a_request_of_double_cost_takes_two_places(tmp_path, algorithm) -> None:
 OLD = st.sampled_from(ALGORITHMS)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(old=OLD, new=OLD, before=st.floats(0.5, 200.0), after=st.floats(0.5, 200.0))
 def test_a_changed_rate_holds_from_the_next_request_on(
     tmp_path_factory, old, new, before, after

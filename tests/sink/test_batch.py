@@ -21,6 +21,7 @@ from engine.sink.batch import (
     varint,
 )
 from engine.sink.compress import packing
+from tests.examples import examples
 
 Record = tuple[int, int, bytes | None, bytes | None, list[Any]]
 
@@ -92,7 +93,7 @@ def expected_of(page: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     ]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(parcels(), min_size=1, max_size=4), st.integers(61, 4000))
 def test_every_record_comes_back_in_order_and_no_batch_is_too_large(
     pages: list[tuple[Any, ...]], limit: int

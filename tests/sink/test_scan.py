@@ -16,6 +16,7 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 from engine.errors import Misconfigured
 from engine.sink.compress import NUMBERS, XERIAL
 from engine.sink.scan import FetchedRecords, KeyFilter, Scanned, scan
+from tests.examples import examples
 
 OURS = b'["my-conn",{"api":"a"}]'
 OTHER = b'["my-conn",{"api":"b"}]'
@@ -263,7 +264,7 @@ rows = st.tuples(
     st.integers(0, 2**40),
     st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_a_scan_finds_what_a_reader_of_every_record_finds(
     batches: list[list[Row]], codec: int, base: int, thorough: bool
 ) -> None:

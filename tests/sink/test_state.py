@@ -31,6 +31,7 @@ from engine.sink.state import (
 from engine.sink.statefile import FileState
 from engine.sink.statetopic import COUNT_KEY, TopicState
 from tests.brokers import Broker
+from tests.examples import examples
 from tests.sink.rig import delivering, parcel, topic_name
 
 PARTITION = {"api": "api1", "entity": "users"}
@@ -504,7 +505,7 @@ primitives = st.one_of(
     ),
     st.integers(0, 2**40),
 )
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_every_offset_is_read_back(offset: dict[str, Any], seq: int) -> None:
     once = bool(seq % 2)
     found = parse(PARTITION, value_of(offset, seq, 5, once=once), "here")

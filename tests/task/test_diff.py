@@ -27,6 +27,7 @@ from engine.task.diff import (
 from engine.task.flow import Flow
 from engine.task.path import PagePath
 from engine.task.pulse import LoopStopping, Pulse
+from tests.examples import examples
 
 SHARD = Shard("shop", "orders")
 
@@ -512,7 +513,7 @@ def mutate(api: Api, chance: random.Random) -> None:
             api.records[key] = chance.randrange(3)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(seed=st.integers(0, 2**32), transactional=st.booleans())
 def test_no_change_is_lost_and_no_tombstone_wrong_over_crashes(
     seed: int, transactional: bool

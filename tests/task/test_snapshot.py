@@ -13,6 +13,7 @@ from engine.records import Primitive
 from engine.task import snapshot
 from engine.task.segments import keys_known
 from engine.task.snapshot import UNKNOWN, KeyTable, content_of
+from tests.examples import examples
 
 MOST = 1000
 Stored = dict[int, Mapping[str, Primitive]]
@@ -125,7 +126,7 @@ KEYS = st.integers(0, 40).map(lambda n: f"key-{n}".encode() * (1 + n % 3))
 POLL = st.dictionaries(KEYS, st.sampled_from([b"1", b"2", b"3"]), max_size=30)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     polls=st.lists(st.tuples(POLL, st.booleans()), max_size=12),
     entries=st.integers(1, 5),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from engine.errors import RecordError
 from engine.transform.loops import WARM
+from tests.examples import examples
 from tests.transform.pages import columns, page_of, run, texts, transform
 
 NAMES = ["a", "b", "c", "d e", "a.b", "é", 'q"']
@@ -219,7 +220,7 @@ checks = st.lists(
 
 
 @settings(
-    max_examples=400,
+    max_examples=examples(400),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -279,7 +280,7 @@ usual = st.one_of(
 
 
 @settings(
-    max_examples=300,
+    max_examples=examples(300),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

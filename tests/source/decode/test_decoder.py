@@ -15,6 +15,7 @@ from msgspec import Raw
 from engine.errors import BadPage, ConfigError
 from engine.records import Request, Response
 from engine.source.decode.decoder import Decoded, compile_decoder
+from tests.examples import examples
 
 
 def response(
@@ -326,7 +327,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     items=st.lists(JSON, max_size=5),
     envelope=st.dictionaries(st.sampled_from("abcd"), JSON, max_size=4),

@@ -19,6 +19,7 @@ from engine.records import Offset, Page, Request, Response
 from engine.source.paging.asking import BookmarkKeys, epoch_unit
 from engine.source.paging.ties import PageEdge
 from engine.source.poll import Poll
+from tests.examples import examples
 from tests.fakes.feeds import URL, Feed
 from tests.fakes.walks import TYPES, bytes_of, poll_of
 
@@ -536,7 +537,7 @@ class Dice:
 
 
 @settings(
-    max_examples=60,
+    max_examples=examples(60),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

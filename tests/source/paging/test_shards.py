@@ -15,6 +15,7 @@ from engine.errors import Unexpected
 from engine.records import Offset, Page
 from engine.source.paging.position import done_once, told
 from engine.source.poll import Poll
+from tests.examples import examples
 from tests.fakes.coordination import Wall
 from tests.fakes.walks import poll_of
 from tests.source.paging.test_paginator import URL, Answers, Told, bytes_of, page
@@ -231,7 +232,7 @@ def test_a_server_that_gives_more_than_asked_repeats_nothing_over_shards() -> No
     assert list(range(60)) == fleet.numbers()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
     count=st.integers(0, 120),
@@ -425,7 +426,7 @@ def test_repeats_that_are_allowed_are_all_taken_over_shards(kind: str) -> None:
     assert sorted([0, 1, 2] * 12) == fleet.numbers()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
     how=st.sampled_from(["ignored", "clamped", "wrapped"]),

@@ -18,6 +18,7 @@ from engine.source.wire.body import read_answer
 from engine.source.wire.exchange import Silent
 from engine.source.wire.lenient import Chunks, head_of
 from engine.source.wire.pieces import BodyLimits
+from tests.examples import examples
 from tests.fakes.misbehaving import Misbehaving, Peer
 from tests.source.clients import Client
 
@@ -237,7 +238,7 @@ BODIES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.tuples(HEADERS, ENDS), max_size=5), ENDS, BODIES, ENDS)
 @example([(b"Content-Length: 7", b"\n")], b"\n", b'{"a":1}', b"\n")
 def test_lenient_is_strict_and_more_and_agrees_with_another_reader(
@@ -255,7 +256,7 @@ def test_lenient_is_strict_and_more_and_agrees_with_another_reader(
         assert lenient == other
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 40))
 def test_whatever_comes_it_is_an_answer_or_a_refusal(noise: bytes, at: int) -> None:
     raw = OK + TWO + b"X: y\r\n\r\n{}"
