@@ -70,10 +70,21 @@ def jobs_are_whole(s: Scope, api: Api, connector: Connector) -> None:
             if key.startswith("http.job.") and s.values.own(key):
                 s.error(key, "needs http.job.create.url")
         return
-    if s.of(ApiConfig).parent is not None:
-        s.error("http.job.create.url", "a job is for an api without parent")
     if s.of(WindowsConfig).size is not None:
-        s.error("http.job.create.url", "a job is for a poll, not for a window of one")
+        window = "http.source.window."
+        for key in ("too.large.status", "too.large.field", "records.max"):
+            if s.values.stated(window + key):
+                s.error(
+                    window + key,
+                    "a job is created for a whole window, which is not asked for in "
+                    f"halves: a smaller {window}size.seconds",
+                )
+        if jobs.download_field is not None and s.of(WindowsConfig).overlap:
+            s.error(
+                f"{window}overlap.seconds",
+                "goes with pages that are asked for, and not with the files of "
+                "http.job.download.field",
+            )
     for name in ("create", "status"):
         bodiless = s[f"http.job.{name}.method"] == "GET"
         if bodiless and s[f"http.job.{name}.body"] is not None:

@@ -37,6 +37,7 @@ from engine.source.paging.links import without
 from engine.source.paging.pager import Note, PollRequests
 from engine.source.paging.position import plain_value, text_in, whole
 from engine.source.paging.request import Shape, placed
+from engine.source.paging.windows import WindowPager
 from engine.source.poll import Poll
 from engine.source.wire.origin import shown
 
@@ -195,25 +196,53 @@ class JobPoll(Poll):
             that was not done in time.
         Blocks: until the job is done; stopping ends it.
         """
+        windows = self._paginator.windows
+        if windows is None:
+            yield from self._job(offset, scope, number, None)
+            return
+        while True:
+            bare = None if offset is None else without_job(offset)
+            now = self._wall.wall_ms()
+            window = windows.start(self._paginator, bare, now, scope, number)
+            bounds = window.due()
+            if bounds is None:
+                # It says where the shard stands behind a poll without a page.
+                window.ask()
+                return
+            page = None
+            for page in self._job(offset, {**(scope or {}), **bounds}, number, window):
+                yield page
+            if page is None or page.last or "job" in page.offset:
+                # Cut, or all that is due.
+                return
+            offset = page.offset
+
+    # -- inside ----------------------------------------------------------------------
+
+    def _job(
+        self,
+        offset: Offset | None,
+        scope: Mapping[str, object] | None,
+        number: int | None,
+        window: WindowPager | None,
+    ) -> Generator[Page]:
+        """One job, of a poll or of a window; arguments as for `pages`."""
         job = job_in(offset)
-        if job is None:
-            job, page = self._create(offset, scope, number)
-            yield page
-        else:
+        start = offset
+        if job is not None:
             place = None if offset is None or offset.get("job.begun") else offset
             try:
-                yield from self._made(job, place, scope, number, resumed=True)
+                yield from self._made(job, place, scope, number, window, resumed=True)
                 return
             except _Gone as failure:
                 self._anew(failure)
-            job, page = self._create(job.start, scope, number)
-            yield page
+            start = job.start
+        job, page = self._create(start, scope, number, window)
+        yield page
         try:
-            yield from self._made(job, None, scope, number, resumed=False)
+            yield from self._made(job, None, scope, number, window, resumed=False)
         except _Gone as failure:
             raise failure.cause from failure
-
-    # -- inside ----------------------------------------------------------------------
 
     def _anew(self, failure: Exception) -> None:
         log.warning("Another job is created: %s", failure)
@@ -224,6 +253,7 @@ class JobPoll(Poll):
         start: Offset | None,
         scope: Mapping[str, object] | None,
         number: int | None,
+        window: WindowPager | None,
     ) -> tuple[CreatedJob, Page]:
         """A new job, and the page that tells of it."""
         now = self._wall.wall_ms()
@@ -248,13 +278,19 @@ class JobPoll(Poll):
                 )
             url = without(self._steps.follow(response.url, reference), self._steps.cut)
         poll = number
+        if window is not None:
+            # Where it stands is in the position itself.
+            poll, start = window.poll, None
         if poll is None:
             poll = 1
             if start is not None:
                 poll = whole(start, "poll", 1, least=1) + (start.get("done") is True)
         job = CreatedJob(msgjson.encode(answer).decode(), url, now, start, poll)
         log.info("A job was created: %s", shown(url or response.url))
-        position = {"poll": poll, "done": False, **job.fields, "job.begun": True}
+        here: Offset = {"poll": poll, "done": False}
+        if window is not None:
+            here = window.here()
+        position = {**here, **job.fields, "job.begun": True}
         # It is of no poll's pages: nothing compares it with another one.
         told = replace(response, request=replace(request, chained=True))
         return job, Page(
@@ -267,6 +303,7 @@ class JobPoll(Poll):
         offset: Offset | None,
         scope: Mapping[str, object] | None,
         number: int | None,
+        window: WindowPager | None,
         *,
         resumed: bool,
     ) -> Generator[Page]:
@@ -287,13 +324,25 @@ class JobPoll(Poll):
             decoded = self._steps.decode(self._steps.look(request))
             known["status"] = decoded.records[0] if decoded.records else None
         if self._keys.files is None:
-            inner = job.start if offset is None else _without_job(offset)
+            inner = job.start if window is None else window.here()
+            if offset is not None:
+                inner = without_job(offset)
             pages = super().pages(inner, scope=known, number=number)
         else:
             urls = self._files(request, decoded)
             first = 0 if offset is None else whole(offset, FILE, 0)
             start = self._steps.pages.begin(self._wall.wall_ms(), known)
-            pages = self._walk(JobFiles(urls, start, first=first, poll=job.poll))
+            ends: tuple[Offset, Offset] = (
+                {"poll": job.poll, "done": False},
+                {"poll": job.poll, "done": True},
+            )
+            piece = None
+            if window is not None:
+                here, piece = window.here(), window.piece
+                ends = here, window.behind()
+            pages = self._walk(
+                JobFiles(urls, start, first=first, ends=ends, window=piece)
+            )
             if first >= len(urls):
                 # It has made nothing, or all of it was fetched.
                 nothing = Response(
@@ -305,14 +354,19 @@ class JobPoll(Poll):
                     sent_at=0.0,
                     received_ms=0,
                 )
-                end: Offset = {"poll": job.poll, "done": True}
-                yield Page(response=nothing, index=0, records=[], offset=end, last=True)
+                yield Page(
+                    response=nothing,
+                    index=0,
+                    records=[],
+                    offset=ends[1],
+                    last=ends[1]["done"] is True,
+                )
                 return
         fetched = False
         try:
             for page in pages:
                 fetched = True
-                if page.offset.get("done") is not True:
+                if not _behind(page.offset, window):
                     page = replace(page, offset={**page.offset, **job.fields})
                 yield page
         except SourceError as failure:
@@ -413,18 +467,26 @@ class JobFiles:
     Args:
         start: Makes their requests.
         first: How many of them were fetched before.
-        poll: Number of the poll.
+        ends: The positions within them and behind the last one.
+        window: Of which they are, or None.
     """
 
     stored = onward = False
 
     def __init__(
-        self, urls: Sequence[str], start: PollRequests, *, first: int, poll: int
+        self,
+        urls: Sequence[str],
+        start: PollRequests,
+        *,
+        first: int,
+        ends: tuple[Offset, Offset],
+        window: tuple[int, int] | None = None,
     ):
         self._urls = urls
         self._start = start
         self._next = first
-        self._poll = poll
+        self._ends = ends
+        self._window = window
         self._asked = False
         self.over = first >= len(urls)
 
@@ -446,15 +508,16 @@ class JobFiles:
         self._asked = False
         index, self._next = self._next, self._next + 1
         self.over = self._next >= len(self._urls)
-        offset: Offset = {"poll": self._poll, "done": self.over}
+        within, offset = self._ends
         if not self.over:
-            offset = {**offset, FILE: self._next}
+            offset = {**within, FILE: self._next}
         return Page(
             response=response,
             index=index,
             records=decoded.records,
             offset=offset,
-            last=self.over,
+            last=offset["done"] is True,
+            window=self._window,
         )
 
     def refused(self, request: Request, failure: SourceError) -> Page | None:
@@ -482,8 +545,21 @@ def job_in(offset: Offset | None) -> CreatedJob | None:
     )
 
 
-def _without_job(offset: Offset) -> Offset:
-    return {name: value for name, value in offset.items() if name not in FIELDS}
+def without_job(offset: Offset) -> Offset:
+    """A position less what it has of a job."""
+    return {
+        name: value
+        for name, value in offset.items()
+        if name not in FIELDS and name != FILE
+    }
+
+
+def _behind(offset: Offset, window: WindowPager | None) -> bool:
+    """Whether a position is behind all that its job has made."""
+    if window is None or offset.get("done") is True:
+        return offset.get("done") is True
+    # Within a window something says where its walk, or its files, stand.
+    return FILE not in offset and not any(name.startswith("walk.") for name in offset)
 
 
 def _retry_after(response: Response, now_ms: int) -> float:

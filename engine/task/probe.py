@@ -39,7 +39,7 @@ from engine.shared.demands import HostReading
 from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.sink.statetopic import TopicState
-from engine.source.jobs import job_in
+from engine.source.jobs import job_in, without_job
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.position import whole
 from engine.source.paging.request import Shape, placed
@@ -358,7 +358,13 @@ def _asked(
             zone=ZoneInfo(zone),
             task=0,
         )
-        first = steps.next(job_in(offset), now)
+        scope = None
+        if paginator.windows is not None:
+            bare = None if offset is None else without_job(offset)
+            scope = paginator.windows.start(paginator, bare, now).due()
+            if scope is None:
+                return None
+        first = steps.next(job_in(offset), now, scope)
         return f"{first.method} {shown(first.url)}"
     request = paginator.start(offset, now).ask()
     return None if request is None else f"{request.method} {shown(request.url)}"

@@ -273,7 +273,8 @@ class Branches:
             return True
         if offset.get("done") is not True:
             # The page that ends the poll, or one that brings something, says it, too.
-            return not page.truncated and page.index < HELD
+            # A page in front of all others tells of a job that was created.
+            return not page.truncated and 0 <= page.index < HELD
         before = self._offsets.get(key)
         if before is None or not _same_place(before, offset):
             return False

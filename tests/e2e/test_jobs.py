@@ -103,6 +103,82 @@ def test_each_run_creates_a_job_and_brings_what_it_made(make: Make, kind: str) -
         assert sorted(set(ids(setup))) == list(range(6))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_for_each_window_also_over_a_kill(make: Make, kind: str) -> None:
+    with serving() as jobs:
+        jobs.rows = [{"id": number} for number in range(60)]
+        jobs.looks = 1_000_000
+        setup = setup_of(make, jobs, kind)
+        setup.write(
+            **{
+                "http.job.create.body": '{"from": ${window.start}, "to": ${window.end}}',
+                "http.source.window.size.seconds": 10,
+                "http.source.window.start": "1970-01-01T00:00:00Z",
+                "http.source.window.end": "1970-01-01T00:01:00Z",
+                "http.source.window.format": "EPOCH_SECONDS",
+                "tasks.max": 2,
+            }
+        )
+        assert setup.call("check").code == 0
+        with setup.running() as running:
+            until(lambda: len(jobs.asked) > 20, "looks at the status")
+            for process in [*running.children(), running.process]:
+                process.kill()
+        got = setup.call("offsets", "get", "--json").document["offsets"]
+        looks = [each["next"] for each in got]
+        assert 2 == len(looks)
+        assert all("jobs" in each or "graphql" in each for each in looks), looks
+        jobs.looks = 0
+        jobs._left = dict.fromkeys(jobs._left, 0)
+        done = setup.once()
+        assert 0 == done.code, done.err
+        assert list(range(60)) == sorted(ids(setup))
+        assert 6 == len(jobs.created)
+        assert {(at, at + 10) for at in range(0, 60, 10)} == {
+            (body["from"], body["to"]) for body in jobs.bodies
+        }
+
+
+def test_a_job_for_each_record_of_a_parent(make: Make) -> None:
+    with serving() as jobs:
+        jobs.rows = [{"id": number} for number in range(30)]
+        setup = setup_of(make, jobs, "salesforce")
+        keys = {
+            f"api2.{key}": value
+            for key, value in setup.keys.items()
+            if key.startswith(("http.job.", "pagination.", "http.source.url"))
+        }
+        keys |= dict.fromkeys([name.removeprefix("api2.") for name in keys])
+        setup.write(
+            **{
+                **keys,
+                "kafka.topic": None,
+                "api1.api.name": "tens",
+                "api1.http.source.url": f"{jobs.url}/tens",
+                "api2.api.name": "exports",
+                "api2.kafka.topic": setup.topic,
+                "api2.http.job.create.body": '{"from": ${parent.id}, "to": ${parent.to}}',
+                "api2.api.chaining.parent": "tens",
+                "api2.api.chaining.extract.field": "id",
+            }
+        )
+        tens = [{"id": at, "to": at + 10} for at in (0, 10, 20)]
+        jobs.lists["/tens"] = tens
+        jobs.looks = 1_000_000
+        with setup.running() as running:
+            until(lambda: len(jobs.created) == 3, "a job for each")
+            asked = len(jobs.asked)
+            until(lambda: len(jobs.asked) > asked + 20, "looks at the status")
+            for process in [*running.children(), running.process]:
+                process.kill()
+        jobs.looks = 0
+        jobs._left = dict.fromkeys(jobs._left, 0)
+        done = setup.once()
+        assert 0 == done.code, done.err
+        assert list(range(30)) == sorted(ids(setup))
+        assert 3 == len(jobs.created)
+
+
 def test_who_is_killed_goes_on_with_the_job(make: Make) -> None:
     with serving() as jobs:
         jobs.rows = [{"id": number} for number in range(5)]

@@ -34,6 +34,8 @@ class Jobs:
         self.asked: list[tuple[str, str]] = []
         self.bodies: list[Any] = []
         self.retry_after = ""
+        #: Path -> the records of a list that is no job.
+        self.lists: dict[str, list[dict[str, Any]]] = {}
         self._left: dict[str, int] = {}
         self._made: dict[str, list[dict[str, Any]]] = {}
 
@@ -57,6 +59,8 @@ class Jobs:
     def answer(self, method: str, target: str, body: bytes | None) -> Answer:
         url = urlsplit(target)
         self.asked.append((method, url.path))
+        if url.path in self.lists:
+            return _json({"items": self.lists[url.path]})
         path = url.path.strip("/").split("/")
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         kind = path[0]
@@ -95,7 +99,7 @@ class Jobs:
                 return 202, headers, b""
             return _json({"state": "InProgress", "id": number}, 200, headers)
         state = self.ends.get(number, "JobComplete")
-        self._made.setdefault(number, list(self.rows))
+        self._made.setdefault(number, self._of(number))
         made: dict[str, Any] = {"state": state, "id": number}
         made["reportDocumentId"] = number
         some = self._made[number]
@@ -105,8 +109,16 @@ class Jobs:
         made["urls"] = halves
         return _json(made, 200, headers)
 
+    def _of(self, number: str) -> list[dict[str, Any]]:
+        """What a job makes: all rows, or those from one id to another."""
+        body = self.bodies[self.created.index(number)]
+        if not isinstance(body, dict) or "from" not in body:
+            return list(self.rows)
+        low, high = int(body["from"]), int(body["to"])
+        return [row for row in self.rows if low <= row["id"] < high]
+
     def _results(self, number: str, query: dict[str, str]) -> Answer:
-        rows = self._made.setdefault(number, list(self.rows))
+        rows = self._made.setdefault(number, self._of(number))
         headers = []
         if "part" in query:
             half = (len(rows) + 1) // 2

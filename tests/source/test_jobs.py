@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from engine.errors import BadPage, Forbidden, StateError, Unexpected, Unreachable
 from engine.records import Offset, Page
@@ -14,6 +16,7 @@ from engine.source.jobs import JobKeys, JobPoll, JobSteps
 from engine.source.paging.pager import Paging
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
+from engine.source.paging.windows import Windowed, WindowKeys
 from engine.source.wire.origin import Borders, origin_of
 from tests.fakes.jobs import Jobs
 from tests.fakes.walks import bytes_of
@@ -90,6 +93,7 @@ def poll_of(
     api: Jobs,
     waits: Waits | None = None,
     notes: list[str] | None = None,
+    windows: WindowKeys | None = None,
     **keys: Any,
 ) -> JobPoll:
     way = KINDS[kind]
@@ -109,7 +113,12 @@ def poll_of(
     if "status" in way:
         body = way.get("status_body")
         status = shape(way["status"], "POST" if body else "GET", body=body)
-    paginator = Paginator(paging, shape=pages, follow=follow, note=note)
+    body = '{"query": "SELECT"}'
+    around = None
+    if windows is not None:
+        body = '{"from": ${window.start}, "to": ${window.end}}'
+        around = Windowed(windows, note=note)
+    paginator = Paginator(paging, shape=pages, follow=follow, note=note, around=around)
     return JobPoll(
         paginator,
         fetch=api,
@@ -118,7 +127,7 @@ def poll_of(
         clock=Clock(waits),
         keys=made,
         steps=JobSteps(
-            create=shape(f"/{kind}/jobs", "POST", body='{"query": "SELECT"}'),
+            create=shape(f"/{kind}/jobs", "POST", body=body),
             status=status,
             result=shape(way["result"]) if "result" in way else None,
             pages=pages,
@@ -172,6 +181,56 @@ def test_every_saved_position_goes_on_with_the_same_job(kind: str) -> None:
         rest = list(poll_of(kind, api).pages(stored(page)))
         assert ids([*pages[: at + 1], *rest]) == list(range(5))
     assert api.created == ["j1"]
+
+
+#: Windows of 10 s from the epoch on; the clock of these tests stands at 1,000 s.
+TENS = WindowKeys(
+    size=10,
+    start=lambda now, scope: "1970-01-01T00:15:00Z",
+    end=lambda now, scope: "1970-01-01T00:16:40Z",
+    bound=lambda ms: Raw(str(ms // 1000).encode()),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_for_each_window(kind: str) -> None:
+    api = Jobs(URL)
+    api.looks = 0
+    api.rows = [{"id": number} for number in range(895, 1010, 3)]
+    pages = list(poll_of(kind, api, windows=TENS).pages(None))
+
+    expected = [row["id"] for row in api.rows if 900 <= row["id"] < 1000]
+    assert expected == ids(pages)
+    asked = [(int(body["from"]), int(body["to"])) for body in api.bodies]
+    assert [(at, at + 10) for at in range(900, 1000, 10)] == asked
+    assert [False] * (len(pages) - 1) + [True] == [page.last for page in pages]
+    assert "job" not in stored(pages[-1])
+    # The next poll has nothing to ask for until another window is over.
+    jobs = len(api.created)
+    assert [] == list(poll_of(kind, api, windows=TENS).pages(stored(pages[-1])))
+    assert jobs == len(api.created)
+    # From every state that was saved: the same job, the same end.
+    for at, page in enumerate(pages[:-1]):
+        again = copy.deepcopy(api)
+        rest = list(poll_of(kind, again, windows=TENS).pages(stored(page)))
+        assert expected == ids([*pages[: at + 1], *rest]), stored(page)
+        left = (1000 - 900) // 10 - sum(each.index == -1 for each in pages[: at + 1])
+        assert jobs + left == len(again.created)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_job_of_a_window_that_is_forgotten_is_created_anew(kind: str) -> None:
+    api = Jobs(URL)
+    api.looks = 0
+    api.rows = [{"id": number} for number in range(900, 1000, 3)]
+    pages = list(poll_of(kind, api, windows=TENS).pages(None))
+    third = [at for at, page in enumerate(pages) if page.index == -1][2]
+    api.forgotten = {"j3"}
+
+    rest = list(poll_of(kind, api, windows=TENS).pages(stored(pages[third])))
+
+    assert [row["id"] for row in api.rows] == ids([*pages[: third + 1], *rest])
+    assert api.bodies[2] == api.bodies[10]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -30,6 +30,7 @@ from engine.source.paging.pager import (
     ShardCoordination,
 )
 from engine.source.paging.position import Position
+from engine.source.paging.windows import Windowed
 
 #: The pager of each type.  A module's `PAGERS` are the types that it walks.
 PAGERS: Final[Mapping[str, type[TypePager]]] = {
@@ -118,6 +119,11 @@ class Paginator:
     ) -> Pager:
         """As `Walks`."""
         return self._pager(self._plan, stored, start, child=child)
+
+    @property
+    def windows(self) -> Windowed | None:
+        """The time windows of the shard, or None: it has none."""
+        return self._around if isinstance(self._around, Windowed) else None
 
     @property
     def note(self) -> Note:

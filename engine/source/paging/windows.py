@@ -232,6 +232,44 @@ class WindowPager:
         #: Records of the piece so far.
         self._received = stored.records
         self._remembers = bool(keys.overlap) or self._halves_late()
+        #: A job has made what is walked: it is of one piece.
+        self._single = scope is not None and "job" in scope
+
+    # -- for whoever asks for each piece himself -----------------------------------
+
+    @property
+    def poll(self) -> int:
+        """The poll's number."""
+        return self._poll
+
+    def due(self) -> dict[str, object] | None:
+        """What requests may name of the piece that is due next, or None: none is."""
+        if not self._due():
+            return None
+        start, end = self._bounds()
+        if self._piece is None:
+            self._piece = start, end
+        low, high = self._piece
+        asked = low - self._keys.overlap * 1000 if low == start else low
+        return {
+            "window.start": self._keys.bound(asked),
+            "window.end": self._keys.bound(high),
+        }
+
+    @property
+    def piece(self) -> tuple[int, int] | None:
+        """The piece that is due, in epoch milliseconds."""
+        return self._piece
+
+    def here(self) -> Offset:
+        """The position in front of that piece."""
+        return {"poll": self._poll, "done": False, **self._place()}
+
+    def behind(self) -> Offset:
+        """The position behind it; it is left."""
+        self._pass()
+        done = not self._due()
+        return {"poll": self._poll, "done": done, **self._place()}
 
     # -- where it stands ---------------------------------------------------------------
 
@@ -363,16 +401,7 @@ class WindowPager:
 
     def _begin(self) -> None:
         """The walk through the piece that is under way."""
-        start, end = self._bounds()
-        if self._piece is None:
-            self._piece = start, end
-        low, high = self._piece
-        asked = low - self._keys.overlap * 1000 if low == start else low
-        scope = {
-            **(self._scope or {}),
-            "window.start": self._keys.bound(asked),
-            "window.end": self._keys.bound(high),
-        }
+        scope = {**(self._scope or {}), **(self.due() or {})}
         type = self._walks.paging.type
         walk, self._walk = self._walk, {}
         position = Position(
@@ -487,14 +516,14 @@ class WindowPager:
             }
         done = ended and not self._due()
         position: dict[str, Primitive] = {"poll": self._poll, "done": done}
-        self.over = done if ended else page.last
+        self.over = (done or self._single) if ended else page.last
         return replace(
             page,
             window=window,
             index=index,
             records=records,
             deduplicated=page.deduplicated + len(page.records) - len(records),
-            last=self.over,
+            last=done if ended else page.last,
             offset={**position, **self._place(), **walk},
         )
 
