@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from engine.task.pulse import Patience, Pulse
+from engine.task.pulse import LoopStopping, Pulse
 from tests.fakes.clock import HandClock
 
 
@@ -72,6 +72,6 @@ def test_behind_a_wait_a_loop_is_at_what_it_was(
     pulse = Pulse(fetch=60.0, work=30.0)
     getattr(pulse, before)()
 
-    assert stopped is Patience(stop, pulse).wait(5.0)
+    assert stopped is LoopStopping(stop, pulse).wait(5.0)
     assert (["wait"], after) == (phases, pulse.phase)
-    assert stopped is Patience(stop, pulse).is_set()
+    assert stopped is LoopStopping(stop, pulse).is_set()

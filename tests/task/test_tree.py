@@ -16,7 +16,7 @@ from engine.errors import Unavailable
 from engine.records import Offset, Page, Parcel, Request, Response, Shard
 from engine.task import tree
 from engine.task.path import PagePath
-from engine.task.pulse import Patience, Pulse
+from engine.task.pulse import LoopStopping, Pulse
 from engine.task.tree import Branch, Branches, Rooted
 
 CHILD = Shard("c", "orders")
@@ -209,7 +209,7 @@ def walked(calls: list[tuple[str, str]]) -> Branches:
             transform=lambda page: Parcel(page=page, topic="t", values=[b"1"]),
             counting=lambda parcel: lambda moment: None,
             pulse=pulse,
-            stopping=Patience(threading.Event(), pulse),
+            stopping=LoopStopping(threading.Event(), pulse),
         ),
         open=lambda partition: Opened(calls, partition["parent"]),  # type: ignore[arg-type, return-value]
         memory=lambda partition: None,
