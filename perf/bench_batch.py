@@ -49,8 +49,8 @@ def ours(
 ) -> Iterator[None]:
     """Batches of ours; yields when it is ready to be measured."""
     from engine.records import Page, Parcel, Request, Response, Shard
-    from engine.sink.commit import Delivery
     from engine.sink.compress import packing
+    from engine.sink.delivery import Delivery
     from engine.sink.kafka import Cluster
     from engine.sink.preflight import TopicCreationGroup, Topics
     from engine.sink.produce.producer import Producer

@@ -5,7 +5,7 @@ Owns the bytes: record heads, cut points, header, checksum.  Knows no broker,
 no partition and no time; a batch is filled, sealed, and stamped with its
 producer's numbers when it is sent.
 
-Path: `sink.commit` fills batches here and gives them to `sink.produce`.
+Path: `sink.filling` fills batches here and gives them to `sink.produce`.
 """
 
 from __future__ import annotations

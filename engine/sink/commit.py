@@ -1,18 +1,17 @@
 """
-Commit: a task's way to the broker, shared by its shards.
+Commit: what the shards of a task share on their way to the broker.
 
 Owns what the shards share: the producer, the bytes in flight, how long a write may
 wait, topics that have gone, and the first failure.  A doubtful write ends the
 delivery: nothing behind it moves a mark, and the task builds a new one or ends.  A
-write that only waits is no failure.  It is one class, and long: one lock is around all of
-it, and each of its verbs is a few lines under that lock.
+write that only waits is no failure.
 
-Path: the task hands parcels to the outlets (`sink.outlet`) that are made here.
+Path: `sink.delivery`, `sink.outlet`, `sink.transactions` -> here -> `sink.produce.producer`
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from threading import Condition, RLock
 from typing import TypeVar
 
@@ -20,27 +19,15 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Misconfigured, Refused, SinkError, StateError, Unavailable
-from engine.records import Parcel
 from engine.sink import refusals
 from engine.sink.batch import HEADER, Batch, Column, HeadStore, column_of
 from engine.sink.compress import PLAIN, Packing
 from engine.sink.deadletter import DeadLetters
-from engine.sink.deal import Part, by_partition
-from engine.sink.exactly import ExactlyOnce
-from engine.sink.outlet import LOOK, NEVER, AtLeastOnce, Failure, Open, Run, Saver
+from engine.sink.group import Committing, TransactionGroup
 from engine.sink.produce.producer import NoTopic, OpenBatch, Producer, Wait
-from engine.sink.produce.queue import Bad
-from engine.sink.transactions import Boundary, TransactionGroup, Transactions
+from engine.sink.produce.queue import Bad, Receipt
+from engine.sink.seams import LOOK, Failure, ShardOutlet
 from engine.sink.window import EASED, Budget, HandOver
-
-#: Longest pause `tick` asks for.
-IDLE = 1.0
-
-#: Seconds between two tries to make a topic that has gone.
-REVIVE_EACH = 5.0
-
-#: Bytes of full batches of one page after which the sender is told of them.
-TELL_EACH = 1 << 20
 
 #: Pages of a shard past its mark, where nothing else is said.
 MOST_PAGES = 1000
@@ -51,7 +38,7 @@ _Found = TypeVar("_Found")
 class Single(Struct, eq=False):
     """The receipt of a batch that belongs to no page (`produce.queue.Receipt`)."""
 
-    delivery: Delivery
+    delivery: SharedDelivery
     done: Callable[[Failure], None]
     topic: str
     group: TransactionGroup | None = None
@@ -73,13 +60,9 @@ class Single(Struct, eq=False):
         self.bad = records
 
 
-class Delivery:
+class SharedDelivery:
     """
-    A task's way to the broker, shared by its shards.
-
-    Each outlet is used by the one thread that walks its shard; `tick` and `close`
-    are for the task's main thread.  After any verb has raised a failure of the
-    sink, only `close` is left to call.
+    A task's way to the broker, as its outlets and savers know it.
 
     Attributes:
         budget: The bytes in flight; also for queues of pages in other rooms.
@@ -101,7 +84,6 @@ class Delivery:
         revive: Callable[[str], None] | None = None,
         most_pages: int = MOST_PAGES,
         patience: float | None = None,
-        boundary: Boundary | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         """
@@ -114,26 +96,23 @@ class Delivery:
             most_pages: Pages of a shard past its mark, and at most the budget's
                 bytes of them: then `hand_over` waits.
             patience: Seconds a write may wait; None: as long as it takes.
-            boundary: All that is delivered goes in transactions, of a producer that
-                is initialised for them; None: at least once.
         """
         self.budget = budget
         self.letters = letters
         self.batches = 0
         self.held = ""
         self._producer = producer
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._packing = packing
         self._limits = limits
         self._revive = revive
         self.most_pages = most_pages
         self._patience = patience
         self._patient_from = clock.monotonic()
-        self._revive_at = 0.0
         # Since when a shard waits for an answer about a topic.
         self._asking: dict[object, float] = {}
         self._clock = clock
-        self._outlets: list[AtLeastOnce] = []
+        self._outlets: list[ShardOutlet] = []
         # Windows, outlets and the failure are changed under the lock, by the
         # shards' threads, the sender's and a state writer's.  Without it a mark could be
         # read between two acknowledgements of a page, and the state would pass a record
@@ -151,76 +130,9 @@ class Delivery:
         self._unanswered = 0
         self._silent_since = 0.0
         #: None where delivery is at least once.
-        self.transactions: Transactions | None = None
-        if boundary is not None:
-            self.transactions = Transactions(self, producer, boundary)
+        self.transactions: Committing | None = None
 
     # -- for the task ----------------------------------------------------------
-
-    def outlet(
-        self,
-        partition: Mapping[str, str],
-        saver: Saver,
-        *,
-        pause: float = 0.0,
-        bad: Callable[[Parcel], None] | None = None,
-    ) -> AtLeastOnce:
-        """
-        A shard's way in.
-
-        Args:
-            partition: The source partition its state is kept under.
-            pause: Least seconds between two writes of its state
-                (`offset.flush.interval.ms`).
-            bad: Told of records that the broker has refused and that were
-                left out, once their page is delivered (`errors.tolerance=all`);
-                None: the first of them fails the shard.
-        """
-        made: AtLeastOnce
-        if self.transactions is None:
-            made = AtLeastOnce(self, partition, saver, pause, bad)
-        else:
-            made = ExactlyOnce(self, partition, saver, self.transactions, bad)
-        with self.lock:
-            self._outlets.append(made)
-        return made
-
-    def forget(self, outlet: AtLeastOnce) -> None:
-        """The shard leaves the task; its outlet has been committed."""
-        with self.lock:
-            self._outlets.remove(outlet)
-
-    def tick(self, now: float) -> float:
-        """
-        Save what waited for its pause.
-
-        Batches linger and state follows acknowledgements without it.
-
-        Returns: seconds until it wants to be called again, at most `IDLE`.
-        Raises: what the delivery failed with; Unavailable past its patience.
-        Blocks: only for a topic that has gone, while it is made.
-        """
-        self.check_failure()
-        self.check_patience(now)
-        if self._producer.gone(now) and now >= self._revive_at:
-            self._revive_gone(now)
-        with self.lock:
-            due = min(
-                (outlet.save(now) for outlet in self._outlets), default=now + IDLE
-            )
-        return min(max(due - now, 0.0), IDLE)
-
-    def close(self, timeout: float) -> bool:
-        """
-        End it; what is not acknowledged is given up.
-
-        Returns: True if the sender's thread has ended.
-        Blocks: at most `timeout` seconds, whatever the broker does.
-        """
-        if self.transactions is not None:
-            self.transactions.close()
-        self.fail(Unavailable("the producer is closed"))
-        return self._producer.close(timeout)
 
     def silent(self, now: float) -> float:
         """
@@ -263,7 +175,7 @@ class Delivery:
         """True once nothing is delivered any more."""
         return self._failure is not None
 
-    def outlets(self) -> list[AtLeastOnce]:
+    def outlets(self) -> list[ShardOutlet]:
         """Those of its shards; under the lock."""
         return list(self._outlets)
 
@@ -415,37 +327,6 @@ class Delivery:
                 "topic and producer.max.request.size"
             )
 
-    def add(
-        self, topic: str, column: Column, entry: HandOver, outlet: AtLeastOnce
-    ) -> None:
-        """
-        Put records on their way.
-
-        Raises: a SinkError.
-        Blocks: while the bytes in flight are at the budget's limit.
-        """
-        left = column.weight(0, len(column))
-        if not self._take(left, outlet):
-            self._make_room(left, outlet)
-        limit = min(self._batch_size, self._limits(topic))
-        try:
-            # Asked for outside the lock: the sender's thread brings the answer.
-            count = self.patiently(lambda: self._count(topic))
-            for part in by_partition(column, count, outlet.places(topic, count)):
-                left -= self._add_to(topic, part, limit, entry, outlet, count)
-        finally:
-            self._tell(outlet)
-            # Not 0 only if something failed in between.
-            self.budget.give(left)
-
-    def _tell(self, outlet: AtLeastOnce) -> None:
-        """Have the sender look at what an outlet has put since the last time."""
-        # Hot path: once a page and outside of our lock.  Woken in the middle of a
-        # page it would take the interpreter, and send a request for each batch.
-        due, outlet.due = outlet.due, NEVER
-        if due != NEVER:
-            self._producer.look(due)
-
     def patiently(self, ask: Callable[[], _Found]) -> _Found:
         """
         Ask the broker until it answers.
@@ -469,7 +350,8 @@ class Delivery:
                 with self.lock:
                     del self._asking[mine]
 
-    def _count(self, topic: str) -> int:
+    def count(self, topic: str) -> int:
+        """How many partitions a topic has; one that has gone is made anew."""
         try:
             return self._producer.partitions(topic)
         except NoTopic:
@@ -496,85 +378,32 @@ class Delivery:
 
     # -- inside ----------------------------------------------------------------
 
-    def _add_to(
+    def limit(self, topic: str) -> int:
+        """Bytes that a batch of a topic may have; asked for by `check` before."""
+        return min(self.batch_size, self._limits(topic))
+
+    def put(
         self,
         topic: str,
-        part: Part,
-        limit: int,
-        entry: HandOver,
-        outlet: AtLeastOnce,
-        count: int,
-    ) -> int:
-        """
-        Fill batches of one partition; without one, of the next in turn.
-
-        Returns: the bytes that the batches hold now of the budget.
-        """
-        partition, column, start, stop = part
-        key = topic, partition
-        held = unsaid = 0
-        while True:
-            opened = outlet.opened.get(key)
-            if opened is None:
-                opened = Open(Batch(outlet.heads), outlet, topic, outlet.group)
-                outlet.opened[key] = opened
-            batch = opened.batch
-            taken, size = batch.fitting(column, start, stop, limit)
-            if not taken:
-                outlet.finish(key)
-                continue
-            records = batch.encode(column, start, start + taken)
-            with self.lock:
-                slot = opened.slot
-                if slot is None:
-                    batch.commit(records)
-                elif not slot.commit(records):
-                    # The sender took it while we encoded: once more, for a new one.
-                    del outlet.opened[key]
-                    continue
-                opened.held += size
-                outlet.held += size
-                if not opened.pages or opened.pages[-1] is not entry:
-                    entry.open += 1
-                    opened.pages.append(entry)
-                opened.runs.append(Run(entry, taken, start, column.members))
-                if slot is None:
-                    opened.slot = self._put(topic, partition, opened, count, outlet)
-            held += size
-            start += taken
-            if start == stop:
-                return held
-            outlet.finish(key)
-            unsaid += size
-            if unsaid > TELL_EACH:
-                self._tell(outlet)
-                unsaid = 0
-
-    def _put(
-        self,
-        topic: str,
-        partition: int | None,
-        opened: Open,
-        count: int,
-        outlet: AtLeastOnce,
+        partition: int,
+        batch: Batch,
+        receipt: Receipt,
+        group: int,
     ) -> OpenBatch:
-        if partition is None:
-            # Records without a key go to the partitions in turn, a batch to each.
-            turn = outlet.turns.get(topic, -1) + 1
-            outlet.turns[topic] = turn
-            partition = self._producer.spread(topic, turn, count)
-        slot = self._producer.put(
-            topic,
-            partition,
-            opened.batch,
-            self._packing,
-            opened,
-            group=opened.group,
-            quiet=True,
+        """Put a batch that may still grow on its way; under the lock."""
+        made = self._producer.put(
+            topic, partition, batch, self._packing, receipt, group=group, quiet=True
         )
-        outlet.due = min(outlet.due, slot.at)
         self._sending()
-        return slot
+        return made
+
+    def spread(self, topic: str, turn: int, count: int) -> int:
+        """The partition for a batch of records without a key; as the producer has it."""
+        return self._producer.spread(topic, turn, count)
+
+    def look(self, at: float) -> None:
+        """Have the sender look at what was put quietly; monotonic seconds."""
+        self._producer.look(at)
 
     def _sending(self) -> None:
         """Under the lock: one more is on its way."""
@@ -588,11 +417,12 @@ class Delivery:
             self._unanswered -= 1
             self._silent_since = self._clock.monotonic()
 
-    def _take(self, size: int, outlet: AtLeastOnce, spare: int = 0) -> bool:
+    def take(self, size: int, outlet: ShardOutlet, spare: int = 0) -> bool:
+        """Take bytes of the budget, if there are so many and `spare` more."""
         alone = len(self._outlets) < 2
         return self.budget.take(size, spare, others=-1 if alone else outlet.held)
 
-    def _make_room(self, size: int, outlet: AtLeastOnce) -> None:
+    def make_room(self, size: int, outlet: ShardOutlet) -> None:
         """Wait for room and take it; the wait is counted by the budget."""
         began = self._clock.monotonic()
         # What lingers holds room that only an acknowledgement gives back.
@@ -600,7 +430,7 @@ class Delivery:
         spare = self.budget.limit // EASED
         try:
             with self.room:
-                while not self._take(size, outlet, spare):
+                while not self.take(size, outlet, spare):
                     outlet.check_failure()
                     self.check_patience(self._clock.monotonic())
                     # Room is given before the lock is taken to tell of it.
@@ -608,16 +438,21 @@ class Delivery:
         finally:
             self.budget.waiting(self._clock.monotonic() - began)
 
-    def answered(self, opened: Open, why: SinkError | None) -> None:
+    def answered(
+        self,
+        outlet: ShardOutlet,
+        held: int,
+        pages: Sequence[HandOver],
+        why: SinkError | None,
+    ) -> None:
         """On the sender's thread: a batch is acknowledged, or never will be."""
         self.heard()
-        self.budget.give(opened.held)
-        outlet = opened.outlet
+        self.budget.give(held)
         with self.lock:
-            outlet.held -= opened.held
+            outlet.held -= held
             if why is None:
                 self.batches += 1
-                for entry in opened.pages:
+                for entry in pages:
                     outlet.delivered(entry)
                 if self._failure is None and outlet.failure is None:
                     outlet.save(self._clock.monotonic())
@@ -629,25 +464,3 @@ class Delivery:
             if self.budget.eased:
                 self.room.notify_all()
             self.changed.notify_all()
-
-    def _revive_gone(self, now: float) -> None:
-        """Make the topics anew that have gone while batches wait for them."""
-        self._revive_at = now + REVIVE_EACH
-        for topic in self._producer.gone(now):
-            try:
-                if self._revive is None:
-                    raise NoTopic(f"topic {topic} is gone")
-                self._revive(topic)
-            except Unavailable:
-                continue
-            except Misconfigured as why:
-                with self.lock:
-                    mine = [each for each in self._outlets if topic in each.topics]
-                    for outlet in mine:
-                        outlet.fail(why)
-                if not mine:
-                    # The positions': nothing can be saved.
-                    self.fail(why)
-                    raise
-            else:
-                self._producer.refresh()

@@ -5,7 +5,7 @@ Owns the headers it carries (Kafka Connect's names and the HTTP context), readin
 them back, and which letters have gone through since: a consumer group for each
 connector, whose note holds what went through behind one that did not.
 
-Path: `sink.commit` turns a parcel's letters into records here; `dlq` reads them.
+Path: `sink.outlet` turns a parcel's letters into records here; `dlq` reads them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Deal: the records of a parcel by topic and by partition.
 
 Owns which record goes where; knows no batch and no broker.
 
-Path: `sink.commit` deals a parcel out here before it is cut into batches.
+Path: `sink.filling` deals a parcel out here before it is cut into batches.
 """
 
 from __future__ import annotations

@@ -10,16 +10,14 @@ Path: the task hands parcels over here -> `sink.transactions` commits them
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from engine.errors import SinkError
 from engine.records import Offset, Parcel
-from engine.sink.outlet import LOOK, AtLeastOnce, Failure, Saver, Sending
+from engine.sink.commit import SharedDelivery
+from engine.sink.outlet import AtLeastOnce
+from engine.sink.seams import LOOK, Failure, Saver, Sending
+from engine.sink.transactions import Transactions
 from engine.sink.window import HandOver
-
-if TYPE_CHECKING:
-    from engine.sink.commit import Delivery
-    from engine.sink.transactions import Transactions
 
 
 class ExactlyOnce(AtLeastOnce):
@@ -32,7 +30,7 @@ class ExactlyOnce(AtLeastOnce):
 
     def __init__(
         self,
-        delivery: Delivery,
+        delivery: SharedDelivery,
         partition: Mapping[str, str],
         saver: Saver,
         transactions: Transactions,
@@ -53,7 +51,7 @@ class ExactlyOnce(AtLeastOnce):
             delivery.check(topic, column)
         with self._transactions.entered() as group:
             if self.group != group.number:
-                self._turn_over(group.number)
+                self._batches.turn(group.number)
             with delivery.lock:
                 self._window.add(entry)
                 entry.open += 1
@@ -65,15 +63,9 @@ class ExactlyOnce(AtLeastOnce):
                 group.offsets[self] = offset
             for topic, column in columns:
                 self.topics.add(topic)
-                delivery.add(topic, column, entry, self)
+                self._batches.add(topic, column, entry)
             with delivery.lock:
                 self.delivered(entry)
-
-    def _turn_over(self, number: int) -> None:
-        """From here on batches are another transaction's."""
-        self.flush()
-        self.opened.clear()
-        self.group = number
 
     def _wait_for_way(self) -> None:
         self._transactions.demand()

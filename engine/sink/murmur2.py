@@ -4,7 +4,7 @@ Murmur2: which partition a key belongs to, as Kafka's Java client decides it.
 Owns the hash and the modulo, for many keys at once.  Knows nothing of records
 or brokers.
 
-Path: `sink.commit` asks for the partitions of a page's keys.
+Path: `sink.filling` asks for the partitions of a page's keys.
 """
 
 from __future__ import annotations

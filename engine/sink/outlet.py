@@ -6,144 +6,29 @@ mark is, what may be saved, and what becomes of records that the broker refuses.
 Pages come on the thread of their shard; answers come on the sender's thread, which
 moves the mark and starts to save, so that state does not wait for the next page.
 
-Path: the task hands parcels to an `AtLeastOnce` outlet of a `sink.commit.Delivery`;
-a transaction would be another outlet over the same delivery.
+Path: the task hands parcels to an `AtLeastOnce` outlet of a `sink.delivery.Delivery`,
+or to an `ExactlyOnce` one -> here -> `sink.filling`, `sink.commit`
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from msgspec import Struct, field
-
-from engine.errors import Refused, SinkError, StateError
+from engine.errors import Refused, SinkError
 from engine.records import DeadLetter, Offset, Parcel
 from engine.sink import refusals
-from engine.sink.batch import Batch, Column, HeadStore
+from engine.sink.batch import Column
+from engine.sink.commit import SharedDelivery
 from engine.sink.deal import by_topic
-from engine.sink.murmur2 import Partitions
-from engine.sink.produce.producer import OpenBatch
+from engine.sink.filling import Open, ShardBatches
 from engine.sink.produce.queue import Bad
+from engine.sink.seams import LOOK, Failure, Saver
 from engine.sink.window import HandOver, Window
-
-if TYPE_CHECKING:
-    from engine.sink.commit import Delivery
-
-#: Longest sleep while waiting for answers, so that the process beats.
-LOOK = 0.2
 
 #: Seconds within which the moves of a mark are saved together, while more pages
 #: of its shard are on their way.
 TOGETHER = 0.01
-
-#: Topics whose keys' partitions are remembered: names may come from data.
-MOST_PLACES = 8
-
-#: A time that does not come.
-NEVER = float("inf")
-
-#: What a write ended with: None for well.
-Failure: TypeAlias = SinkError | StateError | None
-
-
-class Sending(Protocol):
-    """The way of a position to its broker: a `Delivery`, or one transaction of it."""
-
-    def send(
-        self,
-        topic: str,
-        partition: int,
-        key: bytes,
-        value: bytes | None,
-        done: Callable[[Failure], None],
-    ) -> None:
-        """As `Delivery.send`."""
-
-    def hold(self, why: str, seconds: float) -> bool:
-        """As `Delivery.hold`."""
-
-    def free(self) -> None:
-        """As `Delivery.free`."""
-
-
-class Saver(Protocol):
-    """Where a connector's offsets are saved; see `sink.state`."""
-
-    def save(
-        self,
-        delivery: Sending,
-        partition: Mapping[str, str],
-        offset: Offset,
-        done: Callable[[Failure], None],
-    ) -> None:
-        """
-        Start to save; never blocks.
-
-        Args:
-            done: Called once, on any thread.
-        """
-
-    def forget(
-        self,
-        delivery: Sending,
-        partition: Mapping[str, str],
-        done: Callable[[Failure], None],
-    ) -> None:
-        """Start to remove what is saved; as `save`."""
-
-
-class Run(Struct, frozen=True):
-    """Records of a page that stand together in a batch, and where they came from."""
-
-    entry: HandOver
-    count: int
-    start: int
-    members: Sequence[int] | None
-
-    def place(self, at: int) -> int:
-        """Place among the records that the page has become."""
-        at += self.start
-        return at if self.members is None else self.members[at]
-
-
-class Open(Struct, eq=False):
-    """
-    A batch of a partition and whose pages are in it; `produce.queue.Receipt`.
-
-    No batch is shared between outlets.
-    """
-
-    batch: Batch
-    outlet: AtLeastOnce
-    topic: str
-    group: int = 0
-    slot: OpenBatch | None = None
-    held: int = 0
-    pages: list[HandOver] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
-
-    @property
-    def wanted(self) -> bool:
-        """As `Receipt`: what a failed shard has not sent would come twice."""
-        return self.outlet.failure is None
-
-    def answered(self, why: SinkError | None) -> None:
-        self.outlet.delivery.answered(self, why)
-
-    def refused(self, records: Sequence[Bad]) -> None:
-        self.outlet.refused(self, records)
-
-    def find(self, at: int) -> tuple[HandOver, int]:
-        """The page of a record of the batch, and its place in it."""
-        for run in self.runs:
-            if at < run.count:
-                place = run.place(at)
-                indexes = run.entry.indexes
-                return run.entry, place if indexes is None else indexes[place]
-            at -= run.count
-        raise IndexError(at)
 
 
 class AtLeastOnce:
@@ -155,7 +40,7 @@ class AtLeastOnce:
 
     def __init__(
         self,
-        delivery: Delivery,
+        delivery: SharedDelivery,
         partition: Mapping[str, str],
         saver: Saver,
         pause: float,
@@ -179,19 +64,14 @@ class AtLeastOnce:
         self._saving = False
         self._next = 0.0
         self._together = 0.0
-        # The newest batch of a partition; under None the one for records
-        # without a key.  Of this outlet's thread, as are heads and turns: no
-        # batch is shared between shards, and no lock is held while encoding.
-        self.opened: dict[tuple[str, int | None], Open] = {}
         # Pages that are delivered; their own thread calls them.
         self._told: deque[Callable[[], None]] = deque()
-        # The transaction that `opened` belongs to, 0 without.
-        self.group = 0
-        self.heads = HeadStore()
-        self.turns: dict[str, int] = {}
-        self._places: dict[tuple[str, int], Partitions] = {}
-        # When the sender is to look at what was put and finished quietly.
-        self.due = NEVER
+        self._batches = ShardBatches(delivery, self)
+
+    @property
+    def group(self) -> int:
+        """The transaction that its batches belong to, 0 without."""
+        return self._batches.group
 
     def begin(self) -> None:
         """
@@ -221,7 +101,7 @@ class AtLeastOnce:
             delivery.check(topic, column)
         for topic, column in columns:
             self.topics.add(topic)
-            delivery.add(topic, column, entry, self)
+            self._batches.add(topic, column, entry)
         with delivery.lock:
             self.delivered(entry)
             self.save(delivery.now())
@@ -323,25 +203,7 @@ class AtLeastOnce:
 
     def flush(self) -> None:
         """Let open batches go without lingering; for any thread."""
-        for opened in list(self.opened.values()):
-            if opened.slot is not None:
-                opened.slot.finish()
-
-    def places(self, topic: str, count: int) -> Partitions:
-        """Which partitions keys belong to; for the outlet's own thread."""
-        found = self._places.get((topic, count))
-        if found is None:
-            if len(self._places) >= MOST_PLACES:
-                self._places.clear()
-            found = self._places[topic, count] = Partitions(count)
-        return found
-
-    def finish(self, key: tuple[str, int | None]) -> None:
-        """The newest batch of a partition is full."""
-        opened = self.opened.pop(key)
-        if opened.slot is not None:
-            opened.slot.finish(quiet=True)
-            self.due = 0.0
+        self._batches.flush()
 
     def refused(self, opened: Open, records: Sequence[Bad]) -> None:
         """On the sender's thread: the broker has left out records of a batch."""

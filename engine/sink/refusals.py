@@ -3,7 +3,7 @@ Refusals: what a broker does not take, in words that say what to change.
 
 Owns the sentence about a refused record: which one, what of it, which setting.
 
-Path: `sink.commit` hears of refused records and asks here what to say.
+Path: `sink.outlet` hears of refused records and asks here what to say.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Owns the format: key `["<connector>",{partition}]`, value a flat map, null for
 forgotten; a compacted topic or a directory of files.  Whatever cannot be read
 is an error that names its place, never a reason to start over.
 
-Path: loaded by the task before its first poll; saved by `sink.commit` behind
+Path: loaded by the task before its first poll; saved by `sink.outlet` behind
 the acknowledgements; kept by `sink.statetopic` or `sink.statefile`.
 """
 
@@ -20,8 +20,8 @@ from msgspec import Struct
 from engine.clock import Clock
 from engine.errors import StateError
 from engine.records import Offset, Primitive
-from engine.sink.outlet import Failure, Sending
 from engine.sink.reading import Progress
+from engine.sink.seams import Failure, Sending
 
 #: Version of the values; another one is not ours to read.
 VERSION = 1

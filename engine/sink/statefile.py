@@ -21,8 +21,8 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, SinkError, StateError
 from engine.later import later
 from engine.records import Offset
-from engine.sink.outlet import Failure, Sending
 from engine.sink.reading import Progress
+from engine.sink.seams import Failure, Sending
 from engine.sink.state import Counter, Saved, canonical, key_of, parse
 
 if TYPE_CHECKING:

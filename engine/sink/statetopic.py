@@ -25,12 +25,12 @@ from engine.sink.fencing import TaskCountRecord, fence_key, owner_of
 from engine.sink.fetching import TopicReader, opened
 from engine.sink.kafka import Cluster, admin, create, describe, topic_settings
 from engine.sink.murmur2 import partition_of
-from engine.sink.outlet import Failure, Sending
 from engine.sink.produce.producer import Producer
 from engine.sink.produce.writing import put_records, write_records
 from engine.sink.reading import Progress, Reading
 from engine.sink.rivals import Rivals
 from engine.sink.scan import Record
+from engine.sink.seams import Failure, Sending
 from engine.sink.state import COUNT_KEY, Counter, Saved, canonical, key_of, parse
 
 #: Settings without which the topic grows for days before anything is compacted:

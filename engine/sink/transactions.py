@@ -21,24 +21,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
-from typing import TYPE_CHECKING
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from engine.errors import Aborted, Doubtful, SinkError, StateError, Unavailable
-from engine.records import Offset
-from engine.sink.window import HandOver
-
-if TYPE_CHECKING:
-    from engine.sink.commit import Delivery
-    from engine.sink.exactly import ExactlyOnce
-    from engine.sink.outlet import Failure
-    from engine.sink.produce.producer import Producer
-
-#: Seconds of pages that go in one transaction with `transaction.boundary=poll`: a
-#: commit costs about as much as writing 20 pages, whatever is in it.
-TOGETHER = 0.2
+from engine.sink.commit import SharedDelivery
+from engine.sink.group import Boundary, End, TransactionGroup
+from engine.sink.produce.producer import Producer
+from engine.sink.seams import Failure
 
 #: Seconds the coordinator may take to answer an end.
 ENDING = 20.0
@@ -50,71 +40,10 @@ ABORTING = 1.0
 LOOK = 1.0
 
 
-class End(Enum):
-    """How a transaction has ended."""
-
-    COMMITTED = "committed"
-    #: It was given up; what was written of it is hidden from readers of committed
-    #: records.
-    ABORTED = "aborted"
-    #: It was to be committed and nobody said whether it is; the next start sees.
-    DOUBTFUL = "doubtful"
-
-
-class Boundary(Struct, frozen=True):
-    """
-    When a transaction ends.
-
-    Attributes:
-        collect: Seconds of pages in one.
-        gated: True if nothing of it is sent before it ends
-            (`transaction.boundary=interval`): a long one holds up no reader.
-        flush: Seconds until every batch of it has to be acknowledged, from its end
-            on (`producer.delivery.timeout.ms`).
-    """
-
-    collect: float = TOGETHER
-    gated: bool = False
-    flush: float = 30.0
-
-
-class TransactionGroup(Struct, eq=False):
-    """
-    What goes in one transaction.
-
-    Attributes:
-        number: Counts them, from 1.
-        since: Monotonic seconds of its first page; None while it is empty.
-        opened: Monotonic seconds from which its batches are sent.
-        demanded: Somebody waits for its end.
-        active: Shards that are handing a page over to it.
-        left: Pages and single records that are not acknowledged.
-        entries: Its pages.
-        records: Records of them.
-        offsets: Where its shards stand behind them.
-        after: To be called once it is committed.
-        saving: Whose positions are acknowledged: told how the transaction ends.
-        failure: Why it must not be committed.
-    """
-
-    number: int
-    since: float | None = None
-    opened: float = 0.0
-    demanded: bool = False
-    active: int = 0
-    left: int = 0
-    records: int = 0
-    entries: list[HandOver] = field(default_factory=list)
-    offsets: dict[ExactlyOnce, Offset] = field(default_factory=dict)
-    after: list[Callable[[Failure], None]] = field(default_factory=list)
-    saving: list[Callable[[Failure], None]] = field(default_factory=list)
-    failure: SinkError | StateError | None = None
-
-
 class Bound(Struct, frozen=True):
     """The way of a position into one transaction; `outlet.Sending`."""
 
-    delivery: Delivery
+    delivery: SharedDelivery
     group: TransactionGroup
 
     def send(
@@ -156,7 +85,7 @@ class Transactions:
     """
 
     def __init__(
-        self, delivery: Delivery, producer: Producer, boundary: Boundary
+        self, delivery: SharedDelivery, producer: Producer, boundary: Boundary
     ) -> None:
         self.told: Callable[[End, int, float], None] = lambda *_: None
         self._delivery = delivery

@@ -5,7 +5,7 @@ Owns the order of hand-overs and the count of bytes.  Knows nothing of Kafka,
 files or time: it is told what was handed over and what was answered, and is
 asked for the mark.
 
-Path: `sink.commit` keeps one window for each shard and one budget for the task.
+Path: `sink.outlet` keeps a window for each shard, `sink.commit` one budget for the task.
 """
 
 from __future__ import annotations

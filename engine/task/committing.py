@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from engine.observe import names
 from engine.observe.meters import Meter
-from engine.sink.transactions import End
+from engine.sink.group import End
 
 
 class Ends:

@@ -27,7 +27,8 @@ from msgspec.structs import replace
 from engine.errors import RecordError, StateError
 from engine.records import DeadLetter, Offset, Page, Parcel, Shard
 from engine.seams import Outlet
-from engine.sink.outlet import AtLeastOnce, Failure
+from engine.sink.outlet import AtLeastOnce
+from engine.sink.seams import Failure
 from engine.sink.state import Saved
 from engine.source.paging.position import JOB, SEGMENT, whole
 from engine.task.memory import NO_PAGE
@@ -58,7 +59,7 @@ INCOMPLETE: Final = frozenset(
 
 
 class Deliveries(Protocol):
-    """What is needed of `sink.commit.Delivery`."""
+    """What is needed of `sink.delivery.Delivery`."""
 
     @property
     def transactional(self) -> bool:

@@ -52,7 +52,7 @@ NO_PAGE = Page(
 
 
 class Outlets(Protocol):
-    """What is needed of `sink.commit.Delivery`."""
+    """What is needed of `sink.delivery.Delivery`."""
 
     def forget(self, outlet: AtLeastOnce) -> None:
         """As `Delivery.forget`."""

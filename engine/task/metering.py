@@ -26,7 +26,7 @@ from engine.shared.breaker import BreakerReading
 from engine.shared.bucket import BucketReading
 from engine.shared.cache.tiers import Tiers
 from engine.shared.demands import HostReading
-from engine.sink.outlet import Failure, Saver
+from engine.sink.seams import Failure, Saver
 from engine.sink.transactions import Transactions
 from engine.source.fetch.warming import Trace, Warming
 from engine.task.committing import Ends
@@ -73,7 +73,7 @@ class Connections(Protocol):
 
 
 class Sent(Protocol):
-    """What is read of `sink.commit.Delivery`."""
+    """What is read of `sink.delivery.Delivery`."""
 
     batches: int
 

@@ -16,7 +16,7 @@ import msgspec
 
 from engine.records import Offset, Shard
 from engine.shared.board import POSITION
-from engine.sink.outlet import Failure, Saver, Sending
+from engine.sink.seams import Failure, Saver, Sending
 from engine.sink.state import Saved
 
 _CUT = "…".encode()

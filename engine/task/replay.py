@@ -5,7 +5,7 @@ Owns the order of things: a letter counts as gone once all that came of it is
 acknowledged, and progress is saved after that; one that fails again stays where
 it lies, is told by name, and holds nobody up.  Moves no offset of a shard.
 
-Path: `dlq replay` -> here -> ``task.build.transform``, ``sink.commit``
+Path: `dlq replay` -> here -> ``task.build.transform``, ``sink.delivery``
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from engine.config import Api, Connector
 from engine.config.sections.response import RecordsConfig
 from engine.errors import EngineError, RecordError, SinkError
 from engine.records import Parcel, Shard
-from engine.sink.commit import Delivery
 from engine.sink.deadletter import Box, Letter, unfit
+from engine.sink.delivery import Delivery
 from engine.sink.outlet import AtLeastOnce
 from engine.sink.preflight import Topics
 from engine.sink.state import Nowhere

@@ -17,7 +17,7 @@ from engine.errors import Doubtful, EngineError
 from engine.records import Shard
 from engine.shared.limiter import RateLimiter, RateLimits
 from engine.shared.link import BrokerKnown, Message
-from engine.sink.commit import Delivery
+from engine.sink.delivery import Delivery
 from engine.task.absence import Absence
 from engine.task.metering import Metering
 from engine.task.pause import Gate

@@ -23,7 +23,8 @@ from msgspec import Struct
 from engine.clock import SYSTEM
 from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet
-from engine.sink.outlet import AtLeastOnce, Failure
+from engine.sink.outlet import AtLeastOnce
+from engine.sink.seams import Failure
 from engine.sink.state import Saved
 from engine.source.paging.position import whole
 from engine.task.memory import (
@@ -64,7 +65,7 @@ PASSING: Final = frozenset({"poll", "v", "seq", "at", "once"})
 
 
 class WatchedOutlets(Outlets, Protocol):
-    """What is needed of `sink.commit.Delivery` by who waits for children."""
+    """What is needed of `sink.delivery.Delivery` by who waits for children."""
 
     def check_failure(self) -> None:
         """As `Delivery.check_failure`."""

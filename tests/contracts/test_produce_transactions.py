@@ -30,24 +30,16 @@ from engine.errors import (
     Unavailable,
 )
 from engine.sink.batch import Batch, HeadStore, column_of
-from engine.sink.commit import Delivery
 from engine.sink.compress import PLAIN
+from engine.sink.delivery import Delivery
+from engine.sink.group import Boundary, End
 from engine.sink.kafka import Cluster as Reached
 from engine.sink.library import Tail
-from engine.sink.outlet import Failure, Sending
 from engine.sink.produce.producer import Producer
 from engine.sink.produce.transaction import Transactional
-from engine.sink.transactions import Boundary, End
+from engine.sink.seams import Failure, Sending
 from engine.sink.window import Budget
-from tests.fakes.broker import (
-    Cluster,
-    Late,
-    Lost,
-    Refuse,
-    Torn,
-    cluster,
-    part,
-)
+from tests.fakes.broker import Cluster, Late, Lost, Refuse, Torn, cluster, part
 from tests.sink.producing import Answers, Receipt, until
 from tests.sink.rig import SHARD, parcel
 

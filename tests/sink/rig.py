@@ -10,13 +10,14 @@ from typing import Any
 
 from engine.errors import SinkError
 from engine.records import DeadLetter, Offset, Page, Parcel, Request, Response, Shard
-from engine.sink.commit import Delivery
 from engine.sink.compress import packing
 from engine.sink.deadletter import DeadLetters
+from engine.sink.delivery import Delivery
 from engine.sink.kafka import Cluster
-from engine.sink.outlet import AtLeastOnce, Failure
+from engine.sink.outlet import AtLeastOnce
 from engine.sink.preflight import TopicCreationGroup, Topics
 from engine.sink.produce.producer import Producer
+from engine.sink.seams import Failure
 from engine.sink.window import Budget
 
 _names = itertools.count()

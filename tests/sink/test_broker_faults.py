@@ -10,8 +10,8 @@ import pytest
 
 from engine.errors import Unavailable
 from engine.records import Parcel
-from engine.sink.commit import Delivery
 from engine.sink.compress import PLAIN
+from engine.sink.delivery import Delivery
 from engine.sink.kafka import Cluster
 from engine.sink.preflight import TopicCreationGroup, Topics
 from engine.sink.produce.producer import Producer

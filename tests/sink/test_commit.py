@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from engine.errors import Doubtful, Refused, Unavailable
 from engine.records import DeadLetter
-from engine.sink.commit import TELL_EACH, Delivery
 from engine.sink.deadletter import DeadLetters
+from engine.sink.delivery import Delivery
+from engine.sink.filling import TELL_EACH
 from engine.sink.outlet import TOGETHER
 from engine.sink.window import Budget
 from tests.fakes.hands import Hands
@@ -281,7 +282,7 @@ def test_what_the_sender_has_taken_does_not_grow() -> None:
     out = outlet(made, Memory())
 
     out.hand_over(parcel(0, [b"x"]), {"page": 0})
-    next(iter(out.opened.values())).slot.finish()  # type: ignore[union-attr]
+    out.flush()
     out.hand_over(parcel(1, [b"y"]), {"page": 1})
 
     assert [1, 1] == [batch.count for _, _, batch, _ in hand.queued]

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from engine.errors import Misconfigured
-from engine.sink.commit import Delivery
+from engine.sink.delivery import Delivery
 from tests.brokers import Apache
 from tests.sink.rig import SHARD, Memory, delivering, outlet, parcel, topic_name
 from tests.sink.test_refused import now

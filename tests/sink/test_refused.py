@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from engine.errors import Refused
 from engine.records import Page, Parcel, Request, Response
-from engine.sink.commit import Delivery
 from engine.sink.deadletter import DeadLetters
+from engine.sink.delivery import Delivery
 from tests.brokers import Apache
 from tests.sink.rig import SHARD, Memory, delivering, outlet, parcel, topic_name
 

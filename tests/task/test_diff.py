@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from engine.errors import EngineError, RecordError, StateError, Unreachable
 from engine.records import Offset, Page, Parcel, Request, Response, Shard
-from engine.sink.outlet import AtLeastOnce, Failure
+from engine.sink.outlet import AtLeastOnce
+from engine.sink.seams import Failure
 from engine.task import snapshot
 from engine.task.diff import (
     Differing,

@@ -15,7 +15,7 @@ from engine.observe import names
 from engine.observe.meters import Meters
 from engine.records import DeadLetter, Page, Parcel, Request, Response, Shard
 from engine.shared.board import Board
-from engine.sink.transactions import End
+from engine.sink.group import End
 from engine.source.fetch.waits import Waits
 from engine.task.metering import Metering
 from engine.task.waited import WaitMeter

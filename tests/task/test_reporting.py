@@ -9,7 +9,7 @@ from engine.observe.failures import FailureLog, decoded
 from engine.records import Offset, Shard
 from engine.shared.board import POSITION, Board, Layout
 from engine.shared.demands import CAUSES
-from engine.sink.outlet import Failure, Sending
+from engine.sink.seams import Failure, Sending
 from engine.sink.state import Saved
 from engine.source.fetch.waits import Waits
 from engine.task.positions import Positions, encoded

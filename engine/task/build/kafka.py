@@ -38,9 +38,10 @@ from engine.config.sections.topics import (
 )
 from engine.errors import Misconfigured
 from engine.observe.redact import redact
-from engine.sink.commit import Delivery
 from engine.sink.compress import packing
 from engine.sink.deadletter import DeadLetters
+from engine.sink.delivery import Delivery
+from engine.sink.group import Boundary
 from engine.sink.kafka import Cluster
 from engine.sink.preflight import TopicCreationGroup, Topics
 from engine.sink.produce.producer import Producer
@@ -48,7 +49,7 @@ from engine.sink.produce.transaction import Transactional
 from engine.sink.state import State
 from engine.sink.statefile import FileState
 from engine.sink.statetopic import SETTINGS, SharedReading, TopicState
-from engine.sink.transactions import ENDING, Boundary
+from engine.sink.transactions import ENDING
 from engine.sink.window import Budget
 
 log = logging.getLogger("task")

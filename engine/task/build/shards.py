@@ -33,10 +33,10 @@ from engine.config.sections.response import (
 from engine.records import Parcel, Shard
 from engine.seams import Outlet, Transform
 from engine.shared.link import Assigned
-from engine.sink.commit import Delivery
+from engine.sink.delivery import Delivery
 from engine.sink.identity import Identities
-from engine.sink.outlet import Saver
 from engine.sink.preflight import Topics
+from engine.sink.seams import Saver
 from engine.sink.state import Nowhere, Saved, State, canonical
 from engine.task.admission import Admission
 from engine.task.build.cache import unique_headers
