@@ -195,3 +195,33 @@ def test_a_public_class_name_has_one_meaning() -> None:
     double = {name for name, where in places.items() if len(where) > 1}
 
     assert set() == double
+
+
+def test_no_modules_import_each_other() -> None:
+    """Not even for their types: whoever reads one would have to read the other first."""
+    known = {
+        ".".join(path.relative_to(ENGINE.parent).with_suffix("").parts): path
+        for path in modules()
+    }
+    left = {}
+    for name, path in known.items():
+        asked = imports(path) | submodules(path)
+        left[name] = {other for other in asked if other in known} - {name}
+
+    while free := [name for name, asked in left.items() if not asked]:
+        for name in free:
+            del left[name]
+        for asked in left.values():
+            asked.difference_update(free)
+
+    assert {} == left
+
+
+def submodules(path: Path) -> set[str]:
+    """The modules that are imported out of a package."""
+    return {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
