@@ -107,6 +107,37 @@ def test_every_path_is_there(text):
     assert set() == lost
 
 
+def glossary() -> list[tuple[str, str]]:
+    """The words of the glossary, each with what is meant."""
+    prose = (ROOT / "ARCHITECTURE.md").read_text()
+    table = prose.split("\n## Words\n")[1].split("\n## ")[0]
+    return re.findall(r"^\| ([^|]+?) +\| ([^|]+?) +\|$", table, flags=re.MULTILINE)[1:]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), glossary(), ids=lambda text: text.split(" (")[0][:20]
+)
+def test_a_word_of_the_glossary_is_used_where_it_says(word, meant):
+    """One of the places that a row names spells the word, as prose or as a name."""
+    names = re.findall(r"`([\w./]+)`", meant)
+    spelt = re.compile(
+        r"[ _-]?".join(map(re.escape, re.split(r"[ -]", word))), re.IGNORECASE
+    )
+    places = []
+    for name in names:
+        parts = name.split(".")
+        for at in range(len(parts), 0, -1):
+            path = modules().get(".".join(parts[:at]))
+            if path is not None:
+                places.append(path)
+                break
+    if not places:
+        places = [ROOT / name for name in names if (ROOT / name).is_file()]
+
+    assert places, f"{word}: the glossary names no place of it"
+    assert any(spelt.search(path.read_text()) for path in places), word
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_it_says_something(text):
     assert 50 < len((ROOT / text).read_text().splitlines())
