@@ -28,7 +28,7 @@ from confluent_kafka import KafkaException
 from perf import rig, serving
 from perf.contests import CONTESTS, Contest, Keys
 
-#: At least once, as the loops by hand are; a row of its own is exactly once.
+#: At least once, as the loops by hand are; two rows are exactly once.
 CONFIG = """\
 name=bench
 http.source.url={url}/cursor

@@ -136,8 +136,14 @@ GUIDES: Mapping[str, tuple[str, int, Keys]] = {
 }
 
 CONTESTS: tuple[Contest, ...] = (
-    Contest("default-1", "defaults, 1 partition", 0.45, partitions=1),
-    Contest("default-4", "defaults, 4 partitions", 0.45),
+    Contest("default-1", "defaults at least once, 1 partition", 0.45, partitions=1),
+    Contest("default-4", "defaults at least once, 4 partitions", 0.45),
+    Contest(
+        "as-installed",
+        "every default, which is exactly once, 4 partitions; the loop at least once",
+        0.45,
+        engine={"exactly.once.support": ""},
+    ),
     Contest(
         "64k", "batches of 64 KB, linger 5 ms", 0.5, engine=OURS_64K, loop=LOOP_64K
     ),
