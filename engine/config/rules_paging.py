@@ -12,7 +12,6 @@ from urllib.parse import unquote
 from engine.config import grammar
 from engine.config.pagination import TYPES
 from engine.config.scope import Scope
-from engine.config.sections.delivery import StateConfig
 from engine.config.sections.engine import ApiConfig
 from engine.config.sections.jobs import JobsConfig
 from engine.config.sections.offsets import MODES, OffsetsConfig, WindowsConfig
@@ -144,13 +143,13 @@ def snapshots_know_their_keys(s: Scope, api: Api, connector: Connector) -> None:
             f"{mode}=SNAPSHOT_DIFF knows itself what was delivered; what "
             "de-duplication leaves out it would take for gone",
         )
-    if connector.values.of(StateConfig).file is not None:
-        s.error(mode, "SNAPSHOT_DIFF keeps its state in a topic only")
     if s.of(ApiConfig).parent is not None:
         s.error(
             mode,
-            "SNAPSHOT_DIFF is for an api without parent: what is gone from one "
-            "parent's list may be on another's",
+            "SNAPSHOT_DIFF is for an api without parent: what is gone from one parent's "
+            "list may be on another's, and a poll that goes on within its parents has not "
+            "seen them all. The parent may have it; of a child, FULL and "
+            "kafka.tombstone.condition say what is gone",
         )
 
 

@@ -113,12 +113,6 @@ ERRORS = [
         "topic",
     ),
     (
-        ("http.offset.mode=SNAPSHOT_DIFF\nkafka.key=${record.a}\n"
-        "offset.storage.file.filename=x"),
-        "http.offset.mode",
-        "topic only",
-    ),
-    (
         "producer.enable.idempotence=true\nproducer.acks=1",
         "producer.enable.idempotence",
         "acks=all",

@@ -35,6 +35,11 @@ def snapshot(make: Make, table: Table, kind: str, **keys: object) -> Setup:
     )
 
 
+def in_files(setup: Setup) -> dict[str, object]:
+    """Its state in a directory: at least once."""
+    return {"offset.storage.file.filename": setup.folder / "offsets"}
+
+
 def produced(setup: Setup, *words: str) -> list[tuple[str, int | None]]:
     """One run: each key that it has produced, with its v; None for a tombstone."""
     before = setup.arrived()
@@ -60,13 +65,18 @@ def read(setup: Setup, before: int = 0) -> list[tuple[str, int | None]]:
         ("page", "disabled"),
         ("cursor", "requested"),
         ("link_header", "disabled"),
+        ("page", "file"),
     ],
 )
 def test_each_run_produces_what_is_new_changed_or_gone(
     make: Make, kind: str, exactly: str
 ) -> None:
     with Table() as table:
-        setup = snapshot(make, table, kind, **{"exactly.once.support": exactly})
+        setup = snapshot(make, table, kind)
+        if exactly == "file":
+            setup.write(**in_files(setup))
+        else:
+            setup.write(**{"exactly.once.support": exactly})
         table.put(*range(8), v=1)
         assert sorted(produced(setup)) == [(str(n), 1) for n in range(8)]
         assert produced(setup) == []
@@ -102,7 +112,10 @@ def test_a_fall_and_an_empty_page_delete_nothing_and_say_so(make: Make) -> None:
         assert sorted(produced(setup)) == [(str(n), None) for n in range(6, 10)]
 
 
-def test_a_kill_within_a_poll_loses_no_change_and_no_key(make: Make) -> None:
+@pytest.mark.parametrize("files", [False, True])
+def test_a_kill_within_a_poll_loses_no_change_and_no_key(
+    make: Make, files: bool
+) -> None:
     dice, _ = seeded()
     with Table() as table:
         table.put(*range(300), v=0)
@@ -116,6 +129,8 @@ def test_a_kill_within_a_poll_loses_no_change_and_no_key(make: Make) -> None:
                 "http.snapshot.max.fall": 1,
             },
         )
+        if files:
+            setup.write(**in_files(setup))
         for version in range(1, 5):
             begun = len(table.asked)
             stop = begun + dice.randrange(2, 30)
@@ -143,10 +158,12 @@ def test_more_keys_than_allowed_fail_the_api_by_name(make: Make) -> None:
         assert setup.arrived() == 0
 
 
-def test_what_is_remembered_is_shown_and_forgotten(make: Make) -> None:
+@pytest.mark.parametrize("files", [False, True])
+def test_what_is_remembered_is_shown_and_forgotten(make: Make, files: bool) -> None:
     with Table() as table:
         table.put(*range(9), v=1)
         setup = snapshot(make, table, "cursor")
+        setup.write(**(in_files(setup) if files else {}))
         produced(setup)
         shown = json.loads(setup.call("offsets", "get", "--json").out)
         assert sum(each["keys"] for each in shown["remembered"]) == 9
