@@ -18,6 +18,7 @@ Path: `compile` -> here -> `loops`, `rules`, `route`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,11 +81,31 @@ def loop(records, start, scope, made, rest):
     stamps = None if made.stamps is None else made.stamps.append
     headers = None if made.headers is None else made.headers.append
     marks = None if made.marks is None else made.marks.append
+ONCE
     rows = ROWS
     while True:
         try:
             for ROW in rows:
 """
+
+
+#: In front of the loop where a record stays as it came and only its key is read: a
+#: page of records that fit costs no line of Python each.
+_ONCE: Final = """
+    try:
+        found = [KEY for KEYED in map(lone, map(decode, records))]
+    except REDO:
+        pass
+    else:
+        values += records
+        made.keys += found
+        return
+"""
+
+_ONLY_KEY: Final = pattern(
+    r"row = decode\(raw\)\n(v\d+) = row\.(f\d+)\n"
+    r"key = (\1\.encode\(\)|INTEGER % \1)\nvalue\(raw\)\nkeys\(key\)"
+)
 
 
 _TAIL: Final = """
@@ -349,7 +370,12 @@ def _compiled(builder: _Builder) -> Loop | None:
     lines = [*head, *reading, *builder.lines]
     if any(not _LINE.fullmatch(line) for line in lines):
         raise AssertionError("a generated line holds more than numbered names")
-    opening = _HEAD.replace("ROWS", rows).replace("ROW", row)
+    once = ""
+    only = _ONLY_KEY.fullmatch("\n".join(lines))
+    if only is not None:
+        builder.names["lone"] = attrgetter(only[2])
+        once = _ONCE.replace("KEYED", only[1]).replace("KEY", only[3])
+    opening = _HEAD.replace("ONCE", once).replace("ROWS", rows).replace("ROW", row)
     source = opening + "\n".join(_BODY + line for line in lines)
     source += _TAIL.replace("PLACE", PLACE)
     names: dict[str, Any] = {

@@ -122,6 +122,10 @@ class Growing:
         self.at = at
         self.finished = False
 
+    @property
+    def growing(self) -> bool:
+        return not self.finished
+
     def commit(self, part: Any) -> bool:
         if self.finished:
             return False

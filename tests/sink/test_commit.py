@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from itertools import permutations
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from engine.errors import Doubtful, Refused, Unavailable
 from engine.records import DeadLetter
+from engine.sink.batch import Batch
 from engine.sink.deadletter import DeadLetters
 from engine.sink.delivery import Delivery
 from engine.sink.filling import TELL_EACH
@@ -360,3 +362,24 @@ def test_the_source_partition_is_the_shards() -> None:
     outlet(delivery(Hand()), Saver()).hand_over(parcel(0, []), {"page": 0})
 
     assert [SHARD.partition] == seen
+
+
+def test_for_a_batch_that_the_sender_has_nothing_is_encoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoded = []
+    real = Batch.encode
+
+    def counting(self: Batch, *words: Any) -> Any:
+        encoded.append(self)
+        return real(self, *words)
+
+    monkeypatch.setattr(Batch, "encode", counting)
+    hand = Hand()
+    made = delivery(hand)
+    out = outlet(made, Memory())
+    for at in range(4):
+        out.hand_over(parcel(at, [b"x" * 60]), {"page": at})
+        made.flush()
+
+    assert 4 == len(encoded) == len(hand.queued)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -354,3 +355,32 @@ def test_records_of_one_kind_get_a_loop_of_their_own_until_they_are_no_more() ->
     # All kinds have been seen now: nothing is left to be made for.
     assert not fast.loops.narrow
     assert fast.fallbacks == 0
+
+
+@pytest.mark.parametrize(
+    "usual", [[{"k": "a"}, {"k": "é"}, {"k": ""}], [{"k": 7}, {"k": -(2**40)}]]
+)
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [],
+        [{"k": 1.50}],
+        [{"k": None}, {"k": "b"}],
+        [{}, {"k": 3}],
+        [{"k": {"a": 1}}, 5, None, [], b'{"k":"\\ud800"}'],
+        [b'{"k":"a"'],
+    ],
+)
+def test_a_page_of_which_only_a_key_is_read_is_the_same_on_every_path(
+    usual: list[Any], odd: list[Any]
+) -> None:
+    keys: dict[str, Any] = {"key": "${k}", "tolerance": "all"}
+    warm = transform(**keys)
+    for _ in range(WARM):
+        warm(page_of(usual))
+    assert warm.loops is not None
+    assert warm.loops.narrow
+
+    for rows in (usual + odd, odd + usual, [*usual, *odd, *usual], usual):
+        page = page_of(rows)
+        assert columns(warm(page)) == columns(transform(fast=False, **keys)(page))

@@ -67,6 +67,11 @@ class OpenBatch:
     def batch(self) -> Batch:
         return self._queued.batch
 
+    @property
+    def growing(self) -> bool:
+        """False if nothing can be added any more; True may be out of date."""
+        return self._queued.growing
+
     def commit(self, part: EncodedRecords) -> bool:
         """
         Let the batch grow.
