@@ -18,7 +18,7 @@ from engine.language.faults import LanguageError
 from engine.language.grammar import ExpressionReader
 from engine.language.nodes import Node, names_of
 from engine.language.paths import LONGEST
-from engine.language.values import MISSING, settle, text_of
+from engine.language.values import MISSING, Verbatim, settle, text_of
 
 #: Names that hold in every template.
 COMMON_NAMES: Final = frozenset(
@@ -90,6 +90,13 @@ class Expression:
         if value is MISSING:
             return None
         return settle(value)
+
+    def part(self, scope: Any) -> Any:
+        """As `value`, for a place of a text: what `raw` gives is still known for it."""
+        value = self._answer(scope)
+        if type(value) is Verbatim:
+            return value
+        return None if value is MISSING else settle(value)
 
 
 class Template:
@@ -171,7 +178,7 @@ class Template:
             if isinstance(part, str):
                 pieces.append(part)
             else:
-                piece = encode(part.value(scope))
+                piece = encode(part.part(scope))
                 if piece is None:
                     return None
                 pieces.append(piece)

@@ -108,13 +108,15 @@ class Asking:
             return value
 
     def sent(self, value: object) -> object:
-        """What is sent for a record's value as it is."""
-        if self._named is None or value is None:
+        """What is sent for a record's value: as coarse as the API's filter is."""
+        size = self._keys.granularity
+        if value is None or (self._named is None and not size):
             return value
         key = self._scale.key(value)
         if self._scale.kind != TIMESTAMP or not isinstance(key, int):
             return value
-        return self._named.write(key)
+        ns = floored(key, size, self._keys.zone) if size else key
+        return (self._named or self._scale.form(value)).write(ns)
 
     def written(self, key: int, like: object) -> object:
         """An instant as a value, in the form of another one."""

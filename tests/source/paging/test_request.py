@@ -302,3 +302,33 @@ def test_any_text_comes_back_out_of_a_query(text: str) -> None:
     assert text == unquote(urlsplit(url).query.removeprefix("cursor="))
     assert url.isascii()
     assert not any(character in url for character in "\r\n\0 ")
+
+
+def test_what_raw_gives_keeps_its_slashes_in_a_url() -> None:
+    shape = Shape(
+        method="POST",
+        url="http://h/day/${raw(window.start)}",
+        paging=Paging(type="none"),
+        params="a=${raw(window.start)}&b=${window.start}",
+        headers=(("X", "${raw(window.start)}"),),
+        body='{"a": "${raw(window.start)}", "b": ${raw(window.start)}}',
+    )
+    made = shape.begin(0, {"window.start": "2024/01/02"})(0)
+
+    assert made.url == "http://h/day/2024/01/02?a=2024/01/02&b=2024%2F01%2F02"
+    assert ("X", "2024/01/02") in made.headers
+    assert made.body == b'{"a": "2024/01/02", "b": "2024/01/02"}'
+
+
+def test_a_first_offset_that_is_a_number_is_one_in_a_body() -> None:
+    for text, shown in (("1647948000000", "1647948000000"), ("v1", '"v1"')):
+        shape = Shape(
+            method="POST",
+            url="http://h/x",
+            paging=Paging(type="keyset", offset_field="at"),
+            body='{"after": [${offset}], "text": "${offset}"}',
+            initial=text,
+        )
+        requests = shape.begin(0, None)
+        made = requests(0, offset=requests.initial)
+        assert made.body == f'{{"after": [{shown}], "text": "{text}"}}'.encode()
