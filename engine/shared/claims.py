@@ -57,6 +57,8 @@ class Claims:
         """Put up a tentative claim; returns where it stands, for `settle`."""
         cells = self._cells
         slot = self._slot(poll, place)
+        # The hash is taken out first and put in last: readers in other processes go by it,
+        # and a writer killed in between leaves a slot that says nothing.
         cells[self._hashes + slot] = 0
         cells[self._marks + slot] = poll * 2
         cells[self._places + slot] = place
@@ -87,6 +89,8 @@ class Claims:
             if each != found:
                 continue
             mark, its_place = cells[self._marks + slot], cells[self._places + slot]
+            # Looked at twice: between the two reads its owner, another process, may have given
+            # the slot to another page, whose mark and place these would be.
             if cells[self._hashes + slot] != found:
                 continue
             later = slot < FIRST and mark & 1 and its_place < place

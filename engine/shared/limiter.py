@@ -111,8 +111,12 @@ class RateLimiter:
         self._clock = clock
         self._monotonic = clock.monotonic
         self._draw = draw
+        # `adopt` replaces it and changes none of its limits: a thread in the midst of a decision
+        # goes by the old ones once more, and sees at the next that they are others.
         self._routes = _Routes(limits, clock.monotonic())
         self._hosts: dict[str, HostDemands] = {}
+        # No lock here: what processes share is under the locks of the cells' files, and a thread
+        # has one request under way, so what that was given is kept by thread.
         self._mine = threading.local()
 
     def adopt(self, limits: RateLimits) -> None:

@@ -285,6 +285,8 @@ class AtLeastOnce:
             self._unsaved = mark
             self._unsaved_pages += pages - len(window)
             self._unsaved_bytes += size - window.size
+        # One write at a time: of two on their way the older could be the last to arrive, and the
+        # state would go back.
         if self._unsaved is None or self._saving:
             return float("inf")
         if now < self._next:

@@ -98,7 +98,8 @@ class Rivals:
         Look at what has arrived since the last time.
 
         Returns: whose record it was in words, "" if all of it is ours.
-        Raises: TakenOver if another engine owns the transactions by now; a SinkError.  Blocks: for a few requests.
+        Raises: TakenOver if another engine owns the transactions by now; a SinkError.
+        Blocks: for a few requests.
         """
         with self._lock:
             watched = set(self._keys.values())

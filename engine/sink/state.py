@@ -143,7 +143,8 @@ class State(Protocol):
         Who else has saved a partition of this process since the last call, in words.
 
         Returns: what it did and what to do, for people; "" if nobody has.
-        Raises: TakenOver if it owns the connector's transactions by now; a SinkError.  Blocks: for a few requests.
+        Raises: TakenOver if it owns the connector's transactions by now; a SinkError.
+        Blocks: for a few requests.
         """
 
     def read(self) -> dict[str, Saved]:

@@ -243,8 +243,11 @@ class Transactions:
             # One that is at the next group has finished its batches of this one.
             if outlet.group == group.number:
                 outlet.flush()
+        # Positions go out behind the batches and are waited for with them: what is committed has
+        # both, or neither.
         self._save(group)
         self._wait(group, deadline, lambda: not group.left, "acknowledged")
+        # From here on a failure leaves open whether it was committed.
         self._ending = group
         self._end(group)
         with delivery.lock:
@@ -261,6 +264,7 @@ class Transactions:
             delivery.changed.notify_all()
         if group.since is not None:
             self.told(End.COMMITTED, group.records, now - group.since)
+        # Without the lock: whoever is told may put the next record, or wait.
         for tell in (*group.saving, *group.after):
             tell(None)
 

@@ -157,6 +157,10 @@ class Supervisor:
             self._start()
             self._close_the_gap()
             self._telling.tell()
+            # The order of a turn: what has come is taken in before anything is begun, so
+            # that a child which has just ended is judged before its place is filled, and
+            # another configuration is known before the gap to it is closed.  What is told
+            # last is what the turn has made of it.
             while not self._over():
                 self._obey(signals.wait(self._pause()))
                 self._reap()
@@ -204,6 +208,8 @@ class Supervisor:
 
     def _clear_up(self) -> None:
         """Leave nothing behind, whatever happened."""
+        # The children first: once the locks of their connectors are let go, another
+        # engine may run them.
         self._endings.kill()
         if self._broker is not None:
             self._broker.end()

@@ -52,6 +52,8 @@ class Stopper:
         self._orders: deque[Message] = deque()
         self._main = threading.get_ident()
         self.alive: Callable[[], bool] = lambda: True
+        # Nobody reads this pipe: from its first byte on it stays readable, so that every thread
+        # which waits wakes, and whoever waits later does not wait at all.
         self._wake, self._waken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def is_set(self) -> bool:
@@ -132,6 +134,8 @@ class Stopper:
         self._hurried = self._hurried or (self._told and now - self._told_at > ECHO)
         if not self._told:
             self._told_at = now
+        # Plain assignments only, and no lock: a handler runs in the main thread between any two
+        # steps of it, and would wait for ever for a lock which that thread holds.
         self._told = True
 
     def _take_orders(self) -> bool:

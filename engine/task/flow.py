@@ -104,10 +104,13 @@ class Flow:
                     break
                 pulse.fetching()
         except (SourceError, RecordError):
+            # The pages before this one are saved first: what follows from the failure may
+            # be the end of the task.
             pulse.idle("commit")
             self.outlet.commit()
             raise
         finally:
+            # Whatever ended the poll, nothing more is fetched ahead for it.
             close = getattr(pages, "close", None)
             if close is not None:
                 close()

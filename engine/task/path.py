@@ -95,12 +95,15 @@ class PagePath:
         parcel = self._transform(page)
         check_sums(self.shard, parcel)
         memory = place.memory
+        # Before it is handed over: where the page differs from what is remembered, the position
+        # is saved without its seal first, and that is waited for.
         parcel = memory.judge(parcel, lambda: self._forget(place))
         parcel = parcel.telling(self._counting(parcel))
         offset = memory.sealed(page.offset)
         # A broker that is away is waited for here.
         pulse.idle("send")
         place.outlet.hand_over(parcel, offset)
+        # Not before: a hand-over that raises leaves the place where the next poll has to begin.
         place.offset = offset
         return parcel
 

@@ -255,8 +255,10 @@ class Task:
         )
         wired, orders = building.run(self._context.stopping.is_set)
         try:
-            # What was opened stays.
+            # What was opened lives as long as the session: no collection need look at it.
             garbage.freeze()
+            # Orders that came while it was opened, before the first request goes out by limits
+            # that hold no longer.
             self._obey(wired, orders)
             running = set(wired.loops)
             for shard in wired.done:
@@ -269,6 +271,8 @@ class Task:
             self._broker_is_back()
             return self._watch(wired, running, stop)
         finally:
+            # The loops are told first: one that still polls would hand pages over to a
+            # delivery that is closing.
             stop.set()
             wired.close(CLOSING)
 
@@ -331,6 +335,8 @@ class Task:
         stop.set()
         deadline = self._clock.monotonic() + CLOSING
         for loop in list(running):
+            # One deadline for all of them: joined one after the other each would have the time
+            # anew, and the supervisor's grace is for the task.
             loop.join(max(deadline - self._clock.monotonic(), 0.0))
         while self._ended:
             loop = self._ended.pop()

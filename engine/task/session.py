@@ -155,10 +155,13 @@ class TaskSession:
 
     def close(self, timeout: float) -> None:
         """As `task.run.Wired`."""
+        # The last numbers first: they are read out of parts that are closed below.
         if self.held is not None:
             self.held.move()
         if self.reporter is not None:
             self.reporter.report()
+        # The delivery before the HTTP side: what is on its way to Kafka is worth waiting
+        # for, and what an API still answers is asked for again by the next process.
         try:
             self._delivery.close(timeout)
         except EngineError as failure:

@@ -2,9 +2,9 @@
 Snapshot: the keys an api had, and what was produced of each.
 
 Owns a table of a million keys in about 60 MB and which segments of the state tell of
-them: those are written in order and never changed (their form is `task.segments`).  A key's newest entry holds; a segment
-goes once nothing of it is the newest entry, the oldest first, since an entry that says
-that a key is gone must outlive those it speaks of.
+them: those are written in order and never changed (their form is `task.segments`).  A
+key's newest entry holds; a segment goes once nothing of it is the newest entry, the oldest
+first, since an entry that says that a key is gone must outlive those it speaks of.
 
 A row has the 128 bits by which a key is known, 64 bits of what was produced, and
 where the key itself stands in a file: it is needed for a tombstone and for nothing

@@ -186,6 +186,8 @@ class Sender(threading.Thread):
 
     def _turn(self) -> float:
         """Do all that is due; monotonic seconds of the next time."""
+        # In this order: what other threads have found (names, tokens) may let a connection go on,
+        # metadata says who leads a partition, and a batch is numbered before it is sent.
         self._aside.deliver()
         now = self._clock.monotonic()
         questions = self._questions
@@ -195,7 +197,7 @@ class Sender(threading.Thread):
         # Last: what was sent just now has a deadline, too.
         return min(due, self.nodes.tick(now))
 
-    # -- connections, as `connection.ConnectionListener` ------------------------------------------------
+    # -- connections, as `connection.ConnectionListener` -------------------------------------------
 
     def _connection(self, host: str, port: int) -> Connection:
         return Connection(

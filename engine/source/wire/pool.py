@@ -280,6 +280,7 @@ class Pool:
                 if not started:
                     started = now
                     self._queue.append((me, route_pool))
+                # Real time, since a condition waits by no other clock.
                 left = deadline - SYSTEM.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     self._leave(me)

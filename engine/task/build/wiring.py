@@ -173,6 +173,8 @@ class Wiring:
         self._identities = Identities(brokers.admin, ensure=topics.limit)
         self._ensure(topics, start)
         state = self._state(begun)
+        # Who owns the transactions is decided, and former owners are fenced, before a position is
+        # read: else one of them could commit another position behind the one that was read.
         decided = self._decide(state, start)
         producer = None
         if decided.exactly:
@@ -185,6 +187,8 @@ class Wiring:
                 producer.close(1.0)
             raise
         self._require_saving(state, start)
+        # The HTTP side is last: nothing is asked of an API before it is known where to go on, and
+        # that where it comes to can be saved.
         start.step("opening_connections")
         budget = brokers.budget()
         delivery = brokers.delivery(
