@@ -65,7 +65,12 @@ GATES = {
     },
     "urllib3": {"source/wire/dialled.py"},
     "httptools": {"source/wire/body.py"},
-    "xxhash": {"source/paging/loops.py", "task/snapshot.py", "task/unchanged.py"},
+    "xxhash": {
+        "source/paging/loops.py",
+        "task/contents.py",
+        "task/snapshot.py",
+        "task/unchanged.py",
+    },
     "brotli": {"source/wire/inflate.py"},
     "backports": {"source/wire/inflate.py", "sink/compress.py"},
     "pycurl": {"source/wire/http2.py"},

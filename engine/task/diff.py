@@ -31,9 +31,10 @@ from engine.sink.outlet import AtLeastOnce
 from engine.sink.seams import Failure
 from engine.sink.state import Saved
 from engine.source.paging.position import JOB, SEGMENT, whole
+from engine.task.contents import Contents
 from engine.task.memory import NO_PAGE
 from engine.task.path import Counting
-from engine.task.snapshot import KeyTable, content_of
+from engine.task.snapshot import KeyTable
 
 log = logging.getLogger("task")
 
@@ -48,9 +49,6 @@ MOST_OPEN: Final = 64
 
 #: Seconds between two looks whether the delivery still works.
 LOOK: Final = 0.2
-
-#: What stands for the content of a page's records.
-Contents = Callable[[Parcel], list[int]]
 
 #: Counters of the source after which a poll may not have seen everything.
 INCOMPLETE: Final = frozenset(
@@ -464,25 +462,6 @@ def kept(parcel: Parcel, places: Sequence[int]) -> Parcel:
         lengths=None,
         deduplicated=parcel.deduplicated + count - len(places),
     )
-
-
-def contents_of_values(parcel: Parcel) -> list[int]:
-    """What is produced of each record."""
-    return content_of(parcel.values)
-
-
-def contents_as_received(parcel: Parcel) -> list[int]:
-    """
-    What the API sent of each record, for rules that write another text each time.
-    """
-    page = parcel.page
-    if parcel.added or parcel.indexes is None:
-        return contents_of_values(parcel)
-    records = page.records
-    if page.parent is None:
-        return content_of([records[at] for at in parcel.indexes])
-    parent = bytes(page.parent)
-    return content_of([parent + records[at] for at in parcel.indexes])
 
 
 def partition_of(shard: Shard, number: int) -> dict[str, str]:

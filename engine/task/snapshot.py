@@ -25,7 +25,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from engine.errors import StateError
 from engine.later import later
-from engine.records import Encoded, Offset, Primitive
+from engine.records import Offset, Primitive
 from engine.task.segments import SegmentEntries, packed, unpacked
 
 if TYPE_CHECKING:
@@ -489,16 +489,3 @@ class KeyTable:
             self._place[row] = place
         self._file, self._end, self._bytes = fresh, end, end
         before.close()
-
-
-def content_of(values: Sequence[Encoded | None]) -> list[int]:
-    """What stands for each value in a row."""
-    try:
-        found = list(map(xxh3_64_intdigest, values))  # type: ignore[arg-type]
-    except TypeError:
-        found = [
-            xxh3_64_intdigest(b"null\0" if each is None else each) for each in values
-        ]
-    if min(found, default=2) < 2:
-        found = [each if each > GONE else each + 2 for each in found]
-    return found

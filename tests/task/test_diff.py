@@ -17,12 +17,11 @@ from engine.records import Offset, Page, Parcel, Request, Response, Shard
 from engine.sink.outlet import AtLeastOnce
 from engine.sink.seams import Failure
 from engine.task import snapshot
+from engine.task.contents import contents_as_received, contents_of_values
 from engine.task.diff import (
     Differing,
     SegmentPlaces,
     SnapshotLimits,
-    contents_as_received,
-    contents_of_values,
     kept,
 )
 from engine.task.flow import Flow

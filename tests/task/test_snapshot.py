@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from engine.errors import StateError
 from engine.records import Primitive
 from engine.task import snapshot
+from engine.task.contents import content_of
 from engine.task.segments import keys_known
-from engine.task.snapshot import UNKNOWN, KeyTable, content_of
+from engine.task.snapshot import UNKNOWN, KeyTable
 from tests.examples import examples
 
 MOST = 1000

@@ -35,8 +35,8 @@ from engine.observe.redact import redact
 from engine.records import Shard
 from engine.seams import Transform
 from engine.task.build.registry import MODULES, Registries
+from engine.task.contents import Contents, contents_as_received, contents_of_values
 from engine.task.counting import Complaints
-from engine.task.diff import Contents, contents_as_received, contents_of_values
 from engine.transform.compile import TransformOptions, compile_transform
 from engine.transform.conditions import compile_condition
 from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
