@@ -42,6 +42,15 @@ def gaps(moments: list[float]) -> list[float]:
     return [b - a for a, b in itertools.pairwise(moments)]
 
 
+def quickest(moments: list[float], count: int) -> float:
+    """
+    The shortest time in which so many came one after the other.
+
+    What was allowed is used somewhere, even if a busy machine stands still elsewhere.
+    """
+    return min(b - a for a, b in zip(moments, moments[count - 1 :], strict=False))
+
+
 def test_eight_tasks_share_one_rate(make: Make) -> None:
     """20 a second, one at a time: 120 pages take six seconds, whoever asks."""
     with Api(pages=120, records=5) as api:
@@ -51,8 +60,9 @@ def test_eight_tasks_share_one_rate(make: Make) -> None:
 
     assert 0 == done.code, done.err
     assert 600 == done.total["produced"]
-    allowed = (moments[-1] - moments[0]) * 20 + 1
-    assert allowed * 0.95 <= len(moments) <= allowed + 2
+    assert len(moments) <= (moments[-1] - moments[0]) * 20 + 1 + 2
+    # Twenty gaps of a twentieth of a second.
+    assert quickest(moments, 21) <= 1.05
     [connector] = done.document["connectors"]
     assert 8 == len(connector["apis"])
     # Each of them has waited, and says for what.
@@ -77,8 +87,8 @@ def test_just_below_the_servers_own_limit_nothing_is_refused(make: Make) -> None
     assert 0 == done.code, done.err
     assert 2500 == done.total["produced"]
     assert {} == api.refused
-    # All of what was allowed was used: 98 at once in each second.
-    assert api.served[-1] - api.served[0] <= len(api.served) / 98 + 0.5
+    # All of what was allowed was used: 98 at once, 98 more before two seconds are over.
+    assert quickest(api.served, 2 * 98) < 2.0
 
 
 def test_a_limit_learnt_from_headers_costs_what_was_in_flight(make: Make) -> None:
@@ -120,12 +130,14 @@ def test_what_one_task_is_told_all_of_them_obey(make: Make, status: int) -> None
 
     assert 0 == done.code, done.err
     assert 400 == done.total["produced"]
-    # Those under way when it was said come a moment later; then nobody.
-    quiet = [m for m in moments if told[0] + 0.1 < m < told[0] + 1.9]
-    assert [] == quiet
-    assert min(m for m in moments if m > told[0] + 1.0) < told[0] + 3.0
+    # Those under way when it was said come a moment later; then nobody for two seconds.
+    after = [told[0], *(m for m in moments if m > told[0])]
+    quiet, last = max((b - a, a) for a, b in itertools.pairwise(after))
+    assert quiet > 1.8
+    assert last - told[0] < 1.0
+    # Nobody waits longer than until the first goes on, but for what the machine takes.
     each = [row["waited"] for row in done.document["connectors"][0]["apis"]]
-    assert all(1.5 < causes["retry_after"] < 3.0 for causes in each), each
+    assert all(1.5 < causes["retry_after"] < quiet + 1.0 for causes in each), each
 
 
 def test_every_try_costs_a_token_and_a_fresh_answer_none(make: Make) -> None:
@@ -259,7 +271,8 @@ def test_an_api_has_a_limit_of_its_own_inside_the_connectors(make: Make) -> None
 
 def test_a_reload_changes_the_rate_of_tasks_that_wait(make: Make) -> None:
     with Api(pages=4000, records=5) as api:
-        keys = {**PAGES, **limit(0.2, burst_capacity=1), "tasks.max": 3}
+        # The next one at this rate would come in a quarter of an hour.
+        keys = {**PAGES, **limit(0.001, burst_capacity=1), "tasks.max": 3}
         setup = make(f"{api.url}/page/0", keys)
         with setup.running() as running:
             until(lambda: api.log, "the first request")
@@ -275,8 +288,8 @@ def test_a_reload_changes_the_rate_of_tasks_that_wait(make: Make) -> None:
             assert "Reloaded" in running.err
             running.end()
 
-    assert moments[0] <= 1.5
-    assert 25 <= 1 / (sum(gaps(moments[:30])) / 29) <= 55
+    assert 1 / (sum(gaps(moments[:30])) / 29) <= 55
+    assert quickest(moments[:30], 10) <= 9 / 25
 
 
 def test_what_is_left_and_what_is_waited_for_are_metrics(make: Make) -> None:
