@@ -20,13 +20,13 @@ from msgspec import Raw
 
 from engine.cli.check import load
 from engine.config import Api, Connector
-from engine.config.sections.engine import ScheduleConfig
+from engine.config.sections.engine import ApiConfig, ScheduleConfig
 from engine.config.sections.response import RecordsConfig
 from engine.errors import ConfigError, Exit
 from engine.records import Encoded, KafkaHeaders, Parcel
 from engine.task.build.registry import Registries
 from engine.task.build.transform import burying, transform_of
-from engine.task.probe import pages
+from engine.task.probe import pages, scope_of
 
 
 def preview(args: argparse.Namespace) -> int:
@@ -53,11 +53,34 @@ def preview(args: argparse.Namespace) -> int:
     return worst
 
 
+def above(
+    connector: Connector, api: Api, zone: str
+) -> tuple[bool, dict[str, object] | None]:
+    """
+    Whether an api is a child, and what it is polled with then; who reads the records is
+    told where no record of its parent names a value.
+    """
+    if connector.parent(api) is None:
+        return False, None
+    scope = scope_of(connector, api, zone)
+    if scope is None:
+        parent = api.values.of(ApiConfig).parent
+        print(
+            f"{api.name} was not asked: no record on the first pages of {parent} has a "
+            "value at api.chaining.extract.field",
+            file=sys.stderr,
+        )
+    return True, scope
+
+
 def records(
     connector: Connector, api: Api, zone: str, count: int, registries: Registries
 ) -> Iterator[tuple[str, bool]]:
     """The first records of an api as produced; each a line, and whether it is bad."""
-    walk = pages(connector, api, zone)
+    below, scope = above(connector, api, zone)
+    if below and scope is None:
+        return
+    walk = pages(connector, api, zone, scope=scope)
     transform = burying(
         connector,
         api,
@@ -96,7 +119,10 @@ def differences(
     connector: Connector, api: Api, zone: str, count: int, registries: Registries
 ) -> Iterator[tuple[str, bool]]:
     """The first records of an api before and after, and what left them out."""
-    walk = pages(connector, api, zone)
+    below, scope = above(connector, api, zone)
+    if below and scope is None:
+        return
+    walk = pages(connector, api, zone, scope=scope)
     transform = transform_of(
         connector, api, walk.shard, zone=zone, registries=registries
     )

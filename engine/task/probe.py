@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
@@ -31,6 +32,7 @@ from engine.config.sections.engine import ApiConfig
 from engine.config.sections.kafka import BootstrapConfig
 from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.response import RecordsConfig
+from engine.config.sections.section import needed
 from engine.errors import Misconfigured, SinkError, SourceError, Unavailable
 from engine.language.paths import compile_path
 from engine.later import later
@@ -39,6 +41,7 @@ from engine.shared.demands import HostReading
 from engine.sink.kafka import Described, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.sink.statetopic import TopicState
+from engine.source.children import naming
 from engine.source.jobs import job_in, without_job
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.position import whole
@@ -56,6 +59,10 @@ if TYPE_CHECKING:
     import tempfile
 else:
     tempfile = later("tempfile")
+
+
+#: Pages of a parent that are looked through for a child's value.
+PARENT_PAGES: Final = 5
 
 
 def questions(
@@ -286,6 +293,7 @@ class pages:
             stop=stop,
         )
         poll = self._sources.poll(api, self.shard, stopping=stop)
+        self._scope = scope
         self._pages = poll.pages(None, scope=scope)
 
     @property
@@ -299,12 +307,47 @@ class pages:
         return self._sources.limiter.host_readings()
 
     def __enter__(self) -> Iterator[Page]:
-        return self._pages
+        return self._pages if self._scope is None else self._of_parent(self._scope)
+
+    def _of_parent(self, scope: Mapping[str, object]) -> Iterator[Page]:
+        """Its pages, as those of a child."""
+        for page in self._pages:
+            yield replace(
+                page, parent=scope["parent"], parent_value=scope["parent_value"]
+            )
 
     def __exit__(self, *_: object) -> None:
         self._pages.close()
         self._sources.close()
         self._folder.cleanup()
+
+
+def scope_of(connector: Connector, api: Api, zone: str) -> dict[str, object] | None:
+    """
+    What a child is polled with, of the first record above it that names a value.
+
+    Returns: None if none of the first `PARENT_PAGES` pages does.
+    Raises: SourceError, BadPage.  Blocks: for as many requests of each api above.
+    """
+    parent = connector.parent(api)
+    assert parent is not None
+    above = None
+    if connector.parent(parent) is not None:
+        above = scope_of(connector, parent, zone)
+        if above is None:
+            return None
+    values = naming(needed(api.values.of(ApiConfig).extract))
+    with pages(connector, parent, zone, scope=above) as found:
+        for page in islice(found, PARENT_PAGES):
+            for record in page.records:
+                for value in values(record):
+                    if value is not None:
+                        return {
+                            "parent": record,
+                            "parent_value": value,
+                            "parent_response": Raw(page.response.body),
+                        }
+    return None
 
 
 def next_request(connector: Connector, api: Api, saved: Saved, zone: str) -> str | None:

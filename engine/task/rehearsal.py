@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from engine.config import Api, Connector, Values
 from engine.config.sections.engine import ApiConfig
 from engine.config.sections.kafka import BootstrapConfig, ProducerConfig
+from engine.config.sections.response import RecordsConfig
 from engine.errors import ConfigError, EngineError, Misconfigured
 from engine.records import Shard
 from engine.sink.compress import packing
@@ -68,6 +69,9 @@ def refusals(connector: Connector, zone: str) -> Iterator[Refusal]:
                 pass
             with noting(api, "https.ssl.verify"):
                 tls_context(http_options(api).tls)
+            if api.values.of(RecordsConfig).topic is None:
+                # A parent that is only there for its children produces nothing.
+                continue
             with noting(api, "transformation.enabled"):
                 transform_of(
                     connector,

@@ -299,6 +299,28 @@ def test_the_children_of_a_snapshot_are_those_of_all_that_are_in_it(
     assert {"a", "c", "d"} == {of for of, n in produced(setup) if n == 2}
 
 
+def test_check_plan_and_preview_know_children(make: Make, shop: Shop, api: Api) -> None:
+    shop.customers = ["a", "b"]
+    for each in shop.customers:
+        shop.orders[each] = [(1, 10), (2, 20)]
+    setup = chained(make, api, **{"api2.kafka.key": "${parent.id}"})
+    done = setup.call("check")
+    assert 0 == done.code, done.err
+    shown = setup.call("preview")
+    assert 0 == shown.code, shown.err
+    found = [json.loads(line) for line in shown.out.splitlines()]
+    assert ["a", "a"] == [each["key"] for each in found]
+    assert [1, 2] == [each["value"]["n"] for each in found]
+    plan = setup.call("plan", "--json")
+    assert 0 == plan.code, plan.err
+    assert "customers" in plan.out
+    assert "orders" in plan.out
+    shop.customers = []
+    shown = setup.call("preview")
+    assert 0 == shown.code
+    assert "orders was not asked" in shown.err
+
+
 def test_a_child_s_place_is_shown_set_forgotten_and_taken_along(
     make: Make, shop: Shop, api: Api
 ) -> None:
