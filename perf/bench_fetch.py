@@ -38,7 +38,7 @@ from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Http
 from engine.source.wire.http2 import Multiplexer
 from engine.source.wire.options import HttpOptions
-from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.origin import AddressRules, AllowedOrigins, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions
 from perf import rig, serving
@@ -48,7 +48,7 @@ from tests.fakes.misbehaving import MisbehavingH2, Say, authority, authority_pem
 def ours(url: str) -> Callable[[], int]:
     client = Http(
         HttpOptions(
-            borders=Borders((origin_of(url),)),
+            borders=AllowedOrigins((origin_of(url),)),
             addresses=AddressRules(home=(origin_of(url).host,)),
         ),
         pool=Pool(PoolOptions(keep_alive_requests=1_000_000)),
@@ -102,7 +102,7 @@ def ours_h2(url: str) -> Callable[[], int]:
 def client_h2(url: str, tls: TlsOptions | None = None) -> Http:
     return Http(
         HttpOptions(
-            borders=Borders((origin_of(url),)),
+            borders=AllowedOrigins((origin_of(url),)),
             addresses=AddressRules(home=(origin_of(url).host,)),
             tls=tls or TlsOptions(ca_pem=authority_pem()),
         ),

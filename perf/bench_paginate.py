@@ -34,7 +34,7 @@ from engine.source.prefetch import Prefetcher
 from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Http
 from engine.source.wire.options import HttpOptions
-from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.origin import AddressRules, AllowedOrigins, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from perf import rig, serving
 
@@ -77,10 +77,11 @@ def poll_of(url: str, kind: str, limit: int, flying: int) -> Poll:
     )
     shape = Shape(method="GET", url=f"{url}/{kind}/0", paging=paging)
     origin = origin_of(url)
-    paginator = Paginator(paging, shape=shape, follow=Borders((origin,)).follow)
+    paginator = Paginator(paging, shape=shape, follow=AllowedOrigins((origin,)).follow)
     client = Http(
         HttpOptions(
-            borders=Borders((origin,)), addresses=AddressRules(home=(origin.host,))
+            borders=AllowedOrigins((origin,)),
+            addresses=AddressRules(home=(origin.host,)),
         ),
         pool=Pool(PoolOptions()),
         resolver=Resolver(60.0),

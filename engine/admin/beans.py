@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from engine.admin.totals import Totals
 from engine.admin.view import ConnectorCard, EngineView, TaskState
-from engine.admin.watch import Figures, Life, Picture
+from engine.admin.watch import Figures, Picture, TaskHistory
 from engine.observe import names
 from engine.observe.names import ATTRIBUTES, CONNECT, HTTP, MAIN, Attribute
 
@@ -293,7 +293,7 @@ def _task(picture: Picture, task: TaskState) -> list[Bean]:
     keys = (("connector", task.connector), ("task", number))
     figures = picture.figures([task.connector], number)
     total, recent = figures.total, figures.recent
-    life = picture.lives.get(place) or Life()
+    life = picture.lives.get(place) or TaskHistory()
     mean, peak = picture.active.get(place, (0.0, 0.0))
     return [
         _bean(

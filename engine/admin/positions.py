@@ -33,7 +33,12 @@ from engine.config import Connector
 from engine.errors import EngineError
 from engine.records import Primitive
 from engine.sink.state import State, canonical
-from engine.task.placing import Odd, require_partition, require_position, without_part
+from engine.task.placing import (
+    InvalidPosition,
+    require_partition,
+    require_position,
+    without_part,
+)
 
 #: Seconds to wait for the last task of a connector that was just stopped.
 DRAINING = 20.0
@@ -154,7 +159,7 @@ class OffsetsResource:
             return refused
         try:
             return change(place)
-        except Odd as problem:
+        except InvalidPosition as problem:
             return refusal(400, str(problem))
         except EngineError as failure:
             return refusal(500, f"The offsets were not changed: {failure}")

@@ -41,7 +41,7 @@ RATE_SPAN = 60.0
 RATIO_SPAN = 300.0
 
 
-class Life:
+class TaskHistory:
     """
     How a task spent its time, when its errors last grew, and when it was last
     seen unable to poll: not started, or waiting for the broker.
@@ -92,7 +92,7 @@ class Picture(Struct, frozen=True):
     ratio_base: tuple[float, ByPlace]
     history: Sequence[tuple[float, ByPlace]]
     cache_bases: Mapping[str, tuple[float, ByPlace]]
-    lives: Mapping[Place, Life]
+    lives: Mapping[Place, TaskHistory]
     active: Mapping[Place, tuple[float, float]]
     largest: Mapping[Place, float]
 
@@ -265,7 +265,7 @@ class HealthWatch:
         self._caches: dict[str, tuple[float, SlidingTotals]] = {}
         self._seen: dict[tuple[str, int], Mapping[str, int]] = {}
         self._credited: dict[tuple[str, str, str], defaultdict[str, int]] = {}
-        self._lives: dict[Place, Life] = {}
+        self._lives: dict[Place, TaskHistory] = {}
         self._in_flight: deque[tuple[float, Mapping[Place, float]]] = deque()
         self._pages: deque[tuple[float, Mapping[Place, float]]] = deque()
         self._before: ByPlace = {}
@@ -367,7 +367,7 @@ class HealthWatch:
         passed = now - self._looked
         for task in tasks:
             place = (task.connector, str(task.number))
-            life = self._lives.setdefault(place, Life())
+            life = self._lives.setdefault(place, TaskHistory())
             life.total += passed
             if task.state == "UNASSIGNED" or task.phase == WAITING:
                 life.held_at = now

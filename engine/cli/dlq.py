@@ -27,7 +27,7 @@ from engine.config.sections.engine import ScheduleConfig
 from engine.config.sections.letters import DeadLetterQueueConfig
 from engine.errors import ConfigError, Exit
 from engine.observe.printable import printable_line
-from engine.sink.deadletter import Box, Letter
+from engine.sink.deadletter import Letter, UnansweredLetters
 from engine.task.build.kafka import KafkaBuilder, bootstrap_of
 from engine.task.build.registry import Registries
 from engine.task.replay import Replay
@@ -41,7 +41,7 @@ SHOWN = 160
 
 def boxes(
     loaded: Loaded, opened: OpenedState
-) -> Iterator[tuple[Connector, KafkaBuilder, Box]]:
+) -> Iterator[tuple[Connector, KafkaBuilder, UnansweredLetters]]:
     """
     The connectors that keep dead letters.
 
@@ -59,10 +59,14 @@ def boxes(
         brokers = KafkaBuilder(connector, bootstrap)
         topic = brokers.letters()
         assert topic is not None
-        yield connector, brokers, Box(brokers.admin, topic, connector.name)
+        yield (
+            connector,
+            brokers,
+            UnansweredLetters(brokers.admin, topic, connector.name),
+        )
 
 
-def chosen(args: argparse.Namespace, box: Box) -> Iterator[Letter]:
+def chosen(args: argparse.Namespace, box: UnansweredLetters) -> Iterator[Letter]:
     """The letters that were asked for."""
     found = (
         letter
@@ -172,7 +176,7 @@ def line(connector: Connector, letter: Letter) -> str:
     return printable_line(text)
 
 
-def described(box: Box, letter: Letter) -> str:
+def described(box: UnansweredLetters, letter: Letter) -> str:
     """A letter in full, for people."""
     lines = [f"{box.topic} {letter.id} at {letter.timestamp}"]
     lines += [
@@ -183,7 +187,7 @@ def described(box: Box, letter: Letter) -> str:
 
 
 def document(
-    connector: Connector, box: Box, letter: Letter, whole: bool
+    connector: Connector, box: UnansweredLetters, letter: Letter, whole: bool
 ) -> dict[str, object]:
     """A letter for machines; its headers and its bytes where it is shown whole."""
     found: dict[str, object] = {

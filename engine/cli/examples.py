@@ -26,13 +26,13 @@ PARTS = ("README.md", "CHANGELOG.md", "LICENSE", "docs", "scripts", "conf")
 SHARE = f"share/{engine.DISTRIBUTION}"
 
 
-class NotThere(EngineError):
+class ExamplesMissing(EngineError):
     """The examples are not part of this installation."""
 
     code = Exit.NO_INPUT
 
 
-class InTheWay(EngineError):
+class FileInTheWay(EngineError):
     """A file of the user's stands where an example would go."""
 
     code = Exit.USAGE
@@ -58,7 +58,7 @@ def examples(args: argparse.Namespace) -> int:
     taken = [name for name in files if _differs(source / name, target / name)]
     if taken:
         shown = ", ".join(str(target / name) for name in taken[:5])
-        raise InTheWay(
+        raise FileInTheWay(
             f"{shown}{' ...' if len(taken) > 5 else ''} exist and say something else; "
             "name another directory, nothing was written"
         )
@@ -97,7 +97,7 @@ def place() -> Path:
     found = Path(sysconfig.get_path("data")) / SHARE
     if found.is_dir():
         return found
-    raise NotThere(
+    raise ExamplesMissing(
         "this installation brought no examples along: install the wheel or the sdist "
         "with pip, or work in a checkout"
     )

@@ -48,7 +48,7 @@ reached; 70 a bug; 75 try again; 77 permission; 78 configuration.
 """
 
 
-class Words(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """A parser whose complaint about wrong use ends with 64, not 2."""
 
     def error(self, message: str) -> NoReturn:
@@ -90,7 +90,7 @@ def number(text: str) -> float:
     return value
 
 
-def parser(only: str = "") -> Words:
+def parser(only: str = "") -> CommandParser:
     """
     All verbs and flags; also what completion and the manual are made from.
 
@@ -98,18 +98,18 @@ def parser(only: str = "") -> Words:
         only: The verb that is given: of `run` the others are left out, which take
             longer to describe than a configuration to be read.
     """
-    top = Words(
+    top = CommandParser(
         prog=PROGRAM,
         description="Get records out of HTTP APIs into Kafka.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    common = Words(add_help=False)
+    common = CommandParser(add_help=False)
     common.add_argument(
         "--debug", action="store_true", help="show a traceback with an error"
     )
-    files = Words(add_help=False, parents=[common])
+    files = CommandParser(add_help=False, parents=[common])
     files.add_argument(
         "files",
         metavar="FILE",
@@ -130,7 +130,7 @@ def parser(only: str = "") -> Words:
 
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
 
-    def verb(name: str, target: str, text: str, parent: Words) -> Words:
+    def verb(name: str, target: str, text: str, parent: CommandParser) -> CommandParser:
         made = verbs.add_parser(name, help=text, description=text, parents=[parent])
         made.set_defaults(target=target)
         return made
@@ -289,7 +289,7 @@ def parser(only: str = "") -> Words:
     again.add_argument("--json", action="store_true", help="one document")
     again.set_defaults(target="dlq:replay")
 
-    asking = Words(add_help=False, parents=[common])
+    asking = CommandParser(add_help=False, parents=[common])
     asking.add_argument(
         "--url",
         metavar="URL",
@@ -307,7 +307,7 @@ def parser(only: str = "") -> Words:
         "--filter", metavar="PATTERN", default="*", help="tasks to show: orders/*"
     )
 
-    managing = Words(add_help=False, parents=[asking])
+    managing = CommandParser(add_help=False, parents=[asking])
     managing.add_argument(
         "--token-file",
         metavar="FILE",
@@ -318,7 +318,9 @@ def parser(only: str = "") -> Words:
     )
     what = connectors.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def manage(word: str, text: str, *, target: str = "", named: bool = True) -> Words:
+    def manage(
+        word: str, text: str, *, target: str = "", named: bool = True
+    ) -> CommandParser:
         made = what.add_parser(word, help=text, description=text, parents=[managing])
         made.set_defaults(target=f"connectors:{target or word}")
         if named:

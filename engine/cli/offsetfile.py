@@ -30,7 +30,12 @@ from engine.errors import ConfigError, Exit, NoInput, StateError
 from engine.records import Primitive
 from engine.sink.state import OWN_FIELDS, State, canonical
 from engine.task.owning import fence
-from engine.task.placing import Odd, require_partition, require_position, without_part
+from engine.task.placing import (
+    InvalidPosition,
+    require_partition,
+    require_position,
+    without_part,
+)
 from engine.task.probe import next_request
 
 #: Mistakes of a file that are told; beyond it only how many there are.
@@ -169,12 +174,12 @@ def set_(args: argparse.Namespace) -> int:
             ]
             if others:
                 shards = ", ".join(each.get("shard", "the whole") for each in others)
-                raise Odd(
+                raise InvalidPosition(
                     f"offsets of {api.name} are stored of {shards}: they would still "
                     "count; say --shard, or forget them with offsets reset --api"
                 )
             require_position(connector, zone, partition, offset)
-        except Odd as odd:
+        except InvalidPosition as odd:
             raise StateError(f"{canonical(given)}: {odd}") from odd
         # What is remembered of pages and records there would hide them.
         beside = [
@@ -216,8 +221,8 @@ def read_lines(
             line = _line(text, connectors, zone, place)
             first = seen.setdefault((line.connector, canonical(line.partition)), number)
             if first != number:
-                raise Odd(f"the same partition as in line {first}")
-        except Odd as odd:
+                raise InvalidPosition(f"the same partition as in line {first}")
+        except InvalidPosition as odd:
             wrong.append(f"{place}: {odd}")
         else:
             lines.append(line)
@@ -235,29 +240,33 @@ def _line(
 ) -> OffsetLine:
     """Raises: Odd."""
     if len(text) > LONGEST:
-        raise Odd(f"longer than {LONGEST} bytes")
+        raise InvalidPosition(f"longer than {LONGEST} bytes")
     try:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Odd(f"no JSON: {error}") from error
+        raise InvalidPosition(f"no JSON: {error}") from error
     if not isinstance(found, dict):
-        raise Odd("not an object of connector, partition and offset")
+        raise InvalidPosition("not an object of connector, partition and offset")
     for field in found.keys() - set(FIELDS):
-        raise Odd(f"unknown field {field[:80]!r}; there are: {', '.join(FIELDS)}")
+        raise InvalidPosition(
+            f"unknown field {field[:80]!r}; there are: {', '.join(FIELDS)}"
+        )
     name, offset = found.get("connector"), found.get("offset")
     connector = connectors.get(name) if isinstance(name, str) else None
     if connector is None:
-        raise Odd(
+        raise InvalidPosition(
             f"no connector is named {str(name)[:80]!r}; there are: {', '.join(connectors)}"
         )
     if not isinstance(offset, dict):
-        raise Odd("an offset is an object")
+        raise InvalidPosition("an offset is an object")
     for field, value in offset.items():
         if not isinstance(value, str | int | float | bool):
-            raise Odd(f"{field[:80]!r} of the offset is no text, number or truth")
+            raise InvalidPosition(
+                f"{field[:80]!r} of the offset is no text, number or truth"
+            )
     own = {key: offset[key] for key in OWN_FIELDS & offset.keys()}
     if own.get("v", 1) != 1:
-        raise Odd(f"an offset of the unknown version {own['v']!r}")
+        raise InvalidPosition(f"an offset of the unknown version {own['v']!r}")
     given: Any = found.get("partition")
     if isinstance(given, dict) and "part" in given:
         partition = _beside(connector, given)
@@ -270,7 +279,7 @@ def _line(
 def _beside(connector: Connector, given: dict[str, Any]) -> dict[str, str]:
     """The partition of what is remembered beside a position."""
     if not _texts(given) or given.get("api", "") not in _names(connector):
-        raise Odd(
+        raise InvalidPosition(
             f"of no api of {connector.name}; there are: {', '.join(_names(connector))}"
         )
     return dict(given)

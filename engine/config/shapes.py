@@ -18,9 +18,9 @@ from engine.config import grammar
 from engine.config.kinds import Codes, InvalidValue, Mistakes, StatusCodes, check_url
 from engine.language import rulecheck
 from engine.language.rulecheck import (
+    CheckFailed,
     Faults,
     RuleFault,
-    Wrong,
     require_path,
     require_regex,
     require_word,
@@ -130,32 +130,34 @@ def _error_status(rule: Mapping[str, object], place: str) -> None:
     try:
         status_codes(rule["status"])
     except InvalidValue as error:
-        raise Wrong(f"{place}: status: {error}") from error
+        raise CheckFailed(f"{place}: status: {error}") from error
 
 
 def _error_place(rule: Mapping[str, object], place: str) -> None:
     looked = [name for name in ("header", "field") if name in rule]
     if len(looked) > 1:
-        raise Wrong(f"{place}: header and field do not stand in one rule")
+        raise CheckFailed(f"{place}: header and field do not stand in one rule")
     if not looked and "status" not in rule:
-        raise Wrong(f"{place}: nothing to look at, allowed: status, header, field")
+        raise CheckFailed(
+            f"{place}: nothing to look at, allowed: status, header, field"
+        )
     if "field" in rule:
         require_path(rule["field"], f"{place}: field")
     header = rule.get("header", "X")
     if not isinstance(header, str) or not re.fullmatch(
         r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header
     ):
-        raise Wrong(f"{place}: header must be the name of a header")
+        raise CheckFailed(f"{place}: header must be the name of a header")
 
 
 def _error_test(rule: Mapping[str, object], place: str) -> None:
     tests = [name for name in ERROR_TESTS if name in rule]
     if tests and "header" not in rule and "field" not in rule:
-        raise Wrong(f"{place}: {tests[0]} tests a header or a field")
+        raise CheckFailed(f"{place}: {tests[0]} tests a header or a field")
     if len(tests) > 1:
-        raise Wrong(f"{place}: one of {', '.join(ERROR_TESTS)}, not {len(tests)}")
+        raise CheckFailed(f"{place}: one of {', '.join(ERROR_TESTS)}, not {len(tests)}")
     if not isinstance(rule.get("exists", True), bool):
-        raise Wrong(f"{place}: exists must be true or false")
+        raise CheckFailed(f"{place}: exists must be true or false")
     if "matches" in rule:
         require_regex(rule["matches"], f"{place}: matches")
 

@@ -190,7 +190,7 @@ class DotNet(Struct, frozen=True):
         return f"{self.escape}/Date({ns // MILLI}{self.suffix}){self.escape}/"
 
 
-class House(Struct, frozen=True):
+class DefaultIso(Struct, frozen=True):
     """ISO 8601 with milliseconds and `Z`, as templates write times."""
 
     def write(self, ns: int) -> str:
@@ -201,7 +201,7 @@ def form_named(name: str, zone: tzinfo) -> Form:
     """One of FORMATS, or a date pattern."""
     match name:
         case "ISO8601":
-            return House()
+            return DefaultIso()
         case "ISO8601_SECONDS":
             return Iso(digits=0)
         case "ISO8601_LOCAL":

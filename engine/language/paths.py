@@ -37,10 +37,10 @@ WILD: Final = _Wild()
 
 #: A member's name, an index, `[*]`, `[name=text]`, or a pointer's token (name or
 #: index).
-Step: TypeAlias = "str | int | _Wild | Token | Where"
+Step: TypeAlias = "str | int | _Wild | Token | MemberFilter"
 
 
-class Where(msgspec.Struct, frozen=True):
+class MemberFilter(msgspec.Struct, frozen=True):
     """The first object of an array whose member `name` is, or holds, `text`."""
 
     name: str
@@ -106,7 +106,7 @@ class Path:
         return f"Path({self.text!r})"
 
 
-def _first_where(items: list[Any], step: Where) -> Any:
+def _first_where(items: list[Any], step: MemberFilter) -> Any:
     """The item that a step asks for, or MISSING."""
     for item in items:
         members = opened(item)
@@ -152,7 +152,7 @@ def _walking(steps: tuple[Step, ...]) -> Callable[[Any], Any]:
             found: list[Any] = []
             for node in nodes:
                 node = opened(node)
-                if type(step) is Where:
+                if type(step) is MemberFilter:
                     # A link that stands alone may come without its list.
                     found_one = _first_where(
                         node if isinstance(node, list) else [node], step
@@ -301,7 +301,7 @@ def read_index(text: str, at: int) -> tuple[Step, int]:
     match = _WHERE.match(text, at)
     if match is not None:
         name = match[1].strip("'\"")
-        return Where(name, match[2].strip("'\"")), match.end()
+        return MemberFilter(name, match[2].strip("'\"")), match.end()
     close = text.find("]", at)
     inside = text[at + 1 : close] if close > 0 else ""
     if inside == "*":

@@ -58,7 +58,7 @@ class RuleFault(Struct, frozen=True):
     nearest: str | None = None
 
 
-class Wrong(Exception):
+class CheckFailed(Exception):
     """What one check of a rule ends with; `Faults` makes a fault of it."""
 
     def __init__(self, message: str, nearest: str | None = None):
@@ -87,7 +87,7 @@ class Faults:
         """Around one check: what is wrong is noted, and it goes on behind."""
         try:
             yield
-        except Wrong as wrong:
+        except CheckFailed as wrong:
             self.add(item, str(wrong), wrong.nearest)
 
     def rules(self, value: object) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
@@ -152,7 +152,7 @@ def mapping_faults(value: object, place: Place) -> list[RuleFault]:
             with faults.of(at):
                 _require_pattern(rule["format"], f"{called}: format")
                 if str(rule.get("type", "")).upper() != "TIMESTAMP":
-                    raise Wrong(f"{called}: format belongs to type TIMESTAMP")
+                    raise CheckFailed(f"{called}: format belongs to type TIMESTAMP")
         if "target" in rule:
             with faults.of(at):
                 steps = _target(rule["target"], f"{called}: target", empty=True)
@@ -241,7 +241,7 @@ def _filter(
     operator = ""
     with faults.of(item):
         if "operator" not in rule:
-            raise Wrong(f"{place}: operator is missing")
+            raise CheckFailed(f"{place}: operator is missing")
         words = (*OPERATORS, *ALIASES)
         operator = require_word(rule["operator"], words, f"{place}: operator")
         operator = ALIASES.get(operator, operator)
@@ -254,7 +254,7 @@ def _filter(
     with faults.of(item):
         lists = operator in ("IN", "NOT_IN") and "values" in rule
         if lists and not is_list(rule["values"]):
-            raise Wrong(f"{place}: values must be a list")
+            raise CheckFailed(f"{place}: values must be a list")
     if operator == "MATCHES" and "value" in rule:
         with faults.of(item):
             require_regex(rule["value"], f"{place}: value")
@@ -273,9 +273,9 @@ def _group(
     parts = [inner] if group == "not" else inner
     with faults.of(item):
         if len(rule) > 1:
-            raise Wrong(f"{place}: {group} stands alone")
+            raise CheckFailed(f"{place}: {group} stands alone")
         if not is_list(parts) or not parts:
-            raise Wrong(f"{place}: {group} holds a list of filters")
+            raise CheckFailed(f"{place}: {group} holds a list of filters")
         for index, part in enumerate(parts):
             if isinstance(part, Mapping):
                 _filter(part, f"{place}.{group}[{index}]", depth + 1, faults, item)
@@ -293,10 +293,12 @@ def validation_faults(value: object, place: Place) -> list[RuleFault]:
                 require_path(rule["field"], f"{called}: field")
         with faults.of(at):
             if len(rule) == 1:
-                raise Wrong(f"{called}: nothing to check, allowed: {', '.join(CHECKS)}")
+                raise CheckFailed(
+                    f"{called}: nothing to check, allowed: {', '.join(CHECKS)}"
+                )
         with faults.of(at):
             if not isinstance(rule.get("required", True), bool):
-                raise Wrong(f"{called}: required must be true or false")
+                raise CheckFailed(f"{called}: required must be true or false")
         with faults.of(at):
             kind = rule.get("type", "STRING")
             require_word(kind, VALIDATION_TYPES, f"{called}: type")
@@ -307,22 +309,22 @@ def validation_faults(value: object, place: Place) -> list[RuleFault]:
                 require_regex(rule["pattern"], f"{called}: pattern")
         with faults.of(at):
             if not is_list(rule.get("values", [])):
-                raise Wrong(f"{called}: values must be a list")
+                raise CheckFailed(f"{called}: values must be a list")
     return faults.found
 
 
 def _require_bounds(rule: Mapping[str, Any], place: str) -> None:
     for name in ("min", "max"):
         if not _is_number(plain(rule.get(name, 0))):
-            raise Wrong(f"{place}: {name} must be a number")
+            raise CheckFailed(f"{place}: {name} must be a number")
     for name in ("minLength", "maxLength"):
         length = rule.get(name, 0)
         if isinstance(length, bool) or not isinstance(length, int) or length < 0:
-            raise Wrong(f"{place}: {name} must be a whole number from 0")
+            raise CheckFailed(f"{place}: {name} must be a whole number from 0")
     for low, high in (("min", "max"), ("minLength", "maxLength")):
         bounds: list[Any] = [plain(rule[name]) for name in (low, high) if name in rule]
         if len(bounds) == 2 and bounds[0] > bounds[1]:
-            raise Wrong(f"{place}: {low} is above {high}")
+            raise CheckFailed(f"{place}: {low} is above {high}")
 
 
 # -- one member ----------------------------------------------------------------------
@@ -337,7 +339,7 @@ def require_word(value: object, allowed: Sequence[str], place: str) -> str:
     word = value.upper().replace("-", "_") if isinstance(value, str) else ""
     if word not in allowed:
         near = difflib.get_close_matches(word, allowed, 1)
-        raise Wrong(
+        raise CheckFailed(
             f"{place} {value!r}, allowed: {', '.join(allowed)}",
             near[0] if near else None,
         )
@@ -347,14 +349,14 @@ def require_word(value: object, allowed: Sequence[str], place: str) -> str:
 def require_path(value: object, place: str, *, empty: bool = False) -> None:
     """Raises: Wrong for what is no path; `empty`: the whole record is one."""
     if not isinstance(value, str) or (not value and not empty):
-        raise Wrong(f"{place} must be a path")
+        raise CheckFailed(f"{place} must be a path")
     _compiles(compile_path, value, place)
 
 
 def require_regex(value: object, place: str) -> None:
     """Raises: Wrong for what is no regular expression."""
     if not isinstance(value, str):
-        raise Wrong(f"{place} must be a regular expression")
+        raise CheckFailed(f"{place} must be a regular expression")
     _compiles(compile_regex, value, place)
 
 
@@ -379,13 +381,13 @@ def _target(value: object, place: str, *, empty: bool = False) -> tuple[str, ...
 
 def _require_pattern(value: object, place: str) -> None:
     if not isinstance(value, str) or not value:
-        raise Wrong(f"{place} must be a date pattern")
+        raise CheckFailed(f"{place} must be a date pattern")
     _compiles(compile_pattern, value, place)
 
 
 def _require_expression(value: object, place: str) -> None:
     if not isinstance(value, str):
-        raise Wrong(f"{place}: expression must be text")
+        raise CheckFailed(f"{place}: expression must be text")
     _compiles(lambda text: compile_template(text, RECORD_NAMES), value, place)
 
 
@@ -393,7 +395,7 @@ def _compiles(compile: Callable[[str], Any], text: str, place: str) -> Any:
     try:
         return compile(text)
     except LanguageError as fault:
-        raise Wrong(f"{place}: {fault}") from fault
+        raise CheckFailed(f"{place}: {fault}") from fault
 
 
 def is_list(value: object) -> bool:

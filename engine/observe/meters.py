@@ -27,7 +27,7 @@ from typing import Protocol
 from engine.clock import SYSTEM, Clock
 from engine.observe.meterfiles import put_aside
 from engine.observe.names import Merge, Metric, MetricKind
-from engine.observe.room import Roomy
+from engine.observe.room import MeterFile
 
 log = logging.getLogger("task")
 
@@ -108,7 +108,7 @@ class Meters:
                 task,
                 "; ".join(damaged),
             )
-        self._files: dict[str, Roomy] = {}
+        self._files: dict[str, MeterFile] = {}
         # Hot path: a deque's append is one C call and safe between threads, so
         # that no lock is taken, and numbers are nothing to the garbage collector;
         # the sums are made once a second in `flush`.
@@ -236,7 +236,7 @@ class Meters:
         file = self._files.get(kind)
         if file is None:
             path = os.path.join(self._directory, f"{kind}_{self._writer}.db")
-            file = self._files[kind] = Roomy(path)
+            file = self._files[kind] = MeterFile(path)
         return Value(file, key_of(family, sample, named, metric.meaning))
 
 
@@ -248,7 +248,7 @@ def key_of(family: str, sample: str, labels: dict[str, str], meaning: str) -> st
 class Value:
     """One series in a file, from the value that an earlier process left there."""
 
-    def __init__(self, file: Roomy, key: str) -> None:
+    def __init__(self, file: MeterFile, key: str) -> None:
         self._file = file
         self._key = key
         self._value, _ = file.read_value(key)

@@ -30,7 +30,7 @@ _VALUE = struct.Struct("dd")
 log = logging.getLogger("meters")
 
 
-class Roomy:
+class MeterFile:
     """
     One file of meters that never maps what is not there.  Not thread-safe.
 

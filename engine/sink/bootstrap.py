@@ -236,7 +236,7 @@ class Bootstrap:
         error = self._final[self._tried[-1]]
         if isinstance(error, (foreign.BrokerResponseError, SinkError)):
             raise error
-        raise WrongDoor(self._told())
+        raise WrongListener(self._told())
 
     def _told(self) -> str:
         if self.shut:
@@ -265,7 +265,7 @@ class NoBroker(foreign.KafkaTimeoutError):  # type: ignore[misc]
         return str(self.args[0])
 
 
-class WrongDoor(foreign.KafkaConfigurationError):  # type: ignore[misc]
+class WrongListener(foreign.KafkaConfigurationError):  # type: ignore[misc]
     """The listener and the client do not speak the same, or do not trust."""
 
     def __str__(self) -> str:

@@ -28,7 +28,7 @@ from engine.sink.cluster import Cluster, options_of
 from engine.sink.codes import BrokerError
 from engine.sink.naming import naming
 from engine.sink.produce import messages
-from engine.sink.produce.aside import Aside
+from engine.sink.produce.aside import ThreadedCalls
 from engine.sink.produce.connection import Connection
 from engine.sink.produce.nodes import STAGGER, Node, Nodes
 from engine.sink.produce.view import ClusterView
@@ -45,7 +45,7 @@ PROBE_LIMIT = 5.0
 AGAIN = 60.0
 
 
-class Sayings:
+class BrokerWarnings:
     """
     What this process has said of brokers that it cannot reach.
 
@@ -71,7 +71,7 @@ class Sayings:
         log.warning("%s", text)
 
 
-SAYINGS = Sayings()
+SAYINGS = BrokerWarnings()
 
 
 class BrokerQuestion(Struct, eq=False):
@@ -114,7 +114,7 @@ class BrokerClient:
         self._asking = False
         self._next = 0.0
         self._watcher = Watcher()
-        self._aside = Aside(self._wake)
+        self._aside = ThreadedCalls(self._wake)
         self._closed = False
         self.nodes = Nodes(
             cluster.bootstrap,

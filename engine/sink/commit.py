@@ -25,7 +25,7 @@ from engine.sink.compress import PLAIN, Packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.group import Committing, TransactionGroup
 from engine.sink.produce.producer import NoTopic, OpenBatch, Producer, Wait
-from engine.sink.produce.queue import Bad, Receipt
+from engine.sink.produce.queue import Receipt, RefusedRecord
 from engine.sink.seams import LOOK, Failure, ShardOutlet
 from engine.sink.window import EASED, Budget, HandOver
 
@@ -35,14 +35,14 @@ MOST_PAGES = 1000
 _Found = TypeVar("_Found")
 
 
-class Single(Struct, eq=False):
+class RecordReceipt(Struct, eq=False):
     """The receipt of a batch that belongs to no page (`produce.queue.Receipt`)."""
 
     delivery: SharedDelivery
     done: Callable[[Failure], None]
     topic: str
     group: TransactionGroup | None = None
-    bad: Sequence[Bad] = ()
+    bad: Sequence[RefusedRecord] = ()
 
     @property
     def wanted(self) -> bool:
@@ -56,7 +56,7 @@ class Single(Struct, eq=False):
         if self.group is not None:
             self.delivery.answered_single(self.group)
 
-    def refused(self, records: Sequence[Bad]) -> None:
+    def refused(self, records: Sequence[RefusedRecord]) -> None:
         self.bad = records
 
 
@@ -298,7 +298,7 @@ class SharedDelivery:
         Args:
             group: The transaction they are in, None without.
         """
-        receipt = Single(self, done, topic, group)
+        receipt = RecordReceipt(self, done, topic, group)
         number = 0
         with self.lock:
             if group is not None:

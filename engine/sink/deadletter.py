@@ -294,7 +294,7 @@ def _told(note: str) -> Iterator[tuple[int, int]]:
         raise StateError(f"the progress of a replay cannot be read: {error}") from error
 
 
-class Box:
+class UnansweredLetters:
     """
     The dead letters of one connector that have not gone through yet.
 

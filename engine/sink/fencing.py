@@ -26,7 +26,7 @@ from engine.sink.batch import Batch, HeadStore, column_of
 from engine.sink.compress import PLAIN
 from engine.sink.fetching import TopicReader
 from engine.sink.produce.producer import Producer
-from engine.sink.produce.writing import Once
+from engine.sink.produce.writing import BlockingReceipt
 from engine.sink.scan import KeyFilter, Record, every
 from engine.sink.undecided import beyond
 
@@ -195,7 +195,7 @@ class Writer:
         self._producer.open(self._group)
         batch = Batch(self._heads)
         batch.append(column_of([value], [key], SYSTEM.wall_ms()))
-        told = Once()
+        told = BlockingReceipt()
         topic, partition = self._place
         self._producer.put(
             topic, partition, batch, PLAIN, told, full=True, group=self._group

@@ -22,7 +22,7 @@ from engine.sink.commit import SharedDelivery
 from engine.sink.deal import Part, by_partition
 from engine.sink.murmur2 import Partitions
 from engine.sink.produce.producer import OpenBatch
-from engine.sink.produce.queue import Bad
+from engine.sink.produce.queue import RefusedRecord
 from engine.sink.seams import NEVER, ShardOutlet
 from engine.sink.window import HandOver
 
@@ -51,7 +51,7 @@ class Run(Struct, frozen=True):
 class BatchOwner(ShardOutlet, Protocol):
     """A shard's outlet, as its batches know it."""
 
-    def refused(self, opened: Open, records: Sequence[Bad]) -> None:
+    def refused(self, opened: Open, records: Sequence[RefusedRecord]) -> None:
         """On the sender's thread: the broker has left out records of a batch."""
 
 
@@ -80,7 +80,7 @@ class Open(Struct, eq=False):
     def answered(self, why: SinkError | None) -> None:
         self.delivery.answered(self.outlet, self.held, self.pages, why)
 
-    def refused(self, records: Sequence[Bad]) -> None:
+    def refused(self, records: Sequence[RefusedRecord]) -> None:
         self.outlet.refused(self, records)
 
     def find(self, at: int) -> tuple[HandOver, int]:

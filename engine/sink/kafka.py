@@ -33,9 +33,9 @@ from engine.sink.protocol import Asking, MessageType
 __all__ = [
     "PROBE_LIMIT",
     "Cluster",
-    "Described",
     "Identified",
     "Stored",
+    "TopicDescription",
     "admin",
     "create",
     "describe",
@@ -154,7 +154,7 @@ def wait_for_broker(
             return False
 
 
-class Described(Struct, frozen=True):
+class TopicDescription(Struct, frozen=True):
     """
     A topic as the broker has it.
 
@@ -188,7 +188,7 @@ def _metadata_of(names: Iterable[str]) -> Asking:
     return lambda spoken: messages.metadata(list(names), dict(spoken))
 
 
-def describe(client: BrokerClient, names: Sequence[str]) -> dict[str, Described]:
+def describe(client: BrokerClient, names: Sequence[str]) -> dict[str, TopicDescription]:
     """
     The topics that exist among `names`.
 
@@ -199,10 +199,10 @@ def describe(client: BrokerClient, names: Sequence[str]) -> dict[str, Described]
 
 def _described_in(
     client: BrokerClient, names: Sequence[str]
-) -> tuple[messages.Metadata | None, dict[str, Described]]:
+) -> tuple[messages.Metadata | None, dict[str, TopicDescription]]:
     """As `describe`, and what the last of the answers said of the cluster."""
     told: messages.Metadata | None = None
-    found: dict[str, Described] = {}
+    found: dict[str, TopicDescription] = {}
     for at in range(0, len(names), AT_ONCE):
         part = names[at : at + AT_ONCE]
         # At once: a start waits for each round in turn.
@@ -220,14 +220,14 @@ def _described_in(
     return told, found
 
 
-def _described(partitions: int, settings: Mapping[str, str]) -> Described:
+def _described(partitions: int, settings: Mapping[str, str]) -> TopicDescription:
     limit = settings.get("max.message.bytes")
     # A broker that keeps its settings to itself answers with an empty set.
     stated = settings.get("cleanup.policy") or ("delete" if settings else "")
     policies = sorted(part.strip() for part in stated.split(","))
     deletes = "delete" in policies
     kept_ms = _whole(settings.get("retention.ms"))
-    return Described(
+    return TopicDescription(
         partitions,
         ",".join(policies),
         int(limit) if limit is not None else None,
@@ -287,7 +287,7 @@ class Identified(Struct, frozen=True):
 
     Attributes:
         id: Of its cluster, and its own where the broker has ids for topics.
-        retention: As `Described`.
+        retention: As `TopicDescription`.
         empty: True if it holds nothing.
     """
 

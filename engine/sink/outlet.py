@@ -22,7 +22,7 @@ from engine.sink.batch import Column
 from engine.sink.commit import SharedDelivery
 from engine.sink.deal import by_topic
 from engine.sink.filling import Open, ShardBatches
-from engine.sink.produce.queue import Bad
+from engine.sink.produce.queue import RefusedRecord
 from engine.sink.seams import LOOK, Failure, Saver
 from engine.sink.window import HandOver, Window
 
@@ -205,7 +205,7 @@ class AtLeastOnce:
         """Let open batches go without lingering; for any thread."""
         self._batches.flush()
 
-    def refused(self, opened: Open, records: Sequence[Bad]) -> None:
+    def refused(self, opened: Open, records: Sequence[RefusedRecord]) -> None:
         """On the sender's thread: the broker has left out records of a batch."""
         delivery = self.delivery
         with delivery.lock:

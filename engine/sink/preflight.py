@@ -18,7 +18,7 @@ from engine.errors import Misconfigured, Refused
 from engine.language import compile_regex
 from engine.sink.kafka import (
     Cluster,
-    Described,
+    TopicDescription,
     admin,
     create,
     describe,
@@ -85,7 +85,7 @@ class Topics:
         self._say = say
         self._most = most
         self._made_from_data = 0
-        self._known: dict[str, Described] = {}
+        self._known: dict[str, TopicDescription] = {}
 
     def ensure(
         self,
@@ -192,7 +192,7 @@ class Topics:
             )
         self._made_from_data += 1
 
-    def known(self, topic: str) -> Described:
+    def known(self, topic: str) -> TopicDescription:
         """
         What the broker has said of a topic that records go to.
 

@@ -22,7 +22,7 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import StateError
 from engine.sink.fetching import PAUSE, TopicReader, of_old_format
 from engine.sink.naming import passes
-from engine.sink.scan import FetchedRecords, KeyFilter, Record, Strange, scan
+from engine.sink.scan import FetchedRecords, KeyFilter, Record, UnknownKey, scan
 from engine.sink.undecided import beyond
 
 #: Seconds without a record until a reading is given up: a transaction of another
@@ -58,7 +58,7 @@ class Reading(Struct):
     names: tuple[str, ...] = ()
     positions: dict[int, int] = field(default_factory=dict)
     records: dict[bytes, Record] = field(default_factory=dict)
-    strange: Strange | None = None
+    strange: UnknownKey | None = None
     closely: int = 0
 
     def merge(self, found: Iterable[tuple[bytes, Record]]) -> None:

@@ -9,7 +9,7 @@ Path: `sink.outlet` hears of refused records and asks here what to say.
 from __future__ import annotations
 
 from engine.sink.produce import verdicts
-from engine.sink.produce.queue import Bad
+from engine.sink.produce.queue import RefusedRecord
 
 #: What each kind of refusal is about: the key that makes the field, and the topic's
 #: settings that judge it.
@@ -28,7 +28,7 @@ _ADVICE = {
 }
 
 
-def said(bad: Bad, topic: str, record: int, page: int) -> str:
+def said(bad: RefusedRecord, topic: str, record: int, page: int) -> str:
     """
     One refused record for people.
 

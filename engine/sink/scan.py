@@ -91,7 +91,7 @@ class KeyFilter:
         return key in self._others or self._own.match(key) is not None
 
 
-class Strange(Struct, frozen=True):
+class UnknownKey(Struct, frozen=True):
     """A key that is no JSON: whoever writes it is no Connect."""
 
     partition: int
@@ -127,7 +127,7 @@ class Scanned(Struct, frozen=True):
 
     end: int | None
     found: dict[bytes, Record]
-    strange: Strange | None
+    strange: UnknownKey | None
     old: Sequence[bytes]
 
 
@@ -311,7 +311,7 @@ class _Walk:
         self._partition = partition
         self._wanted = wanted
         self.newest: dict[bytes, _Place] = {}
-        self.strange: Strange | None = None
+        self.strange: UnknownKey | None = None
         self.key = self.tail = b""
         self.skip = 0
 
@@ -376,7 +376,7 @@ class _Walk:
             _, at = _varint(data, start)
             _, at = _varint(data, at + 1)
             offset = head[0] + _varint(data, at)[0]
-            self.strange = Strange(self._partition, offset)
+            self.strange = UnknownKey(self._partition, offset)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

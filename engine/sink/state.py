@@ -219,7 +219,7 @@ class Counter:
         self._last.pop(canonical(partition), None)
 
 
-class Nowhere:
+class NoState:
     """A `commit.Saver` for what keeps no offset."""
 
     def save(

@@ -82,8 +82,8 @@ class SharedReading(Protocol):
         """Let those who wait know how far the reading is."""
 
 
-class Bare:
-    """A shared_reading for who reads alone."""
+class UnsharedReading:
+    """A reading that is shared with nobody."""
 
     def holding(self, progress: Progress) -> AbstractContextManager[None]:
         return nullcontext()
@@ -158,7 +158,9 @@ class TopicState:
         self._settings = settings
         self._stated = stated
         self._names = (connector, *siblings)
-        self._shared_reading = Bare() if shared_reading is None else shared_reading
+        self._shared_reading = (
+            UnsharedReading() if shared_reading is None else shared_reading
+        )
         self._say = say
         self._counter = Counter(clock, once)
         self._count: int | None = None

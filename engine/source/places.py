@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 
-from engine.source.worth import Worth
+from engine.source.worth import PrefetchWorth
 
 
 class FetchPlaces:
@@ -27,7 +27,7 @@ class FetchPlaces:
 
     def __init__(self, most: int) -> None:
         self.waiting = 0
-        self.worth = Worth(most)
+        self.worth = PrefetchWorth(most)
         self._most = most
         # Guards the counts below between the polls of all shards. Taken under a run's lock and
         # takes none itself, so two runs cannot wait for each other.

@@ -39,7 +39,7 @@ SOON: Final = 0.2
 LATE: Final = 60.0
 
 
-class Worth:
+class PrefetchWorth:
     """
     Under the lock of who asks, but for `due` and `ahead`.
 

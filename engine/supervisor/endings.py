@@ -125,7 +125,7 @@ class Endings:
         watch = self._roster.board.watch(seat.index)
         watch.put("crashes", restart.crashes(seat.history, now))
         if isinstance(verdict, restart.GiveUp) and seat.spec.auxiliary:
-            verdict = restart.Again(limits.backoff_max)
+            verdict = restart.RestartAfter(limits.backoff_max)
         if isinstance(verdict, restart.GiveUp):
             seat.failure = Failure(verdict.why, exited.code)
             self._roster.board.child(seat.index).become("failed")

@@ -97,7 +97,7 @@ class Exited(Struct, frozen=True, kw_only=True):
         return f"ended with {name(self.code)}"
 
 
-class Again(Struct, frozen=True):
+class RestartAfter(Struct, frozen=True):
     """Start it again after so many seconds."""
 
     after: float
@@ -109,7 +109,7 @@ class GiveUp(Struct, frozen=True):
     why: str
 
 
-Verdict: TypeAlias = Again | GiveUp
+Verdict: TypeAlias = RestartAfter | GiveUp
 
 
 def decide(
@@ -144,7 +144,7 @@ def decide(
             streak += 1
             break
         streak += 1
-    return Again(doubled(limits.backoff, limits.backoff_max, streak))
+    return RestartAfter(doubled(limits.backoff, limits.backoff_max, streak))
 
 
 def counts(end: Exited) -> bool:

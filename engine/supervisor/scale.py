@@ -64,7 +64,7 @@ class LoadSample(Struct, frozen=True):
     rests: bool = False
 
 
-class Judgement(Struct, frozen=True):
+class ScalingDecision(Struct, frozen=True):
     """
     What to do, and why.
 
@@ -95,7 +95,7 @@ def judge(
     most: int | None,
     scaling: Scaling,
     settled: bool = True,
-) -> tuple[LoadSample, Judgement]:
+) -> tuple[LoadSample, ScalingDecision]:
     """
     Judge the interval that is over.
 
@@ -122,7 +122,7 @@ def _judge(
     most: int | None,
     scaling: Scaling,
     settled: bool,
-) -> Judgement:
+) -> ScalingDecision:
     upper = scaling.most if most is None else min(scaling.most, most)
     lower = min(scaling.least, upper)
     elapsed = max(now - watch.since, 1e-9)
@@ -130,15 +130,15 @@ def _judge(
     held = max(0.0, load.held - watch.load.held) / elapsed / max(load.loops, 1)
     measured = f"{rate:.0f} records/s a task"
 
-    def stay(reason: str, text: str) -> Judgement:
-        return Judgement(tasks, "none", reason, text)
+    def stay(reason: str, text: str) -> ScalingDecision:
+        return ScalingDecision(tasks, "none", reason, text)
 
     if tasks > upper:
-        return Judgement(
+        return ScalingDecision(
             tasks - 1, "down", "bounds", f"at most {upper} tasks can have work"
         )
     if tasks < lower:
-        return Judgement(tasks + 1, "up", "bounds", f"at least {lower} tasks")
+        return ScalingDecision(tasks + 1, "up", "bounds", f"at least {lower} tasks")
     if not settled:
         return stay("unsettled", "not all tasks are running")
     if watch.rests:
@@ -152,13 +152,13 @@ def _judge(
             )
         if tasks >= upper:
             return stay("at_maximum", f"{measured}, and {upper} tasks is the most")
-        return Judgement(
+        return ScalingDecision(
             tasks + 1, "up", "throughput", f"{measured} is above {scaling.up:g}"
         )
     if rate < scaling.down:
         if tasks <= lower:
             return stay("at_minimum", f"{measured}, and {lower} tasks is the least")
-        return Judgement(
+        return ScalingDecision(
             tasks - 1, "down", "throughput", f"{measured} is below {scaling.down:g}"
         )
     return stay("steady", f"{measured} lies between the thresholds")

@@ -21,7 +21,7 @@ from engine.errors import RecordError, Refused, Unavailable
 from engine.observe.redact import redact
 from engine.records import DeadLetter, Page, Parcel
 from engine.seams import Stopping, Transform
-from engine.sink.kafka import Described
+from engine.sink.kafka import TopicDescription
 
 #: Seconds between two tries to look a topic up.
 AGAIN = 0.5
@@ -30,7 +30,7 @@ AGAIN = 0.5
 class AdmissionRules(Protocol):
     """What is asked of `sink.preflight.Topics`."""
 
-    def known(self, topic: str) -> Described: ...
+    def known(self, topic: str) -> TopicDescription: ...
 
     def record_limit(self, topic: str) -> int: ...
 
@@ -122,7 +122,7 @@ class Admission:
     def _judge_times(
         self,
         topic: str,
-        rules: Described,
+        rules: TopicDescription,
         parcel: Parcel,
         places: Sequence[int],
         found: dict[int, RecordError],
@@ -178,7 +178,7 @@ class Admission:
                     rule="kafka.topic",
                 )
 
-    def _ask(self, ask: Callable[[], Described] | Callable[[], int]) -> Any:
+    def _ask(self, ask: Callable[[], TopicDescription] | Callable[[], int]) -> Any:
         while True:
             try:
                 return ask()

@@ -13,7 +13,7 @@ from engine.observe.meters import Meter
 from engine.sink.group import End
 
 
-class Ends:
+class TransactionCounter:
     """
     Counts a task's transactions; called on the thread that ends them.
 

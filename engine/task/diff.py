@@ -116,7 +116,7 @@ class SnapshotListener(Protocol):
         """
 
 
-class Differing:
+class SnapshotDiff:
     """
     A shard's memory in mode SNAPSHOT_DIFF; a `task.memory.Memory`.
 

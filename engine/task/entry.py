@@ -22,7 +22,13 @@ from engine.task.build.kafka import KafkaBuilder, bootstrap_of
 from engine.task.build.registry import Registries
 from engine.task.build.wiring import Wiring
 from engine.task.metering import Metering
-from engine.task.run import ONCE_PATIENCE, BuildContext, Impatience, Task, TaskStopper
+from engine.task.run import (
+    ONCE_PATIENCE,
+    BuildContext,
+    Task,
+    TaskStopper,
+    TimedStopping,
+)
 
 log = logging.getLogger("task")
 
@@ -78,7 +84,7 @@ def run(
     def wait() -> bool:
         stopping: TaskStopper = context.stopping
         if once:
-            stopping = Impatience(stopping, ONCE_PATIENCE)
+            stopping = TimedStopping(stopping, ONCE_PATIENCE)
         return wait_for_broker(brokers.admin, stopping, log.warning)
 
     try:

@@ -29,7 +29,7 @@ from engine.shared.demands import HostReading
 from engine.sink.seams import Failure, Saver
 from engine.sink.transactions import Transactions
 from engine.source.fetch.warming import Trace, Warming
-from engine.task.committing import Ends
+from engine.task.committing import TransactionCounter
 from engine.task.positions import Ended, Watched
 from engine.task.waited import Room
 
@@ -211,7 +211,7 @@ class Metering:
         self._connections: Connections | None = None
         self._room: Room | None = None
         self._sent: Sent | None = None
-        self._ends = Ends(meters)
+        self._ends = TransactionCounter(meters)
         self._limiter: LimiterReadings | None = None
         self._breakers: Mapping[str, BreakerReadings] = {}
         self._failures: Mapping[Shard, FailureLog] = {}

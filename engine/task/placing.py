@@ -19,7 +19,7 @@ from engine.sink.state import OWN_FIELDS, Saved, canonical
 from engine.task.probe import next_request
 
 
-class Odd(Exception):
+class InvalidPosition(Exception):
     """A partition or a position that no task could go on from."""
 
 
@@ -41,21 +41,21 @@ def require_partition(
     Raises: Odd.
     """
     if given is None or not isinstance(given, dict):
-        raise Odd("Partition objects cannot be null")
+        raise InvalidPosition("Partition objects cannot be null")
     if not given.get("api"):
-        raise Odd("Partition objects should contain the key 'api'")
+        raise InvalidPosition("Partition objects should contain the key 'api'")
     if not all(isinstance(value, str) for value in given.values()):
-        raise Odd("The values of a partition are texts")
+        raise InvalidPosition("The values of a partition are texts")
     partition: dict[str, str] = dict(given)
     if canonical(partition) in known:
         return partition
     names = [api.name for api in connector.apis]
     if partition["api"] not in names:
-        raise Odd(
+        raise InvalidPosition(
             f"no api is named {partition['api']!r}; there are: {', '.join(names)}"
         )
     for field in partition.keys() - {"api", "entity", "shard", "parent"}:
-        raise Odd(
+        raise InvalidPosition(
             f"a partition has no {field!r}: api, and where there are several, entity, "
             "shard and parent"
         )
@@ -65,17 +65,19 @@ def require_partition(
         if api.name == partition["api"]
     )
     if above is None and "parent" in partition:
-        raise Odd(f"{partition['api']} has no parent (api.chaining.parent)")
+        raise InvalidPosition(f"{partition['api']} has no parent (api.chaining.parent)")
     if above is not None and "parent" not in partition:
-        raise Odd(
+        raise InvalidPosition(
             f"{partition['api']} is polled for each record of {above}: of each there is "
             "an offset with parent, the record's value"
         )
     if above is not None and "shard" in partition:
-        raise Odd(f"{partition['api']} is polled below {above}, and has no shards")
+        raise InvalidPosition(
+            f"{partition['api']} is polled below {above}, and has no shards"
+        )
     index, _, count = partition.get("shard", "0/2").partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) > 1):
-        raise Odd(f"shard={partition['shard']!r} is no index/count, as 0/2")
+        raise InvalidPosition(f"shard={partition['shard']!r} is no index/count, as 0/2")
     return partition
 
 
@@ -94,15 +96,21 @@ def require_position(
     Raises: Odd: the api's next request cannot be made from it.
     """
     if not offset:
-        raise Odd("Offset objects should either be null or hold a position")
+        raise InvalidPosition("Offset objects should either be null or hold a position")
     for field, value in offset.items():
         if isinstance(value, dict | list):
-            raise Odd(f"The value for the {field!r} key in the offset is no position")
+            raise InvalidPosition(
+                f"The value for the {field!r} key in the offset is no position"
+            )
     poll, done = offset.get("poll", 1), offset.get("done", False)
     if isinstance(poll, bool) or not isinstance(poll, int) or poll < 1:
-        raise Odd("The value for the 'poll' key in the offset is a number from 1")
+        raise InvalidPosition(
+            "The value for the 'poll' key in the offset is a number from 1"
+        )
     if not isinstance(done, bool):
-        raise Odd("The value for the 'done' key in the offset is true or false")
+        raise InvalidPosition(
+            "The value for the 'done' key in the offset is true or false"
+        )
     api = next((a for a in connector.apis if a.name == partition["api"]), None)
     if api is None:
         return
@@ -111,4 +119,4 @@ def require_position(
     try:
         next_request(connector, api, saved, zone)
     except StateError as failure:
-        raise Odd(str(failure).partition("; offsets reset")[0]) from failure
+        raise InvalidPosition(str(failure).partition("; offsets reset")[0]) from failure

@@ -38,7 +38,7 @@ from engine.language.paths import compile_path
 from engine.later import later
 from engine.records import Offset, Page, Request, Response, Shard
 from engine.shared.demands import HostReading
-from engine.sink.kafka import Described, admin, describe, reachable
+from engine.sink.kafka import TopicDescription, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.sink.statetopic import TopicState
 from engine.source.children import naming
@@ -200,7 +200,7 @@ def outlived(connector: Connector) -> Iterator[tuple[Api, str, str, str]]:
     servers = connector.values.of(BootstrapConfig).servers
     if not remembering or not servers or tuple(servers) == ("embedded",):
         return
-    found: Mapping[str, Described] = {}
+    found: Mapping[str, TopicDescription] = {}
     with (
         suppress(SinkError),
         admin(KafkaBuilder(connector, tuple(servers)).admin) as client,
@@ -219,7 +219,9 @@ def outlived(connector: Connector) -> Iterator[tuple[Api, str, str, str]]:
             yield api, key, *said
 
 
-def _outlived(name: str, topic: Described, age: int | None) -> tuple[str, str] | None:
+def _outlived(
+    name: str, topic: TopicDescription, age: int | None
+) -> tuple[str, str] | None:
     """What is to be said of a topic; `age` as it is configured."""
     kept = topic.retention
     if age is None and topic.sized:

@@ -19,11 +19,11 @@ from engine.config import Api, Connector
 from engine.config.sections.response import RecordsConfig
 from engine.errors import EngineError, RecordError, SinkError
 from engine.records import Parcel, Shard
-from engine.sink.deadletter import Box, Letter, unfit
+from engine.sink.deadletter import Letter, UnansweredLetters, unfit
 from engine.sink.delivery import Delivery
 from engine.sink.outlet import AtLeastOnce
 from engine.sink.preflight import Topics
-from engine.sink.state import Nowhere
+from engine.sink.state import NoState
 from engine.task.build.http import policy_of
 from engine.task.build.kafka import KafkaBuilder
 from engine.task.build.registry import Persistent, Registries
@@ -66,7 +66,7 @@ class Replay:
         self,
         connector: Connector,
         brokers: KafkaBuilder,
-        box: Box,
+        box: UnansweredLetters,
         *,
         zone: str,
         registries: Registries,
@@ -187,7 +187,7 @@ class Replay:
             policy_of(api.values),
             stopping=LoopStopping(threading.Event(), Pulse(fetch=0.0, work=0.0)),
         )
-        outlet = delivery.outlet(shard.partition, Nowhere())
+        outlet = delivery.outlet(shard.partition, NoState())
         self._outlets.append(outlet)
         outlet.begin()
 

@@ -36,7 +36,7 @@ from engine.shared.link import (
 )
 from engine.task import garbage
 from engine.task.shardloop import ShardLoop
-from engine.task.starting import Building, Cut, Start
+from engine.task.starting import Building, Start, StartCancelled
 
 log = logging.getLogger("task")
 
@@ -97,7 +97,7 @@ class TaskStopper(Protocol):
     def wait(self, seconds: float) -> bool: ...
 
 
-class Wired(Protocol):
+class OpenedTask(Protocol):
     """
     Everything a task has opened; `build.wiring` makes it.
 
@@ -140,7 +140,7 @@ class Build(Protocol):
         ended: Callable[[ShardLoop], None],
         settled: set[Shard],
         start: Start,
-    ) -> Wired:
+    ) -> OpenedTask:
         """
         In a thread of its own, so that the task beats meanwhile.
 
@@ -202,7 +202,7 @@ class Task:
         while True:
             try:
                 failure = self._session()
-            except Cut:
+            except StartCancelled:
                 # Nothing was in hand yet.
                 return self._worst
             except EngineError as error:
@@ -277,7 +277,7 @@ class Task:
             wired.close(CLOSING)
 
     def _watch(
-        self, wired: Wired, running: set[ShardLoop], stop: threading.Event
+        self, wired: OpenedTask, running: set[ShardLoop], stop: threading.Event
     ) -> EngineError | None:
         context = self._context
         beaten = 0.0
@@ -343,7 +343,7 @@ class Task:
             if loop in running:
                 self._judge(loop)
 
-    def _obey(self, wired: Wired, orders: Sequence[Message]) -> None:
+    def _obey(self, wired: OpenedTask, orders: Sequence[Message]) -> None:
         for order in orders:
             if isinstance(order, SetLimits):
                 wired.adopt(order.limits)
@@ -461,7 +461,7 @@ def phase_of(running: set[ShardLoop]) -> str:
     return "idle"
 
 
-class Impatience:
+class TimedStopping:
     """
     A stopping that gives in after a while: for `run --once`.
 

@@ -136,7 +136,7 @@ class SeenStore:
         return changed
 
 
-class Keeping:
+class DedupOutlet:
     """An outlet whose commit keeps what de-duplication has learned."""
 
     def __init__(self, inner: Outlet, stores: Sequence[SeenStore]):

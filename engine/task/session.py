@@ -26,7 +26,7 @@ from engine.task.run import ONCE_PATIENCE
 from engine.task.shardloop import ShardLoop
 from engine.task.troubles import Troubles
 from engine.task.waited import WaitMeter
-from engine.task.watching import Watching
+from engine.task.watching import RivalWatcher
 
 log = logging.getLogger("task")
 
@@ -89,13 +89,13 @@ class TaskSession:
         self.done: list[Shard] = []
         self.sources: HttpSide | None = None
         self.held: WaitMeter | None = None
-        self.watching: Watching | None = None
+        self.watching: RivalWatcher | None = None
         self.reporter: Reporter | None = None
         self._delivery = delivery
         self._due = 0.0
 
     def tick(self, now: float) -> float:
-        """As `task.run.Wired`."""
+        """As `task.run.OpenedTask`."""
         held = self._delivery.held
         self._troubles.look("state", UNSAVED % held if held else "", now, SAVED_AGAIN)
         if not held:
@@ -124,7 +124,7 @@ class TaskSession:
 
     @property
     def away(self) -> bool:
-        """As `task.run.Wired`."""
+        """As `task.run.OpenedTask`."""
         return bool(self._absence)
 
     def next_poll(self) -> float | None:
@@ -135,17 +135,17 @@ class TaskSession:
         )
 
     def adopt(self, limits: RateLimits) -> None:
-        """As `task.run.Wired`."""
+        """As `task.run.OpenedTask`."""
         self._remember(limits)
         if self.sources is not None:
             self.sources.limiter.adopt(limits)
 
     def pause(self, paused: bool) -> None:
-        """As `task.run.Wired`."""
+        """As `task.run.OpenedTask`."""
         self._gate.closed = paused
 
     def cut(self) -> None:
-        """As `task.run.Wired`."""
+        """As `task.run.OpenedTask`."""
         if self.sources is not None:
             self.sources.cut()
         if held := self._delivery.held:
@@ -154,7 +154,7 @@ class TaskSession:
         self._delivery.hurry(LAST_WRITES)
 
     def close(self, timeout: float) -> None:
-        """As `task.run.Wired`."""
+        """As `task.run.OpenedTask`."""
         # The last numbers first: they are read out of parts that are closed below.
         if self.held is not None:
             self.held.move()

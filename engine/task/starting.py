@@ -40,7 +40,7 @@ SAID_EVERY = 5.0
 Made = TypeVar("Made")
 
 
-class Cut(Exception):
+class StartCancelled(Exception):
     """The task is to end before it has begun."""
 
 
@@ -94,7 +94,7 @@ class Start:
         Raises: Cut if the task is to end.
         """
         if self._cut.is_set():
-            raise Cut
+            raise StartCancelled
         now = self._clock.monotonic()
         self._moved = now
         self._slot.put("step_total", total)
@@ -171,7 +171,7 @@ class Building(Generic[Made]):
             return self._made[0], orders
         if self._failure is not None:
             raise self._failure
-        raise Cut
+        raise StartCancelled
 
     def _work(self) -> None:
         try:

@@ -127,7 +127,7 @@ class ChildPlace:
         return self._open()
 
 
-class Sparing:
+class SparseStateOutlet:
     """
     The outlet of a child that leaves out what is not worth a state.
 
@@ -244,7 +244,9 @@ class Branches:
         key = api, parent
         if key not in self._open and len(self._open) >= MOST_OPEN:
             self._commit()
-        outlet = Sparing(self, branch, parent, partial(self._outlet, branch, parent))
+        outlet = SparseStateOutlet(
+            self, branch, parent, partial(self._outlet, branch, parent)
+        )
         child = ChildPlace(
             self._offsets.get(key), self._memory(api, parent), lambda: outlet
         )

@@ -25,7 +25,7 @@ LOOK = 10.0
 STANDS = 150.0
 
 
-class Watching:
+class RivalWatcher:
     """
     A thread that looks for others' records in the state topic, until stopping.
 

@@ -25,7 +25,7 @@ from engine.seams import Transform
 from engine.transform.conditions import Condition, holds
 
 
-class Burying:
+class TombstoneTransform:
     """
     A transformation that makes tombstones of some records.
 

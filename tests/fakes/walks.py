@@ -20,7 +20,7 @@ from engine.source.paging.pager import Paging, ShardCoordination
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
 from engine.source.poll import Poll
-from engine.source.wire.origin import Borders, origin_of
+from engine.source.wire.origin import AllowedOrigins, origin_of
 from tests.fakes.fetch import PlainFetch
 
 TYPES = (
@@ -99,7 +99,7 @@ def poll_of(
     paginator = Paginator(
         keys,
         shape=made,
-        follow=Borders((origin_of(url),)).follow,
+        follow=AllowedOrigins((origin_of(url),)).follow,
         index=index,
         count=count,
         others=others,

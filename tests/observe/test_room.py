@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
 from engine.observe import room
-from engine.observe.room import SMALLEST, Roomy
+from engine.observe.room import SMALLEST, MeterFile
 
 
 class Full:
@@ -38,7 +38,7 @@ def test_what_finds_no_room_is_counted_all_the_same(
 ) -> None:
     monkeypatch.setattr(os, "posix_fallocate", Full(most, number))
     monkeypatch.setattr(room, "_said", set())
-    file = Roomy(str(tmp_path / "counter_x.db"))
+    file = MeterFile(str(tmp_path / "counter_x.db"))
     keys = [f"{index:05d}" * 60 for index in range(800)]
 
     for turn in (1.0, 2.0):
@@ -57,13 +57,13 @@ def test_what_finds_no_room_is_counted_all_the_same(
 
 def test_where_there_is_room_prometheus_reads_what_was_written(tmp_path: Path) -> None:
     path = tmp_path / "counter_x.db"
-    file = Roomy(str(path))
+    file = MeterFile(str(path))
     keys = [f"{index:05d}" * 60 for index in range(800)]
     for key in keys:
         file.write_value(key, 3.0, 0.0)
     file.close()
 
-    again = Roomy(str(path))
+    again = MeterFile(str(path))
 
     assert [(3.0, 0.0)] * len(keys) == [again.read_value(key) for key in keys]
     assert path.stat().st_blocks * 512 >= path.stat().st_size

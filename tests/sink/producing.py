@@ -13,7 +13,7 @@ from engine.sink.batch import Batch, HeadStore, column_of
 from engine.sink.compress import packing
 from engine.sink.kafka import Cluster
 from engine.sink.produce.producer import OpenBatch, Producer
-from engine.sink.produce.queue import Bad
+from engine.sink.produce.queue import RefusedRecord
 
 
 class Answers:
@@ -50,7 +50,7 @@ class Receipt:
     def answered(self, why: SinkError | None) -> None:
         self._answers.told(self._name, why)
 
-    def refused(self, records: Sequence[Bad]) -> None:
+    def refused(self, records: Sequence[RefusedRecord]) -> None:
         self._answers.bad += [
             (self._name, bad.index, bad.code, bad.message) for bad in records
         ]

@@ -205,7 +205,7 @@ def test_a_name_that_a_broker_advertises_in_vain_is_told(
 ) -> None:
     name, port, why = ADVERTISED[kind]
     clock = Hands()
-    monkeypatch.setattr(caller, "SAYINGS", caller.Sayings(clock))
+    monkeypatch.setattr(caller, "SAYINGS", caller.BrokerWarnings(clock))
 
     with advertising(name, port)(embedded.address) as address:
         cluster = Cluster(bootstrap=(address,))

@@ -15,7 +15,7 @@ from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Http
 from engine.source.wire.http2 import Multiplexer
 from engine.source.wire.options import Auth, HttpOptions
-from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.origin import AddressRules, AllowedOrigins, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions
 from tests.fakes.clock import HandClock
@@ -88,7 +88,7 @@ class Client:
             if http2
             else None
         )
-        options.setdefault("borders", Borders((origin,), tuple(allowed)))
+        options.setdefault("borders", AllowedOrigins((origin,), tuple(allowed)))
         options.setdefault("addresses", AddressRules(home=(origin.host,)))
         self.http = Http(
             HttpOptions(tls=tls or TlsOptions(ca_pem=authority_pem()), **options),

@@ -17,7 +17,7 @@ from engine.source.paging.pager import Paging
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
 from engine.source.paging.windows import Windowed, WindowKeys
-from engine.source.wire.origin import Borders, origin_of
+from engine.source.wire.origin import AllowedOrigins, origin_of
 from tests.fakes.jobs import Jobs
 from tests.fakes.walks import bytes_of
 
@@ -105,7 +105,7 @@ def poll_of(
         return Shape(method=method, url=f"{URL}{url}", paging=single, **more)
 
     pages = Shape(method="GET", url=f"{URL}{way['pages']}", paging=paging)
-    follow = Borders((origin_of(URL),)).follow
+    follow = AllowedOrigins((origin_of(URL),)).follow
     made = JobKeys(**{"done": DONE, "failed": FAILED, **way["keys"], **keys})
     wanted = tuple(each for each in (made.state, made.files) if each)
     note = (lambda name: None) if notes is None else notes.append

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.source.worth import CALM_SPAN, LATE, Worth
+from engine.source.worth import CALM_SPAN, LATE, PrefetchWorth
 from tests.fakes.clock import HandClock
 
 #: Seconds between two looks of a test: a little more than is due.
@@ -27,7 +27,7 @@ class Machine:
         self._shards, self._most = shards, most
         #: Part of what it would compute that the machine lets it, and what not.
         self.given, self.held_up = 1.0, 0.0
-        self.worth = Worth(
+        self.worth = PrefetchWorth(
             most,
             spent=lambda: self.spent,
             held_up=lambda: self.held_up,

@@ -13,9 +13,9 @@ from engine.supervisor.restart import (
     GRAVITY,
     HEALTHY,
     WINDOW,
-    Again,
     Exited,
     GiveUp,
+    RestartAfter,
     RestartPolicy,
     decide,
     remembered,
@@ -67,32 +67,34 @@ def test_the_pause_doubles_up_to_its_cap_and_starts_anew_after_health() -> None:
     for number in range(10):
         end = ended(70, at=float(number))
         verdict = decide(end, history, float(number), limits)
-        assert isinstance(verdict, Again)
+        assert isinstance(verdict, RestartAfter)
         pauses.append(verdict.after)
         history.append(end)
 
     assert [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0] == pauses
-    assert Again(0.2) == decide(ended(70, 100.0, HEALTHY), history, 100.0, limits)
+    assert RestartAfter(0.2) == decide(
+        ended(70, 100.0, HEALTHY), history, 100.0, limits
+    )
     healthy = [*history, ended(70, 100.0, HEALTHY)]
-    assert Again(0.4) == decide(ended(70, 101.0), healthy, 101.0, limits)
+    assert RestartAfter(0.4) == decide(ended(70, 101.0), healthy, 101.0, limits)
 
 
 def test_more_ends_than_the_limit_within_five_minutes_is_failed() -> None:
     ten = [ended(-9, at=float(n)) for n in range(10)]
 
-    assert isinstance(decide(ten[-1], ten[:-1], 9.0, LIMITS), Again)
+    assert isinstance(decide(ten[-1], ten[:-1], 9.0, LIMITS), RestartAfter)
     verdict = decide(ended(-9, at=10.0), ten, 10.0, LIMITS)
     assert isinstance(verdict, GiveUp)
     assert "11 exits" in verdict.why
     late = WINDOW + 0.5
-    assert isinstance(decide(ended(-9, at=late), ten, late, LIMITS), Again)
+    assert isinstance(decide(ended(-9, at=late), ten, late, LIMITS), RestartAfter)
 
 
 def test_waiting_for_the_broker_is_never_counted() -> None:
     away = [ended(69, at=float(n)) for n in range(100)]
 
-    assert isinstance(decide(ended(69, at=100.0), away, 100.0, LIMITS), Again)
-    assert isinstance(decide(ended(70, at=100.0), away, 100.0, LIMITS), Again)
+    assert isinstance(decide(ended(69, at=100.0), away, 100.0, LIMITS), RestartAfter)
+    assert isinstance(decide(ended(70, at=100.0), away, 100.0, LIMITS), RestartAfter)
 
 
 def test_drained_for_its_memory_it_never_fails_but_waits_longer() -> None:
@@ -100,7 +102,7 @@ def test_drained_for_its_memory_it_never_fails_but_waits_longer() -> None:
 
     verdict = decide(drained[-1], drained[:-1], 50.0, LIMITS)
 
-    assert Again(LIMITS.backoff_max) == verdict
+    assert RestartAfter(LIMITS.backoff_max) == verdict
     killed = [ended(-9, at=float(at), cause="memory") for at in range(50)]
     assert isinstance(decide(killed[-1], killed[:-1], 50.0, LIMITS), GiveUp)
 
@@ -147,7 +149,7 @@ def test_what_is_forgotten_never_changes_the_verdict(ends: list[Exited]) -> None
         verdict = decide(end, whole, now, LIMITS)
         whole.append(end)
         kept = remembered([*kept, end], now)
-        now += verdict.after if isinstance(verdict, Again) else 0.0
+        now += verdict.after if isinstance(verdict, RestartAfter) else 0.0
 
 
 @given(st.lists(ENDS, max_size=40), ENDS)
@@ -156,7 +158,7 @@ def test_a_pause_lies_between_the_base_and_the_cap(
 ) -> None:
     verdict = decide(end, history, 0.0, RestartPolicy(most=1000))
 
-    assert isinstance(verdict, Again)
+    assert isinstance(verdict, RestartAfter)
     assert 0.2 <= verdict.after <= 30.0
 
 

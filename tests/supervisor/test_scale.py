@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.supervisor.scale import Judgement, Load, LoadSample, Scaling, due, judge
+from engine.supervisor.scale import (
+    Load,
+    LoadSample,
+    Scaling,
+    ScalingDecision,
+    due,
+    judge,
+)
 
 SCALING = Scaling(least=1, most=8, up=1000.0, down=100.0, interval=60.0)
 
@@ -21,7 +28,7 @@ def judged(
     most: int | None = None,
     settled: bool = True,
     scaling: Scaling = SCALING,
-) -> Judgement:
+) -> ScalingDecision:
     """After an interval with `rate` records/s over all tasks."""
     watch = LoadSample(0.0, Load(500, 10.0, loops), rests)
     load = Load(500 + int(rate * 60), 10.0 + held * 60 * loops, loops)
@@ -54,7 +61,7 @@ def judged(
     ],
 )
 def test_one_step_at_a_time_with_its_reason(
-    judgement: Judgement, tasks: int, direction: str, reason: str
+    judgement: ScalingDecision, tasks: int, direction: str, reason: str
 ) -> None:
     assert (tasks, direction, reason) == (
         judgement.tasks,

@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from engine.errors import RecordError, Refused, Unavailable
 from engine.records import Page, Parcel, Request, Response
-from engine.sink.kafka import Described
+from engine.sink.kafka import TopicDescription
 from engine.task.admission import Admission
 from tests.fakes.hands import Hands
 from tests.sink.rig import Flag
@@ -21,12 +21,12 @@ HOUR = 3_600_000
 class Rules:
     """Topics as a test says they are."""
 
-    def __init__(self, limit: int = 1000, **topics: Described) -> None:
+    def __init__(self, limit: int = 1000, **topics: TopicDescription) -> None:
         self.topics = topics
         self.limit = limit
         self.failures: list[Exception] = []
 
-    def known(self, topic: str) -> Described:
+    def known(self, topic: str) -> TopicDescription:
         if self.failures:
             raise self.failures.pop()
         return self.topics[topic]
@@ -35,8 +35,8 @@ class Rules:
         return self.limit
 
 
-def described(**more: Any) -> Described:
-    return Described(1, more.pop("cleanup", "delete"), None, **more)
+def described(**more: Any) -> TopicDescription:
+    return TopicDescription(1, more.pop("cleanup", "delete"), None, **more)
 
 
 def page(count: int) -> Page:

@@ -19,8 +19,8 @@ from engine.sink.seams import Failure
 from engine.task import snapshot
 from engine.task.contents import contents_as_received, contents_of_values
 from engine.task.diff import (
-    Differing,
     SegmentPlaces,
+    SnapshotDiff,
     SnapshotLimits,
     kept,
 )
@@ -267,7 +267,7 @@ class Run:
             self.counted.append(parcel)
             return lambda moment: None
 
-        self.memory = Differing(
+        self.memory = SnapshotDiff(
             SHARD,
             dict(kafka.segments),
             kafka.position,

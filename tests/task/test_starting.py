@@ -14,7 +14,7 @@ from engine.shared.board import Board, Layout
 from engine.shared.limiter import RateLimits
 from engine.shared.link import Message, SetLimits, Trouble
 from engine.task import starting
-from engine.task.starting import Building, Cut, Start
+from engine.task.starting import Building, Start, StartCancelled
 from tests.fakes.clock import HandClock
 
 
@@ -94,7 +94,7 @@ def test_a_stop_ends_it_in_the_middle() -> None:
         finally:
             ended.set()
 
-    with pytest.raises(Cut):
+    with pytest.raises(StartCancelled):
         Building(context, open).run(stopping.is_set)
     assert ended.wait(20.0)
 
@@ -106,7 +106,7 @@ def test_a_stop_does_not_wait_for_a_step_that_hangs(
     hanging, stopping = threading.Event(), threading.Event()
     stopping.set()
 
-    with pytest.raises(Cut):
+    with pytest.raises(StartCancelled):
         Building(Context(), lambda start: hanging.wait()).run(stopping.is_set)
     hanging.set()
 

@@ -10,7 +10,7 @@ from engine.config.sections.response import REMOVED
 from engine.errors import RecordError
 from engine.records import Parcel
 from engine.transform.conditions import compile_condition
-from engine.transform.tombstones import Burying
+from engine.transform.tombstones import TombstoneTransform
 from tests.transform.pages import page_of, transform
 
 GRAPH = {"id": "b", "@removed": {"reason": "changed"}}
@@ -33,7 +33,7 @@ def buried(
     keys.setdefault("key", "${record.id}")
     plain = {name: keys[name] for name in ("key", "topic", "headers") if name in keys}
     tolerance = "all" if tolerant else "none"
-    made = Burying(
+    made = TombstoneTransform(
         transform(tolerance=tolerance, **keys),
         transform(enabled=False, tolerance=tolerance, **plain),
         compile_condition(condition),

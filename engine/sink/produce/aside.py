@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 Back: TypeAlias = Callable[[Any, Exception | None], None]
 
 
-class Aside:
+class ThreadedCalls:
     """
     Args:
         wake: Called in a call's own thread when it has ended.

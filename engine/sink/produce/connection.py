@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeAlias
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
-from engine.sink.produce.aside import Aside
+from engine.sink.produce.aside import ThreadedCalls
 from engine.sink.produce.handshake import (
     Conversation,
     Manners,
@@ -46,11 +46,11 @@ PIECES = 512
 CHUNK = 64 * 1024
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """A connection that has ended; what was not answered on it may be written."""
 
 
-class Idle(Lost):
+class Idle(ConnectionLost):
     """A connection that nothing was asked on has ended; nobody's fault."""
 
 
@@ -126,7 +126,7 @@ class Connection:
         port: int,
         options: Options,
         owner: ConnectionListener,
-        aside: Aside,
+        aside: ThreadedCalls,
         clock: Clock = SYSTEM,
     ) -> None:
         self.host = host
@@ -194,7 +194,7 @@ class Connection:
             return
         if failure is not None:
             said = getattr(failure, "strerror", None) or str(failure)
-            self.close(Lost(f"its name cannot be resolved ({said})"))
+            self.close(ConnectionLost(f"its name cannot be resolved ({said})"))
             return
         self._addresses = list(found)
         self._next_address("its name has no address")
@@ -226,7 +226,7 @@ class Connection:
             self._address_until = min(now + limit, self._deadline)
             self._watch(select.EPOLLOUT)
             return
-        self.close(Lost(why))
+        self.close(ConnectionLost(why))
 
     def _prepare(self, made: socket.socket) -> None:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -396,20 +396,20 @@ class Connection:
             return float("inf")
         if not self.usable and self._conversation is None and not self.flights:
             if now >= self._deadline:
-                self.close(Lost(self.waiting_for))
+                self.close(ConnectionLost(self.waiting_for))
             return min(self._address_until, self._deadline)
         due = self._renew_at
         if self._conversation is not None:
             due = self._deadline
             if now >= due:
-                self.close(Lost(MUTE))
+                self.close(ConnectionLost(MUTE))
                 return now
         if self.flights:
             due = min(due, self.flights[0].deadline)
             if now >= self.flights[0].deadline:
                 waited = self._options.request_timeout
                 why = f"{self.place} has not answered a request for {waited:.0f} s"
-                self.close(Lost(why))
+                self.close(ConnectionLost(why))
                 return now
         elif self.usable:
             idle_at = self._used + self._options.max_idle
@@ -451,7 +451,7 @@ class Connection:
     def _try(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except (OSError, Garbled, Lost) as error:
+        except (OSError, Garbled, ConnectionLost) as error:
             self.close(error)
 
     def _write(self) -> None:
@@ -521,7 +521,7 @@ class Connection:
                 self._watch(select.EPOLLIN | select.EPOLLOUT)
                 return
             if not data:
-                kind = Idle if self.usable and not self.flights else Lost
+                kind = Idle if self.usable and not self.flights else ConnectionLost
                 raise kind(ENDED if not self.agreed else f"{self.place} has closed it")
             self._take(data)
             # Hot path: a short read has emptied the socket; TLS may hold more.

@@ -209,7 +209,7 @@ class Nodes:
     def _drop(self, node: Node) -> None:
         connection, node.connection = node.connection, None
         if connection is not None:
-            connection.close(Gone(f"{node.place} is not used any more"))
+            connection.close(ConnectionClosed(f"{node.place} is not used any more"))
 
     def ready(self, connection: Connection) -> None:
         """A connection can be used."""
@@ -267,7 +267,7 @@ class Nodes:
         )
 
 
-class Gone(Exception):
+class ConnectionClosed(Exception):
     """A connection that we have closed ourselves."""
 
 

@@ -18,7 +18,7 @@ from engine.errors import Doubtful, Misconfigured, SinkError
 from engine.policy import doubled
 from engine.sink.produce import split, verdicts, wire
 from engine.sink.produce.nodes import Node, Nodes
-from engine.sink.produce.queue import SEQUENCE_MASK, Bad, Partition, Queued
+from engine.sink.produce.queue import SEQUENCE_MASK, Partition, Queued, RefusedRecord
 from engine.sink.produce.transaction import SOON
 from engine.sink.produce.tuning import Tuning
 from engine.sink.produce.verdicts import BatchVerdict
@@ -194,7 +194,7 @@ class Outcomes:
             rest = split.without(queued, bad)
             queued.receipt.refused(
                 [
-                    Bad(split.original(queued, at), result.code, text)
+                    RefusedRecord(split.original(queued, at), result.code, text)
                     for at, text in sorted(bad.items())
                 ]
             )

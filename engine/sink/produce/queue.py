@@ -28,7 +28,7 @@ SEQUENCE_MASK = 0x7FFFFFFF
 LAST_EPOCH = 0x7FFF
 
 
-class Bad(Struct, frozen=True):
+class RefusedRecord(Struct, frozen=True):
     """
     A record that the broker does not take.
 
@@ -53,7 +53,7 @@ class Receipt(Protocol):
     def answered(self, why: SinkError | None) -> None:
         """Once, on the sender's thread: written, or why it never will be."""
 
-    def refused(self, records: Sequence[Bad]) -> None:
+    def refused(self, records: Sequence[RefusedRecord]) -> None:
         """On the sender's thread: these are left out, the others go on."""
 
 

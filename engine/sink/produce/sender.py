@@ -18,7 +18,7 @@ import threading
 from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Misconfigured, SinkError, Unavailable
 from engine.sink.produce import wire
-from engine.sink.produce.aside import Aside
+from engine.sink.produce.aside import ThreadedCalls
 from engine.sink.produce.connection import Connection, InFlightRequest, Options
 from engine.sink.produce.identity import Anonymous, Identity
 from engine.sink.produce.nodes import Node, Nodes
@@ -80,7 +80,7 @@ class Sender(threading.Thread):
         self._client_id = options.manners.client_id.encode()
         self._timeout_ms = max(int(options.request_timeout * REPLICAS_SHARE * 1e3), 1)
         self._watcher = Watcher()
-        self._aside = Aside(self.kick)
+        self._aside = ThreadedCalls(self.kick)
         self.nodes = Nodes(
             bootstrap, self.view, self._connection, backoff=backoff, clock=clock
         )

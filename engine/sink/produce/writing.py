@@ -18,11 +18,11 @@ from engine.sink.batch import Batch, HeadStore, column_of
 from engine.sink.cluster import Cluster
 from engine.sink.compress import PLAIN
 from engine.sink.produce.producer import Producer
-from engine.sink.produce.queue import Bad
+from engine.sink.produce.queue import RefusedRecord
 from engine.sink.produce.verdicts import failure
 
 
-class Once:
+class BlockingReceipt:
     """A receipt that somebody waits for."""
 
     wanted = True
@@ -32,13 +32,13 @@ class Once:
         # woken may read them without a lock.
         self._told = threading.Event()
         self._why: SinkError | None = None
-        self._bad: Sequence[Bad] = ()
+        self._bad: Sequence[RefusedRecord] = ()
 
     def answered(self, why: SinkError | None) -> None:
         self._why = why
         self._told.set()
 
-    def refused(self, records: Sequence[Bad]) -> None:
+    def refused(self, records: Sequence[RefusedRecord]) -> None:
         self._bad = records
 
     def wait(self, seconds: float, doing: str) -> None:
@@ -85,7 +85,7 @@ def put_records(
     for partition, key, value in records:
         batch = Batch(heads)
         batch.append(column_of([value], [key], now))
-        receipt = Once()
+        receipt = BlockingReceipt()
         told.append(receipt)
         producer.put(topic, partition, batch, PLAIN, receipt, full=True)
     deadline = SYSTEM.monotonic() + limit

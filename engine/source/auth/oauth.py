@@ -38,7 +38,7 @@ from engine.source.auth.shared import (
     hashed,
     renewal,
 )
-from engine.source.wire.origin import Borders, origin_of, shown
+from engine.source.wire.origin import AllowedOrigins, origin_of, shown
 
 log = logging.getLogger("http")
 
@@ -84,7 +84,7 @@ class OAuthOptions(Struct, frozen=True, kw_only=True):
     property: str = "access_token"
     expires: str = "expires_in"
     base: str | None = None
-    borders: Borders = Borders(())
+    borders: AllowedOrigins = AllowedOrigins(())
     header: str = "Authorization"
     kind: str = "Bearer"
     buffer: float = 60.0

@@ -205,7 +205,7 @@ class Errors:
         return _ACTS[rule.action](text, response)
 
 
-class Emptied(SourceError):
+class TreatedAsEmpty(SourceError):
     """An error rule says that this answer means an empty page; never leaves `source`."""
 
 
@@ -225,7 +225,7 @@ _ACTS: Final[Mapping[str, Callable[[str, Response], SourceError]]] = {
     "RETRY": _made(Unreachable),
     "RATE_LIMITED": _made(Throttled),
     "REFRESH_TOKEN": _made(Denied, stale=True),
-    "EMPTY": _made(Emptied),
+    "EMPTY": _made(TreatedAsEmpty),
     "RESTART": _made(StartOver),
     "FAIL": _made(Unexpected),
 }

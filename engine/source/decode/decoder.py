@@ -26,7 +26,7 @@ from engine.language.values import decode as decode_value
 from engine.later import pattern
 from engine.records import Response
 from engine.source.decode import diagnosis, formats
-from engine.source.decode.answers import ERRORS, Emptied, Errors
+from engine.source.decode.answers import ERRORS, Errors, TreatedAsEmpty
 from engine.source.decode.formats import LONE, SPELLER, CsvFormat, Xml
 from engine.source.decode.mapped import split_mapped
 from engine.source.decode.readable import Unreadable, blank, plain, readable
@@ -210,7 +210,7 @@ def compile_decoder(
             return before
         try:
             decoded = read(response)
-        except Emptied:
+        except TreatedAsEmpty:
             decoded = Decoded([], {}, empty=True)
         for text, name in headers.items():
             value = response.header(name)

@@ -22,7 +22,7 @@ from engine.source.fetch.waits import Waits
 from engine.source.wire.origin import host_of
 
 
-class Turns(Protocol):
+class CredentialTurns(Protocol):
     """Several credentials, each with a rate of its own (`source.auth.rotation`)."""
 
     def pick(self, host: str, paused: Callable[[str], float]) -> str:
@@ -54,7 +54,7 @@ class RateGate:
         api: str,
         waits: Waits,
         stage: Stage | None = None,
-        turns: Callable[[], Turns | None] | None = None,
+        turns: Callable[[], CredentialTurns | None] | None = None,
         picks: bool = True,
         clock: Clock = SYSTEM,
     ):

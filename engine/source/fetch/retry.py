@@ -25,7 +25,7 @@ from engine.observe.failures import FailureLog
 from engine.policy import Follows, is_passing, of_credentials
 from engine.records import Request, Response
 from engine.seams import Fetch, Stopping
-from engine.source.decode.answers import Emptied
+from engine.source.decode.answers import TreatedAsEmpty
 from engine.source.fetch.limit import RateGate
 from engine.source.fetch.policy import (
     NOTHING,
@@ -101,7 +101,7 @@ class Retrying:
                     return usable
             except SourceError as error:
                 failure = error
-            if isinstance(failure, Emptied) and response is not None:
+            if isinstance(failure, TreatedAsEmpty) and response is not None:
                 # `decode` reads the same rule and makes the empty page.
                 return self._decoded(response, tried)
             if self._stopping.is_set():

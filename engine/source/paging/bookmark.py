@@ -33,7 +33,7 @@ from engine.source.paging.asking import (
 )
 from engine.source.paging.envelope import Fields
 from engine.source.paging.marks import COMMON, RENAMED, StoredBookmark
-from engine.source.paging.pager import Note, PollRequests, Walks
+from engine.source.paging.pager import Note, PollRequests, ShardPagers
 from engine.source.paging.position import Position, digest, put_fields, reader, single
 from engine.source.paging.rows import ValueRow, row_of
 from engine.source.paging.ties import MOST_BACK, MOST_TIES, PageEdge, Ties
@@ -71,7 +71,7 @@ class Incremental:
 
     def start(
         self,
-        walks: Walks,
+        walks: ShardPagers,
         offset: Offset | None,
         now_ms: int,
         scope: Mapping[str, object] | None = None,
@@ -112,7 +112,7 @@ class BookmarkPager:
     def __init__(
         self,
         mode: Incremental,
-        walks: Walks,
+        walks: ShardPagers,
         stored: StoredBookmark,
         now_ms: int,
         scope: Mapping[str, object] | None,

@@ -293,7 +293,7 @@ class Pager(Protocol):
         """
 
 
-class Walks(Protocol):
+class ShardPagers(Protocol):
     """The walks of one shard by its pagination type, for a mode around them."""
 
     @property
@@ -334,7 +334,7 @@ class AroundMode(Protocol):
 
     def start(
         self,
-        walks: Walks,
+        walks: ShardPagers,
         offset: Offset | None,
         now_ms: int,
         scope: Mapping[str, object] | None = None,

@@ -101,23 +101,23 @@ class Paginator:
 
     @property
     def paging(self) -> Paging:
-        """As `Walks`."""
+        """As `ShardPagers`."""
         return self._plan.paging
 
     @property
     def shape(self) -> RequestShape:
-        """As `Walks`."""
+        """As `ShardPagers`."""
         return self._plan.shape
 
     def nothing(self, offset: Offset) -> None:
-        """As `Walks`."""
+        """As `ShardPagers`."""
         self._plan.note("polls_without_page_total")
         self._plan.idle = offset
 
     def walk(
         self, stored: Position, start: PollRequests, *, child: bool = False
     ) -> Pager:
-        """As `Walks`."""
+        """As `ShardPagers`."""
         return self._pager(self._plan, stored, start, child=child)
 
     @property

@@ -26,7 +26,7 @@ from engine.language.times import Time, iso_text
 from engine.records import Offset, Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.envelope import Fields
-from engine.source.paging.pager import Note, Others, Pager, Walks
+from engine.source.paging.pager import Note, Others, Pager, ShardPagers
 from engine.source.paging.position import SEAL, Position, digest, whole
 from engine.source.paging.ties import MOST_BACK, Ties
 from engine.source.paging.values import Key, Scale, ValueReader
@@ -109,7 +109,7 @@ class Windowed:
 
     def start(
         self,
-        walks: Walks,
+        walks: ShardPagers,
         offset: Offset | None,
         now_ms: int,
         scope: Mapping[str, object] | None = None,
@@ -203,7 +203,7 @@ class WindowPager:
     def __init__(
         self,
         windows: Windowed,
-        walks: Walks,
+        walks: ShardPagers,
         stored: _Stored,
         now_ms: int,
         scope: Mapping[str, object] | None,

@@ -34,7 +34,7 @@ from engine.source.wire.dns import (
     Resolver,
 )
 from engine.source.wire.exchange import Silent, write
-from engine.source.wire.http2 import Multiplexer, Way
+from engine.source.wire.http2 import Multiplexer, TransferOptions
 from engine.source.wire.options import Auth, HttpOptions, ProxyOptions, Tokens
 from engine.source.wire.origin import (
     AddressGuard,
@@ -381,7 +381,7 @@ class Http:
     def _multiplexed(
         self,
         shape: PreparedShape,
-        way: Way,
+        way: TransferOptions,
         target: str,
         body: bytes | None,
         deadline: float,
@@ -419,7 +419,9 @@ class Http:
         shape.way = self._way(shape, method, deadline)
         shape.until = SYSTEM.monotonic() + LOOK_AGE
 
-    def _way(self, shape: PreparedShape, method: str, deadline: float) -> Way | None:
+    def _way(
+        self, shape: PreparedShape, method: str, deadline: float
+    ) -> TransferOptions | None:
         options = self._options
         origin = shape.origin
         proxy = self._proxy(origin)
@@ -437,7 +439,7 @@ class Http:
             shape.found = found
         elif shape.way is not None:
             return shape.way
-        return Way(
+        return TransferOptions(
             method=method,
             lines=shape.lines,
             asked=shape.asked,

@@ -63,7 +63,7 @@ def installed() -> bool:
     return load("HTTP/2") is not None
 
 
-class Way(Struct, frozen=True, kw_only=True, eq=False):
+class TransferOptions(Struct, frozen=True, kw_only=True, eq=False):
     """
     What all requests of a shape have in common; compared by identity.
 
@@ -116,7 +116,9 @@ class _Transfer:
     _length = -1
     _collector: Collector | None = None
 
-    def __init__(self, way: Way, url: str, body: bytes | None, deadline: float):
+    def __init__(
+        self, way: TransferOptions, url: str, body: bytes | None, deadline: float
+    ):
         self.way = way
         self.url = url
         self.body = body
@@ -290,7 +292,7 @@ class Multiplexer:
         self._used = math.inf
 
     def send(
-        self, way: Way, url: str, body: bytes | None, deadline: float
+        self, way: TransferOptions, url: str, body: bytes | None, deadline: float
     ) -> WireResponse:
         """
         One request, one complete answer.

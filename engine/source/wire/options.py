@@ -17,7 +17,7 @@ from engine.later import later
 from engine.records import Response
 from engine.source.wire.origin import (
     AddressRules,
-    Borders,
+    AllowedOrigins,
 )
 from engine.source.wire.pieces import SPOOL_ABOVE
 from engine.source.wire.tls import TlsOptions
@@ -87,7 +87,7 @@ class HttpOptions(Struct, frozen=True, kw_only=True):
     proxy: ProxyOptions | None = None
     no_proxy: tuple[str, ...] = ()
     addresses: AddressRules = AddressRules()
-    borders: Borders = Borders(())
+    borders: AllowedOrigins = AllowedOrigins(())
     spool_above: int = SPOOL_ABOVE
     spool_dir: str | None = None
     lenient: bool = True

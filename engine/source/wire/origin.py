@@ -133,7 +133,7 @@ def ascii_host(host: str) -> str:
     return host
 
 
-class Borders(Struct, frozen=True):
+class AllowedOrigins(Struct, frozen=True):
     """
     The origins that an api's requests may reach.
 

@@ -20,7 +20,7 @@ from engine.source.wire.cookies import CookieJar
 from engine.source.wire.dns import (
     Found,
 )
-from engine.source.wire.http2 import Way
+from engine.source.wire.http2 import TransferOptions
 from engine.source.wire.options import Auth, HttpOptions, ProxyOptions
 from engine.source.wire.origin import (
     Origin,
@@ -102,7 +102,7 @@ class PreparedShape:
         self.origin = origin
         self.base = str(origin)
         self.route_pool = route_pool
-        self.way: Way | None = None
+        self.way: TransferOptions | None = None
         self.found: Sequence[Found] = ()
         self.until = 0.0
 

@@ -25,7 +25,7 @@ from engine.later import later
 from engine.records import Response
 from engine.source.auth.renewal import Refreshable, RenewableAuth, Renewing
 from engine.source.auth.rotation import Rotation
-from engine.source.fetch.limit import Turns
+from engine.source.fetch.limit import CredentialTurns
 from engine.source.wire.options import Auth
 from engine.task.build.auth import AuthTools, auth_of
 
@@ -80,12 +80,12 @@ class ApiCredentials:
             self._auths[api.name] = made
         return self._auths[api.name]
 
-    def turns(self, api: Api) -> Callable[[], Turns | None] | None:
+    def turns(self, api: Api) -> Callable[[], CredentialTurns | None] | None:
         """Gives an api's several credentials, as they are then; None: it has one."""
         if api.values.of(AuthConfig).credentials is None:
             return None
 
-        def turns() -> Turns | None:
+        def turns() -> CredentialTurns | None:
             auth = self._inmost(api.name)
             return auth if isinstance(auth, Rotation) else None
 

@@ -32,7 +32,7 @@ from engine.source.decode.answers import Errors
 from engine.source.fetch.policy import RetryPolicy
 from engine.source.paging.request import behind
 from engine.source.wire.options import HttpOptions, ProxyOptions
-from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.origin import AddressRules, AllowedOrigins, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions
 
@@ -144,7 +144,7 @@ def http_options(api: Api) -> HttpOptions:
             disallow=tuple(values.of(BordersConfig).disallow or ()),
             allow=tuple(values.of(BordersConfig).allow or ()),
         ),
-        borders=Borders(
+        borders=AllowedOrigins(
             origins,
             tuple(values.of(BordersConfig).allowed_hosts or ()),
             tuple(values.of(OAuthConfig).base_hosts or ()),

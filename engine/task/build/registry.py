@@ -27,7 +27,7 @@ from engine.source.fetch.policy import RetryPolicy, pause
 from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Http
 from engine.source.wire.options import HttpOptions
-from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.origin import AddressRules, AllowedOrigins, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions
 from engine.transform.convert import Converter
@@ -131,7 +131,7 @@ class Registries:
                 ca_pem=None if pem is None else pem.reveal(),
             ),
             addresses=AddressRules(home=tuple(origin.host for origin in origins)),
-            borders=Borders(origins),
+            borders=AllowedOrigins(origins),
         )
         return Registry(
             urls,

@@ -37,7 +37,7 @@ from engine.sink.delivery import Delivery
 from engine.sink.identity import Identities
 from engine.sink.preflight import Topics
 from engine.sink.seams import Saver
-from engine.sink.state import Nowhere, Saved, State, canonical
+from engine.sink.state import NoState, Saved, State, canonical
 from engine.task.admission import Admission
 from engine.task.build.cache import unique_headers
 from engine.task.build.http import policy_of
@@ -48,7 +48,7 @@ from engine.task.build.sources import Sources
 from engine.task.build.transform import burying, contents_of, transform_of
 from engine.task.coordination import BoardCoordination
 from engine.task.counting import Complaints, Tally
-from engine.task.diff import Differing, SegmentPlaces, SnapshotLimits, segments_of
+from engine.task.diff import SegmentPlaces, SnapshotDiff, SnapshotLimits, segments_of
 from engine.task.diff import partition_of as segment_partition
 from engine.task.flow import Flow, Source
 from engine.task.memory import PART, Forgetful, Remembering
@@ -58,7 +58,7 @@ from engine.task.path import PagePath
 from engine.task.pause import Gate
 from engine.task.pulse import LoopStopping, Pulse
 from engine.task.run import BuildContext
-from engine.task.seen import Keeping, SeenStore, kept, partition_of
+from engine.task.seen import DedupOutlet, SeenStore, kept, partition_of
 from engine.task.shardloop import ShardLoop
 from engine.task.stored import StoredPosition, over, stored_position
 from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
@@ -207,7 +207,7 @@ class ShardBuilder:
             position.offset(self._once),
             source=source,
             path=path,
-            outlet=Keeping(outlet, stores) if stores else outlet,
+            outlet=DedupOutlet(outlet, stores) if stores else outlet,
             memory=differing or remember(shard.partition) or Forgetful(),
         )
         pace = pace_of(
@@ -244,7 +244,7 @@ class ShardBuilder:
         position: StoredPosition,
         outlet: Outlet,
         tally: Tally,
-    ) -> Differing:
+    ) -> SnapshotDiff:
         """What mode SNAPSHOT_DIFF remembers; what was stored of it is let go of."""
         saver, offsets = self._saver, api.values.of(OffsetsConfig)
         stored = {}
@@ -252,7 +252,7 @@ class ShardBuilder:
             stored[number] = each.offset
             # A million keys are not kept twice.
             del self._saved[canonical(each.partition)]
-        return Differing(
+        return SnapshotDiff(
             shard,
             stored,
             None if position.own is None else position.own.offset,
@@ -311,7 +311,7 @@ class ShardBuilder:
         shard = tally.shard
         api = self._apis[shard.api]
         keeps = api.values.of(ApiConfig).state == "KEEP"
-        saver = self._saver if keeps else Nowhere()
+        saver = self._saver if keeps else NoState()
         return Branch(
             self._path(tally, pulse, patience, stores),
             open=lambda partition: self._delivery.outlet(

@@ -41,7 +41,7 @@ from engine.transform.compile import TransformOptions, compile_transform
 from engine.transform.conditions import compile_condition
 from engine.transform.convert import Converter, JsonKey, TextKey, simple_converter
 from engine.transform.page import PageTransform
-from engine.transform.tombstones import Burying
+from engine.transform.tombstones import TombstoneTransform
 
 
 def transform_of(
@@ -152,7 +152,7 @@ def burying(
         limit=limit,
         reserved=reserved,
     )
-    return Burying(
+    return TombstoneTransform(
         inner,
         plain,
         compile_condition(records.tombstone),

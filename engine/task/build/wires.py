@@ -24,13 +24,13 @@ from engine.observe.meters import Stage
 from engine.records import Shard
 from engine.seams import Fetch, Stopping
 from engine.shared.limiter import RateLimiter, RateLimits
-from engine.source.fetch.limit import Limited, RateGate, Turns
+from engine.source.fetch.limit import CredentialTurns, Limited, RateGate
 from engine.source.fetch.waits import Waits
 from engine.source.wire import http2 as curl
 from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Http
 from engine.source.wire.options import Auth
-from engine.source.wire.origin import Borders, origin_of
+from engine.source.wire.origin import AllowedOrigins, origin_of
 from engine.task.build.http import http_options, pool_of, reveal
 from engine.task.build.limits import limits_of, most_tasks_of
 from engine.task.build.places import Places
@@ -71,7 +71,7 @@ class Wires:
         stop: Stopping,
         metering: Metering | None,
         waits: Mapping[Shard, Waits],
-        turns: Callable[[Api], Callable[[], Turns | None] | None],
+        turns: Callable[[Api], Callable[[], CredentialTurns | None] | None],
     ):
         self._values = connector.values
         self._places = places
@@ -206,7 +206,7 @@ class Wires:
             Http(
                 replace(
                     plain,
-                    borders=Borders((home,)),
+                    borders=AllowedOrigins((home,)),
                     addresses=replace(plain.addresses, home=(home.host,)),
                     redirects=plain.redirects if redirects is None else redirects,
                 ),

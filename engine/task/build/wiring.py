@@ -59,7 +59,7 @@ from engine.task.shardloop import ShardLoop
 from engine.task.sharedreading import SharedReadingFile
 from engine.task.starting import Start
 from engine.task.waited import WaitMeter
-from engine.task.watching import Watching
+from engine.task.watching import RivalWatcher
 
 log = logging.getLogger("task")
 
@@ -293,7 +293,7 @@ class Wiring:
                     (each.shard.partition for each in self._context.assigned),
                     decided.owner.gen if decided.exactly else None,
                 )
-                session.watching = Watching(state, stop)
+                session.watching = RivalWatcher(state, stop)
             self._caching.tend(
                 stop,
                 limiter=sources.limiter,

@@ -21,7 +21,7 @@ from engine.source.auth.base import Rebased
 from engine.source.auth.jwt import Assertions, JwtOptions
 from engine.source.auth.oauth import OAuth2, OAuthOptions, require_base
 from engine.source.auth.shared import renewal
-from engine.source.wire.origin import Borders, origin_of
+from engine.source.wire.origin import AllowedOrigins, origin_of
 from tests.fakes.clock import HandClock
 from tests.fakes.misbehaving import Misbehaving, Peer, Say, perform
 from tests.source.clients import Client
@@ -423,7 +423,7 @@ def test_each_request_has_an_assertion_of_its_own() -> None:
 # -- the base of requests ----------------------------------------------------
 
 
-HOME = Borders(
+HOME = AllowedOrigins(
     (origin_of("https://login.salesforce.com"),), (), ("*.my.salesforce.com",)
 )
 
@@ -470,7 +470,7 @@ def test_requests_go_where_the_answer_says(tmp_path: Path) -> None:
         endpoint = Endpoint({"access_token": "t", "instance_url": f"{instance.url}/v9"})
         with Misbehaving(endpoint) as server:
             hosts = (instance.url.removeprefix("http://"),)
-            borders = Borders((origin_of(server.url),), (), hosts)
+            borders = AllowedOrigins((origin_of(server.url),), (), hosts)
             auth = auth_of(
                 server, tmp_path, **BASIC, base="instance_url", borders=borders
             )

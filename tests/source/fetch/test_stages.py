@@ -10,7 +10,7 @@ from engine.source.fetch.waits import Waits
 from engine.source.wire.dns import Resolver
 from engine.source.wire.http1 import Http
 from engine.source.wire.options import HttpOptions
-from engine.source.wire.origin import AddressRules, Borders, origin_of
+from engine.source.wire.origin import AddressRules, AllowedOrigins, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import TlsOptions
 from tests.fakes.clock import HandClock
@@ -36,7 +36,7 @@ def test_a_new_connection_tells_more_stages_than_a_kept_one(
         http = Http(
             HttpOptions(
                 tls=TlsOptions(ca_pem=authority_pem()),
-                borders=Borders((origin,), ()),
+                borders=AllowedOrigins((origin,), ()),
                 addresses=AddressRules(home=(origin.host,)),
             ),
             pool=Pool(PoolOptions()),
@@ -85,7 +85,7 @@ def test_the_wait_for_a_token_is_a_stage() -> None:
         origin = origin_of(server.url)
         http = Http(
             HttpOptions(
-                borders=Borders((origin,), ()),
+                borders=AllowedOrigins((origin,), ()),
                 addresses=AddressRules(home=(origin.host,)),
             ),
             pool=Pool(PoolOptions()),

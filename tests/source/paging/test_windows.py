@@ -22,7 +22,7 @@ from engine.source.paging.paginator import Paginator
 from engine.source.paging.request import Shape
 from engine.source.paging.windows import Windowed, WindowKeys
 from engine.source.poll import Poll
-from engine.source.wire.origin import Borders, origin_of
+from engine.source.wire.origin import AllowedOrigins, origin_of
 from tests.fakes.walks import Never
 
 URL = "http://api.test"
@@ -133,7 +133,7 @@ def poll_of(
             paging=paging,
             params="from=${window.start}&until=${window.end}",
         ),
-        follow=Borders((origin_of(URL),)).follow,
+        follow=AllowedOrigins((origin_of(URL),)).follow,
         around=Windowed(
             window,
             index=index,

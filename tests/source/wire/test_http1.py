@@ -21,7 +21,7 @@ from engine.source.auth.header import bearer
 from engine.source.wire.dns import Resolver
 from engine.source.wire.inflate import encodings
 from engine.source.wire.options import ProxyOptions
-from engine.source.wire.origin import AddressRules, Borders, excepted, origin_of
+from engine.source.wire.origin import AddressRules, AllowedOrigins, excepted, origin_of
 from engine.source.wire.pool import Pool, PoolOptions
 from engine.source.wire.tls import (
     LEGACY_SERVER_CONNECT,
@@ -1090,7 +1090,7 @@ def test_a_large_body_is_mapped_and_its_file_has_no_name(tmp_path: Any) -> None:
 
 def test_ours_are_the_endpoints_too() -> None:
     with Misbehaving(Say(body=PAGE)) as one, Misbehaving(Say(body=PAGE)) as two:
-        borders = Borders((origin_of(one.url), origin_of(two.url)))
+        borders = AllowedOrigins((origin_of(one.url), origin_of(two.url)))
         client = Client(one.url, borders=borders, auth=CanaryAuth())
         client.http(Request("GET", f"{two.url}/"))
 

@@ -10,7 +10,7 @@ from engine.errors import Forbidden
 from engine.source.wire.origin import (
     AddressGuard,
     AddressRules,
-    Borders,
+    AllowedOrigins,
     Origin,
     host_of,
     origin_of,
@@ -18,7 +18,7 @@ from engine.source.wire.origin import (
 )
 
 BASE = "https://api.example.com/v1/items?page=1"
-HOME = Borders(
+HOME = AllowedOrigins(
     (Origin("https", "api.example.com", 443),),
     ("cdn.example.net", "*.example.org:8443"),
 )
@@ -78,7 +78,7 @@ def test_a_link_that_leads_astray(link: str) -> None:
 
 
 def test_https_never_leads_down_to_http_even_if_listed() -> None:
-    borders = Borders(HOME.home, ("api.example.com:80",))
+    borders = AllowedOrigins(HOME.home, ("api.example.com:80",))
     with pytest.raises(Forbidden, match="down to http"):
         borders.follow(BASE, "http://api.example.com/a")
 

@@ -11,7 +11,7 @@ import requests
 from engine.errors import Forbidden
 from engine.source.wire import prepared
 from engine.source.wire.options import HttpOptions
-from engine.source.wire.origin import Borders, origin_of
+from engine.source.wire.origin import AllowedOrigins, origin_of
 
 #: Pieces that URLs are put together from: what has one spelling, and what has two.
 HOSTS = (
@@ -105,7 +105,7 @@ def head(
         headers,
         body,
         None,
-        options=HttpOptions(borders=Borders(home=(origin,))),
+        options=HttpOptions(borders=AllowedOrigins(home=(origin,))),
         keep_alive=True,
         through=lambda origin: None,
         route_pool=lambda origin: None,  # type: ignore[arg-type, return-value]
