@@ -29,6 +29,9 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import StateError
 from engine.records import Encoded, KafkaHeaders, Page, Parcel, Primitive
 
+#: Records that are joined at once to be hashed.
+PIECE = 10_000
+
 #: Bytes of a hash, and pages of which one is kept; later ones are produced.
 WIDTH = 8
 MOST_PAGES = 10_000
@@ -347,7 +350,12 @@ def _add(
         found = [_NULL if each is None else len(each) for each in column]
         present = [each for each in column if each is not None]
     digest.update(_little(array("I", [len(column), *found])))
-    digest.update(b"".join(present))
+    if len(present) <= PIECE:
+        digest.update(b"".join(present))
+        return
+    # A large page joined whole would stand in memory once more, and its map with it.
+    for at in range(0, len(present), PIECE):
+        digest.update(b"".join(present[at : at + PIECE]))
 
 
 def _add_texts(digest: Any, texts: Sequence[str]) -> None:
