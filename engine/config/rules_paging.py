@@ -291,6 +291,29 @@ def hyphens_are_meant(s: Scope, api: Api, connector: Connector) -> None:
             )
 
 
+def pointers_are_unquoted(s: Scope, api: Api, connector: Connector) -> None:
+    for key in s.values:
+        text = s.values.get(key)
+        if not (key.endswith(("pointer", "field")) and isinstance(text, str)):
+            continue
+        if not text.startswith("/") or not s.values.stated(key):
+            continue
+        quoted = [
+            name
+            for name in text.split("/")
+            if len(name) > 2 and name[0] == name[-1] == "'"
+        ]
+        if quoted:
+            meant = text
+            for name in quoted:
+                meant = meant.replace(name, name[1:-1])
+            s.warn(
+                key,
+                f"in a JSON pointer quotes belong to the name, and no record has a field "
+                f"{quoted[0]} with them: write {meant}",
+            )
+
+
 def asks_for(values: Values, wanted: str) -> str:
     """The key of a request's template that names a name; "" if none does."""
     for key, name in _names(values):

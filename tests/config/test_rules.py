@@ -479,6 +479,23 @@ CHAIN = (
 )
 
 
+@pytest.mark.parametrize(
+    ("pointer", "meant"),
+    [("/':created_at'", "/:created_at"), ("/a/'b c'/0", "/a/b c/0"),
+     ("/created", ""), ("':created_at'", ""), ("/it's", "")],
+)  # fmt: skip
+def test_quotes_in_a_json_pointer_are_told_of(
+    files: Files, pointer: str, meant: str
+) -> None:
+    text = f"http.offset.mode=CHAINING\nhttp.offset.json.pointer={pointer}\n"
+    told = [
+        f.message
+        for f in files.load(text).findings
+        if f.key == "http.offset.json.pointer"
+    ]
+    assert [True] * bool(meant) == [each.endswith(f"write {meant}") for each in told]
+
+
 def test_a_child_without_state_has_no_position_to_go_on_from(files: Files) -> None:
     none = f"{CHAIN}api2.api.chaining.state=NONE\n"
     files.load(none)

@@ -299,6 +299,57 @@ def test_the_children_of_a_snapshot_are_those_of_all_that_are_in_it(
     assert {"a", "c", "d"} == {of for of, n in produced(setup) if n == 2}
 
 
+def test_children_of_children_have_a_place_of_their_own(
+    make: Make, shop: Shop, api: Api
+) -> None:
+    lines: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    asked: Counter[str] = Counter()
+
+    def orders(each: Asked) -> Answer:
+        status, _, body = shop.list_orders(each)
+        items = json.loads(body)["items"]
+        keyed = [{**item, "key": f"{item['of']}-{item['n']}"} for item in items]
+        return said({"items": keyed}, status)
+
+    def of_order(each: Asked) -> Answer:
+        order, since = each.query["of"], int(each.query.get("since", 0))
+        asked[order] += 1
+        found = [row for row in lines[order] if row[1] >= since]
+        return said({"items": [{"of": order, "n": n, "at": at} for n, at in found]})
+
+    api.route("/orders", orders)
+    api.route("/lines", of_order)
+    shop.customers = ["a", "b"]
+    for each in shop.customers:
+        shop.orders[each] = [(1, 10), (2, 20)]
+    for order in ("a-1", "a-2", "b-1", "b-2"):
+        lines[order] = [(1, 10), (2, 20)]
+    setup = chained(make, api)
+    setup.write(
+        **{
+            "api2.kafka.topic": None,
+            "api3.api.name": "lines",
+            "api3.http.source.url": f"{api.url}/lines?of=${{parent_value}}",
+            "api3.http.source.query.params": "since=${offset}",
+            "api3.http.offset.mode": "INCREMENTAL",
+            "api3.http.offset.json.pointer": "/at",
+            "api3.api.chaining.parent": "orders",
+            "api3.api.chaining.extract.field": "key",
+            "api3.kafka.topic": setup.topic,
+        }
+    )
+    assert 0 == setup.once().code
+    # An order that has changed: its lines are asked for, and those of no other.
+    lines["a-1"].append((3, 40))
+    lines["b-2"].append((3, 40))
+    shop.orders["a"][0] = (1, 30)
+    assert 0 == setup.once().code
+
+    assert {"a-1": 2, "a-2": 1, "b-1": 1, "b-2": 1} == asked
+    expected = {(of, n) for of in lines for n in (1, 2)} | {("a-1", 3)}
+    assert dict.fromkeys(expected, 1) == produced(setup)
+
+
 def test_check_plan_and_preview_know_children(make: Make, shop: Shop, api: Api) -> None:
     shop.customers = ["a", "b"]
     for each in shop.customers:
