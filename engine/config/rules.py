@@ -34,6 +34,7 @@ from engine.config.rules_kafka import (
     kafka_login_is_whole,
     kafka_stores_are_pem,
     kafka_tls_is_used,
+    times_outlast_retention,
     topics_are_created_as_said,
     transactions_have_time,
 )
@@ -355,6 +356,7 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     freshness_is_noticed,
     bad_records_have_a_place,
     records_fit,
+    times_outlast_retention,
     converters_are_whole,
     converters_are_installed,
     first_words_are_meant,

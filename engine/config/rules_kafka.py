@@ -21,7 +21,9 @@ from engine.config.sections.kafka import (
     no_embedded,
 )
 from engine.config.sections.tls import TlsConfig
-from engine.config.sections.topics import TOPIC_SETTINGS, GroupsConfig
+from engine.config.sections.topics import TOPIC_SETTINGS, GroupsConfig, TopicsConfig
+from engine.config.values import Api, Connector
+from engine.later import pattern
 
 #: Flush and commit of a transaction take at most this long.
 TRANSACTION_LEAST_MS = 50_000
@@ -29,6 +31,15 @@ TRANSACTION_LEAST_MS = 50_000
 
 #: A broker refuses longer transactions (transaction.max.timeout.ms).
 TRANSACTION_MOST_MS = 900_000
+
+
+#: A template of `kafka.timestamp` that names something of the record.
+_OF_A_RECORD = pattern(r"\$\{(?!\s*now\b(?:[^}a-z]|\d(?:ms|[smhdw]))*\})")
+#: Settings of topics by which old records stay.
+_KEPT = pattern(
+    r"topic\.creation\.[A-Za-z0-9_-]+\."
+    r"(retention\.ms|cleanup\.policy|message\.timestamp\.type)"
+)
 
 
 def brokers_are_named(c: Scope) -> None:
@@ -218,6 +229,32 @@ def exactly_once_is_possible(c: Scope) -> None:
         c.error(flight, f"{needs} at most 5")
     if c.of(StateConfig).file is not None:
         c.error("offset.storage.file.filename", f"{needs} the state in a topic")
+
+
+def times_outlast_retention(s: Scope, api: Api, connector: Connector) -> None:
+    """Records keep the time of the API, and their topic is kept that long."""
+    key = "kafka.timestamp"
+    entry = s.values.entry(key)
+    if entry is None or not _OF_A_RECORD.search(entry.text):
+        return
+    if not connector.values.of(TopicsConfig).enable:
+        return
+    kept = _KEPT.fullmatch
+    if any(
+        (found := kept(name)) is not None
+        and (
+            found.group(1) == "retention.ms"
+            or str(connector.values[name]).strip() in ("compact", "LogAppendTime")
+        )
+        for name in connector.values
+    ):
+        return
+    s.warn(
+        key,
+        "a broker deletes records by this time, those older than its retention (7 days, "
+        "if nobody said more) soon after they came: topic.creation.default.retention.ms "
+        "says how long a topic that is created keeps them (-1: for ever)",
+    )
 
 
 def topics_are_created_as_said(c: Scope) -> None:

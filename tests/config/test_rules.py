@@ -223,6 +223,8 @@ ERRORS = [
 
 #: A document, the key that is warned of, a word of the message.
 WARNINGS = [
+    ("kafka.timestamp=${record.at}", "kafka.timestamp", "retention.ms"),
+    ("kafka.timestamp=${coalesce(at, now)}", "kafka.timestamp", "retention.ms"),
     ("http.snapshot.max.fall=0.1", "http.snapshot.max.fall", "SNAPSHOT_DIFF"),
     ("pagination.max.pages=5", "pagination.max.pages", "nothing pages"),
     ("http.source.query.params=a=${last.id}", "http.source.query.params", "keyset"),
@@ -324,6 +326,12 @@ WARNINGS = [
 
 #: What is right, and must not be warned of.
 FINE = [
+    "kafka.timestamp=${now}",
+    "kafka.timestamp=${now - 5m}",
+    "kafka.timestamp=${at}\ntopic.creation.default.retention.ms=-1",
+    "kafka.timestamp=${at}\ntopic.creation.default.cleanup.policy=compact",
+    "kafka.timestamp=${at}\ntopic.creation.default.message.timestamp.type=LogAppendTime",
+    "kafka.timestamp=${at}\ntopic.creation.enable=false",
     "pagination.type=cursor\npagination.cursor.field=next",
     "http.source.url=http://127.0.0.1:8099/x\nauth.type=BEARER\nbearer.token=t",
     (

@@ -24,8 +24,13 @@ from tests.fakes.api import Answer, Api, Asked
 PATIENCE = 40.0
 URL = "https://api.example.com"
 
-#: Warnings that are meant: what has no effect here, and what names no secret.
-UNDERSTOOD = ("no effect here: ", "a literal secret in a file")
+#: Warnings that are meant: what has no effect here, what names no secret, and that
+#: their records keep the time of the API.
+UNDERSTOOD = (
+    "no effect here: ",
+    "a literal secret in a file",
+    "a broker deletes records by this time",
+)
 
 
 @pytest.mark.parametrize("name", FILES)
