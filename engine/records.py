@@ -253,6 +253,34 @@ class Parcel(Struct, frozen=True, kw_only=True):
         """The same, of whose delivery one more is told."""
         return replace(self, delivered=(*self.delivered, delivered))
 
+    def picked(self, places: Sequence[int]) -> Parcel:
+        """Some of its records, in this order; the counts stay as they are."""
+        columns: dict[str, Any] = {}
+        for name in ("topic", "values", "keys", "timestamps", "headers", "indexes"):
+            column = getattr(self, name)
+            # What is one for all of them stays: a topic, a time, a set of headers.
+            if isinstance(column, list | range) or name in ("values", "keys"):
+                columns[name] = column and [column[at] for at in places]
+        return replace(self, **columns, lengths=None)
+
+    def without_keyless(self, words: str) -> Parcel:
+        """The same, of which records without a key have become dead letters."""
+        keys = self.keys if self.keys is not None else [None] * len(self.values)
+        indexes = self.indexes or range(len(keys))
+        letters = [
+            DeadLetter(
+                index=indexes[at],
+                value=bytes(self.page.records[indexes[at]]),
+                stage="route",
+                cause="RecordError",
+                message=words,
+            )
+            for at, key in enumerate(keys)
+            if key is None
+        ]
+        left = [at for at, key in enumerate(keys) if key is not None]
+        return replace(self.picked(left), letters=[*self.letters, *letters])
+
     @property
     def balanced(self) -> bool:
         """received + added = produced + filtered + dead-lettered + deduplicated."""

@@ -146,7 +146,8 @@ def plain(bootstrap: str, topic: str, count: int) -> Iterator[None]:
 
 def encoding(keyed: bool) -> Callable[[int], None]:
     """Encoding alone, two pages a batch."""
-    from engine.sink.batch import Batch, HeadStore, column_of
+    from engine.sink.batch import Batch, HeadStore
+    from engine.sink.columns import column_of
 
     pages = made()
     keys = keys_of(0)

@@ -113,6 +113,25 @@ GATES = {
 LOOK_AT_PARTS = {"entry", "placing", "probe", "rehearsal", "replay", "sample"}
 
 
+#: Lines of a module, but for those that are one thing and say so at their top.
+MOST_LINES = 500
+
+#: Tables, and walks of which every step depends on the one before.
+LONG = {
+    "cli/main.py",
+    "config/foreign/convert.py",
+    "config/foreign/rows.py",
+    "observe/names.py",
+    "sink/produce/connection.py",
+    "source/jobs.py",
+    "source/paging/bookmark.py",
+    "source/paging/by_number.py",
+    "source/paging/windows.py",
+    "source/wire/http1.py",
+    "task/snapshot.py",
+}
+
+
 def modules() -> list[Path]:
     return sorted(ENGINE.rglob("*.py"))
 
@@ -230,3 +249,15 @@ def submodules(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
+
+
+def test_a_module_is_short_or_says_why_it_is_long() -> None:
+    long = {
+        str(path.relative_to(ENGINE)): ast.get_docstring(ast.parse(path.read_text()))
+        for path in modules()
+        if len(path.read_text().splitlines()) > MOST_LINES
+    }
+
+    assert set() == set(long) - LONG
+    silent = {name for name, text in long.items() if " long" not in (text or "")}
+    assert set() == silent

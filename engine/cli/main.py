@@ -3,7 +3,7 @@ Main: the words of the command line and what each of them starts.
 
 Owns verbs, flags, help and the translation of our errors into exit codes;
 imports nothing heavy: a verb's module is loaded only when it is asked for,
-so that `--help` answers at once.
+so that `--help` answers at once.  It is long as a table is: verbs with their flags.
 
 Path: the shell -> here -> one module of this room.
 """

@@ -30,7 +30,8 @@ from engine.errors import Exit, SinkError, SourceError, StateError
 from engine.language import EvaluationError
 from engine.language.times import iso_text
 from engine.records import Primitive
-from engine.sink.kafka import EARLIEST, LATEST, admin, describe, offsets
+from engine.sink.ends import offsets
+from engine.sink.kafka import EARLIEST, LATEST, admin, describe
 from engine.sink.state import Saved
 from engine.task.build.kafka import KafkaBuilder
 from engine.task.probe import first_request, next_request

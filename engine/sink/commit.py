@@ -20,7 +20,8 @@ from msgspec import Struct
 from engine.clock import SYSTEM, Clock
 from engine.errors import Misconfigured, Refused, SinkError, StateError, Unavailable
 from engine.sink import refusals
-from engine.sink.batch import HEADER, Batch, Column, HeadStore, column_of
+from engine.sink.batch import HEADER, Batch, HeadStore
+from engine.sink.columns import Column, column_of
 from engine.sink.compress import PLAIN, Packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.group import Committing, TransactionGroup

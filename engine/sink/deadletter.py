@@ -21,8 +21,9 @@ from msgspec import Raw, Struct
 from engine.errors import StateError
 from engine.later import later, pattern
 from engine.records import DeadLetter, KafkaHeaders, Page, Parcel, Request, Response
-from engine.sink.batch import Column, column_of
-from engine.sink.kafka import Cluster, Stored, topic_ends
+from engine.sink.columns import Column, column_of
+from engine.sink.ends import topic_ends
+from engine.sink.kafka import Cluster, Stored
 
 if TYPE_CHECKING:
     from engine.sink import library

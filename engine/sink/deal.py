@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TypeAlias
 
 from engine.records import Parcel
-from engine.sink.batch import Column, column_of
+from engine.sink.columns import Column, column_of
 from engine.sink.murmur2 import Partitions
 
 #: A partition, or None for any, and the records for it: column, start, stop.

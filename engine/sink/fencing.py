@@ -22,7 +22,8 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Misconfigured, SinkError, StateError, TakenOver, Unavailable
-from engine.sink.batch import Batch, HeadStore, column_of
+from engine.sink.batch import Batch, HeadStore
+from engine.sink.columns import column_of
 from engine.sink.compress import PLAIN
 from engine.sink.fetching import TopicReader
 from engine.sink.produce.producer import Producer

@@ -20,6 +20,7 @@ from engine.later import later
 from engine.sink import codes, protocol
 from engine.sink.caller import BrokerClient
 from engine.sink.codes import BrokerError
+from engine.sink.ends import offsets
 from engine.sink.kafka import (
     EARLIEST,
     LATEST,
@@ -28,7 +29,6 @@ from engine.sink.kafka import (
     asking,
     metadata,
     naming,
-    offsets,
     topic_id,
 )
 from engine.sink.produce.messages import Metadata

@@ -17,7 +17,8 @@ from typing import Protocol
 from msgspec import Struct, field
 
 from engine.errors import SinkError
-from engine.sink.batch import Batch, Column, HeadStore
+from engine.sink.batch import Batch, HeadStore
+from engine.sink.columns import Column
 from engine.sink.commit import SharedDelivery
 from engine.sink.deal import Part, by_partition
 from engine.sink.murmur2 import Partitions

@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SinkError
-from engine.sink.kafka import Cluster, Identified, identify
+from engine.sink.ends import Identified, identify
+from engine.sink.kafka import Cluster
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from engine.errors import Refused, SinkError
 from engine.records import DeadLetter, Offset, Parcel
 from engine.sink import refusals
-from engine.sink.batch import Column
+from engine.sink.columns import Column
 from engine.sink.commit import SharedDelivery
 from engine.sink.deal import by_topic
 from engine.sink.filling import Open, ShardBatches

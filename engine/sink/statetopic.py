@@ -11,8 +11,7 @@ Path: `sink.state` says what is kept -> here -> `sink.reading`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from contextlib import contextmanager
 
 import msgspec
 from msgspec import Struct
@@ -31,71 +30,12 @@ from engine.sink.reading import Progress, Reading
 from engine.sink.rivals import Rivals
 from engine.sink.scan import Record
 from engine.sink.seams import Failure, Sending
+from engine.sink.shelving import SharedReading, UnsharedReading
 from engine.sink.state import COUNT_KEY, Counter, Saved, canonical, key_of, parse
-
-#: Settings without which the topic grows for days before anything is compacted:
-#: Kafka compacts only segments that are closed, of 1 GiB or 7 days by default.
-#: With these about 16 MiB of a partition are not compacted, and nothing is for
-#: longer than an hour.  A tombstone outlives any reading.
-SETTINGS: Mapping[str, str] = {
-    "segment.bytes": str(16 << 20),
-    "segment.ms": "3600000",
-    "min.compaction.lag.ms": "0",
-    "max.compaction.lag.ms": "3600000",
-    "min.cleanable.dirty.ratio": "0.1",
-    "delete.retention.ms": "3600000",
-}
-
+from engine.sink.statesettings import SETTINGS, exceeds
 
 #: Records above which it is said that the topic is large.
 MANY = 500_000
-
-
-def _exceeds(found: str, wanted: str) -> bool:
-    """Each of `SETTINGS` is a number of which more means later."""
-    try:
-        return float(found) > float(wanted)
-    except ValueError:
-        return False
-
-
-class SharedReading(Protocol):
-    """Where the tasks of an engine keep one reading for all of them."""
-
-    def holding(self, progress: Progress) -> AbstractContextManager[None]:
-        """
-        Alone among the tasks inside.
-
-        Args:
-            progress: Told how far the task that holds it is; may raise.
-
-        Blocks: until the task that holds it has read, or has ended.
-        """
-
-    def taken(self) -> bytes | None:
-        """What was kept last."""
-
-    def keep(self, content: bytes) -> None:
-        """Keep a reading in place of the one before."""
-
-    def told(self, done: int, total: int) -> None:
-        """Let those who wait know how far the reading is."""
-
-
-class UnsharedReading:
-    """A reading that is shared with nobody."""
-
-    def holding(self, progress: Progress) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def taken(self) -> bytes | None:
-        return None
-
-    def keep(self, content: bytes) -> None:
-        return
-
-    def told(self, done: int, total: int) -> None:
-        return
 
 
 class StateRecord(Struct, frozen=True):
@@ -387,7 +327,7 @@ class TopicState:
         return {
             name: (found[name], self._settings[name])
             for name in SETTINGS
-            if name in found and _exceeds(found[name], self._settings[name])
+            if name in found and exceeds(found[name], self._settings[name])
         }
 
     def _looked_up(self) -> bool:

@@ -3,8 +3,9 @@ Jobs: apis whose data has to be asked for before it can be fetched.
 
 Owns a poll in three steps: a job is created, its status is asked until it is done, and
 what it has made is fetched, by the pages of the api or from the URLs that the status
-names.  The position has the job from its creation on, so that who was killed goes on
-with it and creates no second one.
+names. The position has the job from its creation on, so that who was killed goes on
+with it and creates no second one. It is one walk, and long: each
+of the three steps is read back from the state, whichever of them a kill has cut.
 
 Path: `task.flow` -> here -> `source.poll` walks what the job has made
 """

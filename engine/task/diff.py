@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.errors import RecordError, StateError
-from engine.records import DeadLetter, Offset, Page, Parcel, Shard
+from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet
 from engine.sink.outlet import AtLeastOnce
 from engine.sink.seams import Failure
@@ -363,25 +363,7 @@ class SnapshotDiff:
         words = "the record has no key, by which SNAPSHOT_DIFF knows it again"
         if not self._limits.tolerant or keys is None:
             raise RecordError(words, stage="route")
-        bad = [at for at, key in enumerate(keys) if key is None]
-        indexes = parcel.indexes or range(len(keys))
-        letters = [
-            DeadLetter(
-                index=indexes[at],
-                value=bytes(parcel.page.records[indexes[at]]),
-                stage="route",
-                cause="RecordError",
-                message=words,
-            )
-            for at in bad
-        ]
-        left = [at for at, key in enumerate(keys) if key is not None]
-        parcel = kept(parcel, left)
-        return replace(
-            parcel,
-            deduplicated=parcel.deduplicated - len(bad),
-            letters=[*parcel.letters, *letters],
-        )
+        return parcel.without_keyless(words)
 
     def _write(
         self,
@@ -447,19 +429,8 @@ def kept(parcel: Parcel, places: Sequence[int]) -> Parcel:
     count = len(parcel.values)
     if len(places) == count:
         return parcel
-    columns: dict[str, object] = {}
-    for name in ("values", "keys", "indexes", "topic", "timestamps", "headers"):
-        column = getattr(parcel, name)
-        if column is None or isinstance(column, str | int):
-            continue
-        if name == "headers" and not (column and isinstance(column, list)):
-            # One set for all of them.
-            continue
-        columns[name] = [column[at] for at in places]
     return replace(
-        parcel,
-        **columns,
-        lengths=None,
+        parcel.picked(places),
         deduplicated=parcel.deduplicated + count - len(places),
     )
 

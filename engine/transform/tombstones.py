@@ -20,7 +20,7 @@ from engine.errors import BadPage, RecordError
 from engine.language import Path
 from engine.language.faults import EvaluationError
 from engine.language.values import decode
-from engine.records import DeadLetter, Page, Parcel
+from engine.records import Page, Parcel
 from engine.seams import Transform
 from engine.transform.conditions import Condition, holds
 
@@ -86,32 +86,13 @@ class TombstoneTransform:
     def _keyed(self, parcel: Parcel) -> Parcel:
         """Null values; without a key one says nothing."""
         keys = parcel.keys or [None] * len(parcel.values)
-        bad = [at for at, key in enumerate(keys) if key is None]
         parcel = replace(parcel, values=[None] * len(parcel.values))
-        if not bad:
+        if None not in keys:
             return parcel
         words = "a record says that something is gone, and kafka.key makes no key of it"
         if not self._tolerant:
             raise RecordError(words, stage="route", rule="kafka.key")
-        indexes = parcel.indexes or range(len(keys))
-        letters = [
-            DeadLetter(
-                index=indexes[at],
-                value=bytes(parcel.page.records[indexes[at]]),
-                stage="route",
-                cause="RecordError",
-                message=words,
-            )
-            for at in bad
-        ]
-        left = [at for at in range(len(keys)) if keys[at] is not None]
-        columns = {
-            name: [column[at] for at in left]
-            for name in ("topic", "values", "keys", "timestamps", "headers", "indexes")
-            for column in (getattr(parcel, name),)
-            if isinstance(column, list | range)
-        }
-        return replace(parcel, **columns, letters=[*parcel.letters, *letters])
+        return parcel.without_keyless(words)
 
 
 def _plainly(look: Callable[[Path], Any]) -> Callable[[Path], Any]:

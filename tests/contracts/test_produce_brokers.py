@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from engine.sink.kafka import Cluster, topic_ends
+from engine.sink.ends import topic_ends
+from engine.sink.kafka import Cluster
 from engine.sink.produce.producer import NoTopic
 from engine.sink.produce.wire import BrokerAddress
 from tests.brokers import Apache, Broker

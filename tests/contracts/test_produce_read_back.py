@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.sink.batch import Batch, Column, HeadStore, column_of
+from engine.sink.batch import Batch, HeadStore
+from engine.sink.columns import Column, column_of
 from engine.sink.compress import packing
 from tests.brokers import Apache, Broker, Seen, apache_kafka, has_java
 from tests.e2e.rig import Setup

@@ -29,7 +29,8 @@ from engine.errors import (
     SinkError,
     Unavailable,
 )
-from engine.sink.batch import Batch, HeadStore, column_of
+from engine.sink.batch import Batch, HeadStore
+from engine.sink.columns import column_of
 from engine.sink.compress import PLAIN
 from engine.sink.delivery import Delivery
 from engine.sink.group import Boundary, End

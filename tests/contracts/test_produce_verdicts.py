@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from engine.errors import Doubtful, Fenced, Misconfigured, SinkError
-from engine.sink.batch import column_of
+from engine.sink.columns import column_of
 from tests.fakes.broker import SPOKEN, Batch, Cluster, cluster, part
 from tests.sink.producing import Putting, putting, until
 

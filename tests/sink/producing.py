@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from engine.errors import SinkError
-from engine.sink.batch import Batch, HeadStore, column_of
+from engine.sink.batch import Batch, HeadStore
+from engine.sink.columns import column_of
 from engine.sink.compress import packing
 from engine.sink.kafka import Cluster
 from engine.sink.produce.producer import OpenBatch, Producer

@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 from kafka.record.memory_records import MemoryRecords
 
 from engine.records import KafkaHeaders
-from engine.sink.batch import (
-    HEADER,
-    Batch,
-    HeadStore,
-    Sealed,
-    column_of,
-    varint,
-)
+from engine.sink.batch import HEADER, Batch, HeadStore, Sealed
+from engine.sink.columns import column_of, varint
 from engine.sink.compress import packing
 from tests.examples import examples
 

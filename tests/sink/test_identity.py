@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import Unavailable
+from engine.sink.ends import Identified, identify
 from engine.sink.identity import LOOK, Identities, KnownTopic
-from engine.sink.kafka import Cluster, Identified, identify
+from engine.sink.kafka import Cluster
 from tests.brokers import Broker
 from tests.fakes.hands import Hands
 

@@ -12,8 +12,8 @@ import pytest
 from kafka.protocol import admin, consumer, metadata, producer, sasl
 
 from engine.sink import protocol
+from engine.sink.codec import Message, MessageType
 from engine.sink.produce.wire import Garbled
-from engine.sink.protocol import Message, MessageType
 
 #: The library's request and answer of each message.
 THEIRS: dict[str, tuple[Any, Any]] = {

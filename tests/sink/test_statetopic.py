@@ -14,7 +14,8 @@ from confluent_kafka import Producer
 from engine.errors import Misconfigured, StateError
 from engine.sink import reading
 from engine.sink.state import COUNT_KEY, canonical, key_of
-from engine.sink.statetopic import SETTINGS, TopicState
+from engine.sink.statesettings import SETTINGS
+from engine.sink.statetopic import TopicState
 from engine.task.sharedreading import SharedReadingFile
 from tests.brokers import Broker
 from tests.sink.rig import topic_name

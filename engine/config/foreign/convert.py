@@ -1,9 +1,10 @@
 """
 Convert: foreign values that need more than another name.
 
-Owns one function for each foreign key whose value changes on the way: other
-units, separators, several keys that become one.  A function puts our keys and
-says what it put; what it cannot put it refuses.
+Owns one function for each foreign key whose value changes on the way: other units,
+separators, several keys that become one. A function puts our keys and says what it put;
+what it cannot put it refuses. It is long as a
+table is, of functions: one for each foreign meaning that is more than a name.
 
 Path: ``foreign.rows`` -> here -> ``translation``
 """

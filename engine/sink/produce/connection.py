@@ -1,9 +1,11 @@
 """
 Connection: one socket to a broker, without ever blocking.
 
-Owns the bytes: connecting to one address after the other, TLS, the handshake,
-frames in both directions, partial writes, time-outs, and which request is
-answered next.  Decides nothing of what is sent.
+Owns the bytes: connecting to one address after the other, TLS, the handshake, frames in
+both directions, partial writes, time-outs, and which request is answered next. Decides
+nothing of what is sent. It is one class, and long: each step of a socket's life, from
+its first address to its end, is entered by the step before or by the system, at any of
+them.
 
 Path: `sink.produce.sender` drives it: `handle` when the system says that
 something can be read or written, `tick` when its time is over.
@@ -24,6 +26,7 @@ from typing import Any, Protocol, TypeAlias
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
+from engine.sink.codec import Message
 from engine.sink.produce.aside import ThreadedCalls
 from engine.sink.produce.handshake import (
     Conversation,
@@ -33,7 +36,6 @@ from engine.sink.produce.handshake import (
     log_in,
 )
 from engine.sink.produce.wire import FRAME_LIMIT, Garbled, Piece
-from engine.sink.protocol import Message
 from engine.sink.reasons import CLOSED, ENDED, MUTE, NAMELESS
 
 #: Seconds an address may take to accept, while there are others to try.

@@ -18,10 +18,10 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from engine.sink import codes
+from engine.sink.codec import Message
 from engine.sink.codes import BrokerError
 from engine.sink.produce import messages
 from engine.sink.produce.messages import Versions
-from engine.sink.protocol import Message
 from engine.sink.sasl import Login, advance, steps
 
 #: Part of a session after which it is renewed; Java draws from 85 to 95 of 100.

@@ -17,11 +17,11 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from engine.errors import SinkError
+from engine.sink.codec import Message
 from engine.sink.produce import messages, verdicts
 from engine.sink.produce.handshake import NegotiatedSession
 from engine.sink.produce.queue import Numbers, Partition
 from engine.sink.produce.wire import BrokerAddress
-from engine.sink.protocol import Message
 
 #: COORDINATOR_LOAD_IN_PROGRESS, _NOT_AVAILABLE, NOT_COORDINATOR, REQUEST_TIMED_OUT,
 #: CONCURRENT_TRANSACTIONS, NOT_ENOUGH_REPLICAS, UNKNOWN_SERVER_ERROR.

@@ -16,9 +16,9 @@ from typing import Any
 from msgspec import Struct
 
 from engine.sink import codes, protocol
+from engine.sink.codec import Message, MessageType
 from engine.sink.codes import BrokerError
 from engine.sink.produce.wire import NO_ID, BrokerAddress, Garbled
-from engine.sink.protocol import Message, MessageType
 
 #: api key -> the versions a broker speaks, lowest and highest.
 Versions = dict[int, tuple[int, int]]

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
-from engine.sink.batch import Batch, EncodedRecords, HeadStore, Sealed, varint
+from engine.sink.batch import Batch, EncodedRecords, HeadStore, Sealed
+from engine.sink.columns import varint
 from engine.sink.compress import unpacked
 from engine.sink.produce.queue import Queued
 

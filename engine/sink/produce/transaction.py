@@ -32,12 +32,12 @@ from engine.errors import (
     SinkError,
     Unavailable,
 )
+from engine.sink.codec import Message
 from engine.sink.produce import messages, verdicts, wire
 from engine.sink.produce.handshake import NegotiatedSession
 from engine.sink.produce.identity import CoordinatorRequest
 from engine.sink.produce.queue import Numbers, Partition
 from engine.sink.produce.wire import BrokerAddress
-from engine.sink.protocol import Message
 
 #: Seconds until what a former transaction's end is still in the way of is asked
 #: again: its markers are being written, which takes milliseconds.

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 from engine.clock import SYSTEM
 from engine.errors import SinkError, Unavailable
-from engine.sink.batch import Batch, HeadStore, column_of
+from engine.sink.batch import Batch, HeadStore
 from engine.sink.cluster import Cluster
+from engine.sink.columns import column_of
 from engine.sink.compress import PLAIN
 from engine.sink.produce.producer import Producer
 from engine.sink.produce.queue import RefusedRecord

@@ -11,7 +11,6 @@ Path: `source.fetch` (Response) -> here -> `source.paging.paginator` (Decoded)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Container, Sequence
 from typing import Any, TypeAlias
 
@@ -23,26 +22,18 @@ from engine.language.faults import EvaluationError
 from engine.language.paths import Path, compile_path
 from engine.language.values import MISSING
 from engine.language.values import decode as decode_value
-from engine.later import pattern
 from engine.records import Response
 from engine.source.decode import diagnosis, formats
 from engine.source.decode.answers import ERRORS, Errors, TreatedAsEmpty
 from engine.source.decode.formats import LONE, SPELLER, CsvFormat, Xml
 from engine.source.decode.mapped import split_mapped
 from engine.source.decode.readable import Unreadable, blank, plain, readable
-from engine.source.decode.shapes import (
-    Reshape,
-    Rows,
-    by_member,
-    by_row,
-    members_of,
-)
+from engine.source.decode.shapes import Reshape, Rows, by_member, by_row, members_of
+from engine.source.decode.spelling import as_raw, items_at, member_at, skip_blank
 from engine.source.wire.origin import shown
 from engine.source.wire.pieces import BodyLimits
 
 Body: TypeAlias = bytes | bytearray | memoryview
-
-_BLANK = pattern(r"[ \t\r\n]*")
 
 
 class Shapes(Struct, frozen=True):
@@ -470,63 +461,16 @@ def _spelled(
     if data.names is None:
         raise Unreadable("JSON", str(error)) from error
     try:
-        document, end = SPELLER.raw_decode(text, _skip(text, 0))
-        if _skip(text, end) != len(text):
+        document, end = SPELLER.raw_decode(text, skip_blank(text, 0))
+        if skip_blank(text, end) != len(text):
             raise BadPage("a second document follows the first")
-        at: int | None = _skip(text, 0)
+        at: int | None = skip_blank(text, 0)
         for name in data.names:
-            at = _member(text, at, name) if at is not None else None
+            at = member_at(text, at, name) if at is not None else None
         value: Any = MISSING
         if at is not None:
-            value = _items(text, at)
-        places = {path.text: _again(path.get(document)) for path in wanted}
+            value = items_at(text, at)
+        places = {path.text: as_raw(path.get(document)) for path in wanted}
         return _pieces(value, places, data, optional)
     except (ValueError, RecursionError, EvaluationError, msgspec.MsgspecError) as e:
         raise Unreadable("JSON", str(e)) from e
-
-
-def _again(value: Any) -> Any:
-    """What the standard library decoded, as the rest of this file has it."""
-    if value is MISSING:
-        return value
-    # Escapes stay escapes: a lone surrogate has no UTF-8.
-    return Raw(json.dumps(value, separators=(",", ":")).encode("ascii"))
-
-
-def _skip(text: str, at: int) -> int:
-    found = _BLANK.match(text, at)
-    return found.end() if found is not None else at
-
-
-def _member(text: str, at: int, name: str) -> int | None:
-    """Where the value of a member starts; the last one of that name."""
-    if text[at] != "{":
-        return None
-    found = None
-    at = _skip(text, at + 1)
-    while text[at] != "}":
-        key, end = SPELLER.raw_decode(text, at)
-        at = _skip(text, _skip(text, end) + 1)  # behind the colon
-        if key == name:
-            found = at
-        _, end = SPELLER.raw_decode(text, at)
-        at = _skip(text, end)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-    return found
-
-
-def _items(text: str, at: int) -> Any:
-    """The items of the array there, or the one value, as they are written."""
-    if text[at] != "[":
-        _, end = SPELLER.raw_decode(text, at)
-        return Raw(text[at:end].encode())
-    records = []
-    at = _skip(text, at + 1)
-    while text[at] != "]":
-        _, end = SPELLER.raw_decode(text, at)
-        records.append(Raw(text[at:end].encode()))
-        at = _skip(text, end)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-    return records

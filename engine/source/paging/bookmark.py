@@ -1,10 +1,12 @@
 """
 Bookmark: polls that ask for what has come since the last one (`INCREMENTAL`).
 
-Owns the pager around the pager of any type: the inner one walks the pages of a poll whose
-requests name the bookmark, this one leaves out what was delivered, keeps the largest value
-and says where the next poll goes on.  A position of an unfinished poll has the bookmark of
-its start beside the inner pager's own, so that a poll goes on wherever it was cut.
+Owns the pager around the pager of any type: the inner one walks the pages of a poll
+whose requests name the bookmark, this one leaves out what was delivered, keeps the
+largest value and says where the next poll goes on. A position of an unfinished poll has
+the bookmark of its start beside the inner pager's own, so that a poll goes on wherever
+it was cut. It is one class, and long: what a poll asks for, leaves out and stores are
+three sides of one value, which moves with each page.
 
 Path: `source.paging.paginator` -> here -> the pager of a type, `asking`, `values`, `ties`
 """

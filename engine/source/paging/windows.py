@@ -2,8 +2,10 @@
 Windows: time cut into pieces that are polled one by one (`http.source.window.*`).
 
 Owns the pager around the pager of any type: each window is walked whole, once, in order
-within its shard; its bounds stand in the requests.  Windows are addressed by their number,
-so that shards share them; one that the API calls too large is halved.
+within its shard; its bounds stand in the requests. Windows are addressed by their
+number, so that shards share them; one that the API calls too large is halved. It is one
+class, and long: which window is next, what is left of it and what the state says are
+one walk, in any order of ends.
 
 Path: `source.paging.paginator` -> here -> the pager of a type, `language.spans`
 """

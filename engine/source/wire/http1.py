@@ -1,9 +1,11 @@
 """
 HTTP/1.1: one request, one complete answer, over HTTP/1.1.
 
-Owns what goes out (each shape of request is prepared once), the hops of
-one call, and the renaming of foreign failures.  Never sleeps, never retries but
-for the one resend that an ended idle connection costs, and judges no status.
+Owns what goes out (each shape of request is prepared once), the hops of one call, and
+the renaming of foreign failures. Never sleeps, never retries but for the one resend
+that an ended idle connection costs, and judges no status. It is one class, and long:
+whatever happens to a request, from the look-up of its way to the last redirect, is
+under its one deadline.
 
 Path: `source.fetch` (the outer layers) -> here -> `source.wire.pool`,
 `source.wire.body`
@@ -28,13 +30,9 @@ from engine.later import later
 from engine.observe.meters import Stage
 from engine.records import Request, Response
 from engine.source.wire.body import WireResponse, read_answer
-from engine.source.wire.dns import (
-    Dialer,
-    DirectConnection,
-    Resolver,
-)
+from engine.source.wire.dns import Dialer, DirectConnection, Resolver
 from engine.source.wire.exchange import Silent, write
-from engine.source.wire.http2 import Multiplexer, TransferOptions
+from engine.source.wire.http2 import Multiplexer
 from engine.source.wire.options import Auth, HttpOptions, ProxyOptions, Tokens
 from engine.source.wire.origin import (
     AddressGuard,
@@ -61,6 +59,7 @@ from engine.source.wire.prepared import (
     without_headers,
 )
 from engine.source.wire.tls import check_pins, tls_context
+from engine.source.wire.transfer import TransferOptions
 
 if TYPE_CHECKING:
     import gzip

@@ -17,19 +17,11 @@ import engine
 from engine.errors import Forbidden
 from engine.later import later
 from engine.source.wire.cookies import CookieJar
-from engine.source.wire.dns import (
-    Found,
-)
-from engine.source.wire.http2 import TransferOptions
+from engine.source.wire.dns import Found
 from engine.source.wire.options import Auth, HttpOptions, ProxyOptions
-from engine.source.wire.origin import (
-    Origin,
-    origin_of,
-    shown,
-)
-from engine.source.wire.pool import (
-    RouteConnections,
-)
+from engine.source.wire.origin import Origin, origin_of, shown
+from engine.source.wire.pool import RouteConnections
+from engine.source.wire.transfer import TransferOptions
 
 if TYPE_CHECKING:
     import requests

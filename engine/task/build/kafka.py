@@ -46,9 +46,11 @@ from engine.sink.kafka import Cluster
 from engine.sink.preflight import TopicCreationGroup, Topics
 from engine.sink.produce.producer import Producer
 from engine.sink.produce.transaction import Transactional
+from engine.sink.shelving import SharedReading
 from engine.sink.state import State
 from engine.sink.statefile import FileState
-from engine.sink.statetopic import SETTINGS, SharedReading, TopicState
+from engine.sink.statesettings import SETTINGS
+from engine.sink.statetopic import TopicState
 from engine.sink.transactions import ENDING
 from engine.sink.window import Budget
 

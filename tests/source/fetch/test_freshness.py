@@ -5,12 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.records import Request, Response
+from engine.source.fetch.fields import LONGEST, directives
 from engine.source.fetch.freshness import (
-    LONGEST,
     CacheVerdict,
     StoredResponse,
     decode,
-    directives,
     encode,
     freshened,
     initial_age,
