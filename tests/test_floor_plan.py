@@ -128,7 +128,6 @@ LONG = {
     "source/paging/by_number.py",
     "source/paging/windows.py",
     "source/wire/http1.py",
-    "task/snapshot.py",
 }
 
 
