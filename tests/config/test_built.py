@@ -6,7 +6,7 @@ import fnmatch
 
 import pytest
 
-from engine.config.built import LATER, standing
+from engine.config.built import LATER, availability
 from engine.config.keys import TABLE
 from engine.config.reference import reference
 from tests.config.conftest import Files
@@ -70,8 +70,8 @@ def test_every_entry_of_the_list_is_a_key_with_such_a_value() -> None:
 
 
 def test_explain_says_what_is_not_there() -> None:
-    assert "not available yet" in standing("group.id")
-    assert "" == standing("tasks.max")
+    assert "not available yet" in availability("group.id")
+    assert "" == availability("tasks.max")
 
 
 def test_defaults_that_are_absent_are_named_once(files: Files) -> None:

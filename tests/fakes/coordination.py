@@ -1,5 +1,5 @@
 """
-Crew: the notices of an api's shards, in one process.
+Coordination: the notices of an api's shards, in one process.
 
 Stands where the board stands.
 """
