@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,7 +97,15 @@ def is_fast(item: pytest.Item) -> bool:
         return False
     if _BROKERS & set(getattr(item, "fixturenames", ())):
         return False
-    return not _PROCESSES & set(dir(getattr(item, "module", None)))
+    if _PROCESSES & set(dir(getattr(item, "module", None))):
+        return False
+    return not _forks(item.path)
+
+
+@cache
+def _forks(path: Path) -> bool:
+    """True for a file of tests that forks by itself."""
+    return "os.fork(" in path.read_text()
 
 
 @pytest.hookimpl(optionalhook=True)
