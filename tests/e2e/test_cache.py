@@ -160,6 +160,38 @@ def test_a_poll_cut_short_and_gone_on_with_produces_every_record(
     assert sorted(2 * api.all_records()) == sorted(setup.values())
 
 
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_large_answers_are_there_for_the_next_run_whoever_asked(
+    make: Make, api: Api, tasks: int
+) -> None:
+    """Each task keeps its own until it ends; together they lie in files."""
+    names = ["a", "b", "c", "d"]
+    versions = dict.fromkeys(names, 1)
+
+    def answer(asked: Asked) -> Answer:
+        version = versions[asked.path[1:]]
+        headers = etag(version)
+        if asked.headers.get("if-none-match") == headers[0][1]:
+            return 304, headers, b""
+        body = json.dumps({"items": [{"v": version, "fill": "x" * 20_000}]})
+        return 200, headers, body.encode()
+
+    for name in names:
+        api.route(f"/{name}", answer)
+    keys = {"entity.names": ",".join(names), "tasks.max": tasks}
+    setup = make(f"{api.url}/${{entityName}}", keys)
+
+    assert 4 == setup.once().total["produced"]
+    assert list(setup.folder.glob("cache/*/l3/packs/*"))
+    api.log.clear()
+    versions["b"] = 2
+    again = setup.once()
+
+    assert (1, 3) == (again.total["produced"], again.total["saved"])
+    asked = {each.path: each.headers.get("if-none-match") for each in api.log}
+    assert dict.fromkeys((f"/{name}" for name in names), '"1"') == asked
+
+
 @pytest.mark.parametrize("kind", ["cursor", "next_url", "link_header", "keyset"])
 def test_a_chain_is_what_it_is_without_the_cache(make: Make, api: Api, kind) -> None:
     counts = {}
