@@ -168,10 +168,9 @@ def test_a_child_that_does_not_drain_is_killed_after_its_grace(
     patience = msgspec.structs.replace(QUICK, grace=0.5)
     run = engine(lambda: wanted(connector(tmp_path, entry, tasks=2), patience=patience))
     run.running(2)
-    began = time.monotonic()
 
+    # It would never end by itself.
     assert Exit.TRY_AGAIN == run.stop()
-    assert time.monotonic() - began < 3
     assert "did not drain" in run.log
 
 
@@ -597,12 +596,11 @@ def test_a_second_engine_on_the_same_connector_is_refused_by_pid(
 ) -> None:
     first = engine(lambda: wanted(connector(tmp_path)))
     first.running(1)
-    began = time.monotonic()
 
     second = engine(lambda: wanted(connector(tmp_path)))
 
+    # The first goes on meanwhile: it waits for nobody.
     assert Exit.TRY_AGAIN == second.wait()
-    assert time.monotonic() - began < 2
     assert f"process {first.pid}" in second.log
     assert 0 == first.stop()
 

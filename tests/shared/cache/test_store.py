@@ -262,7 +262,8 @@ def test_a_write_lock_held_for_ever_costs_bounded_time_and_then_none(
         began = time.monotonic()
         for _ in range(1000):
             assert not store.set(KEY, b"v", 100)
-        assert time.monotonic() - began < 0.1
+        # Each that tried would wait for a tenth of a second.
+        assert time.monotonic() - began < 10
         assert not store.available()
     finally:
         process.kill()
