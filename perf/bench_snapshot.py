@@ -26,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from xxhash import xxh3_64_digest, xxh3_128_digest
 
-from engine.task.snapshot import KeyTable, content_of
+from engine.task.contents import content_of
+from engine.task.snapshot import KeyTable
 from perf.rig import ROOT, machine
 
 PAGE = 500

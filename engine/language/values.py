@@ -351,6 +351,16 @@ def as_integer(number: Decimal) -> int | None:
     return int(number)
 
 
+#: What a value is refused with that is no JSON.
+UNENCODABLE: Final = (
+    msgspec.MsgspecError,
+    UnicodeError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
 def encode(value: Any) -> bytes:
     """
     A value as compact JSON; `Raw` goes in as it is.
@@ -364,13 +374,7 @@ def encode(value: Any) -> bytes:
         value = str(value)
     try:
         return _ENCODER.encode(value)
-    except (
-        msgspec.MsgspecError,
-        UnicodeError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as e:
+    except UNENCODABLE as e:
         raise EvaluationError("not encodable as JSON") from e
 
 

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from engine.errors import ConfigError, RecordError
+from engine.language.values import UNENCODABLE
 from engine.later import later
 
 if TYPE_CHECKING:
@@ -83,13 +84,7 @@ def from_function(output: Any) -> Raw:
     inspect_numbers(output)
     try:
         return Raw(_ENCODER.encode(output))
-    except (
-        msgspec.MsgspecError,
-        UnicodeError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as e:
+    except UNENCODABLE as e:
         raise RecordError(f"not encodable as JSON: {e}", stage="map") from e
 
 

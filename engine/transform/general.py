@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from msgspec import UNSET, Raw
 
 from engine.errors import RecordError
 from engine.language import MISSING, EvaluationError, Path
-from engine.language.values import check_depth, opened
+from engine.language.values import UNENCODABLE, check_depth, opened
 from engine.transform.conditions import holds
 from engine.transform.rules import ENCODER, NULL, Rules
 
@@ -193,13 +192,7 @@ def write(record: Any) -> bytes:
     """
     try:
         data = ENCODER.encode(record)
-    except (
-        msgspec.MsgspecError,
-        UnicodeError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as e:
+    except UNENCODABLE as e:
         raise RecordError(f"not encodable as JSON: {e}", stage="map") from e
     inspect_output(data)
     return data

@@ -39,20 +39,21 @@ from engine.source.wire.tls import TlsOptions
 
 def pool_of(values: Values) -> Pool:
     """The task's connections, from the connector's values."""
+    pool = values.of(PoolConfig)
     return Pool(
         PoolOptions(
-            enabled=values.of(PoolConfig).enabled,
-            max_connections=values.of(PoolConfig).max_connections,
-            max_per_route=values.of(PoolConfig).max_per_route,
-            keep_alive=values.of(PoolConfig).keep_alive,
-            keep_alive_duration=values.of(PoolConfig).keep_alive_duration,
-            keep_alive_requests=values.of(PoolConfig).keep_alive_requests,
-            validate_after=values.of(PoolConfig).validate_after,
-            cleanup=values.of(PoolConfig).cleanup,
-            cleanup_interval=values.of(PoolConfig).cleanup_interval,
-            max_idle=values.of(PoolConfig).max_idle,
-            buffer_size=values.of(PoolConfig).buffer_size,
-            dns_ttl=float(values.of(PoolConfig).dns_ttl),
+            enabled=pool.enabled,
+            max_connections=pool.max_connections,
+            max_per_route=pool.max_per_route,
+            keep_alive=pool.keep_alive,
+            keep_alive_duration=pool.keep_alive_duration,
+            keep_alive_requests=pool.keep_alive_requests,
+            validate_after=pool.validate_after,
+            cleanup=pool.cleanup,
+            cleanup_interval=pool.cleanup_interval,
+            max_idle=pool.max_idle,
+            buffer_size=pool.buffer_size,
+            dns_ttl=float(pool.dns_ttl),
         )
     )
 

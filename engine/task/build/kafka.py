@@ -314,15 +314,15 @@ class KafkaBuilder:
     def _producer(
         self, transactional: Transactional | None, *, waiting: bool = True
     ) -> Producer:
-        values = self._values
+        producer = self._values.of(ProducerConfig)
         return Producer(
             self.cluster,
-            acks=values.of(ProducerConfig).acks,
-            idempotent=values.of(ProducerConfig).idempotent,
-            linger=values.of(ProducerConfig).linger,
-            in_flight=values.of(ProducerConfig).in_flight,
-            max_block=values.of(ProducerConfig).max_block,
-            max_request_size=values.of(ProducerConfig).max_request_size,
+            acks=producer.acks,
+            idempotent=producer.idempotent,
+            linger=producer.linger,
+            in_flight=producer.in_flight,
+            max_block=producer.max_block,
+            max_request_size=producer.max_request_size,
             transactional=transactional,
             waiting=waiting,
         )
