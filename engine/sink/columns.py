@@ -9,7 +9,7 @@ Path: `sink.outlet`, `sink.filling` -> here; `sink.batch` fills batches from the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import add, itemgetter
 from typing import Any
@@ -37,6 +37,9 @@ def varint(number: int) -> bytes:
 #: Keys and values shorter than this have their lengths written from tables; for
 #: a longer one the way through `_any` costs nothing beside its bytes.
 SHORT = 1 << 13
+
+#: Records that are cut into batches at once; pages that APIs have are smaller.
+SLICE = 10_000
 
 _UPPER = [bytes((number,)) for number in range(128, 256, 2)]
 
@@ -143,8 +146,23 @@ class Column(Struct):
         made.members = self.members
         return made
 
+    def slices(self) -> Iterator[Column]:
+        """
+        The same records, of a large page `SLICE` at once.
+
+        What is made of a column when it is cut into batches is four objects a record,
+        as much again as a large page itself takes beside its bytes.
+        """
+        if len(self) <= SLICE:
+            yield self
+            return
+        for start in range(0, len(self), SLICE):
+            yield self.picked(range(start, min(start + SLICE, len(self))))
+
     def weight(self, start: int, stop: int) -> int:
         """The most bytes that the records from `start` to `stop` take."""
+        if stop - start == len(self) > SLICE:
+            return sum(self.weights) + len(self) * self.framing
         sums = self.summed()
         return sums[stop] - sums[start] + (stop - start) * self.framing
 

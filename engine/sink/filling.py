@@ -11,7 +11,7 @@ Path: `sink.outlet` -> here -> `sink.batch`, `sink.produce.producer`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -122,18 +122,31 @@ class ShardBatches:
         Put records on their way.
 
         Raises: a SinkError.
-        Blocks: while the bytes in flight are at the budget's limit.
+        Blocks: while the bytes in flight are at the budget's limit; of a page that is
+            larger than it each slice takes its own room.
         """
+        size = column.weight(0, len(column))
+        if size <= self._delivery.budget.limit:
+            self._add(topic, column.slices(), size, entry)
+            return
+        for piece in column.slices():
+            self._add(topic, (piece,), piece.weight(0, len(piece)), entry)
+
+    def _add(
+        self, topic: str, pieces: Iterable[Column], left: int, entry: HandOver
+    ) -> None:
+        """Columns with `left` bytes in all."""
         delivery, owner = self._delivery, self._owner
-        left = column.weight(0, len(column))
         if not delivery.take(left, owner):
             delivery.make_room(left, owner)
         limit = delivery.limit(topic)
         try:
             # Asked for outside the lock: the sender's thread brings the answer.
             count = delivery.patiently(lambda: delivery.count(topic))
-            for part in by_partition(column, count, self._spread(topic, count)):
-                left -= self._add_to(topic, part, limit, entry, count)
+            known = self._spread(topic, count)
+            for piece in pieces:
+                for part in by_partition(piece, count, known):
+                    left -= self._add_to(topic, part, limit, entry, count)
         finally:
             self._tell()
             # Not 0 only if something failed in between.

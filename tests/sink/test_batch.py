@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kafka.record.memory_records import MemoryRecords
 
 from engine.records import KafkaHeaders
+from engine.sink import columns
 from engine.sink.batch import HEADER, Batch, HeadStore, Sealed
 from engine.sink.columns import column_of, varint
 from engine.sink.compress import packing
@@ -179,3 +180,22 @@ def test_header_sets_keep_order_and_repeats() -> None:
     batch.append(column_of([b"x"], None, 0, sets))
 
     assert list(sets) == read(batch.seal())[0][4]
+
+
+@pytest.mark.parametrize("keys", [None, [b"k%d" % (at % 3) for at in range(35)]])
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 20, 35])
+def test_a_large_column_is_the_same_in_slices(
+    count: int, keys: list[bytes] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = [b"%d" % (number * 37) for number in range(count)]
+    keys = keys and keys[:count]
+    weight = column_of(values, keys, 7).weight(0, count)
+    monkeypatch.setattr(columns, "SLICE", 10)
+    pieces = list(column_of(values, keys, 7).slices())
+
+    assert max(map(len, pieces)) <= 10
+    assert [value for piece in pieces for value in piece.values] == values
+    assert sum(piece.weight(0, len(piece)) for piece in pieces) == weight
+    assert column_of(values, keys, 7).weight(0, count) == weight
+    origins = [piece.origin(at) for piece in pieces for at in range(len(piece))]
+    assert origins == list(range(count))

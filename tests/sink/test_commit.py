@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from engine.errors import Doubtful, Refused, Unavailable
 from engine.records import DeadLetter
+from engine.sink import columns
 from engine.sink.batch import Batch
 from engine.sink.deadletter import DeadLetters
 from engine.sink.delivery import Delivery
@@ -383,3 +384,36 @@ def test_for_a_batch_that_the_sender_has_nothing_is_encoded(
         made.flush()
 
     assert 4 == len(encoded) == len(hand.queued)
+
+
+def test_a_page_larger_than_the_budget_takes_room_as_its_records_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(columns, "SLICE", 2)
+    hand, saver = Hand(), Memory()
+    made = delivery(hand, budget=1000, batch_size=400)
+    out = outlet(made, saver)
+    done = threading.Event()
+
+    def page() -> None:
+        out.hand_over(parcel(0, [b"x" * 300] * 9), {"page": 0})
+        done.set()
+
+    task = threading.Thread(target=page, daemon=True)
+    task.start()
+    assert not done.wait(0.3)
+    answered = 0
+    while not done.wait(0.01):
+        assert made.budget.used <= 1000
+        while hand.queued:
+            answered += hand.queued[0][2].count
+            hand.answer()
+    task.join()
+    assert [] == saver.saved
+    while hand.queued:
+        answered += hand.queued[0][2].count
+        hand.answer()
+
+    assert 9 == answered
+    assert [{"page": 0}] == saver.saved
+    assert 0 == made.budget.used
