@@ -23,12 +23,14 @@ from engine.cli.display import say, say_table
 from engine.cli.sizing import DAY, FlowEstimate, Sizing
 from engine.cli.wanted import owned
 from engine.clock import SYSTEM
-from engine.config import Connector, Loaded
+from engine.config import Api, Connector, Loaded
 from engine.config.entries import Findings
 from engine.config.memory import MEAN_RECORD, MemoryNeed, memory
 from engine.config.sections.cache import TiersConfig
 from engine.config.sections.engine import ScheduleConfig
+from engine.config.sections.jobs import JobsConfig
 from engine.config.sections.observing import AdminConfig
+from engine.config.sections.offsets import OffsetsConfig, WindowsConfig
 from engine.config.sections.transformation import BatchingConfig
 from engine.errors import ConfigError, EngineError, Exit
 from engine.observe import machine
@@ -353,6 +355,24 @@ def lines(one: Planned, report: dict[str, Any]) -> Iterator[str]:
             "  +           the least it can be: the pages had no end yet, or only what "
             "is new is asked for"
         )
+    for api in one.connector.apis:
+        if said := read_as(api):
+            yield f"  {api.name:<11} {said}"
+
+
+def read_as(api: Api) -> str:
+    """What the figures of an api do not say of its mode, or ""."""
+    if api.values.of(OffsetsConfig).mode in ("SNAPSHOT_PAGINATION", "SNAPSHOT_DIFF"):
+        return "all of it is read at each poll, and what is new or changed is produced"
+    size = api.values.of(WindowsConfig).size
+    if size is not None:
+        return (
+            f"asked window by window, {DAY / size:,.4g} a day; the pages above are of "
+            "the first windows"
+        )
+    if api.values.of(JobsConfig).create_url is not None:
+        return "each poll makes a job; looking at its status is among the calls"
+    return ""
 
 
 def told_of(told: dict[str, Any]) -> str:
