@@ -21,6 +21,7 @@ import msgspec
 from engine import config
 from engine.config import Connector, Loaded, Values
 from engine.config.endpoints import most_shards, splittable
+from engine.config.sections.auth import AuthConfig
 from engine.config.sections.cache import ResponseCacheConfig, TierConfig
 from engine.config.sections.delivery import StateConfig
 from engine.config.sections.engine import IdentityConfig
@@ -46,6 +47,7 @@ from engine.supervisor.runtime import (
 )
 from engine.supervisor.scale import Scaling
 from engine.task import entry as task_entry
+from engine.task.build.http import url_of
 from engine.task.build.kafka import state_place
 from engine.task.build.limits import limits_of
 
@@ -88,6 +90,21 @@ def make_directories(connector: Connector, process: Values) -> None:
             make_usable(Path(process.of(DirectoriesConfig).cache))
         except NoRuntime as failure:
             log.warning("cache.dir: %s; answers are not kept on disk.", failure)
+
+
+def load_shared(connector: Connector) -> None:
+    """
+    Import before the fork what each of several tasks would import for itself behind it.
+
+    One task has it with its first request, and a start without.
+    """
+    if connector.values.of(IdentityConfig).tasks_max == 1:
+        return
+    apis = [api.values for api in connector.apis]
+    if any(url_of(values).startswith("https:") for values in apis):
+        importlib.import_module("engine.source.wire.dialled")
+    if any(values.of(AuthConfig).type != "NONE" for values in apis):
+        importlib.import_module("requests")
 
 
 def run_task(
@@ -267,6 +284,7 @@ class Plan:
         self, connector: Connector, process: Values, connectors: Sequence[Connector]
     ) -> orders.SupervisedConnector:
         values = connector.values
+        load_shared(connector)
         claims = self._state / "locks" / state_place(values)
         for directory in (claims.parent, claims):
             make_private(directory)
