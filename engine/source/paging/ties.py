@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
+import msgspec
 from msgspec import Raw
 
 from engine.errors import StateError
@@ -172,12 +173,22 @@ class Ties:
         return made
 
 
+_decode = msgspec.json.Decoder().decode
+
+#: Names by which a record says which one it is.
+_IDENTITY: Final = frozenset({"id", "_id", "Id", "ID", "uuid", "guid"})
+#: Members in which APIs wrap a record: GraphQL's edges, listings that say its kind.
+_WRAPPED: Final = ("node", "data")
+
+
 class PageEdge:
     """
     The end of the page before, of numbered pages that have the newest first.
 
     Who is added in front while they are read shifts the others onto the next page: it
-    begins then with what stood at the end of the one before.
+    begins then with what stood at the end of the one before.  Two records that are alike
+    at the edge of a page look the same; only one that says which it is (`id`) is known to
+    have slid, since to produce twice is better than to lose one.
     """
 
     def __init__(self) -> None:
@@ -194,7 +205,25 @@ class PageEdge:
         if not self._unlike or not before or found[0] not in before:
             return 0
         ended = before[before.index(found[0]) :]
-        return len(ended) if found[: len(ended)] == ended else 0
+        if found[: len(ended)] != ended:
+            return 0
+        return len(ended) if all(map(_identified, records[: len(ended)])) else 0
+
+
+def _identified(record: Raw) -> bool:
+    """Whether a record, or what it wraps, says which one it is."""
+    try:
+        members = _decode(record)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        # What comes of a record that is broken is decided where it is decoded for good.
+        return False
+    if not isinstance(members, dict):
+        return False
+    wrapped = [members.get(name) for name in _WRAPPED]
+    return any(
+        isinstance(each, dict) and any(each.get(name) is not None for name in _IDENTITY)
+        for each in (members, *wrapped)
+    )
 
 
 def _below(key: Key, floor: Key) -> bool:

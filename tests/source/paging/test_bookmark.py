@@ -283,6 +283,28 @@ def test_records_that_are_alike_are_not_taken_for_what_slid() -> None:
     assert 0 == edge.slid([other])
 
 
+@pytest.mark.parametrize(
+    ("record", "slid"),
+    [
+        (b'{"id":7}', 1),
+        (b'{"_id":"a","t":1}', 1),
+        (b'{"kind":"t3","data":{"id":"x"}}', 1),
+        (b'{"node":{"id":"x"},"cursor":"c"}', 1),
+        # Another one may look the same.
+        (b'{"t":1,"customer":{"id":5}}', 0),
+        (b'{"customer_id":5,"t":1}', 0),
+        (b'{"id":null,"t":1}', 0),
+        (b"17", 0),
+        (b'["id"]', 0),
+    ],
+)
+def test_only_a_record_that_says_which_it_is_has_slid(record: bytes, slid: int) -> None:
+    edge = PageEdge()
+
+    assert 0 == edge.slid([Raw(b'{"id":1}'), Raw(record)])
+    assert slid == edge.slid([Raw(record), Raw(b'{"id":2}')])
+
+
 def test_what_changes_while_the_pages_are_read_is_not_passed_over() -> None:
     """By id, a record before the page in hand gets a time after the poll's start."""
     feed = feed_of("cursor", order="NONE", size=2)
