@@ -138,8 +138,8 @@ def test_ipv6_and_several_addresses_of_a_name(monkeypatch: pytest.MonkeyPatch) -
             to.wait(1)
         look_up = socket.getaddrinfo
 
-        def both(host: str, port: int, **more: Any) -> Any:
-            if host != "kafka.test":
+        def both(host: str | bytes, port: int, **more: Any) -> Any:
+            if host not in ("kafka.test", b"kafka.test"):
                 return look_up(host, port, **more)
             return [
                 *look_up("127.0.0.1", port, **more),
