@@ -136,7 +136,6 @@ class Build(Protocol):
         self,
         *,
         stop: threading.Event,
-        wake: Callable[[], None],
         ended: Callable[[ShardLoop], None],
         settled: set[Shard],
         start: Start,
@@ -146,7 +145,6 @@ class Build(Protocol):
 
         Args:
             stop: Set when the loops are to end.
-            wake: To be called, in any thread, when `tick` has something to do.
             ended: To be called by a loop that ends.
             settled: Shards that are done or FAILED and get no loop.
             start: Told how far it is; raises where the task is to end.
@@ -247,7 +245,6 @@ class Task:
             self._context,
             lambda start: self._build(
                 stop=stop,
-                wake=self._wake.set,
                 ended=self._loop_ended,
                 settled=self.settled,
                 start=start,

@@ -143,7 +143,6 @@ class Wiring:
         self,
         *,
         stop: threading.Event,
-        wake: Callable[[], None],
         ended: Callable[[ShardLoop], None],
         settled: set[Shard],
         start: Start,
