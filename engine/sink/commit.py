@@ -424,7 +424,12 @@ class SharedDelivery:
         return self.budget.take(size, spare, others=-1 if alone else outlet.held)
 
     def make_room(self, size: int, outlet: ShardOutlet) -> None:
-        """Wait for room and take it; the wait is counted by the budget."""
+        """
+        Wait for room and take it; the wait is counted by the budget.
+
+        Who holds up the end of a transaction while all room is the next one's takes it
+        beyond the limit: that room is given back only behind this end.
+        """
         began = self._clock.monotonic()
         # What lingers holds room that only an acknowledgement gives back.
         self.flush()
@@ -432,12 +437,19 @@ class SharedDelivery:
         try:
             with self.room:
                 while not self.take(size, outlet, spare):
+                    if not outlet.held and self._holds_up(outlet):
+                        self.budget.overdraw(size)
+                        break
                     outlet.check_failure()
                     self.check_patience(self._clock.monotonic())
                     # Room is given before the lock is taken to tell of it.
                     self.room.wait(LOOK)
         finally:
             self.budget.waiting(self._clock.monotonic() - began)
+
+    def _holds_up(self, outlet: ShardOutlet) -> bool:
+        """Under the lock: the end of a transaction waits for this shard alone."""
+        return self.transactions is not None and self.transactions.stuck(outlet.group)
 
     def answered(
         self,
@@ -462,6 +474,7 @@ class SharedDelivery:
                 outlet.fail(why)
             elif outlet.failure is None:
                 self.fail(why)
-            if self.budget.eased:
+            # Nothing more of its own on its way: it may hold up a transaction.
+            if self.budget.eased or (self.transactions is not None and not outlet.held):
                 self.room.notify_all()
             self.changed.notify_all()

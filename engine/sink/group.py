@@ -109,6 +109,9 @@ class Committing(Protocol):
     def demand(self) -> None:
         """Have the current group end now; for any thread."""
 
+    def stuck(self, number: int) -> bool:
+        """Under the lock: that group ends only if more of its pages is put into it."""
+
     def answered(self, group: TransactionGroup) -> None:
         """Under the lock: a page or a record of it is acknowledged."""
 

@@ -140,11 +140,29 @@ class Transactions:
                 group.demanded = True
                 self._due.notify_all()
 
+    def stuck(self, number: int) -> bool:
+        """
+        Under the delivery's lock: a group waits for pages, and for nothing on its way.
+
+        The pages are those that are being handed over to it.  What else is held is of the
+        group behind it, and is sent once this one has ended.
+        """
+        group = self._sending
+        return (
+            group is not None
+            and group is not self._current
+            and group.number == number
+            and group.left <= group.active
+        )
+
     def answered(self, group: TransactionGroup) -> None:
         """Under the delivery's lock: a page or a record of it is acknowledged."""
         group.left -= 1
-        if not group.left and group is not self._current:
-            self._due.notify_all()
+        if group is not self._current:
+            if not group.left:
+                self._due.notify_all()
+            if group.left <= group.active:
+                self._delivery.room.notify_all()
 
     def spoil(self, group: TransactionGroup, why: SinkError | StateError) -> None:
         """Have a group given up: it must not be committed. The first reason counts."""
@@ -236,6 +254,9 @@ class Transactions:
         deadline = began + self._boundary.flush
         if self._sending is not group:
             self._open(group)
+        with delivery.lock:
+            # From here on it may be `stuck`.
+            delivery.room.notify_all()
         self._wait(group, deadline, lambda: not group.active, "being handed over")
         with delivery.lock:
             outlets = delivery.outlets()

@@ -183,6 +183,11 @@ class Budget:
             self._sent += size
             return True
 
+    def overdraw(self, size: int) -> None:
+        """Take room for records that others' room waits for, whether there is any."""
+        with self._changed:
+            self._sent += size
+
     @property
     def eased(self) -> bool:
         """True if whoever waited for room may look: `EASED` of it is free."""

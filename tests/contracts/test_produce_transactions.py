@@ -527,12 +527,14 @@ class Saves:
 
 
 @contextmanager
-def delivering(fake: Cluster, **boundary: Any) -> Iterator[Delivery]:
+def delivering(
+    fake: Cluster, budget: Budget | None = None, **boundary: Any
+) -> Iterator[Delivery]:
     producer = made(fake)
     producer.initialise(10.0)
     delivery = Delivery(
         producer,
-        budget=Budget(1 << 20),
+        budget=budget or Budget(1 << 20),
         limits=lambda topic: 1 << 20,
         boundary=Boundary(**boundary),
     )
@@ -573,6 +575,50 @@ def test_pages_go_without_being_asked_for_after_a_while() -> None:
             to.begin()
             to.hand_over(parcel(0, [b"0"]), {"page": 0})
             until(lambda: fake.committed("state") == [b"0"], "a commit")
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("size", [20, 30, 60, 100])
+def test_who_holds_up_an_end_does_not_wait_for_room_of_the_next_one(
+    size: int, gated: bool
+) -> None:
+    """Shards whose pages are as large as the budget, which the next group fills."""
+    budget, pages = Budget(64_000), 12
+    failed: list[BaseException] = []
+    held: list[int] = []
+    with broker() as fake:
+        fake.create("state")
+        with delivering(fake, budget, collect=0.02, gated=gated, flush=10) as delivery:
+
+            def shard(number: int) -> None:
+                to = delivery.outlet({"api": "a", "shard": str(number)}, Saves())
+                try:
+                    to.begin()
+                    for page in range(pages):
+                        values = [
+                            b"%d-%d-%d " % (number, page, at) for at in range(size)
+                        ]
+                        filled = [value.ljust(1000, b"x") for value in values]
+                        to.hand_over(parcel(page, filled), {"page": page})
+                        held.append(budget.used)
+                    to.commit()
+                except SinkError as why:
+                    failed.append(why)
+
+            threads = [threading.Thread(target=shard, args=(n,)) for n in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert not failed
+        assert (
+            4 * pages * size
+            == len(set(fake.committed("t")))
+            == len(fake.committed("t"))
+        )
+        assert budget.used == 0
+        # A page of each shard beyond it, and no more.
+        assert max(held) <= budget.limit + 4 * size * 1100
 
 
 @pytest.mark.parametrize("version", BOTH)
