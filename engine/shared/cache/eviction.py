@@ -66,13 +66,17 @@ class Eviction:
                 below.put(key, got[0], got[1])
         tier.drop(key)
 
-    def lower_all(self, tier: SharedTier, lines: Sequence[Line]) -> None:
+    def lower_all(
+        self, tier: SharedTier, lines: Sequence[Line], patience: float
+    ) -> None:
         """The same for many, in one go: what is large of them lies together then."""
         below = self._tiers[-1]
         keys = [line.digest.hex() for line in lines]
         if tier.level == 2 and below.level == 3:
             found = ((key, tier.read(key)) for key in keys)
-            below.put_all([(key, got[0], got[1]) for key, got in found if got])
+            below.put_all(
+                [(key, got[0], got[1]) for key, got in found if got], patience
+            )
         tier.drop_all(keys)
 
     def make_room(self) -> None:

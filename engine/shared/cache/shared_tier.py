@@ -143,15 +143,17 @@ class SharedTier:
         return "unfit"
 
     def put_all(
-        self, entries: Sequence[tuple[str, bytes | memoryview, ReceivedAt]]
+        self,
+        entries: Sequence[tuple[str, bytes | memoryview, ReceivedAt]],
+        patience: float = 0.0,
     ) -> int:
-        """As so many `put`, in one go; how many are kept."""
+        """As so many `put`, in one go; how many are kept; `patience` as `store` has it."""
         fitting = []
         for key, value, received in entries:
             age = self._age(received)
             if not self._enter(key, len(value), received, age):
                 fitting.append((key, _stamped(value, received), self._keeps - age))
-        if not fitting or self.store.set_all(fitting, self.settings.volume):
+        if not fitting or self.store.set_all(fitting, self.settings.volume, patience):
             return len(fitting)
         self.drop_all([key for key, _, _ in fitting])
         return 0

@@ -24,7 +24,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from select import select
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 import diskcache
 from diskcache.core import MODE_RAW
@@ -58,6 +58,7 @@ LOOK = (0.0002, 0.001)
 CORRUPT = ("malformed", "not a database", "corrupt", "no such table", "no such column")
 
 Answer = TypeVar("Answer")
+Call: TypeAlias = Callable[[diskcache.Cache], Answer]
 
 
 class Unsafe(Exception):
@@ -205,14 +206,17 @@ class Store:
         )
         return bool(kept)
 
-    def set_all(self, entries: Sequence[tuple[str, bytes, float]], most: int) -> bool:
+    def set_all(
+        self,
+        entries: Sequence[tuple[str, bytes, float]],
+        most: int,
+        patience: float = 0.0,
+    ) -> bool:
         """
-        True if all of these are kept: (key, value, seconds at most).
+        True if all of these are kept (key, value, seconds at most), in one transaction.
 
-        As many calls of `set`, in one transaction; what is large goes into a pack.
-
-        Args:
-            most: Bytes that the database and its packs may take.
+        What is large goes into a pack.  Database and packs take `most` bytes; others that
+        write are waited for for `patience` seconds, if that is longer than usual.
         """
         rows = {}
         large = [each for each in entries if PACKED <= len(each[1]) <= LARGEST]
@@ -232,7 +236,7 @@ class Store:
                     cache.set(key, row, expire=expire, retry=False)
             return True
 
-        kept = bool(self._try(enter))
+        kept = bool(self._try(enter, patience))
         if packed is not None:
             self._sweep()
         return kept
@@ -361,7 +365,7 @@ class Store:
 
         self._try(lambda _: self._packs.sweep(known))
 
-    def _try(self, call: Callable[[diskcache.Cache], Answer]) -> Answer | None:
+    def _try(self, call: Call[Answer], patience: float = 0.0) -> Answer | None:
         """The call's answer, or None: no failure of a cache is anybody's."""
         if self._monotonic() < self._rests_until:
             return None
@@ -369,7 +373,7 @@ class Store:
             cache = self._cache
             if cache is None or self._owner != os.getpid():
                 cache = self._open()
-            answer = self._in_turn(cache, call)
+            answer = self._in_turn(cache, call, max(patience, self._patience))
         except Exception as failure:  # noqa: BLE001 - whatever it is: a miss
             self._failed(failure)
             return None
@@ -377,21 +381,18 @@ class Store:
         return answer
 
     def _in_turn(
-        self, cache: diskcache.Cache, call: Callable[[diskcache.Cache], Answer]
+        self, cache: diskcache.Cache, call: Call[Answer], patience: float
     ) -> Answer:
-        """
-        The call's answer once nobody else writes.
-
-        SQLite's own waiting grows to 25 ms a look and lets newcomers pass; a
-        writer is done in 0.1 ms.  Real time, as SQLite's was.
-        """
+        """The call's answer once nobody else writes; real time, as SQLite's is."""
+        # SQLite's own waiting grows to 25 ms a look and lets newcomers pass; a writer is
+        # done in 0.1 ms.
         until = 0.0
         while True:
             try:
                 return call(cache)
             except diskcache.Timeout:
                 now = SYSTEM.monotonic()
-                until = until or now + self._patience
+                until = until or now + patience
                 if now >= until:
                     raise
                 select((), (), (), random.uniform(*LOOK))

@@ -422,10 +422,11 @@ class Tiers(Generic[Value]):
             lines = sorted(upper.ledger.lines(), key=lambda line: -line.used)
             for at in range(0, len(lines), IN_ONE_GO):
                 usable = upper.usable() and lower.usable()
-                if not usable or self._clock.monotonic() >= deadline:
+                left = deadline - self._clock.monotonic()
+                if not usable or left <= 0:
                     break
                 some = lines[at : at + IN_ONE_GO]
-                self._eviction.lower_all(upper, some)
+                self._eviction.lower_all(upper, some, left)
                 moved += len(some)
             if self.settings.total is not None and self.settings.evict:
                 self._eviction.hold_total(self.settings.total)
@@ -443,7 +444,8 @@ class Tiers(Generic[Value]):
         lower.agree()
         keys = [key for key in tuple(l1.keys()) if key in self._owed]
         for at in range(0, len(keys), IN_ONE_GO):
-            if self._clock.monotonic() >= deadline or not lower.usable():
+            left = deadline - self._clock.monotonic()
+            if left <= 0 or not lower.usable():
                 break
             entries = []
             for key in keys[at : at + IN_ONE_GO]:
@@ -451,7 +453,8 @@ class Tiers(Generic[Value]):
                 held = l1.peek(key)
                 if held is not None and self._below_total(lower, key):
                     entries.append((key, self._encode(held[0]), held[1]))
-            moved += lower.put_all(entries)
+            # All tasks of a run end at once, and each opens the database and writes.
+            moved += lower.put_all(entries, left)
         return moved
 
     def _hear_of_clearing(self, l1: MemoryTier[Value]) -> bool:
