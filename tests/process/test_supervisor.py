@@ -458,7 +458,7 @@ def test_a_configuration_that_cannot_work_is_not_tried_again(
     until(lambda: run.child("c/0").state == "FAILED", "it is given up")
 
     assert 0 == run.child("c/0").restarts
-    assert "No task works any more" in run.log
+    until(lambda: "No task works any more" in run.log, "it is said")
     assert Exit.CONFIG == run.stop()
 
 

@@ -14,7 +14,7 @@ import pytest
 from engine.clock import SYSTEM
 from engine.errors import Misconfigured, Unavailable
 from engine.sink import caller, library
-from engine.sink import kafka as gate
+from engine.sink.ends import topic_ends
 from engine.sink.kafka import Cluster, reachable
 from engine.sink.produce.producer import Producer
 from tests.brokers import Broker
@@ -58,7 +58,7 @@ def test_every_shut_door_at_once_keeps_nobody_out(embedded: Broker) -> None:
 #: Every client that is made.
 CLIENTS: dict[str, Callable[[Cluster], object]] = {
     "admin": reachable,
-    "ends": lambda cluster: gate.topic_ends(cluster, "no-such-topic"),
+    "ends": lambda cluster: topic_ends(cluster, "no-such-topic"),
     "offsets": lambda cluster: library.group_offsets(
         cluster, "nobody", "no-such-topic"
     ),
