@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -53,6 +54,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """With `--fast` nothing may start a process: what tries to is told so."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's job in the background hands that on to all it starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("--fast"):
         return
     # Read where tests are declared, here and in the processes that share them.
