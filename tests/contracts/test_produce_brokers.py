@@ -123,6 +123,7 @@ def to_proxy(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return port
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("kind", "cuts"),

@@ -505,7 +505,7 @@ def test_a_page_that_repeats_ends_the_poll_and_is_not_produced(
     kind: str, how: str, ahead: bool
 ) -> None:
     fetch, notes = repeating(kind, how), list[str]()
-    driver = {"ahead": Prefetcher(threads=3, pages=10)} if ahead else {}
+    driver = {"ahead": Prefetcher(threads=3, pages=3)} if ahead else {}
 
     pages = walk(kind, fetch, limit=2, notes=notes, poll=driver)
 
@@ -514,7 +514,8 @@ def test_a_page_that_repeats_ends_the_poll_and_is_not_produced(
     assert pages[-1].last and not pages[-1].truncated
     assert True is pages[-1].offset["done"]
     assert ["polls_repeating_total"] == notes
-    assert len(fetch.asked) <= 4 + 3 * ahead
+    # However slow the reader is: three that wait, and as many under way.
+    assert len(fetch.asked) <= 4 + 6 * ahead
 
 
 def test_pages_that_repeat_may_be_allowed() -> None:
