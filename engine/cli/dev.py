@@ -136,8 +136,10 @@ class Demonstration:
         return url
 
     def _watch(self, engine: subprocess.Popen[str]) -> int:
-        tail = Tail(Cluster(bootstrap=(self._broker(engine),)), self._topic)
+        address = self._broker(engine)
+        # From here on where all of it has arrived before the first look.
         began = SYSTEM.monotonic()
+        tail = Tail(Cluster(bootstrap=(address,)), self._topic)
         before, then = 0, began
         shown = 0
         try:
@@ -147,7 +149,8 @@ class Demonstration:
                 arrived = tail.count()
                 now = SYSTEM.monotonic()
                 if arrived and not before:
-                    began = then = now
+                    if arrived < self._records:
+                        began = now
                     for text in tail.first(SHOWN):
                         shown += 1
                         say(f"record {shown} {text}")
