@@ -106,7 +106,7 @@ def value_of(offset: Offset, seq: int, at: int, *, once: bool = False) -> bytes:
 
 
 class State(Protocol):
-    """One connector's offsets; also a `commit.Saver`."""
+    """One connector's offsets; also a `seams.Saver`."""
 
     def load(self, progress: Progress = lambda done, total: None) -> dict[str, Saved]:
         """
@@ -180,7 +180,7 @@ class State(Protocol):
         offset: Offset,
         done: Callable[[Failure], None],
     ) -> None:
-        """As `commit.Saver`."""
+        """As `seams.Saver`."""
 
     def forget(
         self,
@@ -188,7 +188,7 @@ class State(Protocol):
         partition: Mapping[str, str],
         done: Callable[[Failure], None],
     ) -> None:
-        """As `commit.Saver`."""
+        """As `seams.Saver`."""
 
 
 class Counter:
@@ -220,7 +220,7 @@ class Counter:
 
 
 class NoState:
-    """A `commit.Saver` for what keeps no offset."""
+    """A `seams.Saver` for what keeps no offset."""
 
     def save(
         self,

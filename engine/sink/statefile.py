@@ -136,7 +136,7 @@ class FileState:
         offset: Offset,
         done: Callable[[Failure], None],
     ) -> None:
-        """As `commit.Saver`; by a thread of its own, since a disk is slow."""
+        """As `seams.Saver`; by a thread of its own, since a disk is slow."""
         value = self._counter.next_value(partition, offset)
         self._submit(delivery, partial(self._write, partition, value), done)
 
@@ -146,7 +146,7 @@ class FileState:
         partition: Mapping[str, str],
         done: Callable[[Failure], None],
     ) -> None:
-        """As `commit.Saver`; neither the file nor the version before it stays."""
+        """As `seams.Saver`; neither the file nor the version before it stays."""
         self._counter.forgotten(partition)
         self._submit(delivery, partial(self._remove, partition), done)
 

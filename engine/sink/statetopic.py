@@ -261,7 +261,7 @@ class TopicState:
         offset: Offset,
         done: Callable[[Failure], None],
     ) -> None:
-        """As `commit.Saver`: one record, sent at once; only after `load`."""
+        """As `seams.Saver`: one record, sent at once; only after `load`."""
         self._send(
             delivery, partition, self._counter.next_value(partition, offset), done
         )
@@ -272,7 +272,7 @@ class TopicState:
         partition: Mapping[str, str],
         done: Callable[[Failure], None],
     ) -> None:
-        """As `commit.Saver`: a tombstone."""
+        """As `seams.Saver`: a tombstone."""
         self._counter.forgotten(partition)
         self._send(delivery, partition, None, done)
 

@@ -41,7 +41,7 @@ LOOK = 1.0
 
 
 class Bound(Struct, frozen=True):
-    """The way of a position into one transaction; `outlet.Sending`."""
+    """The way of a position into one transaction; `seams.Sending`."""
 
     delivery: SharedDelivery
     group: TransactionGroup
