@@ -30,7 +30,7 @@ from engine.seams import Outlet
 from engine.sink.outlet import AtLeastOnce
 from engine.sink.seams import Failure
 from engine.sink.state import Saved
-from engine.source.paging.position import JOB, SEGMENT, whole
+from engine.source.paging.position import JOB, SEAL, SEGMENT, whole
 from engine.task.contents import Contents
 from engine.task.memory import NO_PAGE
 from engine.task.path import Counting
@@ -170,6 +170,8 @@ class SnapshotDiff:
         self._goes_on = False
         #: Why this poll cannot tell what is gone, "" while it can.
         self._doubt = ""
+        #: The position vouches for what another mode remembers.
+        self._others = False
         self._last: Page | None = None
         self._repeats_told = False
         confirmed = 0 if offset is None else whole(offset, SEGMENT, 0)
@@ -192,6 +194,7 @@ class SnapshotDiff:
         if self._goes_on:
             self._goes_on = False
             return offset
+        self._others = offset is not None and SEAL in offset
         if self._unsure:
             self._write(self._unsure, sure=True)
             self._unsure = []
@@ -255,6 +258,9 @@ class SnapshotDiff:
         if rows:
             at_hand = {row: keys[at] for row, at in zip(rows, places, strict=True)}
             self._write(list(at_hand), sure=False, keys=at_hand)
+        if places and self._others:
+            self._others = False
+            forget()
         return kept(parcel, places)
 
     def sealed(self, offset: Offset) -> Offset:

@@ -10,7 +10,8 @@ delivery that it does not know of.  Two things hold that: the position of a
 finished poll carries a seal of what is remembered, which any other writer of
 positions leaves out; and before anything is delivered that differs, the position
 is saved without it.  A process that dies anywhere in between, and one that
-remembers nothing (`cache.enabled=false`), leave a memory that nobody trusts.
+remembers nothing (`cache.enabled=false`), or other things (`SNAPSHOT_DIFF`), leave a
+memory that nobody trusts.
 
 Path: ``task.flow``, ``task.path`` and ``task.tree`` ask -> here -> ``task.unchanged``
 """
@@ -25,7 +26,7 @@ from msgspec.structs import replace
 
 from engine.records import Offset, Page, Parcel, Primitive, Request, Response
 from engine.sink.outlet import AtLeastOnce
-from engine.source.paging.position import SEAL, whole
+from engine.source.paging.position import SEAL, SEGMENT, VOUCHING, whole
 from engine.task.unchanged import Unchanged
 
 log = logging.getLogger("task")
@@ -76,8 +77,8 @@ class Memory(Protocol):
         What is to be handed over for a page: nothing, where it brings nothing new.
 
         Args:
-            forget: Saves the position without its seal, and waits until that is
-                saved; called before the first page of a poll that is produced.
+            forget: Saves the position without what it vouches for, and waits until
+                that is saved; called before the first page of a poll that is produced.
         """
 
     def sealed(self, offset: Offset) -> Offset:
@@ -101,7 +102,7 @@ class Forgetful:
 
     def begin(self, offset: Offset | None) -> Offset | None:
         """As `Memory`."""
-        self._vouched = offset is not None and SEAL in offset
+        self._vouched = offset is not None and not VOUCHING.isdisjoint(offset)
         return offset
 
     def judge(self, parcel: Parcel, forget: Callable[[], None]) -> Parcel:
@@ -149,12 +150,15 @@ class Remembering:
         self._open = open
         self._delivery = delivery
         self._vouched = False
+        #: The position vouches for what another mode remembers.
+        self._others = False
         self._told = False
 
     def begin(self, offset: Offset | None) -> Offset | None:
         """As `Memory`."""
         seal = "" if offset is None else str(offset.get(SEAL, ""))
         self._vouched = bool(seal)
+        self._others = offset is not None and SEGMENT in offset
         self._unchanged.begin(
             whole=offset is None or offset.get("done") is True,
             seal=seal,
@@ -183,8 +187,9 @@ class Remembering:
             return Parcel(
                 page=page, topic="", values=(), acknowledged=parcel.acknowledged
             )
-        if self._vouched and self._unchanged.forgets and produces(parcel):
-            self._vouched = False
+        stale = self._others or (self._vouched and self._unchanged.forgets)
+        if stale and produces(parcel):
+            self._vouched = self._others = False
             forget()
         return parcel
 
@@ -221,7 +226,7 @@ class Remembering:
 
 def bare(offset: Offset) -> Offset:
     """A position that vouches for nothing."""
-    return {name: value for name, value in offset.items() if name != SEAL}
+    return {name: value for name, value in offset.items() if name not in VOUCHING}
 
 
 def produces(parcel: Parcel) -> bool:

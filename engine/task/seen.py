@@ -13,7 +13,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Final
+from zlib import crc32
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import StateError
@@ -40,11 +42,13 @@ class Chunk:
     Attributes:
         keys: Oldest first.
         at_ms: Wall milliseconds at which the newest of them was last seen.
+        of: What they are keys of, as `kind_of` names it; "": nobody says.
     """
 
-    def __init__(self, keys: list[bytes], at_ms: int):
+    def __init__(self, keys: list[bytes], at_ms: int, of: str = ""):
         self.keys = keys
         self.at_ms = at_ms
+        self.of = of
 
 
 class SeenStore:
@@ -56,6 +60,8 @@ class SeenStore:
         stored: What is kept under this shard's own partitions, by chunk.
         others: What other shards of the same api and entity keep, of whatever
             count; this shard's pages may have been theirs.
+        of: What this shard's keys are of, as `kind_of` names it: what was kept of
+            others is left alone.
         window_ms: How long a key counts.
         open: Makes the outlet of a chunk.
         delivery: Where those outlets belong to.
@@ -69,20 +75,26 @@ class SeenStore:
         stored: Mapping[int, Offset],
         others: Iterable[Offset],
         *,
+        of: str = "",
         window_ms: int,
         open: Callable[[int], AtLeastOnce],
         delivery: Outlets,
         clock: Clock = SYSTEM,
     ):
         self._seen = seen
+        self._of = of
         self._window_ms = window_ms
         self._open = open
         self._delivery = delivery
         self._clock = clock
-        self._chunks = {number: _read(offset) for number, offset in stored.items()}
+        read = {number: _read(offset) for number, offset in stored.items()}
+        # A key of other fields may look like one of these, and what went into another topic
+        # is missing from this one.
+        self._chunks = {n: each for n, each in read.items() if each.of in ("", of)}
         now = clock.wall_ms()
         seen.restore((), 0.0)
-        known = [*map(_read, others), *self._chunks.values()]
+        family = [each for each in map(_read, others) if each.of in ("", of)]
+        known = [*family, *self._chunks.values()]
         for chunk in sorted(known, key=lambda each: each.at_ms):
             seen.restore(chunk.keys, max(0.0, (now - chunk.at_ms) / 1000))
 
@@ -96,7 +108,7 @@ class SeenStore:
         new = self._seen.take()
         while new:
             number = self._room()
-            chunk = self._chunks.setdefault(number, Chunk([], 0))
+            chunk = self._chunks.setdefault(number, Chunk([], 0, self._of))
             space = MOST - len(chunk.keys)
             chunk.keys += new[:space]
             new = new[space:]
@@ -118,7 +130,7 @@ class SeenStore:
         for number, chunk in self._chunks.items():
             if len(chunk.keys) < MOST:
                 return number
-        return len(self._chunks)
+        return next(number for number in count() if number not in self._chunks)
 
     def _refreshed(self) -> set[int]:
         """Chunks whose keys were seen again, or are forgotten, brought up to now."""
@@ -184,6 +196,17 @@ def kept(
     return own, others
 
 
+def kind_of(fields: Sequence[str] | None, topic: str) -> str:
+    """
+    What tells keys of one kind from others.
+
+    Args:
+        fields: `deduplication.key.fields`, None: the whole record.
+        topic: `kafka.topic`, where the records go.
+    """
+    return f"{crc32(repr((fields and tuple(fields), topic)).encode()):08x}"
+
+
 def keys_known(offset: Offset) -> int:
     """How many keys a stored chunk has; 0 for one that cannot be read."""
     try:
@@ -194,17 +217,18 @@ def keys_known(offset: Offset) -> int:
 
 def _written(chunk: Chunk) -> dict[str, Primitive]:
     keys = base64.b64encode(b"".join(chunk.keys)).decode()
-    return {"keys": keys, "seen_ms": chunk.at_ms}
+    return {"keys": keys, "seen_ms": chunk.at_ms, "of": chunk.of}
 
 
 def _read(offset: Offset) -> Chunk:
     try:
         raw = base64.b64decode(str(offset["keys"]), validate=True)
         at_ms = int(offset["seen_ms"])
+        of = str(offset.get("of", ""))
     except (KeyError, TypeError, ValueError, binascii.Error) as failure:
         raise StateError(
             f"the stored keys of de-duplication cannot be read: {failure}"
         ) from failure
     if len(raw) % WIDTH:
         raise StateError("the stored keys of de-duplication are cut")
-    return Chunk([raw[n : n + WIDTH] for n in range(0, len(raw), WIDTH)], at_ms)
+    return Chunk([raw[n : n + WIDTH] for n in range(0, len(raw), WIDTH)], at_ms, of)

@@ -15,8 +15,7 @@ import logging
 import queue
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Final, Protocol
-from zlib import crc32
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -25,8 +24,8 @@ from engine.records import Offset, Page, Parcel, Shard
 from engine.seams import Outlet
 from engine.sink.outlet import AtLeastOnce
 from engine.sink.seams import Failure
-from engine.sink.state import Saved
-from engine.source.paging.position import whole
+from engine.source.paging.position import UNDER, whole
+from engine.task.below import lag_of, same_place, set_apart
 from engine.task.memory import (
     NO_PAGE,
     PART,
@@ -57,12 +56,6 @@ HELD = 10
 #: Seconds between two looks whether the delivery still works.
 LOOK = 0.2
 
-#: Fewer polls than this (`api.chaining.state.polls`), and each poll is written.
-LEAST_LAGGING = 8
-
-#: What a position has that does not say where the next poll goes on.
-PASSING: Final = frozenset({"poll", "v", "seq", "at", "once"})
-
 
 class WatchedOutlets(Outlets, Protocol):
     """What is needed of `sink.delivery.Delivery` by who waits for children."""
@@ -81,7 +74,10 @@ class Branch(Struct, frozen=True):
         memory: Makes the memory of one, or None: it has none.
         timed: The same outlet as it is to be used.
         forget: Removes what is saved of a source partition.
+        save: Saves a position of one, whether or not the api keeps any; blocks until
+            that is done.
         keeps: Where a child stands is saved (`api.chaining.state`).
+        under: Which values name its children: `names_of`.
         polls: Finished polls of the root after which a child is forgotten that was
             not asked for in them; 0: never.
     """
@@ -91,7 +87,9 @@ class Branch(Struct, frozen=True):
     memory: Callable[[Mapping[str, str]], Remembering | None]
     timed: Callable[[AtLeastOnce], Outlet]
     forget: Callable[[Mapping[str, str], Callable[[Failure], None]], None]
+    save: Callable[[Mapping[str, str], Offset], None] = lambda partition, offset: None
     keeps: bool = True
+    under: str = ""
     polls: int = 0
 
     @property
@@ -164,6 +162,14 @@ class SparseStateOutlet:
             if parcel.acknowledged is not None:
                 parcel.acknowledged()
             return
+        branch, parent = self._branch, self._parent
+        if branch.under:
+            offset = {**offset, UNDER: branch.under}
+        if not branch.keeps and parcel.page is NO_PAGE:
+            # What was saved while positions were kept vouches for nothing any longer.
+            branch.save(branch.partition(parent), offset)
+            self._branches.saved(branch, parent, offset)
+            return
         self.written = True
         self._open().hand_over(parcel, offset)
 
@@ -194,7 +200,12 @@ class Branches:
         pulse: Pulse,
     ):
         self._branches = {branch.shard.api: branch for branch in branches}
-        self._offsets = dict(offsets)
+        own, strangers = set_apart(
+            offsets, {api: each.under for api, each in self._branches.items()}
+        )
+        self._offsets = own
+        #: Children whose position is of the same value below another parent.
+        self._strangers = strangers
         self._delivery = delivery
         self._pulse = pulse
         #: Children whose poll brought nothing and left them where they stand, with
@@ -211,10 +222,14 @@ class Branches:
         self._asked: dict[tuple[str, str], int] = {
             (api, parent): whole(offset, "poll", 1) + lag
             for (api, parent), offset in self._offsets.items()
-            if (polls := self._branches[api].polls) and (lag := _lag(polls, parent))
+            if (polls := self._branches[api].polls) and (lag := lag_of(polls, parent))
         }
         #: Children whose poll is over, with where they stand, not yet committed.
         self._finished: dict[tuple[str, str], Offset] = {}
+
+    def saved(self, branch: Branch, parent: str, offset: Offset) -> None:
+        """A position of a child was saved beside its pages."""
+        self._offsets[branch.shard.api, parent] = offset
 
     def offset(self, api: str, parent: str) -> Offset | None:
         """The newest offset handed over for a child, or the stored one."""
@@ -279,10 +294,10 @@ class Branches:
             # A page in front of all others tells of a job that was created.
             return not page.truncated and 0 <= page.index < HELD
         before = self._offsets.get(key)
-        if before is None or not _same_place(before, offset):
+        if before is None or not same_place(before, offset):
             return False
         poll = whole(offset, "poll", 1)
-        if poll - whole(before, "poll", 1) > _lag(branch.polls, parent):
+        if poll - whole(before, "poll", 1) > lag_of(branch.polls, parent):
             return False
         self._passed[key] = poll
         return True
@@ -311,8 +326,14 @@ class Branches:
             for key, asked in self._asked.items()
             if asked > poll - self._branches[key[0]].polls
         }
-        if gone:
-            self._forget(gone[:MOST_FORGOTTEN])
+        self._strangers = [
+            key
+            for key in self._strangers
+            if self._branches[key[0]].polls and key not in self._offsets
+        ]
+        if gone := (gone + self._strangers)[:MOST_FORGOTTEN]:
+            self._forget(gone)
+            self._strangers = [key for key in self._strangers if key not in set(gone)]
 
     def _forget(self, gone: list[tuple[str, str]]) -> None:
         self._pulse.idle("commit")
@@ -336,7 +357,7 @@ class Branches:
                 raise why
             left -= 1
         for key in gone:
-            del self._offsets[key]
+            self._offsets.pop(key, None)
             self._memories.pop(key, None)
             self._asked.pop(key, None)
             self._passed.pop(key, None)
@@ -403,26 +424,6 @@ class Branches:
         return found
 
 
-def _same_place(before: Offset, offset: Offset) -> bool:
-    """Whether two positions differ in nothing but the number of their poll."""
-    return {n: v for n, v in before.items() if n not in PASSING} == {
-        n: v for n, v in offset.items() if n not in PASSING
-    }
-
-
-def _lag(polls: int, parent: str) -> int:
-    """
-    By how many polls a written position may lag behind the child it is of.
-
-    A quarter to half of those after which it is forgotten, another one for each
-    parent, so that not all of them are written in one poll.
-    """
-    if not polls:
-        return 1 << 62
-    most = polls // 2 if polls >= LEAST_LAGGING else 0
-    return most - crc32(parent.encode()) % (most // 2 + 1)
-
-
 class Rooted:
     """The outlet of a root: a commit is that of its whole tree."""
 
@@ -447,22 +448,6 @@ class Rooted:
         if self._ended is not None:
             poll, self._ended = self._ended, None
             self._branches.finished(poll)
-
-
-def stored_below(
-    saved: Iterable[Saved], root: Shard, apis: Iterable[str]
-) -> dict[tuple[str, str], Offset]:
-    """What is stored of the children of one root, by api and parent value."""
-    names = set(apis)
-    found: dict[tuple[str, str], Offset] = {}
-    for each in saved:
-        partition = each.partition
-        api, parent = partition.get("api"), partition.get("parent")
-        if api not in names or parent is None or "part" in partition:
-            continue
-        if partition.get("entity") == root.entity:
-            found[str(api), parent] = each.offset
-    return found
 
 
 def without_topic(page: Page) -> Parcel:

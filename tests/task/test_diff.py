@@ -16,6 +16,7 @@ from engine.errors import EngineError, RecordError, StateError, Unreachable
 from engine.records import Offset, Page, Parcel, Request, Response, Shard
 from engine.sink.outlet import AtLeastOnce
 from engine.sink.seams import Failure
+from engine.source.paging.position import SEAL
 from engine.task import snapshot
 from engine.task.contents import contents_as_received, contents_of_values
 from engine.task.diff import (
@@ -325,6 +326,25 @@ def test_only_what_is_new_changed_or_gone_is_produced(transactional: bool) -> No
     api.records[0] = 1
     assert [key for key, _ in told_of(kafka, run)] == [b"0"]
     assert run.told.counts[-1] == (7, 0)
+
+
+def test_what_mode_full_has_sealed_is_forgotten_before_anything_is_produced() -> None:
+    api, kafka = Api(), calm()
+    api.records = {1: 1}
+    kafka.position = {"poll": 1, "done": True, SEAL: "x"}
+    run = Run(api, kafka)
+    run.memory.begin(kafka.position)
+    forgets = []
+    for page in api.pages(None):
+        run.memory.judge(passed(page), lambda: forgets.append(list(kafka.topic)))
+    assert [[]] == forgets
+
+    # And a poll does so by itself: who dies behind its first record leaves no seal.
+    kafka = calm()
+    kafka.position = {"poll": 1, "done": True, SEAL: "x"}
+    Run(api, kafka).poll()
+    assert SEAL not in (kafka.position or {})
+    assert [b"1"] == [key for key, _ in kafka.topic]
 
 
 def test_tombstones_may_be_left_out() -> None:

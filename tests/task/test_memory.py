@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from engine.records import Offset, Page, Parcel, Request, Response, Shard
-from engine.source.paging.position import SEAL
+from engine.source.paging.position import SEAL, SEGMENT
 from engine.task.flow import Flow
 from engine.task.memory import Forgetful, Memory, Remembering, bare
 from engine.task.path import PagePath
@@ -301,28 +301,46 @@ def test_more_pages_than_a_poll_may_have_leave_nothing_out_and_say_so(caplog) ->
     assert "orders has more pages than pagination.max.pages" in said[0].message
 
 
-@pytest.mark.parametrize("sealed", [False, True])
+def remembering() -> Remembering:
+    return Remembering(
+        Unchanged(None, topic=lambda name: Topic()),
+        None,
+        label="a",
+        open=lambda: Outlet(World(True), "hashes"),
+        delivery=Delivery(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "vouches"),
+    [
+        (Forgetful, {}),
+        (Forgetful, {SEAL: "x"}),
+        (Forgetful, {SEGMENT: 3}),
+        (remembering, {SEGMENT: 3}),
+    ],
+)
 @pytest.mark.parametrize("produces", [False, True])
-def test_who_remembers_nothing_forgets_once_what_another_run_sealed(
-    sealed: bool, produces: bool
+def test_who_does_not_remember_it_forgets_once_what_another_run_vouched_for(
+    made: Callable[[], Memory], vouches: dict[str, str | int], produces: bool
 ) -> None:
-    """Before the first page that is produced, and only where a seal stands."""
+    """Before the first page that is produced, and only where something is vouched for."""
     page = next(Source(["1"]).pages(None))
     parcel = transform(page)
     if not produces:
         parcel = replace(parcel, values=(), keys=(), filtered=1)
     asked: list[str] = []
-    memory = Forgetful()
+    memory = made()
 
-    offset = {"poll": 1, "done": True, **({SEAL: "x"} if sealed else {})}
+    offset: Offset = {"poll": 1, "done": True, **vouches}
     assert offset == memory.begin(offset)
     for _ in range(2):
         assert parcel is memory.judge(parcel, lambda: asked.append("forget"))
 
-    assert (["forget"] if sealed and produces else []) == asked
-    assert offset == memory.sealed(offset)
+    assert (["forget"] if vouches and produces else []) == asked
     assert not memory.doubts
 
 
 def test_a_position_that_vouches_for_nothing_has_all_but_its_seal() -> None:
-    assert {"poll": 1, "done": True} == bare({"poll": 1, SEAL: "x", "done": True})
+    vouching = {"poll": 1, SEAL: "x", SEGMENT: 2, "done": True}
+    assert {"poll": 1, "done": True} == bare(vouching)

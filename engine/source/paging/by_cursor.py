@@ -21,6 +21,7 @@ from engine.records import Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.of_type import TypePager
 from engine.source.paging.position import (
+    NOWHERE,
     Position,
     primitive,
     records_hash,
@@ -114,7 +115,7 @@ class ChainPager(TypePager):
         field = self._field_in(position)
         at = position.get(field)
         if at is None and "count" not in position:
-            raise StateError(f"the stored offset has no {field}")
+            raise StateError(NOWHERE.format(field))
         if at is not None:
             if isinstance(at, bool) or at == "":
                 raise StateError(f"the stored offset's {field} is {at!r}")

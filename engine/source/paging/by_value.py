@@ -24,6 +24,7 @@ from engine.source.paging.loops import fingerprint
 from engine.source.paging.of_type import TypePager
 from engine.source.paging.position import (
     DIGEST,
+    NOWHERE,
     Position,
     digest,
     primitive,
@@ -72,7 +73,7 @@ class KeysetPager(TypePager):
             raise StateError(f"the stored offset is {value!r}")
         # A poll that ended without any record has no value to go on from.
         if value is None and "ties" not in position:
-            raise StateError("the stored offset has no offset")
+            raise StateError(NOWHERE.format("offset"))
         self._value = Raw(repr(value).encode()) if isinstance(value, float) else value
         if value is None:
             initial = self._start.initial

@@ -14,7 +14,7 @@ from typing import Final
 from engine.errors import StateError
 from engine.records import Offset, Primitive
 from engine.source.paging.asking import BookmarkKeys
-from engine.source.paging.position import SEAL, fields_under, text_in, whole
+from engine.source.paging.position import SEAL, UNDER, fields_under, text_in, whole
 from engine.source.paging.ties import Ties
 from engine.source.paging.values import KINDS, restored
 
@@ -36,7 +36,7 @@ FIELDS: Final = (
 #: Fields that the inner pager has under the same name, and what they are called then.
 RENAMED: Final = {"ties": "walk.ties"}
 #: Those that the positions of all modes have.
-COMMON: Final = frozenset({"poll", "done", "v", "seq", "at", "once", SEAL})
+COMMON: Final = frozenset({"poll", "done", "v", "seq", "at", "once", SEAL, UNDER})
 
 
 class StoredBookmark:
@@ -91,6 +91,13 @@ class StoredBookmark:
                     "http.offset.mode; reset the offset to start over"
                 )
             return
+        if walk and "cap" not in offset:
+            # Nobody knows when its poll began: what changed on its pages since would be
+            # below the bookmark.
+            raise StateError(
+                f"the stored offset stands at {min(walk)} in a poll that was begun in "
+                "another http.offset.mode; reset the offset to start over"
+            )
         self.walk = walk
         self.limit = whole(offset, "limit", 0)
         self.peak = fields_under("peak.", offset)

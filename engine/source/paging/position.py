@@ -40,6 +40,14 @@ SEAL: Final = "seal"
 SEGMENT: Final = "segment"
 
 
+#: What says that something remembered beside an offset is what was delivered last.
+VOUCHING: Final = frozenset({SEAL, SEGMENT})
+
+
+#: Of the offset of a child: digest of the api and the field that name its parent.
+UNDER: Final = "under"
+
+
 #: Of the offset of an unfinished poll: the job whose data it fetches (`source.jobs`).
 JOB: Final = frozenset(
     {"job", "job.url", "job.at", "job.from", "job.begun", "job.file"}
@@ -47,7 +55,14 @@ JOB: Final = frozenset(
 
 
 #: What is added to an offset that is no position.
-_WRITERS: Final = frozenset({"v", "seq", "at", "once", SEAL, SEGMENT}) | JOB
+_WRITERS: Final = frozenset({"v", "seq", "at", "once", UNDER}) | VOUCHING | JOB
+
+
+#: An offset without the field that says where, as one of another mode may be.
+NOWHERE: Final = (
+    "the stored offset has no {}, and may be of another http.offset.mode or "
+    "pagination.type; reset the offset to start over"
+)
 
 
 _COMMON: Final = frozenset({"poll", "done"})
@@ -213,6 +228,14 @@ class Position:
                 self.fresh = True
                 return
             self.later = True
+            if mode == "SIMPLE_INCREMENTING" and "size" in offset:
+                # Behind its last page, however short that was.
+                raise StateError(
+                    "the stored offset is of a poll that read everything "
+                    "(http.offset.mode=FULL), and says of no record whether it was the "
+                    "last; reset the offset to start over, or set it to how many there "
+                    "were"
+                )
         allowed = TYPES[type].position
         for key, value in offset.items():
             if key in allowed or key.startswith("last."):
@@ -246,7 +269,7 @@ def whole(
     """
     value = offset.get(name, default)
     if value is None:
-        raise StateError(f"the stored offset has no {name}")
+        raise StateError(NOWHERE.format(name))
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise StateError(f"the stored offset's {name} is {value!r}")
     return value

@@ -29,13 +29,13 @@ from engine.records import Offset, Page, Primitive, Request, Response
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.envelope import Fields
 from engine.source.paging.pager import Note, Others, Pager, ShardPagers
-from engine.source.paging.position import SEAL, Position, digest, whole
+from engine.source.paging.position import SEAL, UNDER, Position, digest, whole
 from engine.source.paging.ties import MOST_BACK, Ties
 from engine.source.paging.values import Key, Scale, ValueReader
 
 log = logging.getLogger("source")
 
-_COMMON: Final = frozenset({"poll", "done", "v", "seq", "at", "once", SEAL})
+_COMMON: Final = frozenset({"poll", "done", "v", "seq", "at", "once", SEAL, UNDER})
 #: In front of the fields of the pager within a window.
 _WALK: Final = "walk."
 
@@ -174,6 +174,11 @@ class _Stored:
                     f"the stored offset has {name!r} and was stored without time "
                     "windows; reset the offset to start over"
                 )
+        if "window" not in offset:
+            raise StateError(
+                "the stored offset was stored without time windows; reset the offset to "
+                "start over"
+            )
         self.window = whole(offset, "window")
         self.start = _signed(offset, "start")
         self.seconds = whole(offset, "seconds", least=1)

@@ -30,7 +30,7 @@ from engine.config.sections.response import (
     DeduplicationConfig,
     RecordsConfig,
 )
-from engine.records import Parcel, Shard
+from engine.records import Offset, Parcel, Shard
 from engine.seams import Outlet, Transform
 from engine.shared.link import Assigned
 from engine.sink.delivery import Delivery
@@ -39,6 +39,7 @@ from engine.sink.preflight import Topics
 from engine.sink.seams import Saver
 from engine.sink.state import NoState, Saved, State, canonical
 from engine.task.admission import Admission
+from engine.task.below import names_of, stored_below
 from engine.task.build.cache import unique_headers
 from engine.task.build.http import policy_of
 from engine.task.build.kafka import KafkaBuilder
@@ -51,17 +52,17 @@ from engine.task.counting import Complaints, Tally
 from engine.task.diff import SegmentPlaces, SnapshotDiff, SnapshotLimits, segments_of
 from engine.task.diff import partition_of as segment_partition
 from engine.task.flow import Flow, Source
-from engine.task.memory import PART, Forgetful, Remembering
+from engine.task.memory import NO_PAGE, PART, Forgetful, Remembering
 from engine.task.metering import Metering
 from engine.task.pace import Interval
 from engine.task.path import PagePath
 from engine.task.pause import Gate
 from engine.task.pulse import LoopStopping, Pulse
 from engine.task.run import BuildContext
-from engine.task.seen import DedupOutlet, SeenStore, kept, partition_of
+from engine.task.seen import DedupOutlet, SeenStore, kept, kind_of, partition_of
 from engine.task.shardloop import ShardLoop
 from engine.task.stored import StoredPosition, over, stored_position
-from engine.task.tree import Branch, Branches, Rooted, stored_below, without_topic
+from engine.task.tree import Branch, Branches, Rooted, without_topic
 from engine.task.unchanged import Unchanged
 from engine.transform.dedup import Seen
 
@@ -322,9 +323,22 @@ class ShardBuilder:
             forget=lambda partition, done: saver.forget(
                 self._delivery, partition, done
             ),
+            save=self._saved_alone,
             keeps=keeps,
+            under=names_of(
+                self._connector.ancestors(api)[0].name,
+                str(api.values.of(ApiConfig).extract),
+            ),
             polls=self._polls_kept(api) if keeps else 0,
         )
+
+    def _saved_alone(self, partition: Mapping[str, str], offset: Offset) -> None:
+        """Save a position without a page; blocks until that is done."""
+        outlet = self._delivery.outlet(partition, self._saver, pause=0.0)
+        outlet.begin()
+        outlet.hand_over(Parcel(page=NO_PAGE, topic="", values=()), offset)
+        outlet.commit()
+        self._delivery.forget(outlet)
 
     def _polls_kept(self, api: Api) -> int:
         """
@@ -462,6 +476,10 @@ class ShardBuilder:
             seen,
             own,
             others,
+            of=kind_of(
+                api.values.of(DeduplicationConfig).key_fields,
+                str(api.values.of(RecordsConfig).topic),
+            ),
             window_ms=api.values.of(DeduplicationConfig).window_minutes * 60_000,
             open=lambda chunk: self._delivery.outlet(
                 partition_of(shard, chunk), self._saver, pause=0.0
