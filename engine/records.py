@@ -157,6 +157,8 @@ class Page(Struct, frozen=True, kw_only=True):
         window: (start, end) in epoch milliseconds, or None.
         unread: Of a last page: what the API promised and the poll could not read,
             in words; "" for nothing.
+        age: By how many seconds the newest record so far lies behind the API's clock,
+            where records have a time by which polls go on; None: nobody knows.
     """
 
     response: Response
@@ -174,6 +176,7 @@ class Page(Struct, frozen=True, kw_only=True):
     window: tuple[int, int] | None = None
     parent_value: object = None
     unread: str = ""
+    age: float | None = None
 
     @property
     def received(self) -> int:

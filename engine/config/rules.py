@@ -174,10 +174,38 @@ def urls_have_a_base(s: Scope, api: Api, connector: Connector) -> None:
         )
 
 
+#: Offset modes whose next poll begins where the one before ended.
+GOING_ON = frozenset(
+    {
+        "SIMPLE_INCREMENTING",
+        "CHAINING",
+        "CURSOR_PAGINATION",
+        "INCREMENTAL",
+        "ODATA_PAGINATION",
+    }
+)
+
+
 def ticks_have_one_source(s: Scope, api: Api, connector: Connector) -> None:
     schedule, interval = "http.source.poll.schedule", "http.source.poll.interval.ms"
     if s.values.stated(schedule) and s.values.stated(interval):
         s.error(schedule, f"{interval} says something else: leave one of them out")
+
+
+def catching_up_leads_on(s: Scope, api: Api, connector: Connector) -> None:
+    """A poll that reads everything, or all windows that are due, has caught up."""
+    key, schedule = "http.source.poll.catchup.interval.ms", "http.source.poll.schedule"
+    if not s.values.stated(key):
+        return
+    if s.values.stated(schedule):
+        s.error(schedule, f"{key} says something else: leave one of them out")
+    elif s.of(WindowsConfig).size is not None:
+        s.error(key, "a poll asks for all windows that are due: nothing is left behind")
+    elif s.of(OffsetsConfig).mode not in GOING_ON:
+        mode = s.of(OffsetsConfig).mode
+        s.error(
+            key, f"http.offset.mode={mode} reads everything: nothing is left behind"
+        )
 
 
 def bodies_have_a_method(s: Scope, api: Api, connector: Connector) -> None:
@@ -331,6 +359,7 @@ _API_RULES: tuple[Callable[[Scope, Api, Connector], None], ...] = (
     what_is_required_is_there,
     urls_have_a_base,
     ticks_have_one_source,
+    catching_up_leads_on,
     bodies_have_a_method,
     chains_know_their_next,
     snapshots_know_their_keys,

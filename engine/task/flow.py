@@ -47,6 +47,9 @@ class Flow:
         shard: Whose pages these are.
         offset: Where the next poll starts: behind the last page handed over.
         received: Records received by this poll, or by the last one.
+        fresh: Those of them that were not delivered before.
+        age: By how many seconds the newest of them lies behind the API's clock; None:
+            nobody knows, or the poll was cut off.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class Flow:
         self.outlet = outlet
         self.memory = memory
         self.received = 0
+        self.fresh = 0
+        self.age: float | None = None
         self._source = source
         self._path = path
 
@@ -83,7 +88,8 @@ class Flow:
         Blocks:
             As long as the poll takes; between pages it notices stopping.
         """
-        self.received = 0
+        self.received = self.fresh = 0
+        self.age = None
         page = self._poll()
         while self.memory.doubts and not self._path.stopping.is_set():
             page = self._poll()
@@ -98,7 +104,10 @@ class Flow:
         try:
             pulse.fetching()
             for page in pages:
-                self.received += path.walk(page, self).page.received
+                parcel = path.walk(page, self)
+                self.received += parcel.page.received
+                self.fresh += parcel.page.received - parcel.deduplicated
+                self.age = None if page.truncated else page.age
                 between_pages()
                 if stopping.is_set():
                     break

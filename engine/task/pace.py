@@ -40,6 +40,8 @@ class Interval:
 
     Args:
         interval: Seconds, 0 or more.
+        catchup: The same after a poll that has brought something new and has not
+            caught up; None: there is no such thing.
         origin: Monotonic seconds of tick 0, as an earlier process of this
             shard had it; None: now, and the first poll is due at once.
         resume: True if a crash cut a poll short: due at once, the grid stays.
@@ -52,6 +54,7 @@ class Interval:
         self,
         interval: float,
         *,
+        catchup: float | None = None,
         origin: float | None = None,
         resume: bool = False,
         skipped: Callable[[int], None] = lambda count: None,
@@ -62,6 +65,8 @@ class Interval:
         now = clock.monotonic()
         self.origin = now if origin is None else origin
         self._interval = interval
+        self._catchup = catchup
+        self._started = now
         self._skipped = skipped
         self._retry = retry
         self._draw = draw
@@ -86,25 +91,42 @@ class Interval:
 
     def started(self) -> None:
         """Take note that a poll starts."""
+        self._started = self._clock.monotonic()
         if self._interval:
-            tick = math.floor((self._clock.monotonic() - self.origin) / self._interval)
+            tick = math.floor((self._started - self.origin) / self._interval)
             if tick > self._tick:
                 self._skipped(tick - self._tick)
                 self._tick = tick
 
-    def ended(self, *, records: int, failed: bool = False) -> None:
+    def ended(
+        self,
+        *,
+        records: int,
+        failed: bool = False,
+        fresh: int = 0,
+        age: float | None = None,
+    ) -> None:
         """
         Take note that a poll has ended.
 
         Args:
             records: How many it received.
             failed: True if it was given up.
+            fresh: Those of the records that were not delivered before.
+            age: By how many seconds the newest of them lies behind the API's clock;
+                None: nobody knows.
         """
         now = self._clock.monotonic()
         self._failed = self._failed + 1 if failed else 0
         rested = now
         if failed and self._interval < self._retry.backoff:
             rested += backoff(self._failed, self._retry, self._draw)
+        behind = bool(fresh) and (age is None or age > self._interval)
+        if self._catchup is not None and behind and not failed:
+            self._due = max(now, self._started + self._catchup)
+            if self._interval:
+                self._tick = math.floor((self._due - self.origin) / self._interval)
+            return
         if not self._interval:
             self._due = max(rested, now if records else now + IDLE_PAUSE)
             return
@@ -166,7 +188,14 @@ class Schedule:
         self._resume = False
         self._served = self._clock.wall_ms()
 
-    def ended(self, *, records: int, failed: bool = False) -> None:
+    def ended(
+        self,
+        *,
+        records: int,
+        failed: bool = False,
+        fresh: int = 0,
+        age: float | None = None,
+    ) -> None:
         """A poll ended; ticks it missed are due at once."""
 
 

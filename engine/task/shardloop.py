@@ -45,8 +45,15 @@ class Pace(Protocol):
     def started(self) -> None:
         """A poll starts."""
 
-    def ended(self, *, records: int, failed: bool = False) -> None:
-        """A poll ended: with how many records, and whether it was given up."""
+    def ended(
+        self,
+        *,
+        records: int,
+        failed: bool = False,
+        fresh: int = 0,
+        age: float | None = None,
+    ) -> None:
+        """As `task.pace.Interval`."""
 
 
 class LoopVerdict:
@@ -200,7 +207,8 @@ class ShardLoop(threading.Thread):
             log.debug(
                 "%s: it received %d records.", self.shard.label, self.flow.received
             )
-            self._pace.ended(records=self.flow.received)
+            flow = self.flow
+            self._pace.ended(records=flow.received, fresh=flow.fresh, age=flow.age)
             if self._once:
                 return self._once_over(page)
         return LoopVerdict()

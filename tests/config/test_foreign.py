@@ -246,6 +246,16 @@ CONVERTED: list[tuple[str, dict[str, Any]]] = [
         {"transformation.field.mappings": [{"source": "/a", "target": ""}]},
     ),
     (CASTORM + f"{RECORD}key.pointer=/a/b", {"kafka.key": "${record.a.b}"}),
+    *(
+        (
+            CASTORM + f"{RECORD}offset.pointer=timestamp=/at\n{theirs}=900",
+            {"http.source.poll.catchup.interval.ms": 900},
+        )
+        for theirs in (
+            "http.timer.catchup.interval.millis",
+            "http.throttler.catchup.interval.millis",
+        )
+    ),
     (CASTORM + f"{RECORD}timestamp.pointer=/a", {"kafka.timestamp": "${record.a}"}),
     (
         CASTORM + f"{RECORD}timestamp.pointer=/a\n"
@@ -605,8 +615,8 @@ VOID = [
     "datapreview.schemas.enable=true",
     "api1.test.api=x",
     "api1.should.add.start.delay=true",
+    # Without a place of their time records are of now, and each poll has caught up.
     "http.timer.catchup.interval.millis=1",
-    "http.throttler.catchup.interval.millis=1",
     "http.timer=com.github.castorm.x.FixedIntervalTimer",
     "http.client=com.github.castorm.x.OkHttpClient",
     "http.auth=com.github.castorm.x.ConfigurableHttpAuthenticator",

@@ -58,6 +58,31 @@ ERRORS = [
         "transformation.enrichment.rules",
         "api.chaining.parent",
     ),
+    *(
+        (
+            f"http.source.poll.catchup.interval.ms=500\n{keys}",
+            f"http.source.poll.{key}",
+            words,
+        )
+        for keys, key, words in (
+            ("http.source.poll.schedule=@hourly", "schedule", "leave one of them out"),
+            ("http.offset.mode=FULL", "catchup.interval.ms", "reads everything"),
+            (
+                "http.offset.mode=SNAPSHOT_DIFF\nkafka.key=${record.id}",
+                "catchup.interval.ms",
+                "SNAPSHOT_DIFF reads everything",
+            ),
+            (
+                (
+                    "http.source.window.size.seconds=600\n"
+                    "http.source.window.start=2024-01-01T00:00:00Z\n"
+                    "http.source.query.params=f=${window.start}&t=${window.end}"
+                ),
+                "catchup.interval.ms",
+                "all windows that are due",
+            ),
+        )
+    ),
     (
         "http.source.poll.schedule=@hourly\nhttp.source.poll.interval.ms=5000",
         "http.source.poll.schedule",

@@ -126,6 +126,44 @@ def test_windows_are_shared_by_tasks_and_go_on_after_a_kill(
     assert '"window"' in shown.out
 
 
+def test_castorms_catch_up_interval_reads_on_while_what_comes_is_old(
+    make: Make, embedded: Broker
+) -> None:
+    """Its API gives ten at once and no page behind them; polls are an hour apart."""
+    feed = Feed("none", size=10)
+    for number in range(45):
+        feed.now += 10
+        feed.put(number)
+    feed.now += 86_400
+    with Api() as api:
+        setup = make("", {"http.source.url": None, "kafka.topic": None})
+        setup.write(
+            **{
+                "connector.class": (
+                    "com.github.castorm.kafka.connect.http.HttpSourceConnector"
+                ),
+                "kafka.topic": setup.topic,
+                "http.request.url": served(api, feed),
+                "http.request.params": "since=${offset.timestamp}",
+                "http.offset.initial": "timestamp=2020-05-08T07:55:44Z",
+                "http.response.list.pointer": "/items",
+                "http.response.data.json.pointer": None,
+                "http.response.record.offset.pointer": "key=/id, timestamp=/updated",
+                "http.timer.interval.millis": 3_600_000,
+                "http.timer.catchup.interval.millis": 50,
+            }
+        )
+        with setup.running() as running:
+            until(lambda: setup.arrived() == 45, "all of them")
+            # The last one asked for what is behind the newest, and brought nothing.
+            until(lambda: len(feed.asked) == 6, "the poll that found nothing new")
+            done = running.end()
+        assert 0 == done.code, done.err
+
+    assert feed.versions == set(arrived(setup))
+    assert 6 == len(feed.asked)
+
+
 def test_a_file_of_castorms_connector_runs_as_it_is(
     make: Make, embedded: Broker
 ) -> None:

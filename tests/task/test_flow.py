@@ -139,7 +139,7 @@ class Rig:
     def started(self) -> None:
         self.polls += 1
 
-    def finished(self, *, records: int, failed: bool = False) -> None:
+    def finished(self, *, records: int, failed: bool = False, **news: object) -> None:
         if not self.source._polls:
             self.stop.set()
 

@@ -72,6 +72,63 @@ def test_interval_nought_polls_at_once_but_rests_after_an_empty_poll() -> None:
     assert [1000.0, 1000.25, 1001.5] == pytest.approx(starts)
 
 
+@pytest.mark.parametrize(
+    ("fresh", "age", "failed", "behind"),
+    [
+        (5, None, False, True),
+        (5, 11.0, False, True),
+        # It is younger than the interval: that is the newest there is.
+        (5, 9.0, False, False),
+        (0, None, False, False),
+        (0, 1e9, False, False),
+        (5, None, True, False),
+    ],
+)
+def test_a_poll_that_has_not_caught_up_is_followed_sooner(
+    fresh: int, age: float | None, failed: bool, behind: bool
+) -> None:
+    clock = HandClock()
+    pace = Interval(10.0, catchup=2.0, clock=clock)
+    pace.started()
+    clock.move(0.5)
+    pace.ended(records=5, fresh=fresh, age=age, failed=failed)
+    assert pytest.approx(1.5 if behind else 9.5) == pace.due()
+
+    # Without the key there is no such thing.
+    plain = Interval(10.0, clock=clock)
+    plain.started()
+    plain.ended(records=5, fresh=fresh, age=age, failed=failed)
+    assert pytest.approx(10.0) == plain.due()
+
+
+def test_catching_up_leaves_the_grid_where_it_is_and_skips_no_tick() -> None:
+    clock, skipped = HandClock(), []
+    pace = Interval(10.0, catchup=4.0, clock=clock, skipped=skipped.append)
+    starts = []
+    for fresh in (5, 5, 5, 5, 0, 0):
+        clock.move(pace.due())
+        starts.append(clock.monotonic())
+        pace.started()
+        pace.ended(records=5, fresh=fresh)
+    assert [1000, 1004, 1008, 1012, 1016, 1020] == pytest.approx(starts)
+    # A catch-up that is not reached for the length of a poll is due at once.
+    clock.move(pace.due())
+    pace.started()
+    clock.move(7.0)
+    pace.ended(records=5, fresh=5)
+    assert 0.0 == pace.due()
+    assert not skipped
+
+
+@pytest.mark.parametrize("interval", [0.0, 1.0])
+def test_the_pause_while_catching_up_may_be_the_longer_one(interval: float) -> None:
+    clock = HandClock()
+    pace = Interval(interval, catchup=5.0, clock=clock)
+    pace.started()
+    pace.ended(records=5, fresh=5)
+    assert 5.0 == pytest.approx(pace.due())
+
+
 def test_a_restarted_task_keeps_the_grid() -> None:
     clock = HandClock()
     first = Interval(10.0, clock=clock)

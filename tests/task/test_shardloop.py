@@ -42,6 +42,8 @@ class Polls:
 
     shard = SHARD
     received = 3
+    fresh = 0
+    age: float | None = None
 
     def __init__(self, *ends: Page | None | EngineError | Exception):
         self.ends = list(ends)
@@ -73,7 +75,14 @@ class Polls:
     def started(self) -> None:
         self.said.append("started")
 
-    def ended(self, *, records: int, failed: bool = False) -> None:
+    def ended(
+        self,
+        *,
+        records: int,
+        failed: bool = False,
+        fresh: int = 0,
+        age: float | None = None,
+    ) -> None:
         self.said.append(f"ended {records}{' failed' if failed else ''}")
 
     # What stops it, and what it tells.

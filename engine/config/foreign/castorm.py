@@ -391,6 +391,16 @@ def read_timeout(t: Translation, number: int | None, entry: Entry) -> None:
         t.taken(number, entry, key)
 
 
+def catching_up(t: Translation, number: int | None, entry: Entry) -> None:
+    """How soon it asks again while what comes is old."""
+    key = "http.source.poll.catchup.interval.ms"
+    if t.peek(number, _OFFSET) is None:
+        # There the time of a record is that of its poll then, which is never old.
+        t.void(entry, f"without {_OFFSET} each poll reads the same, there as here")
+    elif t.put(number, key, entry.text, entry):
+        t.taken(number, entry, key)
+
+
 def status_codes(key: str) -> Convert:
     """`200..299` to `200-299`."""
 

@@ -379,10 +379,15 @@ def _castorm() -> list[Row]:
         ),
         _alias("http.timer.interval.millis", "http.source.poll.interval.ms"),
         _alias("http.throttler.interval.millis", "http.source.poll.interval.ms"),
-        *_void(
-            "a poll pages on until it has caught up",
-            "http.timer.catchup.interval.millis",
-            "http.throttler.catchup.interval.millis",
+        *(
+            _converted(
+                f"http.{name}.catchup.interval.millis",
+                "http.source.poll.catchup.interval.ms",
+                castorm.catching_up,
+                "with http.response.record.offset.pointer",
+                "http.source.poll.catchup.interval.ms",
+            )
+            for name in ("timer", "throttler")
         ),
         _alias(
             "http.client.connection.timeout.millis",

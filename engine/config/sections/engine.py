@@ -93,6 +93,19 @@ class PollingConfig(Section, frozen=True, kw_only=True):
         "in a row are as far apart as retries.",
         "10000",
     )
+    catchup: float = duration(
+        "http.source.poll.catchup.interval.ms",
+        ms(0, 86400000),
+        Computed(
+            lambda get: get("http.source.poll.interval.ms"),
+            "http.source.poll.interval.ms",
+        ),
+        "The same after a poll that has brought something new and has not caught up: "
+        "its newest record, by http.offset.json.pointer where that is a time, lies "
+        "further back than http.source.poll.interval.ms, or has no time. For APIs "
+        "that give so much at once and no page behind it.",
+        "1000",
+    )
     schedule: str | None = unset(
         "http.source.poll.schedule",
         Cron(),

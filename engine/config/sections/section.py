@@ -143,7 +143,7 @@ def unset(
 def duration(
     name: str,
     kind: Duration,
-    default: str,
+    default: str | Computed,
     meaning: str,
     example: str | None = None,
     *,

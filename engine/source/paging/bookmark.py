@@ -281,7 +281,18 @@ class BookmarkPager:
             last=self.over,
             truncated=page.truncated and not cut,
             offset=self._position(page.offset, done),
+            age=self._age(),
         )
+
+    def _age(self) -> float | None:
+        """As `Page.age`."""
+        key, cap = self._high_key, self._cap
+        if cap is None or key is None or isinstance(key, str):
+            return None
+        if self._scale.kind == TIMESTAMP:
+            return float(cap * MILLI - key) / 1e9
+        unit = epoch_unit(self._keys, key) if self._scale.kind == NUMBER else 0
+        return cap / 1000 - float(key) / unit if unit else None
 
     def _learn_record(
         self, records: Sequence[Raw], first: bool, request: Request

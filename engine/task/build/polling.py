@@ -47,9 +47,11 @@ def pace_of(
     if schedule is not None:
         cron = compile_cron(schedule)
         return Schedule(cron, zone=zone, last_ms=last_ms, resume=resume)
-    interval = api.values.of(PollingConfig).interval
+    polling = api.values.of(PollingConfig)
+    leads_on = api.values.stated("http.source.poll.catchup.interval.ms")
     return Interval(
-        interval,
+        polling.interval,
+        catchup=polling.catchup if leads_on else None,
         origin=origin,
         resume=resume,
         skipped=skipped,
