@@ -10,7 +10,7 @@ Path: `templates`, `config`, `source`, `transform` -> here -> `values`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -310,3 +310,23 @@ def read_index(text: str, at: int) -> tuple[Step, int]:
     if close < 0 or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
         raise LanguageError("an index is [n], [-n], [*] or [name=text]", at + 1)
     return int(inside), close + 1
+
+
+def placed(document: object, steps: Sequence[object], value: object) -> object:
+    """A document in which a path leads to a value."""
+    if not steps:
+        return value
+    step = (
+        steps[0]
+        if isinstance(steps[0], str | int)
+        else str(getattr(steps[0], "text", ""))
+    )
+    if isinstance(step, int):
+        items = list(document) if isinstance(document, list) else []
+        place = step if step >= 0 else -step - 1
+        items += [None] * (place + 1 - len(items))
+        items[step] = placed(items[step], steps[1:], value)
+        return items
+    members = dict(document) if isinstance(document, dict) else {}
+    members[step] = placed(members.get(step), steps[1:], value)
+    return members

@@ -44,7 +44,10 @@ def encode_path_segment(value: Any) -> str:
     """
     text = text_of(value)
     if text is None or text in ("", ".", ".."):
-        raise EvaluationError("a URL's path needs a value")
+        raise EvaluationError(
+            "a URL's path needs a value there; ${coalesce(..., ...)} says what stands for "
+            "one that is missing"
+        )
     if type(value) is Verbatim:
         if {".", ".."} & set(text.split("/")):
             raise EvaluationError("a URL's path may not lead upwards")

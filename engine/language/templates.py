@@ -71,13 +71,15 @@ class Expression:
     Attributes:
         node: Its tree.
         column: Where it stands in the text, from 1.
+        text: As it was written, `${` and `}` included.
     """
 
-    __slots__ = ("_answer", "column", "node")
+    __slots__ = ("_answer", "column", "node", "text")
 
-    def __init__(self, node: Node, column: int, lookup: Lookup):
+    def __init__(self, node: Node, column: int, lookup: Lookup, text: str):
         self.node = node
         self.column = column
+        self.text = text
         self._answer = answer(node, lookup)
 
     def value(self, scope: Any) -> Any:
@@ -145,7 +147,7 @@ class Template:
             [
                 part
                 if isinstance(part, str)
-                else Expression(part.node, part.column, lookup)
+                else Expression(part.node, part.column, lookup, part.text)
                 for part in self.parts
             ],
             self.hyphenated,
@@ -221,7 +223,7 @@ def compile_template(text: str, names: Collection[str], zone: tzinfo = UTC) -> T
         reader = ExpressionReader(text, found + 2, names, zone)
         node, at = reader.expression()
         hyphenated += reader.hyphenated
-        parts.append(Expression(node, found + 1, lookup_in(zone)))
+        parts.append(Expression(node, found + 1, lookup_in(zone), text[found:at]))
     if any(literal) or not parts:
         parts.append("".join(literal))
     return Template(text, parts, tuple(dict.fromkeys(hyphenated)))
@@ -239,4 +241,4 @@ def compile_expression(
     node, end = reader.expression()
     if end != len(text) + 1:
         raise LanguageError("unexpected }", end)
-    return Expression(node, 1, lookup_in(zone))
+    return Expression(node, 1, lookup_in(zone), text)

@@ -28,16 +28,17 @@ from engine.errors import (
     Unexpected,
     Unreachable,
 )
-from engine.language.paths import compile_path
+from engine.language.paths import compile_path, placed
 from engine.later import later
 from engine.records import Offset, Page, Primitive, Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.decode.decoder import Decode, Decoded
+from engine.source.decode.diagnosis import bad_page
 from engine.source.paging.envelope import Fields
 from engine.source.paging.links import without
 from engine.source.paging.pager import Note, PollRequests
 from engine.source.paging.position import plain_value, text_in, whole
-from engine.source.paging.request import Shape, placed
+from engine.source.paging.request import Shape
 from engine.source.paging.windows import WindowPager
 from engine.source.poll import Poll
 from engine.source.wire.origin import shown
@@ -56,6 +57,10 @@ FILE: Final = "job.file"
 
 #: Statuses by which an API says that it knows a job no longer.
 UNKNOWN: Final = frozenset({404, 410})
+
+#: What requests may name of a job that was created, and of one that is done.
+CREATED: Final = frozenset({"job", "job_url"})
+STATUS: Final = frozenset({"status"})
 
 #: Those by which it says that what a job has made is there no longer: signed URLs end.
 EXPIRED: Final = frozenset({400, 403, 404, 410})
@@ -177,6 +182,13 @@ class JobPoll(Poll):
         self._wall: Clock = more.get("clock", SYSTEM)
         self._until: Stopping = more["stopping"]
         named = [steps.status, steps.result, steps.pages]
+        #: Whether anybody asks where the Location of a job leads.
+        self._follows = steps.status is None or any(
+            "job_url" in place.template.names
+            for shape in named
+            if shape
+            for place in shape.places()
+        )
         self._named = tuple(
             dict.fromkeys(
                 path for shape in named if shape for path in shape.paths("job")
@@ -268,15 +280,14 @@ class JobPoll(Poll):
             value = plain_value(path.get(record))
             if value is not None:
                 answer = placed(answer or None, path.steps, value)
-        url = ""
-        if self._steps.status is None:
-            reference = response.header("location")
-            if not reference:
-                raise BadPage(
-                    "the job that was created has no Location: http.job.status.url "
-                    "says where its status is asked for",
-                    url=shown(response.url),
-                )
+        url, reference = "", response.header("location")
+        if self._steps.status is None and not reference:
+            raise BadPage(
+                "the job that was created has no Location: http.job.status.url "
+                "says where its status is asked for",
+                url=shown(response.url),
+            )
+        if reference and self._follows:
             url = without(self._steps.follow(response.url, reference), self._steps.cut)
         poll = number
         if window is not None:
@@ -287,6 +298,10 @@ class JobPoll(Poll):
             if start is not None:
                 poll = whole(start, "poll", 1, least=1) + (start.get("done") is True)
         job = CreatedJob(msgjson.encode(answer).decode(), url, now, start, poll)
+        known = {**(scope or {}), **job.scope}
+        for shape in (self._steps.status, self._steps.result, self._steps.pages):
+            if shape is not None:
+                self._require(CREATED, shape, known, response)
         log.info("A job was created: %s", shown(url or response.url))
         here: Offset = {"poll": poll, "done": False}
         if window is not None:
@@ -318,12 +333,16 @@ class JobPoll(Poll):
         found = self._wait(job, known, resumed=resumed)
         if found is None:
             return
-        request, decoded = found
+        request, response, decoded = found
         known["status"] = decoded.records[0] if decoded.records else None
-        if self._steps.result is not None:
-            request = self._steps.result.begin(self._wall.wall_ms(), known)(0)
-            decoded = self._steps.decode(self._steps.look(request))
+        result = self._steps.result
+        if result is not None:
+            self._require(STATUS, result, known, response)
+            request = result.begin(self._wall.wall_ms(), known)(0)
+            response = self._steps.look(request)
+            decoded = self._steps.decode(response)
             known["status"] = decoded.records[0] if decoded.records else None
+        self._require(STATUS, self._steps.pages, known, response)
         if self._keys.files is None:
             inner = job.start if window is None else window.here()
             if offset is not None:
@@ -377,9 +396,40 @@ class JobPoll(Poll):
                 )
             raise
 
+    def _require(
+        self,
+        names: frozenset[str],
+        shape: Shape,
+        scope: Mapping[str, object],
+        response: Response,
+    ) -> None:
+        """
+        Refuse to ask for something else, because what a request names is not there.
+
+        A query parameter without a value would be left out, a body's be null.
+
+        Raises: BadPage: with the key, and what the answer has.
+        """
+        later = STATUS - names
+        found = shape.missing(names, scope, self._wall.wall_ms(), later)
+        if found is None:
+            return
+        key, text = found
+        if "job_url" in text and not scope["job_url"]:
+            text += " (its Location)"
+        raise BadPage(
+            bad_page(
+                response,
+                f"{key} names {text}, which has no value here: name a field that is "
+                "there, or coalesce(..., ...) where it may be missing",
+            ),
+            status=response.status,
+            url=shown(response.url),
+        )
+
     def _wait(
         self, job: CreatedJob, scope: Mapping[str, object], *, resumed: bool
-    ) -> tuple[Request, Decoded] | None:
+    ) -> tuple[Request, Response, Decoded] | None:
         """The answer that says that a job is done; None: stopping."""
         keys, steps = self._keys, self._steps
         pause = 0.0 if resumed else min(keys.interval, 1.0)
@@ -397,7 +447,7 @@ class JobPoll(Poll):
             decoded = steps.decode(response)
             state = self._state(response, decoded)
             if not state or state in keys.done:
-                return request, decoded
+                return request, response, decoded
             if state in keys.failed:
                 said = bytes(response.body[:300]).decode(errors="replace")
                 why = Unexpected(

@@ -34,7 +34,7 @@ from engine.config.sections.offsets import OffsetsConfig
 from engine.config.sections.response import RecordsConfig
 from engine.config.sections.section import needed
 from engine.errors import Misconfigured, SinkError, SourceError, Unavailable
-from engine.language.paths import compile_path
+from engine.language.paths import compile_path, placed
 from engine.later import later
 from engine.records import Offset, Page, Request, Response, Shard
 from engine.shared.demands import HostReading
@@ -45,7 +45,7 @@ from engine.source.children import naming
 from engine.source.jobs import job_in, without_job
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.position import whole
-from engine.source.paging.request import Shape, placed
+from engine.source.paging.request import Shape
 from engine.source.wire.origin import shown
 from engine.task.build.jobs import job_decoder, keys_of, steps_of
 from engine.task.build.kafka import KafkaBuilder, bootstrap_of, unfit

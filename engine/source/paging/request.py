@@ -23,12 +23,15 @@ from engine.errors import SourceError
 from engine.language.answers import Scope
 from engine.language.faults import EvaluationError
 from engine.language.nodes import Name
-from engine.language.paths import compile_path
+from engine.language.paths import compile_path, placed
 from engine.language.places import (
     BodyTemplate,
     compile_body,
     encode_header,
+    encode_json,
     encode_path_segment,
+    encode_query_value,
+    encode_text,
 )
 from engine.language.templates import (
     REQUEST_NAMES,
@@ -38,6 +41,13 @@ from engine.language.templates import (
 )
 from engine.later import pattern
 from engine.records import Request
+from engine.source.paging.named import (
+    PAGE_KEYS,
+    TemplateKeys,
+    TemplatePlace,
+    missing_in,
+    unfit,
+)
 from engine.source.paging.pager import Paging
 from engine.source.paging.params import (
     FIRST,
@@ -101,6 +111,7 @@ class Shape:
     Everything that the requests of one api have in common.
 
     Args:
+        keys: What its templates are called in a file.
         method: Upper case.
         url: Template of an absolute URL; expressions stand behind the host.
         paging: Type, mode, limit and the names of the paging parameters.
@@ -135,11 +146,14 @@ class Shape:
         initial: str | None = None,
         constants: Mapping[str, object] | None = None,
         zone: tzinfo = UTC,
+        keys: TemplateKeys = PAGE_KEYS,
     ):
         def compiled(text: str) -> Template:
             return compile_template(text, REQUEST_NAMES, zone)
 
         self.method = method
+        self.keys = keys
+        self._text = params
         self._paging = paging
         self.by_record = paging.kind.by_record
         self._constants = {**(constants or {}), "limit": paging.limit}
@@ -239,12 +253,37 @@ class Shape:
             del self._params[at]
 
     def _templates(self) -> Iterable[Template]:
-        yield self._path
+        return (place.template for place in self.places())
+
+    def places(self) -> Iterable[TemplatePlace]:
+        """Its templates, and the keys under which they stand in a file."""
+        keys = self.keys
+        yield TemplatePlace(keys.url, self._path, encode_path_segment)
         for param in self._params:
-            yield from param.templates
-        yield from (template for _, template in self._headers)
+            key = keys.first_params if isinstance(param, FirstParam) else keys.params
+            for template in param.templates:
+                asked = [e.text for e in template.parts if isinstance(e, Expression)]
+                if key == keys.params and not all(each in self._text for each in asked):
+                    # It stands behind the question mark of the URL.
+                    key = keys.url
+                yield TemplatePlace(key, template, encode_query_value)
+        for name, template in self._headers:
+            yield TemplatePlace(f"{keys.header}{name}", template, encode_header)
         if self._body is not None:
-            yield self._body.template
+            yield TemplatePlace(keys.body, self._body.template, encode_json)
+        if self._initial is not None:
+            yield TemplatePlace("http.initial.offset", self._initial, encode_text)
+
+    def missing(
+        self,
+        names: frozenset[str],
+        scope: Mapping[str, object],
+        now_ms: int,
+        later: frozenset[str] = frozenset(),
+    ) -> tuple[str, str] | None:
+        """As `missing_in`, of its own templates."""
+        known = {**self._constants, **scope, "now": now_ms}
+        return missing_in(self.places(), names, known, later=later)
 
     def paths(self, name: str) -> Iterable[str]:
         """The fields that are named as `<name>.<path>`."""
@@ -297,7 +336,7 @@ class RequestsOfPoll:
         self._shape = shape
         self.initial: object = None
         if shape._initial is not None:
-            self.initial = _evaluated(shape._initial.value, scope)
+            self.initial = self._evaluated(shape._initial.value, scope)
         #: It as a number, where a file writes one: what stands in a body as it is.
         self._first_number: Raw | None = None
         if isinstance(self.initial, str) and _JSON_NUMBER.fullmatch(self.initial):
@@ -311,7 +350,7 @@ class RequestsOfPoll:
             if param.varies:
                 self._query.append(param.render)
                 continue
-            text = _evaluated(param.render, scope)
+            text = self._evaluated(param.render, scope)
             if text is None:
                 continue
             if self._query and isinstance(self._query[-1], str):
@@ -325,7 +364,7 @@ class RequestsOfPoll:
         body = shape._body
         self._body_varies = body is not None and varies(body.template)
         if body is not None and not self._body_varies:
-            self._body = _evaluated(body.render, scope)
+            self._body = self._evaluated(body.render, scope)
         self._chained = shape._paging.kind.chained
         self._placed = shape._paging.kind.asks == "offset"
         text = str(self.initial or "")
@@ -383,7 +422,7 @@ class RequestsOfPoll:
                     scope["offset"] = self._first_number
                 body = shape._body.render(scope)
         except EvaluationError as e:
-            raise _unfit(e) from e
+            raise unfit(e, self._shape.places(), scope) from e
         headers = self._headers
         if headers is None:
             headers = self._headers_for(scope)
@@ -420,11 +459,17 @@ class RequestsOfPoll:
             )
         return Request("GET", url, headers, None, index, True)
 
+    def _evaluated(self, answer: Callable[[Scope], Any], scope: Scope) -> Any:
+        try:
+            return answer(scope)
+        except EvaluationError as e:
+            raise unfit(e, self._shape.places(), scope) from e
+
     def _path_for(self, scope: Scope) -> str:
         try:
             path = self._shape._path.render(scope, encode_path_segment)
         except EvaluationError as e:
-            raise _unfit(e) from e
+            raise unfit(e, self._shape.places(), scope) from e
         return f"{self._shape._origin}{path}"
 
     def _headers_for(self, scope: Scope) -> tuple[tuple[str, str], ...]:
@@ -433,7 +478,7 @@ class RequestsOfPoll:
             try:
                 value = template.render(scope, encode_header)
             except EvaluationError as e:
-                raise _unfit(e) from e
+                raise unfit(e, self._shape.places(), scope) from e
             if value is None:
                 continue
             if _CONTROL.search(value.replace("\t", "")):
@@ -449,34 +494,3 @@ class RequestsOfPoll:
             if value is not None:
                 document = placed(document, steps, value)
         return document
-
-
-def placed(document: object, steps: Sequence[object], value: object) -> object:
-    """A document in which a path leads to a value."""
-    if not steps:
-        return value
-    step = (
-        steps[0]
-        if isinstance(steps[0], str | int)
-        else str(getattr(steps[0], "text", ""))
-    )
-    if isinstance(step, int):
-        items = list(document) if isinstance(document, list) else []
-        place = step if step >= 0 else -step - 1
-        items += [None] * (place + 1 - len(items))
-        items[step] = placed(items[step], steps[1:], value)
-        return items
-    members = dict(document) if isinstance(document, dict) else {}
-    members[step] = placed(members.get(step), steps[1:], value)
-    return members
-
-
-def _evaluated(answer: Callable[[Scope], Any], scope: Scope) -> Any:
-    try:
-        return answer(scope)
-    except EvaluationError as e:
-        raise _unfit(e) from e
-
-
-def _unfit(error: EvaluationError) -> SourceError:
-    return SourceError(f"a template of the request has no fitting value: {error}")

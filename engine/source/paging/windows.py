@@ -326,6 +326,8 @@ class WindowPager:
         try:
             return instant(value, self._keys.zone) // MILLI
         except EvaluationError as e:
+            if value is None:
+                raise SourceError(f"{key}: what it names has no value here") from e
             raise SourceError(f"{key} is {value!r}, which is no time") from e
 
     def _first(self, stored: _Stored) -> int:

@@ -18,6 +18,7 @@ from engine.records import Shard
 from engine.seams import Fetch
 from engine.source.decode.decoder import Decode, compile_decoder
 from engine.source.jobs import JobKeys, JobSteps
+from engine.source.paging.named import TemplateKeys
 from engine.source.paging.pager import Paging
 from engine.source.paging.request import Shape
 from engine.task.build.auth import secret_params
@@ -72,8 +73,11 @@ def steps_of(
     values = api.values
     jobs = values.of(JobsConfig)
 
-    def shape(url: str, method: str = "GET", body: str | None = None) -> Shape:
+    def shape(
+        step: str, url: str, method: str = "GET", body: str | None = None
+    ) -> Shape:
         return Shape(
+            keys=TemplateKeys(url=f"http.job.{step}.url", body=f"http.job.{step}.body"),
             method=method,
             url=url_of(values, url),
             paging=Paging(type="none"),
@@ -91,11 +95,13 @@ def steps_of(
 
     make: Callable[..., Shape] = shape
     return JobSteps(
-        create=make(str(jobs.create_url), jobs.create_method, jobs.create_body),
+        create=make(
+            "create", str(jobs.create_url), jobs.create_method, jobs.create_body
+        ),
         status=None
         if jobs.status_url is None
-        else make(jobs.status_url, jobs.status_method, jobs.status_body),
-        result=None if jobs.result_url is None else make(jobs.result_url),
+        else make("status", jobs.status_url, jobs.status_method, jobs.status_body),
+        result=None if jobs.result_url is None else make("result", jobs.result_url),
         pages=pages,
         ask=ask,
         look=look,
