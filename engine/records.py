@@ -229,8 +229,8 @@ class Parcel(Struct, frozen=True, kw_only=True):
         delivered: Each called once, by any thread, at the moment all of it is
             acknowledged and before its offset is saved, with the monotonic
             seconds of that moment.  Must neither block nor raise.
-        lengths: Of the values, where somebody has asked for them already; else
-            None.
+        lengths, key_lengths: Of the values and of the keys, where somebody has asked
+            for them already; else None.
         content: The same before de-duplication left records out, or None: none was.
         indexes: Where each record stood in its page, or None: each at its own
             place.
@@ -249,6 +249,7 @@ class Parcel(Struct, frozen=True, kw_only=True):
     added: int = 0
     delivered: tuple[Callable[[float], None], ...] = ()
     lengths: Sequence[int] | None = None
+    key_lengths: Sequence[int] | None = None
     content: Parcel | None = None
     indexes: Sequence[int] | None = None
 
@@ -264,7 +265,7 @@ class Parcel(Struct, frozen=True, kw_only=True):
             # What is one for all of them stays: a topic, a time, a set of headers.
             if isinstance(column, list | range) or name in ("values", "keys"):
                 columns[name] = column and [column[at] for at in places]
-        return replace(self, **columns, lengths=None)
+        return replace(self, **columns, lengths=None, key_lengths=None)
 
     def without_keyless(self, words: str) -> Parcel:
         """The same, of which records without a key have become dead letters."""

@@ -21,9 +21,11 @@ from engine.sink.columns import (
     NO_KEY,
     NUMBERS_SHORT,
     SHORT,
+    WITH_LENGTH,
     Column,
     each_of,
     number_of,
+    numbered,
     varint,
 )
 from engine.sink.compress import NUMBERS, PLAIN, Packing
@@ -55,23 +57,25 @@ HEADS_LIMIT = 1 << 15
 
 class _Heads(dict[int, bytes]):
     """
-    How records begin, by the bytes that follow the head.
+    How records begin, by the length of the value or by the bytes that follow the head.
 
     A head begins with the end of the record before it (`tail`), so that headers
     take no piece of their own.
     """
 
-    __slots__ = ("index_size", "lead", "tail")
+    __slots__ = ("beside", "by_value", "lead", "tail")
 
-    def __init__(self, tail: bytes, delta: int, index_size: int) -> None:
+    def __init__(self, tail: bytes, delta: int, beside: int, by_value: bool) -> None:
         self.tail = tail
         # attributes, timestamp delta; the offset delta is the next piece
         self.lead = b"\0" + varint(delta)
-        self.index_size = index_size
+        self.beside = beside
+        self.by_value = by_value
 
-    def __missing__(self, rest: int) -> bytes:
-        size = len(self.lead) + self.index_size + rest + len(self.tail)
-        head = self[rest] = self.tail + number_of(size) + self.lead
+    def __missing__(self, name: int) -> bytes:
+        rest = WITH_LENGTH[name] if self.by_value else name
+        size = len(self.lead) + self.beside + rest + len(self.tail)
+        head = self[name] = self.tail + number_of(size) + self.lead
         return head
 
 
@@ -80,20 +84,26 @@ class HeadStore:
 
     def __init__(self, limit: int = HEADS_LIMIT) -> None:
         self._limit = limit
-        self._kept: dict[tuple[bytes, int, int], _Heads] = {}
+        self._kept: dict[tuple[bytes, int, int, bool], _Heads] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._kept.values())) + len(self._kept)
 
-    def heads(self, tail: bytes, delta: int, index_size: int) -> _Heads:
-        """The table for records with these headers, timestamp and index."""
-        found = self._kept.get((tail, delta, index_size))
+    def heads(self, tail: bytes, delta: int, beside: int, by_value: bool) -> _Heads:
+        """
+        The table for records with these headers and this timestamp.
+
+        Args:
+            beside: Bytes of the index, and of what else is the same for all.
+            by_value: They are asked for by the length of the value alone, not by all
+                bytes but these.
+        """
+        place = tail, delta, beside, by_value
+        found = self._kept.get(place)
         if found is None:
             if len(self) >= self._limit:
                 self._kept.clear()
-            found = self._kept[tail, delta, index_size] = _Heads(
-                tail, delta, index_size
-            )
+            found = self._kept[place] = _Heads(*place)
         return found
 
 
@@ -253,20 +263,26 @@ class Batch:
         # 0.45 and 0.8.
         tail = column.headers
         assert isinstance(tail, bytes)
-        width = column.width
+        width, alike = column.width, column.alike
         pieces = column.pieces(start, stop)
         weights = column.weights[start:stop]
+        by_value = column.keys is None or alike >= 0
+        beside = 0
         first, last = self.count, self.count + stop - start
-        indexes = NUMBERS_SHORT[first:last]
-        if last > SHORT:
-            indexes += [varint(at) for at in range(max(first, SHORT), last)]
-        pieces[1::width] = indexes
+        if alike >= 0:
+            beside = WITH_LENGTH[alike]
+            pieces[1::width] = numbered(first, last, alike)
+        else:
+            beside = int(by_value)
+            indexes = NUMBERS_SHORT[first:last]
+            if last > SHORT:
+                indexes += [varint(at) for at in range(max(first, SHORT), last)]
+            pieces[1::width] = indexes
         done = 0
         for index_size, below in INDEX_SIZES:
             upto = min(below, last) - first
             if upto > done:
-                fixed = index_size + (width == 4)
-                table = self._heads.heads(tail, delta, fixed)
+                table = self._heads.heads(tail, delta, index_size + beside, by_value)
                 pieces[width * done : width * upto : width] = each_of(
                     table, weights[done:upto]
                 )

@@ -57,6 +57,33 @@ KEYLESS = [NO_KEY + number for number in NUMBERS_SHORT]
 WITH_LENGTH = [*range(1, 65), *range(66, SHORT + 2)]
 
 
+#: The most bytes that the length of something short takes.
+LENGTH_MOST = 2
+
+#: Key lengths whose tables of `numbered` are kept, each of at most SHORT texts.
+MOST_NUMBERED = 8
+
+_numbered: dict[int, list[bytes]] = {}
+
+
+def numbered(first: int, last: int, length: int) -> list[bytes]:
+    """The numbers from `first` to below `last`, each with a key's length behind it."""
+    known = _numbered.get(length)
+    kept = min(last, SHORT)
+    if known is None or len(known) < kept:
+        if known is None and len(_numbered) >= MOST_NUMBERED:
+            _numbered.clear()
+        end = number_of(length)
+        # A new list: another thread may be reading the shorter one.
+        size = 1 << (kept - 1).bit_length()
+        known = _numbered[length] = [each + end for each in NUMBERS_SHORT[:size]]
+    found = known[first:last]
+    if last > SHORT:
+        end = number_of(length)
+        found += [varint(at) + end for at in range(max(first, SHORT), last)]
+    return found
+
+
 def number_of(number: int) -> bytes:
     return NUMBERS_SHORT[number] if 0 <= number < SHORT else varint(number)
 
@@ -91,7 +118,12 @@ class Column(Struct):
         short: True if all of it can be written from tables: nothing is missing
             or long, and headers and timestamps are the same.
         weights: Bytes of each record without its framing.
-        framing: The most bytes of framing a record has.
+        framing: The most bytes of framing a record has, `fixed` among them.
+        fixed: Bytes of a record beside its weight that are the same for all: of lengths,
+            and of keys of one length.
+        alike: The length that all keys have, of a short column; -1 where they differ
+            or there are none.
+        total: All weights.
         template: Pieces of the records, heads and indexes left out; made with
             the first use, empty till then.
         sums: Weights of all records before each, and of all; made likewise.
@@ -108,6 +140,9 @@ class Column(Struct):
     short: bool
     weights: Sequence[int]
     framing: int
+    fixed: int
+    alike: int
+    total: int
     template: list[Any] = []
     sums: list[int] = []
     members: Sequence[int] | None = None
@@ -118,7 +153,9 @@ class Column(Struct):
     @property
     def width(self) -> int:
         """Pieces of a record in the template."""
-        return 4 if self.keys is None else 6
+        if self.keys is None:
+            return 4
+        return 6 if self.alike < 0 else 5
 
     def picked(self, members: Sequence[int]) -> Column:
         """The records at these places, in this order; at least one."""
@@ -127,16 +164,27 @@ class Column(Struct):
         else:
             cut = itemgetter(*members)
         stamps, headers = self.timestamps, self.headers
+        key_lengths = self.key_lengths
+        if key_lengths is not None:
+            # Hot path: keys of one length are not picked once more.
+            alike = self.alike >= 0
+            key_lengths = key_lengths[: len(members)] if alike else cut(key_lengths)
+        lengths = cut(self.lengths)
+        weights = lengths if self.weights is self.lengths else cut(self.weights)
+        whole = len(members) == len(self)
         return Column(
             cut(self.values),
-            cut(self.lengths),
+            lengths,
             cut(self.keys) if self.keys is not None else None,
-            cut(self.key_lengths) if self.key_lengths is not None else None,
+            key_lengths,
             stamps if isinstance(stamps, int) else cut(stamps),
             headers if isinstance(headers, bytes) else cut(headers),
             self.short,
-            cut(self.weights),
+            weights,
             self.framing,
+            self.fixed,
+            self.alike,
+            self.total if whole else sum(weights),
             members=members if self.members is None else cut(self.members),
         )
 
@@ -161,10 +209,13 @@ class Column(Struct):
 
     def weight(self, start: int, stop: int) -> int:
         """The most bytes that the records from `start` to `stop` take."""
-        if stop - start == len(self) > SLICE:
-            return sum(self.weights) + len(self) * self.framing
-        sums = self.summed()
-        return sums[stop] - sums[start] + (stop - start) * self.framing
+        if stop - start == len(self):
+            return self.total + len(self) * self.framing
+        if self.sums:
+            weights = self.sums[stop] - self.sums[start]
+        else:
+            weights = sum(self.weights[start:stop])
+        return weights + (stop - start) * self.framing
 
     def summed(self) -> list[int]:
         """Weights of all records before each, and behind the last of all."""
@@ -191,6 +242,11 @@ class Column(Struct):
             if self.keys is None:
                 made[2::4] = each_of(KEYLESS, self.lengths)
                 made[3::4] = self.values
+            elif self.alike >= 0:
+                # The key's length stands beside the index.
+                made[2::5] = self.keys
+                made[3::5] = each_of(NUMBERS_SHORT, self.lengths)
+                made[4::5] = self.values
             else:
                 assert self.key_lengths is not None
                 made[2::6] = each_of(NUMBERS_SHORT, self.key_lengths)
@@ -206,9 +262,11 @@ def column_of(
     timestamps: int | Sequence[int] = 0,
     headers: KafkaHeaders | Sequence[KafkaHeaders] = (),
     lengths: Sequence[int] | None = None,
+    key_lengths: Sequence[int] | None = None,
 ) -> Column:
     """The columns of a parcel, as `records.Parcel` has them."""
-    return column_from(values, keys, timestamps, _blocks(headers), lengths)
+    blocks = _blocks(headers)
+    return column_from(values, keys, timestamps, blocks, lengths, key_lengths)
 
 
 def column_from(
@@ -217,17 +275,22 @@ def column_from(
     timestamps: int | Sequence[int],
     headers: bytes | Sequence[bytes],
     lengths: Sequence[int] | None = None,
+    key_lengths: Sequence[int] | None = None,
 ) -> Column:
     """The same with headers that are blocks already."""
     if lengths is None:
         lengths, longest = _lengths(values)
     else:
         longest = max(lengths, default=0)
-    key_lengths = None
-    if keys is not None:
-        key_lengths, longest_key = _lengths(keys)
+    if keys is None:
+        key_lengths = None
+    else:
+        if key_lengths is None:
+            key_lengths, longest_key = _lengths(keys)
+        else:
+            longest_key = max(key_lengths, default=0)
         longest = max(longest, longest_key)
-    framing = RECORD_OVERHEAD
+    framing, fixed, alike = RECORD_OVERHEAD, 0, -1
     weights: Sequence[int] = lengths
     short = (
         0 < len(lengths)
@@ -236,8 +299,14 @@ def column_from(
         and isinstance(timestamps, int)
     )
     if short:
-        weights = each_of(WITH_LENGTH, lengths)
-        if key_lengths is not None:
+        # Hot path: what is the same for all is framing, and no pass over the records.
+        if key_lengths is None:
+            fixed = LENGTH_MOST
+        elif key_lengths.count(key_lengths[0]) == len(key_lengths):
+            alike = key_lengths[0]
+            fixed = LENGTH_MOST + WITH_LENGTH[alike]
+        else:
+            weights = each_of(WITH_LENGTH, lengths)
             weights = list(map(add, weights, each_of(WITH_LENGTH, key_lengths)))
     elif key_lengths is not None:
         weights = list(map(add, lengths, key_lengths))
@@ -254,7 +323,10 @@ def column_from(
         headers,
         short,
         weights,
-        framing,
+        framing + fixed,
+        fixed,
+        alike,
+        sum(weights),
     )
 
 

@@ -322,8 +322,9 @@ class SharedDelivery:
         limit -= HEADER.size + column.framing
         if len(column) and max(column.weights) > limit:
             at = max(range(len(column)), key=column.weights.__getitem__)
+            size, limit = column.weights[at] + column.fixed, limit + column.fixed
             raise Refused(
-                f"record {at} for topic {topic} has {column.weights[at]} bytes, "
+                f"record {at} for topic {topic} has {size} bytes, "
                 f"more than the {limit} it may have: see max.message.bytes of the "
                 "topic and producer.max.request.size"
             )

@@ -27,6 +27,7 @@ def by_topic(parcel: Parcel) -> list[tuple[str, Column]]:
         parcel.timestamps,
         parcel.headers,
         parcel.lengths,
+        parcel.key_lengths,
     )
     topic = parcel.topic
     if isinstance(topic, str):
@@ -37,13 +38,8 @@ def by_topic(parcel: Parcel) -> list[tuple[str, Column]]:
     return [(name, column.picked(members)) for name, members in groups.items()]
 
 
-def by_partition(column: Column, count: int, known: Partitions) -> list[Part]:
-    """
-    The records by partition, their order kept; None for those without key.
-
-    Args:
-        known: Partitions of keys among `count`.
-    """
+def by_partition(column: Column, known: Partitions) -> list[Part]:
+    """The records by partition, their order kept; None for those without key."""
     if column.keys is None:
         return [(None, column, 0, len(column))]
     parts: list[Part] = []
@@ -56,10 +52,7 @@ def by_partition(column: Column, count: int, known: Partitions) -> list[Part]:
             return parts
         column = column.picked(keyed)
     keys, lengths = column.keys, column.key_lengths
-    members: list[list[int]] = [[] for _ in range(count)]
-    # Hot path: the one loop over keyed records, 60 ns each.
-    for at, partition in enumerate(known.of(keys, lengths)):  # type: ignore[arg-type]
-        members[partition].append(at)
+    members = known.dealt(keys, lengths)  # type: ignore[arg-type]
     # The page is put in order once and cut without copies.
     ordered = column.picked(list(chain.from_iterable(members)))
     start = 0

@@ -145,7 +145,7 @@ class ShardBatches:
             count = delivery.patiently(lambda: delivery.count(topic))
             known = self._spread(topic, count)
             for piece in pieces:
-                for part in by_partition(piece, count, known):
+                for part in by_partition(piece, known):
                     left -= self._add_to(topic, part, limit, entry, count)
         finally:
             self._tell()

@@ -9,7 +9,9 @@ Path: `sink.filling` asks for the partitions of a page's keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections import deque
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 #: Murmur2's multiplier, and the seed of Kafka's `Utils.murmur2`.
@@ -95,38 +97,61 @@ def _lanes(keys: Sequence[bytes], length: int, count: int) -> list[int]:
 
 class Partitions:
     """
-    The partitions of many keys among `count`, those of known keys from memory.
+    Deals many keys to `count` partitions, those of known keys from memory.
 
-    For one thread.  Keys that come again cost 0.08 us where hashing takes 0.2; keys
+    For one thread.  Keys that come again cost 0.1 us where hashing takes 0.25; keys
     that are new cost 0.15 more, so that where most were when the memory was full it
     is left alone for `REST` pages.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._known: dict[bytes, int] = {}
+        self._members: list[list[int]] = [[] for _ in range(count)]
+        #: A key's partition, as the list that its places are put into.
+        self._known: dict[bytes, list[int]] = {}
         self._asked = self._missing = self._resting = 0
 
-    def of(self, keys: Sequence[bytes], lengths: Sequence[int]) -> list[int]:
-        """As `partitions_of`."""
-        if self._count == 1 or self._resting:
-            self._resting = max(0, self._resting - 1)
-            return partitions_of(keys, lengths, self._count)
-        known = self._known
-        found = list(map(known.get, keys))
-        missing = found.count(None)
+    def dealt(self, keys: Sequence[bytes], lengths: Sequence[int]) -> list[list[int]]:
+        """
+        The places of the keys of each partition, in their order.
+
+        Args:
+            lengths: As for `partitions_of`.
+
+        Returns: a list for each partition; they are its own, good until the next call.
+        """
+        members, known = self._members, self._known
+        if self._count == 1:
+            members[0] = list(range(len(keys)))
+            return members
+        if self._resting:
+            self._resting -= 1
+            return self._put(self._hashed(keys, lengths))
         self._asked += len(keys)
-        self._missing += missing
-        if not missing:
-            return found  # type: ignore[return-value]
+        try:
+            # Hot path: no Python for a key, 0.1 us where a loop takes 0.15.
+            return self._put(map(known.__getitem__, keys))
+        except KeyError:
+            found = self._hashed(keys, lengths)
+        before = len(known)
+        known.update(zip(keys, found, strict=True))
+        self._missing += len(known) - before
         if len(known) >= MOST_KNOWN:
             known.clear()
             if self._missing > self._asked // 2:
                 self._resting = REST
             self._asked = self._missing = 0
-        made = partitions_of(keys, lengths, self._count)
-        known.update(zip(keys, made, strict=True))
-        return made
+        return self._put(found)
+
+    def _put(self, found: Iterable[list[int]]) -> list[list[int]]:
+        for each in self._members:
+            each.clear()
+        deque(map(list.append, found, itertools.count()), 0)
+        return self._members
+
+    def _hashed(self, keys: Sequence[bytes], lengths: Sequence[int]) -> list[list[int]]:
+        found = partitions_of(keys, lengths, self._count)
+        return list(map(self._members.__getitem__, found))
 
 
 def partitions_of(

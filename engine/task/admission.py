@@ -224,6 +224,7 @@ def _without(parcel: Parcel, bad: dict[int, RecordError]) -> Parcel:
         values=cut(parcel.values),
         letters=letters,
         lengths=None,
+        key_lengths=None,
         keys=None if keys is None else cut(keys),
         timestamps=stamps if isinstance(stamps, int) else cut(stamps),
         headers=cut(headers) if isinstance(headers, list) else headers,

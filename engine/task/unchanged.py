@@ -243,7 +243,7 @@ class Unchanged:
                 _add_texts(digest, topics)
         _add(digest, parcel.values, parcel.lengths)
         if parcel.keys is not None:
-            _add(digest, parcel.keys)
+            _add(digest, parcel.keys, parcel.key_lengths)
         if self._stamped:
             stamps = parcel.timestamps
             told = stamps if isinstance(stamps, int) else list(stamps)

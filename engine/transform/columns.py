@@ -32,9 +32,21 @@ class Columns:
         bad: (index, what is wrong).
         added: Records beyond those received.
         alike: All values are dicts of the same names and types, in order.
+        lengths, key_lengths: Of values and keys as they are now, where they are known;
+            else None.
     """
 
-    __slots__ = ("added", "alike", "bad", "filtered", "indexes", "values", *_OPTIONAL)
+    __slots__ = (
+        "added",
+        "alike",
+        "bad",
+        "filtered",
+        "indexes",
+        "key_lengths",
+        "lengths",
+        "values",
+        *_OPTIONAL,
+    )
 
     def __init__(
         self, topics: bool, keys: bool, stamps: bool, headers: bool, marks: bool
@@ -50,6 +62,8 @@ class Columns:
         self.bad: list[tuple[int, RecordError]] = []
         self.added = 0
         self.alike = False
+        self.lengths: list[int] | None = None
+        self.key_lengths: list[int] | None = None
 
     def empty(self) -> Columns:
         """The same columns without rows."""
@@ -57,6 +71,7 @@ class Columns:
 
     def keep(self, places: Sequence[int]) -> None:
         """Leave only the rows at these places, in the order of the places."""
+        self.lengths = self.key_lengths = None
         self.indexes = [self.indexes[at] for at in places]
         self.values = [self.values[at] for at in places]
         for name in _OPTIONAL:
@@ -66,6 +81,8 @@ class Columns:
 
     def extend(self, other: Columns) -> None:
         """Put another slice's rows, of the same columns, behind these."""
+        self.lengths = _both(self.lengths, other.lengths)
+        self.key_lengths = _both(self.key_lengths, other.key_lengths)
         self.indexes = [*self.indexes, *other.indexes]
         self.values = [*self.values, *other.values]
         for name in _OPTIONAL:
@@ -82,3 +99,7 @@ class Columns:
         order = sorted(range(len(self.values)), key=self.indexes.__getitem__)
         if order != list(range(len(order))):
             self.keep(order)
+
+
+def _both(one: list[int] | None, two: list[int] | None) -> list[int] | None:
+    return None if one is None or two is None else one + two

@@ -303,10 +303,19 @@ class PageTransform:
         fixed = constant.size if made.headers is None else 0
         if not bad and made.headers is None:
             # Hot path: no record is near the limit on nearly every page.
-            largest = max(map(len, made.values))
+            lengths = list(map(len, made.values))
+            largest = max(lengths)
+            key_lengths = None
             if made.keys is not None:
-                largest += max(map(len, filter(None, made.keys)), default=0)
+                try:
+                    key_lengths = list(map(len, made.keys))
+                except TypeError:
+                    largest += max(map(len, filter(None, made.keys)), default=0)
+                else:
+                    largest += max(key_lengths)
             if largest + fixed <= limit:
+                # Who puts them into batches need not ask each once more.
+                made.lengths, made.key_lengths = lengths, key_lengths
                 return
         for at, value in enumerate(made.values):
             if at in bad:
@@ -379,6 +388,8 @@ class PageTransform:
                 self._letter(page, *each) for each in sorted(columns.bad, key=_first)
             ],
             added=columns.added,
+            lengths=columns.lengths,
+            key_lengths=columns.key_lengths,
             indexes=columns.indexes,
         )
 

@@ -86,7 +86,7 @@ class TombstoneTransform:
     def _keyed(self, parcel: Parcel) -> Parcel:
         """Null values; without a key one says nothing."""
         keys = parcel.keys or [None] * len(parcel.values)
-        parcel = replace(parcel, values=[None] * len(parcel.values))
+        parcel = replace(parcel, values=[None] * len(parcel.values), lengths=None)
         if None not in keys:
             return parcel
         words = "a record says that something is gone, and kafka.key makes no key of it"
@@ -121,6 +121,7 @@ def _placed(parcel: Parcel, page: Page, places: Sequence[int]) -> Parcel:
         ],
         content=None,
         lengths=None,
+        key_lengths=None,
     )
 
 

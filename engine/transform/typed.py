@@ -18,7 +18,6 @@ Path: `compile` -> here -> `loops`, `rules`, `route`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,7 +92,7 @@ ONCE
 #: page of records that fit costs no line of Python each.
 _ONCE: Final = """
     try:
-        found = [KEY for KEYED in map(lone, map(decode, records))]
+        found = [KEY for row in map(decode, records)]
     except REDO:
         pass
     else:
@@ -373,8 +372,7 @@ def _compiled(builder: _Builder) -> Loop | None:
     once = ""
     only = _ONLY_KEY.fullmatch("\n".join(lines))
     if only is not None:
-        builder.names["lone"] = attrgetter(only[2])
-        once = _ONCE.replace("KEYED", only[1]).replace("KEY", only[3])
+        once = _ONCE.replace("KEY", only[3].replace(only[1], f"row.{only[2]}"))
     opening = _HEAD.replace("ONCE", once).replace("ROWS", rows).replace("ROW", row)
     source = opening + "\n".join(_BODY + line for line in lines)
     source += _TAIL.replace("PLACE", PLACE)

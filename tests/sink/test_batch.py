@@ -69,7 +69,16 @@ def parcels(draw: st.DrawFn) -> tuple[Any, ...]:
     value = st.binary(max_size=200)
     return (
         draw(st.one_of(each(value), each(st.one_of(st.none(), value)))),
-        draw(st.one_of(st.none(), each(st.one_of(st.none(), st.binary(max_size=20))))),
+        draw(
+            st.one_of(
+                st.none(),
+                each(st.one_of(st.none(), st.binary(max_size=20))),
+                each(st.binary(max_size=100)),
+                st.integers(0, 100).flatmap(
+                    lambda size: each(st.binary(min_size=size, max_size=size))
+                ),
+            )
+        ),
         draw(st.one_of(stamps, each(stamps))),
         draw(st.one_of(headers, each(headers))),
     )
@@ -150,6 +159,32 @@ def test_heads_are_kept_up_to_a_bound_and_stay_right_beyond_it() -> None:
         batch.append(column_of(found, None, 7 + size))
         assert found * 2 == [each[3] for each in read(batch.seal())]
         assert len(heads) <= 100 + 20
+
+
+@pytest.mark.parametrize("size", [0, 63, 64, 65, 8191, 8192])
+def test_keys_of_one_length_are_written_whatever_it_is(size: int) -> None:
+    keys = [bytes(bytearray(number for _ in range(size))) for number in range(3)]
+    batch = Batch(HeadStore())
+    batch.append(column_of([b"v"] * 3, keys, 5))
+
+    assert keys == [each[2] for each in read(batch.seal())]
+
+
+def test_a_batch_of_more_records_than_there_are_numbers_in_tables() -> None:
+    keys, values = [b"key"] * 300, [b"%d" % at for at in range(300)]
+    batch = Batch(HeadStore())
+    for number in range(2 * columns.SHORT // 300):
+        # Keys of other lengths than these, more than there are tables for.
+        batch.append(column_of([b"x"], [b"k" * (number % 20)], 5))
+        batch.append(column_of(values, keys, 5))
+
+    found = read(batch.seal())
+
+    assert 2 * columns.SHORT - 600 < len(found)
+    assert list(range(len(found))) == [each[0] for each in found]
+    assert keys * (len(found) // 301) == [e[2] for e in found if e[3] != b"x"]
+    assert values * (len(found) // 301) == [e[3] for e in found if e[3] != b"x"]
+    assert len(columns._numbered) <= columns.MOST_NUMBERED
 
 
 def test_the_producers_numbers_are_stamped_and_covered_by_the_checksum() -> None:

@@ -69,7 +69,11 @@ def test_known_keys_belong_where_they_would_if_hashed(count: int, fresh: float) 
             for _ in range(400)
         ]
         lengths = list(map(len, keys))
-        assert partitions_of(keys, lengths, count) == known.of(keys, lengths)
+        found = known.dealt(keys, lengths)
+        places = {at: part for part, each in enumerate(found) for at in each}
+        assert all(each == sorted(each) for each in found)
+        assert partitions_of(keys, lengths, count) == [places[at] for at in range(400)]
+        assert sum(map(len, found)) == 400
 
 
 @pytest.mark.parametrize(("again", "looks"), [(True, True), (False, False)])
@@ -87,6 +91,6 @@ def test_new_keys_are_not_looked_up_for_long(
     known, pages = Partitions(6), 2 * MOST_KNOWN // 500
     for page in range(pages):
         keys = [b"%08d" % (at + (0 if again else page * 500)) for at in range(500)]
-        known.of(keys, [8] * 500)
+        known.dealt(keys, [8] * 500)
     assert (pages if not again else 1) == len(hashed)
     assert looks == (not known._resting)

@@ -94,6 +94,11 @@ def outcome(compiled: PageTransform, page: Page) -> Parcel | RecordError:
 
 def columns(parcel: Parcel) -> dict[str, Any]:
     assert parcel.balanced
+    # Lengths that are told are those of what is there now.
+    if parcel.lengths is not None:
+        assert list(map(len, parcel.values)) == list(parcel.lengths)  # type: ignore[arg-type]
+    if parcel.key_lengths is not None:
+        assert list(map(len, parcel.keys or ())) == list(parcel.key_lengths)  # type: ignore[arg-type]
     return {
         "topic": parcel.topic,
         "values": [None if v is None else bytes(v) for v in parcel.values],
