@@ -216,13 +216,23 @@ def inflated(
     for name in names:
         plain = "gzip" if name == "x-gzip" else name
         if name not in INFLATERS or not ("*" in asked or plain in asked):
-            raise BadPage(f"a content encoding not asked for: {encoding[:80]!r}")
+            raise BadPage(_unasked(name))
     inflaters = [INFLATERS[name](bounds.piece) for name in names]
     # The last one named was applied last (RFC 9110, 8.4).
     inflater = inflaters.pop()
     while inflaters:
         inflater = _Stacked(inflater, inflaters.pop())
     return inflater
+
+
+def _unasked(name: str) -> str:
+    """What is wrong with a coding, and which key or extra would have it read."""
+    said = f"content encoding {name[:40]!r} was not asked for"
+    if name in INFLATERS:
+        return f"{said}; http.client.compression.enabled and .types say what is"
+    if name in ("br", "zstd"):
+        return f"{said}, and to read it needs the extra [encodings]"
+    return f"{said}, and nothing here can read it"
 
 
 class _Stacked:

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from engine.errors import Forbidden, Unreachable
+from engine.errors import BadPage, Forbidden, Unreachable
 from engine.records import Request
 from engine.source.auth.header import bearer
+from engine.source.wire import inflate
 from engine.source.wire.dns import Resolver
 from engine.source.wire.inflate import encodings
 from engine.source.wire.options import ProxyOptions
@@ -550,6 +551,39 @@ def test_brotli_and_zstd_are_inflated_and_proven(encoding: str, packed: bytes) -
         for _ in range(2):
             with pytest.raises(Unreachable, match="compressed body"):
                 client.get()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        (
+            "gzip",
+            "'gzip' was not asked for; http.client.compression.enabled and .types",
+        ),
+        ("x-gzip", "'x-gzip' was not asked for; http.client.compression"),
+        ("compress", "'compress' was not asked for, and nothing here can read it"),
+        ("identity, DEFLATE", "'deflate' was not asked for; http.client.compression"),
+    ],
+)
+def test_an_encoding_that_was_not_asked_for_is_named_and_what_would_read_it(
+    encoding: str, words: str
+) -> None:
+    say = Say(body=gzip.compress(PAGE), headers=(("Content-Encoding", encoding),))
+    with Misbehaving(say) as server, pytest.raises(BadPage) as failed:
+        Client(server.url, encodings=()).get()
+
+    assert words in str(failed.value)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd"])
+def test_an_encoding_that_needs_a_library_says_which(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(inflate.INFLATERS, encoding, raising=False)
+    say = Say(body=b"...", headers=(("Content-Encoding", encoding),))
+    words = rf"'{encoding}'.*extra \[encodings\]"
+    with Misbehaving(say) as server, pytest.raises(BadPage, match=words):
+        Client(server.url, encodings=()).get()
 
 
 @pytest.mark.parametrize("encoding", sorted(encodings() & {"br", "zstd"}))
