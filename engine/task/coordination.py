@@ -40,7 +40,10 @@ class BoardCoordination:
                 return
             if poll == before and known >= 0:
                 end = known if end is None else min(end, known)
-        self._own.publish(poll=poll, size=size, end=-1 if end is None else end)
+        said = poll, size, -1 if end is None else end
+        # Hot path: once a page, and what a page shows is next to always known.
+        if said != told:
+            self._own.publish(poll=said[0], size=said[1], end=said[2])
 
     def begin(self, poll: int | None, told: tuple[int, int] | None) -> None:
         """

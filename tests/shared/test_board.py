@@ -188,3 +188,14 @@ def test_several_counts_at_once_are_as_one_by_one() -> None:
     assert (4, 50, 0) == (slot.get("pages"), slot.get("received"), slot.get("saved"))
     with pytest.raises(KeyError):
         slot.add_all([("no such", 1)])
+
+
+def test_what_is_read_again_and_again_is_what_stands_there() -> None:
+    """A reader keeps what it read last, and still hears of everything."""
+    board = Board()
+    reader, writer = board.notice(3), board.notice(3)
+    assert reader.read() is None
+    for poll in range(50):
+        writer.publish(poll=poll, size=100, end=-1)
+        assert reader.read() == (poll, 100, -1)
+        assert reader.read() == (poll, 100, -1)
