@@ -21,6 +21,11 @@ from engine.source.paging.position import UNDER
 
 log = logging.getLogger("task")
 
+#: Removed positions that are remembered, to say so where one of them is missed.
+MOST_REMOVED: Final = 100_000
+#: Parents that a line of the log names.
+NAMED: Final = 5
+
 #: Fewer polls than this (`api.chaining.state.polls`), and each poll is written.
 LEAST_LAGGING = 8
 
@@ -99,3 +104,42 @@ def lag_of(polls: int, parent: str) -> int:
         return 1 << 62
     most = polls // 2 if polls >= LEAST_LAGGING else 0
     return most - crc32(parent.encode()) % (most // 2 + 1)
+
+
+class RemovedPositions:
+    """
+    Children whose position was removed, while this process lives: says in the log when
+    their parents come back.
+    """
+
+    def __init__(self) -> None:
+        self._removed: dict[tuple[str, str], None] = {}
+        self._back: list[tuple[str, str]] = []
+
+    def add(self, keys: Iterable[tuple[str, str]]) -> None:
+        """These have no position from now on."""
+        for key in keys:
+            self._removed[key] = None
+        for key in list(self._removed)[: max(len(self._removed) - MOST_REMOVED, 0)]:
+            del self._removed[key]
+
+    def asked(self, key: tuple[str, str]) -> None:
+        """A child without a position is asked for."""
+        if key in self._removed:
+            del self._removed[key]
+            self._back.append(key)
+
+    def tell(self) -> None:
+        """A poll is over: say who came back in it."""
+        for api, count in Counter(api for api, _ in self._back).items():
+            names = [parent for each, parent in self._back if each == api][:NAMED]
+            log.warning(
+                "%s: %d parents are named again, and the positions of their children were "
+                "removed (api.chaining.state.polls): those began anew, and what was "
+                "delivered of them comes again: %s%s.",
+                api,
+                count,
+                ", ".join(names),
+                ", ..." if count > NAMED else "",
+            )
+        self._back.clear()

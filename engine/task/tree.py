@@ -25,7 +25,7 @@ from engine.seams import Outlet
 from engine.sink.outlet import AtLeastOnce
 from engine.sink.seams import Failure
 from engine.source.paging.position import UNDER, whole
-from engine.task.below import lag_of, same_place, set_apart
+from engine.task.below import RemovedPositions, lag_of, same_place, set_apart
 from engine.task.memory import (
     NO_PAGE,
     PART,
@@ -206,6 +206,7 @@ class Branches:
         self._offsets = own
         #: Children whose position is of the same value below another parent.
         self._strangers = strangers
+        self._removed = RemovedPositions()
         self._delivery = delivery
         self._pulse = pulse
         #: Children whose poll brought nothing and left them where they stand, with
@@ -244,7 +245,9 @@ class Branches:
         key = api, parent
         self._quiet.add(key)
         offset = self._offsets.get(key)
-        if offset is not None and key in self._passed:
+        if offset is None:
+            self._removed.asked(key)
+        elif key in self._passed:
             offset = {**offset, "poll": self._passed[key]}
         return self._memory(api, parent).begin(offset)
 
@@ -312,6 +315,7 @@ class Branches:
         Raises: what the delivery failed with.
         Blocks: until it is written, for the `MOST_FORGOTTEN` at most of a poll.
         """
+        self._removed.tell()
         self._asked.update(dict.fromkeys(self._named, poll))
         self._named.clear()
         self._quiet.clear()
@@ -361,7 +365,12 @@ class Branches:
             self._memories.pop(key, None)
             self._asked.pop(key, None)
             self._passed.pop(key, None)
-        log.info("%d children that are gone were forgotten.", len(gone))
+        self._removed.add(gone)
+        log.info(
+            "The positions of %d children were removed, whose parents have not been named "
+            "for long (api.chaining.state.polls).",
+            len(gone),
+        )
 
     def settle(self) -> None:
         """

@@ -78,7 +78,9 @@ def key(setup: Setup, parent: str, **more: str) -> bytes:
 def test_the_state_of_a_child_that_is_gone_is_removed(make: Make, api: Api) -> None:
     setup = chained(make, api, **{"api2.api.chaining.state.polls": 3})
     with setup.running() as running:
-        until(lambda: "gone were forgotten" in running.err, "the first forgotten")
+        until(
+            lambda: "children were removed, whose" in running.err, "the first forgotten"
+        )
         assert 0 == running.end().code
     found = states(setup)
 

@@ -309,7 +309,9 @@ def test_who_is_gone_is_forgotten_and_who_is_named_is_not(restarted: bool) -> No
 
 
 @pytest.mark.parametrize("away", [3, 20])
-def test_a_parent_that_comes_back_loses_nothing(away: int) -> None:
+def test_a_parent_that_comes_back_loses_nothing(
+    away: int, caplog: pytest.LogCaptureFixture
+) -> None:
     """Within the polls it goes on where it stood; behind them it is a new one."""
     world = World("page", "cursor")
     for customer, number in itertools.product(range(4), range(3)):
@@ -329,3 +331,10 @@ def test_a_parent_that_comes_back_loses_nothing(away: int) -> None:
     assert world.all <= set(kafka.topic)
     twice = {record[0] for record, n in Counter(kafka.topic).items() if n > 1}
     assert ({"/of/2"} if away > 8 else set()) == twice
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert (1 if away > 8 else 0) == len(said)
+    assert all("1 parents are named again" in each and ": 2." in each for each in said)
+    # It is no news any more.
+    caplog.clear()
+    engine.poll()
+    assert not caplog.records
