@@ -16,7 +16,7 @@ import os
 import random
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import pread, pwrite
 from pathlib import Path
@@ -168,27 +168,48 @@ class Ledger:
 
         Raises: SharedError if the file cannot be used, or is full.
         """
+        (entered,), totals = self.put_all(((digest, size, received),), most=most)
+        return totals if entered else None
+
+    def put_all(
+        self, lines: Sequence[tuple[bytes, int, ReceivedAt]], *, most: int
+    ) -> tuple[list[bool], tuple[int, int, int]]:
+        """
+        As so many `put`, under one lock; which of them are entered, and the totals.
+
+        Raises: as `put`; some of them may be entered then.
+        """
+        done: list[bool] = []
+        with self._locked() as fd:
+            entries, volume, allowed, changed = self._head(fd)
+            told = entries, volume
+            left = sum(size for _, size, _ in lines)
+            for number, (digest, size, received) in enumerate(lines):
+                at, old = self._find(fd, digest, free=True)
+                before = 0 if old is None else old[1]
+                fits = old is not None or entries < allowed
+                fits = fits and volume - before + size <= most
+                done.append(fits)
+                if fits:
+                    entries += old is None
+                    if entries > told[0] or volume + size > told[1]:
+                        # All that may follow, too: one write for them.
+                        told = entries + len(lines) - number - 1, volume + left
+                        self._write_head(fd, *told, allowed, changed)
+                    pwrite(fd, self._line(digest, size, received), at)
+                    volume += size - before
+                left -= size
+            if told != (entries, volume):
+                self._write_head(fd, entries, volume, allowed, changed)
+        return done, (entries, volume, allowed)
+
+    def _line(self, digest: bytes, size: int, received: ReceivedAt) -> bytes:
+        """The slot of what is entered now."""
         stamp = self._stamp()
-        line = _SLOT.pack(
+        return _SLOT.pack(
             digest, size, received.boot, stamp, received.monotonic, received.wall,
             stamp, int(stamp / self._part), *([0] * PARTS),
         )  # fmt: skip
-        with self._locked() as fd:
-            entries, volume, allowed, changed = self._head(fd)
-            at, old = self._find(fd, digest, free=True)
-            if old is None:
-                if entries >= allowed:
-                    return None
-                entries += 1
-            before = 0 if old is None else old[1]
-            if volume - before + size > most:
-                return None
-            self._write_head(fd, entries, volume + size, allowed, changed)
-            pwrite(fd, line, at)
-            volume += size - before
-            if before:
-                self._write_head(fd, entries, volume, allowed, changed)
-        return entries, volume, allowed
 
     # Hot path: one read, and one write where it is entered; 4 us.
     def touch(self, digest: bytes) -> bool:

@@ -70,6 +70,9 @@ class MemoryTier(Generic[Value]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
     # Hot path: a dictionary, one lock, three attributes; 2 us.
     def get(self, key: str) -> tuple[Value, float] | None:
         """(value, age), or None."""
@@ -114,6 +117,14 @@ class MemoryTier(Generic[Value]):
 
     def drop(self, key: str) -> None:
         self._take_out(key)
+
+    def let_go(self, key: str, value: Value) -> None:
+        """Drop a key if it still has this very value."""
+        with self._threads:
+            held = self._entries.get(key)
+            if held is not None and held.value is value:
+                del self._entries[key]
+                self.bytes -= held.size
 
     def peek(self, key: str) -> tuple[Value, ReceivedAt] | None:
         """The value and when it was received; no use of it."""

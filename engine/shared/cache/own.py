@@ -2,7 +2,8 @@
 Own: the cache as an api sees it whose answers no other task asks for.
 
 Owns nothing but that knowledge: in a run that ends by itself such an answer stands in
-memory until its process ends, and who asks for it needs no agreement with others.
+memory until enough of them have gathered or its process ends (`shared.cache.owed`), and
+who asks for it needs no agreement with others.
 
 Path: `source.fetch.cache` -> here -> `shared.cache.tiers`
 """
@@ -31,7 +32,7 @@ class OwnAnswers(Generic[Value]):
         return self._tiers.find(key, anew=anew, own=True)
 
     def keep(self, key: str, value: Value) -> None:
-        """As `Tiers.keep`; a process that is killed before its end has kept nothing."""
+        """As `Tiers.keep`; a process that is killed has kept what had gathered before."""
         self._tiers.keep(key, value, own=True)
 
     def lead(self, key: str) -> Flight | None:

@@ -12,13 +12,21 @@ Under `cache.store`, which counts what fails here as its own failures.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import stat
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from engine.clock import SYSTEM, Clock
+
+Part: TypeAlias = bytes | bytearray | memoryview
+
+#: A value's bytes, or the parts that make it up: a page is neither copied to be put
+#: behind its head nor to be written.
+Parts: TypeAlias = Part | tuple[Part, ...]
 
 #: Bytes from which a value is put into a pack: a database writes each of its pages
 #: twice and waits for the disk, which for 145 KB is 0.9 ms of a core and 4 ms.
@@ -30,6 +38,20 @@ ORPHANED_AFTER = 60.0
 
 #: Bits of a number that tell packs of one millisecond apart.
 _APART = 20
+
+#: Parts that are written by one call: the least that every system allows is 16, Linux
+#: takes 1024.
+_AT_ONCE = min(os.sysconf("SC_IOV_MAX"), 1024)
+
+
+def parts_of(value: Parts) -> tuple[Part, ...]:
+    """The parts of a value, in their order."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def size_of(value: Parts) -> int:
+    """The bytes of a value."""
+    return sum(map(len, value)) if isinstance(value, tuple) else len(value)
 
 
 class Packs:
@@ -43,7 +65,7 @@ class Packs:
         self._clock = clock
 
     def write(
-        self, values: Sequence[bytes], most: int
+        self, values: Sequence[Parts], most: int
     ) -> tuple[int, Sequence[int]] | None:
         """
         Write a new pack; its number, and where in it each value begins.
@@ -54,7 +76,8 @@ class Packs:
 
         Raises: OSError.
         """
-        size = sum(map(len, values))
+        sizes = list(map(size_of, values))
+        size = sum(sizes)
         if size > most:
             return None
         self._make_room(most - size)
@@ -65,24 +88,16 @@ class Packs:
         except FileNotFoundError:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             fd = os.open(self._path(number), flags, 0o600)
-        places = []
-        at = 0
         try:
             try:
-                for value in values:
-                    places.append(at)
-                    at += len(value)
-                    rest = memoryview(value)
-                    # A full disk takes a part first.
-                    while rest:
-                        rest = rest[os.write(fd, rest) :]
+                _write(fd, [part for value in values for part in parts_of(value)])
             finally:
                 os.close(fd)
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(self._path(number))
             raise
-        return number, places
+        return number, [0, *itertools.accumulate(sizes)][:-1]
 
     def read(self, number: int, at: int, size: int) -> bytes | None:
         """
@@ -152,3 +167,17 @@ class Packs:
 
     def _path(self, number: int) -> str:
         return f"{self._folder}/{number:016x}"
+
+
+def _write(fd: int, parts: Sequence[Part]) -> None:
+    """All of the parts, one behind the other; raises OSError."""
+    # Hot path: one call for a pack of 64 pages, from where they lie.
+    for first in range(0, len(parts), _AT_ONCE):
+        some = parts[first : first + _AT_ONCE]
+        rest = sum(map(len, some)) - os.writev(fd, some)
+        if not rest:
+            continue
+        # A full disk takes a part first, and a call takes 2 GB at most.
+        behind = memoryview(b"".join(some))[-rest:]
+        while behind:
+            behind = behind[os.write(fd, behind) :]

@@ -22,6 +22,7 @@ from engine.clock import Clock
 from engine.errors import SharedError
 from engine.later import later
 from engine.shared.cache.ledger import Ages, Ledger, Line, ReceivedAt
+from engine.shared.cache.packs import Parts, parts_of, size_of
 from engine.shared.cache.settings import (
     LARGEST_PART,
     MOST_GROWN,
@@ -79,6 +80,9 @@ class SharedTier:
         self._rests_until = 0.0
         self._told_at = -1e9
         self._agreed = False
+        # What this process has entered, where nothing was before; else None.
+        self._ours: set[str] | None = None
+        self._looked = False
         self._directory = directory / f"l{level}"
         self._durable, self._patience = durable, patience
         self.ledger = Ledger(
@@ -106,6 +110,17 @@ class SharedTier:
         """True if this process has had to do with the values."""
         return "store" in self.__dict__
 
+    def lacks(self, key: str) -> bool:
+        """
+        True if a key is not entered, as who uses the tier alone may know; cheap.
+
+        Where nothing was when he first looked there is what he has entered since.
+        """
+        if not self._looked:
+            self._looked = True
+            self._ours = None if self.totals()[0] else set()
+        return self._ours is not None and key not in self._ours
+
     # Hot path: what is not entered costs no look into the database.
     def get(self, key: str) -> Got | None:
         """What is there, or None; counts as a use."""
@@ -125,7 +140,7 @@ class SharedTier:
         received = ReceivedAt(*_RECEIVED.unpack_from(whole))
         return whole[_RECEIVED.size :], received, self._age(received)
 
-    def put(self, key: str, value: bytes | memoryview, received: ReceivedAt) -> str:
+    def put(self, key: str, value: Parts, received: ReceivedAt) -> str:
         """
         "kept"; "full": the tier's bounds hold, whatever waits to be evicted;
         "unfit" for this tier.
@@ -134,7 +149,7 @@ class SharedTier:
         entry without a value, which is a miss.
         """
         age = self._age(received)
-        refused = self._enter(key, len(value), received, age)
+        (refused,) = self._enter([(key, size_of(value), received, age)])
         if refused:
             return refused
         if self.store.set(key, _stamped(value, received), self._keeps - age):
@@ -144,38 +159,63 @@ class SharedTier:
 
     def put_all(
         self,
-        entries: Sequence[tuple[str, bytes | memoryview, ReceivedAt]],
+        entries: Sequence[tuple[str, Parts, ReceivedAt]],
         patience: float = 0.0,
     ) -> int:
         """As so many `put`, in one go; how many are kept; `patience` as `store` has it."""
-        fitting = []
-        for key, value, received in entries:
-            age = self._age(received)
-            if not self._enter(key, len(value), received, age):
-                fitting.append((key, _stamped(value, received), self._keeps - age))
+        ages = [self._age(received) for _, _, received in entries]
+        refused = self._enter(
+            [
+                (key, size_of(value), received, age)
+                for (key, value, received), age in zip(entries, ages, strict=True)
+            ]
+        )
+        fitting = [
+            (key, _stamped(value, received), self._keeps - age)
+            for (key, value, received), age, why in zip(
+                entries, ages, refused, strict=True
+            )
+            if not why
+        ]
         if not fitting or self.store.set_all(fitting, self.settings.volume, patience):
             return len(fitting)
         self.drop_all([key for key, _, _ in fitting])
         return 0
 
-    def _enter(self, key: str, size: int, received: ReceivedAt, age: float) -> str:
-        """Into the ledger; "", or why not, as `put` says it."""
-        size += _RECEIVED.size
-        part = self.settings.volume // LARGEST_PART
-        late = age >= self.settings.ttl
-        if size > min(store.LARGEST, part) or late or not self.usable():
-            return "unfit"
-        digest = bytes.fromhex(key)
+    def _enter(
+        self, entries: Sequence[tuple[str, int, ReceivedAt, float]]
+    ) -> list[str]:
+        """
+        Into the ledger (key, bytes, when received, age); of each "", or why not, as
+        `put` says it.
+        """
+        settings = self.settings
+        largest = min(store.LARGEST, settings.volume // LARGEST_PART) - _RECEIVED.size
+        usable = self.usable()
+        found = [
+            "" if usable and size <= largest and age < settings.ttl else "unfit"
+            for _, size, _, age in entries
+        ]
+        fit = [
+            (bytes.fromhex(key), size + _RECEIVED.size, received)
+            for (key, size, received, _), why in zip(entries, found, strict=True)
+            if not why
+        ]
+        if not fit:
+            return found
+        if self._ours is not None:
+            self._ours.update(
+                key for (key, *_), why in zip(entries, found, strict=True) if not why
+            )
         try:
-            volume = self.settings.volume
-            totals = self.ledger.put(digest, size, received, most=volume)
-            if totals is None:
-                return "full"
-            self.fullness = self._fullness(*totals)
+            entered, totals = self.ledger.put_all(fit, most=settings.volume)
         except (SharedError, OSError) as failure:
             self._failed(failure)
-            return "unfit"
-        return ""
+            return ["unfit"] * len(entries)
+        if any(entered):
+            self.fullness = self._fullness(*totals)
+        told = iter(entered)
+        return [why or ("" if next(told) else "full") for why in found]
 
     def strike(self, key: str) -> None:
         """Drop a key if it is entered; cheap where it is not."""
@@ -301,7 +341,7 @@ class SharedTier:
             self._failed(failure)
 
 
-def _stamped(value: bytes | memoryview, received: ReceivedAt) -> bytes:
+def _stamped(value: Parts, received: ReceivedAt) -> Parts:
     """A value as it is stored: behind when it was received."""
     head = _RECEIVED.pack(received.monotonic, received.wall, received.boot)
-    return b"".join((head, value))
+    return (head, *parts_of(value))

@@ -31,6 +31,8 @@ from engine.shared.cache.fingerprints import Fingerprints
 from engine.shared.cache.flights import Flight, Flights
 from engine.shared.cache.ledger import Ages, Line, ReceivedAt
 from engine.shared.cache.memory_tier import MemoryTier, Value
+from engine.shared.cache.owed import IN_ONE_GO, OwedEntries
+from engine.shared.cache.packs import Parts, size_of
 from engine.shared.cache.ratio import Ratio
 from engine.shared.cache.settings import CacheSettings, TierSettings, falling
 from engine.shared.cache.shared_tier import SharedTier
@@ -40,9 +42,6 @@ log = logging.getLogger(__name__)
 
 #: Lookups below which a hit ratio says nothing.
 FEW = 100
-
-#: Entries that are moved together.
-IN_ONE_GO = 64
 
 
 class CacheHit(Struct, Generic[Value], frozen=True):
@@ -79,7 +78,8 @@ class Tiers(Generic[Value]):
         disk: Directory on disk, for L3.
         levels: Settings of L1, L2, L3.
         settings: What they share.
-        encode, decode: A value as bytes and back; `decode` raises ValueError
+        encode, decode: A value as bytes, or as parts that need not be copied
+            together, and back; `decode` raises ValueError
             for bytes it did not write.
         weigh: About how many bytes it is, without making them.
         patience: Seconds for any one call into a shared tier.
@@ -97,7 +97,7 @@ class Tiers(Generic[Value]):
         *,
         levels: tuple[TierSettings, TierSettings, TierSettings],
         settings: CacheSettings,
-        encode: Callable[[Value], bytes],
+        encode: Callable[[Value], Parts],
         weigh: Callable[[Value], int] | None = None,
         decode: Callable[[memoryview], Value],
         patience: float = 0.25,
@@ -115,7 +115,7 @@ class Tiers(Generic[Value]):
         self.lookups: dict[tuple[str, str], int] = {}
         self._levels = levels
         self._encode = encode
-        self._weigh = weigh or (lambda value: len(encode(value)))
+        self._weigh = weigh or (lambda value: size_of(encode(value)))
         self._decode = decode
         self._clock = clock
         self._ages = Ages(clock)
@@ -133,8 +133,6 @@ class Tiers(Generic[Value]):
         if first.entries and not nothing:
             self._l1 = MemoryTier(first, settings, left=self._left, clock=clock)
         self._alone = alone and self._l1 is not None
-        #: What stands in L1 only, and is to be stored below when it leaves.
-        self._owed: dict[str, None] = {}
         self._shared: list[SharedTier] = [
             SharedTier(
                 level,
@@ -150,6 +148,18 @@ class Tiers(Generic[Value]):
             for level, directory, tier in ((2, runtime, second), (3, disk, third))
             if tier.entries and not nothing
         ]
+        #: What stands in L1 only, and is to be stored below.
+        self._owed: OwedEntries[Value] | None = None
+        if self._l1 is not None:
+            outlives = [tier for tier in self._shared if tier.level == 3]
+            self._owed = OwedEntries(
+                self._l1,
+                outlives[0] if outlives else None,
+                encode=encode,
+                wanted=self._below_total,
+                background=background,
+                clock=clock,
+            )
         self._flights = Flights(None if self._alone else runtime / "flights")
         self._sweeper = Flights(runtime / "sweep")
         self._eviction = Eviction(
@@ -183,17 +193,20 @@ class Tiers(Generic[Value]):
 
         Blocks: in a shared tier for its patience at most.
         """
-        held = None
-        if self._l1 is not None:
-            self._hear_of_clearing(self._l1)
-            held = self._l1.get(key)
-        if held is not None and (not anew or key in self._owed):
+        held, l1 = None, self._l1
+        below = not (anew and (own or self._alone))
+        # Hot path: who calls the system gives the interpreter away.
+        if l1 is not None and (below or key in l1):
+            self._hear_of_clearing(l1)
+            held = l1.get(key)
+        if held is not None and (not anew or self._owes(key)):
             return CacheHit(held[0], 1, held[1])
-        if anew and (own or self._alone):
+        if not below:
             # Nobody else enters anything below.
             return None if held is None else CacheHit(held[0], 1, held[1])
         for tier in self._shared:
-            if not tier.usable():
+            # Hot path: where nothing was kept before, its files are not asked.
+            if (self._alone and tier.lacks(key)) or not tier.usable():
                 continue
             got = tier.get(key)
             if got is None:
@@ -220,19 +233,26 @@ class Tiers(Generic[Value]):
         if self._l1 is not None and self._hear_of_clearing(self._l1):
             # It was asked for with what has been cleared meanwhile.
             return
-        received, l1 = self._ages.now(), self._l1
-        if (own or self._alone) and l1 is not None:
-            # Hot path: bytes of it are made when it leaves, if it ever does; in a
-            # database an answer of 145 KB is 0.7 ms, more than all the rest of its way.
-            if l1.put(key, value, self._weigh(value), received):
-                self._owed[key] = None
+        received, l1, owed = self._ages.now(), self._l1, self._owed
+        if (own or self._alone) and l1 is not None and owed is not None:
+            # Hot path: it is stored with others; in a database an answer of 145 KB
+            # is 0.7 ms, more than all the rest of its way.
+            size = self._weigh(value)
+            if l1.put(key, value, size, received):
+                owed.add(key, size)
                 return
             l1 = None
         raw = self._encode(value)
         if l1 is not None:
-            l1.put(key, value, len(raw), received)
-        self._owed.pop(key, None)
+            l1.put(key, value, size_of(raw), received)
+        self._pay(key)
         self._keep_below(key, raw, received)
+
+    def _owes(self, key: str) -> bool:
+        return self._owed is not None and key in self._owed
+
+    def _pay(self, key: str) -> bool:
+        return self._owed is not None and self._owed.pay(key)
 
     def _forget(self, key: str) -> None:
         """Drop what is known of an entry that has left the shared tiers for good."""
@@ -241,11 +261,10 @@ class Tiers(Generic[Value]):
 
     def _left(self, key: str, value: Value, received: ReceivedAt) -> None:
         """L1 lets go of it."""
-        if key in self._owed:
-            del self._owed[key]
+        if self._owes(key) and self._pay(key):
             self._keep_below(key, self._encode(value), received)
 
-    def _keep_below(self, key: str, raw: bytes, received: ReceivedAt) -> None:
+    def _keep_below(self, key: str, raw: Parts, received: ReceivedAt) -> None:
         done = False
         for tier in self._shared:
             tier.agree()
@@ -262,7 +281,7 @@ class Tiers(Generic[Value]):
 
     def drop(self, key: str) -> None:
         """Forget a key everywhere; other processes' L1 hear of it by age only."""
-        self._owed.pop(key, None)
+        self._pay(key)
         if self._l1 is not None:
             self._l1.drop(key)
         for tier in self._shared:
@@ -397,7 +416,8 @@ class Tiers(Generic[Value]):
             tier.clear()
         with contextlib.suppress(OSError):
             Path(self._mark).touch()
-        self._owed.clear()
+        if self._owed is not None:
+            self._owed.clear()
         if self._l1 is not None:
             self._l1.clear()
 
@@ -410,11 +430,11 @@ class Tiers(Generic[Value]):
         Returns: how many.
         Blocks: at most about `within` seconds.
         """
-        if [tier.level for tier in self._shared] != [2, 3]:
-            return 0
         deadline = self._clock.monotonic() + within
+        moved = 0 if self._owed is None else self._owed.settle(deadline)
+        if [tier.level for tier in self._shared] != [2, 3]:
+            return moved
         upper, lower = self._shared
-        moved = self._settle_owed(lower, deadline)
         flight = self._eviction.lead()
         if flight is None:
             return moved
@@ -436,27 +456,6 @@ class Tiers(Generic[Value]):
             flight.land()
         return moved
 
-    def _settle_owed(self, lower: SharedTier, deadline: float) -> int:
-        """What stands in L1 only goes straight to the tier that outlives all."""
-        l1, moved = self._l1, 0
-        if l1 is None or not self._owed:
-            return 0
-        lower.agree()
-        keys = [key for key in tuple(l1.keys()) if key in self._owed]
-        for at in range(0, len(keys), IN_ONE_GO):
-            left = deadline - self._clock.monotonic()
-            if left <= 0 or not lower.usable():
-                break
-            entries = []
-            for key in keys[at : at + IN_ONE_GO]:
-                del self._owed[key]
-                held = l1.peek(key)
-                if held is not None and self._below_total(lower, key):
-                    entries.append((key, self._encode(held[0]), held[1]))
-            # All tasks of a run end at once, and each opens the database and writes.
-            moved += lower.put_all(entries, left)
-        return moved
-
     def _hear_of_clearing(self, l1: MemoryTier[Value]) -> bool:
         """True if everything was cleared since the last look."""
         # 1 us: at each lookup, since one that is revalidated after a clearing
@@ -468,7 +467,8 @@ class Tiers(Generic[Value]):
         if cleared == self._cleared:
             return False
         self._cleared = cleared
-        self._owed.clear()
+        if self._owed is not None:
+            self._owed.clear()
         l1.clear()
         return True
 

@@ -9,8 +9,9 @@ Path: `source.fetch.freshness` -> here
 
 from __future__ import annotations
 
+import functools
 from calendar import timegm
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from engine.later import pattern
@@ -73,6 +74,8 @@ def seconds(text: str | None) -> int | None:
     return min(int(text), LONGEST)
 
 
+# Hot path: whoever answers does so many times within a second.
+@functools.lru_cache(16)
 def http_date(text: str | None) -> float | None:
     """
     Epoch seconds of an HTTP-date, or None for any other text.
@@ -107,5 +110,20 @@ def http_date(text: str | None) -> float | None:
 
 def joined(headers: Iterable[tuple[str, str]], name: str) -> str | None:
     """All values of a header, any case, joined by ", "; or None."""
+    # Hot path: a dozen names are asked of each answer.
+    if type(headers) is tuple:
+        return _folded(headers).get(name)
     found = [value.strip() for key, value in headers if key.lower() == name]
     return ", ".join(found) if found else None
+
+
+@functools.lru_cache(16)
+def _folded(headers: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """The headers by their names in lower case."""
+    found: dict[str, str] = {}
+    for key, value in headers:
+        name = key.lower()
+        before = found.get(name)
+        value = value.strip()
+        found[name] = value if before is None else f"{before}, {value}"
+    return found

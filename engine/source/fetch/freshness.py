@@ -102,7 +102,7 @@ class StoredResponse(Struct, frozen=True, array_like=True):
         answered: Where it was answered, after redirects.
         status: 200.
         headers: Of the answer, without those of the connection.
-        body: Whole, inflated.
+        body: Whole, inflated, as the answer had it; nobody writes to it.
         age: Seconds it was old when it arrived: RFC 9111 4.2.3.
         received_ms: Wall milliseconds of its arrival, or of its last 304.
     """
@@ -111,7 +111,7 @@ class StoredResponse(Struct, frozen=True, array_like=True):
     answered: str
     status: int
     headers: Headers
-    body: bytes
+    body: bytes | bytearray
     age: float = 0.0
     received_ms: int = 0
 
@@ -119,6 +119,10 @@ class StoredResponse(Struct, frozen=True, array_like=True):
         """All values joined by ", ", or None; name in lower case."""
         found = [value for key, value in self.headers if key == name]
         return ", ".join(found) if found else None
+
+
+#: A `StoredResponse` whose body stands elsewhere.
+_Head: TypeAlias = tuple[str, str, int, Headers, bytes, float, int]
 
 
 class CacheVerdict(Enum):
@@ -132,10 +136,10 @@ class CacheVerdict(Enum):
     STALE = "stale"
 
 
-def encode(stored: StoredResponse) -> bytes:
-    """As bytes: the length of the head, the head, the body."""
+def encode(stored: StoredResponse) -> tuple[bytes, bytes | bytearray]:
+    """As bytes, in parts: the length of the head and the head; the body, uncopied."""
     head = msgspec.msgpack.encode(msgspec.structs.replace(stored, body=b""))
-    return b"".join((_META.pack(len(head)), head, stored.body))
+    return _META.pack(len(head)) + head, stored.body
 
 
 def weight(stored: StoredResponse) -> int:
@@ -151,23 +155,18 @@ def decode(raw: bytes | memoryview) -> StoredResponse:
     (length,) = _META.unpack_from(raw)
     start = _META.size + length
     try:
-        stored = _decoder().decode(raw[_META.size : start])
+        url, answered, status, headers, _, age, received_ms = _decoder().decode(
+            raw[_META.size : start]
+        )
     except msgspec.DecodeError as failure:
         raise ValueError(str(failure)) from failure
-    return StoredResponse(
-        stored.url,
-        stored.answered,
-        stored.status,
-        stored.headers,
-        bytes(raw[start:]),
-        stored.age,
-        stored.received_ms,
-    )
+    body = bytes(raw[start:])
+    return StoredResponse(url, answered, status, headers, body, age, received_ms)
 
 
 @functools.cache
-def _decoder() -> msgspec.msgpack.Decoder[StoredResponse]:
-    return msgspec.msgpack.Decoder(StoredResponse)
+def _decoder() -> msgspec.msgpack.Decoder[_Head]:
+    return msgspec.msgpack.Decoder(_Head)
 
 
 def stated_lifetime(headers: Headers, received_ms: int) -> float | None:
@@ -253,13 +252,13 @@ def storable(request: Request, response: Response, ttl: float) -> bool:
 
 def kept(request: Request, response: Response, delay: float) -> StoredResponse:
     """What is kept of an answer that may be."""
-    headers = lasting(response.headers)
+    headers, body = lasting(response.headers), response.body
     return StoredResponse(
         request.url,
         response.url,
         response.status,
         headers,
-        bytes(response.body),
+        body if isinstance(body, (bytes, bytearray)) else bytes(body),
         initial_age(headers, response.received_ms, delay),
         response.received_ms,
     )
@@ -267,10 +266,10 @@ def kept(request: Request, response: Response, delay: float) -> StoredResponse:
 
 def lasting(headers: Iterable[tuple[str, str]]) -> Headers:
     """Headers without those of the connection."""
-    pairs = [(name.lower(), value) for name, value in headers]
+    pairs = tuple((name.lower(), value) for name, value in headers)
     named = joined(pairs, "connection") or ""
     dropped = PASSING | {part.strip().lower() for part in named.split(",")}
-    return tuple(pair for pair in pairs if pair[0] not in dropped)
+    return tuple([pair for pair in pairs if pair[0] not in dropped])
 
 
 def varying(headers: Iterable[tuple[str, str]]) -> frozenset[str]:

@@ -182,3 +182,51 @@ def test_clearing_and_strangers_files(tmp_path) -> None:
 
     assert ["readme"] == [each.name for each in packs(tmp_path / "s")]
     assert store.get(key(0)) is None
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"", b""),
+        (b"head", bytearray(20_000), memoryview(b"end")),
+        (os.urandom(5000),) * 3000,
+    ],
+)
+@pytest.mark.parametrize("most", [MOST, 0])
+def test_a_value_in_parts_is_the_same_value(tmp_path, parts, most: int) -> None:
+    store = Store(tmp_path / "s")
+    whole = b"".join(parts)
+    kept = len(whole) <= LARGEST
+
+    assert kept == store.set(key(1), parts, 1000)
+    assert store.set_all([(key(2), parts[:9], 1000), (key(3), b"x", 1000)], most)
+
+    assert (whole if kept else None) == store.get(key(1))
+    assert b"".join(parts[:9]) == store.get(key(2))
+    assert 0 == store.failures == store.corrupt_values
+
+
+def test_a_pack_is_written_on_where_the_system_takes_a_part(
+    tmp_path, monkeypatch
+) -> None:
+    values = [(os.urandom(7), os.urandom(5000)) for _ in range(700)]
+    monkeypatch.setattr(os, "writev", lambda fd, some: os.write(fd, b"".join(some)[:9]))
+
+    number, places = Packs(tmp_path / "packs").write(values, MOST)
+
+    read = Packs(tmp_path / "packs").read
+    assert [b"".join(each) for each in values] == [
+        read(number, at, 5007) for at in places
+    ]
+
+
+def test_what_is_written_together_replaces_what_was_there(tmp_path) -> None:
+    store = Store(tmp_path / "s")
+    store.set(key(0), b"old", 1000)
+    store.set_all(entries(2), MOST)
+    store.set_all([(key(0), b"new", 1000.0), (key(0), b"newer", 1000.0)], MOST)
+    store.set_all([(key(1), b"", 0.0)], MOST)
+
+    assert b"newer" == store.get(key(0))
+    assert store.get(key(1)) is None
+    assert 2 == store.count()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 from engine.clock import SYSTEM
 from engine.shared.cache.ledger import Ledger, ReceivedAt
+from engine.shared.cache.owed import ENOUGH
 from engine.shared.cache.own import OwnAnswers
 from engine.shared.cache.ratio import Ratio
 from engine.shared.cache.settings import CacheSettings, TierSettings
+from engine.shared.cache.shared_tier import SharedTier
 from engine.shared.cache.tiers import Tiers
 from tests.fakes.hands import Hands
 from tests.shared.children import Child
@@ -604,6 +607,27 @@ def test_a_ledger_finds_every_digest_again(tmp_path, clock) -> None:
     assert all(ledger.has(digest) for digest in held)
 
 
+@pytest.mark.parametrize(
+    "sizes", [[], [1], [7, 7, 7, 7], [90, 20, 5, 1], [50, 0, 50, 1], [101]]
+)
+def test_many_lines_are_entered_as_one_by_one(tmp_path, clock, sizes) -> None:
+    """Also where one of them is twice among them, or what was there is replaced."""
+    moment = ReceivedAt(1.0, 2.0, b"boot")
+    lines = [(bytes.fromhex(key(n % 3)), size, moment) for n, size in enumerate(sizes)]
+    one, many = (Ledger(tmp_path / name, entries=4, clock=clock) for name in "om")
+    for each in (one, many):
+        each.put(bytes.fromhex(key(1)), 30, moment, most=100)
+        each.put(bytes.fromhex(key(9)), 1, moment, most=100)
+
+    done = [one.put(*line, most=100) is not None for line in lines]
+
+    assert (done, one.totals()) == many.put_all(lines, most=100)
+    assert many.totals()[:2] == many.recount() == one.recount()
+    assert {(each.digest, each.size) for each in many.lines()} == {
+        (each.digest, each.size) for each in one.lines()
+    }
+
+
 def test_of_many_processes_with_room_for_few_few_find_it(tmp_path, clock) -> None:
     moment = ReceivedAt(1.0, 2.0, b"boot")
     bounds = {"most": 50_000}
@@ -687,6 +711,99 @@ def test_alone_an_entry_stands_below_once_it_leaves(tmp_path, clock) -> None:
     assert {1: 1, 2: 0, 3: 1} == entries(tiers)
     assert 0 == tiers.settle(5.0)
     assert b"v" == make(tmp_path, clock).find(key(1)).value
+
+
+def test_alone_what_is_below_is_found_whoever_put_it_there(tmp_path, clock) -> None:
+    make(tmp_path, clock, sizes=(1, 10, 10)).keep(key(1), b"v")
+    for place in (tmp_path, tmp_path / "new"):
+        tiers = make(place, clock, sizes=(1, 10, 10), alone=True)
+        assert (b"v" if place == tmp_path else None) == getattr(
+            tiers.find(key(1)), "value", None
+        )
+        # What L1 has no room for moves below.
+        for n in range(3):
+            assert tiers.find(key(100 + n)) is None
+            tiers.keep(key(100 + n), b"v%d" % n)
+        assert [b"v0", b"v1", b"v2"] == [
+            tiers.find(key(100 + n)).value for n in range(3)
+        ]
+
+
+def test_alone_what_is_large_leaves_memory_once_enough_has_gathered(
+    tmp_path, clock
+) -> None:
+    tiers = make(tmp_path, clock, alone=True)
+    page, pages = os.urandom(1 << 20), 2 * ENOUGH >> 20
+    for n in range(pages):
+        tiers.keep(key(n), page + b"%d" % n)
+        tiers.keep(key(1000 + n), b"small")
+        # Another process finds them while this one still runs.
+    first, other = tiers.readings()[0], make(tmp_path, clock)
+
+    assert first.bytes < 1.2 * ENOUGH
+    assert pages == sum(tiers.find(key(1000 + n)).level == 1 for n in range(pages))
+    assert page + b"0" == other.find(key(0)).value
+    assert [page + b"%d" % n for n in range(pages)] == [
+        tiers.find(key(n)).value for n in range(pages)
+    ]
+    tiers.settle(5.0)
+    assert all(
+        make(tmp_path, clock).find(key(n + at)) is not None
+        for n in range(pages)
+        for at in (0, 1000)
+    )
+
+
+@pytest.mark.parametrize("how", ["drop", "keep a small one", "keep a large one"])
+def test_alone_what_follows_while_it_is_stored_has_the_last_word(
+    tmp_path, clock, monkeypatch, how: str
+) -> None:
+    tiers = make(tmp_path, clock, alone=True, background=True)
+    begun, go_on = threading.Event(), threading.Event()
+    real = SharedTier.put_all
+
+    def slowly(tier, entries, patience=0.0) -> int:
+        begun.set()
+        assert go_on.wait(10)
+        return real(tier, entries, patience)
+
+    monkeypatch.setattr(SharedTier, "put_all", slowly)
+    for n in range(9):
+        tiers.keep(key(n), bytes(1 << 20))
+    assert begun.wait(10)
+    threading.Timer(0.1, go_on.set).start()
+    new = {"drop": None, "keep a small one": b"new", "keep a large one": bytes(9 << 20)}
+    if how == "drop":
+        tiers.drop(key(3))
+    else:
+        tiers.keep(key(3), new[how])
+    go_on.wait(10)
+    tiers.settle(10.0)
+
+    found = make(tmp_path, clock).find(key(3))
+    if how == "keep a large one":
+        # Larger than what any tier takes: nothing is better than what is old.
+        assert found is None or found.value != bytes(1 << 20)
+    else:
+        assert new[how] == (None if found is None else found.value)
+    assert make(tmp_path, clock).find(key(4)) is not None
+
+
+def test_alone_without_a_disk_it_is_stored_when_it_leaves(tmp_path, clock) -> None:
+    tiers = make(tmp_path, clock, sizes=(2, 10, 0), alone=True)
+    for n in range(3):
+        tiers.keep(key(n), b"v")
+
+    assert 0 == tiers.settle(5.0)
+    assert {1: 1, 2: 2, 3: 0} == {1: 1, 2: 2, 3: 0, **entries(tiers)}
+
+
+def test_alone_with_a_disk_only_it_is_settled(tmp_path, clock) -> None:
+    tiers = make(tmp_path, clock, sizes=(10, 0, 10), alone=True)
+    tiers.keep(key(1), b"v")
+
+    assert 1 == tiers.settle(5.0)
+    assert b"v" == make(tmp_path, clock, sizes=(10, 0, 10)).find(key(1)).value
 
 
 def test_alone_nothing_is_lost_for_others(tmp_path, clock) -> None:
