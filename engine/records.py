@@ -9,8 +9,10 @@ more to say of it makes another one by `msgspec.structs.replace`, in 0.2 us.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar, overload
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
@@ -23,6 +25,8 @@ Offset: TypeAlias = Mapping[str, Primitive]
 
 #: Bytes that are handed on unread; `Raw` is a view into the page's body.
 Encoded: TypeAlias = bytes | Raw
+
+_Item = TypeVar("_Item")
 
 #: Record headers of Kafka: order and repeats kept.
 KafkaHeaders: TypeAlias = tuple[tuple[str, bytes | None], ...]
@@ -134,6 +138,115 @@ class Response(Struct, frozen=True, kw_only=True):
         return ", ".join(found) if found else None
 
 
+class CutSequence(Sequence[_Item]):
+    """
+    A column of a page too large for memory, cut off where it lies as it is asked for.
+
+    A window of it is made at a time, the newest is kept, and another one takes its
+    place.  Read in order, each is made once; never changed, so any thread may read.
+    A slice is a list, and as large as it is.
+
+    Args:
+        lengths: Bytes of each item.
+        firsts: Place of each window's first item, ascending from 0.
+        cut: The items of a window by its number, the same each time.
+
+    Attributes:
+        lengths: As given.
+    """
+
+    __slots__ = ("_cut", "_firsts", "_newest", "lengths")
+
+    def __init__(
+        self,
+        lengths: array[int],
+        firsts: Sequence[int],
+        cut: Callable[[int], Sequence[_Item]],
+    ):
+        self.lengths = lengths
+        self._firsts = firsts
+        self._cut = cut
+        self._newest: tuple[int, Sequence[_Item]] = (-1, ())
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[_Item]:
+        for window in self.windows():
+            yield from window
+
+    @overload
+    def __getitem__(self, at: int) -> _Item: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[_Item]: ...
+
+    def __getitem__(self, at: int | slice) -> _Item | list[_Item]:
+        places = range(len(self))[at]
+        if isinstance(places, int):
+            number = bisect_right(self._firsts, places) - 1
+            return self._window(number)[places - self._firsts[number]]
+        if places.step != 1:
+            return [self[place] for place in places]
+        found: list[_Item] = []
+        number = bisect_right(self._firsts, places.start) - 1
+        while len(found) < len(places):
+            first = self._firsts[number]
+            start = places.start + len(found) - first
+            found += self._window(number)[start : places.stop - first]
+            number += 1
+        return found
+
+    def windows(self) -> Iterator[Sequence[_Item]]:
+        """All of it in order, a window at a time."""
+        return map(self._window, range(len(self._firsts)))
+
+    def picked(self, places: Sequence[int]) -> Sequence[_Item]:
+        """The items at ascending places, cut off likewise."""
+        if not places:
+            return []
+        groups, firsts = [], []
+        ends = [*self._firsts[1:], len(self)]
+        stop = 0
+        for number, end in enumerate(ends):
+            start, stop = stop, bisect_left(places, end, stop)
+            if start < stop:
+                groups.append((number, self._firsts[number], start, stop))
+                firsts.append(start)
+
+        def cut(at: int) -> Sequence[_Item]:
+            number, first, start, stop = groups[at]
+            window = self._window(number)
+            return [window[place - first] for place in places[start:stop]]
+
+        lengths = array(self.lengths.typecode, map(self.lengths.__getitem__, places))
+        return CutSequence(lengths, firsts, cut)
+
+    def _window(self, number: int) -> Sequence[_Item]:
+        newest, items = self._newest
+        if newest != number:
+            # The one before is let go first: two at a time are never needed.
+            self._newest = (-1, ())
+            del items
+            items = self._cut(number)
+            self._newest = (number, items)
+        return items
+
+
+def picked(items: Sequence[_Item], places: Sequence[int]) -> Sequence[_Item]:
+    """The items at ascending places; of a `CutSequence` they stay where they lie."""
+    if type(items) is CutSequence:
+        return items.picked(places)
+    return [items[place] for place in places]
+
+
+def in_pieces(items: Sequence[_Item], count: int) -> Iterator[Sequence[_Item]]:
+    """All of a column in order, so many at a time or what lies together."""
+    if type(items) is CutSequence:
+        return items.windows()
+    return (items[at : at + count] for at in range(0, len(items), count))
+
+
 class Page(Struct, frozen=True, kw_only=True):
     """
     A usable response, split into records that are not yet read.
@@ -141,7 +254,8 @@ class Page(Struct, frozen=True, kw_only=True):
     Attributes:
         response: Where it came from.
         index: Place in its poll, from 0.
-        records: One piece of JSON each, in order.
+        records: One piece of JSON each, in order; of a page too large for memory
+            `CutSequence`.
         offset: Where a poll resumes once this page is delivered.
         last: True if the poll ends with this page.
         truncated: True if it ends because of `pagination.max.pages` only.
@@ -163,7 +277,7 @@ class Page(Struct, frozen=True, kw_only=True):
 
     response: Response
     index: int
-    records: list[Raw]
+    records: Sequence[Raw]
     offset: Offset
     last: bool
     truncated: bool = False
@@ -264,7 +378,7 @@ class Parcel(Struct, frozen=True, kw_only=True):
             column = getattr(self, name)
             # What is one for all of them stays: a topic, a time, a set of headers.
             if isinstance(column, list | range) or name in ("values", "keys"):
-                columns[name] = column and [column[at] for at in places]
+                columns[name] = column and picked(column, places)
         return replace(self, **columns, lengths=None, key_lengths=None)
 
     def without_keyless(self, words: str) -> Parcel:

@@ -80,6 +80,7 @@ GATES = {
         "shared/board.py",
         "shared/cell.py",
         "source/wire/pieces.py",
+        "transform/spooled.py",
         "observe/meterfiles.py",
         "observe/room.py",
     },

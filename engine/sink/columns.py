@@ -9,6 +9,7 @@ Path: `sink.outlet`, `sink.filling` -> here; `sink.batch` fills batches from the
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import add, itemgetter
@@ -163,6 +164,10 @@ class Column(Struct):
             cut: Callable[[Any], Any] = itemgetter(slice(members[0], members[0] + 1))
         else:
             cut = itemgetter(*members)
+        return self._cut(cut, members)
+
+    def _cut(self, cut: Callable[[Any], Any], members: Sequence[int]) -> Column:
+        """The records at these places, which `cut` takes out of any sequence."""
         stamps, headers = self.timestamps, self.headers
         key_lengths = self.key_lengths
         if key_lengths is not None:
@@ -205,7 +210,8 @@ class Column(Struct):
             yield self
             return
         for start in range(0, len(self), SLICE):
-            yield self.picked(range(start, min(start + SLICE, len(self))))
+            stop = min(start + SLICE, len(self))
+            yield self._cut(itemgetter(slice(start, stop)), range(start, stop))
 
     def weight(self, start: int, stop: int) -> int:
         """The most bytes that the records from `start` to `stop` take."""
@@ -306,14 +312,14 @@ def column_from(
             alike = key_lengths[0]
             fixed = LENGTH_MOST + WITH_LENGTH[alike]
         else:
-            weights = each_of(WITH_LENGTH, lengths)
-            weights = list(map(add, weights, each_of(WITH_LENGTH, key_lengths)))
+            weights = _with_lengths(lengths)
+            weights = _numbers(map(add, weights, _with_lengths(key_lengths)), lengths)
     elif key_lengths is not None:
-        weights = list(map(add, lengths, key_lengths))
+        weights = _numbers(map(add, lengths, key_lengths), lengths)
     if isinstance(headers, bytes):
         framing += len(headers)
     else:
-        weights = list(map(add, weights, map(len, headers)))
+        weights = _numbers(map(add, weights, map(len, headers)), lengths)
     return Column(
         values,
         lengths,
@@ -330,12 +336,28 @@ def column_from(
     )
 
 
-def _lengths(texts: Sequence[Any]) -> tuple[list[int], int]:
+def _with_lengths(lengths: Sequence[int]) -> Sequence[int]:
+    """What texts of these lengths take together with their lengths."""
+    if len(lengths) <= SLICE:
+        return each_of(WITH_LENGTH, lengths)
+    found = array("I")
+    for start in range(0, len(lengths), SLICE):
+        found.extend(each_of(WITH_LENGTH, lengths[start : start + SLICE]))
+    return found
+
+
+def _numbers(found: Iterable[int], like: Sequence[int]) -> Sequence[int]:
+    """One number for each record; of a large page four bytes each, and no objects."""
+    return list(found) if len(like) <= SLICE else array("I", found)
+
+
+def _lengths(texts: Sequence[Any]) -> tuple[Sequence[int], int]:
     """Each length, and the longest; SHORT if one is missing."""
     try:
-        lengths = list(map(len, texts))
+        lengths = _numbers(map(len, texts), texts)
     except TypeError:
-        return [0 if text is None else len(text) for text in texts], SHORT
+        lengths = _numbers((0 if text is None else len(text) for text in texts), texts)
+        return lengths, SHORT
     return lengths, max(lengths, default=0)
 
 

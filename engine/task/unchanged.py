@@ -27,7 +27,14 @@ from xxhash import xxh3_64, xxh3_64_hexdigest
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import StateError
-from engine.records import Encoded, KafkaHeaders, Page, Parcel, Primitive
+from engine.records import (
+    Encoded,
+    KafkaHeaders,
+    Page,
+    Parcel,
+    Primitive,
+    in_pieces,
+)
 
 #: Records that are joined at once to be hashed.
 PIECE = 10_000
@@ -343,19 +350,21 @@ def _add(
     """A column, with its lengths: no two columns have the same bytes."""
     # Hot path: 25 us for 500 records.  To ask each whether it is null costs more
     # than to find out that one has no length.
-    present: Any = column
+    whole: Any = column
     try:
-        found: Sequence[int] = lengths or list(map(len, present))
+        found: Iterable[int] = lengths or array("I", map(len, whole))
     except TypeError:
         found = [_NULL if each is None else len(each) for each in column]
-        present = [each for each in column if each is not None]
-    digest.update(_little(array("I", [len(column), *found])))
-    if len(present) <= PIECE:
-        digest.update(b"".join(present))
-        return
-    # A large page joined whole would stand in memory once more, and its map with it.
-    for at in range(0, len(present), PIECE):
-        digest.update(b"".join(present[at : at + PIECE]))
+    heads = array("I", [len(column)])
+    heads.extend(found)
+    digest.update(_little(heads))
+    # A large page joined whole would stand in memory once more.
+    for piece in in_pieces(whole, PIECE):
+        try:
+            text = b"".join(piece)
+        except TypeError:
+            text = b"".join([each for each in piece if each is not None])
+        digest.update(text)
 
 
 def _add_texts(digest: Any, texts: Sequence[str]) -> None:

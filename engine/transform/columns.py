@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from engine.errors import RecordError
-from engine.records import KafkaHeaders
+from engine.records import KafkaHeaders, picked
 
 #: The columns that are there only where records differ in them.
-_OPTIONAL: Final = ("topics", "keys", "stamps", "headers", "marks")
+OPTIONAL: Final = ("topics", "keys", "stamps", "headers", "marks")
 
 
 class Columns:
@@ -45,16 +45,17 @@ class Columns:
         "key_lengths",
         "lengths",
         "values",
-        *_OPTIONAL,
+        *OPTIONAL,
     )
 
     def __init__(
         self, topics: bool, keys: bool, stamps: bool, headers: bool, marks: bool
     ):
         self.indexes: Sequence[int] = []
-        self.values: list[Any] = []
+        # Lists while they grow.
+        self.values: Any = []
         self.topics: list[str] | None = [] if topics else None
-        self.keys: list[Any] | None = [] if keys else None
+        self.keys: Any = [] if keys else None
         self.stamps: list[int] | None = [] if stamps else None
         self.headers: list[KafkaHeaders] | None = [] if headers else None
         self.marks: list[bytes] | None = [] if marks else None
@@ -62,30 +63,30 @@ class Columns:
         self.bad: list[tuple[int, RecordError]] = []
         self.added = 0
         self.alike = False
-        self.lengths: list[int] | None = None
-        self.key_lengths: list[int] | None = None
+        self.lengths: Sequence[int] | None = None
+        self.key_lengths: Sequence[int] | None = None
 
     def empty(self) -> Columns:
         """The same columns without rows."""
-        return Columns(*(getattr(self, name) is not None for name in _OPTIONAL))
+        return Columns(*(getattr(self, name) is not None for name in OPTIONAL))
 
     def keep(self, places: Sequence[int]) -> None:
         """Leave only the rows at these places, in the order of the places."""
         self.lengths = self.key_lengths = None
         self.indexes = [self.indexes[at] for at in places]
-        self.values = [self.values[at] for at in places]
-        for name in _OPTIONAL:
+        self.values = picked(self.values, places)
+        for name in OPTIONAL:
             column = getattr(self, name)
             if column is not None:
-                setattr(self, name, [column[at] for at in places])
+                setattr(self, name, picked(column, places))
 
     def extend(self, other: Columns) -> None:
         """Put another slice's rows, of the same columns, behind these."""
         self.lengths = _both(self.lengths, other.lengths)
         self.key_lengths = _both(self.key_lengths, other.key_lengths)
-        self.indexes = [*self.indexes, *other.indexes]
+        self.indexes = _joined(self.indexes, other.indexes)
         self.values = [*self.values, *other.values]
-        for name in _OPTIONAL:
+        for name in OPTIONAL:
             column = getattr(self, name)
             if column is not None:
                 column += getattr(other, name)
@@ -101,5 +102,15 @@ class Columns:
             self.keep(order)
 
 
-def _both(one: list[int] | None, two: list[int] | None) -> list[int] | None:
-    return None if one is None or two is None else one + two
+def _both(one: Sequence[int] | None, two: Sequence[int] | None) -> Sequence[int] | None:
+    return None if one is None or two is None else [*one, *two]
+
+
+def _joined(first: Sequence[int], second: Sequence[int]) -> Sequence[int]:
+    """Places, in numbers of their own only where some are left out."""
+    if not first or not second:
+        return first or second
+    both = isinstance(first, range) and isinstance(second, range)
+    if both and first[-1] + 1 == second[0]:
+        return range(first[0], second[-1] + 1)
+    return [*first, *second]

@@ -16,7 +16,7 @@ Path: `compile` made it -> ``task.path`` calls -> here -> `loops`, `general`, `c
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import tzinfo
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from engine.errors import RecordError
 from engine.language import Path
-from engine.records import DeadLetter, Page, Parcel, Shard
+from engine.records import CutSequence, DeadLetter, Page, Parcel, Shard
 from engine.transform.columns import Columns
 from engine.transform.convert import Converter, JsonKey, JsonText, TextKey, decoder_of
 from engine.transform.dedup import Seen
@@ -36,6 +36,7 @@ from engine.transform.record import GeneralPath
 from engine.transform.route import Provenance, RecordRouter, varies
 from engine.transform.rules import NULL, Rules
 from engine.transform.scope import Constant, PageScope, size_of
+from engine.transform.spooled import LargeColumns
 from engine.transform.steps import Step, steps_of, tell
 
 
@@ -171,7 +172,11 @@ class PageTransform:
         )
         if self._untouched and type(constant) is Constant:
             # Hot path: one C loop over the page; a null has four bytes.
-            lengths = list(map(len, records))
+            lengths: Sequence[int]
+            if type(records) is CutSequence:
+                lengths = records.lengths
+            else:
+                lengths = list(map(len, records))
             if max(lengths) + constant.size <= self.record_limit and (
                 4 not in lengths or NULL not in records
             ):
@@ -190,16 +195,34 @@ class PageTransform:
         self, page: Page, scope: Scope, constant: Constant | RecordError
     ) -> Parcel:
         """Every record on its own; slices bound what is decoded at once."""
-        records = page.records
-        columns = self._columns()
         if isinstance(constant, RecordError):
             if not self._tolerant:
                 raise constant
-            columns.bad = [(index, constant) for index in range(len(records))]
+            columns = self._columns()
+            columns.bad = [(index, constant) for index in range(len(page.records))]
             return self._parcel(page, columns, None)
-        step = self._batch_size
-        if self._records.whole:
-            step = len(records)
+        slices = self._slices(page, scope, constant)
+        columns = next(slices)
+        if type(page.records) is not CutSequence:
+            for made in slices:
+                columns.extend(made)
+            return self._parcel(page, columns, constant)
+        # Read out of a file, it is changed into files: all of it before any is sent.
+        with LargeColumns(columns) as columns:
+            for made in slices:
+                columns.extend(made)
+        return self._parcel(page, columns, constant)
+
+    def _slices(
+        self, page: Page, scope: Scope, constant: Constant
+    ) -> Iterator[Columns]:
+        """
+        A page's records slice by slice, keys and values as bytes.
+
+        Raises: RecordError: the first bad record of a slice, where none is tolerated.
+        """
+        records = page.records
+        step = len(records) if self._records.whole else self._batch_size
         for start in range(0, len(records), step):
             made = self._columns()
             self._slice(records[start : start + step], start, page, scope, made)
@@ -217,11 +240,7 @@ class PageTransform:
                     stage=error.stage,
                     rule=error.rule,
                 ) from error
-            if start == 0:
-                columns = made
-            else:
-                columns.extend(made)
-        return self._parcel(page, columns, constant)
+            yield made
 
     def _columns(self) -> Columns:
         return Columns(
@@ -234,7 +253,7 @@ class PageTransform:
 
     def _slice(
         self,
-        records: list[Raw],
+        records: Sequence[Raw],
         start: int,
         page: Page,
         scope: Scope,

@@ -79,7 +79,7 @@ class GeneralPath:
 
     def all(
         self,
-        records: list[Raw],
+        records: Sequence[Raw],
         start: int,
         page: Page,
         scope: Scope,
@@ -124,7 +124,7 @@ class GeneralPath:
 
     def _whole_page(
         self,
-        records: list[Raw],
+        records: Sequence[Raw],
         start: int,
         page: Page,
         scope: Scope,

@@ -109,8 +109,12 @@ class Queued:
             if self.parts[0] >= 0:
                 self.parts[0] = -1
                 self.receipt.answered(why)
-        elif not self.parts[0]:
-            self.receipt.answered(None)
+        else:
+            # It and its receipt know each other: what is written would else stay in
+            # memory until the next collection, which is behind the page.
+            self.sealed = None
+            if not self.parts[0]:
+                self.receipt.answered(None)
 
 
 class Numbers(Struct):

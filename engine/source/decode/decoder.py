@@ -58,7 +58,8 @@ class Decoded(Struct):
     A page in pieces.
 
     Attributes:
-        records: One piece of JSON each, in order; views into the body.
+        records: One piece of JSON each, in order; views into the body, or of a mapped
+            body cut off it when they are asked for (`CutSequence`).
         found: The wanted places of the response, by the path as it was given:
             text, int, bool or None; numbers with a fraction as written, and
             arrays and objects as compact JSON, in a `Raw`; a list where a path
@@ -67,7 +68,7 @@ class Decoded(Struct):
             of what pages need is in it: a status, a 304, an error rule.
     """
 
-    records: list[Raw]
+    records: Sequence[Raw]
     found: dict[str, Any]
     empty: bool = False
 

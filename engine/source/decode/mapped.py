@@ -3,24 +3,29 @@ Mapped: a page too large for memory is split window by window.
 
 Owns the finding of places where a document may be cut, each proven by the parse
 of both its sides, so that the pages of the map behind the window can be handed
-back to the system.  The records are views into the map, as everywhere.  Answers
-None where a document is not of the usual shape: it is then split in one go.
+back to the system.  All of a document is parsed before any of it is a page; what
+is kept of its records is their lengths, and they are cut off the map again when they
+are asked for, a window at a time: as objects they would take half as much as their
+text.  Answers None where a document is not of the usual shape: it is then split in
+one go.
 
 Path: `source.decode` (a mapped body) -> here -> records
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from engine.records import CutSequence
 from engine.source.wire.pieces import hand_back
 
 #: Bytes that are split in one go.
-WINDOW = 4 << 20
+WINDOW = 1 << 20
 #: Places tried as the end of a window before it is given up.
 TRIES = 48
 #: Bytes in front of the records, and of the first member's name.
@@ -40,38 +45,64 @@ def split_mapped(
     Split a document whose records stand at plain names.
 
     Args:
-        body: Over a private, writable map; left as it was.
+        body: Over a map.
         names: Where the records are; empty: the document is their array.
         quick: Splits a small document of the same shape; raises what msgspec
             does, answers None if the shape is another.
 
     Returns:
         What `quick` gives for the document without most of its records, with
-        all of them put in, or None.
+        all of them put in (`CutSequence`), or None.
     """
     source: Any = body.obj
-    if body.readonly or len(body) != len(source):
+    if len(body) != len(source):
         return None
     start = _array_at(source, names, quick)
     if start is None:
         return None
     prefix = bytes(body[:start])
     head = _head(source, start + 1)
-    records: list[Raw] = []
-    at = start
-    while len(body) - at > 2 * WINDOW:
-        found = _window(body, at, head)
+    lengths = array("I")
+    firsts = [0]
+    # Where windows begin, and the rest.
+    places = [start]
+    while len(body) - places[-1] > 2 * WINDOW:
+        found = _window(body, places[-1], head)
         if found is None:
             return None
-        items, at = found
-        records += items
-        hand_back(body, start, at)
-        start = at
-    decoded = quick(prefix + b"[" + bytes(body[at + 1 :]))
-    hand_back(body, at, len(body))
-    if decoded is not None:
-        decoded.records[:0] = records
+        items, end = found
+        lengths.extend(map(len, items))
+        firsts.append(len(lengths))
+        hand_back(body, places[-1], end)
+        places.append(end)
+        # Not two windows at a time.
+        del found, items
+    decoded = quick(b"".join((prefix, b"[", body[places[-1] + 1 :])))
+    hand_back(body, places[-1], len(body))
+    if decoded is None or len(places) == 1:
+        return decoded
+    rest: Sequence[Raw] = decoded.records
+    lengths.extend(map(len, rest))
+
+    def cut(number: int) -> Sequence[Raw]:
+        if number == len(places) - 1:
+            return rest
+        start, stop = places[number : number + 2]
+        items = _items(body, start, stop)
+        hand_back(body, start, stop)
+        return items
+
+    decoded.records = CutSequence(lengths, firsts, cut)
     return decoded
+
+
+def _items(body: memoryview, at: int, comma: int) -> list[Raw]:
+    """
+    What stands between a bracket or comma and the comma behind it, as an array.
+
+    Views into a copy of it, so that of the map nothing need stay in memory.
+    """
+    return _ITEMS.decode(b"".join((b"[", body[at + 1 : comma], b"]")))
 
 
 def _array_at(
@@ -129,14 +160,10 @@ def _window(
         comma = end if head is None else _back(source, end - 1)
         if comma <= at or source[comma : comma + 1] != b",":
             continue
-        before = body[at]
-        body[at], body[comma] = 0x5B, 0x5D  # [ and ]
         try:
-            return _ITEMS.decode(body[at : comma + 1]), comma
+            return _items(body, at, comma), comma
         except _BROKEN:
             continue
-        finally:
-            body[at], body[comma] = before, 0x2C
     return None
 
 

@@ -328,7 +328,9 @@ class BookmarkPager:
             return None
         return key
 
-    def _sifted(self, records: list[Raw], body: object) -> tuple[list[Raw], bool]:
+    def _sifted(
+        self, records: Sequence[Raw], body: object
+    ) -> tuple[Sequence[Raw], bool]:
         """
         Leave out what was delivered, and learn the rest.
 
@@ -386,8 +388,8 @@ class BookmarkPager:
                 self._peak[path] = read(record)
 
     def _one_by_one(
-        self, records: list[Raw], values: list[object], judged: bool
-    ) -> tuple[list[Raw], bool]:
+        self, records: Sequence[Raw], values: list[object], judged: bool
+    ) -> tuple[Sequence[Raw], bool]:
         """As `_sifted`; `judged` if their order has been looked at."""
         keys = [self._scale.key(value) for value in values]
         known = [key for key in keys if key is not None]
@@ -422,7 +424,7 @@ class BookmarkPager:
         )
         return kept, stop
 
-    def _remember_row(self, records: list[Raw], row: ValueRow) -> None:
+    def _remember_row(self, records: Sequence[Raw], row: ValueRow) -> None:
         """Keep the hashes of what the next poll will bring again."""
         threshold = self._threshold()
         if threshold is None or _less(row.high, threshold):

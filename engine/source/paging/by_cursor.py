@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from msgspec import DecodeError, Raw
@@ -187,7 +187,7 @@ class ChainPager(TypePager):
         self.over = page.last
         return page
 
-    def _circle(self, request: Request, records: list[Raw], onward: object) -> str:
+    def _circle(self, request: Request, records: Sequence[Raw], onward: object) -> str:
         """
         Whether the chain turns round: "" if it does not.
 
@@ -224,7 +224,7 @@ class ChainPager(TypePager):
     def _unheard(self, request: Request) -> None:
         """A page named its own place, and was the page before it, too."""
 
-    def _enough(self, kept: list[Raw]) -> bool:
+    def _enough(self, kept: Sequence[Raw]) -> bool:
         """
         True if all that was promised has come, though there is a link.
 
@@ -235,7 +235,7 @@ class ChainPager(TypePager):
         self._largest = max(largest, len(kept))
         return totals.reached and not totals.exceeded and len(kept) < largest
 
-    def _drop_known(self, records: list[Raw]) -> tuple[list[Raw], int]:
+    def _drop_known(self, records: Sequence[Raw]) -> tuple[Sequence[Raw], int]:
         """Leave out what an earlier poll delivered from this very page."""
         count, known = self._known
         self._known = (0, "")

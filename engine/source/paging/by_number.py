@@ -15,7 +15,7 @@ import logging
 import math
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Raw
@@ -519,7 +519,7 @@ class NumberPager(TypePager):
         size = self._size or self._plan.paging.limit
         self._plan.coordination.publish(self._ledger.poll, size, end)
 
-    def _within(self, number: int, records: list[Raw]) -> tuple[list[Raw], int]:
+    def _within(self, number: int, records: Sequence[Raw]) -> tuple[Sequence[Raw], int]:
         """Leave to the next page what is not of this one, and how much that is."""
         return records, 0
 

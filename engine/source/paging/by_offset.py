@@ -8,6 +8,7 @@ Path: `source.paging.paginator` -> here -> `source.paging.by_number`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Raw
@@ -82,7 +83,7 @@ class OffsetPager(NumberPager):
             return None
         return totals.records + min(self._base, 1)
 
-    def _within(self, number: int, records: list[Raw]) -> tuple[list[Raw], int]:
+    def _within(self, number: int, records: Sequence[Raw]) -> tuple[Sequence[Raw], int]:
         room = self._number_of(self._index_of(number) + 1) - number
         over = len(records) - room
         return (records[:room], over) if over > 0 else (records, 0)

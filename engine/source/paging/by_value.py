@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec import Raw
@@ -178,7 +178,7 @@ class KeysetPager(TypePager):
             unread=unread,
         )
 
-    def _without_ties(self, records: list[Raw]) -> list[Raw]:
+    def _without_ties(self, records: Sequence[Raw]) -> Sequence[Raw]:
         """
         Leave out the records of the value asked with that were delivered.
 
@@ -192,7 +192,7 @@ class KeysetPager(TypePager):
             if digest(record) in ties:
                 continue
             if not self._tied(record):
-                return kept + records[place:]
+                return [*kept, *records[place:]]
             kept.append(record)
         return kept
 
@@ -204,7 +204,7 @@ class KeysetPager(TypePager):
             return True
         return self._key_of(value, plan.last_of(record)) == self._key
 
-    def _advance(self, records: list[Raw], request: Request) -> bool:
+    def _advance(self, records: Sequence[Raw], request: Request) -> bool:
         """
         Go on to the last record's value; False if it is sent as the one before.
 
@@ -237,8 +237,8 @@ class KeysetPager(TypePager):
     def _is_end(
         self,
         request: Request,
-        records: list[Raw],
-        kept: list[Raw],
+        records: Sequence[Raw],
+        kept: Sequence[Raw],
         full: bool,
         more: bool | None,
     ) -> bool:

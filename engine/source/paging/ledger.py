@@ -65,7 +65,7 @@ class PollLedger:
     def page(
         self,
         response: Response,
-        records: list[Raw],
+        records: Sequence[Raw],
         position: dict[str, Primitive],
         *,
         ended: bool,

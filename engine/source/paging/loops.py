@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from msgspec import Raw
 from xxhash import xxh3_64, xxh3_64_intdigest
 
-from engine.records import Request
+from engine.records import Request, in_pieces
 
 #: Records that are hashed in one go; of a page with more only so many are joined.
 PIECE = 10_000
@@ -143,10 +143,10 @@ def fingerprint(records: Sequence[Raw]) -> int:
     if len(records) <= PIECE:
         return xxh3_64_intdigest(b",".join(records))
     whole = xxh3_64()
-    for at in range(0, len(records), PIECE):
-        if at:
-            whole.update(b",")
-        whole.update(b",".join(records[at : at + PIECE]))
+    comma = b""
+    for piece in in_pieces(records, PIECE):
+        whole.update(comma + b",".join(piece))
+        comma = b","
     return whole.intdigest()
 
 

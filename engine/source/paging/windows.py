@@ -13,7 +13,7 @@ Path: `source.paging.paginator` -> here -> the pager of a type, `language.spans`
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Final
 
@@ -536,7 +536,7 @@ class WindowPager:
             offset={**position, **self._place(), **walk},
         )
 
-    def _without_known(self, records: list[Raw]) -> list[Raw]:
+    def _without_known(self, records: Sequence[Raw]) -> list[Raw]:
         """Leave out what was delivered by the window before, or before it was halved."""
         kept = []
         for record, key in zip(records, self._keys_of(records)):
@@ -548,7 +548,7 @@ class WindowPager:
             self._windows.note("offset_ties_forgotten_total")
         return kept
 
-    def _keys_of(self, records: list[Raw]) -> list[Key | None]:
+    def _keys_of(self, records: Sequence[Raw]) -> list[Key | None]:
         values = self._windows.values
         if values is None:
             return [None] * len(records)

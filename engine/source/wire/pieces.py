@@ -99,8 +99,7 @@ class Pieces:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         with self._file as file:
             file.flush()
-            # Private and writable: `source.decode.mapped` marks places, and undoes it.
-            kept = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            kept = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         threading.Thread(
             target=_keep_small, args=(weakref.ref(kept),), daemon=True
         ).start()
