@@ -360,12 +360,12 @@ class BookmarkPager:
         if self._order == "NONE":
             return
         down = self._order == "DESC"
-        keys = values
-        holds = sorted(keys, reverse=down) == list(keys)
         if row is not None:
+            holds = row.holds(down=down)
             first, last = (row.high, row.low) if down else (row.low, row.high)
         else:
-            first, last = keys[0], keys[-1]
+            holds = sorted(values, reverse=down) == list(values)
+            first, last = values[0], values[-1]
         if holds and self._before is not None:
             holds = not (
                 _less(self._before, first) if down else _less(first, self._before)
@@ -429,10 +429,10 @@ class BookmarkPager:
         threshold = self._threshold()
         if threshold is None or _less(row.high, threshold):
             return
-        seen, scale = self._seen, self._scale
+        seen = self._seen
         seen.prune(threshold)
         for at in row.behind(threshold):
-            seen.add(digest(records[at]), scale.key(row.values[at]))
+            seen.add(digest(records[at]), row.key(at))
         self._bound()
 
     def _bound(self) -> None:

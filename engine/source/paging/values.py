@@ -220,7 +220,7 @@ def _decoder(names: Sequence[str], kind: type) -> Any:
         )
     decode = msgspec.json.Decoder(list[inner]).decode
     if len(names) == 1:
-        return lambda page: list(map(_value, decode(page)))
+        return lambda page: [each.v for each in decode(page)]
 
     def deep(page: bytes) -> list[object]:
         found: list[Any] = decode(page)
