@@ -27,7 +27,7 @@ from engine.sink.deadletter import DeadLetters
 from engine.sink.group import Committing, TransactionGroup
 from engine.sink.produce.producer import NoTopic, OpenBatch, Producer, Wait
 from engine.sink.produce.queue import Receipt, RefusedRecord
-from engine.sink.seams import LOOK, Failure, ShardOutlet
+from engine.sink.seams import LOOK, NEVER, Failure, ShardOutlet
 from engine.sink.window import EASED, Budget, HandOver
 
 #: Pages of a shard past its mark, where nothing else is said.
@@ -127,6 +127,8 @@ class SharedDelivery:
         # For single records, which are sent under the lock.
         self._heads = HeadStore()
         self._failure: SinkError | StateError | None = None
+        # When a state is to be saved that was kept back for others to join it.
+        self._save_at = NEVER
         # Batches and states on their way, and since when nothing was answered.
         self._unanswered = 0
         self._silent_since = 0.0
@@ -406,6 +408,12 @@ class SharedDelivery:
     def look(self, at: float) -> None:
         """Have the sender look at what was put quietly; monotonic seconds."""
         self._producer.look(at)
+
+    def save_at(self, at: float) -> None:
+        """Under the lock: a state that is kept back is to be saved by then."""
+        if at < self._save_at:
+            self._save_at = at
+            self._producer.look(at)
 
     def _sending(self) -> None:
         """Under the lock: one more is on its way."""

@@ -22,7 +22,7 @@ from engine.sink.exactly import ExactlyOnce
 from engine.sink.group import Boundary
 from engine.sink.outlet import AtLeastOnce
 from engine.sink.produce.producer import NoTopic, Producer
-from engine.sink.seams import Saver
+from engine.sink.seams import NEVER, Saver
 from engine.sink.transactions import Transactions
 from engine.sink.window import Budget
 
@@ -80,6 +80,7 @@ class Delivery(SharedDelivery):
             clock=clock,
         )
         self._revive_at = 0.0
+        producer.on_turn(self._save_due)
         if boundary is not None:
             self.transactions = Transactions(self, producer, boundary)
 
@@ -90,6 +91,7 @@ class Delivery(SharedDelivery):
         *,
         pause: float = 0.0,
         bad: Callable[[Parcel], None] | None = None,
+        lag: float = 0.0,
     ) -> AtLeastOnce:
         """
         A shard's way in.
@@ -101,10 +103,13 @@ class Delivery(SharedDelivery):
             bad: Told of records that the broker has refused and that were
                 left out, once their page is delivered (`errors.tolerance=all`);
                 None: the first of them fails the shard.
+            lag: Seconds that its state may be behind what is acknowledged, so that
+                several pages are saved together (`outlet.LAG`); 0.0: it follows at
+                once, unless more pages are on their way.
         """
         made: AtLeastOnce
         if self.transactions is None:
-            made = AtLeastOnce(self, partition, saver, pause, bad)
+            made = AtLeastOnce(self, partition, saver, pause, bad, lag)
         else:
             made = ExactlyOnce(self, partition, saver, self.transactions, bad)
         with self.lock:
@@ -135,6 +140,19 @@ class Delivery(SharedDelivery):
                 (outlet.save(now) for outlet in self._outlets), default=now + IDLE
             )
         return min(max(due - now, 0.0), IDLE)
+
+    def _save_due(self, now: float) -> float:
+        """On the sender's thread: save what was kept back; when it is due next."""
+        # Hot path: each time that the sender looks at its queues.
+        if now < self._save_at:
+            return self._save_at
+        with self.lock:
+            self._save_at = NEVER
+            if self._failure is None:
+                for outlet in self._outlets:
+                    if outlet.failure is None:
+                        outlet.save(now)
+            return self._save_at
 
     def close(self, timeout: float) -> bool:
         """

@@ -23,12 +23,17 @@ from engine.sink.commit import SharedDelivery
 from engine.sink.deal import by_topic
 from engine.sink.filling import Open, ShardBatches
 from engine.sink.produce.queue import RefusedRecord
-from engine.sink.seams import LOOK, Failure, Saver
+from engine.sink.seams import LOOK, NEVER, Failure, Saver
 from engine.sink.window import HandOver, Window
 
 #: Seconds within which the moves of a mark are saved together, while more pages
 #: of its shard are on their way.
 TOGETHER = 0.01
+
+#: The same for a shard's own position while its poll goes on, also if nothing is on its
+#: way just now: a task with a page each 11 ms stored one for each page.  A kill repeats
+#: what was delivered in this time; the end of a poll and a stop wait for nothing.
+LAG = 0.05
 
 
 class AtLeastOnce:
@@ -45,6 +50,7 @@ class AtLeastOnce:
         saver: Saver,
         pause: float,
         bad: Callable[[Parcel], None] | None = None,
+        lag: float = 0.0,
     ) -> None:
         self.delivery = delivery
         self._bad = bad
@@ -59,6 +65,9 @@ class AtLeastOnce:
         self._api = partition["api"]
         self._saver = saver
         self._pause = pause
+        self._lag = lag
+        # True while a move of the mark is kept back for the next ones.
+        self._lagging = False
         self._window = Window()
         self._unsaved: Offset | None = None
         self._saving = False
@@ -146,14 +155,17 @@ class AtLeastOnce:
         while self._far():
             self.settle()
             with delivery.changed:
-                delivery.check_patience(delivery.now())
+                now = delivery.now()
+                delivery.check_patience(now)
+                self._together = 0.0
+                self.save(now)
                 if self._far():
                     delivery.changed.wait(LOOK)
 
     def _far(self) -> bool:
         window = self._window
         pages, size = len(window), window.size
-        if self._saving:
+        if self._saving or self._lagging:
             pages += self._unsaved_pages
             size += self._unsaved_bytes
         delivery = self.delivery
@@ -288,20 +300,27 @@ class AtLeastOnce:
         # One write at a time: of two on their way the older could be the last to arrive, and the
         # state would go back.
         if self._unsaved is None or self._saving:
-            return float("inf")
+            return NEVER
         if now < self._next:
             return self._next
         # Hot path: a state for each batch would make half of all batches states.
         # The pages behind this one ask again when they are acknowledged.
-        if now < self._together and len(self._window):
-            return float("inf")
+        if now < self._together:
+            if self._lag:
+                # The sender's thread asks again then.
+                self._lagging = True
+                self.delivery.save_at(self._together)
+                return NEVER
+            if len(self._window):
+                return NEVER
         offset, self._unsaved = self._unsaved, None
         self._saving = True
+        self._lagging = False
         self._unsaved_pages = self._unsaved_bytes = 0
         self._next = now + self._pause
-        self._together = now + TOGETHER
+        self._together = now + max(TOGETHER, self._lag)
         self._saver.save(self.delivery, self._partition, offset, self._saved)
-        return float("inf")
+        return NEVER
 
     def _saved(self, why: Failure) -> None:
         """On any thread: the write has ended, and what came meanwhile is next."""

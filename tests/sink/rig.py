@@ -103,6 +103,10 @@ class Hand:
         ready = full or len(self.queued) > 1
         return Growing(batch, 0.0 if ready else LINGER)
 
+    def on_turn(self, chore: Callable[[float], float]) -> None:
+        #: What the sender's thread is to do beside, told the time.
+        self.chore = chore
+
     def look(self, at: float) -> None:
         self.looks.append(at)
 

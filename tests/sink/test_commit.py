@@ -16,7 +16,8 @@ from engine.sink.batch import Batch
 from engine.sink.deadletter import DeadLetters
 from engine.sink.delivery import Delivery
 from engine.sink.filling import TELL_EACH
-from engine.sink.outlet import TOGETHER
+from engine.sink.outlet import LAG, TOGETHER
+from engine.sink.seams import NEVER
 from engine.sink.window import Budget
 from tests.fakes.hands import Hands
 from tests.sink.rig import LINGER, SHARD, Hand, Memory, outlet, parcel
@@ -71,6 +72,48 @@ def test_moves_of_the_mark_in_quick_succession_are_saved_together() -> None:
 
     # Nothing is on its way that would ask again.
     assert [{"page": 0}, {"page": 2}, {"page": 4}] == saver.saved
+
+
+def test_a_shards_own_position_may_lag_while_its_poll_goes_on() -> None:
+    hand, saver, clock = Hand(), Memory(), Hands()
+    made = delivery(hand, clock, batch_size=100)
+    out = outlet(made, saver, lag=LAG)
+
+    def page(at: int) -> None:
+        out.hand_over(parcel(at, [b"x" * 60]), {"page": at})
+        hand.answer()
+
+    page(0)
+    assert [{"page": 0}] == saver.saved
+    # Nothing else is on its way, and still they wait for each other.
+    page(1)
+    due = clock.monotonic() + LAG
+    assert due == pytest.approx(hand.looks[-1])
+    clock.turn(LAG / 2)
+    page(2)
+    assert hand.chore(clock.monotonic()) == pytest.approx(due)
+    assert [{"page": 0}] == saver.saved
+    # On the sender's thread, whatever the shard does meanwhile.
+    clock.turn(LAG / 2)
+    assert hand.chore(clock.monotonic()) == NEVER
+    assert [{"page": 0}, {"page": 2}] == saver.saved
+    # The end of a poll waits for nothing.
+    page(3)
+    assert {"page": 2} == saver.saved[-1]
+    out.commit()
+    assert {"page": 3} == saver.saved[-1]
+    assert hand.chore(clock.monotonic() + 2 * LAG) == NEVER
+    assert 3 == len(saver.saved)
+
+
+def test_a_state_that_lags_counts_as_past_the_mark() -> None:
+    hand, saver, clock = Hand(), Memory(), Hands()
+    out = outlet(delivery(hand, clock, batch_size=100, most_pages=2), saver, lag=LAG)
+    for at in range(4):
+        out.hand_over(parcel(at, [b"x" * 60]), {"page": at})
+        hand.answer()
+    # Two pages of it, and the third would be one too many: it is saved first.
+    assert [{"page": 0}, {"page": 2}] == saver.saved
 
 
 def test_the_sender_is_told_once_of_a_page_of_many_batches() -> None:

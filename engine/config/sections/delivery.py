@@ -156,8 +156,8 @@ class StateConfig(Section, frozen=True, kw_only=True):
         ms(),
         "0",
         "Least pause between two state writes of a shard. 0: whenever more is "
-        "delivered; what follows within 10 ms while more is on its way is "
-        "written together.",
+        "delivered; what follows within 50 ms while its poll goes on is written "
+        "together.",
     )
     flush_pages: int = option(
         "offset.flush.pages.max",

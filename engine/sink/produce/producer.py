@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -324,6 +324,16 @@ class Producer:
         if wanted:
             sender.news()
         return OpenBatch(queued, sender, at)
+
+    def on_turn(self, chore: Callable[[float], float]) -> None:
+        """
+        Have something done on the sender's thread whenever it looks at its queues.
+
+        Args:
+            chore: Told what time it is, monotonic seconds; answers when the next time
+                is due.  Never blocks or raises.
+        """
+        self._sender.chore = chore
 
     def look(self, at: float) -> None:
         """Have the sender look at what was put quietly; monotonic seconds."""

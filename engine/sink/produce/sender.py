@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from collections.abc import Callable
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import Doubtful, Misconfigured, SinkError, Unavailable
@@ -46,9 +47,9 @@ FORGOTTEN_AFTER = 60.0
 class Sender(threading.Thread):
     """
     Attributes:
-        lock: Guards the queues' waiting batches and who is asleep.  A shard appends
-            records under it to a batch that waits, so the sender takes batches out under
-            it and writes to sockets without it.
+        lock: Guards the queues' waiting batches and who is asleep.  A shard appends records
+            under it to a batch that waits: batches are taken out under it, sent without it.
+        chore: As `producer.Producer.on_turn`.
         failure: Why nothing can be sent any more, or None.
         changed: Notified when metadata came, and when it has failed.  A lock of its own:
             who waits for metadata keeps no shard from putting a batch.
@@ -71,6 +72,7 @@ class Sender(threading.Thread):
         self.partitions: dict[tuple[str, int], Partition] = {}
         self.view = ClusterView()
         self.requests = 0
+        self.chore: Callable[[float], float] = lambda _: math.inf
         self._active: dict[tuple[str, int], Partition] = {}
         self._options = options
         self._tuning = tuning
@@ -191,9 +193,10 @@ class Sender(threading.Thread):
         self._aside.deliver()
         now = self._clock.monotonic()
         questions = self._questions
-        due = min(questions.metadata(now), questions.identity(now), self._drain(now))
+        # What the chore puts goes with what is sent anyway.
+        due = min(self.chore(now), questions.metadata(now), questions.identity(now))
         # A partition may have used up its epochs just now.
-        due = min(due, questions.identity(now))
+        due = min(due, self._drain(now), questions.identity(now))
         # Last: what was sent just now has a deadline, too.
         return min(due, self.nodes.tick(now))
 

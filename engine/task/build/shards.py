@@ -35,6 +35,7 @@ from engine.seams import Outlet, Transform
 from engine.shared.link import Assigned
 from engine.sink.delivery import Delivery
 from engine.sink.identity import Identities
+from engine.sink.outlet import LAG
 from engine.sink.preflight import Topics
 from engine.sink.seams import Saver
 from engine.sink.state import NoState, Saved, State, canonical
@@ -164,6 +165,7 @@ class ShardBuilder:
                 self._saver,
                 pause=self._pause,
                 bad=self._bad(api, tally),
+                lag=LAG,
             ),
         )
         differing = None
