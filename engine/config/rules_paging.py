@@ -146,10 +146,12 @@ def snapshots_know_their_keys(s: Scope, api: Api, connector: Connector) -> None:
     if s.of(ApiConfig).parent is not None:
         s.error(
             mode,
-            "SNAPSHOT_DIFF is for an api without parent: what is gone from one parent's "
-            "list may be on another's, and a poll that goes on within its parents has not "
-            "seen them all. The parent may have it; of a child, FULL and "
-            "kafka.tombstone.condition say what is gone",
+            "SNAPSHOT_DIFF is for an api without api.chaining.parent: what is gone from "
+            f"the list of one of {s.of(ApiConfig).parent} may be on another's. Instead: "
+            "SNAPSHOT_DIFF on an address that lists them for all parents, if there is "
+            "one; or FULL, which leaves out pages that are unchanged, with "
+            "kafka.tombstone.condition where the records say that they are deleted. The "
+            "parent itself may have SNAPSHOT_DIFF",
         )
 
 

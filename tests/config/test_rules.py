@@ -209,6 +209,15 @@ ERRORS = [
     ),
     ("http.source.window.start=2024-01-01", "http.source.window.start", "size"),
     ("api.chaining.parent=nobody", "api.chaining.parent", "no api"),
+    (
+        (
+            "api1.api.name=customers\napi2.api.chaining.parent=customers\n"
+            "api2.api.chaining.extract.field=id\napi2.http.source.url=https://a.b/c\n"
+            "api2.http.offset.mode=SNAPSHOT_DIFF\napi2.kafka.key=${record.id}"
+        ),
+        "api2.http.offset.mode",
+        "the list of one of customers may be on another's. Instead: ",
+    ),
     ("value.converter=AvroConverter", "value.converter.schema.registry.url", "required"),
     (
         REGISTRY + "value.converter=ProtobufConverter",

@@ -7,35 +7,52 @@ whose rows are inserted, changed and deleted between any two requests.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine.config import Api, Connector, load
 from engine.config.endpoints import splittable
+from engine.config.pagination import TYPES
 from engine.records import Offset, Page, Shard
 from engine.seams import Fetch
 from engine.source.decode.decoder import compile_decoder
+from engine.source.jobs import JobPoll
 from engine.source.poll import Poll
+from engine.task.build.jobs import job_decoder, keys_of, steps_of
 from engine.task.build.polling import paginator_of
+from engine.task.contents import contents_of_values
+from tests.fakes.jobs import Jobs
 from tests.fakes.walks import Never, bytes_of
 from tests.task.configurations import (
     CONFIGURATIONS,
+    FORMS,
+    PAGING,
+    PLACES,
+    URL,
     WINDOWS,
     Changes,
     Changing,
     Sliced,
 )
+from tests.task.test_diff import Crash, Kafka, Run
+from tests.task.tokens import SYNCHRONISED, Synced
+
+JOBS_URL = "http://jobs.test"
 
 
 class At:
     """The clock of a model."""
 
-    def __init__(self, model: Changing | Sliced):
+    def __init__(self, model: Changing | Sliced | Synced):
         self._model = model
 
     def wall_ms(self) -> int:
@@ -59,15 +76,40 @@ class File:
         self.connector: Connector = loaded.connectors[0]
         self.api: Api = self.connector.apis[0]
 
+    def jobs(self, api: Jobs) -> JobPoll:
+        """A poll of the jobs of an API."""
+        shard = Shard("c", self.api.name)
+        paginator = paginator_of(self.connector, self.api, shard, zone=UTC, task=0)
+        keys = keys_of(self.api)
+        assert keys is not None
+        data = str(self.api.values["http.response.data.json.pointer"])
+        return JobPoll(
+            paginator,
+            fetch=api,
+            decode=compile_decoder(data_path=data, wanted=paginator.paths),
+            stopping=Never(),
+            keys=replace(keys, interval=0.0),
+            steps=steps_of(
+                self.connector,
+                self.api,
+                shard,
+                pages=paginator.shape,
+                ask=api,
+                look=api,
+                decode=job_decoder(self.api),
+                zone=UTC,
+                task=0,
+            ),
+            note=lambda name: None,
+        )
+
     def poll(
         self,
-        model: Changing | Sliced,
+        model: Changing | Sliced | Synced,
         index: int = 0,
         count: int = 1,
         others: Sequence[tuple[int, int, Offset]] = (),
     ) -> Poll:
-        from datetime import UTC
-
         paginator = paginator_of(
             self.connector,
             self.api,
@@ -258,6 +300,169 @@ def test_windows_go_on_with_any_number_of_tasks(name: str, tmp_path: Path) -> No
         assert not twice, (name, before, after, twice)
 
 
+@pytest.mark.parametrize("name", SYNCHRONISED)
+def test_a_position_of_the_apis_own_leads_to_all_from_every_state_on(
+    name: str, tmp_path: Path
+) -> None:
+    case = SYNCHRONISED[name]
+    model = case.feed()
+    file = Files(tmp_path, case.keys)(3)
+    assert not splittable(file.connector, file.api)
+    dice = random.Random(sum(name.encode()))
+    for number in range(10):
+        model.put(number)
+    course = Course(file.poll(model))
+    for _ in range(5):
+        course()
+        # Between polls: a page by its number is another one when something comes.
+        for _ in range(dice.randrange(6)):
+            model.put(dice.randrange(14))
+    calm = len(course.states)
+    for _ in range(2):
+        course()
+    assert model.rows() <= set(course.got), name
+    assert 1 == max(Counter(course.got).values()), name
+
+    # Where it was cut, its pages are asked for again at most, with changes in between but
+    # for numbered pages: those are other ones then.
+    if model.kind != "page":
+        for number in range(20, 24):
+            model.put(number)
+    for state, delivered in course.states[calm if model.kind == "page" else 0 :]:
+        again = Course(file.poll(model), dict(state))
+        again()
+        again()
+        assert model.rows() <= {*course.got[:delivered], *again.got}, (name, state)
+
+
+@pytest.mark.parametrize("kind", [each for each in PAGING if each != "keyset"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_snapshot_ends_where_the_api_does_whenever_it_dies(
+    kind: str, seed: int, tmp_path: Path
+) -> None:
+    """What a compacted topic holds in the end is what the API has."""
+    data = "/value" if kind == "odata" else "/items"
+    keys = {
+        "http.source.url": f"{URL}/list",
+        "http.response.data.json.pointer": data,
+        "http.offset.mode": "SNAPSHOT_DIFF",
+        "kafka.key": "${record.id}",
+        "pagination.type": kind,
+        **PAGING[kind],
+    }
+    file = File(tmp_path, keys)
+    feed = Changing(kind, PLACES["query"], FORMS["iso"], "NONE", 0)
+    dice = random.Random(seed)
+    kafka = Kafka(dice, transactional=bool(seed % 2))
+    for number in range(11):
+        feed.put(number)
+    for turn in range(6):
+        run = Run(
+            file.poll(feed),
+            kafka,
+            shifts=TYPES[kind].addressable,
+            contents=contents_of_values,
+        )
+        kafka.lives = dice.randrange(12) if turn % 2 else -1
+        with contextlib.suppress(Crash):
+            run.poll()
+            run.poll()
+        kafka.lives = -1
+        for _ in range(dice.randrange(4)):
+            number = dice.randrange(14)
+            feed.remove(number) if dice.random() < 0.4 else feed.put(number)
+    run = Run(file.poll(feed), kafka, shifts=TYPES[kind].addressable)
+    run.poll()
+    run.poll()
+
+    found = {
+        json.loads(each)["id"]: json.loads(each) for each in kafka.compacted().values()
+    }
+    assert feed.records == found
+
+
+#: A file's keys for each of the APIs of `tests.fakes.jobs`.
+JOBS: dict[str, Mapping[str, str]] = {
+    "salesforce": {
+        "http.source.url": f"{JOBS_URL}/salesforce/jobs/${{job.id}}/results?limit=2",
+        "http.job.create.url": f"{JOBS_URL}/salesforce/jobs",
+        "http.job.status.url": f"{JOBS_URL}/salesforce/jobs/${{job.id}}",
+        "http.job.status.field": "state",
+        "pagination.type": "cursor",
+        "pagination.cursor.field": "header:Sforce-Locator",
+        "pagination.cursor.param": "locator",
+    },
+    "shopify": {
+        "http.source.url": f"{JOBS_URL}/shopify/graphql",
+        "http.job.create.url": f"{JOBS_URL}/shopify/jobs",
+        "http.job.status.url": f"{JOBS_URL}/shopify/graphql",
+        "http.job.status.method": "POST",
+        "http.job.status.body": '{"id": "${job.id}"}',
+        "http.job.status.field": "state",
+        "http.job.download.field": "url",
+    },
+    "several": {
+        "http.source.url": f"{JOBS_URL}/unused",
+        "http.job.create.url": f"{JOBS_URL}/several/jobs",
+        "http.job.status.url": f"{JOBS_URL}/several/jobs/${{job.id}}",
+        "http.job.status.field": "state",
+        "http.job.download.field": "urls",
+    },
+    "amazon": {
+        "http.source.url": f"{JOBS_URL}/unused",
+        "http.job.create.url": f"{JOBS_URL}/amazon/jobs",
+        "http.job.status.url": f"{JOBS_URL}/amazon/jobs/${{job.reportId}}",
+        "http.job.result.url": (
+            f"{JOBS_URL}/amazon/documents/${{status.reportDocumentId}}"
+        ),
+        "http.job.status.field": "state",
+        "http.job.download.field": "url",
+    },
+    "location": {
+        "http.source.url": f"{JOBS_URL}/unused",
+        "http.job.create.url": f"{JOBS_URL}/location/jobs",
+        "http.job.download.field": "url",
+    },
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_of_a_file_is_fetched_whole_from_every_state_on(
+    name: str, tmp_path: Path
+) -> None:
+    keys = {
+        "http.response.data.json.pointer": "/items",
+        "http.job.create.body": "{}",
+        "http.job.status.done.values": "JobComplete",
+        **JOBS[name],
+    }
+    api = Jobs(JOBS_URL)
+    api.rows = [{"id": number, "version": 1} for number in range(5)]
+    file = File(tmp_path, keys)
+    states: list[tuple[Offset, int]] = []
+    got: list[tuple[int, int]] = []
+    offset: Offset | None = None
+    for poll in (1, 2):
+        for page in file.jobs(api).pages(offset):
+            got += of([page])
+            offset = stored(page)
+            states.append((offset, len(got)))
+        assert 5 * poll == len(got)
+        assert poll == len(api.created)
+
+    for state, delivered in states:
+        created = len(api.created)
+        rest = [each for page in file.jobs(api).pages(state) for each in of([page])]
+        if state["done"] is True:
+            assert 5 == len(rest)
+            assert created + 1 == len(api.created)
+            continue
+        # It goes on with the job that it had, and with nothing twice.
+        assert 0 == (delivered + len(rest)) % 5, state
+        assert created == len(api.created)
+
+
 def test_all_of_them_are_there() -> None:
+    assert 21 <= len(SYNCHRONISED)
     assert 66 <= len(CONFIGURATIONS)
     assert 30 <= len(WINDOWS)
