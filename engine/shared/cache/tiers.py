@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic
@@ -26,6 +25,7 @@ from msgspec import Struct
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
 from engine.observe.names import CACHE_HITS, CACHE_JUDGED
+from engine.shared.cache.clearing import ClearingMark
 from engine.shared.cache.eviction import Eviction
 from engine.shared.cache.fingerprints import Fingerprints
 from engine.shared.cache.flights import Flight, Flights
@@ -122,9 +122,7 @@ class Tiers(Generic[Value]):
         self._age = self._ages.of
         #: A credential as a key shows it.
         self.fingerprint = Fingerprints(disk / "secret")
-        #: Touched by whoever clears, so that every process's L1 hears of it.
-        self._mark = str(runtime / "cleared")
-        self._cleared = 0
+        self._clearing = ClearingMark(runtime / "cleared")
         self._l1: MemoryTier[Value] | None = None
         if settings.total is not None:
             # A bound on distinct answers holds for those that lie in memory, too.
@@ -195,9 +193,8 @@ class Tiers(Generic[Value]):
         """
         held, l1 = None, self._l1
         below = not (anew and (own or self._alone))
-        # Hot path: who calls the system gives the interpreter away.
         if l1 is not None and (below or key in l1):
-            self._hear_of_clearing(l1)
+            self._hear_of_clearing(l1, lately=key not in l1)
             held = l1.get(key)
         if held is not None and (not anew or self._owes(key)):
             return CacheHit(held[0], 1, held[1])
@@ -230,10 +227,10 @@ class Tiers(Generic[Value]):
 
     def keep(self, key: str, value: Value, *, own: bool = False) -> None:
         """Enter what was received just now, in place of what stood there; `own` as above."""
-        if self._l1 is not None and self._hear_of_clearing(self._l1):
+        received, l1, owed = self._ages.now(), self._l1, self._owed
+        if l1 is not None and self._hear_of_clearing(l1, lately=own or self._alone):
             # It was asked for with what has been cleared meanwhile.
             return
-        received, l1, owed = self._ages.now(), self._l1, self._owed
         if (own or self._alone) and l1 is not None and owed is not None:
             # Hot path: it is stored with others; in a database an answer of 145 KB
             # is 0.7 ms, more than all the rest of its way.
@@ -414,8 +411,7 @@ class Tiers(Generic[Value]):
         # takes up in between is what the mark makes it drop.
         for tier in reversed(self._shared):
             tier.clear()
-        with contextlib.suppress(OSError):
-            Path(self._mark).touch()
+        self._clearing.put()
         if self._owed is not None:
             self._owed.clear()
         if self._l1 is not None:
@@ -439,7 +435,9 @@ class Tiers(Generic[Value]):
         if flight is None:
             return moved
         try:
-            lines = sorted(upper.ledger.lines(), key=lambda line: -line.used)
+            # They are looked for all over its file.
+            found = upper.ledger.lines() if upper.totals()[0] else ()
+            lines = sorted(found, key=lambda line: -line.used)
             for at in range(0, len(lines), IN_ONE_GO):
                 usable = upper.usable() and lower.usable()
                 left = deadline - self._clock.monotonic()
@@ -456,17 +454,12 @@ class Tiers(Generic[Value]):
             flight.land()
         return moved
 
-    def _hear_of_clearing(self, l1: MemoryTier[Value]) -> bool:
-        """True if everything was cleared since the last look."""
-        # 1 us: at each lookup, since one that is revalidated after a clearing
-        # would enter again what was cleared.
-        try:
-            cleared = os.stat(self._mark).st_mtime_ns
-        except OSError:
+    def _hear_of_clearing(self, l1: MemoryTier[Value], *, lately: bool = False) -> bool:
+        """As `ClearingMark.news`; what is here is cleared, too."""
+        # At each lookup, since one that is revalidated after a clearing would enter
+        # again what was cleared.
+        if not self._clearing.news(lately=lately):
             return False
-        if cleared == self._cleared:
-            return False
-        self._cleared = cleared
         if self._owed is not None:
             self._owed.clear()
         l1.clear()

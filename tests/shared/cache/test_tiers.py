@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.clock import SYSTEM
+from engine.shared.cache.clearing import ClearingMark
 from engine.shared.cache.ledger import Ledger, ReceivedAt
 from engine.shared.cache.owed import ENOUGH
 from engine.shared.cache.own import OwnAnswers
@@ -840,6 +841,21 @@ def test_alone_what_is_forgotten_is_not_settled(tmp_path, clock, how: str) -> No
     assert tiers.find(key(1)) is None
     assert 0 == tiers.settle(5.0)
     assert make(tmp_path, clock).find(key(1)) is None
+
+
+def test_a_clearing_is_heard_of_once_and_soon(tmp_path) -> None:
+    mine, other = ClearingMark(tmp_path / "c"), ClearingMark(tmp_path / "c")
+    assert not mine.news()
+
+    other.put()
+
+    assert not mine.news(lately=True)
+    assert mine.news()
+    assert not mine.news()
+    os.utime(tmp_path / "c", (1, 1))
+    end = time.monotonic() + 10
+    while not mine.news(lately=True):
+        assert time.monotonic() < end
 
 
 def test_alone_a_new_answer_takes_the_place_of_an_old_one_below(
