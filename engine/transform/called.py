@@ -62,6 +62,11 @@ class Redo(ValueError):
     """A record is not of the common kind: the general path is to do its page."""
 
 
+def again() -> None:
+    """A value is not what it looks like: the page goes through its loop record by record."""
+    raise Redo
+
+
 def scalar(value: Any) -> Any:
     kind = type(value)
     if kind is dict or kind is list:

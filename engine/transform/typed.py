@@ -17,6 +17,7 @@ Path: `compile` -> here -> `loops`, `rules`, `route`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,7 @@ from engine.transform.called import (
     ABSENT,
     REDO,
     Redo,
+    again,
     decoder,
     keyed,
     marked,
@@ -89,7 +91,7 @@ ONCE
 
 
 #: In front of the loop where a record stays as it came and only its key is read: a
-#: page of records that fit costs no line of Python each.
+#: page of records that fit is one expression, and nothing is put by for each.
 _ONCE: Final = """
     try:
         found = [KEY for row in map(decode, records)]
@@ -101,10 +103,40 @@ _ONCE: Final = """
         return
 """
 
-_ONLY_KEY: Final = pattern(
-    r"row = decode\(raw\)\n(v\d+) = row\.(f\d+)\n"
-    r"key = (\1\.encode\(\)|INTEGER % \1)\nvalue\(raw\)\nkeys\(key\)"
-)
+#: What a record's lines are then, around those that make its key; one that sends a zero
+#: whose sign is lost elsewhere; and the variables of one record.
+_READ: Final = "row = decode(raw)"
+_HANDED: Final = ["value(raw)", "keys(key)"]
+_UNSIGNED: Final = pattern(r"if not ([vw][0-9]+): signed\(.*\)")
+_ASSIGNED: Final = pattern(r"([vwt][0-9]+|key) = (.+)")
+_VARIABLE: Final = pattern(r"\b[vwt][0-9]+\b")
+
+
+def _only_key(lines: Sequence[str]) -> str | None:
+    """
+    The lines of a record that stays as it came as one expression, its key.
+
+    None where they are more than that: a second column, a record that is left out, a
+    value that is asked for twice.
+    """
+    if lines[:1] != [_READ] or lines[-2:] != _HANDED:
+        return None
+    made: dict[str, str] = {}
+    for line in lines[1:-2]:
+        zero = _UNSIGNED.fullmatch(line)
+        if zero is not None and zero[1] in made:
+            made[zero[1]] = f"({made[zero[1]]} or again())"
+            continue
+        found = _ASSIGNED.fullmatch(line)
+        if found is None:
+            return None
+        name, text = found.groups()
+        for each in _VARIABLE.findall(text):
+            if each not in made or len(re.findall(rf"\b{each}\b", text)) > 1:
+                return None
+            text = re.sub(rf"\b{each}\b", made.pop(each), text)
+        made[name] = text if re.fullmatch(r"[a-z0-9.]+", text) else f"({text})"
+    return made.get("key") if len(made) == 1 else None
 
 
 _TAIL: Final = """
@@ -370,9 +402,9 @@ def _compiled(builder: _Builder) -> Loop | None:
     if any(not _LINE.fullmatch(line) for line in lines):
         raise AssertionError("a generated line holds more than numbered names")
     once = ""
-    only = _ONLY_KEY.fullmatch("\n".join(lines))
+    only = _only_key(lines)
     if only is not None:
-        once = _ONCE.replace("KEY", only[3].replace(only[1], f"row.{only[2]}"))
+        once = _ONCE.replace("KEY", only)
     opening = _HEAD.replace("ONCE", once).replace("ROWS", rows).replace("ROW", row)
     source = opening + "\n".join(_BODY + line for line in lines)
     source += _TAIL.replace("PLACE", PLACE)
@@ -386,6 +418,7 @@ def _compiled(builder: _Builder) -> Loop | None:
         "NULL": NULL,
         "REDO": REDO,
         "Redo": Redo,
+        "again": again,
         "UNSET": UNSET,
         "decode": decode,
         "decoded": decoded,
