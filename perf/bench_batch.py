@@ -49,6 +49,7 @@ def ours(
 ) -> Iterator[None]:
     """Batches of ours; yields when it is ready to be measured."""
     from engine.records import Page, Parcel, Request, Response, Shard
+    from engine.sink.commit import DeliveryOptions
     from engine.sink.compress import packing
     from engine.sink.delivery import Delivery
     from engine.sink.kafka import Cluster
@@ -65,8 +66,7 @@ def ours(
     delivery = Delivery(
         Producer(cluster),
         budget=Budget(33554432),
-        packing=packing(kind),
-        limits=topics.limit,
+        options=DeliveryOptions(limits=topics.limit, packing=packing(kind)),
     )
     outlet = delivery.outlet(Shard(topic, "api1").partition, state)
     pages = made()

@@ -61,6 +61,30 @@ class RecordReceipt(Struct, eq=False):
         self.bad = records
 
 
+class DeliveryOptions(Struct, frozen=True, kw_only=True):
+    """
+    How a task's records go to the broker.
+
+    Attributes:
+        limits: Topic to the bytes a batch of it may have (`preflight.Topics.limit`).
+        batch_size: Bytes before compression at which a batch is closed.
+        letters: Makes records of dead letters; None without a topic for them.
+        revive: Makes a topic that has gone, or raises Misconfigured
+            (`preflight.Topics.revive`); None: that is what a gone topic is.
+        most_pages: Pages of a shard past its mark, and at most the budget's bytes of
+            them: then `hand_over` waits.
+        patience: Seconds a write may wait; None: as long as it takes.
+    """
+
+    limits: Callable[[str], int]
+    batch_size: int = 262144
+    packing: Packing = PLAIN
+    letters: DeadLetters | None = None
+    revive: Callable[[str], None] | None = None
+    most_pages: int = MOST_PAGES
+    patience: float | None = None
+
+
 class SharedDelivery:
     """
     A task's way to the broker, as its outlets and savers know it.
@@ -78,37 +102,20 @@ class SharedDelivery:
         producer: Producer,
         *,
         budget: Budget,
-        batch_size: int = 262144,
-        packing: Packing = PLAIN,
-        limits: Callable[[str], int],
-        letters: DeadLetters | None = None,
-        revive: Callable[[str], None] | None = None,
-        most_pages: int = MOST_PAGES,
-        patience: float | None = None,
+        options: DeliveryOptions,
         clock: Clock = SYSTEM,
     ) -> None:
-        """
-        Args:
-            batch_size: Bytes before compression at which a batch is closed.
-            limits: Topic to the bytes a batch of it may have
-                (`preflight.Topics.limit`).
-            revive: Makes a topic that has gone, or raises Misconfigured
-                (`preflight.Topics.revive`); None: that is what a gone topic is.
-            most_pages: Pages of a shard past its mark, and at most the budget's
-                bytes of them: then `hand_over` waits.
-            patience: Seconds a write may wait; None: as long as it takes.
-        """
         self.budget = budget
-        self.letters = letters
+        self.letters = options.letters
         self.batches = 0
         self.held = ""
         self._producer = producer
-        self.batch_size = batch_size
-        self._packing = packing
-        self._limits = limits
-        self._revive = revive
-        self.most_pages = most_pages
-        self._patience = patience
+        self.batch_size = options.batch_size
+        self._packing = options.packing
+        self._limits = options.limits
+        self._revive = options.revive
+        self.most_pages = options.most_pages
+        self._patience = options.patience
         self._patient_from = clock.monotonic()
         # Since when a shard waits for an answer about a topic.
         self._asking: dict[object, float] = {}

@@ -15,9 +15,7 @@ from collections.abc import Callable, Mapping
 from engine.clock import SYSTEM, Clock
 from engine.errors import Misconfigured, Unavailable
 from engine.records import Parcel
-from engine.sink.commit import MOST_PAGES, SharedDelivery
-from engine.sink.compress import PLAIN, Packing
-from engine.sink.deadletter import DeadLetters
+from engine.sink.commit import DeliveryOptions, SharedDelivery
 from engine.sink.exactly import ExactlyOnce
 from engine.sink.group import Boundary
 from engine.sink.outlet import AtLeastOnce
@@ -52,13 +50,7 @@ class Delivery(SharedDelivery):
         producer: Producer,
         *,
         budget: Budget,
-        batch_size: int = 262144,
-        packing: Packing = PLAIN,
-        limits: Callable[[str], int],
-        letters: DeadLetters | None = None,
-        revive: Callable[[str], None] | None = None,
-        most_pages: int = MOST_PAGES,
-        patience: float | None = None,
+        options: DeliveryOptions,
         boundary: Boundary | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
@@ -67,18 +59,7 @@ class Delivery(SharedDelivery):
             boundary: All that is delivered goes in transactions, of a producer that
                 is initialised for them; None: at least once.
         """
-        super().__init__(
-            producer,
-            budget=budget,
-            batch_size=batch_size,
-            packing=packing,
-            limits=limits,
-            letters=letters,
-            revive=revive,
-            most_pages=most_pages,
-            patience=patience,
-            clock=clock,
-        )
+        super().__init__(producer, budget=budget, options=options, clock=clock)
         self._revive_at = 0.0
         producer.on_turn(self._save_due)
         if boundary is not None:

@@ -31,6 +31,7 @@ from engine.errors import (
 )
 from engine.sink.batch import Batch, HeadStore
 from engine.sink.columns import column_of
+from engine.sink.commit import DeliveryOptions
 from engine.sink.compress import PLAIN
 from engine.sink.delivery import Delivery
 from engine.sink.group import Boundary, End
@@ -535,7 +536,7 @@ def delivering(
     delivery = Delivery(
         producer,
         budget=budget or Budget(1 << 20),
-        limits=lambda topic: 1 << 20,
+        options=DeliveryOptions(limits=lambda topic: 1 << 20),
         boundary=Boundary(**boundary),
     )
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.errors import SinkError
 from engine.records import DeadLetter, Offset, Page, Parcel, Request, Response, Shard
+from engine.sink.commit import DeliveryOptions
 from engine.sink.compress import packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.delivery import Delivery
@@ -193,11 +194,13 @@ def delivering(
     made = Delivery(
         Producer(cluster, **settings),
         budget=Budget(budget),
-        batch_size=batch_size,
-        packing=packing(compression),
-        limits=topics.limit,
-        letters=letters,
-        revive=topics.revive,
+        options=DeliveryOptions(
+            limits=topics.limit,
+            batch_size=batch_size,
+            packing=packing(compression),
+            letters=letters,
+            revive=topics.revive,
+        ),
     )
     try:
         yield made

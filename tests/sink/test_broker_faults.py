@@ -10,6 +10,7 @@ import pytest
 
 from engine.errors import Unavailable
 from engine.records import Parcel
+from engine.sink.commit import DeliveryOptions
 from engine.sink.compress import PLAIN
 from engine.sink.delivery import Delivery
 from engine.sink.kafka import Cluster
@@ -115,7 +116,9 @@ def test_a_broker_that_is_killed_and_away_for_long_loses_and_repeats_nothing(
     state.load()
     topics = Topics(cluster, [TopicCreationGroup()], say=lambda text: None)
     delivery = Delivery(
-        Producer(cluster), budget=Budget(1 << 20), packing=PLAIN, limits=topics.limit
+        Producer(cluster),
+        budget=Budget(1 << 20),
+        options=DeliveryOptions(limits=topics.limit, packing=PLAIN),
     )
     try:
         out = outlet(delivery, state)
@@ -145,8 +148,7 @@ def test_closing_ends_in_time_with_the_broker_gone(own_apache: Apache) -> None:
     delivery = Delivery(
         Producer(cluster),
         budget=Budget(1 << 20),
-        packing=PLAIN,
-        limits=lambda topic: 1 << 20,
+        options=DeliveryOptions(limits=lambda topic: 1 << 20, packing=PLAIN),
     )
     out = outlet(delivery, Memory())
     out.hand_over(sent(0, name), {"page": 0})
@@ -170,8 +172,7 @@ def test_closing_ends_in_time_with_the_broker_frozen(own_apache: Apache) -> None
     delivery = Delivery(
         Producer(cluster),
         budget=Budget(1 << 20),
-        packing=PLAIN,
-        limits=lambda topic: 1 << 20,
+        options=DeliveryOptions(limits=lambda topic: 1 << 20, packing=PLAIN),
     )
     out = outlet(delivery, Memory())
     out.hand_over(sent(0, name), {"page": 0})

@@ -13,6 +13,7 @@ from engine.errors import Doubtful, Refused, Unavailable
 from engine.records import DeadLetter
 from engine.sink import columns
 from engine.sink.batch import Batch
+from engine.sink.commit import DeliveryOptions
 from engine.sink.deadletter import DeadLetters
 from engine.sink.delivery import Delivery
 from engine.sink.filling import TELL_EACH
@@ -29,9 +30,11 @@ def delivery(
     return Delivery(
         hand,  # type: ignore[arg-type]
         budget=Budget(budget),
-        limits=settings.pop("limits", lambda topic: 1 << 20),  # type: ignore[arg-type]
+        options=DeliveryOptions(
+            limits=settings.pop("limits", lambda topic: 1 << 20),  # type: ignore[arg-type]
+            **settings,  # type: ignore[arg-type]
+        ),
         clock=clock or Hands(),
-        **settings,  # type: ignore[arg-type]
     )
 
 

@@ -38,6 +38,7 @@ from engine.config.sections.topics import (
 )
 from engine.errors import Misconfigured
 from engine.observe.redact import redact
+from engine.sink.commit import DeliveryOptions
 from engine.sink.compress import packing
 from engine.sink.deadletter import DeadLetters
 from engine.sink.delivery import Delivery
@@ -292,13 +293,15 @@ class KafkaBuilder:
         return Delivery(
             made,
             budget=budget,
-            batch_size=values.of(ProducerConfig).batch_size,
-            packing=packing(values.of(ProducerConfig).compression),
-            limits=topics.limit,
-            letters=letters,
-            revive=topics.revive,
-            most_pages=values.of(StateConfig).flush_pages,
-            patience=patience,
+            options=DeliveryOptions(
+                limits=topics.limit,
+                batch_size=values.of(ProducerConfig).batch_size,
+                packing=packing(values.of(ProducerConfig).compression),
+                letters=letters,
+                revive=topics.revive,
+                most_pages=values.of(StateConfig).flush_pages,
+                patience=patience,
+            ),
             boundary=None if producer is None else self._boundary(),
         )
 
