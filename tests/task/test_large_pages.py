@@ -72,7 +72,7 @@ def large_pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             decoded = decode(response)
             if decoded.records:
                 seen.append(len(decoded.records))
-                decoded.records = cut(decoded.records)
+                decoded = replace(decoded, records=cut(decoded.records))
             return decoded
 
         return read

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import replace
 
 from engine.errors import BadPage, ConfigError
 from engine.language.faults import EvaluationError
@@ -53,7 +54,7 @@ class Shapes(Struct, frozen=True):
     xml: Xml = Xml()
 
 
-class Decoded(Struct):
+class Decoded(Struct, frozen=True):
     """
     A page in pieces.
 
@@ -232,9 +233,10 @@ def _reshaped(
 ) -> Callable[[Body], Decoded]:
     def reshaped(body: Body) -> Decoded:
         decoded = split(body)
+        records = decoded.records
         for reshape in reshapes:
-            decoded.records = reshape(decoded.records, decoded.found)
-        return decoded
+            records = reshape(records, decoded.found)
+        return replace(decoded, records=records)
 
     return reshaped
 

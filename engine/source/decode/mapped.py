@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Raw
+from msgspec.structs import replace
 
 from engine.records import CutSequence
 from engine.source.wire.pieces import hand_back
@@ -92,8 +93,7 @@ def split_mapped(
         hand_back(body, start, stop)
         return items
 
-    decoded.records = CutSequence(lengths, firsts, cut)
-    return decoded
+    return replace(decoded, records=CutSequence(lengths, firsts, cut))
 
 
 def _items(body: memoryview, at: int, comma: int) -> list[Raw]:
