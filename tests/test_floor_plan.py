@@ -96,7 +96,6 @@ GATES = {
     "cryptography": {"source/auth/jwt.py"},
     "re2": {"language/regexes.py"},
     "cronsim": {"task/pace.py", "language/cron.py"},
-    "setproctitle": {"supervisor/child.py"},
     "fastavro": {"transform/avro.py"},
     "google": {"transform/protobuf.py"},
     "jsonschema_rs": {"transform/jsonschema.py"},

@@ -22,7 +22,7 @@ import threading
 import tty
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -42,16 +42,19 @@ from engine.cli.terminal import bare
 from engine.clock import SYSTEM, Clock
 from engine.config.libraries import missing
 from engine.errors import EngineError, Exit
+from engine.later import later
 from engine.observe import names
 from engine.observe.printable import printable_line
 
-try:
-    from rich.console import Console, Group, RenderableType
-    from rich.live import Live
-    from rich.table import Table
-    from rich.text import Text
-except ImportError:  # the extra [terminal] is not installed
-    Live = None  # type: ignore[assignment,misc]
+if TYPE_CHECKING:
+    from rich import console
+    from rich import live as pictures
+    from rich import table as tables
+    from rich import text as texts
+else:
+    console, pictures, tables, texts = map(
+        later, ("rich.console", "rich.live", "rich.table", "rich.text")
+    )
 
 #: Reasons that are shown on the screen.
 REASONS = 5
@@ -405,10 +408,10 @@ def _live(watch: Top, interval: float) -> int:
 @contextlib.contextmanager
 def _screen() -> Iterator[Callable[[Top, Sequence[TaskRow]], None]]:
     """The terminal's other screen: what stood here before comes back at the end."""
-    console = Console(file=bare(sys.stdout))
-    with Live(console=console, auto_refresh=False, screen=True) as live:
-        yield lambda watch, rows: live.update(
-            drawn(watch, rows, live.console.size.width), refresh=True
+    screen = console.Console(file=bare(sys.stdout))
+    with pictures.Live(console=screen, auto_refresh=False, screen=True) as picture:
+        yield lambda watch, rows: picture.update(
+            drawn(watch, rows, picture.console.size.width), refresh=True
         )
 
 
@@ -444,9 +447,11 @@ def _keys() -> Iterator[Callable[[float], str]]:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
-def drawn(watch: Top, rows: Sequence[TaskRow], width: int) -> RenderableType:
+def drawn(watch: Top, rows: Sequence[TaskRow], width: int) -> console.RenderableType:
     """The tasks as a screen: how the engine stands, a line for each, the keys."""
-    made = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
+    made = tables.Table(
+        box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False
+    )
     columns = fitting(width)
     for name, size, attribute in columns:
         left = name in ("TASK", "STATE")
@@ -462,14 +467,18 @@ def drawn(watch: Top, rows: Sequence[TaskRow], width: int) -> RenderableType:
     head = _coloured(f"{watch.url}  {watch.status}")
     reasons = [_coloured(reason) for reason in watch.reasons[:REASONS]]
     if len(watch.reasons) > REASONS:
-        reasons.append(Text(f"... and {len(watch.reasons) - REASONS:,} more reasons"))
-    blank = [Text("")] if reasons else []
-    keys = Text(KEYS, style="dim")
-    return Group(head, Text(""), made, *blank, *reasons, Text(""), keys)
+        reasons.append(
+            texts.Text(f"... and {len(watch.reasons) - REASONS:,} more reasons")
+        )
+    blank = [texts.Text("")] if reasons else []
+    keys = texts.Text(KEYS, style="dim")
+    return console.Group(
+        head, texts.Text(""), made, *blank, *reasons, texts.Text(""), keys
+    )
 
 
-def _coloured(text: str) -> Text:
-    shown = Text(printable_line(text))
+def _coloured(text: str) -> texts.Text:
+    shown = texts.Text(printable_line(text))
     for style, words in STATES.items():
         shown.highlight_words(words, style)
     return shown

@@ -83,6 +83,8 @@ NEEDS = {
     "HTTP/2": Need("http2", ("pycurl",), _http2),
     # `top` in place, colours
     "a picture drawn in place": Need("terminal", ("rich",)),
+    # what each process is, in ps and top
+    "a process's title": Need("service", ("setproctitle",)),
     # bootstrap.servers
     "the embedded broker": Need("embedded", ("noida_db",)),
 }

@@ -32,6 +32,7 @@ from typing import NoReturn, TypeAlias
 from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
+from engine.config.libraries import load
 from engine.errors import EngineError, Exit
 from engine.observe import log
 from engine.shared.board import Board
@@ -49,19 +50,20 @@ _PR_SET_NAME = 15
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
-try:
-    from setproctitle import getproctitle, setproctitle
-except ImportError:
-
-    def setproctitle(title: str) -> None:
-        """Without the extra: the short name that `top` shows."""
-        name = title.replace("kafka-http-source: ", "khs ").encode()
-        _LIBC.prctl(_PR_SET_NAME, name[:15], 0, 0, 0)
-
-else:
+_TITLES = load("a process's title")
+if _TITLES is not None:
     # At its first call the library looks for where the title goes, and no longer
     # finds it once a variable has left the environment, as systemd's do.
-    getproctitle()
+    _TITLES.getproctitle()
+
+
+def _title(words: str) -> None:
+    """Name this process in ps and top; without the extra by the short name of top."""
+    if _TITLES is not None:
+        _TITLES.setproctitle(f"kafka-http-source: {words}")
+    else:
+        _LIBC.prctl(_PR_SET_NAME, f"khs {words}".encode()[:15], 0, 0, 0)
+
 
 #: What systemd told the supervisor alone.
 _NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -368,7 +370,7 @@ def die_with(parent: int, number: signal.Signals) -> None:
 
 def entitle(words: str) -> None:
     """Say in `ps` and `top` what this process is."""
-    setproctitle(f"kafka-http-source: {words}")
+    _title(words)
 
 
 def require_one_thread() -> None:
