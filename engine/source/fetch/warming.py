@@ -17,6 +17,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from engine.clock import SYSTEM, Clock
 from engine.errors import SourceError
 from engine.language.globs import compile_glob, has_wildcards
@@ -96,60 +98,89 @@ class Trace:
         return found
 
 
-class Warming:
+class WarmedCache(Struct, frozen=True, kw_only=True):
     """
-    Args:
-        warm: Fetches into the cache what is not fresh there; None if it is.
-        key: A request's key in the cache.
-        spare: True if the rate limit has a request to spare now.
-        trace: What the polls of this process asked.
+    The cache that is warmed.
+
+    Attributes:
+        warm: Fetches into it what is not fresh there; None if it is.
+        key: A request's key in it.
         recent: URLs used last, newest first, of whichever process.
+    """
+
+    warm: Callable[[Request], Response | None]
+    key: Callable[[Request], str]
+    recent: Callable[[int], Sequence[str]]
+
+
+class WarmingChoice(Struct, frozen=True, kw_only=True):
+    """
+    What may be asked for.
+
+    Attributes:
         request_for: A URL as the polls would ask for it; None: no api's, or one
             that another process warms.
+        base: Base URL of the patterns.
         catalog: URLs known from the configuration.
         strategies: Of LRU, PREDICTIVE.
         patterns: Globs relative to `base`.
-        base: Base URL of the patterns, without a slash at its end.
+    """
+
+    request_for: Callable[[str], Request | None]
+    base: str
+    catalog: Sequence[str] = ()
+    strategies: Collection[str] = ("LRU",)
+    patterns: Sequence[str] = ()
+
+
+class WarmingTimes(Struct, frozen=True, kw_only=True):
+    """
+    When it is.
+
+    Attributes:
         interval: Seconds between polls.
         next_poll: Monotonic seconds of the next one, None if unknown.
         next_tick: Wall milliseconds of the schedule's tick after a moment, or
             None without schedule.
     """
 
+    interval: float = 60.0
+    next_poll: Callable[[], float | None] = lambda: None
+    next_tick: Callable[[int], int] | None = None
+
+
+class Warming:
+    """
+    Args:
+        spare: True if the rate limit has a request to spare now.
+        trace: What the polls of this process asked.
+    """
+
     def __init__(
         self,
+        cache: WarmedCache,
+        choice: WarmingChoice,
+        times: WarmingTimes,
         *,
-        warm: Callable[[Request], Response | None],
-        key: Callable[[Request], str],
         spare: Callable[[Request], bool],
         trace: Trace,
-        recent: Callable[[int], Sequence[str]],
-        request_for: Callable[[str], Request | None],
-        base: str,
-        catalog: Sequence[str] = (),
-        strategies: Collection[str] = ("LRU",),
-        patterns: Sequence[str] = (),
-        interval: float = 60.0,
-        next_poll: Callable[[], float | None] = lambda: None,
-        next_tick: Callable[[int], int] | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         #: Requests that were fetched ahead, in this process.
         self.fetched = 0
         self.trace = trace
-        self._warm = warm
-        self._key = key
+        self._cache = cache
         self._spare = spare
-        self._recent = recent
-        self._request_for = request_for
-        self._base = base.rstrip("/")
-        self._catalog = tuple(catalog)
-        self._strategies = frozenset(strategies)
+        self._request_for = choice.request_for
+        self._base = choice.base.rstrip("/")
+        self._catalog = choice.catalog
+        self._strategies = choice.strategies
+        patterns = choice.patterns
         self._fixed = [one for one in patterns if not has_wildcards(one)]
         self._globs = [compile_glob(one) for one in patterns if has_wildcards(one)]
-        self._interval = interval
-        self._next_poll = next_poll
-        self._next_tick = next_tick
+        self._interval = times.interval
+        self._next_poll = times.next_poll
+        self._next_tick = next_tick = times.next_tick
         self._clock = clock
         self._started = False
         self._told = False
@@ -189,13 +220,13 @@ class Warming:
                 # What is left belongs to the polls.
                 break
             try:
-                answer = self._warm(request)
+                answer = self._cache.warm(request)
             except SourceError as failure:
                 log.info("%s was not fetched ahead: %s", request.url, failure)
                 continue
             if answer is not None:
                 fetched += 1
-                self.trace.warmed(self._key(request))
+                self.trace.warmed(self._cache.key(request))
         self.fetched += fetched
         return fetched
 
@@ -224,7 +255,7 @@ class Warming:
     def _known(self) -> list[Request]:
         """What was asked by whichever process, and is this one's to warm."""
         own = {request.url: request for request in self.trace.requests()}
-        urls = dict.fromkeys([*self._recent(MOST_KNOWN), *own])
+        urls = dict.fromkeys([*self._cache.recent(MOST_KNOWN), *own])
         found = []
         for url in urls:
             request = self._request_for(url)

@@ -49,7 +49,13 @@ from engine.source.fetch.freshness import (
     encode,
     weight,
 )
-from engine.source.fetch.warming import Trace, Warming
+from engine.source.fetch.warming import (
+    Trace,
+    WarmedCache,
+    Warming,
+    WarmingChoice,
+    WarmingTimes,
+)
 from engine.source.wire.origin import host_of
 from engine.task.pace import next_tick
 
@@ -443,21 +449,27 @@ def warming_of(
             return next_tick(cron, after, ZoneInfo(zone))
 
     return Warming(
-        warm=lambda request: layer(request).warm(request),
-        key=lambda request: layer(request).key(request),
+        WarmedCache(
+            warm=lambda request: layer(request).warm(request),
+            key=lambda request: layer(request).key(request),
+            recent=recent,
+        ),
+        WarmingChoice(
+            request_for=request_for,
+            base=first.of(RequestConfig).base_url or origin,
+            catalog=[start for start in starts.values() if "${" not in start],
+            strategies=values.of(WarmingConfig).strategies,
+            patterns=values.of(WarmingConfig).patterns or (),
+        ),
+        WarmingTimes(
+            interval=next(iter(apis.values())).values.of(PollingConfig).interval,
+            next_poll=next_poll,
+            next_tick=tick,
+        ),
         spare=lambda request: limiter.spare(
             host_of(request.url), owner(starts, request.url)
         ),
         trace=trace,
-        recent=recent,
-        request_for=request_for,
-        base=first.of(RequestConfig).base_url or origin,
-        catalog=[start for start in starts.values() if "${" not in start],
-        strategies=values.of(WarmingConfig).strategies,
-        patterns=values.of(WarmingConfig).patterns or (),
-        interval=next(iter(apis.values())).values.of(PollingConfig).interval,
-        next_poll=next_poll,
-        next_tick=tick,
         clock=clock,
     )
 

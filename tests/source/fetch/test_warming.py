@@ -6,7 +6,14 @@ import pytest
 
 from engine.errors import Unreachable
 from engine.records import Request
-from engine.source.fetch.warming import MOST, Trace, Warming
+from engine.source.fetch.warming import (
+    MOST,
+    Trace,
+    WarmedCache,
+    Warming,
+    WarmingChoice,
+    WarmingTimes,
+)
 from tests.fakes.hands import Hands
 
 BASE = "https://api.example.com/v1"
@@ -62,16 +69,23 @@ def clock() -> Hands:
 
 
 def warming(cache: Cache, **more) -> Warming:
+    times = ("interval", "next_poll", "next_tick")
+    choice = {
+        "request_for": lambda url: (
+            Request("GET", url) if url.startswith(BASE) else None
+        ),
+        "base": BASE,
+        **{name: each for name, each in more.items() if name not in times},
+    }
     return Warming(
-        warm=cache.warm,
-        key=lambda request: request.url,
+        WarmedCache(
+            warm=cache.warm, key=lambda request: request.url, recent=cache.recent
+        ),
+        WarmingChoice(**choice),
+        WarmingTimes(**{name: more[name] for name in times if name in more}),
         spare=lambda request: cache.spare,
         trace=cache.trace,
-        recent=cache.recent,
-        request_for=lambda url: Request("GET", url) if url.startswith(BASE) else None,
-        base=BASE,
         clock=cache.clock,
-        **more,
     )
 
 
