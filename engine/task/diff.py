@@ -17,8 +17,8 @@ Path: ``task.path`` asks -> here -> `task.snapshot`; segments go where positions
 from __future__ import annotations
 
 import logging
-import queue
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -32,6 +32,7 @@ from engine.sink.seams import Failure
 from engine.sink.state import Saved
 from engine.source.paging.position import JOB, SEAL, SEGMENT, whole
 from engine.task.contents import Contents
+from engine.task.forgetting import WatchedDelivery, remove_all
 from engine.task.memory import NO_PAGE
 from engine.task.path import Counting
 from engine.task.snapshot import KeyTable
@@ -47,16 +48,13 @@ TOGETHER: Final = 2000
 #: Outlets of segments that are open at once, where nobody waits for them.
 MOST_OPEN: Final = 64
 
-#: Seconds between two looks whether the delivery still works.
-LOOK: Final = 0.2
-
 #: Counters of the source after which a poll may not have seen everything.
 INCOMPLETE: Final = frozenset(
     {"total_mismatch_total", "polls_repeating_total", "polls_unsure_total"}
 )
 
 
-class Deliveries(Protocol):
+class Deliveries(WatchedDelivery, Protocol):
     """What is needed of `sink.delivery.Delivery`."""
 
     @property
@@ -65,9 +63,6 @@ class Deliveries(Protocol):
 
     def forget(self, outlet: AtLeastOnce) -> None:
         """As `Delivery.forget`."""
-
-    def check_failure(self) -> None:
-        """As `Delivery.check_failure`."""
 
 
 class SnapshotLimits(Struct, frozen=True):
@@ -412,21 +407,8 @@ class SnapshotDiff:
             return
         self._write(rows, sure=True)
         self._settle()
-        # Filled on the thread that has written, the sender's or a state writer's: what is called
-        # there may only put down what came, and the answers are read here.
-        answers: queue.SimpleQueue[Failure] = queue.SimpleQueue()
-        for number in victims:
-            self._places.forget(number, answers.put)
-        left = len(victims)
-        while left:
-            self._places.delivery.check_failure()
-            try:
-                why = answers.get(timeout=LOOK)
-            except queue.Empty:
-                continue
-            if why is not None:
-                raise why
-            left -= 1
+        places = self._places
+        remove_all(places.delivery, (partial(places.forget, each) for each in victims))
         self._rows.forgotten(victims)
 
 

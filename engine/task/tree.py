@@ -12,7 +12,6 @@ Path: ``source.children`` hands over children's pages -> here -> ``task.path``
 from __future__ import annotations
 
 import logging
-import queue
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Protocol
@@ -26,6 +25,7 @@ from engine.sink.outlet import AtLeastOnce
 from engine.sink.seams import Failure
 from engine.source.paging.position import UNDER, whole
 from engine.task.below import RemovedPositions, lag_of, same_place, set_apart
+from engine.task.forgetting import Removal, WatchedDelivery, remove_all
 from engine.task.memory import (
     NO_PAGE,
     PART,
@@ -53,15 +53,9 @@ MOST_FORGOTTEN = 1000
 #: Pages of a child's poll that may wait for the first one that brings something.
 HELD = 10
 
-#: Seconds between two looks whether the delivery still works.
-LOOK = 0.2
 
-
-class WatchedOutlets(Outlets, Protocol):
+class WatchedOutlets(Outlets, WatchedDelivery, Protocol):
     """What is needed of `sink.delivery.Delivery` by who waits for children."""
-
-    def check_failure(self) -> None:
-        """As `Delivery.check_failure`."""
 
 
 class Branch(Struct, frozen=True):
@@ -341,25 +335,15 @@ class Branches:
 
     def _forget(self, gone: list[tuple[str, str]]) -> None:
         self._pulse.idle("commit")
-        partitions = []
+        removals: list[Removal] = []
         for api, parent in gone:
-            partition = self._branches[api].partition(parent)
-            partitions += [(api, partition), (api, {**partition, **PART})]
-        # Filled on the thread that has written, the sender's or a state writer's: what is called
-        # there may only put down what came, and the answers are read here.
-        answers: queue.SimpleQueue[Failure] = queue.SimpleQueue()
-        for api, partition in partitions:
-            self._branches[api].forget(partition, answers.put)
-        left = len(partitions)
-        while left:
-            self._delivery.check_failure()
-            try:
-                why = answers.get(timeout=LOOK)
-            except queue.Empty:
-                continue
-            if why is not None:
-                raise why
-            left -= 1
+            branch = self._branches[api]
+            partition = branch.partition(parent)
+            removals += [
+                partial(branch.forget, partition),
+                partial(branch.forget, {**partition, **PART}),
+            ]
+        remove_all(self._delivery, removals)
         for key in gone:
             self._offsets.pop(key, None)
             self._memories.pop(key, None)
