@@ -110,6 +110,7 @@ class SharedDelivery:
         self.batches = 0
         self.held = ""
         self._producer = producer
+        self.linger = producer.linger
         self.batch_size = options.batch_size
         self._packing = options.packing
         self._limits = options.limits

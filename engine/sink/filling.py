@@ -35,6 +35,11 @@ MOST_PLACES = 8
 TELL_EACH = 1 << 20
 
 
+#: Pages in a row behind which nothing came within a linger, after which the next one
+#: does not wait for company.
+LONE = 3
+
+
 class Run(Struct, frozen=True):
     """Records of a page that stand together in a batch, and where they came from."""
 
@@ -116,6 +121,9 @@ class ShardBatches:
         self._places: dict[tuple[str, int], Partitions] = {}
         # When the sender is to look at what was put and finished quietly.
         self._due = NEVER
+        # When the page before was put, and how many in a row came later than a linger.
+        self._page_at = -NEVER
+        self._lone = 0
 
     def add(self, topic: str, column: Column, entry: HandOver) -> None:
         """
@@ -151,6 +159,13 @@ class ShardBatches:
             self._tell()
             # Not 0 only if something failed in between.
             delivery.budget.give(left)
+
+    def next_page(self) -> None:
+        """What is added from here on is another page's."""
+        now = self._delivery.now()
+        lone = now - self._page_at >= self._delivery.linger
+        self._lone = self._lone + 1 if lone else 0
+        self._page_at = now
 
     def flush(self) -> None:
         """Let open batches go without lingering; for any thread."""
@@ -242,6 +257,11 @@ class ShardBatches:
             partition = self._delivery.spread(topic, turn, count)
         slot = self._delivery.put(topic, partition, opened.batch, opened, opened.group)
         self._due = min(self._due, slot.at)
+        if self._lone >= LONE and len(self._delivery.outlets()) < 2:
+            # Hot path: where pages come slower than a batch lingers, lingering gathers
+            # nothing; it costs each page two wake-ups of the sender, and its time.
+            slot.finish(quiet=True)
+            self._due = 0.0
         return slot
 
     def _spread(self, topic: str, count: int) -> Partitions:

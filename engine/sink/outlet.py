@@ -108,6 +108,8 @@ class AtLeastOnce:
             self._window.add(entry)
         for topic, column in columns:
             delivery.check(topic, column)
+        if columns:
+            self._batches.next_page()
         for topic, column in columns:
             self.topics.add(topic)
             self._batches.add(topic, column, entry)

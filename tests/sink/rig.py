@@ -75,6 +75,7 @@ class Hand:
         #: When the sender was told to look.
         self.looks: list[float] = []
         self.closed = False
+        self.linger = LINGER
 
     def partitions(self, topic: str) -> int:
         return self.count

@@ -16,7 +16,7 @@ from engine.sink.batch import Batch
 from engine.sink.commit import DeliveryOptions
 from engine.sink.deadletter import DeadLetters
 from engine.sink.delivery import Delivery
-from engine.sink.filling import TELL_EACH
+from engine.sink.filling import LONE, TELL_EACH
 from engine.sink.outlet import LAG, TOGETHER
 from engine.sink.seams import NEVER
 from engine.sink.window import Budget
@@ -117,6 +117,38 @@ def test_a_state_that_lags_counts_as_past_the_mark() -> None:
         hand.answer()
     # Two pages of it, and the third would be one too many: it is saved first.
     assert [{"page": 0}, {"page": 2}] == saver.saved
+
+
+def test_a_page_waits_for_company_only_where_it_may_come() -> None:
+    hand, saver, clock = Hand(), Memory(), Hands()
+    made = delivery(hand, clock)
+    out = outlet(made, saver)
+
+    def looked(at: int, after: float) -> float:
+        clock.turn(after)
+        out.hand_over(parcel(at, [b"x"]), {"page": at})
+        due = hand.looks.pop()
+        for each in list(out._batches._opened.values()):
+            assert each.slot is not None
+            each.slot.finish()
+        while hand.queued:
+            hand.answer()
+        return due
+
+    # Two pages in a row that came alone are a chance, as many as `LONE` a habit.
+    assert [LINGER] * (LONE - 1) == [looked(n, 2 * LINGER) for n in range(LONE - 1)]
+    assert 0.0 == looked(10, LINGER)
+    assert 0.0 == looked(11, 3 * LINGER)
+    # One that comes within a linger is company again.
+    assert LINGER == looked(12, LINGER / 2)
+    # Another shard's page may be.
+    for n in range(LONE):
+        looked(20 + n, 2 * LINGER)
+    assert 0.0 == looked(30, 2 * LINGER)
+    other = outlet(made, saver)
+    assert LINGER == looked(31, 2 * LINGER)
+    made.forget(other)
+    assert 0.0 == looked(32, 2 * LINGER)
 
 
 def test_the_sender_is_told_once_of_a_page_of_many_batches() -> None:

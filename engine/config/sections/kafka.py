@@ -136,7 +136,7 @@ class ProducerConfig(Section, frozen=True, kw_only=True):
         ms(0, 60000),
         "5",
         "How long an open batch waits for further pages. The end of a poll sends "
-        "at once.",
+        "at once, and so does a task of one shard whose last pages came further apart.",
         "20",
     )
     buffer_memory: int = option(

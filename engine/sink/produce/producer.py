@@ -139,7 +139,8 @@ class Producer:
         """
         self._cluster = cluster
         self._max_block = max_block
-        self._linger = linger
+        #: Seconds a batch may wait for more records.
+        self.linger = linger
         self._clock = clock
         self._pid = os.getpid()
         tuning = Tuning(
@@ -318,7 +319,7 @@ class Producer:
             sender.add(found, queued)
             # One that was full before it has room beside it now.
             ready = full or len(found.waiting) > 1
-            at = 0.0 if ready else now + self._linger
+            at = 0.0 if ready else now + self.linger
             if not quiet:
                 sender.nudge(at)
         if wanted:
