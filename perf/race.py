@@ -1,14 +1,16 @@
 """
 Is anything lost, whatever the pages look like, while processes die and connections break?
 
-    perf/run --race [--rows a,b] [--records 40000] [--quick]
+    perf/run --race [--rows a,b] [--records 40000] [--runs 2] [--quick]
 
-Each shape of page (`SHAPES`) is read twice.  Undisturbed, in turn with the loop by
-hand: what a record costs of the loop's CPU.  Then through two proxies that end
-connections after random bytes, the API's and the broker's, while a process of the
-engine is killed (SIGKILL) again and again, the supervisor among them, and started again
-until a run ends well.  Then every record of the topic is compared with every record of
-the pages: none may be missing and none may be another; those that came twice are told.
+Each shape of page (`SHAPES`) is read undisturbed, in turn with the loop by hand: what a
+record costs of the loop's CPU.  Then through two proxies that end connections after
+random bytes, the API's and the broker's, while a process of the engine is killed
+(SIGKILL) again and again, the supervisor among them, and started again until a run ends
+well.  Then every record of the topic is compared with every record of the pages: none
+may be missing and none may be another; those that came twice are told, and where
+transactions were asked for there may be none.  A whole run writes its table into
+README.md.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import json
 import multiprocessing
 import random
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,11 +32,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from perf import bench_kafka, rig, shapes
+from perf import bench_kafka, figure, rig, shapes
 from perf.contests import Contest
+from perf.rows import commit
 
 SHAPES: tuple[Contest, ...] = (
     Contest("tiny", "40 B, 10,000 a page", None, make=shapes.tiny, per_page=10_000),
@@ -49,10 +54,18 @@ SHAPES: tuple[Contest, ...] = (
     Contest("keyed", "290 B, keyed, 16 KB batches", None, partitions=6,
             engine={"kafka.key": "${key}", "producer.batch.size": "16384"},
             loop={"batch.size": "16384"}),
+    Contest("exactly", "290 B, exactly once", None,
+            engine={"exactly.once.support": "required"}),
 )  # fmt: skip
 
 #: Most bytes of a shape's pages, whatever `--records` says.
 BYTES = 40_000_000
+
+#: Records and bytes of an undisturbed run: of fewer nothing is seen beside a start.
+UNDISTURBED, UNDISTURBED_BYTES = 200_000, 80_000_000
+
+#: Between them stands its table in README.md.
+BEGIN, END = "<!-- rows of the race -->", "<!-- end of the race -->"
 
 #: Mean seconds from one kill to the next, and most starts of one shape.
 BETWEEN, STARTS = 2.0, 40
@@ -69,10 +82,12 @@ class Verdict:
     kills: int = 0
     starts: int = 0
     cuts: int = 0
+    exact: bool = False
 
     @property
     def good(self) -> bool:
-        return not self.missing and not self.foreign
+        wrong = self.missing or self.foreign or (self.exact and self.twice)
+        return not wrong
 
 
 def proxy(
@@ -174,7 +189,8 @@ def disturbed(field: bench_kafka.Field, row: Contest, count: int, seed: int) -> 
         keys |= {"retry.backoff.ms": "50", "max.retries": "100"}
         config = Path(folder) / "race.properties"
         config.write_text(bench_kafka.lines(keys))
-        verdict = Verdict()
+        exact = row.engine.get("exactly.once.support") == "required"
+        verdict = Verdict(exact=exact)
         run_until_done(config, dice, verdict)
         verdict.cuts = api.cuts() + broker.cuts()
         compare(field.doors[False], name, row, count, verdict)
@@ -224,28 +240,46 @@ def kill_one(process: psutil.Popen, dice: random.Random) -> int:
 def compare(
     bootstrap: str, name: str, row: Contest, count: int, verdict: Verdict
 ) -> None:
-    """Read all of a topic and hold it against all of the pages."""
-    from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+    """Read what is committed of a topic and hold it against all of the pages."""
+    from confluent_kafka import (
+        OFFSET_BEGINNING,
+        Consumer,
+        KafkaError,
+        KafkaException,
+        TopicPartition,
+    )
 
     numbers = range(count * row.per_page)
     wanted = collections.Counter(hash(row.make(at, row.size)) for at in numbers)
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": name, "log_level": 0}
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": name,
+            "log_level": 0,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
     )
     parts = consumer.list_topics(name, 30).topics[name].partitions
     places = [TopicPartition(name, at, OFFSET_BEGINNING) for at in parts]
-    left = sum(consumer.get_watermark_offsets(each, 30)[1] for each in places)
     consumer.assign(places)
     found: collections.Counter[int] = collections.Counter()
-    end = time.monotonic() + 300
+    # What is behind an open transaction ends no partition.
+    left, end = set(parts), time.monotonic() + 300
     while left and time.monotonic() < end:
         for message in consumer.consume(5000, 1.0):
-            if message.error() is None:
+            error = message.error()
+            if error is None:
                 found[hash(message.value())] += 1
-                left -= 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                left.discard(message.partition())
+            else:
+                raise KafkaException(error)
     consumer.close()
+    if left:
+        raise SystemExit(f"partitions {sorted(left)} were not read to their end")
     verdict.records = sum(wanted.values())
-    verdict.missing = sum((wanted - found).values()) + left
+    verdict.missing = sum((wanted - found).values())
     verdict.foreign = sum(n for each, n in found.items() if each not in wanted)
     verdict.twice = sum((found - wanted).values()) - verdict.foreign
 
@@ -258,47 +292,101 @@ def main() -> None:
     )
     words.add_argument("--rows", default="", help=", ".join(x.name for x in SHAPES))
     words.add_argument("--records", type=int, default=40_000)
+    words.add_argument("--runs", type=int, default=2, help="undisturbed ones")
     words.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     words.add_argument("--quick", action="store_true", help="few records, not kept")
     given = words.parse_args()
     rig.end_cleanly()
     if given.quick:
-        given.records = min(given.records, 5_000)
+        given.records, given.runs = min(given.records, 5_000), 1
     names = [name for name in given.rows.split(",") if name]
     rows = [row for row in SHAPES if not names or row.name in names]
     print(f"--seed {given.seed}", file=sys.stderr)
-    found, bad = {}, 0
+    found: dict[str, dict[str, object]] = {}
+    began = time.monotonic()
     with bench_kafka.ready(given.records) as field:
         for row in rows:
-            records = min(given.records, BYTES // max(row.size, 40))
-            # One record a page is a request for each.
-            records = min(records, 2_000 * row.per_page)
-            count = max(3, records // row.per_page)
-            shape = replace(row, distinct=True, pages=count)
-            result = bench_kafka.Result(row.name)
-            bench_kafka.turn(field, shape, result)
             try:
-                verdict = disturbed(field, shape, count, given.seed)
+                found[row.name] = told = raced(field, row, given)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - said; others go on
-                print(f"{row.name:12} failed: {error}", flush=True)
-                found[row.name] = {"failed": str(error)}
-                bad += 1
-                continue
-            bad += not verdict.good
-            share = round(result.share()[0], 2) if result.ours else None
-            found[row.name] = {"title": row.title, "cpu_share": share, **vars(verdict)}
-            print(
-                f"{row.name:12} {verdict.records:7} records, missing"
-                f" {verdict.missing}, foreign {verdict.foreign}, twice {verdict.twice};"
-                f" {verdict.kills} kills, {verdict.starts} starts, {verdict.cuts} cuts;"
-                f" {share} of the loop's CPU undisturbed",
-                flush=True,
-            )
+                found[row.name] = told = {"title": row.title, "failed": str(error)}
+            print(f"{row.name:12}", *(f"{k} {v}" for k, v in told.items()), flush=True)
     if not (given.quick or names):
+        seconds = round(time.monotonic() - began)
         place = rig.ROOT / "perf" / "results" / "race.json"
-        document = {"machine": rig.machine(), "seed": given.seed, "rows": found}
+        document = {
+            "machine": rig.machine(),
+            "commit": commit(),
+            "seed": given.seed,
+            "seconds": seconds,
+            "rows": found,
+        }
         place.write_text(json.dumps(document, indent=1) + "\n")
-    raise SystemExit(1 if bad else 0)
+        readme = rig.ROOT / "perf" / "README.md"
+        figure.between(readme, BEGIN, END, table(document))
+    raise SystemExit(0 if all(told.get("good") for told in found.values()) else 1)
+
+
+def raced(
+    field: bench_kafka.Field, row: Contest, given: argparse.Namespace
+) -> dict[str, object]:
+    """What came of one shape, undisturbed and disturbed; blocks for a minute."""
+    size = max(row.size, 40)
+    many = UNDISTURBED if not given.quick else given.records
+    many = min(many, UNDISTURBED_BYTES // size, 5_000 * row.per_page)
+    result = bench_kafka.Result(row.name)
+    for _ in range(given.runs):
+        shape = replace(row, pages=max(3, many // row.per_page))
+        bench_kafka.turn(field, shape, result)
+    # One record a page is a request for each.
+    records = min(given.records, BYTES // size, 2_000 * row.per_page)
+    count = max(3, records // row.per_page)
+    shape = replace(row, distinct=True, pages=count)
+    verdict = disturbed(field, shape, count, given.seed)
+    return {
+        "title": row.title,
+        "good": verdict.good and not result.failed,
+        "cpu_share": [round(each, 2) for each in result.share()],
+        "times": [round(each, 2) for each in result.speed()],
+        **vars(verdict),
+        **({"failed": "; ".join(result.failed)} if result.failed else {}),
+    }
+
+
+def table(document: dict[str, Any]) -> str:
+    """The table of README.md."""
+    machine = document["machine"]
+    lines = [
+        (
+            f"{machine['date']}, commit {document['commit']}, {machine['cores']} cores;"
+            f" --seed {document['seed']}; {document['seconds']} s."
+        ),
+        "",
+        (
+            "| pages | records | lost, another | twice | killed, starts, cuts"
+            " | of the loop's CPU | records/s, times |"
+        ),
+        "|---|---|---|---|---|---|---|",
+    ]
+    for told in document["rows"].values():
+        if "records" not in told:
+            lines.append(f"| {told['title']} | failed: {told['failed']} | | | | | |")
+            continue
+        lines.append(
+            f"| {told['title']} | {told['records']:,} | {told['missing']},"
+            f" {told['foreign']} | {told['twice']:,} | {told['kills']},"
+            f" {told['starts']}, {told['cuts']} | {spread(told['cpu_share'])}"
+            f" | {spread(told['times'])} |"
+        )
+    return "\n".join(lines)
+
+
+def spread(found: list[float]) -> str:
+    """The median, and where there are several the least and the most."""
+    if not found:
+        return "failed"
+    middle = f"{statistics.median(found):.2f}"
+    return middle if len(found) < 2 else f"{middle} ({min(found)} to {max(found)})"
 
 
 if __name__ == "__main__":
