@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
+from engine import columnfile
+from engine.columnfile import ColumnFile
 from engine.errors import RecordError
 from engine.records import CutSequence
-from engine.transform import simple_converter, spooled
-from engine.transform.spooled import ColumnFile
+from engine.transform import simple_converter
 from tests.transform.pages import columns, large, page_of, transform
 
 ROWS: list[Any] = [
@@ -23,7 +24,7 @@ ID = '[{"source": "id", "target": "id", "type": "LONG"}]'
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spooled, "WINDOW", 100)
+    monkeypatch.setattr(columnfile, "WINDOW", 100)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +90,10 @@ def test_nothing_of_a_large_page_is_left_when_one_record_is_bad() -> None:
 )
 @pytest.mark.parametrize("step", [1, 2, 100])
 def test_a_column_comes_back_as_it_went(items: list[Any], step: int) -> None:
-    file = ColumnFile()
-    for at in range(0, len(items), step):
-        file.extend(items[at : at + step])
-    found, lengths = file.column()
-    file.close()
+    with ColumnFile() as file:
+        for at in range(0, len(items), step):
+            file.extend(items[at : at + step])
+        found, lengths = file.column()
 
     wanted = [None if item is None else bytes(item) for item in items]
     assert wanted == list(found)

@@ -241,7 +241,7 @@ def _reshaped(
     return reshaped
 
 
-def _listed(read: Callable[[Body], list[Raw]]) -> Callable[[Body], Decoded]:
+def _listed(read: Callable[[Body], Sequence[Raw]]) -> Callable[[Body], Decoded]:
     return lambda body: Decoded(read(body), {})
 
 

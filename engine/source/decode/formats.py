@@ -9,24 +9,32 @@ Path: `decode.decoder` -> here -> records, or the document that it looks into
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NoReturn, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
 
+from engine.columnfile import ColumnFile
 from engine.errors import BadPage
 from engine.later import pattern
+from engine.source.decode.mapped import lines_mapped
 from engine.source.decode.readable import Unreadable
+from engine.source.wire.pieces import hand_back, mapped
 
 Body: TypeAlias = bytes | bytearray | memoryview
 
 #: Longest CSV field, in characters; the body's own limit is in front of it.
 MAX_FIELD = 1 << 30
+
+#: Of a mapped body: objects that are put away at once, and bytes that are read.
+AT_ONCE, BUFFER = 1000, 1 << 18
 
 #: A lone surrogate as an escape: JSON has them (RFC 8259, 8.2), msgspec reads none.
 LONE = pattern(rb"\\u[dD][89a-fA-F]")
@@ -78,27 +86,32 @@ class Xml(Struct, frozen=True):
 # -- documents of JSON, one behind the other ---------------------------------------
 
 
-def ndjson(body: Body) -> list[Raw]:
+def ndjson(body: Body) -> Sequence[Raw]:
     """
     One document a line; blank lines are skipped.
 
     Raises: BadPage.
     """
+    if mapped(body):
+        # What is wrong with it is said of the whole.
+        with contextlib.suppress(RecursionError, msgspec.DecodeError):
+            return lines_mapped(memoryview(body), _lines)
     try:
-        records = _WHOLE.decode_lines(body)
-        content = bytes(body) if isinstance(body, memoryview) else body
-        lines = content.count(b"\n") + (not content.endswith(b"\n"))
-        if lines != len(records):
-            # Blank lines, or documents that do not keep to their line.
-            records = [
-                _WHOLE.decode(line) for line in content.split(b"\n") if line.strip()
-            ]
+        return _lines(bytes(body) if isinstance(body, memoryview) else body)
     except RecursionError as error:
         raise BadPage("a line is nested too deeply") from error
     except msgspec.DecodeError as error:
         if LONE.search(body) is None:
             raise Unreadable("NDJSON", str(error)) from error
         return _spelled_lines(bytes(body))
+
+
+def _lines(content: bytes | bytearray) -> list[Raw]:
+    records = _WHOLE.decode_lines(content)
+    lines = content.count(b"\n") + (not content.endswith(b"\n"))
+    if lines != len(records):
+        # Blank lines, or documents that do not keep to their line.
+        return [_WHOLE.decode(line) for line in content.split(b"\n") if line.strip()]
     return records
 
 
@@ -171,7 +184,7 @@ def unguarded(body: Body) -> bytes | None:
 # -- values between commas ---------------------------------------------------------
 
 
-def table(shape: CsvFormat) -> Callable[[Body], list[Raw]]:
+def table(shape: CsvFormat) -> Callable[[Body], Sequence[Raw]]:
     """
     A reader of comma-separated values: an object a line, all values strings.
 
@@ -186,12 +199,9 @@ def table(shape: CsvFormat) -> Callable[[Body], list[Raw]]:
         "strict": True,
     }
 
-    def read(body: Body) -> list[Raw]:
-        if not len(body):
-            raise BadPage("the body is empty")
+    def objects(lines: Iterable[str]) -> Iterator[bytes]:
         csv.field_size_limit(MAX_FIELD)
-        reader = csv.reader(io.StringIO(str(body, "utf-8"), newline=""), **options)
-        records = []
+        reader = csv.reader(lines, **options)
         try:
             first = next(reader, []) if shape.header else []
             names: Sequence[str] = shape.names or first
@@ -204,12 +214,49 @@ def table(shape: CsvFormat) -> Callable[[Body], list[Raw]]:
                     raise BadPage(
                         f"line {reader.line_num} has {len(row)} fields, not {len(names)}"
                     )
-                records.append(Raw(encode(dict(zip(names, row, strict=True)))))
+                yield encode(dict(zip(names, row, strict=True)))
         except csv.Error as error:
             raise Unreadable("CSV", f"line {reader.line_num}: {error}") from error
-        return records
+
+    def read(body: Body) -> Sequence[Raw]:
+        if not len(body):
+            raise BadPage("the body is empty")
+        if not mapped(body):
+            lines = io.StringIO(str(body, "utf-8"), newline="")
+            return list(map(Raw, objects(lines)))
+        # As text, then as objects, it would be six times its bytes in memory.
+        made = objects(_text_lines(memoryview(body)))
+        with ColumnFile() as file:
+            while piece := list(islice(made, AT_ONCE)):
+                file.extend(piece)
+            return file.column(Raw)[0]
 
     return read
+
+
+class _Mapped(io.RawIOBase):
+    """A mapped body as a file; what was read of it does not stay in memory."""
+
+    def __init__(self, body: memoryview):
+        self._body = body
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        start = self._at
+        piece = self._body[start : start + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        hand_back(self._body, start, self._at)
+        return len(piece)
+
+
+def _text_lines(body: memoryview) -> Iterator[str]:
+    """The lines of a mapped body with their ends, as `csv` wants them."""
+    stream = io.BufferedReader(_Mapped(body), BUFFER)
+    return iter(io.TextIOWrapper(stream, encoding="utf-8", newline=""))
 
 
 def text(body: Body) -> list[Raw]:

@@ -23,7 +23,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from engine.records import CutSequence
-from engine.source.wire.pieces import hand_back
+from engine.source.wire.pieces import hand_back, mapped
 
 #: Bytes that are split in one go.
 WINDOW = 1 << 20
@@ -55,9 +55,9 @@ def split_mapped(
         What `quick` gives for the document without most of its records, with
         all of them put in (`CutSequence`), or None.
     """
-    source: Any = body.obj
-    if len(body) != len(source):
+    if not mapped(body):
         return None
+    source: Any = body.obj
     start = _array_at(source, names, quick)
     if start is None:
         return None
@@ -78,7 +78,11 @@ def split_mapped(
         places.append(end)
         # Not two windows at a time.
         del found, items
-    decoded = quick(b"".join((prefix, b"[", body[places[-1] + 1 :])))
+    try:
+        decoded = quick(b"".join((prefix, b"[", body[places[-1] + 1 :])))
+    except _BROKEN:
+        # What is wrong is said of the whole, by its place in it.
+        return None
     hand_back(body, places[-1], len(body))
     if decoded is None or len(places) == 1:
         return decoded
@@ -94,6 +98,43 @@ def split_mapped(
         return items
 
     return replace(decoded, records=CutSequence(lengths, firsts, cut))
+
+
+def lines_mapped(body: memoryview, read: Callable[[bytes], list[Raw]]) -> Sequence[Raw]:
+    """
+    Split a mapped document of lines.
+
+    Args:
+        read: The records of whole lines; it raises for what is none.
+    """
+    source: Any = body.obj
+    lengths = array("I")
+    firsts: list[int] = []
+    spans: list[tuple[int, int]] = []
+    at = 0
+    while at < len(body):
+        end = len(body)
+        if end - at > WINDOW:
+            # A line may be longer than a window.
+            end = source.rfind(b"\n", at, at + WINDOW) + 1
+            end = end or source.find(b"\n", at) + 1 or len(body)
+        items = read(bytes(body[at:end]))
+        hand_back(body, at, end)
+        if items:
+            firsts.append(len(lengths))
+            spans.append((at, end))
+            lengths.extend(map(len, items))
+        at = end
+        # Not two windows at a time.
+        del items
+
+    def cut(number: int) -> Sequence[Raw]:
+        start, stop = spans[number]
+        items = read(bytes(body[start:stop]))
+        hand_back(body, start, stop)
+        return items
+
+    return CutSequence(lengths, firsts, cut) if firsts else []
 
 
 def _items(body: memoryview, at: int, comma: int) -> list[Raw]:

@@ -123,6 +123,14 @@ def _keep_small(body: weakref.ref[mmap.mmap]) -> None:
         del kept
 
 
+def mapped(body: object) -> bool:
+    """Whether a body lies in a file, all of it."""
+    if not isinstance(body, memoryview):
+        return False
+    kept: Any = body.obj
+    return isinstance(kept, mmap.mmap) and len(kept) == len(body)
+
+
 def hand_back(body: memoryview, start: int, end: int) -> None:
     """Take a part of a mapped body out of this process's memory for now."""
     kept: Any = body.obj

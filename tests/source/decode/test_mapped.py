@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from engine import columnfile
 from engine.errors import BadPage
 from engine.records import CutSequence
-from engine.source.decode import mapped
-from engine.source.decode.decoder import compile_decoder
+from engine.source.decode import formats, mapped
+from engine.source.decode.decoder import Shapes, compile_decoder
 from tests.fakes.misbehaving import Misbehaving, Say
 from tests.source.clients import Client
 from tests.source.decode.test_decoder import response, texts
@@ -99,6 +100,97 @@ def test_a_broken_page_is_as_bad_in_windows(spoil: Any) -> None:
     body = spoil(json.dumps({"items": list(decoys(0))}).encode())
     with pytest.raises(BadPage, match="not JSON"):
         compile_decoder(data_path="items")(response(laid_out(body)))
+
+
+def lines(gap: bytes, end: bytes) -> bytes:
+    return gap.join(json.dumps(item).encode() for item in decoys(1)) + end
+
+
+@pytest.mark.parametrize("gap", [b"\n", b"\r\n", b"\n\n", b"\n \n"])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\n" * 3000])
+def test_lines_in_windows_are_those_of_the_whole(gap: bytes, end: bytes) -> None:
+    run = compile_decoder(format="ndjson")
+    body = lines(gap, end)
+    in_windows = run(response(laid_out(body)))
+
+    assert isinstance(in_windows.records, CutSequence)
+    assert texts(run(response(body))) == texts(in_windows)
+    assert list(map(len, in_windows.records)) == list(in_windows.records.lengths)
+
+
+@pytest.mark.parametrize(
+    "line", [b"[1,2,3]", b'"x"', b'{"long":"' + b"y" * 9000 + b'"}']
+)
+def test_lines_longer_than_a_window_and_without_objects(line: bytes) -> None:
+    run = compile_decoder(format="ndjson")
+    body = b"\n".join([line, b'{"id":1}'] * 500)
+
+    assert texts(run(response(body))) == texts(run(response(laid_out(body))))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda body: body[:-3],
+        lambda body: body.replace(b'"id": 150,', b'"id": 150;'),
+        lambda body: body.replace(b'"id": 150,', b'"id":\n150,'),
+        lambda body: body.replace(b'"id": 150,', b'"s": "\\ud800", "id": 150,'),
+        lambda body: body + b"}",
+        lambda body: body[:-1] + b"," + b"[" * 2000,
+    ],
+)
+@pytest.mark.parametrize("format", ["ndjson", "json"])
+def test_what_is_wrong_is_said_alike(spoil: Any, format: str) -> None:
+    body = spoil(lines(b"\n", b""))
+    if format == "json":
+        body = spoil(json.dumps({"items": list(decoys(0))}).encode())
+    run = compile_decoder(format=format, data_path="items" if format == "json" else "")
+
+    def said(body: Any) -> Any:
+        try:
+            return texts(run(response(body)))
+        except BadPage as error:
+            return str(error)
+
+    assert said(body) == said(laid_out(body))
+
+
+TABLES = [
+    {},
+    {"quote": ""},
+    {"delimiter": ";"},
+    {"names": ("a", "b", "c")},
+    {"names": ("a", "b", "c"), "header": False},
+]
+
+
+@pytest.mark.parametrize("shape", TABLES)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("spoil", ["", "\n1,2\n", '\n"x', "\n\n"])
+def test_a_mapped_table_is_that_in_memory(
+    shape: dict[str, Any], end: str, spoil: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columnfile, "WINDOW", 500)
+    monkeypatch.setattr(formats, "AT_ONCE", 7)
+    monkeypatch.setattr(formats, "BUFFER", 11)
+    comma = shape.get("delimiter", ",")
+    rows = [["id", "é", "x"]]
+    cell = f"a{end}b" if shape.get("quote") is None else "ab"
+    rows += [
+        [str(at), "é" * (at % 9), f'"{cell}"' * (at % 3 == 0)] for at in range(200)
+    ]
+    body = (end.join(comma.join(row) for row in rows) + spoil).encode()
+    run = compile_decoder(format="csv", shapes=Shapes(csv=formats.CsvFormat(**shape)))
+
+    def said(body: Any) -> Any:
+        try:
+            return texts(run(response(body)))
+        except BadPage as error:
+            return str(error)
+
+    assert said(body) == said(laid_out(body))
+    if not spoil:
+        assert len(said(body)) >= 200
 
 
 def test_a_page_without_the_usual_shape_is_split_in_one_go() -> None:
