@@ -237,6 +237,8 @@ def picked(items: Sequence[_Item], places: Sequence[int]) -> Sequence[_Item]:
     """The items at ascending places; of a `CutSequence` they stay where they lie."""
     if type(items) is CutSequence:
         return items.picked(places)
+    if isinstance(places, range) and places.step == 1:
+        return items[places.start : places.stop]
     return [items[place] for place in places]
 
 

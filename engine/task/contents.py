@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from xxhash import xxh3_64_intdigest
 
-from engine.records import Encoded, Parcel
+from engine.records import Encoded, Parcel, picked
 from engine.task.snapshot import GONE
 
 #: What stands for the content of a page's records.
@@ -44,6 +44,6 @@ def contents_as_received(parcel: Parcel) -> list[int]:
         return contents_of_values(parcel)
     records = page.records
     if page.parent is None:
-        return content_of([records[at] for at in parcel.indexes])
+        return content_of(picked(records, parcel.indexes))
     parent = bytes(page.parent)
     return content_of([parent + records[at] for at in parcel.indexes])

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from engine.errors import BadPage, SourceError, StateError
 from engine.language.instants import MILLI
-from engine.records import Offset, Page, Primitive, Request, Response
+from engine.records import Offset, Page, Primitive, Request, Response, picked
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.asking import (
     Asking,
@@ -252,7 +252,7 @@ class BookmarkPager:
         received = len(records)
         body: object = page.response.body
         if records and self._shifting and (slid := self._edge.slid(records)):
-            records = fresh = records[slid:]
+            records = fresh = picked(records, range(slid, received))
             body = None
         stop = False
         if records and self._mode.column is not None:
@@ -402,14 +402,14 @@ class BookmarkPager:
             self._keep_order(known, None)
         floor, threshold = self._floor, self._threshold()
         drops = not self._keys.filtered or self._order == "DESC"
-        kept: list[Raw] = []
-        for record, key in zip(records, keys):
+        kept: list[int] = []
+        for place, (record, key) in enumerate(zip(records, keys)):
             below = key is not None and floor is not None and _less(key, floor)
             if below and drops:
                 continue
             found = digest(record)
             if not self._left.take(found):
-                kept.append(record)
+                kept.append(place)
             if key is None or below:
                 # It came although it was not asked for: it may come again.
                 self._seen.add(found, None)
@@ -422,7 +422,7 @@ class BookmarkPager:
             and bool(known)
             and _less(known[-1], floor)
         )
-        return kept, stop
+        return picked(records, kept), stop
 
     def _remember_row(self, records: Sequence[Raw], row: ValueRow) -> None:
         """Keep the hashes of what the next poll will bring again."""

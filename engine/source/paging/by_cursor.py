@@ -17,7 +17,7 @@ from msgspec import DecodeError, Raw
 from msgspec import json as msgjson
 
 from engine.errors import BadPage, Looping, StateError
-from engine.records import Page, Primitive, Request, Response
+from engine.records import Page, Primitive, Request, Response, picked
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.of_type import TypePager
 from engine.source.paging.position import (
@@ -242,7 +242,7 @@ class ChainPager(TypePager):
         if not count:
             return records, 0
         if len(records) >= count and records_hash(records[:count]) == known:
-            return records[count:], count
+            return picked(records, range(count, len(records))), count
         self._plan.note("page_rewritten_total")
         log.warning("The last page has been rewritten; it is produced whole.")
         return records, 0

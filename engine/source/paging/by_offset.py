@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from engine.records import Request
+from engine.records import Request, picked
 from engine.source.paging.by_number import NumberPager
 from engine.source.paging.of_type import TypePager
 
@@ -86,7 +86,7 @@ class OffsetPager(NumberPager):
     def _within(self, number: int, records: Sequence[Raw]) -> tuple[Sequence[Raw], int]:
         room = self._number_of(self._index_of(number) + 1) - number
         over = len(records) - room
-        return (records[:room], over) if over > 0 else (records, 0)
+        return (picked(records, range(room)), over) if over > 0 else (records, 0)
 
 
 PAGERS: Final[tuple[type[TypePager], ...]] = (OffsetPager,)

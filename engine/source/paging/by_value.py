@@ -18,7 +18,7 @@ from typing import Final
 from msgspec import Raw
 
 from engine.errors import BadPage, StateError
-from engine.records import Page, Primitive, Request, Response
+from engine.records import Page, Primitive, Request, Response, picked
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.loops import fingerprint
 from engine.source.paging.of_type import TypePager
@@ -187,14 +187,15 @@ class KeysetPager(TypePager):
         ties = self._ties
         if not ties or not records:
             return records
-        kept: list[Raw] = []
+        kept: list[int] = []
         for place, record in enumerate(records):
             if digest(record) in ties:
                 continue
             if not self._tied(record):
-                return [*kept, *records[place:]]
-            kept.append(record)
-        return kept
+                kept += range(place, len(records))
+                break
+            kept.append(place)
+        return picked(records, kept)
 
     def _tied(self, record: Raw) -> bool:
         """True if a record is sent as the value that was asked with."""

@@ -21,7 +21,7 @@ from engine.errors import BadPage, StateError
 from engine.language.faults import EvaluationError
 from engine.language.paths import compile_path
 from engine.language.values import MISSING, decode, encode
-from engine.records import Offset, Primitive
+from engine.records import Offset, Primitive, in_pieces
 
 #: Longest cursor, in bytes of its text.
 MAX_CURSOR: Final = 65536
@@ -196,7 +196,13 @@ def digest(data: bytes | Raw) -> bytes:
 
 def records_hash(records: Sequence[Raw]) -> str:
     """The hash of some records of a page, as the state keeps it."""
-    return digest(b"\n".join(records)).hex()
+    whole = hashlib.blake2b(digest_size=DIGEST)
+    line = b""
+    # A page too large for memory is not joined whole.
+    for piece in in_pieces(records, max(len(records), 1)):
+        whole.update(line + b"\n".join(piece))
+        line = b"\n"
+    return whole.hexdigest()
 
 
 class Position:

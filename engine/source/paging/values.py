@@ -23,7 +23,7 @@ from engine.language.datepatterns import Pattern
 from engine.language.faults import EvaluationError
 from engine.language.instants import Form, form_of, instant
 from engine.language.paths import compile_path
-from engine.records import Primitive
+from engine.records import Primitive, in_pieces
 from engine.source.paging.position import number_of, reader, single
 
 #: What values are compared by: epoch nanoseconds, a number, or the text.
@@ -171,8 +171,14 @@ class ValueReader:
                 found = self._decoded(_between(body, records))
                 if found is not None and len(found) == len(records):
                     return found
-            found = self._decoded(b"[" + b",".join(records) + b"]")
-            if found is not None:
+            found = []
+            # A page too large for memory is not joined whole.
+            for piece in in_pieces(records, len(records)):
+                some = self._decoded(b"[" + b",".join(piece) + b"]")
+                if some is None:
+                    break
+                found += some
+            else:
                 return found
         return [self._read(record) for record in records]
 

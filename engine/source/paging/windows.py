@@ -25,7 +25,7 @@ from engine.language.faults import EvaluationError
 from engine.language.instants import MILLI, instant
 from engine.language.spans import Grid
 from engine.language.times import Time, iso_text
-from engine.records import Offset, Page, Primitive, Request, Response
+from engine.records import Offset, Page, Primitive, Request, Response, picked
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.envelope import Fields
 from engine.source.paging.pager import Note, Others, Pager, ShardPagers
@@ -536,17 +536,17 @@ class WindowPager:
             offset={**position, **self._place(), **walk},
         )
 
-    def _without_known(self, records: Sequence[Raw]) -> list[Raw]:
+    def _without_known(self, records: Sequence[Raw]) -> Sequence[Raw]:
         """Leave out what was delivered by the window before, or before it was halved."""
         kept = []
-        for record, key in zip(records, self._keys_of(records)):
+        for place, (record, key) in enumerate(zip(records, self._keys_of(records))):
             found = digest(record)
             if not self._left.take(found):
-                kept.append(record)
+                kept.append(place)
             self._seen.add(found, key)
         if self._seen.bound(MOST_BACK):
             self._windows.note("offset_ties_forgotten_total")
-        return kept
+        return picked(records, kept)
 
     def _keys_of(self, records: Sequence[Raw]) -> list[Key | None]:
         values = self._windows.values
