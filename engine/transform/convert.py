@@ -154,7 +154,15 @@ class JsonKey:
         if self._converter.values:
             return self._converter.convert(topic, [_python(item) for item in items])
         return self._converter.convert(
-            topic, [None if item is None else encode(item) for item in items]
+            topic,
+            [
+                None
+                if item is None
+                else bytes(item)
+                if type(item) is Raw
+                else encode(item)
+                for item in items
+            ],
         )
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
+from engine.errors import RecordError
+from engine.language import EvaluationError, plain
 from engine.transform import JsonKey, simple_converter
 from engine.transform.loops import WARM
 from engine.transform.page import PageTransform
+from engine.transform.route import single
 from tests.examples import examples
-from tests.transform.pages import columns, page_of, transform
+from tests.transform.pages import columns, dumped, page_of, transform
 
 #: Template -> records of the kind that a loop of its own is made for.
 QUICK: dict[str, list[bytes]] = {
@@ -106,6 +112,40 @@ def test_key_converters_get_the_same_by_either_way(template: str, name: str) -> 
     assert cold(template, records, **keys) == columns(
         warmed(template, **keys)(page_of(records))
     )
+
+
+TEXTS = st.one_of(
+    st.text(max_size=8).map(lambda text: dumped(text)),
+    st.text(max_size=8).map(lambda text: json.dumps(text).encode()),
+    st.integers().map(lambda number: b"%d" % number),
+    st.floats(allow_nan=False, allow_infinity=False).map(lambda f: repr(f).encode()),
+    st.binary(max_size=6).map(lambda found: b'"' + found + b'"'),
+    st.sampled_from([b"null", b"true", b"[1]", b"{}", b"-0", b"9" * 4301, b"1E5"]),
+)
+
+
+@settings(max_examples=examples(300), deadline=None)
+@given(TEXTS)
+def test_a_key_that_is_not_read_is_one_that_could_be(text: bytes) -> None:
+    """What is one value and no null is told without reading it, and is never bad."""
+    try:
+        row = msgspec.json.decode(b'{"id":' + text + b"}", type=dict[str, Raw])
+    except (msgspec.DecodeError, UnicodeError):
+        return
+    if list(row) != ["id"]:
+        return
+    value = row["id"]
+    try:
+        read = plain(value)
+    except EvaluationError:
+        with pytest.raises(RecordError):
+            single(value)
+        return
+    if isinstance(read, list):
+        with pytest.raises(RecordError):
+            single(value)
+    else:
+        assert (None if read is None else value) == single(value)
 
 
 def test_what_asks_for_more_than_a_key_goes_record_by_record() -> None:
