@@ -42,6 +42,9 @@ from perf.rig import ROOT, machine
 #: Seconds of a run of one or two tasks.
 SPAN = 2.0
 
+#: Turns of each whose medians `scaled` compares.
+ROUNDS = 5
+
 #: Seconds for a task to become warm.
 PATIENCE = 60.0
 
@@ -253,11 +256,15 @@ def scaled(seconds: float) -> tuple[float, float]:
 def print_scaled(seconds: float) -> None:
     """For `scaled`: both figures on a line."""
     pages = [page(number) for number in range(2)]
-    found = []
-    for made in (lambda: ours(**RULES["twelve"]), lambda: count):
-        one, two = (together(pages, tasks, seconds, made) for tasks in (1, 2))
-        found.append(str(two / one))
-    print(*found)
+    contest: list[Callable[[], Work]] = [lambda: ours(**RULES["twelve"]), lambda: count]
+    times: list[tuple[list[float], list[float]]] = [([], []) for _ in contest]
+    # In turns: a loop that counts has told of 2.2 cores on a machine with two, where the
+    # second that one task had was a slow one.
+    for _ in range(ROUNDS):
+        for made, (ones, twos) in zip(contest, times, strict=True):
+            ones.append(together(pages, 1, seconds, made))
+            twos.append(together(pages, 2, seconds, made))
+    print(*(statistics.median(two) / statistics.median(one) for one, two in times))
 
 
 def main() -> None:

@@ -295,7 +295,7 @@ def measures(
                 "counting loop",
                 least=0.95,
             ),
-            lambda: bench_transform.scaled(0.3 if quick else 1.0),
+            lambda: bench_transform.scaled(0.1 if quick else 0.4),
         )
     return [found[name] for name in wanted]
 
