@@ -105,6 +105,12 @@ def load_shared(connector: Connector) -> None:
         importlib.import_module("engine.source.wire.dialled")
     if any(values.of(AuthConfig).type != "NONE" for values in apis):
         importlib.import_module("requests")
+    if any(
+        api.values.of(ResponseCacheConfig).enabled and splittable(connector, api)
+        for api in connector.apis
+    ):
+        # Pages that several tasks ask for by number are all kept, and stored by each.
+        importlib.import_module("engine.shared.cache.store")
 
 
 def run_task(

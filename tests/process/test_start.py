@@ -179,26 +179,35 @@ def test_a_task_loads_what_it_uses_and_connects_seldom(
 
 
 @pytest.mark.parametrize(
-    ("tasks", "url", "auth", "shared"),
+    ("tasks", "url", "auth", "more", "shared"),
     [
-        (1, "https://a.example/x", "BEARER", set[str]()),
-        (2, "http://a.example/x", "NONE", set[str]()),
-        (2, "https://a.example/x", "NONE", {"urllib3"}),
-        (2, "http://a.example/x", "BEARER", {"requests", "urllib3"}),
+        (1, "https://a.example/x", "BEARER", "pagination.type=page", set[str]()),
+        (2, "http://a.example/x", "NONE", "", set[str]()),
+        (2, "https://a.example/x", "NONE", "", {"urllib3"}),
+        (2, "http://a.example/x", "BEARER", "", {"requests", "urllib3"}),
+        (2, "http://a.example/x", "NONE", "pagination.type=page", {"diskcache"}),
+        (
+            2,
+            "http://a.example/x",
+            "NONE",
+            "pagination.type=page\ncache.enabled=false",
+            set[str](),
+        ),
     ],
 )
 def test_several_tasks_share_what_each_would_load(
-    tmp_path: Path, tasks: int, url: str, auth: str, shared: set[str]
+    tmp_path: Path, tasks: int, url: str, auth: str, more: str, shared: set[str]
 ) -> None:
     config = tmp_path / "c.properties"
     config.write_text(
         f"name=c\nhttp.source.url={url}\nkafka.topic=t\nbootstrap.servers=b:9092\n"
         f"tasks.max={tasks}\nauth.type={auth}\n"
         + ("bearer.token=secret\n" if auth == "BEARER" else "")
+        + more
     )
     code = f"""
 from engine import config
 from engine.cli.wanted import load_shared
 load_shared(config.load([{str(config)!r}], []).connectors[0])"""
 
-    assert shared == among(loaded(code), {"requests", "urllib3"})
+    assert shared == among(loaded(code), {"requests", "urllib3", "diskcache"})
