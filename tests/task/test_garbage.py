@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from engine.task import garbage
+from tests.fakes.clock import HandClock
 
 
 class Ring:
@@ -41,32 +42,66 @@ def test_a_page_of_little_is_no_reason_to_look() -> None:
     gc.collect()
     ring = weakref.ref(Ring())
 
-    garbage.between_pages()
+    garbage.GarbageCollector().between_pages()
 
     assert ring() is not None
 
 
+@pytest.mark.parametrize(
+    ("new", "seconds", "collected"),
+    [
+        (1_000, 0.0, False),
+        (1_000, garbage.PAUSE * 0.9, False),
+        (1_000, garbage.PAUSE * 1.1, True),
+        (700 * garbage.MANY + 1_000, 0.0, True),
+    ],
+    ids=["at once", "a little later", "after the pause", "too many to wait"],
+)
+def test_pages_that_follow_at_once_are_looked_at_together(
+    new: int, seconds: float, collected: bool
+) -> None:
+    clock = HandClock()
+    collector = garbage.GarbageCollector(clock)
+    garbage.begin()
+    make_rings(1_000)
+    collector.between_pages()
+    ring = weakref.ref(Ring())
+    kept = [[number] for number in range(new)]
+    clock.move(seconds)
+
+    collector.between_pages()
+
+    assert collected is (ring() is None)
+    assert new == len(kept)
+
+
 def test_rings_that_grew_old_are_found_too() -> None:
+    clock = HandClock()
+    collector = garbage.GarbageCollector(clock)
+
+    def page() -> None:
+        make_rings(1_000)
+        clock.move(garbage.PAUSE)
+        collector.between_pages()
+
     garbage.begin()
     gc.collect()
     ring = Ring()
     for _ in range(30):
-        make_rings()
-        garbage.between_pages()
+        page()
     seen = weakref.ref(ring)
     del ring
 
     pages = 0
     while seen() is not None and pages < 1000:
-        make_rings()
-        garbage.between_pages()
+        page()
         pages += 1
 
     assert 1 < pages < 1000
 
 
-def make_rings() -> None:
-    for _ in range(1000):
+def make_rings(count: int) -> None:
+    for _ in range(count):
         Ring()
 
 
