@@ -30,7 +30,7 @@ ADVICE: Mapping[str, str] = {
     "loop": "The API ignores the paging parameter: check the names of pagination.*.",
     "cursor_expired": "Set pagination.cursor.expired, or start anew with "
     "`kafka-http-source offsets reset`.",
-    "forbidden": "A rule of the configuration forbids it; the message names the key.",
+    "forbidden": "A rule forbids it; where a key would allow it, the message names the key.",
     "record": "Mend the rule, or set errors.tolerance=all to keep such records as dead "
     "letters.",
     "broker": "Nothing is lost and it is waited for: bring the broker back.",

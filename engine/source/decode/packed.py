@@ -20,7 +20,7 @@ from engine.errors import BadPage, Forbidden, Unreachable
 from engine.later import later
 from engine.source.wire.body import MAX_RATIO, RATIO_FREE, Collector
 from engine.source.wire.inflate import gzip
-from engine.source.wire.pieces import BodyLimits, Pieces
+from engine.source.wire.pieces import BodyLimits, Pieces, too_large
 
 if TYPE_CHECKING:
     import lzma
@@ -105,7 +105,7 @@ def _unzipped(body: Body, bounds: BodyLimits) -> list[Body]:
                 while piece := file.read(STRIDE):
                     length += len(piece)
                     if length > left:
-                        raise Forbidden(f"the zip file is over {bounds.size} bytes")
+                        raise too_large(bounds.size, "zip file")
                     if length > RATIO_FREE and length > MAX_RATIO * len(body):
                         raise Forbidden(f"the zip file inflates over {MAX_RATIO}:1")
                     pieces.add(piece)

@@ -182,7 +182,7 @@ class Http:
                 if location is None:
                     return response
                 if hops == options.redirects:
-                    raise Forbidden(f"more than {hops} redirects")
+                    raise Forbidden(f"more than {hops} redirects (http.redirects.max)")
                 hops += 1
                 self._counters.redirects += 1
                 url = options.borders.follow(url, location)

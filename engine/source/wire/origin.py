@@ -196,7 +196,9 @@ class AllowedOrigins(Struct, frozen=True):
             and not self.ours(origin)
             and not listed(origin, self.allowed)
         ):
-            raise Forbidden(f"another origin, not in the allowed hosts: {origin}")
+            raise Forbidden(
+                f"another origin, not in http.source.allowed.hosts: {origin}"
+            )
         parts = urlsplit(url)
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
         return f"{origin}{quote(target, safe=_LEGAL)}"

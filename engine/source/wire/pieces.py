@@ -140,6 +140,9 @@ def hand_back(body: memoryview, start: int, end: int) -> None:
             kept.madvise(mmap.MADV_DONTNEED, start, min(end, len(kept)) - start)
 
 
-def too_large(size: int) -> Forbidden:
-    """The error of a body over `http.client.max.response.size.bytes`."""
-    return Forbidden(f"the body is over {size} bytes")
+def too_large(size: int, what: str = "body") -> Forbidden:
+    """The error of what is over `http.client.max.response.size.bytes`."""
+    return Forbidden(
+        f"the {what} is over {size} bytes: raise http.client.max.response.size.bytes, "
+        "or ask for smaller pages"
+    )
