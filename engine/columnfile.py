@@ -12,16 +12,12 @@ from __future__ import annotations
 import mmap
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
-from engine.later import later
 from engine.records import CutSequence
-
-if TYPE_CHECKING:
-    import tempfile
-else:
-    tempfile = later("tempfile")
+from engine.spool import spooling, unnamed
 
 #: Bytes that are read at once.
 WINDOW = 1 << 20
@@ -35,7 +31,7 @@ class ColumnFile:
 
     def __init__(self) -> None:
         self._missing = 0
-        self._file: Any = tempfile.TemporaryFile()
+        self._file = unnamed()
         self._lengths = array("I")
         self._length = 0
         # Where windows begin: place of the first item, place in the file.
@@ -43,7 +39,7 @@ class ColumnFile:
         self._starts = [0]
 
     def extend(self, items: Sequence[Any]) -> None:
-        """Put items behind the others: bytes, `Raw` or None."""
+        """Put items behind the others: bytes, `Raw` or None.  Raises SpoolError."""
         for item in items:
             size = NONE if item is None else len(item)
             if self._length - self._starts[-1] >= WINDOW:
@@ -58,14 +54,17 @@ class ColumnFile:
             text = b"".join(items)
         except TypeError:
             text = b"".join([item for item in items if item is not None])
-        self._file.write(text)
+        with spooling():
+            self._file.write(text)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failed: object) -> None:
         """Nothing can be added any more; what `column` gave stays."""
-        self._file.close()
+        # What could not be written is tried once more here, and is said already.
+        with suppress(OSError):
+            self._file.close()
 
     def column(
         self, kind: Callable[[bytes], Any] = bytes
@@ -78,7 +77,8 @@ class ColumnFile:
         """
         kept = None
         if self._length:
-            self._file.flush()
+            with spooling():
+                self._file.flush()
             kept = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         lengths, firsts = self._lengths, self._firsts
         starts = [*self._starts, self._length]

@@ -39,6 +39,7 @@ TABLE = {
     "Looping": (FAILS, Follows.NEXT_CHILD, SHARD, NEXT, None),
     "CursorExpired": (FAILS, Follows.NEXT_CHILD, SHARD, SHARD, None),
     "StartOver": (FAILS, Follows.NEXT_CHILD, SHARD, NEXT, None),
+    "SpoolError": (RETRY, FAILS, NEXT, NEXT, None),
     "Forbidden": (FAILS, Follows.NEXT_CHILD, SHARD, NEXT, None),
     "SourceError": (FAILS, Follows.NEXT_CHILD, SHARD, NEXT, None),
     "RecordError": (FAILS, FAILS, SHARD, SHARD, None),

@@ -44,7 +44,8 @@ examples:
   {PROGRAM} explain pagination.type             what a key means
 
 exit codes: 0 done; 64 usage; 65 data; 66 file missing; 69 API or broker not
-reached; 70 a bug; 75 try again; 77 permission; 78 configuration.
+reached; 70 a bug; 74 a file that cannot be written; 75 try again; 77 permission;
+78 configuration.
 """
 
 

@@ -81,6 +81,7 @@ _OURS: tuple[tuple[type[BaseException], str], ...] = (
     (errors.Looping, "loop"),
     (errors.CursorExpired, "cursor_expired"),
     (errors.Forbidden, "forbidden"),
+    (errors.SpoolError, "disk_full"),
     (errors.RecordError, "record"),
     (errors.Refused, "record"),
     (errors.Misconfigured, "configuration"),

@@ -241,3 +241,36 @@ def test_a_limit_of_file_sizes_ends_in_words(limit: int, make: Make, api: Api) -
     assert 0 == done.returncode, done.stderr
     assert 400 == len(setup.values())
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", ["state.dir", "TMPDIR"])
+def test_a_disk_that_is_full_keeps_a_large_page_waiting_and_says_where(
+    place: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: dict[str, object] = {
+        "http.source.poll.interval.ms": 200,
+        "kafka.key": "${record.id}",
+        "retry.backoff.ms": 50,
+        "max.retries": 1,
+    }
+    with (
+        disk_of(tmp_path / "small", 24 << 10) as disk,
+        Api(pages=1, records=9_000, size=1_000) as api,
+    ):
+        if place == "state.dir":
+            keys["state.dir"] = disk
+        else:
+            monkeypatch.setenv("TMPDIR", str(disk))
+        setup = make(f"{api.url}/none/0", keys)
+        filler = disk / "filler"
+        filler.write_bytes(bytes(20 << 20))
+        with setup.running() as engine:
+            until(lambda: "No space left" in engine.err, "the disk is full")
+            assert not setup.values()
+            filler.unlink()
+            until(lambda: len(setup.values()) >= 9_000, "the page in the topic")
+            said = engine.err
+
+    assert f"a large page cannot be kept in {disk}: No space left on device" in said
+    assert "bug" not in said
+    assert "FAILED" not in said

@@ -12,17 +12,12 @@ import contextlib
 import mmap
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 
 from engine.errors import Forbidden
-from engine.later import later
-
-if TYPE_CHECKING:
-    import tempfile
-else:
-    tempfile = later("tempfile")
+from engine.spool import spooling, unnamed
 
 #: Bodies above it are kept in an unlinked file and mapped.
 SPOOL_ABOVE = 8 << 20
@@ -60,7 +55,8 @@ class Pieces:
     """
     A body on its way in: in memory while small, else in an unlinked file.
 
-    Raises Forbidden once the bytes cross `bounds.size`.
+    Raises Forbidden once the bytes cross `bounds.size`, SpoolError where the file has
+    no room.
     """
 
     def __init__(self, bounds: BodyLimits):
@@ -74,12 +70,14 @@ class Pieces:
         if self.length > self._bounds.size:
             raise too_large(self._bounds.size)
         if self._file is not None:
-            self._file.write(piece)
+            with spooling(self._bounds.spool_dir):
+                self._file.write(piece)
             return
         self._pieces.append(piece)
         if self.length > self._bounds.spool_above:
-            self._file = tempfile.TemporaryFile(dir=self._bounds.spool_dir)
-            self._file.writelines(self._pieces)
+            self._file = unnamed(self._bounds.spool_dir)
+            with spooling(self._bounds.spool_dir):
+                self._file.writelines(self._pieces)
             self._pieces.clear()
 
     def extend(self, pieces: list[bytes], length: int) -> None:
@@ -97,7 +95,7 @@ class Pieces:
         if self._file is None:
             pieces, self._pieces = self._pieces, []
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        with self._file as file:
+        with spooling(self._bounds.spool_dir), self._file as file:
             file.flush()
             kept = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         threading.Thread(
