@@ -81,7 +81,18 @@ def large_pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+#: Each mode with each pagination type and order: how a value is written, and where it
+#: is asked for, has nothing to do with where records lie.
+TYPES = [
+    name
+    for name in CONFIGURATIONS
+    if name.endswith(("-iso-query-ASC", "-iso-query-DESC", "-iso-query-NONE"))
+    or name == "incremental-keyset-string-query-ASC"
+]
+SPANS = [name for name in WINDOWS if name.endswith(("-iso", "-cuts", "-overlap"))]
+
+
+@pytest.mark.parametrize("name", TYPES)
 def test_every_configuration_reads_large_pages(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +101,7 @@ def test_every_configuration_reads_large_pages(
     assert seen
 
 
-@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("name", SPANS)
 def test_every_window_reads_large_pages(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
