@@ -16,7 +16,7 @@ import pytest
 from engine.errors import StateError
 from engine.records import Offset
 from tests.task.configurations import FORMS, PAGING, PLACES, URL, WINDOWS, Changing
-from tests.task.test_configurations import File, of, stored
+from tests.task.courses import File, of, stored
 
 BASE = {"http.source.url": f"{URL}/list", "http.response.data.json.pointer": "/items"}
 POINTER = {"http.offset.json.pointer": "/updated"}

@@ -21,7 +21,9 @@ from engine.source.paging import loops
 from engine.task import unchanged
 from tests.fakes.broker.cluster import cluster
 from tests.sink.rig import Memory, delivering, outlet, parcel, topic_name
-from tests.task import test_configurations
+from tests.task import courses
+from tests.task import test_configurations as every
+from tests.task import test_window_configurations as spans
 from tests.task.configurations import CONFIGURATIONS, WINDOWS
 
 
@@ -77,7 +79,7 @@ def large_pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return read
 
-    monkeypatch.setattr(test_configurations, "compile_decoder", compiled)
+    monkeypatch.setattr(courses, "compile_decoder", compiled)
     return seen
 
 
@@ -97,7 +99,7 @@ def test_every_configuration_reads_large_pages(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = large_pages(monkeypatch)
-    test_configurations.test_nothing_is_lost_and_nothing_comes_twice(name, tmp_path)
+    every.test_nothing_is_lost_and_nothing_comes_twice(name, tmp_path)
     assert seen
 
 
@@ -106,9 +108,7 @@ def test_every_window_reads_large_pages(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = large_pages(monkeypatch)
-    test_configurations.test_each_window_is_walked_once_from_every_state_on(
-        name, tmp_path
-    )
+    spans.test_each_window_is_walked_once_from_every_state_on(name, tmp_path)
     assert seen
 
 
