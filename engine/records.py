@@ -249,6 +249,16 @@ def in_pieces(items: Sequence[_Item], count: int) -> Iterator[Sequence[_Item]]:
     return (items[at : at + count] for at in range(0, len(items), count))
 
 
+def joined_pieces(
+    items: Sequence[Encoded], between: bytes, count: int
+) -> Iterator[bytes]:
+    """All of a column as text with `between` between any two, as by `in_pieces`."""
+    before = b""
+    for piece in in_pieces(items, count):
+        yield before + between.join(piece)
+        before = between
+
+
 class Page(Struct, frozen=True, kw_only=True):
     """
     A usable response, split into records that are not yet read.

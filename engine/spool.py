@@ -9,7 +9,6 @@ Path: `source.wire.pieces` keeps bodies in one, `columnfile` columns
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
@@ -33,7 +32,7 @@ def spooling(directory: str | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = directory or os.environ.get("TMPDIR") or "the temporary directory"
+        place = directory or tempfile.tempdir or "the temporary directory"
         why = error.strerror or str(error)
         raise SpoolError(
             f"a large page cannot be kept in {place}: {why}; make room there, or ask "

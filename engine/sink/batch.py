@@ -19,13 +19,12 @@ from msgspec import Struct
 from engine.checksum import crc32c
 from engine.sink.columns import (
     NO_KEY,
-    NUMBERS_SHORT,
-    SHORT,
     WITH_LENGTH,
     Column,
     each_of,
     number_of,
     numbered,
+    numbers,
     varint,
 )
 from engine.sink.compress import NUMBERS, PLAIN, Packing
@@ -274,10 +273,7 @@ class Batch:
             pieces[1::width] = numbered(first, last, alike)
         else:
             beside = int(by_value)
-            indexes = NUMBERS_SHORT[first:last]
-            if last > SHORT:
-                indexes += [varint(at) for at in range(max(first, SHORT), last)]
-            pieces[1::width] = indexes
+            pieces[1::width] = numbers(first, last)
         done = 0
         for index_size, below in INDEX_SIZES:
             upto = min(below, last) - first

@@ -67,6 +67,14 @@ MOST_NUMBERED = 8
 _numbered: dict[int, list[bytes]] = {}
 
 
+def numbers(first: int, last: int) -> list[bytes]:
+    """The numbers from `first` to below `last`."""
+    found = NUMBERS_SHORT[first:last]
+    if last > SHORT:
+        found += [varint(at) for at in range(max(first, SHORT), last)]
+    return found
+
+
 def numbered(first: int, last: int, length: int) -> list[bytes]:
     """The numbers from `first` to below `last`, each with a key's length behind it."""
     known = _numbered.get(length)
@@ -81,7 +89,7 @@ def numbered(first: int, last: int, length: int) -> list[bytes]:
     found = known[first:last]
     if last > SHORT:
         end = number_of(length)
-        found += [varint(at) + end for at in range(max(first, SHORT), last)]
+        found += [each + end for each in numbers(max(first, SHORT), last)]
     return found
 
 

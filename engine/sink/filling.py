@@ -34,7 +34,6 @@ MOST_PLACES = 8
 #: Bytes of full batches of one page after which the sender is told of them.
 TELL_EACH = 1 << 20
 
-
 #: Pages in a row behind which nothing came within a linger, after which the next one
 #: does not wait for company.
 LONE = 3

@@ -17,7 +17,7 @@ from zlib import crc32
 
 from engine.records import Offset, Shard
 from engine.sink.state import Saved
-from engine.source.paging.position import UNDER
+from engine.source.paging.position import STAMPS, UNDER
 
 log = logging.getLogger("task")
 
@@ -30,7 +30,7 @@ NAMED: Final = 5
 LEAST_LAGGING = 8
 
 #: What a position has that does not say where the next poll goes on.
-PASSING: Final = frozenset({"poll", "v", "seq", "at", "once", UNDER})
+PASSING: Final = STAMPS | {"poll"}
 
 
 def stored_below(

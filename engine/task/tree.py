@@ -331,7 +331,8 @@ class Branches:
         ]
         if gone := (gone + self._strangers)[:MOST_FORGOTTEN]:
             self._forget(gone)
-            self._strangers = [key for key in self._strangers if key not in set(gone)]
+            done = set(gone)
+            self._strangers = [key for key in self._strangers if key not in done]
 
     def _forget(self, gone: list[tuple[str, str]]) -> None:
         self._pulse.idle("commit")

@@ -34,9 +34,16 @@ from engine.source.paging.asking import (
     plain_initial,
 )
 from engine.source.paging.envelope import Fields
-from engine.source.paging.marks import COMMON, RENAMED, StoredBookmark
+from engine.source.paging.marks import RENAMED, StoredBookmark
 from engine.source.paging.pager import Note, PollRequests, ShardPagers
-from engine.source.paging.position import Position, digest, put_fields, reader, single
+from engine.source.paging.position import (
+    COMMON,
+    Position,
+    digest,
+    put_fields,
+    reader,
+    single,
+)
 from engine.source.paging.rows import ValueRow, row_of
 from engine.source.paging.ties import MOST_BACK, MOST_TIES, PageEdge, Ties
 from engine.source.paging.values import (

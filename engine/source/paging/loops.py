@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from msgspec import Raw
 from xxhash import xxh3_64, xxh3_64_intdigest
 
-from engine.records import Request, in_pieces
+from engine.records import Request, joined_pieces
 
 #: Records that are hashed in one go; of a page with more only so many are joined.
 PIECE = 10_000
@@ -143,10 +143,8 @@ def fingerprint(records: Sequence[Raw]) -> int:
     if len(records) <= PIECE:
         return xxh3_64_intdigest(b",".join(records))
     whole = xxh3_64()
-    comma = b""
-    for piece in in_pieces(records, PIECE):
-        whole.update(comma + b",".join(piece))
-        comma = b","
+    for text in joined_pieces(records, b",", PIECE):
+        whole.update(text)
     return whole.intdigest()
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from engine.errors import StateError
 from engine.records import Offset, Primitive
 from engine.source.paging.asking import BookmarkKeys
-from engine.source.paging.position import SEAL, UNDER, fields_under, text_in, whole
+from engine.source.paging.position import COMMON, fields_under, text_in, whole
 from engine.source.paging.ties import Ties
 from engine.source.paging.values import KINDS, restored
 
@@ -35,8 +35,6 @@ FIELDS: Final = (
 )
 #: Fields that the inner pager has under the same name, and what they are called then.
 RENAMED: Final = {"ties": "walk.ties"}
-#: Those that the positions of all modes have.
-COMMON: Final = frozenset({"poll", "done", "v", "seq", "at", "once", SEAL, UNDER})
 
 
 class StoredBookmark:

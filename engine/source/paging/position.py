@@ -21,7 +21,7 @@ from engine.errors import BadPage, StateError
 from engine.language.faults import EvaluationError
 from engine.language.paths import compile_path
 from engine.language.values import MISSING, decode, encode
-from engine.records import Offset, Primitive, in_pieces
+from engine.records import Offset, Primitive, joined_pieces
 
 #: Longest cursor, in bytes of its text.
 MAX_CURSOR: Final = 65536
@@ -54,8 +54,16 @@ JOB: Final = frozenset(
 )
 
 
+#: What is added to any offset that is written.
+STAMPS: Final = frozenset({"v", "seq", "at", "once", UNDER})
+
+
 #: What is added to an offset that is no position.
-_WRITERS: Final = frozenset({"v", "seq", "at", "once", UNDER}) | VOUCHING | JOB
+_WRITERS: Final = STAMPS | VOUCHING | JOB
+
+
+#: What the positions of all pagers around a type's pager have beside their own.
+COMMON: Final = STAMPS | {"poll", "done", SEAL}
 
 
 #: An offset without the field that says where, as one of another mode may be.
@@ -197,11 +205,9 @@ def digest(data: bytes | Raw) -> bytes:
 def records_hash(records: Sequence[Raw]) -> str:
     """The hash of some records of a page, as the state keeps it."""
     whole = hashlib.blake2b(digest_size=DIGEST)
-    line = b""
     # A page too large for memory is not joined whole.
-    for piece in in_pieces(records, max(len(records), 1)):
-        whole.update(line + b"\n".join(piece))
-        line = b"\n"
+    for text in joined_pieces(records, b"\n", max(len(records), 1)):
+        whole.update(text)
     return whole.hexdigest()
 
 

@@ -29,13 +29,12 @@ from engine.records import Offset, Page, Primitive, Request, Response, picked
 from engine.source.decode.decoder import Decoded
 from engine.source.paging.envelope import Fields
 from engine.source.paging.pager import Note, Others, Pager, ShardPagers
-from engine.source.paging.position import SEAL, UNDER, Position, digest, whole
+from engine.source.paging.position import COMMON, Position, digest, whole
 from engine.source.paging.ties import MOST_BACK, Ties
 from engine.source.paging.values import Key, Scale, ValueReader
 
 log = logging.getLogger("source")
 
-_COMMON: Final = frozenset({"poll", "done", "v", "seq", "at", "once", SEAL, UNDER})
 #: In front of the fields of the pager within a window.
 _WALK: Final = "walk."
 
@@ -169,7 +168,7 @@ class _Stored:
         for name, value in offset.items():
             if name.startswith(_WALK):
                 self.walk[name.removeprefix(_WALK)] = value
-            elif name not in known and name not in _COMMON:
+            elif name not in known and name not in COMMON:
                 raise StateError(
                     f"the stored offset has {name!r} and was stored without time "
                     "windows; reset the offset to start over"
@@ -521,7 +520,7 @@ class WindowPager:
             walk = {
                 _WALK + name: value
                 for name, value in page.offset.items()
-                if name not in _COMMON
+                if name not in COMMON
             }
         done = ended and not self._due()
         position: dict[str, Primitive] = {"poll": self._poll, "done": done}
