@@ -41,7 +41,7 @@ _REFUSED = re.compile(r"[\x00\r\n]").search
 #: A URL that requests would send as it is: nothing in it may be spelt in two ways.
 _PLAIN = re.compile(
     r"https?://[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?(?::[1-9][0-9]{0,4})?(?=/)"
-    r"(?:/(?!\.{1,2}(?:[/?]|\Z))(?:[A-Za-z0-9._~-]|%{once})+)*+/?"
+    r"(?:/(?!\.{1,2}(?:[/?]|\Z))(?:[A-Za-z0-9._~-]|%{once})+)*/?"
     r"(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%{once})+)?".replace(
         # An octet that has no other spelling: not one of the unreserved characters.
         "{once}",
