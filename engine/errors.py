@@ -19,7 +19,7 @@ every loop asks what follows in its own case.
     |  |- Looping                   GIVE_UP   65  the same request and the same page again
     |  |- CursorExpired             GIVE_UP   65  a stored cursor that the API no longer knows
     |  |- StartOver                 GIVE_UP   65  the API asks for a new start of the poll
-    |  |- SpoolError                RETRY     74  the disk has no room for a large page
+    |  |- SpoolError                RETRY     74  the disk has no room for a large page or for keys
     |  `- Forbidden                 GIVE_UP   65  a rule of ours refuses the answer or the next hop
     |- RecordError                  SKIP      65  this record; `errors.tolerance`
     |- SinkError
@@ -267,7 +267,7 @@ class Forbidden(SourceError):
 
 
 class SpoolError(SourceError):
-    """A page too large for memory could not be kept in a file: a full disk, mostly."""
+    """What is too large for memory could not be kept in a file: a full disk, mostly."""
 
     then = Then.RETRY
     code = Exit.IO

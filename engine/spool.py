@@ -4,14 +4,14 @@ Spool: files without names, for what is too large for memory.
 Owns where they are made and what is said where a disk has no room for them: the page
 is given up, not the shard, and the next poll tries again.
 
-Path: `source.wire.pieces` keeps bodies in one, `columnfile` columns
+Path: `source.wire.pieces` keeps bodies in one, `columnfile` columns, `task.snapshot` keys
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 from engine.errors import SpoolError
 from engine.later import later
@@ -22,10 +22,20 @@ else:
     tempfile = later("tempfile")
 
 
+#: What a file is for, and what helps beside room for it.
+PAGE: Final = ("a large page", "ask for smaller pages")
+KEYS: Final = ("the keys of a snapshot", "remember fewer (http.snapshot.max.keys)")
+
+
 @contextmanager
-def spooling(directory: str | None = None) -> Iterator[None]:
+def spooling(
+    directory: str | None = None, purpose: tuple[str, str] = PAGE
+) -> Iterator[None]:
     """
     Around whatever writes to such a file of a directory; None: the system's own.
+
+    Args:
+        purpose: PAGE or KEYS, for the message.
 
     Raises: SpoolError in place of an OSError.
     """
@@ -34,17 +44,17 @@ def spooling(directory: str | None = None) -> Iterator[None]:
     except OSError as error:
         place = directory or tempfile.tempdir or "the temporary directory"
         why = error.strerror or str(error)
+        what, instead = purpose
         raise SpoolError(
-            f"a large page cannot be kept in {place}: {why}; make room there, or ask "
-            "for smaller pages"
+            f"{what} cannot be kept in {place}: {why}; make room there, or {instead}"
         ) from error
 
 
-def unnamed(directory: str | None = None) -> IO[bytes]:
+def unnamed(directory: str | None = None, purpose: tuple[str, str] = PAGE) -> IO[bytes]:
     """
     A new file, open for reading and writing, which goes when it is closed.
 
     Raises: SpoolError.
     """
-    with spooling(directory):
+    with spooling(directory, purpose):
         return tempfile.TemporaryFile(dir=directory)

@@ -15,23 +15,18 @@ Path: `task.diff` -> here -> `task.segments`
 
 from __future__ import annotations
 
-import os
+import contextlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
-from engine.errors import StateError
-from engine.later import later
+from engine.errors import SpoolError
 from engine.records import Offset, Primitive
+from engine.task.keybytes import KeyBytes
 from engine.task.segments import SegmentEntries, packed, unpacked
-
-if TYPE_CHECKING:
-    import tempfile
-else:
-    tempfile = later("tempfile")
 
 #: Of an entry: its record may have been delivered or not, and it is gone.
 UNKNOWN: Final = 0
@@ -60,6 +55,8 @@ class KeyTable:
     Args:
         spool: Where the file of the keys' bytes is made; it has no name.
 
+    Raises: SpoolError, also from whatever takes in a key, where the disk has no room.
+
     Attributes:
         known: Keys at the beginning of the poll.
         found: Keys of this poll, each counted once.
@@ -87,10 +84,9 @@ class KeyTable:
         self._count = 0
         self._topics: list[str] = []
         self._seeds: list[int] = []
-        self._spool = spool
-        self._file = tempfile.TemporaryFile(prefix="keys-", dir=spool)
-        # Bytes of the file, and those of keys that are there.
-        self._end = self._bytes = 0
+        self._file = KeyBytes(spool)
+        #: Bytes in the file of keys that are there.
+        self._bytes = 0
         #: Segment -> its entries, and how many of them are the newest of their key.
         self._entries: dict[int, int] = {}
         self._live: dict[int, int] = {}
@@ -103,8 +99,10 @@ class KeyTable:
         self._poll += 1
         self.known = self._count
         self.found = 0
-        if self._end > 2 * self._bytes + SLACK:
-            self._pack()
+        if self._file.end > 2 * self._bytes + SLACK:
+            # Without room for another file this one does: it is as good, and larger.
+            with contextlib.suppress(SpoolError):
+                self._pack()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -131,7 +129,8 @@ class KeyTable:
         Returns: their places, their rows, and how many of them had been seen in this
             poll with other content.
 
-        Raises: OverflowError before a key too many is taken in.
+        Raises: OverflowError for a key too many, SpoolError; nothing of the page is
+            taken in then.
         """
         # Hot path: 0.7 us a record that is as it was.
         index, low, high = self._index, self._low, self._high
@@ -142,8 +141,9 @@ class KeyTable:
         places: list[int] = []
         rows: list[int] = []
         fresh: list[bytes] = []
+        before: list[int] = []
         found = again = 0
-        at = self._end
+        at = self._file.end
         for place, (one, two, now) in enumerate(
             zip(halves[::2], halves[1::2], contents, strict=True)
         ):
@@ -157,6 +157,7 @@ class KeyTable:
             if row:
                 if content[row] != now:
                     again += seen[row] == poll
+                    before.append(content[row])
                     content[row] = now
                     places.append(place)
                     rows.append(row)
@@ -165,7 +166,7 @@ class KeyTable:
                     found += 1
                 continue
             if self._count >= most:
-                self._write(b"".join(fresh))
+                self._undo(rows, before)
                 raise OverflowError
             key = keys[place]
             number = numbers if isinstance(numbers, int) else numbers[place]
@@ -173,6 +174,7 @@ class KeyTable:
             self._keep(row, at, len(key))
             at += len(key)
             fresh.append(key)
+            before.append(GONE)
             content[row] = now
             seen[row] = poll
             found += 1
@@ -181,7 +183,11 @@ class KeyTable:
             if index is not self._index:
                 index = self._index
                 mask = len(index) - 1
-        self._write(b"".join(fresh))
+        try:
+            self._file.append(b"".join(fresh))
+        except SpoolError:
+            self._undo(rows, before)
+            raise
         self.found += found
         return places, rows, again
 
@@ -199,9 +205,7 @@ class KeyTable:
 
     def key(self, row: int) -> tuple[str, bytes]:
         """The topic and the bytes of a key."""
-        raw = os.pread(self._file.fileno(), self._length[row], self._place[row])
-        if len(raw) != self._length[row]:
-            raise StateError("the file of a snapshot's keys is cut")
+        raw = self._file.read(self._place[row], self._length[row])
         return self._topics[self._topic[row]], raw
 
     def drop(self, rows: Iterable[int]) -> None:
@@ -274,8 +278,8 @@ class KeyTable:
         holds = stored.get("sure") is True or number <= confirmed
         mapped = [self._number(name) for name in entries.names]
         unsure: list[int] = []
-        at = self._end
-        self._write(blob)
+        at = self._file.end
+        self._file.append(blob)
         self._entries[number] = len(lengths)
         self._live.setdefault(number, 0)
         place = 0
@@ -436,6 +440,14 @@ class KeyTable:
         self._free.append(row)
         self._count -= 1
 
+    def _undo(self, rows: Sequence[int], before: Sequence[int]) -> None:
+        """Take back what a page did to these rows, whose contents were these; the last first."""
+        for row, content in zip(reversed(rows), reversed(before), strict=True):
+            if content == GONE:
+                self._remove(row)
+            else:
+                self._content[row] = content
+
     def _rebuild(self) -> None:
         size = 1024
         while size < 2 * self._count:
@@ -453,12 +465,6 @@ class KeyTable:
         self._index = index
         self._used = self._count
 
-    def _write(self, blob: bytes) -> None:
-        fd, done = self._file.fileno(), 0
-        while done < len(blob):
-            done += os.pwrite(fd, blob[done:], self._end + done)
-        self._end += len(blob)
-
     def _keep(self, row: int, at: int, length: int) -> None:
         """Where the bytes of a key stand."""
         self._bytes += length - self._length[row]
@@ -467,25 +473,15 @@ class KeyTable:
 
     def _pack(self) -> None:
         """The bytes of the keys that are there, in a file of their own."""
-        before, rows = (
-            self._file,
-            [
-                row
-                for row, content in enumerate(self._content)
-                if content != GONE and row >= _ROWS
-            ],
+        content = self._content
+        rows = [n for n, is_ in enumerate(content) if is_ != GONE and n >= _ROWS]
+        some = (rows[at : at + ENTRIES] for at in range(0, len(rows), ENTRIES))
+        fresh = self._file.copied(
+            b"".join(self.key(row)[1] for row in each) for each in some
         )
-        fresh = tempfile.TemporaryFile(prefix="keys-", dir=self._spool)
-        places = []
-        end = 0
-        for start in range(0, len(rows), ENTRIES):
-            blob = b"".join(self.key(row)[1] for row in rows[start : start + ENTRIES])
-            fresh.write(blob)
-            for row in rows[start : start + ENTRIES]:
-                places.append(end)
-                end += self._length[row]
-        fresh.flush()
-        for row, place in zip(rows, places, strict=True):
-            self._place[row] = place
-        self._file, self._end, self._bytes = fresh, end, end
-        before.close()
+        at = 0
+        for row in rows:
+            self._place[row] = at
+            at += self._length[row]
+        self._file.close()
+        self._file, self._bytes = fresh, at

@@ -274,3 +274,31 @@ def test_a_disk_that_is_full_keeps_a_large_page_waiting_and_says_where(
     assert f"a large page cannot be kept in {disk}: No space left on device" in said
     assert "bug" not in said
     assert "FAILED" not in said
+
+
+def test_a_disk_that_is_full_keeps_the_keys_of_a_snapshot_waiting_and_says_where(
+    make: Make, tmp_path: Path
+) -> None:
+    keys: dict[str, object] = {
+        "http.source.poll.interval.ms": 200,
+        "http.offset.mode": "SNAPSHOT_DIFF",
+        "kafka.key": "${record.id}" + "k" * 1_000,
+        "retry.backoff.ms": 50,
+        "max.retries": 1,
+    }
+    with (
+        disk_of(tmp_path / "small", 8 << 10) as disk,
+        Api(pages=4, records=500, size=100) as api,
+    ):
+        setup = make(f"{api.url}/page/0", {**PAGED, **keys, "state.dir": disk})
+        filler = disk / "filler"
+        filler.write_bytes(bytes(7 << 20))
+        with setup.running() as engine:
+            until(lambda: "No space left" in engine.err, "the disk is full")
+            filler.unlink()
+            until(lambda: len(set(setup.values())) >= 2_000, "the pages in the topic")
+            said = engine.err
+
+    assert f"the keys of a snapshot cannot be kept in {disk}: No space left" in said
+    assert "bug" not in said
+    assert "FAILED" not in said

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import StateError
+from engine.errors import SpoolError, StateError
 from engine.records import Primitive
 from engine.task import snapshot
 from engine.task.contents import content_of
 from engine.task.segments import keys_known
 from engine.task.snapshot import UNKNOWN, KeyTable
+from tests.disks import disk_of
 from tests.examples import examples
 
 MOST = 1000
@@ -72,6 +74,52 @@ def test_more_keys_than_allowed_are_refused() -> None:
     rows.begin()
     with pytest.raises(OverflowError):
         rows.changed("t", [b"a", b"b", b"c"], [5, 5, 5], 2)
+
+    assert len(rows) == 0
+    assert changed(rows, {b"a": b"1"}) == [b"a"]
+
+
+def test_a_page_whose_keys_find_no_room_is_not_taken_in(tmp_path: Path) -> None:
+    with disk_of(tmp_path / "small", 16) as place:
+        rows = KeyTable(str(place))
+        rows.begin()
+        assert changed(rows, {b"a": b"1", b"b": b"1"}) == [b"a", b"b"]
+        # Twice the same key, a new one and one that has changed, before the one too many.
+        keys = [b"a", b"c", b"c", b"d" * 20_000, b"a"]
+        contents = content_of([b"2", b"1", b"2", b"1", b"3"])
+        rows.begin()
+        with pytest.raises(
+            SpoolError, match="keys of a snapshot cannot be kept in"
+        ) as told:
+            rows.changed("t", keys, contents, MOST)
+        assert str(place) in str(told.value)
+        assert "http.snapshot.max.keys" in str(told.value)
+        assert len(rows) == 2
+        # What the page had is as new as it was, and nothing else is.
+        rows.begin()
+        assert changed(rows, {b"a": b"3", b"b": b"1", b"c": b"2"}) == [b"a", b"c"]
+        assert [rows.key(row) for row in rows.gone()] == []
+        rows.begin()
+        changed(rows, {b"a": b"3"})
+        assert sorted(rows.key(row)[1] for row in rows.gone()) == [b"b", b"c"]
+
+
+def test_without_room_to_pack_the_keys_they_stay_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "SLACK", 0)
+    with disk_of(tmp_path / "small", 16) as place:
+        rows = KeyTable(str(place))
+        rows.begin()
+        changed(rows, {bytes([n]) * 400: b"1" for n in range(38)})
+        rows.begin()
+        changed(rows, {bytes([n]) * 400: b"1" for n in range(12)})
+        rows.drop(rows.gone())
+        rows.begin()
+        kept = {bytes([n]) * 400: b"1" for n in range(12)}
+        assert changed(rows, kept) == []
+        rows.begin()
+        assert {rows.key(row)[1] for row in rows.gone()} == set(kept)
 
 
 def test_what_was_not_confirmed_is_unknown() -> None:
