@@ -4,16 +4,17 @@ Jobs: apis whose data has to be asked for before it can be fetched.
 Owns a poll in three steps: a job is created, its status is asked until it is done, and
 what it has made is fetched, by the pages of the api or from the URLs that the status
 names. The position has the job from its creation on, so that who was killed goes on
-with it and creates no second one. It is one walk, and long: each
-of the three steps is read back from the state, whichever of them a kill has cut.
+with it and creates no second one. Each of the three steps is read back from the state,
+whichever of them a kill has cut.
 
-Path: `task.flow` -> here -> `source.poll` walks what the job has made
+Path: `task.flow` -> here -> `source.poll` walks what the job has made; `source.jobstate`,
+`source.jobfiles`
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Raw, Struct
@@ -24,20 +25,21 @@ from engine.clock import SYSTEM, Clock
 from engine.errors import (
     BadPage,
     SourceError,
-    StateError,
     Unexpected,
     Unreachable,
 )
 from engine.language.paths import compile_path, placed
 from engine.later import later
-from engine.records import Offset, Page, Primitive, Request, Response
+from engine.records import Offset, Page, Request, Response
 from engine.seams import Fetch, Stopping
 from engine.source.decode.decoder import Decode, Decoded
 from engine.source.decode.diagnosis import bad_page
+from engine.source.jobfiles import JobFiles
+from engine.source.jobstate import FILE, CreatedJob, job_in, without_job
 from engine.source.paging.envelope import Fields
 from engine.source.paging.links import without
-from engine.source.paging.pager import Note, PollRequests
-from engine.source.paging.position import plain_value, text_in, whole
+from engine.source.paging.pager import Note
+from engine.source.paging.position import plain_value, whole
 from engine.source.paging.request import Shape
 from engine.source.paging.windows import WindowPager
 from engine.source.poll import Poll
@@ -49,11 +51,6 @@ else:
     dates = later("email.utils")
 
 log = logging.getLogger("source")
-
-#: What a position has of a job beside the place in what the job has made.
-FIELDS: Final = ("job", "job.url", "job.at", "job.from", "job.begun")
-#: How many of the files of a job are fetched.
-FILE: Final = "job.file"
 
 #: Statuses by which an API says that it knows a job no longer.
 UNKNOWN: Final = frozenset({404, 410})
@@ -125,41 +122,6 @@ class JobSteps(Struct, frozen=True, kw_only=True):
         if self.status is None:
             return self.create.begin(now_ms, scope).follow(0, job.url)
         return self.status.begin(now_ms, {**(scope or {}), **job.scope})(0)
-
-
-class CreatedJob(Struct, frozen=True):
-    """
-    A job that was created.
-
-    Attributes:
-        answer: What its creation was answered with, as far as requests name it.
-        url: Where its status is asked for, or "".
-        at_ms: When it was created.
-        start: Where the poll began.
-        poll: Its number.
-    """
-
-    answer: str
-    url: str
-    at_ms: int
-    start: Offset | None
-    poll: int
-
-    @property
-    def scope(self) -> dict[str, object]:
-        """What requests may name of it."""
-        return {"job": Raw(self.answer.encode()), "job_url": self.url}
-
-    @property
-    def fields(self) -> dict[str, Primitive]:
-        """As a position keeps it."""
-        start = "" if self.start is None else msgjson.encode(self.start).decode()
-        return {
-            "job": self.answer,
-            "job.url": self.url,
-            "job.at": self.at_ms,
-            "job.from": start,
-        }
 
 
 class JobPoll(Poll):
@@ -509,100 +471,6 @@ class _Gone(Exception):
     def __init__(self, message: str, cause: SourceError):
         super().__init__(message)
         self.cause = cause
-
-
-class JobFiles:
-    """
-    The files of a job, one behind the other; a `pager.Pager`.
-
-    Args:
-        start: Makes their requests.
-        first: How many of them were fetched before.
-        ends: The positions within them and behind the last one.
-        window: Of which they are, or None.
-    """
-
-    stored = onward = False
-
-    def __init__(
-        self,
-        urls: Sequence[str],
-        start: PollRequests,
-        *,
-        first: int,
-        ends: tuple[Offset, Offset],
-        window: tuple[int, int] | None = None,
-    ):
-        self._urls = urls
-        self._start = start
-        self._next = first
-        self._ends = ends
-        self._window = window
-        self._asked = False
-        self.over = first >= len(urls)
-
-    def ask(self) -> Request | None:
-        if self.over or self._asked:
-            return None
-        self._asked = True
-        return self._start.follow(self._next, self._urls[self._next])
-
-    def give_up(self) -> None:
-        """Do nothing: nobody waits for a job here."""
-
-    def expects(self, request: Request) -> bool:
-        return self._asked and not self.over
-
-    def learn(
-        self, request: Request, response: Response, decoded: Decoded
-    ) -> Page | None:
-        self._asked = False
-        index, self._next = self._next, self._next + 1
-        self.over = self._next >= len(self._urls)
-        within, offset = self._ends
-        if not self.over:
-            offset = {**within, FILE: self._next}
-        return Page(
-            response=response,
-            index=index,
-            records=decoded.records,
-            offset=offset,
-            last=offset["done"] is True,
-            window=self._window,
-        )
-
-    def refused(self, request: Request, failure: SourceError) -> Page | None:
-        raise failure
-
-
-def job_in(offset: Offset | None) -> CreatedJob | None:
-    """The job that a position tells of, None if it is of none."""
-    if offset is None or "job" not in offset or offset.get("done") is True:
-        return None
-    start = text_in(offset, "job.from")
-    try:
-        found = msgjson.decode(start, type=dict[str, Primitive]) if start else None
-        msgjson.decode(text_in(offset, "job"))
-    except ValueError as failure:
-        raise StateError(f"the stored offset's job cannot be read: {failure}") from (
-            failure
-        )
-    return CreatedJob(
-        text_in(offset, "job"),
-        text_in(offset, "job.url"),
-        whole(offset, "job.at", 0),
-        found,
-        whole(offset, "poll", 1, least=1),
-    )
-
-
-def without_job(offset: Offset) -> Offset:
-    """A position less what it has of a job."""
-    return {
-        name: value
-        for name, value in offset.items()
-        if name not in FIELDS and name != FILE
-    }
 
 
 def _behind(offset: Offset, window: WindowPager | None) -> bool:

@@ -42,7 +42,7 @@ from engine.sink.kafka import TopicDescription, admin, describe, reachable
 from engine.sink.state import Saved
 from engine.sink.statetopic import TopicState
 from engine.source.children import naming
-from engine.source.jobs import job_in, without_job
+from engine.source.jobstate import job_in, without_job
 from engine.source.paging.paginator import Paginator
 from engine.source.paging.position import whole
 from engine.source.paging.request import Shape

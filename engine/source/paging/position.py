@@ -48,7 +48,7 @@ VOUCHING: Final = frozenset({SEAL, SEGMENT})
 UNDER: Final = "under"
 
 
-#: Of the offset of an unfinished poll: the job whose data it fetches (`source.jobs`).
+#: Of the offset of an unfinished poll: the job whose data it fetches (`source.jobstate`).
 JOB: Final = frozenset(
     {"job", "job.url", "job.at", "job.from", "job.begun", "job.file"}
 )
