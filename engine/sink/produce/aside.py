@@ -40,7 +40,12 @@ class ThreadedCalls:
             self._ended.append((back, found, failure))
             self._wake()
 
-        threading.Thread(target=run, name="kafka-aside", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="kafka-aside", daemon=True).start()
+        except RuntimeError as error:
+            # The system has no thread left: as if the call had failed.
+            self._ended.append((back, None, error))
+            self._wake()
 
     def deliver(self) -> None:
         """Hand over what has come; on the loop's thread."""

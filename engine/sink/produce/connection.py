@@ -152,6 +152,8 @@ class Connection:
         self._out: deque[Piece] = deque()
         self._queued = 0
         self._written = 0
+        # When the other side last took something that it had not taken at once.
+        self._moved_at = 0.0
         self._silent: deque[InFlightRequest] = deque()
         self._in = bytearray()
         self._correlation = random.getrandbits(24)
@@ -216,6 +218,11 @@ class Connection:
                     made.close()
                 why = errno_text(error.errno or 0)
                 continue
+            except (ValueError, OverflowError) as error:
+                # A port that is none.
+                made.close()  # type: ignore[union-attr]
+                why = f"its address is none ({error})"
+                continue
             if code not in (0, errno.EINPROGRESS, errno.EAGAIN):
                 made.close()
                 why = errno_text(code)
@@ -224,8 +231,10 @@ class Connection:
             self.fileno = made.fileno()
             self._connecting = True
             now = self._clock.monotonic()
-            limit = ADDRESS_LIMIT if self._addresses else self._options.request_timeout
-            self._address_until = min(now + limit, self._deadline)
+            # The last one has all that is left, and each before it no more than its part.
+            left = (self._deadline - now) / (len(self._addresses) + 1)
+            limit = min(ADDRESS_LIMIT, left) if self._addresses else left
+            self._address_until = now + limit
             self._watch(select.EPOLLOUT)
             return
         self.close(ConnectionLost(why))
@@ -255,9 +264,12 @@ class Connection:
         plain = self._socket
         assert isinstance(plain, socket.socket)
         # The number of the descriptor stays the same.
-        self._socket = context.wrap_socket(
-            plain, server_hostname=self.host, do_handshake_on_connect=False
-        )
+        try:
+            self._socket = context.wrap_socket(
+                plain, server_hostname=self.host, do_handshake_on_connect=False
+            )
+        except ValueError as error:
+            raise ConnectionLost(f"its name is none for TLS ({error})") from error
         self._secure = self._shaking = True
         self._shake()
 
@@ -363,6 +375,8 @@ class Connection:
             self.flights.append(flight)
         if idle:
             self._try(self._write)
+            if self._out:
+                self._moved_at = self._used
 
     @property
     def backlog(self) -> int:
@@ -381,9 +395,15 @@ class Connection:
             self._try(self._shake)
         else:
             if events & (select.EPOLLOUT | select.EPOLLERR):
+                before = self._written
                 self._try(self._write)
-            if self.error is None and events & ~select.EPOLLOUT:
+                if self._written > before:
+                    self._moved_at = self._clock.monotonic()
+            # TLS may have to read before it can write, and the other way round.
+            if self.error is None and (self._secure or events & ~select.EPOLLOUT):
                 self._try(self._read)
+                if self._secure and self._out and self.error is None:
+                    self._try(self._write)
 
     def tick(self, now: float) -> float:
         """
@@ -399,24 +419,27 @@ class Connection:
         if not self.usable and self._conversation is None and not self.flights:
             if now >= self._deadline:
                 self.close(ConnectionLost(self.waiting_for))
-            return min(self._address_until, self._deadline)
+            return self._address_until if self._connecting else self._deadline
         due = self._renew_at
         if self._conversation is not None:
             due = self._deadline
             if now >= due:
                 self.close(ConnectionLost(MUTE))
                 return now
-        if self.flights:
-            due = min(due, self.flights[0].deadline)
-            if now >= self.flights[0].deadline:
-                waited = self._options.request_timeout
-                why = f"{self.place} has not answered a request for {waited:.0f} s"
-                self.close(ConnectionLost(why))
+        if self.flights or self._out:
+            # A slow reader has its time for each part that it takes.
+            late = self._moved_at + self._options.request_timeout
+            if self.flights:
+                late = max(late, self.flights[0].deadline)
+            # A login that is due waits for what is on its way.
+            due = min(due, late) if self._conversation is not None else late
+            if now >= late:
+                self.close(ConnectionLost(self._late()))
                 return now
         elif self.usable:
             idle_at = self._used + self._options.max_idle
             due = min(due, idle_at)
-            if now >= idle_at and not self._out:
+            if now >= idle_at:
                 self.close(Idle(f"{self.place}: idle"))
                 return now
             if now >= self._renew_at:
@@ -424,6 +447,15 @@ class Connection:
                 self._converse(log_in(self._options.manners, self.host, self.session))
                 return self._deadline
         return due
+
+    def _late(self) -> str:
+        waited = self._options.request_timeout
+        if self._out:
+            return (
+                f"{self.place} has taken nothing of a request for {waited:.0f} s "
+                f"({self.backlog} bytes are left of it)"
+            )
+        return f"{self.place} has not answered a request for {waited:.0f} s"
 
     def draining(self, now: float) -> bool:
         """True if nothing is to be sent until the login is renewed."""

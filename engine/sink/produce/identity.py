@@ -18,14 +18,14 @@ from msgspec import Struct
 
 from engine.errors import SinkError
 from engine.sink.codec import Message
+from engine.sink.naming import PASSING
 from engine.sink.produce import messages, verdicts
 from engine.sink.produce.handshake import NegotiatedSession
 from engine.sink.produce.queue import Numbers, Partition
 from engine.sink.produce.wire import BrokerAddress
 
-#: COORDINATOR_LOAD_IN_PROGRESS, _NOT_AVAILABLE, NOT_COORDINATOR, REQUEST_TIMED_OUT,
-#: CONCURRENT_TRANSACTIONS, NOT_ENOUGH_REPLICAS, UNKNOWN_SERVER_ERROR.
-_PASSES = (14, 15, 16, 7, 51, 19, -1)
+#: What passes by itself, and UNKNOWN_SERVER_ERROR.
+_PASSES = PASSING | {-1}
 
 
 class CoordinatorRequest(Struct, frozen=True):
@@ -81,6 +81,28 @@ class Identity(Protocol):
 
     def failed(self, why: SinkError) -> None:
         """Nothing is sent any more."""
+
+
+def numbered(identity: Identity, partition: Partition) -> bool | SinkError:
+    """
+    Give a partition its first or its next numbers; nothing of it may be on its way.
+
+    Returns: False if they wait, or why there are none for good.
+    """
+    if partition.numbers is not None and not partition.begin_epoch():
+        failure = identity.exhausted(partition)
+        if failure is not None:
+            return failure
+    if partition.numbers is None:
+        if not identity.admit(partition):
+            if not partition.reason:
+                partition.reason = "no producer id yet"
+            return False
+        for queued in partition.sent:
+            partition.stamp(queued)
+        partition.renumber = False
+        partition.unproved = True
+    return True
 
 
 class Anonymous:

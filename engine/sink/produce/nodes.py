@@ -59,6 +59,17 @@ class Node:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
+    def throttle(self, seconds: float, now: float) -> None:
+        """
+        The broker wants to be left alone for so long (KIP-219).
+
+        It answers nothing meanwhile: what is on its way has so much longer.
+        """
+        self.muted_until = max(self.muted_until, now + seconds)
+        if self.connection is not None:
+            for flight in self.connection.flights:
+                flight.deadline += seconds
+
     @property
     def usable(self) -> bool:
         return self.connection is not None and self.connection.usable
@@ -243,6 +254,16 @@ class Nodes:
         if self._known or not all(node.refused for node in self._first):
             return None
         return RefusedError(self._first[0].reason)
+
+    def muted(self, now: float) -> float:
+        """
+        Until when those who could be asked want to be left alone.
+
+        Returns: monotonic seconds; 0.0 if it is not that which keeps us waiting.
+        """
+        return min(
+            (node.muted_until for node in self.all() if node.usable), default=0.0
+        )
 
     def why(self) -> str:
         """What kept the servers away, for people; "" for nothing."""

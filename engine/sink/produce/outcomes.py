@@ -62,7 +62,7 @@ class Outcomes:
         """A broker has answered a request of so many batches."""
         now = self._clock.monotonic()
         if answer.throttle and version >= 6:
-            node.muted_until = max(node.muted_until, now + answer.throttle)
+            node.throttle(answer.throttle, now)
         for endpoint in answer.endpoints:
             self._nodes.add(endpoint.node, endpoint)
         view = self._view
@@ -72,6 +72,9 @@ class Outcomes:
             results[name, result.partition] = result
         for partition, queued in sent:
             partition.landed(queued)
+            if not partition.sent:
+                # The producer has failed meanwhile, and whoever waited was told.
+                continue
             place = partition.topic, partition.index
             if self._tuning.acks == 0:
                 self._written(partition, queued, now)
@@ -82,12 +85,20 @@ class Outcomes:
                 self._again_later(partition, "the broker does not answer for it", now)
                 self._stale()
                 continue
-            if found.hint is not None:
-                view.hint(partition.topic, partition.index, found.hint)
-            self._judge(partition, queued, found, now)
+            hint = found.hint
+            # One that nobody knows the address of leads nowhere.
+            known = hint is not None and self._nodes.node(hint.leader) is not None
+            news = known and view.hint(*place, hint)  # type: ignore[arg-type]
+            self._judge(node, partition, queued, found, news, now)
 
     def _judge(
-        self, partition: Partition, queued: Queued, result: wire.Result, now: float
+        self,
+        node: Node,
+        partition: Partition,
+        queued: Queued,
+        result: wire.Result,
+        news: bool,
+        now: float,
     ) -> None:
         code = result.code
         found = verdicts.verdict(code, queued.tries)
@@ -105,9 +116,9 @@ class Outcomes:
         numbered = numbers is not None and numbers.producer >= 0
         transactional = numbers is not None and numbers.transactional
         if found in (BatchVerdict.AGAIN, BatchVerdict.MOVED):
-            if found is BatchVerdict.MOVED and result.hint is None:
-                self._stale()
-            pause = result.hint is None
+            pause = True
+            if found is BatchVerdict.MOVED:
+                pause = self._moved(node, partition, news)
             self._again_later(partition, said, now, pause=pause)
             if transactional and code == verdicts.CONCURRENT_TRANSACTIONS:
                 # The former one is being ended, which takes milliseconds.
@@ -132,6 +143,30 @@ class Outcomes:
             else:
                 # What is on its way behind it may be written or not.
                 self._fail(failure)
+
+    def _moved(self, node: Node, partition: Partition, news: bool) -> bool:
+        """
+        A broker does not lead a partition.
+
+        Args:
+            news: It has hinted at another leader than was known.
+
+        Returns: True if there is to be a pause before the next try.
+        """
+        place = partition.topic, partition.index
+        if self._view.leader(*place) == node.id:
+            # Whatever the metadata says next is better, also with a lower epoch: a topic
+            # that was made anew begins at 0.
+            self._view.doubt(*place)
+            self._stale()
+            return True
+        if not news:
+            # Known since it was sent.
+            return False
+        # Two that hint at each other are not asked in turn without a pause.
+        again = partition.failures > 0
+        partition.failures += not again
+        return again
 
     def _written(self, partition: Partition, queued: Queued, now: float) -> None:
         if partition.sent[0] is queued:
@@ -161,14 +196,12 @@ class Outcomes:
         partition.retry_at = now + wait
 
     def lost(self, sent: list[Sent], why: Exception) -> None:
-        """Send batches again as they are, since nobody knows whether they were written."""
+        """
+        Send batches again as they are, since nobody knows whether they were written.
+
+        One that nobody acknowledges was not even sent whole, and is none of the broker's.
+        """
         now = self._clock.monotonic()
-        if self._tuning.acks == 0:
-            # Nobody was to tell us either way.
-            for partition, queued in sent:
-                partition.landed(queued)
-                self._written(partition, queued, now)
-            return
         for partition, queued in sent:
             partition.landed(queued)
             if partition.numbers is not None:

@@ -20,6 +20,7 @@ from engine.errors import Misconfigured, Unavailable
 from engine.sink.batch import Batch, EncodedRecords
 from engine.sink.cluster import Cluster, options_of
 from engine.sink.compress import Packing
+from engine.sink.naming import PASSING
 from engine.sink.produce.identity import Anonymous, Idempotent, Identity
 from engine.sink.produce.queue import Partition, Queued, Receipt
 from engine.sink.produce.sender import Sender
@@ -227,7 +228,10 @@ class Producer:
                 now = self._clock.monotonic()
                 code = view.code(topic)
                 gone = now - view.missing.get(topic, now) >= GONE_AFTER
-                if gone or (code and code not in (*NO_TOPIC, 5)) or now >= deadline:
+                # Somebody waits, or will ask again: what is known is not good enough.
+                sender.refresh()
+                passes = not code or code in NO_TOPIC or code in PASSING or code == -1
+                if gone or not passes or now >= deadline:
                     doing = f"asking for the partitions of topic {topic}"
                     if code in NO_TOPIC:
                         raise NoTopic(f"{doing}: there is no such topic")

@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.clock import Clock
 from engine.errors import SinkError
+from engine.policy import doubled
 from engine.sink.codes import BrokerError
 from engine.sink.naming import renamed
 from engine.sink.produce import messages, wire
@@ -23,10 +24,13 @@ from engine.sink.produce.connection import Connection
 from engine.sink.produce.identity import Identity
 from engine.sink.produce.nodes import Nodes
 from engine.sink.produce.tuning import Tuning
-from engine.sink.produce.view import NOBODY, ClusterView
+from engine.sink.produce.view import ClusterView
 
 #: Seconds after which metadata is asked for on another connection as well.
 METADATA_SLOW = 2.0
+
+#: Longest pause between two questions while the answer is not what is needed.
+LONGEST_PAUSE = 1.0
 
 
 class BrokerQuestions:
@@ -61,6 +65,8 @@ class BrokerQuestions:
         self._asking: dict[Connection, float] = {}
         self._refresh_at = 0.0
         self._fresh_until = 0.0
+        # Answers in a row that lacked something.
+        self._lacking = 0
         self._identity_asked = False
         self._identity_at = 0.0
 
@@ -90,7 +96,8 @@ class BrokerQuestions:
             return slow
         node = self._nodes.for_metadata(now)
         if node is None:
-            return self._nodes.search(now)
+            muted = self._nodes.muted(now)
+            return muted if muted > now else self._nodes.search(now)
         connection = node.connection
         assert connection is not None
         if connection in self._asking:
@@ -107,6 +114,7 @@ class BrokerQuestions:
         def told(answer: Any) -> None:
             found = messages.told(answer)
             self._asking.pop(connection, None)
+            self._throttled(connection, answer)
             self._learn(found, topics)
 
         def lost(_: Exception) -> None:
@@ -123,13 +131,31 @@ class BrokerQuestions:
         view.learn(found, topics, now)
         news = news or bool(view.brokers and not topics)
         self._nodes.found()
-        self._refresh_at = now + (0.0 if news else self._tuning.retry_backoff)
+        # A broker that has just started knows of nobody; and a leader may not be among the
+        # brokers that are named.
+        lacks = (
+            not view.brokers
+            or bool(view.missing)
+            or any(
+                self._nodes.node(view.leader(*place)) is None
+                for place in self._active()
+            )
+        )
+        self._lacking = self._lacking + 1 if lacks else 0
+        first = self._tuning.retry_backoff
+        pause = doubled(first, max(LONGEST_PAUSE, first), max(self._lacking, 1))
+        self._refresh_at = now + (0.0 if news else pause)
         self._fresh_until = now if news else now + self._tuning.metadata_max_age
-        if view.missing or any(
-            view.leader(*place) == NOBODY for place in self._active()
-        ):
+        if lacks:
             self.stale()
         self._told()
+
+    def _throttled(self, connection: Connection, answer: Any) -> None:
+        """A broker may want to be left alone, whatever it was asked (KIP-219)."""
+        pause = getattr(answer, "throttle_time_ms", 0) or 0
+        node = self._nodes.owner(connection) if pause > 0 else None
+        if node is not None:
+            node.throttle(pause / 1e3, self._clock.monotonic())
 
     def identity(self, now: float) -> float:
         """Ask what the identity needs to know; when to be asked again."""
@@ -152,6 +178,7 @@ class BrokerQuestions:
 
         def told(answer: Any) -> None:
             self._identity_asked = False
+            self._throttled(found, answer)
             failure, pause = question.answered(answer)
             wait = self._tuning.retry_backoff if pause is None else pause
             self._identity_at = self._clock.monotonic() + wait
@@ -175,6 +202,9 @@ class BrokerQuestions:
         if endpoint is None:
             node = self._nodes.for_metadata(now)
             if node is None:
+                muted = self._nodes.muted(now)
+                if muted > now:
+                    return muted
                 return self._nodes.search(now) if self._view.brokers else math.inf
         else:
             self._nodes.add(endpoint.node, endpoint)
@@ -187,5 +217,7 @@ class BrokerQuestions:
                 self._identity.moved()
                 self._identity_at = now + self._tuning.retry_backoff
                 return self._identity_at
+            if now < node.muted_until:
+                return node.muted_until
         assert node.connection is not None
         return node.connection

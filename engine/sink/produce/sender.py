@@ -21,7 +21,7 @@ from engine.errors import Doubtful, Misconfigured, SinkError, Unavailable
 from engine.sink.produce import wire
 from engine.sink.produce.aside import ThreadedCalls
 from engine.sink.produce.connection import Connection, InFlightRequest, Options
-from engine.sink.produce.identity import Anonymous, Identity
+from engine.sink.produce.identity import Anonymous, Identity, numbered
 from engine.sink.produce.nodes import Node, Nodes
 from engine.sink.produce.outcomes import Outcomes, Sent
 from engine.sink.produce.questions import BrokerQuestions
@@ -241,6 +241,7 @@ class Sender(threading.Thread):
             active = list(self._active.values())
         view = self.view
         led: dict[int, list[Partition]] = {}
+        lost = False
         for partition in active:
             if now < partition.retry_at:
                 due = min(due, partition.retry_at)
@@ -250,12 +251,20 @@ class Sender(threading.Thread):
                 partition.bound = view.version
             if partition.leader == NOBODY:
                 self._leaderless(partition)
+                lost = True
             else:
                 led.setdefault(partition.leader, []).append(partition)
         for leader, partitions in led.items():
             node = self.nodes.node(leader)
             if node is not None:
                 due = min(due, self._feed(node, partitions, now))
+                continue
+            lost = True
+            for partition in partitions:
+                partition.reason = f"its leader, broker {leader}, is not in the cluster"
+        if lost:
+            self._questions.stale()
+            due = min(due, self._questions.metadata(now))
         return due
 
     def _leaderless(self, partition: Partition) -> None:
@@ -302,7 +311,6 @@ class Sender(threading.Thread):
         connection = node.connection
         assert connection is not None
         tuning = self._tuning
-        silent = tuning.acks == 0
         if connection.draining(now):
             return math.inf
         if node.produce_version < wire.OLDEST:
@@ -311,7 +319,8 @@ class Sender(threading.Thread):
             return math.inf
         due = math.inf
         while len(connection.flights) < tuning.in_flight:
-            if silent and connection.backlog > tuning.most:
+            # What has to wait for a slow reader grows meanwhile, and has its whole time then.
+            if connection.backlog > tuning.backlog:
                 break
             sent: list[Sent] = []
             size = 0
@@ -398,20 +407,11 @@ class Sender(threading.Thread):
 
     def _numbered(self, partition: Partition) -> bool:
         """Give a partition its first or its next numbers; False if they wait."""
-        if partition.numbers is not None and not partition.begin_epoch():
-            failure = self._identity.exhausted(partition)
-            if failure is not None:
-                self._fail(failure)
-                return False
-        if partition.numbers is None:
-            if not self._identity.admit(partition):
-                if not partition.reason:
-                    partition.reason = "no producer id yet"
-                return False
-            for queued in partition.sent:
-                partition.stamp(queued)
-            partition.renumber = False
-        return True
+        found = numbered(self._identity, partition)
+        if isinstance(found, SinkError):
+            self._fail(found)
+            return False
+        return found
 
     def _send(
         self, node: Node, connection: Connection, sent: list[Sent], now: float

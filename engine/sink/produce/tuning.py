@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+#: Bytes, where requests are answered: of those the brokers' pace says enough.
+BACKLOG = 64 * 1024
+
 
 class Tuning(Struct, frozen=True):
     """
@@ -24,3 +27,8 @@ class Tuning(Struct, frozen=True):
     most: int
     retry_backoff: float
     metadata_max_age: float
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that a socket has not taken, beyond which nothing more is sent on it."""
+        return self.most if self.acks == 0 else BACKLOG

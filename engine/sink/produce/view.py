@@ -104,6 +104,12 @@ class ClusterView:
         self.version += 1
         return True
 
+    def doubt(self, topic: str, index: int) -> None:
+        """The leader denies it: the next metadata is believed, whatever its epoch."""
+        known = self._leaders.get((topic, index))
+        if known is not None:
+            self._leaders[topic, index] = Hint(known.leader, -1)
+
     def leader(self, topic: str, index: int) -> int:
         """Node id of the partition's leader, `NOBODY` for none."""
         found = self._leaders.get((topic, index))

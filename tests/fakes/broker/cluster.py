@@ -53,6 +53,7 @@ class Cluster:
         coordinators: Node by group or transactional id; 1 where none is named.
         silent: Nodes that do not answer.
         throttle_ms: In each answer to Produce.
+        alter: Told of each answer before it is sent, and may change it.
         largest: Bytes of the largest batch that is taken.
         transaction_version: The cluster's level of that feature (KIP-890).
         isolates: False: who reads committed records is shown all, as by a broker that
@@ -77,6 +78,7 @@ class Cluster:
         self.coordinators: dict[str, int] = {}
         self.silent: set[int] = set()
         self.reply: Callable[[int, Any, bytes], bytes | None] | None = None
+        self.alter: Callable[[int, Any, Any], None] = lambda node, request, answer: None
         self.throttle_ms = 0
         self.largest = 1 << 30
         self.isolates = True
@@ -279,6 +281,8 @@ class Cluster:
             return (0.0, b"") if deed.cut else None
         if answer is None:
             return None
+        with self.lock:
+            self.alter(node, request, answer)
         answer.API_VERSION = version
         flexible = kind.flexible_version_q(version) and key != 18
         found = head + (b"\0" if flexible else b"")
