@@ -157,7 +157,8 @@ def test_two_hundred_killed_writers_change_no_answer(tmp_path) -> None:
     )
 
     def value(key: str, version: int) -> bytes:
-        return f"{key}:{version}:".encode() * 300
+        # Some are large enough for a file of their own, and become small again.
+        return f"{key}:{version}:".encode() * (20 if version % 3 == 0 else 300)
 
     def work(say):
         tiers = Tiers(
@@ -200,7 +201,8 @@ def test_two_hundred_killed_writers_change_no_answer(tmp_path) -> None:
         assert [("ok",)] == connection.execute("PRAGMA integrity_check").fetchall()
         connection.close()
         names = {"cache.db", "cache.db-wal", "cache.db-shm"}
-        assert names >= {path.name for path in place.rglob("*")}
+        found = [path for path in place.rglob("*") if path.parent.name != "packs"]
+        assert {*names, "packs"} >= {path.name for path in found}
     assert [] == list(tmp_path.rglob("*.bad-*"))
     again = Tiers(
         tmp_path / "run",
@@ -214,6 +216,12 @@ def test_two_hundred_killed_writers_change_no_answer(tmp_path) -> None:
     again.sweep()
     for reading in again.readings()[1:]:
         assert reading.entries <= reading.allowed
+    # Nothing of a killed writer is left in memory but for what is new and not looked at yet.
+    upper = again._shared[0]
+    held = {line.digest.hex() for line in upper.ledger.lines()}
+    files = {path.name for path in (tmp_path / "run" / "l2.values").iterdir()}
+    assert all(len(name) == 32 for name in files)
+    assert len(files - held) <= 5
     assert sum(again.find(f"{n:032x}") is not None for n in range(1, 300)) > 20
 
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from engine.errors import SharedError
 from engine.shared.cache.flights import Flight, Flights
 from engine.shared.cache.ledger import Line
+from engine.shared.cache.owed import ENOUGH, IN_ONE_GO
 from engine.shared.cache.settings import CacheSettings
 from engine.shared.cache.shared_tier import SharedTier
 
@@ -67,17 +68,25 @@ class Eviction:
         tier.drop(key)
 
     def lower_all(
-        self, tier: SharedTier, lines: Sequence[Line], patience: float
+        self, tier: SharedTier, lines: Sequence[Line], patience: float = 0.0
     ) -> None:
         """The same for many, in one go: what is large of them lies together then."""
         below = self._tiers[-1]
-        keys = [line.digest.hex() for line in lines]
-        if tier.level == 2 and below.level == 3:
+        if tier.level != 2 or below.level != 3:
+            tier.drop_all([line.digest.hex() for line in lines])
+            return
+        for some in _in_hand(lines):
+            keys = [line.digest.hex() for line in some]
             found = ((key, tier.read(key)) for key in keys)
             below.put_all(
                 [(key, got[0], got[1]) for key, got in found if got], patience
             )
-        tier.drop_all(keys)
+            gone = tier.drop_all(keys, [line.stored for line in some])
+            for key, went in zip(keys, gone, strict=True):
+                if not went:
+                    # Somebody kept or dropped it meanwhile: an older one must not
+                    # come up.
+                    below.strike(key)
 
     def make_room(self) -> None:
         """Begin a pass where a tier is full enough."""
@@ -114,10 +123,9 @@ class Eviction:
             for tier in self._tiers:
                 tier.fullness = 0.0
                 while tier.usable() and (lines := tier.leaving()):
-                    for line in lines:
-                        self.lower(tier, line.digest.hex())
-                        tier.evictions += 1
-                        tier.evicted_since += 1
+                    self.lower_all(tier, lines)
+                    tier.evictions += len(lines)
+                    tier.evicted_since += len(lines)
             if self._cache.total is not None:
                 self.hold_total(self._cache.total)
         finally:
@@ -131,10 +139,25 @@ class Eviction:
                 return
             with contextlib.suppress(SharedError, OSError):
                 policy = tier.settings.policy
-                for line in tier.ledger.first_to_leave(excess, policy):
-                    key = line.digest.hex()
-                    tier.drop(key)
+                lines = tier.ledger.first_to_leave(excess, policy)
+                keys = [line.digest.hex() for line in lines]
+                tier.drop_all(keys)
+                for key in keys:
                     self._gone(key)
-                    tier.evictions += 1
-                    tier.evicted_since += 1
-                    excess -= 1
+                tier.evictions += len(keys)
+                tier.evicted_since += len(keys)
+                excess -= len(keys)
+
+
+def _in_hand(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    """As they may be in memory at once."""
+    some: list[Line] = []
+    held = 0
+    for line in lines:
+        if some and (len(some) == IN_ONE_GO or held + line.size > ENOUGH):
+            yield some
+            some, held = [], 0
+        some.append(line)
+        held += line.size
+    if some:
+        yield some

@@ -172,12 +172,20 @@ class Ledger:
         return totals if entered else None
 
     def put_all(
-        self, lines: Sequence[tuple[bytes, int, ReceivedAt]], *, most: int
+        self,
+        lines: Sequence[tuple[bytes, int, ReceivedAt]],
+        *,
+        most: int,
+        landing: Callable[[int, int], None] | None = None,
     ) -> tuple[list[bool], tuple[int, int, int]]:
         """
         As so many `put`, under one lock; which of them are entered, and the totals.
 
-        Raises: as `put`; some of them may be entered then.
+        Args:
+            landing: Called under the lock for each that is entered, behind its entry,
+                with its place in `lines` and the bytes of what it replaces, 0: nothing.
+
+        Raises: as `put`, and what `landing` does; some of them may be entered then.
         """
         done: list[bool] = []
         with self._locked() as fd:
@@ -198,6 +206,8 @@ class Ledger:
                         self._write_head(fd, *told, allowed, changed)
                     pwrite(fd, self._line(digest, size, received), at)
                     volume += size - before
+                    if landing is not None:
+                        landing(number, before)
                 left -= size
             if told != (entries, volume):
                 self._write_head(fd, entries, volume, allowed, changed)
@@ -212,16 +222,16 @@ class Ledger:
         )  # fmt: skip
 
     # Hot path: one read, and one write where it is entered; 4 us.
-    def touch(self, digest: bytes) -> bool:
+    def touch(self, digest: bytes) -> int | None:
         """
-        Mark a use; False if it is not entered.
+        Mark a use; the entry's bytes, None if it is not entered.
 
         Without lock: of two at once, one may be lost.
         """
         fd = self._open()
         at, found = self._find(fd, digest)
         if found is None:
-            return False
+            return None
         part, *uses = found[7:]
         stamp = self._stamp()
         now = int(stamp / self._part)
@@ -231,22 +241,55 @@ class Ledger:
             uses = [0] * passed + uses[: PARTS - passed]
         uses[0] = min(_MOST_USES, uses[0] + 1)
         pwrite(fd, _USE.pack(stamp, now, *uses), at + _USE_AT)
-        return True
+        return found[1]
 
     def drop(self, digest: bytes) -> bool:
         """Strike out; True if it was there."""
+        return self.drop_all((digest,)) == [True]
+
+    def drop_all(
+        self,
+        digests: Sequence[bytes],
+        *,
+        stored: Sequence[float] | None = None,
+        going: Callable[[bytes, int], None] | None = None,
+    ) -> list[bool]:
+        """
+        Strike out these, under one lock; True for each that it has struck.
+
+        Args:
+            stored: Of each its `Line.stored`; what was entered anew since is left.
+            going: Called under the lock for each that goes, before it does, with its
+                digest and bytes.
+
+        Raises: SharedError, and what `going` does.
+        """
+        gone: list[bool] = []
         with self._locked() as fd:
-            at, old = self._find(fd, digest)
-            if old is None:
-                return False
             entries, volume, allowed, changed = self._head(fd)
-            pwrite(fd, _GONE, at)
-            self._write_head(fd, entries - 1, volume - old[1], allowed, changed)
-        return True
+            for number, digest in enumerate(digests):
+                at, old = self._find(fd, digest)
+                goes = old is not None and (stored is None or old[3] == stored[number])
+                gone.append(goes)
+                if old is None or not goes:
+                    continue
+                if going is not None:
+                    going(digest, old[1])
+                pwrite(fd, _GONE, at)
+                entries, volume = entries - 1, volume - old[1]
+            if any(gone):
+                # Behind all of them: too large until it is counted anew, never too small.
+                self._write_head(fd, entries, volume, allowed, changed)
+        return gone
 
     def has(self, digest: bytes) -> bool:
         """True if it is entered."""
-        return self._find(self._open(), digest)[1] is not None
+        return self.size(digest) is not None
+
+    def size(self, digest: bytes) -> int | None:
+        """Its bytes, None if it is not entered."""
+        found = self._find(self._open(), digest)[1]
+        return None if found is None else found[1]
 
     def totals(self) -> tuple[int, int, int]:
         """(entries, bytes, entries allowed)."""
@@ -302,13 +345,20 @@ class Ledger:
                 kept.append(raw[place : place + _SLOT.size])
             _, _, allowed, changed = self._head(fd)
             if gone > self._slots // 8:
-                os.ftruncate(fd, _FIRST)
-                os.ftruncate(fd, _FIRST + self._slots * _SLOT.size)
-                for slot in kept:
-                    at, _ = self._find(fd, slot[:16], free=True)
-                    pwrite(fd, slot, at)
+                # In one write: whoever is killed here, or looks meanwhile, has nearly all.
+                pwrite(fd, self._closed_up(kept), _FIRST)
             self._write_head(fd, entries, volume, allowed, changed)
         return entries, volume
+
+    def _closed_up(self, kept: Sequence[bytes]) -> bytearray:
+        """All slots, with these at the first free place that a search comes to."""
+        image, width = bytearray(self._slots * _SLOT.size), _SLOT.size
+        for slot in kept:
+            place = int.from_bytes(slot[:8], "little") & (self._slots - 1)
+            while image[place * width : place * width + 16] != _FREE:
+                place = (place + 1) & (self._slots - 1)
+            image[place * width : (place + 1) * width] = slot
+        return image
 
     def allow(self, change: Callable[[int, float], int | None]) -> int:
         """

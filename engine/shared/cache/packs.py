@@ -32,6 +32,9 @@ Parts: TypeAlias = Part | tuple[Part, ...]
 #: twice and waits for the disk, which for 145 KB is 0.9 ms of a core and 4 ms.
 PACKED = 4096
 
+#: Bytes of the largest value; it is read and written in one piece.
+LARGEST = 8 * 1024 * 1024
+
 #: Seconds for which a pack that no row speaks of is left alone: its rows may be about
 #: to be written.
 ORPHANED_AFTER = 60.0
@@ -90,7 +93,7 @@ class Packs:
             fd = os.open(self._path(number), flags, 0o600)
         try:
             try:
-                _write(fd, [part for value in values for part in parts_of(value)])
+                write(fd, [part for value in values for part in parts_of(value)])
             finally:
                 os.close(fd)
         except OSError:
@@ -169,8 +172,8 @@ class Packs:
         return f"{self._folder}/{number:016x}"
 
 
-def _write(fd: int, parts: Sequence[Part]) -> None:
-    """All of the parts, one behind the other; raises OSError."""
+def write(fd: int, parts: Sequence[Part]) -> None:
+    """All of the parts into a file, one behind the other; raises OSError."""
     # Hot path: one call for a pack of 64 pages, from where they lie.
     for first in range(0, len(parts), _AT_ONCE):
         some = parts[first : first + _AT_ONCE]

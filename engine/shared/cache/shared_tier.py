@@ -1,11 +1,12 @@
 """
 Shared tier: L2 or L3, bytes for all processes, in memory or on disk.
 
-Owns the order of the two things that make a tier, a ledger of what is there and a store
-with the values: an entry stands in the ledger before its value is stored, and leaves it
-after.  A failure of either is a miss, and a rest of one second.
+Owns the order of the things that make a tier, a ledger of what is there and the values,
+in a store, or in memory, where they are large, in files of their own: an entry stands in
+the ledger before its value is there, and leaves it after.  A failure of either is a miss,
+and a rest of one second.
 
-Path: `shared.cache.tiers` -> here -> `ledger`, `store`
+Path: `shared.cache.tiers` -> here -> `ledger`, `store`, `value_files`
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from engine.clock import Clock
 from engine.errors import SharedError
 from engine.later import later
 from engine.shared.cache.ledger import Ages, Ledger, Line, ReceivedAt
-from engine.shared.cache.packs import Parts, parts_of, size_of
+from engine.shared.cache.packs import LARGEST, Parts, parts_of, size_of
 from engine.shared.cache.settings import (
     LARGEST_PART,
     MOST_GROWN,
@@ -30,6 +31,7 @@ from engine.shared.cache.settings import (
     TierSettings,
     passing,
 )
+from engine.shared.cache.value_files import APART, ValueFiles, taken
 
 if TYPE_CHECKING:
     from engine.shared.cache import store
@@ -85,6 +87,10 @@ class SharedTier:
         self._looked = False
         self._directory = directory / f"l{level}"
         self._durable, self._patience = durable, patience
+        # Beside the store and not in it: one that is damaged is put aside whole.
+        self._files: ValueFiles | None = None
+        if not durable:
+            self._files = ValueFiles(directory / f"l{level}.values", clock=clock)
         self.ledger = Ledger(
             directory / f"l{level}.ledger",
             entries=settings.entries,
@@ -121,20 +127,39 @@ class SharedTier:
             self._ours = None if self.totals()[0] else set()
         return self._ours is not None and key not in self._ours
 
-    # Hot path: what is not entered costs no look into the database.
+    def _kept(self) -> bool:
+        """True if there is a store, of this process or of another."""
+        return self._used or (self._directory / "cache.db").exists()
+
+    # Hot path: what is not entered costs no look at the values.
     def get(self, key: str) -> Got | None:
         """What is there, or None; counts as a use."""
         try:
-            if not self.ledger.touch(bytes.fromhex(key)):
-                return None
+            size = self.ledger.touch(bytes.fromhex(key))
         except (SharedError, OSError) as failure:
             self._failed(failure)
             return None
-        return self.read(key)
+        return None if size is None else self._value(key, size)
 
     def read(self, key: str) -> Got | None:
         """As `get`, and leaves no trace; it may be past the tier's time."""
-        whole = self.store.get(key)
+        try:
+            size = self.ledger.size(bytes.fromhex(key))
+        except (SharedError, OSError) as failure:
+            self._failed(failure)
+            return None
+        return None if size is None else self._value(key, size)
+
+    def _value(self, key: str, size: int) -> Got | None:
+        """The value of an entry of so many bytes, if it is there."""
+        if self._files is None or size < APART:
+            whole = self.store.get(key)
+        else:
+            try:
+                whole = self._files.read(key)
+            except OSError as failure:
+                self._failed(failure)
+                return None
         if whole is None or len(whole) < _RECEIVED.size:
             return None
         received = ReceivedAt(*_RECEIVED.unpack_from(whole))
@@ -148,8 +173,10 @@ class SharedTier:
         Entered before it is stored: a process killed between the two leaves an
         entry without a value, which is a miss.
         """
-        age = self._age(received)
-        (refused,) = self._enter([(key, size_of(value), received, age)])
+        age, size = self._age(received), size_of(value)
+        if self._files is not None and size + _RECEIVED.size >= APART:
+            return self._put_apart(self._files, key, value, received)
+        (refused,) = self._enter([(key, size, received, age)])
         if refused:
             return refused
         if self.store.set(key, _stamped(value, received), self._keeps - age):
@@ -157,12 +184,58 @@ class SharedTier:
         self.drop(key)
         return "unfit"
 
+    # Hot path: 60 us for 29 KB, of which the ledger is 15.
+    def _put_apart(
+        self, files: ValueFiles, key: str, value: Parts, received: ReceivedAt
+    ) -> str:
+        """As `put`, of a value that has a file of its own."""
+        size, digest = size_of(value), bytes.fromhex(key)
+        if not self._fits(size, self._age(received)):
+            return "unfit"
+        room, was, path = taken(size + _RECEIVED.size), 0, ""
+
+        def landing(_: int, before: int) -> None:
+            nonlocal was
+            was = before
+            files.land(key, path)
+
+        try:
+            if not self._cache.evict and not self._room_for(digest, room):
+                return "full"
+            path = files.write(key, _stamped(value, received))
+            line = (digest, room, received)
+            (entered,), totals = self.ledger.put_all(
+                (line,), most=self.settings.volume, landing=landing
+            )
+        except (SharedError, OSError) as failure:
+            if path:
+                files.discard(path)
+            self.drop(key)
+            self._failed(failure)
+            return "unfit"
+        if not entered:
+            files.discard(path)
+            return "full"
+        if 0 < was < APART:
+            self.store.delete(key)
+        self._entered((key,), totals)
+        return "kept"
+
+    def _room_for(self, digest: bytes, size: int) -> bool:
+        """False if so many bytes would be refused; asked before they are written."""
+        entries, volume, allowed = self.ledger.totals()
+        before = self.ledger.size(digest)
+        fits = before is not None or entries < allowed
+        return fits and volume - (before or 0) + size <= self.settings.volume
+
     def put_all(
         self,
         entries: Sequence[tuple[str, Parts, ReceivedAt]],
         patience: float = 0.0,
     ) -> int:
         """As so many `put`, in one go; how many are kept; `patience` as `store` has it."""
+        if self._files is not None:
+            return sum(self.put(*entry) == "kept" for entry in entries)
         ages = [self._age(received) for _, _, received in entries]
         refused = self._enter(
             [
@@ -189,11 +262,9 @@ class SharedTier:
         Into the ledger (key, bytes, when received, age); of each "", or why not, as
         `put` says it.
         """
-        settings = self.settings
-        largest = min(store.LARGEST, settings.volume // LARGEST_PART) - _RECEIVED.size
         usable = self.usable()
         found = [
-            "" if usable and size <= largest and age < settings.ttl else "unfit"
+            "" if usable and self._fits(size, age) else "unfit"
             for _, size, _, age in entries
         ]
         fit = [
@@ -203,19 +274,38 @@ class SharedTier:
         ]
         if not fit:
             return found
-        if self._ours is not None:
-            self._ours.update(
-                key for (key, *_), why in zip(entries, found, strict=True) if not why
-            )
+        keys = [key for (key, *_), why in zip(entries, found, strict=True) if not why]
+        files = self._files
+
+        def landing(number: int, before: int) -> None:
+            if files is not None and before >= APART:
+                files.remove(keys[number])
+
         try:
-            entered, totals = self.ledger.put_all(fit, most=settings.volume)
+            entered, totals = self.ledger.put_all(
+                fit,
+                most=self.settings.volume,
+                landing=None if files is None else landing,
+            )
         except (SharedError, OSError) as failure:
             self._failed(failure)
             return ["unfit"] * len(entries)
         if any(entered):
-            self.fullness = self._fullness(*totals)
+            self._entered(keys, totals)
         told = iter(entered)
         return [why or ("" if next(told) else "full") for why in found]
+
+    def _fits(self, size: int, age: float) -> bool:
+        """Whether a value of so many bytes and seconds belongs here at all."""
+        volume = self.settings.volume
+        largest = min(LARGEST, volume // LARGEST_PART) - _RECEIVED.size
+        return size <= largest and age < self.settings.ttl and self.usable()
+
+    def _entered(self, keys: Sequence[str], totals: tuple[int, int, int]) -> None:
+        """These are entered, and that is what the tier holds since."""
+        if self._ours is not None:
+            self._ours.update(keys)
+        self.fullness = self._fullness(*totals)
 
     def strike(self, key: str) -> None:
         """Drop a key if it is entered; cheap where it is not."""
@@ -227,12 +317,34 @@ class SharedTier:
         """The value first: what is left then is an entry without one."""
         self.drop_all((key,))
 
-    def drop_all(self, keys: Sequence[str]) -> None:
-        """As so many `drop`, in one go."""
-        self.store.delete_all(keys)
-        with self._quietly():
-            for key in keys:
-                self.ledger.drop(bytes.fromhex(key))
+    def drop_all(
+        self, keys: Sequence[str], stored: Sequence[float] | None = None
+    ) -> list[bool]:
+        """
+        As so many `drop`, in one go; True for each that was there.
+
+        Args:
+            stored: Of each its `Line.stored`: what was kept anew since stays, where it
+                lies in a file of its own.
+        """
+        files, digests = self._files, [bytes.fromhex(key) for key in keys]
+
+        def going(digest: bytes, size: int) -> None:
+            if files is not None and size >= APART:
+                files.remove(digest.hex())
+
+        try:
+            if files is None:
+                self.store.delete_all(keys)
+            else:
+                sizes = [self.ledger.size(digest) or APART for digest in digests]
+                small = [key for key, n in zip(keys, sizes, strict=True) if n < APART]
+                if small:
+                    self.store.delete_all(small)
+            return self.ledger.drop_all(digests, stored=stored, going=going)
+        except (SharedError, OSError) as failure:
+            self._failed(failure)
+        return [False] * len(keys)
 
     def leaving(self) -> list[Line]:
         """Lines of the entries that are to leave, now that the tier is full enough; else none."""
@@ -268,15 +380,17 @@ class SharedTier:
         if self._agreed or not self.usable():
             return
         self._agreed = True
-        if not self._used and not (self._directory / "cache.db").exists():
+        if self._files is not None:
+            self._files.sweep(lambda _: True)
+        before = self._values()
+        if before == 0:
             return
-        before = self.store.count()
         try:
             entries, _ = self.ledger.recount()
         except (SharedError, OSError) as failure:
             self._failed(failure)
             return
-        after = self.store.count()
+        after = self._values()
         if before is None or after is None:
             return
         # Others store and drop meanwhile: what is there before and after counts.
@@ -284,10 +398,44 @@ class SharedTier:
             log.warning("Cache tier %d and its ledger disagree; cleared.", self.level)
             self.clear()
 
+    def _values(self) -> int | None:
+        """How many values there are, None if the store cannot be asked."""
+        kept = self.store.count() if self._kept() else 0
+        if kept is None or self._files is None:
+            return kept
+        return kept + self._files.count()
+
+    def sweep(self) -> None:
+        """Drop values past their time and such that nobody speaks of; count anew."""
+        if self._kept():
+            self.store.expire()
+        with self._quietly():
+            if self._files is not None:
+                self._files.sweep(self._apart)
+            self.ledger.recount()
+
+    def _apart(self, key: str) -> bool:
+        """Whether there is an entry whose value has a file of its own."""
+        return (self.ledger.size(bytes.fromhex(key)) or 0) >= APART
+
     def clear(self) -> None:
-        if self._guest and not self._directory.is_dir():
-            return
-        self.store.clear()
+        """Drop everything."""
+        if self._kept():
+            self.store.clear()
+        if self._files is not None:
+            self._files.clear()
+        with self._quietly():
+            self.ledger.clear()
+        if self._files is not None:
+            # What landed in between has no entry any more.
+            self._files.clear()
+
+    def put_aside(self) -> None:
+        """What is there may crash whoever reads it: begin anew."""
+        if self._kept():
+            self.store.quarantine()
+        if self._files is not None:
+            self._files.clear()
         with self._quietly():
             self.ledger.clear()
 
@@ -313,9 +461,10 @@ class SharedTier:
 
     @property
     def errors(self) -> int:
+        damaged = self._errors + (self._files.damaged if self._files is not None else 0)
         if not self._used:
-            return self._errors
-        return self._errors + self.store.failures + self.store.corrupt_values
+            return damaged
+        return damaged + self.store.failures + self.store.corrupt_values
 
     def close(self) -> None:
         if self._used:

@@ -31,13 +31,10 @@ from diskcache.core import MODE_RAW
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
 from engine.shared.cache import rows
-from engine.shared.cache.packs import PACKED, Packs, Parts, size_of
+from engine.shared.cache.packs import LARGEST, PACKED, Packs, Parts, size_of
 from engine.shared.lock import FileLock
 
 log = logging.getLogger(__name__)
-
-#: Bytes of the largest value; it is read and written in one piece.
-LARGEST = 8 * 1024 * 1024
 
 #: Failures in a row after which the store rests, and seconds for how long.
 FAILURES = 3

@@ -346,11 +346,8 @@ class Tiers(Generic[Value]):
             for tier in self._shared:
                 if not tier.usable():
                     continue
-                for line in tier.expired():
-                    self._eviction.lower(tier, line.digest.hex())
-                tier.store.expire()
-                with contextlib.suppress(SharedError, OSError):
-                    tier.ledger.recount()
+                self._eviction.lower_all(tier, tier.expired())
+                tier.sweep()
         finally:
             flight.land()
         self._eviction.make_room()
@@ -468,9 +465,7 @@ class Tiers(Generic[Value]):
     def put_aside(self) -> None:
         """What is there may crash whoever maps it: begin anew."""
         for tier in self._shared:
-            tier.store.quarantine()
-            with contextlib.suppress(SharedError, OSError):
-                tier.ledger.clear()
+            tier.put_aside()
 
     def close(self) -> None:
         for tier in self._shared:

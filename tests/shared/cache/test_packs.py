@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.shared.cache.packs import PACKED, Packs
-from engine.shared.cache.store import LARGEST, Store
+from engine.shared.cache.packs import LARGEST, PACKED, Packs
+from engine.shared.cache.store import Store
 from tests.fakes.hands import Hands
 
 MOST = 1 << 30

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.shared.cache.store import FAILURES, LARGEST, Store
+from engine.shared.cache.packs import LARGEST
+from engine.shared.cache.store import FAILURES, Store
 from tests.disks import disk_of
 from tests.fakes.hands import Hands
 
