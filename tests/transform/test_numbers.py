@@ -37,6 +37,15 @@ SPELLINGS = [
     "7" * 5000,
 ]
 
+
+def alike(numbers: list[str]) -> list[tuple[str, ...]]:
+    """Those that are written as whole numbers, and those that are not: one loop each."""
+    whole = tuple(each for each in numbers if each.lstrip("-").isdigit())
+    return [whole, tuple(each for each in numbers if each not in whole)]
+
+
+KINDS = ["whole", "broken"]
+
 #: Where a number goes in and no arithmetic is asked: mappings or expressions
 #: over `{"n": .., "list": [{"n": ..}], "deep": {"n": ..}}`, and what is to
 #: come of it, N being the number as written.
@@ -109,39 +118,43 @@ def test_a_number_nobody_computes_with_keeps_its_spelling(number: str) -> None:
     assert texts(parcel) == ["{" + wanted.replace("N", number) + "}"] * 3
 
 
-@pytest.mark.parametrize("number", SPELLINGS, ids=lambda text: text[:24])
+@pytest.mark.parametrize("numbers", alike(SPELLINGS), ids=KINDS)
 @pytest.mark.parametrize(("expression", "wanted"), EXPRESSIONS)
 def test_an_expression_that_computes_nothing_keeps_it_too(
-    number: str, expression: str, wanted: str | None
+    numbers: tuple[str, ...], expression: str, wanted: str | None
 ) -> None:
-    if len(number) > 400:
-        number = "7" * 400
+    numbers = tuple("7" * 400 if len(each) > 400 else each for each in numbers)
     parcel = everywhere(
-        [row(number)] * 2,
+        [row(number) for number in numbers],
         mappings=[{"source": "none", "target": "gone"}],
         enrichment=[{"field": "e", "expression": expression}],
     )
     assert not parcel.letters
     if wanted is not None:
-        assert texts(parcel)[0] == '{"e":' + wanted.replace("N", number) + "}"
+        assert texts(parcel) == [
+            '{"e":' + wanted.replace("N", number) + "}" for number in numbers
+        ]
 
 
-@pytest.mark.parametrize("number", SPELLINGS, ids=lambda text: text[:24])
+@pytest.mark.parametrize("numbers", alike(SPELLINGS), ids=KINDS)
 @pytest.mark.parametrize(
     "template",
     ["${n}", "${list[0].n}", "${coalesce(none, deep.n)}", "${if(1==1,n,0)}"],
 )
-def test_keys_and_headers_have_it_as_written(number: str, template: str) -> None:
+def test_keys_and_headers_have_it_as_written(
+    numbers: tuple[str, ...], template: str
+) -> None:
+    written = [number.encode() for number in numbers]
     for keys in (None, JsonKey(simple_converter("Json"))):
         parcel = everywhere(
-            [row(number)],
+            [row(number) for number in numbers],
             key=template,
             headers=(("h", template), ("t", f"x-{template}")),
             key_converter=keys,
         )
-        assert parcel.keys == [number.encode()]
-        headers: Any = parcel.headers[0]
-        assert headers == (("h", number.encode()), ("t", b"x-" + number.encode()))
+        assert parcel.keys == written
+        headers: Any = parcel.headers
+        assert list(headers) == [(("h", each), ("t", b"x-" + each)) for each in written]
 
 
 def test_a_topic_out_of_a_number_has_it_as_written() -> None:
@@ -230,35 +243,37 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize("number", ANY, ids=lambda text: text[:24])
+@pytest.mark.parametrize("numbers", alike(ANY), ids=KINDS)
 @pytest.mark.parametrize("call", CALLS)
-def test_any_number_is_a_value_or_a_bad_record(number: str, call: str) -> None:
+def test_any_number_is_a_value_or_a_bad_record(
+    numbers: tuple[str, ...], call: str
+) -> None:
     parcel = everywhere(
-        [b'{"n":%b}' % number.encode(), b'{"n":2}'],
+        [b'{"n":%b}' % number.encode() for number in ("2", *numbers, "2")],
         enrichment=[{"field": "e", "expression": "${" + call + "}"}],
         key="k${" + call + "}",
     )
-    assert len(parcel.values) + len(parcel.letters) == 2
+    assert len(parcel.values) + len(parcel.letters) == len(numbers) + 2
     for value in parcel.values:
         json.loads(bytes(value or b""), parse_int=str, parse_float=str)
 
 
-@pytest.mark.parametrize("number", ANY, ids=lambda text: text[:24])
+@pytest.mark.parametrize("numbers", alike(ANY), ids=KINDS)
 @pytest.mark.parametrize(
     "kind",
     ["STRING", "INTEGER", "LONG", "DOUBLE", "BOOLEAN", "TIMESTAMP", "OBJECT", "ARRAY"],
 )
 @pytest.mark.parametrize("quoted", [False, True])
 def test_any_number_is_cast_or_a_bad_record(
-    number: str, kind: str, quoted: bool
+    numbers: tuple[str, ...], kind: str, quoted: bool
 ) -> None:
-    value = f'"{number}"' if quoted else number
     mapping = {"source": "n", "target": "n", "type": kind}
-    parcel = everywhere([b'{"n":%b}' % value.encode()], mappings=[mapping])
-    assert len(parcel.values) + len(parcel.letters) == 1
+    rows = [(b'{"n":"%b"}' if quoted else b'{"n":%b}') % n.encode() for n in numbers]
+    parcel = everywhere(rows, mappings=[mapping])
+    assert len(parcel.values) + len(parcel.letters) == len(numbers)
 
 
-@pytest.mark.parametrize("number", ANY, ids=lambda text: text[:24])
+@pytest.mark.parametrize("numbers", alike(ANY), ids=KINDS)
 @pytest.mark.parametrize(
     "rule",
     [
@@ -275,13 +290,13 @@ def test_any_number_is_cast_or_a_bad_record(
     ],
 )
 def test_any_number_is_compared_or_a_bad_record(
-    number: str, rule: dict[str, Any]
+    numbers: tuple[str, ...], rule: dict[str, Any]
 ) -> None:
-    for value in (number, f'"{number}"'):
-        parcel = everywhere(
-            [b'{"n":%b}' % value.encode()], filters=[{"field": "n", **rule}]
-        )
-        assert len(parcel.values) + parcel.filtered + len(parcel.letters) == 1
+    for form in (b'{"n":%b}', b'{"n":"%b"}'):
+        rows = [form % number.encode() for number in numbers]
+        parcel = everywhere(rows, filters=[{"field": "n", **rule}])
+        told = len(parcel.values) + parcel.filtered + len(parcel.letters)
+        assert told == len(numbers)
 
 
 @pytest.mark.parametrize(
