@@ -216,6 +216,7 @@ class Nodes:
             same = (first.host, first.port) == (made.host, made.port)
             if same and first.connection is not None:
                 made.connection, first.connection = first.connection, None
+                made.muted_until = first.muted_until
 
     def _drop(self, node: Node) -> None:
         connection, node.connection = node.connection, None
