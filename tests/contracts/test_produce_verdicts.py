@@ -8,16 +8,18 @@ a test tells them.  What real brokers keep is read back in
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kafka.protocol.producer import ProduceRequest
 
 from engine.errors import Doubtful, Fenced, Misconfigured, SinkError
 from engine.sink.columns import column_of
-from tests.fakes.broker import SPOKEN, Batch, Cluster, cluster, part
+from tests.fakes.broker import SPOKEN, Batch, Cluster, Late, cluster, part
 from tests.sink.producing import Putting, putting, until
 
 
@@ -430,6 +432,32 @@ def test_acknowledgements(fake: Cluster, acks: str, written: int) -> None:
             to.put(at)
         assert {None} == set(to.wait(20).values())
         until(lambda: len(fake.log["t", 0]) == written, "all arrive")
+
+
+def test_who_waits_for_an_answer_is_not_up_at_each_linger(fake: Cluster) -> None:
+    """What lingers meanwhile is sent all the same: by whoever puts it."""
+    fake.create("u")
+    turns = [0]
+
+    def turn(_: float) -> float:
+        turns[0] += 1
+        return math.inf
+
+    with putting(fake.bootstrap, linger=0.005) as to:
+        to.producer.on_turn(turn)
+        for topic in "tu":
+            to.put(topic, b"first", topic=topic)
+        to.wait(2)
+        line = fake.script(ProduceRequest, Late(0.5))
+        to.put("late", b"late")
+        assert line.met.wait(20.0)
+        before = turns[0]
+        to.put("lingers", b"lingers", topic="u", full=False)
+        to.wait(4)
+
+    # One in each 5 ms were a hundred.
+    assert turns[0] - before < 20
+    assert [b"lingers"] == fake.log["u", 0][1:]
 
 
 def test_one_batch_of_each_ready_partition_in_one_request(fake: Cluster) -> None:

@@ -92,6 +92,7 @@ class Sender(threading.Thread):
         self._kicked = False
         # While it is awake: when it is to look again for what was put meanwhile.
         self._again = math.inf
+        self._fed = False  # Something was put since it went to sleep.
         self._questions = BrokerQuestions(
             self.nodes,
             self.view,
@@ -120,6 +121,7 @@ class Sender(threading.Thread):
 
     def nudge(self, at: float) -> None:
         """Have it look at this time, unless it is about to; under the lock."""
+        self._fed = True
         if not self._asleep_until:
             self._again = min(self._again, at)
         # Hot path: one system call at most until it has looked.
@@ -172,11 +174,12 @@ class Sender(threading.Thread):
             self._kicked = False
             # 0.0 means awake, so a time that is over is any other.
             until = min(until, self._again) or -1.0
-            now = self._clock.monotonic()
-            linger = self._tuning.linger
-            # Hot path: while something is on its way it looks once in a linger, so
-            # that a batch which begins to linger meanwhile need not wake it.
-            if linger >= LEAST_LINGER and until > now + linger and self.nodes.awaited:
+            now, linger = self._clock.monotonic(), self._tuning.linger
+            # Hot path: while something is on its way it looks once in a linger, so that a
+            # batch which begins to linger meanwhile need not wake it; where none did, it
+            # looks no more: a broker may take long to answer.
+            fed, self._fed = self._fed and linger >= LEAST_LINGER, False
+            if fed and until > now + linger and self.nodes.awaited:
                 until = now + linger
             self._asleep_until = until
         happened = self._watcher.wait(until - now)
@@ -255,8 +258,7 @@ class Sender(threading.Thread):
             else:
                 led.setdefault(partition.leader, []).append(partition)
         for leader, partitions in led.items():
-            node = self.nodes.node(leader)
-            if node is not None:
+            if (node := self.nodes.node(leader)) is not None:
                 due = min(due, self._feed(node, partitions, now))
                 continue
             lost = True
@@ -476,8 +478,7 @@ class Sender(threading.Thread):
 
     def _fail(self, why: SinkError) -> None:
         """Nothing can be sent any more."""
-        if self.failure is None:
-            self.failure = why
+        self.failure = self.failure or why
         self._identity.failed(why)
         with self.lock:
             partitions = list(self._active.values())
@@ -488,8 +489,7 @@ class Sender(threading.Thread):
         self._told()
 
     def _end(self, why: SinkError) -> None:
-        if self.failure is None:
-            self.failure = why
+        self.failure = self.failure or why
         for node in self.nodes.all():
             if node.connection is not None:
                 node.connection.close(ConnectionError(str(why)))
