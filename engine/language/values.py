@@ -263,19 +263,27 @@ def plain(value: Any) -> Any:
     kind = type(value)
     if kind is Raw:
         text = bytes(value).strip()
-        if text[:1] in _FIRST:
+        if text[:1] in NUMERIC:
             return _number_of(text.decode())
         if text[:1] in (b"{", b"["):
             check_depth(text)
             return opened(value)
-        return decode(text)
+        return _leaf(text)
     if kind is float:
         return _decimal(repr(value))
     return value
 
 
 #: What a number begins with.
-_FIRST: Final = frozenset(bytes([code]) for code in b"-0123456789")
+NUMERIC: Final = frozenset(bytes([code]) for code in b"-0123456789")
+
+
+def _leaf(text: bytes) -> Any:
+    """As `decode`, of what is no number, object or list: nothing in it is nested."""
+    try:
+        return _DECODER.decode(text)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as e:
+        raise EvaluationError(f"not decodable: {e}") from e
 
 
 def _number_of(text: str) -> int | Spelled:

@@ -203,7 +203,14 @@ class Column(Struct):
 
     def without_keys(self) -> Column:
         """The same records for any partition; none of them has a key."""
-        made = column_from(self.values, None, self.timestamps, self.headers)
+        return self._with_keys(None)
+
+    def anew(self) -> Column:
+        """The same, some records of which were left out: are the others `short`?"""
+        return self._with_keys(self.keys)
+
+    def _with_keys(self, keys: Sequence[bytes | None] | None) -> Column:
+        made = column_from(self.values, keys, self.timestamps, self.headers)
         made.members = self.members
         return made
 

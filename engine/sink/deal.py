@@ -44,13 +44,15 @@ def by_partition(column: Column, known: Partitions) -> list[Part]:
         return [(None, column, 0, len(column))]
     parts: list[Part] = []
     if not column.short and None in column.keys:
+        # Hot path: each of both is asked anew whether it can be written from tables; a
+        # page of which some records have no key took 2.4 us a record in place of 0.8.
         keyless = [at for at, key in enumerate(column.keys) if key is None]
         rest = column.picked(keyless).without_keys()
         parts.append((None, rest, 0, len(rest)))
-        keyed = [at for at, key in enumerate(column.keys) if key is not None]
-        if not keyed:
+        if len(rest) == len(column):
             return parts
-        column = column.picked(keyed)
+        keyed = [at for at, key in enumerate(column.keys) if key is not None]
+        column = column.picked(keyed).anew()
     keys, lengths = column.keys, column.key_lengths
     members = known.dealt(keys, lengths)  # type: ignore[arg-type]
     # The page is put in order once and cut without copies.

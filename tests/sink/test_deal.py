@@ -91,3 +91,15 @@ def test_times_and_headers_go_with_their_records(
         assert record[2] == keys[at]
         assert record[4] == list(sets[at] if isinstance(sets, list) else sets)
     assert len(keys) == sum(map(len, found.values()))
+
+
+@pytest.mark.parametrize("kind", ["some missing", "all missing"])
+def test_records_without_a_key_leave_the_others_written_from_tables(kind: str) -> None:
+    keys = KEYS[kind]
+    column = column_of([b"v"] * len(keys), keys)
+
+    parts = [part for _, part, _, _ in by_partition(column, Partitions(3))]
+
+    assert not column.short
+    assert parts
+    assert all(part.short for part in parts)

@@ -170,3 +170,21 @@ def test_what_asks_for_more_than_a_key_goes_record_by_record() -> None:
         fresh = transform(key="${id}", fast=False, **keys)
         if "deduplication" not in keys:
             assert columns(fresh(page)) == columns(made(page))
+
+
+#: Values that have a text of their own, and what only looks like them.
+OWN = [
+    b"1.50", b"-0.0", b"-0", b"0", b"1e3", b"1E+400", b"-1e-999999999999999999999",
+    b"12345678901234567890123", b"true", b"false", b"null", b'"-0"', b'"1.5"', b'"["',
+    b'"\\ud800"', b'"' + b"[" * 200 + b'"', b"[1]", b"[]", b"{}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", ["${v}", "${l[0]}", "${l[*]}", "${o.v}", "k-${v}"])
+@pytest.mark.parametrize("value", OWN, ids=lambda value: value[:24].decode())
+def test_what_has_a_text_of_its_own_is_that_text(template: str, value: bytes) -> None:
+    odd = b'{"v":%s,"l":[ %s ],"o":{"v":%s},"x":1}' % (value, value, value)
+    records = [odd, b'{"v":1,"l":["a"],"o":{}}', odd, b'{"l":[]}']
+    made = transform(key=template, tolerance="all")
+    for _ in range(WARM // len(records) + 2):
+        assert cold(template, records) == columns(made(page_of(records)))
