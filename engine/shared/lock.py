@@ -160,7 +160,7 @@ class FileLock:
         return self._fd
 
 
-def open_private(path: Path) -> int:
+def open_private(path: Path | str) -> int:
     """
     Open a file for reading and writing, made with mode 0600 where missing.
 

@@ -78,7 +78,7 @@ class Flights:
                 if not self._made:
                     self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                     self._made = True
-                fd = open_private(self._directory / f"flight-{number}")
+                fd = open_private(f"{self._directory}/flight-{number}")
             except (OSError, SharedError):
                 self._made = False
                 return Flight(self, number, -1)

@@ -82,9 +82,6 @@ class SharedTier:
         self._rests_until = 0.0
         self._told_at = -1e9
         self._agreed = False
-        # What this process has entered, where nothing was before; else None.
-        self._ours: set[str] | None = None
-        self._looked = False
         self._directory = directory / f"l{level}"
         self._durable, self._patience = durable, patience
         # Beside the store and not in it: one that is damaged is put aside whole.
@@ -115,17 +112,6 @@ class SharedTier:
     def _used(self) -> bool:
         """True if this process has had to do with the values."""
         return "store" in self.__dict__
-
-    def lacks(self, key: str) -> bool:
-        """
-        True if a key is not entered, as who uses the tier alone may know; cheap.
-
-        Where nothing was when he first looked there is what he has entered since.
-        """
-        if not self._looked:
-            self._looked = True
-            self._ours = None if self.totals()[0] else set()
-        return self._ours is not None and key not in self._ours
 
     def _kept(self) -> bool:
         """True if there is a store, of this process or of another."""
@@ -218,7 +204,7 @@ class SharedTier:
             return "full"
         if 0 < was < APART:
             self.store.delete(key)
-        self._entered((key,), totals)
+        self.fullness = self._fullness(*totals)
         return "kept"
 
     def _room_for(self, digest: bytes, size: int) -> bool:
@@ -291,7 +277,7 @@ class SharedTier:
             self._failed(failure)
             return ["unfit"] * len(entries)
         if any(entered):
-            self._entered(keys, totals)
+            self.fullness = self._fullness(*totals)
         told = iter(entered)
         return [why or ("" if next(told) else "full") for why in found]
 
@@ -300,12 +286,6 @@ class SharedTier:
         volume = self.settings.volume
         largest = min(LARGEST, volume // LARGEST_PART) - _RECEIVED.size
         return size <= largest and age < self.settings.ttl and self.usable()
-
-    def _entered(self, keys: Sequence[str], totals: tuple[int, int, int]) -> None:
-        """These are entered, and that is what the tier holds since."""
-        if self._ours is not None:
-            self._ours.update(keys)
-        self.fullness = self._fullness(*totals)
 
     def strike(self, key: str) -> None:
         """Drop a key if it is entered; cheap where it is not."""
