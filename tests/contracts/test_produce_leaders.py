@@ -240,6 +240,26 @@ def test_a_topic_that_was_made_anew_is_followed_to_its_new_leader(version: str) 
     assert [b"1", b"2"] == fake.log["t", 0]
 
 
+def test_no_leader_of_a_high_epoch_is_nothing_better_than_a_leader() -> None:
+    """A broker that is ahead, or lies, and nobody who denies it: nobody is asked."""
+    with two() as fake, putting(fake.bootstrap) as to:
+        to.put(0)
+        to.wait(1)
+
+        def nobody(answer: Any) -> None:
+            for topic in answer.topics:
+                for part in topic.partitions:
+                    part.leader_id, part.leader_epoch = -1, 9
+
+        fake.alter = in_metadata(nobody)
+        fake.leaders["t", 0] = 2
+        to.put(1)
+        until(lambda: waits(to) and "no leader" in waits(to)[0].why, "it waits")
+        fake.alter = in_metadata(lambda answer: None)
+        to.wait(2, 5.0)
+    assert values(2) == fake.log["t", 0]
+
+
 @pytest.mark.parametrize(
     ("host", "port"),
     [

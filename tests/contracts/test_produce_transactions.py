@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from kafka.protocol.metadata import FindCoordinatorRequest
+from kafka.protocol.metadata import FindCoordinatorRequest, MetadataRequest
 from kafka.protocol.producer import (
     AddPartitionsToTxnRequest,
     EndTxnRequest,
@@ -511,6 +511,39 @@ def test_another_coordinator_is_looked_for(version: str) -> None:
             # It moves within a transaction, with all it knows.
             fake.coordinators["mine"] = 1
             assert to.end() is None
+        assert fake.committed("t") == [b"a"]
+
+
+@pytest.mark.parametrize("version", BOTH)
+def test_a_coordinator_that_metadata_does_not_name_is_still_waited_for(
+    version: str,
+) -> None:
+    """A broker that lags behind is asked while the end is on its way."""
+    with cluster(2, version=version) as fake:
+        fake.create("t")
+        fake.coordinators["mine"] = 2
+        with writing(fake) as to:
+            to.begin()
+            to.put(b"a")
+            line = fake.script(EndTxnRequest, Late(0.6, done=True))
+
+            def without(node: int, request: Any, answer: Any) -> None:
+                if isinstance(request, MetadataRequest):
+                    answer.brokers = [
+                        each for each in answer.brokers if each.node_id == 1
+                    ]
+
+            fake.alter = without
+
+            def learn() -> None:
+                assert line.met.wait(10)
+                to.producer.refresh()
+
+            learning = threading.Thread(target=learn)
+            learning.start()
+            assert to.end() is None
+            learning.join()
+            assert to.producer._sender.view.brokers.keys() == {1}
         assert fake.committed("t") == [b"a"]
 
 

@@ -71,6 +71,18 @@ class Node:
                 flight.deadline += seconds
 
     @property
+    def awaited(self) -> bool:
+        """True while it is to answer."""
+        return self.connection is not None and bool(self.connection.flights)
+
+    @property
+    def away(self) -> str:
+        """What kept it away, with its place, for people; "" for nothing."""
+        if not self.reason or self.place in self.reason:
+            return self.reason
+        return f"{self.place}: {self.reason}"
+
+    @property
     def usable(self) -> bool:
         return self.connection is not None and self.connection.usable
 
@@ -130,10 +142,7 @@ class Nodes:
     @property
     def awaited(self) -> bool:
         """True while a broker is to answer."""
-        return any(
-            node.connection is not None and node.connection.flights
-            for node in self.all()
-        )
+        return any(node.awaited for node in self.all())
 
     def tick(self, now: float) -> float:
         """Give up what is late on each connection; when to look again."""
@@ -199,7 +208,10 @@ class Nodes:
         for id_, endpoint in self._view.brokers.items():
             self.add(id_, endpoint)
         for id_ in set(self._known) - set(self._view.brokers):
-            self._drop(self._known.pop(id_))
+            # One that still has to answer may only be unknown to a broker that lags: what the
+            # end of a transaction became would be a doubt.
+            if not self._known[id_].awaited:
+                self._drop(self._known.pop(id_))
         for node in self._first:
             if node.connection is not None and not node.connection.flights:
                 self._drop(node)
@@ -268,13 +280,7 @@ class Nodes:
 
     def why(self) -> str:
         """What kept the servers away, for people; "" for nothing."""
-        found = [
-            f"{node.place}: {node.reason}"
-            if node.place not in node.reason
-            else node.reason
-            for node in self.all()
-            if node.reason
-        ]
+        found = [node.away for node in self.all() if node.reason]
         return "; ".join(dict.fromkeys(found))
 
     def for_metadata(self, now: float) -> Node | None:

@@ -304,7 +304,7 @@ class Sender(threading.Thread):
         if not self.nodes.connect(node, now):
             if node.reason:
                 for partition in partitions:
-                    partition.reason = f"{node.place}: {node.reason}"
+                    partition.reason = node.away
             return math.inf if node.connection is not None else node.retry_at
         if now < node.muted_until:
             for partition in partitions:

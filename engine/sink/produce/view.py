@@ -79,10 +79,12 @@ class ClusterView:
                 self._leaders.pop((name, index), None)
         for index, told in topic.partitions.items():
             known = self._leaders.get((name, index))
-            # A broker that lags behind must not take back what is known better.
+            # A broker that lags behind must not take back what is known better; a leader that
+            # nobody can be sent to is nothing better.
             if (
                 known is None
                 or made_anew
+                or known.leader not in self.brokers
                 or told.epoch < 0
                 or told.epoch >= known.epoch
             ):
