@@ -8,9 +8,11 @@ a test tells them.  What real brokers keep is read back in
 
 from __future__ import annotations
 
+import gc
 import math
 import random
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -479,6 +481,25 @@ def test_a_batch_grows_until_it_is_taken(fake: Cluster) -> None:
         assert not slot.commit(batch.encode(column_of([b"c"], None, 5), 0, 1))
 
     assert [b"a", b"b"] == fake.log["t", 0]
+
+
+@pytest.mark.parametrize("code", [None, 29])
+def test_what_has_ended_is_let_go_at_once(fake: Cluster, code: int | None) -> None:
+    """Nothing of a batch waits for a collection, written or given up."""
+    fake.judge = once(code)
+    gc.collect()
+    gc.disable()
+    try:
+        with putting(fake.bootstrap) as to:
+            slot, _, receipt = to.put(1, b"a")
+            # As a shard's batch has it.
+            receipt.slot = slot  # type: ignore[attr-defined]
+            gone = weakref.ref(receipt)
+            del slot, receipt
+            assert (code is None) == (to.wait(1)[1] is None)
+            until(lambda: gone() is None, "it is let go")
+    finally:
+        gc.enable()
 
 
 def test_what_nobody_waits_for_is_not_sent(fake: Cluster) -> None:

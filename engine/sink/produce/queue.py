@@ -57,6 +57,21 @@ class Receipt(Protocol):
         """On the sender's thread: these are left out, the others go on."""
 
 
+class _Settled:
+    """The receipt of what has ended: there is nobody left to tell."""
+
+    wanted = False
+
+    def answered(self, why: SinkError | None) -> None:
+        return None
+
+    def refused(self, records: Sequence[RefusedRecord]) -> None:
+        return None
+
+
+SETTLED = _Settled()
+
+
 class Queued:
     """
     A batch in its queue.
@@ -90,7 +105,7 @@ class Queued:
     ) -> None:
         self.batch = batch
         self.packing = packing
-        self.receipt = receipt
+        self.receipt: Receipt = receipt
         self.created = created
         self.growing = True
         self.full = False
@@ -105,16 +120,17 @@ class Queued:
     def settle(self, why: SinkError | None) -> None:
         """End a batch: its receipt hears of the last part of it."""
         self.parts[0] -= 1
+        # Hot path: it and its receipt know each other. What is written would else stay in
+        # memory until the next collection, and be all that a collection has to look for.
+        receipt, self.receipt = self.receipt, SETTLED
         if why is not None:
             if self.parts[0] >= 0:
                 self.parts[0] = -1
-                self.receipt.answered(why)
+                receipt.answered(why)
         else:
-            # It and its receipt know each other: what is written would else stay in
-            # memory until the next collection, which is behind the page.
             self.sealed = None
             if not self.parts[0]:
-                self.receipt.answered(None)
+                receipt.answered(None)
 
 
 class Numbers(Struct):
