@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
@@ -106,50 +106,85 @@ class Broker:
 
     def read(self, name: str, isolation: str = "read_committed") -> list[Seen]:
         """All records of a topic up to its end, by partition and offset."""
-        consumer = Consumer(
+        with Reading(self, name, isolation) as reading:
+            found = reading.take()
+            while self.lag:
+                # Nothing is fetched meanwhile: the embedded broker answers who waits at
+                # the end of a topic at once, again and again, and both would need a
+                # processor for it.
+                time.sleep(self.lag)
+                reading.begin_anew()
+                before, found = len(found), reading.take()
+                if len(found) == before:
+                    break
+            return sorted(found, key=lambda each: each[:2])
+
+
+class Reading:
+    """A topic that is read on from time to time; a context that closes it."""
+
+    def __init__(self, broker: Broker, name: str, isolation: str = "read_committed"):
+        self._name = name
+        self._consumer = Consumer(
             {
-                "bootstrap.servers": self.address,
+                "bootstrap.servers": broker.address,
                 "group.id": "reader",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "isolation.level": isolation,
+                "auto.offset.reset": "error",
                 "check.crcs": True,
             }
         )
-        try:
-            count = len(consumer.list_topics(name, PATIENCE).topics[name].partitions)
-            places = [TopicPartition(name, at, OFFSET_BEGINNING) for at in range(count)]
-            consumer.assign(places)
-            seen: list[Seen] = []
-            # One that gets more meanwhile comes to its end more than once.
-            ended: set[int | None] = set()
-            quiet = deadline = time.monotonic() + PATIENCE
-            while time.monotonic() < quiet:
-                assert time.monotonic() < deadline, f"no end of {name}"
-                for message in consumer.consume(10_000, 0.1):
-                    error = message.error()
-                    if error is None:
-                        quiet = deadline
-                        seen.append(
-                            Seen(
-                                message.partition(),
-                                message.offset(),
-                                message.key(),
-                                message.value(),
-                                message.headers() or [],
-                                message.timestamp()[1],
-                            )
+        self._next: dict[int, int] = {}
+
+    def take(self) -> list[Seen]:
+        """
+        What came since the last take, each partition's records in order.
+
+        Raises: KafkaException; begin anew then.  Blocks: until the end of the topic.
+        """
+        if not self._next:
+            topic = self._consumer.list_topics(self._name, PATIENCE).topics[self._name]
+            self._next = dict.fromkeys(range(len(topic.partitions)), OFFSET_BEGINNING)
+        found: list[Seen] = []
+        deadline = time.monotonic() + PATIENCE
+        consumer, due = self._consumer, set(self._next)
+        consumer.assign([TopicPartition(self._name, *at) for at in self._next.items()])
+        while due:
+            assert time.monotonic() < deadline, f"no end of {self._name}"
+            for message in consumer.consume(1000, 0.01):
+                error, partition = message.error(), message.partition()
+                if error is None:
+                    self._next[partition] = message.offset() + 1
+                    found.append(
+                        Seen(
+                            partition,
+                            message.offset(),
+                            message.key(),
+                            message.value(),
+                            message.headers() or [],
+                            message.timestamp()[1],
                         )
-                    elif error.name() == "_PARTITION_EOF":
-                        ended.add(message.partition())
-                        if len(ended) >= count:
-                            quiet = time.monotonic() + self.lag
-                    else:
-                        raise KafkaException(error)
-            assert len(ended) >= count, f"no end of {name}"
-            return sorted(seen, key=lambda each: each[:2])
-        finally:
-            consumer.close()
+                    )
+                elif error.name() == "_PARTITION_EOF":
+                    # One that gets more meanwhile comes to its end more than once.
+                    self._next[partition] = message.offset()
+                    due.discard(partition)
+                else:
+                    raise KafkaException(error)
+        consumer.unassign()
+        return found
+
+    def begin_anew(self) -> None:
+        """Take all of it once more."""
+        self._next = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
 
 
 class Apache(Broker):
