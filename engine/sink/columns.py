@@ -182,6 +182,7 @@ class Column(Struct):
             # Hot path: keys of one length are not picked once more.
             alike = self.alike >= 0
             key_lengths = key_lengths[: len(members)] if alike else cut(key_lengths)
+        places = members if self.members is None else cut(self.members)
         lengths = cut(self.lengths)
         weights = lengths if self.weights is self.lengths else cut(self.weights)
         whole = len(members) == len(self)
@@ -198,7 +199,10 @@ class Column(Struct):
             self.fixed,
             self.alike,
             self.total if whole else sum(weights),
-            members=members if self.members is None else cut(self.members),
+            # Hot path: kept until the records are acknowledged.  Four bytes each in place of
+            # an object, which would have to be made for each page anew and which each
+            # collection would look at.
+            members=places if isinstance(places, range) else array("I", places),
         )
 
     def without_keys(self) -> Column:
