@@ -307,15 +307,18 @@ def column_from(
         lengths, longest = _lengths(values)
     else:
         longest = max(lengths, default=0)
+    framing, fixed, alike = RECORD_OVERHEAD, 0, -1
     if keys is None:
         key_lengths = None
-    else:
-        if key_lengths is None:
-            key_lengths, longest_key = _lengths(keys)
-        else:
-            longest_key = max(key_lengths, default=0)
+    elif key_lengths is None:
+        key_lengths, longest_key = _lengths(keys)
         longest = max(longest, longest_key)
-    framing, fixed, alike = RECORD_OVERHEAD, 0, -1
+    if key_lengths:
+        # Hot path: most keys have one length, which is told in 1 us a page.
+        first = key_lengths[0]
+        if key_lengths.count(first) == len(key_lengths):
+            alike = first
+        longest = max(longest, alike if alike >= 0 else max(key_lengths))
     weights: Sequence[int] = lengths
     short = (
         0 < len(lengths)
@@ -327,13 +330,13 @@ def column_from(
         # Hot path: what is the same for all is framing, and no pass over the records.
         if key_lengths is None:
             fixed = LENGTH_MOST
-        elif key_lengths.count(key_lengths[0]) == len(key_lengths):
-            alike = key_lengths[0]
+        elif alike >= 0:
             fixed = LENGTH_MOST + WITH_LENGTH[alike]
         else:
             weights = _with_lengths(lengths)
             weights = _numbers(map(add, weights, _with_lengths(key_lengths)), lengths)
     elif key_lengths is not None:
+        alike = -1
         weights = _numbers(map(add, lengths, key_lengths), lengths)
     if isinstance(headers, bytes):
         framing += len(headers)
