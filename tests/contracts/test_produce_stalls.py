@@ -29,7 +29,7 @@ from kafka.protocol.producer import (
 )
 from kafka.protocol.sasl import SaslAuthenticateRequest, SaslHandshakeRequest
 
-from engine.errors import SinkError, Unavailable
+from engine.errors import Misconfigured, SinkError, Unavailable
 from engine.sink.kafka import Cluster as Reached
 from engine.sink.produce.producer import Producer
 from engine.sink.produce.transaction import Transactional
@@ -623,3 +623,95 @@ def test_no_step_that_fails_leaves_a_descriptor_or_a_thread(fake: Cluster) -> No
 
         until(none_left, "none is left")
     assert values(at) == fake.log["t", 0]
+
+
+# -- what nothing mends but another broker or other keys ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "range_"),
+    [
+        (0, "Produce", (14, 15)),
+        (0, "Produce", (0, 2)),
+        (0, "Produce", None),
+        (3, "Metadata", (0, 3)),
+        (3, "Metadata", (13, 20)),
+        (22, "InitProducerId", (6, 9)),
+        (22, "InitProducerId", None),
+    ],
+)
+def test_versions_that_have_nothing_in_common_are_named_with_both_ranges(
+    fake: Cluster, key: int, name: str, range_: tuple[int, int] | None
+) -> None:
+    def alter(node: int, request: Any, answer: Any) -> None:
+        if isinstance(request, ApiVersionsRequest):
+            kept = [each for each in answer.api_keys if each.api_key != key]
+            for each in answer.api_keys:
+                if each.api_key == key and range_ is not None:
+                    each.min_version, each.max_version = range_
+                    kept.append(each)
+            answer.api_keys = kept
+
+    fake.alter = alter
+    with pytest.raises(Misconfigured) as failure, putting(fake.bootstrap) as to:
+        to.put(0)
+        [why] = to.wait(1).values()
+        assert why is not None
+        raise why
+    said = str(failure.value)
+    assert f"127.0.0.1:{fake.ports[1]}" in said
+    assert f"no version of {name} that is known here" in said
+    assert ("none" if range_ is None else "{} to {}".format(*range_)) in said
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "says"),
+    [
+        (ProduceRequest, 17, "topic's name"),
+        (ProduceRequest, 21, "producer.acks"),
+        (ProduceRequest, 29, "right to write"),
+        (ProduceRequest, 31, "IdempotentWrite"),
+        (ProduceRequest, 43, "message.format.version"),
+        (ProduceRequest, 76, "producer.compression.type"),
+        (InitProducerIdRequest, 31, "producer.enable.idempotence=false"),
+        (InitProducerIdRequest, 35, "no version"),
+    ],
+)
+def test_what_is_refused_for_good_says_what_to_change(
+    fake: Cluster, kind: Any, code: int, says: str
+) -> None:
+    fake.script(kind, Refuse(code), 99)
+    why: SinkError | None = None
+    with putting(fake.bootstrap) as to:
+        try:
+            to.put(0)
+            why = to.wait(1)[0]
+        except SinkError as failure:
+            # The producer has failed before.
+            why = failure
+    assert isinstance(why, Misconfigured)
+    assert says in str(why)
+    assert ("t-0" if kind is ProduceRequest else "producer id") in str(why)
+
+
+def test_a_broker_that_closes_each_connection_at_once_is_not_met_without_a_pause(
+    fake: Cluster,
+) -> None:
+    with putting(fake.bootstrap, cluster={"reconnect_backoff": 0.1}) as to:
+        to.put(0)
+        to.wait(1)
+        fake.alter = throttling(ProduceRequest, 1500)
+        to.put(1)
+        to.wait(2)
+        before = len(fake._connections[1])
+        until_ = time.monotonic() + 1.0
+        made = 0
+        # While it wants to be left alone there is nothing to be sent, and no connection is used.
+        to.put(2)
+        while time.monotonic() < until_:
+            made += len(fake._connections[1]) > 0
+            fake.cut(1)
+            time.sleep(0.005)
+        assert before
+        assert made < 40
+        to.wait(3)

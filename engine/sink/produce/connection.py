@@ -41,6 +41,9 @@ from engine.sink.reasons import CLOSED, ENDED, MUTE, NAMELESS
 #: Seconds an address may take to accept, while there are others to try.
 ADDRESS_LIMIT = 1.0
 
+#: Seconds without a request after which the end of a connection is nobody's fault.
+UNUSED = 1.0
+
 #: Pieces the system takes at a time (IOV_MAX is 1024).
 PIECES = 512
 
@@ -555,12 +558,21 @@ class Connection:
                 self._watch(select.EPOLLIN | select.EPOLLOUT)
                 return
             if not data:
-                kind = Idle if self.usable and not self.flights else ConnectionLost
-                raise kind(ENDED if not self.agreed else f"{self.place} has closed it")
+                raise self._ended()
             self._take(data)
             # Hot path: a short read has emptied the socket; TLS may hold more.
             if len(data) < CHUNK and not self._secure:
                 return
+
+    def _ended(self) -> ConnectionLost:
+        """What the other side's end of the connection is."""
+        if not self.agreed:
+            return ConnectionLost(ENDED)
+        said = f"{self.place} has closed it"
+        unused = self._clock.monotonic() - self._used
+        if self.usable and not self.flights and not self._out and unused >= UNUSED:
+            return Idle(said)
+        return ConnectionLost(said)
 
     def _take(self, data: bytes) -> None:
         held = self._in

@@ -34,6 +34,15 @@ END_TXN = protocol.END_TXN.key
 TRANSACTION = 1
 
 
+def unspoken(name: str, spoken: tuple[int, int] | None, known: tuple[int, int]) -> str:
+    """That no version of a request is spoken on both sides, for people."""
+    said = "none" if spoken is None else "{} to {}".format(*spoken)
+    return (
+        f"the broker speaks no version of {name} that is known here "
+        f"({said}; known are {known[0]} to {known[1]}): brokers from 2.4 on are served"
+    )
+
+
 def message(kind: MessageType, spoken: Versions, values: Mapping[str, Any]) -> Message:
     """
     A request in the newest version that both sides speak.
@@ -45,7 +54,7 @@ def message(kind: MessageType, spoken: Versions, values: Mapping[str, Any]) -> M
     if version < max(lowest, kind.oldest):
         raise BrokerError(
             codes.UNSUPPORTED_VERSION,
-            f"the broker speaks no version of {kind.name} that is known here",
+            unspoken(kind.name, spoken.get(kind.key), (kind.oldest, kind.newest)),
         )
     return Message(kind, version, values)
 

@@ -17,6 +17,7 @@ from engine.clock import SYSTEM, Clock
 from engine.policy import doubled
 from engine.sink.produce import wire
 from engine.sink.produce.connection import Connection, Idle
+from engine.sink.produce.messages import unspoken
 from engine.sink.produce.view import ClusterView
 from engine.sink.produce.wire import BrokerAddress
 from engine.sink.reasons import reason_of
@@ -93,6 +94,13 @@ class Node:
         lowest, highest = self.connection.session.versions.get(wire.PRODUCE, (0, -1))
         version = min(highest, wire.NEWEST)
         return version if version >= lowest else -1
+
+    @property
+    def unspoken(self) -> str:
+        """Why no version of Produce is spoken, for people."""
+        assert self.connection is not None
+        spoken = self.connection.session.versions.get(wire.PRODUCE)
+        return unspoken("Produce", spoken, (wire.OLDEST, wire.NEWEST))
 
 
 class Nodes:

@@ -316,8 +316,7 @@ class Sender(threading.Thread):
         if connection.draining(now):
             return math.inf
         if node.produce_version < wire.OLDEST:
-            why = f"{node.place} speaks no version of Produce that is known here"
-            self._fail(Misconfigured(why))
+            self._fail(Misconfigured(f"asking {node.place}: {node.unspoken}"))
             return math.inf
         due = math.inf
         while len(connection.flights) < tuning.in_flight:

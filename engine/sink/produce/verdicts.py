@@ -108,22 +108,31 @@ def name(code: int) -> str:
     return codes.name(code)
 
 
-#: What is to be changed where a coordinator refuses.
+#: What is to be changed where a broker refuses for good.
 _REFUSALS = {
-    29: "there is no right to write to the topic",
-    31: "there is no right to the cluster (IdempotentWrite)",
+    17: "the broker takes the topic's name for none",
+    21: "the broker takes no such producer.acks",
+    29: "there is no right to write to the topic (Write, and Create for one to be made)",
+    31: (
+        "there is no right to the cluster (IdempotentWrite), or "
+        "producer.enable.idempotence=false goes without"
+    ),
     35: "the broker speaks no version of the request that is known here",
     42: "the broker takes the request for an invalid one",
+    43: "the topic keeps messages of a format before 0.11: see its message.format.version",
+    44: "a policy of the cluster refuses it",
     50: "the time-out is above the broker's transaction.max.timeout.ms",
     53: "there is no right to the transactional id (Write and Describe)",
+    76: "the broker does not take producer.compression.type, or the topic's own",
 }
 
 
 def described(code: int) -> str:
-    """What a refusal of a coordinator's means, for people."""
+    """What a refusal means, for people."""
     return _REFUSALS.get(code, codes.name(code))
 
 
 def failure(code: int, message: str, doing: str) -> SinkError:
     """Our name for an error code that no retry mends."""
-    return renamed(codes.BrokerError(code, message), doing)
+    said = "; ".join(filter(None, (_REFUSALS.get(code, ""), message)))
+    return renamed(codes.BrokerError(code, said), doing)
