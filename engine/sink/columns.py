@@ -168,11 +168,21 @@ class Column(Struct):
 
     def picked(self, members: Sequence[int]) -> Column:
         """The records at these places, in this order; at least one."""
+        return self._cut(self._cutter(members), members)
+
+    def _cutter(self, members: Sequence[int]) -> Callable[[Any], Any]:
         if len(members) == 1:
-            cut: Callable[[Any], Any] = itemgetter(slice(members[0], members[0] + 1))
-        else:
-            cut = itemgetter(*members)
-        return self._cut(cut, members)
+            return itemgetter(slice(members[0], members[0] + 1))
+        return itemgetter(*members)
+
+    def _places(
+        self, members: Sequence[int], cut: Callable[[Any], Any]
+    ) -> Sequence[int]:
+        # Hot path: kept until the records are acknowledged.  Four bytes each in place of
+        # an object, which would have to be made for each page anew and which each
+        # collection would look at.
+        places = members if self.members is None else cut(self.members)
+        return places if isinstance(places, range) else array("I", places)
 
     def _cut(self, cut: Callable[[Any], Any], members: Sequence[int]) -> Column:
         """The records at these places, which `cut` takes out of any sequence."""
@@ -182,7 +192,6 @@ class Column(Struct):
             # Hot path: keys of one length are not picked once more.
             alike = self.alike >= 0
             key_lengths = key_lengths[: len(members)] if alike else cut(key_lengths)
-        places = members if self.members is None else cut(self.members)
         lengths = cut(self.lengths)
         weights = lengths if self.weights is self.lengths else cut(self.weights)
         whole = len(members) == len(self)
@@ -199,23 +208,24 @@ class Column(Struct):
             self.fixed,
             self.alike,
             self.total if whole else sum(weights),
-            # Hot path: kept until the records are acknowledged.  Four bytes each in place of
-            # an object, which would have to be made for each page anew and which each
-            # collection would look at.
-            members=places if isinstance(places, range) else array("I", places),
+            members=self._places(members, cut),
         )
 
-    def without_keys(self) -> Column:
-        """The same records for any partition; none of them has a key."""
-        return self._with_keys(None)
+    def separated(self, members: Sequence[int], keyed: bool) -> Column:
+        """
+        The records at these places, all of which have a key, or none.
 
-    def anew(self) -> Column:
-        """The same, some records of which were left out: are the others `short`?"""
-        return self._with_keys(self.keys)
-
-    def _with_keys(self, keys: Sequence[bytes | None] | None) -> Column:
-        made = column_from(self.values, keys, self.timestamps, self.headers)
-        made.members = self.members
+        Whether they are `short` is asked anew: without the others they may be.
+        """
+        cut = self._cutter(members)
+        stamps, headers = self.timestamps, self.headers
+        made = column_from(
+            cut(self.values),
+            cut(self.keys) if keyed else None,
+            stamps if isinstance(stamps, int) else cut(stamps),
+            headers if isinstance(headers, bytes) else cut(headers),
+        )
+        made.members = self._places(members, cut)
         return made
 
     def slices(self) -> Iterator[Column]:
@@ -378,8 +388,9 @@ def _lengths(texts: Sequence[Any]) -> tuple[Sequence[int], int]:
     try:
         lengths = _numbers(map(len, texts), texts)
     except TypeError:
-        lengths = _numbers((0 if text is None else len(text) for text in texts), texts)
-        return lengths, SHORT
+        if len(texts) <= SLICE:
+            return [0 if text is None else len(text) for text in texts], SHORT
+        return array("I", (0 if text is None else len(text) for text in texts)), SHORT
     return lengths, max(lengths, default=0)
 
 

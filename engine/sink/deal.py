@@ -47,12 +47,12 @@ def by_partition(column: Column, known: Partitions) -> list[Part]:
         # Hot path: each of both is asked anew whether it can be written from tables; a
         # page of which some records have no key took 2.4 us a record in place of 0.8.
         keyless = [at for at, key in enumerate(column.keys) if key is None]
-        rest = column.picked(keyless).without_keys()
+        rest = column.separated(keyless, keyed=False)
         parts.append((None, rest, 0, len(rest)))
         if len(rest) == len(column):
             return parts
         keyed = [at for at, key in enumerate(column.keys) if key is not None]
-        column = column.picked(keyed).anew()
+        column = column.separated(keyed, keyed=True)
     keys, lengths = column.keys, column.key_lengths
     members = known.dealt(keys, lengths)  # type: ignore[arg-type]
     # The page is put in order once and cut without copies.
