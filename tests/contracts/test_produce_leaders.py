@@ -412,3 +412,39 @@ def test_what_ends_the_producer_is_the_reason_also_behind_other_answers(
         assert 1 == len(failed)
         assert "t-0" in failed.pop()
     assert "The sender ends" not in caplog.text
+
+
+@pytest.mark.parametrize("version", ["2.4", "2.8", "4.3"])
+@pytest.mark.parametrize("away", [0.0, 0.05, 0.4])
+def test_a_topic_that_is_made_anew_under_batches_gets_what_is_put_since(
+    version: str, away: float
+) -> None:
+    """Its id is another one, its epochs begin again, and it knows no producer."""
+    with two(version) as fake:
+        fake.create("u")
+        with putting(fake.bootstrap) as to:
+            at = 0
+            for life in range(4):
+                for _ in range(40):
+                    to.put(at)
+                    at += 1
+                    if at % 8 == 0:
+                        time.sleep(0.002)
+                with fake.lock:
+                    fake.delete("t")
+                    if not away:
+                        fake.create("t", leader=1 + life % 2)
+                if away:
+                    to.put(("u", life), b"u", topic="u")
+                    time.sleep(away)
+                    fake.create("t", leader=1 + life % 2)
+            since = at
+            for _ in range(40):
+                to.put(at)
+                at += 1
+            found = to.wait(at + (4 if away else 0), 10.0)
+            assert {None} == set(found.values())
+        there = [int(each) for each in fake.log["t", 0]]
+    assert sorted(there) == there
+    assert len(set(there)) == len(there)
+    assert set(range(since, at)) <= set(there)

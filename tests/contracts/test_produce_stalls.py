@@ -33,6 +33,7 @@ from engine.errors import Misconfigured, SinkError, Unavailable
 from engine.sink.kafka import Cluster as Reached
 from engine.sink.produce.producer import Producer
 from engine.sink.produce.transaction import Transactional
+from engine.sink.sasl import Login
 from tests.fakes.broker import Cluster, Late, Lost, Refuse, Torn, cluster
 from tests.sink.doors import black_hole, mute
 from tests.sink.producing import Putting, putting, until
@@ -232,6 +233,33 @@ def test_a_renewed_login_that_fails_in_the_midst_of_batches_costs_a_connection(
         for _ in range(20):
             to.put(at)
             at += 1
+        assert {None} == set(to.wait(at).values())
+    assert values(at) == fake.log["t", 0]
+
+
+@pytest.mark.parametrize("how", ["no token", "late token"])
+def test_a_token_that_does_not_come_for_a_renewed_login_costs_a_connection(
+    fake: Cluster, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    fake.session_ms = 1100
+    asked = [0]
+
+    def token() -> str:
+        asked[0] += 1
+        if asked[0] in (3, 4):
+            if how == "no token":
+                raise Unavailable("the token endpoint answers 503")
+            time.sleep(0.8)
+        return "token"
+
+    login = Login("OAUTHBEARER", token=token)
+    monkeypatch.setattr("engine.sink.cluster.login_of", lambda cluster: login)
+    with putting(fake.bootstrap, cluster={"request_timeout": 0.5}) as to, quiet(1.5):
+        at = 0
+        while asked[0] < 6:
+            to.put(at)
+            at += 1
+            time.sleep(0.004)
         assert {None} == set(to.wait(at).values())
     assert values(at) == fake.log["t", 0]
 

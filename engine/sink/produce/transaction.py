@@ -380,7 +380,10 @@ class Transactional:
             return None, SOON
         said = f"transactional id {self._name}, {doing}: {verdicts.name(code)}"
         if found is Outcome.FENCED:
-            why: SinkError = Fenced(f"{said}: somebody else has taken it over")
+            why: SinkError = Fenced(
+                f"{said}: somebody else has taken it over, or it was open for longer than "
+                "producer.transaction.timeout.ms"
+            )
         elif found is Outcome.REFUSED:
             why = Misconfigured(f"{said}: {verdicts.described(code)}")
         else:

@@ -9,6 +9,7 @@ answers with errors, late, torn, garbled or not at all where a test says so.
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -55,6 +56,7 @@ class Cluster:
         throttle_ms: In each answer to Produce.
         alter: Told of each answer before it is sent, and may change it.
         largest: Bytes of the largest batch that is taken.
+        tls: The context of its listeners; None: they speak none.
         transaction_version: The cluster's level of that feature (KIP-890).
         isolates: False: who reads committed records is shown all, as by a broker that
             knows transactions by name only.
@@ -64,8 +66,15 @@ class Cluster:
         wrong: What it failed at itself; `cluster` raises the first at its end.
     """
 
-    def __init__(self, nodes: int = 1, version: str = "4.3", host: str = "127.0.0.1"):
+    def __init__(
+        self,
+        nodes: int = 1,
+        version: str = "4.3",
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.version = version
+        self.tls = tls
         self.transaction_version = TRANSACTION_VERSION.get(version, 0)
         self.logs: dict[tuple[str, int], Log] = {}
         self.arrived: list[Batch] = []
@@ -215,13 +224,17 @@ class Cluster:
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections[node].append(connection)
+            if self.tls is None:
+                self._connections[node].append(connection)
             threading.Thread(
                 target=self._serve, args=(node, connection), daemon=True
             ).start()
 
     def _serve(self, node: int, connection: socket.socket) -> None:
         try:
+            if self.tls is not None:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+                self._connections[node].append(connection)
             while True:
                 size = struct.unpack(">i", _exactly(connection, 4))[0]
                 frame = _exactly(connection, size)
@@ -348,9 +361,12 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 @contextmanager
 def cluster(
-    nodes: int = 1, version: str = "4.3", host: str = "127.0.0.1"
+    nodes: int = 1,
+    version: str = "4.3",
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Cluster]:
-    made = Cluster(nodes, version, host)
+    made = Cluster(nodes, version, host, tls)
     try:
         yield made
     finally:
