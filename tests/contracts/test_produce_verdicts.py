@@ -464,12 +464,16 @@ def test_who_waits_for_an_answer_is_not_up_at_each_linger(fake: Cluster) -> None
 
 def test_one_batch_of_each_ready_partition_in_one_request(fake: Cluster) -> None:
     fake.create("u", 8)
-    with putting(fake.bootstrap, linger=0.2) as to:
+    with putting(fake.bootstrap, linger=20.0) as to:
+        to.put("first", b"first", topic="u")
+        to.wait(1)
         for at in range(8):
-            to.put(at, topic="u", partition=at, full=False)
-        to.wait(8)
+            slot, _, _ = to.put(at, topic="u", partition=at, full=False)
+            slot.finish(quiet=True)
+        to.producer.look(0.0)
+        to.wait(9)
 
-    assert [8] == [len(request) for request in fake.requests]
+    assert [1, 8] == [len(request) for request in fake.requests]
 
 
 def test_a_batch_grows_until_it_is_taken(fake: Cluster) -> None:
