@@ -8,6 +8,7 @@ order, a close ends in time, and nobody burns a processor meanwhile.
 from __future__ import annotations
 
 import os
+import random
 import socket
 import struct
 import threading
@@ -743,3 +744,102 @@ def test_a_broker_that_closes_each_connection_at_once_is_not_met_without_a_pause
         assert before
         assert made < 40
         to.wait(3)
+
+
+# -- bytes that a broker never meant --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("transactions", [False, True])
+def test_answers_with_changed_bytes_never_end_or_stop_the_sender(
+    seed: int, transactions: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What they say then may be a failure of the producer, and never one of ours."""
+    dice = random.Random(seed)
+    version = ["2.4", "2.8", "3.7", "4.0", "4.3"][seed % 5]
+    with cluster(2, version) as fake:
+        fake.create("t", 2)
+        changing = [True]
+        only = dice.choice([None, 0, 3, 18, 22, *([10, 24, 26] * transactions)])
+
+        def reply(asked: int, request: Any, found: bytes) -> bytes:
+            if not changing[0] or only not in (None, asked) or dice.random() > 0.35:
+                return found
+            changed = bytearray(found)
+            for _ in range(dice.randrange(1, 4) if len(found) > 4 else 0):
+                byte = dice.choice([0, 1, 0xFF, 0x7F, 0x80, dice.randrange(256)])
+                changed[dice.randrange(4, len(changed))] = byte
+            return bytes(changed)
+
+        fake.reply = reply
+        producer = Producer(
+            Reached(
+                bootstrap=fake.bootstrap,
+                request_timeout=0.3,
+                retry_backoff=0.01,
+                reconnect_backoff=0.005,
+                reconnect_backoff_max=0.02,
+            ),
+            linger=0.0,
+            waiting=False,
+            transactional=Transactional("mine", 60_000) if transactions else None,
+        )
+        to = Putting(producer)
+        try:
+            if transactions:
+                producer.initialise(3.0)
+                producer.open(1)
+            for at in range(20):
+                made = to.put(at, partition=at % 2, full=False)[0]
+                made._queued.group = int(transactions)
+                made.finish()
+                time.sleep(0.004)
+            changing[0] = False
+            sender = producer._sender
+
+            def answered() -> bool:
+                for node in sender.nodes.all():
+                    # It may have been told of minutes, and obeys.
+                    node.muted_until = 0.0
+                sender.kick()
+                return len(to.answers.found) == 20
+
+            until(answered, "all are answered", 10.0)
+            assert sender.is_alive()
+        except SinkError as why:
+            assert "the sender has failed" not in str(why)
+        finally:
+            assert producer.close(5.0)
+        assert "The sender ends" not in caplog.text
+
+
+@pytest.mark.parametrize("version", ["2.4", "4.3"])
+@pytest.mark.parametrize(
+    ("node", "host", "port"),
+    [(-1, "", -1), (-1, "127.0.0.1", 9), (7, "", 0), (7, "nowhere.invalid", 9092)],
+)
+def test_a_coordinator_that_is_nobody_is_asked_for_again(
+    version: str, node: int, host: str, port: int
+) -> None:
+    left = [3]
+
+    def alter(_: int, request: Any, answer: Any) -> None:
+        if not isinstance(request, FindCoordinatorRequest) or not left[0]:
+            return
+        left[0] -= 1
+        told = answer.coordinators[0] if version == "4.3" else answer
+        told.node_id, told.host, told.port = node, host, port
+
+    with cluster(version=version) as fake, quiet(1.0):
+        fake.create("t")
+        fake.alter = alter
+        producer = Producer(
+            Reached(bootstrap=fake.bootstrap, retry_backoff=0.02),
+            linger=0.0,
+            transactional=Transactional("mine", 60_000),
+        )
+        try:
+            producer.initialise(10.0)
+        finally:
+            assert producer.close(5.0)
+    assert not left[0]

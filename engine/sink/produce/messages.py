@@ -18,6 +18,7 @@ from msgspec import Struct
 from engine.sink import codes, protocol
 from engine.sink.codec import Message, MessageType
 from engine.sink.codes import BrokerError
+from engine.sink.produce import verdicts
 from engine.sink.produce.wire import NO_ID, BrokerAddress, Garbled
 
 #: api key -> the versions a broker speaks, lowest and highest.
@@ -147,6 +148,8 @@ def coordinator(answer: Any) -> Coordinator:
         told = many[0] if many else answer
         if told.error_code:
             return Coordinator(told.error_code, None)
+        if told.node_id < 0:
+            return Coordinator(verdicts.NO_COORDINATOR, None)
         return Coordinator(0, BrokerAddress(told.node_id, told.host, told.port))
     except (AttributeError, TypeError, ValueError) as error:
         raise Garbled(f"the coordinator cannot be read: {error}") from error
@@ -286,6 +289,7 @@ def told(answer: Any) -> Metadata:
         brokers = {
             each.node_id: BrokerAddress(each.node_id, each.host, each.port)
             for each in answer.brokers
+            if each.node_id >= 0
         }
         return Metadata(answer.cluster_id or "", brokers, topics, answer.controller_id)
     except (AttributeError, TypeError, ValueError) as error:

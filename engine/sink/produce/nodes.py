@@ -25,6 +25,9 @@ from engine.sink.reasons import reason_of
 #: Seconds after which the next bootstrap server is tried beside those before it.
 STAGGER = 0.25
 
+#: Seconds of a quota beyond which a broker is not believed: its windows are seconds.
+LONGEST_THROTTLE = 300.0
+
 #: Makes a connection that is not opened yet.
 Make = Callable[[str, int], Connection]
 
@@ -66,10 +69,16 @@ class Node:
 
         It answers nothing meanwhile: what is on its way has so much longer.
         """
+        seconds = min(seconds, LONGEST_THROTTLE)
         self.muted_until = max(self.muted_until, now + seconds)
         if self.connection is not None:
             for flight in self.connection.flights:
                 flight.deadline += seconds
+
+    def throttled(self, now: float) -> str:
+        """That it is left alone, and for how long, for people."""
+        left = self.muted_until - now
+        return f"the broker throttles it (a quota), for {left:.0f} s"
 
     @property
     def awaited(self) -> bool:

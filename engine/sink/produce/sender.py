@@ -308,7 +308,7 @@ class Sender(threading.Thread):
             return math.inf if node.connection is not None else node.retry_at
         if now < node.muted_until:
             for partition in partitions:
-                partition.reason = "the broker throttles it (a quota)"
+                partition.reason = node.throttled(now)
             return node.muted_until
         connection = node.connection
         assert connection is not None

@@ -334,5 +334,6 @@ def _endpoints(data: bytes) -> tuple[BrokerAddress, ...]:
         node, host, port = read.i32(), read.text(), read.i32()
         read.text()  # the rack
         read.tags()
-        found.append(BrokerAddress(node, host, port))
+        if node >= 0:
+            found.append(BrokerAddress(node, host, port))
     return tuple(found)
