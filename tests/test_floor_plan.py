@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -134,11 +135,13 @@ LONG = {
 }
 
 
+@cache
 def modules() -> list[Path]:
     return sorted(ENGINE.rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -146,9 +149,9 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert 0 == node.level, f"{path}: imports are absolute"
             names.add(node.module or "")
-            if node.module == "engine":
-                names.update(f"engine.{alias.name}" for alias in node.names)
-    return names
+            # Modules, where the names come out of a package.
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(names)
 
 
 def room_of(dotted: str, level: int = 1) -> str:
@@ -231,8 +234,7 @@ def test_no_modules_import_each_other() -> None:
     }
     left = {}
     for name, path in known.items():
-        asked = imports(path) | submodules(path)
-        left[name] = {other for other in asked if other in known} - {name}
+        left[name] = {other for other in imports(path) if other in known} - {name}
 
     while free := [name for name, asked in left.items() if not asked]:
         for name in free:
@@ -241,16 +243,6 @@ def test_no_modules_import_each_other() -> None:
             asked.difference_update(free)
 
     assert {} == left
-
-
-def submodules(path: Path) -> set[str]:
-    """The modules that are imported out of a package."""
-    return {
-        f"{node.module}.{alias.name}"
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
 
 
 def test_a_module_is_short_or_says_why_it_is_long() -> None:

@@ -51,6 +51,10 @@ def both(apache: Broker, folder: Path, own: Path) -> Iterator[tuple[Side, Side]]
     with Api() as api, connect_worker.worker(folder, apache.address) as url:
         api.route("/x-t", news)
         api.route("/denied", denied)
+
+        def failures() -> int:
+            return sum(each.path == "/denied" for each in api.log)
+
         service = Service(own, apache, api)
         keys = {
             **service.keys(f"x-t-{folder.name}"),
@@ -73,6 +77,8 @@ def both(apache: Broker, folder: Path, own: Path) -> Iterator[tuple[Side, Side]]
                     "FileStreamSource": "<class>",
                     "topic": "<required>",
                 },
+                # What has failed there stays so.
+                lambda: 2,
             )
             ours = Side(
                 service.admin.url,
@@ -88,6 +94,7 @@ def both(apache: Broker, folder: Path, own: Path) -> Iterator[tuple[Side, Side]]
                     "HttpSource": "<class>",
                     "kafka.topic": "<required>",
                 },
+                failures,
             )
             yield theirs, ours
 

@@ -8,7 +8,7 @@ what Kafka has last of a document must have been current not longer ago than the
 itself allowed; and in the end both connectors, with the cache and without it, must
 have the same.
 
-`CACHE_MODEL_ROUNDS` makes it longer (12), SEED repeats one.
+`CACHE_MODEL_ROUNDS` makes it longer (8), SEED repeats one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.brokers import Broker
 from tests.e2e.rig import Running, Setup, seeded
 from tests.fakes.api import Answer, Api, Asked
 
-ROUNDS = int(os.environ.get("CACHE_MODEL_ROUNDS") or 12)
+ROUNDS = int(os.environ.get("CACHE_MODEL_ROUNDS") or 8)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 60 * ROUNDS)]
 

