@@ -218,7 +218,7 @@ PATTERNS = st.tuples(
 ).map("".join)
 
 
-@settings(max_examples=examples(1500), deadline=None)
+@settings(max_examples=examples(700), deadline=None)
 @given(PATTERNS, st.lists(st.text(LETTERS, max_size=8), min_size=1, max_size=6))
 @example("(?:a|ab)(?:c|bcd)(?:d*)", ["abcd"])
 @example("(?:$)*a", ["a", "\n", "a\n"])

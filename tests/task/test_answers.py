@@ -380,11 +380,27 @@ def test_what_an_error_leads_to(tmp_path: Path, what: str) -> None:
     run(tmp_path, ERRORS[what])
 
 
+#: How a wait is spelt, and by whom it is asked for.
+WAITS = [
+    "0.05",
+    "0.3",
+    "50ms",
+    "0.05s",
+    "0, 0.05",
+    "0m0.05s",
+    "PT0.05S",
+    "0.05 seconds",
+]
+ASKERS = [408, 425, 429, 500, 502, 503, 504, 403, 413]
+
+
 @pytest.mark.parametrize(
-    "value",
-    ["0.05", "0.3", "50ms", "0.05s", "0, 0.05", "0m0.05s", "PT0.05S", "0.05 seconds"],
+    ("status", "value"),
+    [
+        *((status, value) for status in (429, 503) for value in WAITS),
+        *((status, "0.05") for status in ASKERS if status not in (429, 503)),
+    ],
 )
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 403, 413])
 def test_a_retry_after_is_kept_whatever_the_status(
     tmp_path: Path, status: int, value: str
 ) -> None:

@@ -221,7 +221,7 @@ checks = st.lists(
 
 
 @settings(
-    max_examples=examples(400),
+    max_examples=examples(200),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -281,7 +281,7 @@ usual = st.one_of(
 
 
 @settings(
-    max_examples=examples(300),
+    max_examples=examples(150),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
