@@ -178,7 +178,7 @@ class SharedTier:
         size, digest = size_of(value), bytes.fromhex(key)
         if not self._fits(size, self._age(received)):
             return "unfit"
-        room, was, path = taken(size + _RECEIVED.size), 0, ""
+        room, was = taken(size + _RECEIVED.size), 0
 
         def landing(_: int, before: int) -> None:
             nonlocal was
@@ -189,14 +189,19 @@ class SharedTier:
             if not self._cache.evict and not self._room_for(digest, room):
                 return "full"
             path = files.write(key, _stamped(value, received))
+        except (SharedError, OSError) as failure:
+            self.drop(key)
+            self._failed(failure)
+            return "unfit"
+        try:
             line = (digest, room, received)
             (entered,), totals = self.ledger.put_all(
                 (line,), most=self.settings.volume, landing=landing
             )
         except (SharedError, OSError) as failure:
-            if path:
-                files.discard(path)
-            self.drop(key)
+            # An older one must not stay, and to strike it would wait once more.
+            files.discard(path)
+            files.remove(key)
             self._failed(failure)
             return "unfit"
         if not entered:

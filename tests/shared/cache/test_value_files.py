@@ -480,3 +480,23 @@ def test_a_guest_sees_and_clears_them_and_makes_nothing(tmp_path, clock) -> None
     assert {} == values(tmp_path)
     assert tiers.find(key(1)) is None
     assert 0 == tiers.readings()[0].entries
+
+
+def test_a_ledger_whose_holder_does_not_move_is_waited_for_once(
+    tmp_path, clock, monkeypatch
+) -> None:
+    tiers = make(tmp_path, clock)
+    tiers.keep(key(1), b"o" * LARGE)
+    waits: list[float] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "engine.shared.cache.ledger.lock_within",
+            lambda fd, patience, clock: bool(waits.append(patience)),
+        )
+        tiers.keep(key(1), b"n" * LARGE)
+
+    # The older one is a miss, and nothing of the new one is left.
+    assert [5.0] == waits
+    assert {} == values(tmp_path)
+    assert make(tmp_path, clock).find(key(1)) is None
+    assert 1 == tiers.readings()[0].errors
