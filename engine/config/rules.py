@@ -332,7 +332,8 @@ def tasks_have_shards(c: Scope, connector: Connector) -> None:
         c.note(
             "tasks.max",
             f"{tasks:.0f} tasks for {cores()} cores: where they have more to do than "
-            "to wait for the API, those beyond two a core only cost; auto starts "
+            "to wait for the API, those beyond two a core only cost (eight on two cores "
+            "1.1 to 2.6 times the CPU of one, docs/tuning.md); auto starts "
             f"{2 * cores()} at most",
         )
 
