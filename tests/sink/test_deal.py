@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.sink.batch import Batch, HeadStore
-from engine.sink.columns import column_of
+from engine.sink.columns import SLICE, column_of
 from engine.sink.deal import by_partition
 from engine.sink.murmur2 import Partitions, partition_of
 from tests.sink.test_batch import Record, read
@@ -103,3 +103,21 @@ def test_records_without_a_key_leave_the_others_written_from_tables(kind: str) -
     assert not column.short
     assert parts
     assert all(part.short for part in parts)
+
+
+def test_slices_of_a_large_page_know_where_their_records_stood() -> None:
+    count = 2 * SLICE + 123
+    keys = [None if at % 7 == 0 else b"k%d" % at for at in range(count)]
+    values = [b"%d" % at for at in range(count)]
+    known = Partitions(6)
+
+    found: list[int] = []
+    for piece in column_of(values, keys).slices():
+        for partition, part, start, stop in by_partition(piece, known):
+            for at in range(start, stop):
+                key = keys[part.origin(at)]
+                assert values[part.origin(at)] == part.values[at]
+                assert partition == (None if key is None else partition_of(key, 6))
+                found.append(part.origin(at))
+
+    assert sorted(found) == list(range(count))
