@@ -263,6 +263,46 @@ def test_a_storm_loses_nothing_and_moves_no_position_too_early(
             assert wanted == found
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("acks", ["all", "1"])
+def test_a_close_in_the_midst_of_a_storm_ends_in_time_and_promises_nothing(
+    seed: int, acks: str
+) -> None:
+    """As a signal does it: what was acknowledged is saved, and nothing else."""
+    dice = random.Random(seed + 3000)
+    with weather(seed) as (fake, _):
+        handed: dict[int, list[bytes]] = {}
+        saver = Checked(fake, handed)
+        producer = Producer(
+            reached(fake),
+            acks=acks,
+            idempotent=acks == "all",
+            linger=0.002,
+            limit=20.0,
+            max_block=20.0,
+        )
+        delivery = Delivery(
+            producer,
+            budget=Budget(1 << 20),
+            options=DeliveryOptions(limits=lambda topic: 1 << 20, batch_size=400),
+        )
+        out = delivery.outlet(SHARD.partition, saver)
+        out.begin()
+        for number in range(dice.randrange(5, 60)):
+            handed[number] = page(number, dice)
+            out.hand_over(parcel(number, handed[number]), {"page": number})
+            time.sleep(dice.random() * 0.02)
+        began = time.monotonic()
+        assert delivery.close(5.0)
+        assert time.monotonic() - began < 2.0
+        last = saver.last
+        with pytest.raises(SinkError):
+            out.commit()
+        assert last == saver.last
+        assert [] == saver.early
+        assert not producer._sender.is_alive()
+
+
 class Positions:
     """Positions in a topic, in the transaction of their pages."""
 
