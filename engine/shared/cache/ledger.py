@@ -12,6 +12,7 @@ Below the tiers; opened in each process after the fork.
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 import random
 import struct
@@ -25,7 +26,7 @@ from msgspec import Struct
 
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
-from engine.shared.cell import boot
+from engine.shared.cache.ages import ReceivedAt
 from engine.shared.lock import lock_within, open_private, unlock
 
 #: Parts of the statistics window in which uses are counted.
@@ -48,51 +49,13 @@ _FIRST = 64
 _SLOT = struct.Struct(f"<16sI4s4dI{PARTS}H")
 _USE = struct.Struct(f"<dI{PARTS}H")
 _USE_AT = _SLOT.size - _USE.size
+_STORED_END = struct.calcsize("<16sI4sd")
 _CHUNK = 16
 _FREE = bytes(16)
 _GONE = b"\xff" * 16
 
 #: More uses in one part than this are not told apart.
 _MOST_USES = 0xFFFF
-
-
-class ReceivedAt(Struct, frozen=True):
-    """
-    When a response was received, so that its age survives any clock.
-
-    Attributes:
-        monotonic, wall: Seconds of both clocks.
-        boot: Of which start of the machine.
-    """
-
-    monotonic: float
-    wall: float
-    boot: bytes
-
-
-class Ages:
-    """How old a response is, by a clock and the present start of the machine."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._monotonic = clock.monotonic
-        self._wall_ms = clock.wall_ms
-        self._boot = boot()
-
-    def now(self) -> ReceivedAt:
-        """The present moment, by both clocks."""
-        return ReceivedAt(self._monotonic(), self._wall_ms() / 1000, self._boot)
-
-    def of(self, received: ReceivedAt) -> float:
-        """
-        Seconds since; the larger by the two clocks, endless if nobody knows.
-
-        The wall may have been set back, and the other clock stops while the
-        machine sleeps: too old is safe, too young never.
-        """
-        wall = self._wall_ms() / 1000 - received.wall
-        if received.boot == self._boot:
-            return max(0.0, wall, self._monotonic() - received.monotonic)
-        return wall if wall >= 0 else float("inf")
 
 
 class Line(Struct, frozen=True):
@@ -301,24 +264,38 @@ class Ledger:
 
     def lines(self, most: int = MOST_SLOTS) -> Iterator[Line]:
         """The entries; of more slots than `most`, those of a part of the file."""
+        now = self._now_part()
+        for raw, at in self._entered(most):
+            found = _SLOT.unpack_from(raw, at)
+            digest, size, born, stored, monotonic, wall, used, part, *uses = found
+            inside = PARTS - max(0, now - part)
+            yield Line(
+                digest, size, stored, used, ReceivedAt(monotonic, wall, born),
+                sum(uses[:inside]) if inside > 0 else 0,
+            )  # fmt: skip
+
+    def digests(self) -> Iterator[bytes]:
+        """What is entered."""
+        for raw, at in self._entered(MOST_SLOTS):
+            yield raw[at : at + 16]
+
+    def _entered(self, most: int) -> Iterator[tuple[bytes, int]]:
+        """Slots of entries: bytes of the file, and where in them one begins."""
         fd = self._open()
         start = 0
         if self._slots > most:
             start = random.randrange(self._slots - most)
-        now = self._now_part()
         step = 4096
         for first in range(start, min(self._slots, start + most), step):
             raw = pread(fd, step * _SLOT.size, _FIRST + first * _SLOT.size)
-            for at in range(0, len(raw) - _SLOT.size + 1, _SLOT.size):
-                if raw[at : at + 16] in (_FREE, _GONE):
-                    continue
-                found = _SLOT.unpack_from(raw, at)
-                digest, size, born, stored, monotonic, wall, used, part, *uses = found
-                inside = PARTS - max(0, now - part)
-                yield Line(
-                    digest, size, stored, used, ReceivedAt(monotonic, wall, born),
-                    sum(uses[:inside]) if inside > 0 else 0,
-                )  # fmt: skip
+            # Hot path: no line of Python for a slot that was never used, in which the
+            # time of entry is 0 and so its highest byte.
+            marks = raw[_STORED_END - 1 :: _SLOT.size]
+            for place in itertools.compress(itertools.count(), marks):
+                at = place * _SLOT.size
+                whole = len(raw) - at >= _SLOT.size
+                if whole and raw[at : at + 16] not in (_FREE, _GONE):
+                    yield raw, at
 
     def recount(self) -> tuple[int, int]:
         """

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from engine.clock import Clock
-from engine.shared.cache.ledger import PARTS, Ages, Line, ReceivedAt, order
+from engine.shared.cache.ages import Ages, ReceivedAt
+from engine.shared.cache.ledger import PARTS, Line, order
 from engine.shared.cache.settings import (
     LARGEST_PART,
     CacheSettings,

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from engine.clock import Clock
 from engine.errors import SharedError
 from engine.later import later
-from engine.shared.cache.ledger import Ages, Ledger, Line, ReceivedAt
+from engine.shared.cache.ages import Ages, ReceivedAt
+from engine.shared.cache.ledger import Ledger, Line
 from engine.shared.cache.packs import LARGEST, Parts, parts_of, size_of
 from engine.shared.cache.settings import (
     LARGEST_PART,

@@ -25,12 +25,13 @@ from msgspec import Struct
 from engine.clock import SYSTEM, Clock
 from engine.errors import SharedError
 from engine.observe.names import CACHE_HITS, CACHE_JUDGED
+from engine.shared.cache.ages import Ages, ReceivedAt
 from engine.shared.cache.clearing import ClearingMark
 from engine.shared.cache.eviction import Eviction
 from engine.shared.cache.fingerprints import Fingerprints
 from engine.shared.cache.flights import Flight, Flights
 from engine.shared.cache.known import KnownKeys
-from engine.shared.cache.ledger import Ages, Line, ReceivedAt
+from engine.shared.cache.ledger import Line
 from engine.shared.cache.memory_tier import MemoryTier, Value
 from engine.shared.cache.owed import IN_ONE_GO, OwedEntries
 from engine.shared.cache.packs import Parts, size_of

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from engine.clock import SYSTEM
+from engine.shared.cache.ages import ReceivedAt
 from engine.shared.cache.clearing import ClearingMark
-from engine.shared.cache.ledger import Ledger, ReceivedAt
+from engine.shared.cache.ledger import Ledger
 from engine.shared.cache.owed import ENOUGH
 from engine.shared.cache.own import OwnAnswers
 from engine.shared.cache.ratio import Ratio
@@ -604,6 +605,7 @@ def test_a_ledger_finds_every_digest_again(tmp_path, clock) -> None:
             assert (len(held), sum(held.values())) == ledger.recount()
 
     assert held == {line.digest: line.size for line in ledger.lines()}
+    assert sorted(held) == sorted(ledger.digests())
     assert (len(held), sum(held.values())) == ledger.totals()[:2]
     assert all(ledger.has(digest) for digest in held)
 
