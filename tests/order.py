@@ -24,60 +24,62 @@ SECONDS: Final = {
     for seconds, name in map(
         str.split,
         """
-178 faults/test_delivery.py
-136 e2e/test_exactly_once.py
+125 faults/test_delivery.py
+110 e2e/test_exactly_once.py
 103 faults/test_matrix.py
  90 e2e/test_cache.py
  87 e2e/test_modes.py
  83 e2e/test_cache_faults.py
- 81 e2e/test_signals.py
- 77 e2e/test_snapshots.py
  66 e2e/test_quiet.py
+ 65 e2e/test_signals.py
  64 e2e/test_children_incremental.py
- 62 package/test_container.py
  62 e2e/test_terminal.py
  61 contracts/test_produce_read_back.py
+ 60 e2e/test_snapshots.py
  60 recipes/test_recipes.py
- 59 process/test_limiter_under_fire.py
- 55 package/test_package.py
- 52 sink/test_broker_faults.py
  52 e2e/test_dead_letters.py
+ 52 sink/test_broker_faults.py
+ 50 contracts/test_produce_stalls.py
  50 e2e/test_state_files.py
- 50 e2e/test_cache_model.py
- 48 e2e/test_paging_shards.py
- 47 e2e/test_paging.py
+ 50 package/test_container.py
  45 contracts/test_cache_conformance.py
- 44 e2e/test_rights.py
+ 45 package/test_package.py
+ 45 process/test_limiter_under_fire.py
  44 e2e/test_incremental.py
+ 44 e2e/test_rights.py
  43 contracts/test_connect_worker.py
  42 e2e/test_scaling.py
- 41 sink/test_statetopic.py
  41 e2e/test_offset_commands.py
+ 41 sink/test_statetopic.py
  38 e2e/test_state_topic.py
  36 e2e/test_run.py
+ 35 contracts/test_produce_storms.py
+ 35 e2e/test_cache_model.py
  35 e2e/test_every_type.py
  34 e2e/test_rate_limit.py
  32 e2e/test_offsets.py
- 31 process/test_cache_under_fire.py
+ 32 e2e/test_paging.py
  30 e2e/test_jobs.py
+ 30 e2e/test_paging_shards.py
+ 30 task/test_configurations.py
  29 e2e/test_bench.py
  27 e2e/test_cache_unchanged.py
- 26 process/test_real_systemd.py
  26 e2e/test_foreign_files.py
- 25 e2e/test_mode_commands.py
+ 26 process/test_real_systemd.py
  25 e2e/test_dev.py
- 24 e2e/test_backfill.py
+ 25 e2e/test_mode_commands.py
  24 config/test_fuzz.py
- 23 e2e/test_secured.py
+ 24 e2e/test_backfill.py
  23 e2e/test_commands.py
- 22 transform/test_both_paths.py
+ 23 e2e/test_secured.py
  20 contracts/test_produce_brokers.py
- 18 e2e/test_memory.py
+ 18 contracts/test_produce_leaders.py
  18 e2e/test_control.py
+ 18 e2e/test_memory.py
  15 e2e/test_neighbours.py
- 13 sink/test_bootstrap.py
- 13 language/test_regexes.py
  13 e2e/test_cache_warming.py
+ 13 language/test_regexes.py
+ 13 sink/test_bootstrap.py
 """.strip().splitlines(),
     )
 }
