@@ -25,7 +25,7 @@ from kafka.protocol.metadata import MetadataRequest
 from kafka.protocol.producer import ProduceRequest
 
 from engine.errors import Misconfigured
-from tests.contracts.test_produce_stalls import Pipe, values
+from tests.contracts.test_produce_stalls import piped, values
 from tests.fakes.broker import Cluster, Late, Lost, Torn, cluster
 from tests.sink.producing import Putting, putting, until
 
@@ -86,22 +86,6 @@ def test_cuts_and_torn_answers_lose_and_repeat_nothing(seed: int) -> None:
             fake.unscript()
             assert {None} == set(to.wait(150).values())
     assert values(150) == fake.log["t", 0]
-
-
-@contextmanager
-def piped(fake: Cluster) -> Iterator[Pipe]:
-    pipe = Pipe(fake.ports[1])
-
-    def alter(node: int, request: Any, answer: Any) -> None:
-        if isinstance(request, MetadataRequest):
-            for each in answer.brokers:
-                each.port = pipe.port
-
-    fake.alter = alter
-    try:
-        yield pipe
-    finally:
-        pipe.close()
 
 
 def test_a_slow_reader_is_not_given_up_while_it_reads() -> None:

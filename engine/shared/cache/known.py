@@ -59,18 +59,16 @@ class KnownKeys:
                 return True
             self._asked += 1
             try:
-                if self._asked < FEW and any(
-                    tier.ledger.totals()[0] for tier in self._tiers
-                ):
+                entries = {tier: tier.ledger.totals()[0] for tier in self._tiers}
+                held = [tier for tier in self._tiers if entries[tier]]
+                if held and self._asked < FEW:
                     return False
-                for tier in self._tiers:
-                    entries = tier.ledger.totals()[0]
-                    if max(entries, bool(entries) * tier.settings.entries) > MOST:
+                for tier in held:
+                    if max(entries[tier], tier.settings.entries) > MOST:
                         # Not that many places are looked at.
                         self._forget()
                         break
-                    if entries:
-                        self._keys.update(map(bytes.hex, tier.ledger.digests()))
+                    self._keys.update(map(bytes.hex, tier.ledger.digests()))
             except (SharedError, OSError):
                 self._forget()
             self._looked = True

@@ -85,21 +85,8 @@ class Packs:
             return None
         self._make_room(most - size)
         number = self._clock.wall_ms() << _APART | random.getrandbits(_APART)
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        try:
-            fd = os.open(self._path(number), flags, 0o600)
-        except FileNotFoundError:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            fd = os.open(self._path(number), flags, 0o600)
-        try:
-            try:
-                write(fd, [part for value in values for part in parts_of(value)])
-            finally:
-                os.close(fd)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path(number))
-            raise
+        parts = [part for value in values for part in parts_of(value)]
+        write_new(self._path(number), parts, self._prepare)
         return number, [0, *itertools.accumulate(sizes)][:-1]
 
     def read(self, number: int, at: int, size: int) -> bytes | None:
@@ -109,15 +96,10 @@ class Packs:
         Raises: OSError, also for what is no plain file of ours.
         """
         try:
-            # Whatever is planted here neither blocks nor leads elsewhere.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(self._path(number), flags)
+            fd, _ = open_ours(self._path(number))
         except FileNotFoundError:
             return None
         try:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-                raise PermissionError(f"{self._path(number)} is not ours")
             return os.pread(fd, size, at)
         finally:
             os.close(fd)
@@ -164,6 +146,9 @@ class Packs:
                         found.append((number, each.stat(follow_symlinks=False)))
         return found
 
+    def _prepare(self) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+
     def _remove(self, number: int) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self._path(number))
@@ -172,7 +157,49 @@ class Packs:
         return f"{self._folder}/{number:016x}"
 
 
-def write(fd: int, parts: Sequence[Part]) -> None:
+def write_new(path: str, parts: Sequence[Part], prepare: Callable[[], object]) -> None:
+    """
+    A file that was not there, of the parts one behind the other.
+
+    Args:
+        prepare: Makes its folder, where that is missing.
+
+    Raises: OSError, and nothing is left.
+    """
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        prepare()
+        fd = os.open(path, flags, 0o600)
+    try:
+        try:
+            _write(fd, parts)
+        finally:
+            os.close(fd)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+def open_ours(path: str) -> tuple[int, os.stat_result]:
+    """
+    The descriptor of a file to be read, for the caller to close, and what it is.
+
+    Raises: FileNotFoundError; OSError, also for what is no plain file of ours.
+    """
+    # Whatever is planted here neither blocks nor leads elsewhere.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(path, flags)
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        os.close(fd)
+        raise PermissionError(f"{path} is not ours")
+    return fd, found
+
+
+def _write(fd: int, parts: Sequence[Part]) -> None:
     """All of the parts into a file, one behind the other; raises OSError."""
     # Hot path: one call for a pack of 64 pages, from where they lie.
     for first in range(0, len(parts), _AT_ONCE):

@@ -26,8 +26,9 @@ from engine.shared.cache.packs import (
     LARGEST,
     ORPHANED_AFTER,
     Parts,
+    open_ours,
     parts_of,
-    write,
+    write_new,
 )
 
 log = logging.getLogger(__name__)
@@ -80,20 +81,7 @@ class ValueFiles:
         path = f"{self._folder}/{key}{_UNDER_WAY}{number}"
         if self._looked != os.getpid():
             self._prepare()
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-        try:
-            fd = os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            self._prepare()
-            fd = os.open(path, flags, 0o600)
-        try:
-            try:
-                write(fd, (rows.summed(key, value), *parts_of(value)))
-            finally:
-                os.close(fd)
-        except OSError:
-            self.discard(path)
-            raise
+        write_new(path, (rows.summed(key, value), *parts_of(value)), self._prepare)
         return path
 
     def land(self, key: str, path: str) -> None:
@@ -116,19 +104,15 @@ class ValueFiles:
         Raises: OSError.
         """
         try:
-            # Whatever is planted here neither blocks nor leads elsewhere.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(self._path(key), flags)
+            fd, found = open_ours(self._path(key))
         except FileNotFoundError:
             return None
         except OSError:
-            # A link, or what cannot be opened at all.
+            # A link, what is not ours, or cannot be opened at all.
             self._spoilt(key)
             return None
         try:
-            found = os.fstat(fd)
-            ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-            if not ours or not rows.SUM.size <= found.st_size <= _LARGEST:
+            if not rows.SUM.size <= found.st_size <= _LARGEST:
                 self._spoilt(key)
                 return None
             whole = os.pread(fd, found.st_size, 0)
